@@ -1,0 +1,1 @@
+"""Which candidate next, where it runs, and what was seen."""

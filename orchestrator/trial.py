@@ -1,0 +1,78 @@
+"""Trials: the record of one candidate, and the only moves its state may make."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from workers.measurement import Measurement
+
+
+class TrialState(StrEnum):
+    """Optuna's five states."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a trial in this state never changes again."""
+        return self in {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+
+
+LEGAL_MOVES: Mapping[TrialState, frozenset[TrialState]] = {
+    TrialState.WAITING: frozenset({TrialState.RUNNING, TrialState.PRUNED, TrialState.FAIL}),
+    TrialState.RUNNING: frozenset(
+        {TrialState.WAITING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+    ),
+    TrialState.COMPLETE: frozenset(),
+    TrialState.PRUNED: frozenset(),
+    TrialState.FAIL: frozenset(),
+}
+"""Which state may follow which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One trial as the ledger has it."""
+
+    number: int
+    """Dense, from 0, in its study."""
+    uid: str
+    """uuid4 as 32 hexadecimal digits; names the trial everywhere."""
+    kind: str
+    """`search`, `continue`, `retry`, `confirm` or `replay`."""
+    parent: str | None
+    """uid of the trial this one goes back to."""
+    params: Mapping[str, Any]
+    """What was decided, by path."""
+    distributions: Mapping[str, str]
+    """Optuna's JSON of each decision's distribution, by path."""
+    candidate: Mapping[str, Any]
+    """The candidate's JSON form."""
+    digest: str
+    """Digest of the canonical candidate."""
+    state: TrialState
+    reason: str | None
+    """Why it ended as it did: `rung`, `infeasible`, `diverged`, `duplicate`, `user_code`, ..."""
+    values: tuple[float, ...] | None
+    """Objective values in the study's order; only when COMPLETE."""
+    violations: Mapping[str, float]
+    """By constraint; at most 0 is feasible."""
+    seed: int
+    attempts: int
+    """How many attempts were started."""
+    failure: Mapping[str, Any] | None
+    """The classified failure of the last attempt, if it failed."""
+    sampler_attrs: Mapping[str, Any]
+    """What the sampler keeps with the trial (NSGA's generation)."""
+    created: float
+    """Seconds since the epoch."""
+    started: float | None
+    """When the first attempt began."""
+    ended: float | None
+    measurements: tuple[Measurement, ...] = ()
+    """By fidelity, rising."""

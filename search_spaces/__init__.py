@@ -1,0 +1,1 @@
+"""What may be tried: spaces of networks, recipes and loss weightings, as values."""

@@ -1,0 +1,71 @@
+"""All that a worker needs to train one attempt of a trial, as plain data.
+
+Knows no queue and no cluster: whoever holds a job can run it anywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from workers.budget import Budget
+from workers.data.spec import DataSpec
+from workers.measurement import CheckpointRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptKey:
+    """Names one execution of a trial; only the newest may write."""
+
+    trial_uid: str
+    """The trial's uuid4 as 32 hexadecimal digits."""
+    number: int
+    """Counts executions of the trial, from 1."""
+    fence: str
+    """Token drawn when the attempt started; a write must show it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """One attempt at one trial."""
+
+    key: AttemptKey
+    """Whose attempt it is."""
+    trial_number: int
+    """The trial's number in its study, for people."""
+    candidate: Mapping[str, Any]
+    """The candidate's JSON form."""
+    data: DataSpec
+    """What to train on."""
+    budget: Budget
+    """How far to train."""
+    seed: int
+    """Seed of everything random in the trial."""
+    train: str | None = None
+    """The user's generator as `file.py:name`; None trains the candidate's own network."""
+    checkpoint_dir: str | None = None
+    """Where this trial's checkpoints go; None keeps none."""
+    resume_from: tuple[CheckpointRef, ...] = ()
+    """Checkpoints of earlier attempts, newest first; the first whole one is used."""
+    threads: int = 1
+    """CPU threads that the worker may use."""
+    device: str = "cpu"
+    """Torch device type: `cpu` or `cuda`."""
+    gpu_share: float = 0.0
+    """Share of one GPU's memory that the worker may use, 0 to 1."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that crosses a process boundary; `from_dict` undoes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The job that `to_dict` wrote."""
+        return cls(
+            **{
+                **data,
+                "key": AttemptKey(**data["key"]),
+                "data": DataSpec(**data["data"]),
+                "budget": Budget(**data["budget"]),
+                "resume_from": tuple(CheckpointRef(**ref) for ref in data["resume_from"]),
+            }
+        )
