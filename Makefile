@@ -1,0 +1,35 @@
+# Everything here wraps three lines that the README prints; nothing hides.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help install search test check constraints clean
+
+help:  ## Say what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: .venv/installed  ## Make .venv with the pinned stack
+
+.venv/installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+search: install  ## Search networks on handwritten digits, then show the leaderboard
+	$(BIN)/archscout search digits
+
+check: install  ## Lint, format, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: check  ## All checks, then the tests with branch coverage
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+constraints: install  ## Pin what is installed now
+	@{ echo "# Every package of the tested stack, pinned. Make it anew with \`make constraints\` after changing pyproject.toml."; \
+	   $(BIN)/pip freeze --all --exclude-editable | grep -viE '^pip==' | sed 's/+cpu$$//'; } > constraints.txt
+
+clean:  ## Remove the environment and what tools left; studies in mlruns/ stay
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
