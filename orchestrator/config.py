@@ -1,0 +1,299 @@
+"""A study as its user describes it: the keys of study.yaml as frozen values.
+
+Knows no file and no line: `config_file` reads text and turns what is refused here into messages
+that name both. Paths of the user's own files and data are absolute once a config was read from a
+file (relative ones count from that file's folder), so that a study can be resumed from anywhere;
+in a config built in Python they count from the working directory.
+"""
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from workers.budget import Budget
+from workers.data.spec import DataSpec
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"
+"""What names of studies, experiments and models look like."""
+
+_CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+Direction = Literal["maximize", "minimize"]
+SamplerName = Literal["tpe", "random", "nsga2", "nsga3", "gp"]
+PrunerName = Literal["halving", "none"]
+EngineName = Literal["ray_tune", "in_process"]
+Decision = bool | int | float | str | None
+"""One decided value of a seed point."""
+
+
+def _refuse(message: str) -> PydanticCustomError:
+    """A refusal whose whole text is ours."""
+    return PydanticCustomError("refused", "{message}", {"message": message})
+
+
+class SplitConfig(BaseModel):
+    """How the examples are divided; shares are below 1, whole numbers from 1 are counts."""
+
+    model_config = _CLOSED
+
+    validation: float = Field(default=0.2, gt=0)
+    """Validation examples."""
+    test: float = Field(default=0.1, ge=0)
+    """Sealed test examples; unused where the source brings its own."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the division."""
+
+    @field_validator("validation", "test")
+    @classmethod
+    def _share_or_count(cls, value: float) -> float:
+        if value >= 1 and value != int(value):
+            raise _refuse(f"{value} is neither a share below 1 nor a whole number of examples")
+        return value
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Self:
+        if self.validation < 1 and self.test < 1 and self.validation + self.test >= 1:
+            raise _refuse(
+                f"validation {self.validation} and test {self.test} leave nothing to train on; "
+                "their shares must sum to less than 1"
+            )
+        return self
+
+
+class DataConfig(BaseModel):
+    """Which examples the study trains on."""
+
+    model_config = _CLOSED
+
+    source: str = "digits"
+    """Name of the data source."""
+    path: str | None = None
+    """File or folder, for sources that read one."""
+    split: SplitConfig = SplitConfig()
+    limit: int | None = Field(default=None, ge=1)
+    """Most examples to take before the division; None takes all."""
+
+
+class ObjectiveConfig(BaseModel):
+    """One thing the search tries to make better."""
+
+    model_config = _CLOSED
+
+    metric: str
+    """Name of what a worker measures."""
+    direction: Direction
+    """Which way is better."""
+
+
+class ConstraintConfig(BaseModel):
+    """A bound that a feasible candidate keeps."""
+
+    model_config = _CLOSED
+
+    metric: str
+    """Name of a cost counted before training."""
+    at_most: float = Field(gt=0)
+    """The bound, itself allowed."""
+
+
+class BudgetConfig(BaseModel):
+    """How far a trial may be trained, and where it is judged on the way (fidelity only)."""
+
+    model_config = _CLOSED
+
+    unit: Literal["epoch"] = "epoch"
+    minimum: int = Field(default=1, ge=1)
+    """Fidelity of the first judgement."""
+    maximum: int = Field(default=9, ge=1, le=1_000_000)
+    """Fidelity at which a trial is complete."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """One in this many trials goes on from a rung to the next."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.minimum > self.maximum:
+            raise _refuse(
+                f"minimum {self.minimum} lies above maximum {self.maximum}; "
+                "lower the minimum or raise the maximum"
+            )
+        return self
+
+
+class StopConfig(BaseModel):
+    """When the search ends; whatever comes first."""
+
+    model_config = _CLOSED
+
+    trials: int | None = Field(default=None, ge=1)
+    """Searched trials that started, over all resumes."""
+    hours: float | None = Field(default=None, gt=0)
+    """Hours of search, over all resumes."""
+    target: float | None = None
+    """Value of the first objective that is good enough."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.trials is None and self.hours is None:
+            raise _refuse(
+                "the search needs an end; give trials or hours (a target may never be reached)"
+            )
+        return self
+
+
+class SamplerConfig(BaseModel):
+    """Who proposes the next candidate."""
+
+    model_config = _CLOSED
+
+    name: SamplerName = "tpe"
+
+
+class PrunerConfig(BaseModel):
+    """Who stops a trial before its full budget."""
+
+    model_config = _CLOSED
+
+    name: PrunerName = "halving"
+
+
+class EngineConfig(BaseModel):
+    """Where trials run."""
+
+    model_config = _CLOSED
+
+    name: EngineName = "ray_tune"
+    address: str | None = None
+    """Address of a running Ray cluster; None starts a private one on this machine."""
+
+    @model_validator(mode="after")
+    def _address_has_a_cluster(self) -> Self:
+        if self.address is not None and self.name != "ray_tune":
+            raise _refuse(
+                f"engine '{self.name}' runs in this process and takes no address; "
+                "remove the address or use engine ray_tune"
+            )
+        return self
+
+
+class ResourcesConfig(BaseModel):
+    """What each trial gets of the machine."""
+
+    model_config = _CLOSED
+
+    cpu: float = Field(default=1.0, gt=0)
+    """Cores of a trial."""
+    gpu: float | None = Field(default=None, ge=0)
+    """GPUs of a trial, shares of one allowed; None is 1 where one is found and 0 elsewhere."""
+
+    @field_validator("gpu")
+    @classmethod
+    def _whole_gpus(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise _refuse(f"{value} GPUs cannot be had: a share of one, or whole ones")
+        return value
+
+
+class TrackingConfig(BaseModel):
+    """Where MLflow shows the study."""
+
+    model_config = _CLOSED
+
+    experiment: str | None = Field(default=None, min_length=1, max_length=250)
+    """Experiment name; None is `archscout/NAME`."""
+
+
+class ConfirmConfig(BaseModel):
+    """How the best are trained again with fresh seeds."""
+
+    model_config = _CLOSED
+
+    top: int | None = Field(default=None, ge=1)
+    seeds: int | None = Field(default=None, ge=1)
+
+
+class StudyConfig(BaseModel):
+    """Everything a user says about one study; equal configs search alike."""
+
+    model_config = _CLOSED
+
+    name: str = Field(pattern=NAME_PATTERN)
+    """The study's name, unique in its ledger."""
+    space: str
+    """A catalogue name, or `file.py:name` for a space of the user's own."""
+    train: str | None = None
+    """The user's own training generator as `file.py:name`; None trains the candidate's network."""
+    data: DataConfig = DataConfig()
+    objectives: Annotated[tuple[ObjectiveConfig, ...], Field(strict=False, min_length=1)] = (
+        ObjectiveConfig(metric="val_accuracy", direction="maximize"),
+    )
+    """What is made better; the first one judges rungs and targets."""
+    constraints: Annotated[tuple[ConstraintConfig, ...], Field(strict=False)] = ()
+    budget: BudgetConfig = BudgetConfig()
+    stop: StopConfig = StopConfig(trials=40)
+    sampler: SamplerConfig = SamplerConfig()
+    pruner: PrunerConfig = PrunerConfig()
+    engine: EngineConfig = EngineConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    """Seed of everything random in the study."""
+    seed_points: Annotated[tuple[dict[str, Decision], ...], Field(strict=False)] = ()
+    """Parameters of candidates to try first, by path."""
+    warm_start: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    tracking: TrackingConfig = TrackingConfig()
+    confirm: ConfirmConfig = ConfirmConfig()
+    gates: Annotated[tuple[dict[str, Decision], ...], Field(strict=False)] = ()
+
+    @field_validator("objectives", "constraints")
+    @classmethod
+    def _each_metric_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        seen: set[str] = set()
+        for entry in value:
+            if entry.metric in seen:
+                raise _refuse(f"metric '{entry.metric}' stands here twice; keep one of them")
+            seen.add(entry.metric)
+        return value
+
+    @field_validator("warm_start", "gates")
+    @classmethod
+    def _not_yet(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if value:
+            raise _refuse("not available yet; remove the entries")
+        return value
+
+    @field_validator("confirm")
+    @classmethod
+    def _confirm_not_yet(cls, value: ConfirmConfig) -> ConfirmConfig:
+        if value != ConfirmConfig():
+            raise _refuse("not available yet; remove top and seeds")
+        return value
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The config that `canonical_json` wrote."""
+        return cls.model_validate_json(text)
+
+    def canonical_json(self) -> str:
+        """The one spelling of this config that the ledger keeps and compares."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def data_spec(self) -> DataSpec:
+        """The data section as workers take it."""
+        return DataSpec(
+            source=self.data.source,
+            path=self.data.path,
+            validation=self.data.split.validation,
+            test=self.data.split.test,
+            split_seed=self.data.split.seed,
+            limit=self.data.limit,
+        )
+
+    def to_budget(self) -> Budget:
+        """The budget section as workers take it."""
+        return Budget(
+            maximum=self.budget.maximum,
+            minimum=self.budget.minimum,
+            reduction_factor=self.budget.reduction_factor,
+            unit=self.budget.unit,
+        )
