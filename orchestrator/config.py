@@ -7,6 +7,7 @@ in a config built in Python they count from the working directory.
 """
 
 import json
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -15,8 +16,8 @@ from pydantic_core import PydanticCustomError
 from workers.budget import Budget
 from workers.data.spec import DataSpec
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z"
-"""What names of studies, experiments and models look like."""
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""What all of a name must match: studies, models, aliases."""
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -218,7 +219,7 @@ class StudyConfig(BaseModel):
 
     model_config = _CLOSED
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: str
     """The study's name, unique in its ledger."""
     space: str
     """A catalogue name, or `file.py:name` for a space of the user's own."""
@@ -244,6 +245,16 @@ class StudyConfig(BaseModel):
     tracking: TrackingConfig = TrackingConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     gates: Annotated[tuple[dict[str, Decision], ...], Field(strict=False)] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(NAME_PATTERN, value):
+            raise _refuse(
+                "not a name; allowed are 1 to 100 letters, digits, '.', '_' and '-', "
+                "the first a letter or digit"
+            )
+        return value
 
     @field_validator("objectives", "constraints")
     @classmethod
