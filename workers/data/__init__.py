@@ -1,1 +1,32 @@
 """Where training data comes from, one source a file."""
+
+from collections.abc import Callable, Mapping
+
+from search_spaces.plugins import did_you_mean
+from workers.data import digits, idx, stand_in
+from workers.data.dataset import DataError, Dataset, RawData, Split, split_data
+from workers.data.spec import DataSpec
+
+__all__ = ["SOURCES", "DataError", "DataSpec", "Dataset", "Split", "load"]
+
+SOURCES: Mapping[str, Callable[[DataSpec], RawData]] = {
+    "digits": digits.read,
+    "idx": idx.read,
+    "surrogate": stand_in.read,
+}
+"""What reads each source, by the name that a config gives it."""
+
+
+def load(spec: DataSpec) -> Dataset:
+    """Read a source and split it; equal specs on equal files give equal data sets.
+
+    Raises:
+        DataError: There is no such source, or what it holds cannot be trained on.
+    """
+    read = SOURCES.get(spec.source)
+    if read is None:
+        raise DataError(
+            f"data.source: there is no {spec.source!r}. Known: {', '.join(sorted(SOURCES))}."
+            + did_you_mean(spec.source, SOURCES)
+        )
+    return split_data(read(spec), spec)

@@ -1,0 +1,212 @@
+"""Data sets as values: a training and a validation part, and a test part that stays sealed.
+
+Knows arrays only: neither where they came from nor what is trained on them. Loads no torch.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.task import Task
+from workers.data.spec import DataSpec
+
+
+class DataError(ValueError):
+    """Data that cannot be trained on: says which, why, and what would do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Split:
+    """Examples of one part, in a fixed order."""
+
+    inputs: Mapping[str, NDArray[np.uint8]]
+    """One array by stream name, examples first: (N, channels, height, width) for images."""
+    targets: NDArray[np.int64]
+    """Class of each example, (N,)."""
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, chosen: NDArray[np.int64]) -> "Split":
+        """The examples at these positions, in this order."""
+        return Split(
+            inputs={name: array[chosen] for name, array in self.inputs.items()},
+            targets=self.targets[chosen],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dataset:
+    """What the candidates of a study are trained and judged on."""
+
+    train: Split
+    """Learnt from."""
+    validation: Split
+    """Judged on while searching."""
+    task: Task
+    """The shapes and the number of classes that a network must serve."""
+    digest: str
+    """SHA-256 over all parts' arrays, the split and the class names."""
+    class_names: tuple[str, ...]
+    """What people call each class."""
+    sealed_test: Split | None = field(default=None, repr=False)
+    """Read it by `open_test` alone; None where it was left behind."""
+
+    def open_test(self) -> Split:
+        """The sealed examples: whoever opens them has finished choosing.
+
+        Raises:
+            DataError: This copy was made for a worker, which has no business with them.
+        """
+        if self.sealed_test is None:
+            raise DataError("the test part is not carried to workers: load the data set anew")
+        return self.sealed_test
+
+    def to_arrays(self) -> dict[str, Any]:
+        """Arrays and plain values for a shared object store; the test part stays behind."""
+        arrays: dict[str, Any] = {
+            "digest": self.digest,
+            "class_names": list(self.class_names),
+            "num_classes": self.task.num_classes,
+        }
+        for part, split in (("train", self.train), ("validation", self.validation)):
+            arrays[f"{part}.targets"] = split.targets
+            for name, values in split.inputs.items():
+                arrays[f"{part}.inputs.{name}"] = values
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
+        """The data set that `to_arrays` took apart, on the very same memory."""
+        train, validation = (
+            Split(
+                inputs={
+                    key.removeprefix(f"{part}.inputs."): values
+                    for key, values in arrays.items()
+                    if key.startswith(f"{part}.inputs.")
+                },
+                targets=arrays[f"{part}.targets"],
+            )
+            for part in ("train", "validation")
+        )
+        shapes = {name: tuple(values.shape[1:]) for name, values in train.inputs.items()}
+        return cls(
+            train=train,
+            validation=validation,
+            task=Task(inputs=shapes, num_classes=arrays["num_classes"]),
+            digest=arrays["digest"],
+            class_names=tuple(arrays["class_names"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RawData:
+    """All that a source holds, before anything is split off."""
+
+    pool: Split
+    """Examples that training and validation are drawn from."""
+    class_names: tuple[str, ...]
+    test: Split | None = None
+    """The source's own test part; None: one is split off the pool."""
+
+
+def split_data(raw: RawData, spec: DataSpec) -> Dataset:
+    """Cut a source into the parts that a spec asks for, every class in proportion.
+
+    The test part is drawn before the others, so that another share for validation does not
+    move examples out of it.
+
+    Raises:
+        DataError: A part would be empty or larger than what there is.
+    """
+    _check(raw, spec)
+    rest: NDArray[np.int64] = np.arange(len(raw.pool), dtype=np.int64)
+    if spec.limit is not None and spec.limit < len(rest):
+        rest, _ = _draw(raw.pool.targets, rest, spec.limit, [spec.split_seed, 0])
+    pooled = len(rest)
+    test = raw.test
+    if test is None:
+        count = _count(spec.test, pooled, "test")
+        chosen, rest = _draw(raw.pool.targets, rest, count, [spec.split_seed, 1])
+        test = raw.pool.take(chosen)
+    count = _count(spec.validation, pooled, "validation")
+    if count >= len(rest):
+        raise DataError(
+            f"data.split.validation asks for {count} of {len(rest)} examples: none is left to train"
+        )
+    chosen, rest = _draw(raw.pool.targets, rest, count, [spec.split_seed, 2])
+    train, validation = raw.pool.take(rest), raw.pool.take(chosen)
+    shapes = {name: tuple(values.shape[1:]) for name, values in train.inputs.items()}
+    return Dataset(
+        train=train,
+        validation=validation,
+        task=Task(inputs=shapes, num_classes=len(raw.class_names)),
+        digest=_digest((train, validation, test), raw.class_names),
+        class_names=raw.class_names,
+        sealed_test=test,
+    )
+
+
+def _check(raw: RawData, spec: DataSpec) -> None:
+    for part in (raw.pool, raw.test):
+        if part is None:
+            continue
+        if len(part) == 0:
+            raise DataError("the data set holds no examples")
+        for name, values in part.inputs.items():
+            if len(values) != len(part):
+                raise DataError(f"{len(values)} examples of {name!r} but {len(part)} labels")
+        if part.targets.min() < 0 or part.targets.max() >= len(raw.class_names):
+            raise DataError(
+                f"labels reach from {part.targets.min()} to {part.targets.max()}, "
+                f"but there are {len(raw.class_names)} classes"
+            )
+    if len(raw.class_names) < 2:
+        raise DataError("the data set has one class only: nothing to tell apart")
+    if spec.limit is not None and spec.limit < 1:
+        raise DataError(f"data.limit must be at least 1, not {spec.limit}")
+
+
+def _count(wanted: float, total: int, part: str) -> int:
+    """Examples meant by a share below 1 or a count."""
+    if not 0 < wanted < float("inf"):
+        raise DataError(f"data.split.{part} must be a share below 1 or a count, not {wanted}")
+    if wanted >= 1 and wanted != int(wanted):
+        raise DataError(f"data.split.{part}: {wanted} is neither a share below 1 nor a count")
+    count = round(wanted * total) if wanted < 1 else int(wanted)
+    if not 1 <= count < total:
+        raise DataError(f"data.split.{part} means {count} of {total} examples: a part is empty")
+    return count
+
+
+def _draw(
+    targets: NDArray[np.int64], among: NDArray[np.int64], count: int, seed: list[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw `count` positions, each class in proportion: the drawn and the rest, both shuffled."""
+    generator = np.random.default_rng(seed)
+    shuffled = generator.permutation(among)
+    classes, members = np.unique(targets[shuffled], return_counts=True)
+    exact = members * (count / len(shuffled))
+    quota = np.floor(exact).astype(np.int64)
+    # The largest remainders get what rounding down left over; the sort is stable, hence repeatable.
+    missing = count - int(quota.sum())
+    quota[np.argsort(quota - exact, kind="stable")[:missing]] += 1
+    drawn = np.zeros(len(shuffled), dtype=bool)
+    for label, taken in zip(classes, quota, strict=True):
+        drawn[np.flatnonzero(targets[shuffled] == label)[:taken]] = True
+    return shuffled[drawn], shuffled[~drawn]
+
+
+def _digest(parts: tuple[Split, ...], class_names: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(repr(class_names).encode())
+    for part in parts:
+        for name in sorted(part.inputs):
+            values = np.ascontiguousarray(part.inputs[name])
+            digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
+            digest.update(values.data)
+        digest.update(part.targets.astype("<i8").data)
+    return digest.hexdigest()

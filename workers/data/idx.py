@@ -1,0 +1,118 @@
+"""Images in IDX files, plain or gzipped, as MNIST and Fashion-MNIST come.
+
+Trusts no header: what a file claims is held against its size before memory is asked for.
+Format: four bytes (two zeros, element type, dimensions), a big-endian 32-bit size for each
+dimension, then the elements (http://yann.lecun.com/exdb/mnist/).
+"""
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.data.dataset import DataError, RawData, Split
+from workers.data.spec import DataSpec
+
+UNSIGNED_BYTE = 0x08
+MOST_BYTES = 4 * 2**30
+"""Larger arrays are refused: they would not fit into a worker."""
+DEFLATE_LIMIT = 1032
+"""Deflate never unpacks a byte to more than this (zlib's technical notes)."""
+
+
+def read(spec: DataSpec) -> RawData:
+    """The pairs `train-*` and, where there is one, `t10k-*` of a folder.
+
+    Raises:
+        DataError: A file is missing or is not what its name says.
+    """
+    if spec.path is None:
+        raise DataError("data.path: source 'idx' needs the folder with train-images-idx3-ubyte")
+    folder = Path(spec.path).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"data.path: {folder} is not a folder")
+    pool = _pair(folder, "train")
+    if pool is None:
+        raise DataError(f"data.path: no train-images-idx3-ubyte or .gz in {folder}")
+    test = _pair(folder, "t10k")
+    if test is not None and test.inputs["image"].shape[1:] != pool.inputs["image"].shape[1:]:
+        raise DataError(f"{folder}: training and test images differ in size")
+    highest = max(int(part.targets.max(initial=0)) for part in (pool, test) if part is not None)
+    return RawData(
+        pool=pool, test=test, class_names=tuple(str(label) for label in range(highest + 1))
+    )
+
+
+def read_array(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
+    """The bytes of one IDX file, shaped as its header says.
+
+    Raises:
+        DataError: It is no IDX file of bytes with that many dimensions, or not of its length.
+    """
+    try:
+        with path.open("rb") as plain:
+            zipped = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            size = path.stat().st_size
+            if not zipped:
+                return _read(plain, path, dimensions, longest=size)
+            with gzip.open(plain) as unzipped:
+                stream = cast("BinaryIO", unzipped)
+                return _read(stream, path, dimensions, longest=size * DEFLATE_LIMIT)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is not a whole gzip file: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read(stream: BinaryIO, path: Path, dimensions: int, longest: int) -> NDArray[np.uint8]:
+    header = stream.read(4 + 4 * dimensions)
+    if header[:4] != bytes((0, 0, UNSIGNED_BYTE, dimensions)):
+        raise DataError(f"{path} is not an IDX file of bytes with {dimensions} dimensions")
+    if len(header) < 4 + 4 * dimensions:
+        raise DataError(f"{path} ends within its header")
+    shape = struct.unpack(f">{dimensions}I", header[4:])
+    claimed = math.prod(shape)
+    if claimed == 0:
+        raise DataError(f"{path} holds no elements: its header says {shape}")
+    if claimed > min(longest, MOST_BYTES):
+        raise DataError(f"{path} claims {claimed} bytes in its header, more than it can hold")
+    elements = np.empty(claimed, dtype=np.uint8)
+    view = elements.data
+    filled = 0
+    while filled < claimed and (piece := stream.read(min(claimed - filled, 2**20))):
+        view[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    if filled < claimed or stream.read(1):
+        relation = "fewer" if filled < claimed else "more"
+        raise DataError(f"{path} holds {relation} bytes than the {claimed} its header says")
+    return elements.reshape(shape)
+
+
+def _pair(folder: Path, part: str) -> Split | None:
+    images_at, labels_at = _find(folder, part, "images", 3), _find(folder, part, "labels", 1)
+    if images_at is None and labels_at is None:
+        return None
+    if images_at is None or labels_at is None:
+        lacking = "images" if images_at is None else "labels"
+        raise DataError(f"{folder} has no {part}-{lacking} file to go with the other")
+    images_NHW = read_array(images_at, dimensions=3)
+    labels = read_array(labels_at, dimensions=1)
+    if len(images_NHW) != len(labels):
+        raise DataError(f"{images_at} has {len(images_NHW)} images, {labels_at} {len(labels)}")
+    return Split(inputs={"image": images_NHW[:, None]}, targets=labels.astype(np.int64))
+
+
+def _find(folder: Path, part: str, what: str, dimensions: int) -> Path | None:
+    # Copies on the net spell the name with a dash or with a dot.
+    for separator in "-.":
+        for ending in ("", ".gz"):
+            path = folder / f"{part}-{what}{separator}idx{dimensions}-ubyte{ending}"
+            if path.is_file():
+                return path
+    return None

@@ -1,0 +1,140 @@
+"""Why an attempt ended badly, as a record: what happened, whose fault it is, and whether it is new.
+
+Knows no policy: how often each kind is tried again is for the study to say.
+"""
+
+import errno
+import hashlib
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+LONGEST_MESSAGE = 500
+LONGEST_TRACEBACK = 8_000
+
+
+class FailureKind(StrEnum):
+    """Whose fault a failure is."""
+
+    USER_CODE = "user_code"
+    """The user's generator, or the network while it runs, raised."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The worker's or the device's memory did not suffice."""
+    DIVERGED = "diverged"
+    """The training loss, or a metric of the user's, is no finite number."""
+    TIMEOUT = "timeout"
+    """No sign of life for longer than the watchdog allows."""
+    INFRASTRUCTURE = "infrastructure"
+    """Disk, network, or the worker's process itself."""
+    BAD_CANDIDATE = "bad_candidate"
+    """The candidate cannot be built or set up."""
+
+
+class Diverged(Exception):  # noqa: N818 - the field's word for it
+    """Training left the finite numbers."""
+
+
+class BadCandidate(Exception):  # noqa: N818 - it is the candidate that is at fault
+    """The candidate cannot be built or set up; its cause says why."""
+
+
+class UserCodeError(Exception):
+    """The user's own code raised; its cause says what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The end of an attempt that went wrong."""
+
+    kind: FailureKind
+    """Whose fault it is."""
+    message: str
+    """Its first sentence, for a line in a table."""
+    traceback: str
+    """Where it happened, for a log; empty where nothing was raised."""
+    digest: str
+    """Equal for failures that are the same mistake again."""
+
+    @classmethod
+    def without_traceback(cls, kind: FailureKind, message: str) -> Self:
+        """A failure that was seen from outside: a killed process, a watchdog that ran out."""
+        return cls(
+            kind=kind,
+            message=message[:LONGEST_MESSAGE],
+            traceback="",
+            digest=_digest(kind, message, ""),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that crosses a process boundary; `from_dict` undoes it."""
+        return {**asdict(self), "kind": str(self.kind)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The failure that `to_dict` wrote."""
+        return cls(**{**data, "kind": FailureKind(data["kind"])})
+
+
+def classify(error: BaseException) -> Failure:
+    """The record of an exception that ended an attempt."""
+    origin = _origin(error)
+    first_line = (str(origin).strip().splitlines() or [""])[0]
+    name = type(origin).__name__
+    frames = traceback.extract_tb(origin.__traceback__ or error.__traceback__)
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else ""
+    return Failure(
+        kind=_kind(error, origin),
+        message=(f"{name}: {first_line}" if first_line else name)[:LONGEST_MESSAGE],
+        traceback="".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:],
+        digest=_digest(name, first_line, where),
+    )
+
+
+def _origin(error: BaseException) -> BaseException:
+    """What the wrappers that tell whose fault it is were raised from."""
+    while isinstance(error, UserCodeError | BadCandidate) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _kind(error: BaseException, origin: BaseException) -> FailureKind:
+    if isinstance(origin, Diverged):
+        return FailureKind.DIVERGED
+    if _is_out_of_memory(origin):
+        return FailureKind.OUT_OF_MEMORY
+    if isinstance(error, BadCandidate):
+        return FailureKind.BAD_CANDIDATE
+    # A file that the user's code names wrongly is the user's; a full disk under it is not.
+    theirs = isinstance(error, UserCodeError) and not _is_of_the_world(origin)
+    if isinstance(origin, OSError) and not theirs:
+        return FailureKind.INFRASTRUCTURE
+    return FailureKind.USER_CODE
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a plain one.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text
+    )
+
+
+def _is_of_the_world(error: BaseException) -> bool:
+    world = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENETUNREACH}
+    return isinstance(error, ConnectionError) or (
+        isinstance(error, OSError) and error.errno in world
+    )
+
+
+def _digest(*parts: str) -> str:
+    # Numbers differ between failures that are one mistake: sizes, addresses, process ids.
+    text = "\n".join(re.sub(r"0x[0-9a-f]+|\d+", "#", part) for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()
