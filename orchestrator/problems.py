@@ -1,0 +1,77 @@
+"""Mistakes in what a user wrote, said in one line each: where, what, what is allowed, way out.
+
+Knows no file format and no command: those who find a mistake describe it here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from search_spaces.plugins import did_you_mean
+
+Path = tuple[str | int, ...]
+"""Keys and list positions from the top of a document."""
+
+_SHOWN = 60
+_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake."""
+
+    origin: str
+    """The file, preset or option that it stands in."""
+    text: str = ""
+    """What is wrong, what is allowed, and the way out."""
+    line: int | None = None
+    path: Path = ()
+    """The key it is about; empty for the whole."""
+
+    def __str__(self) -> str:
+        """The line that the user reads."""
+        place = self.origin if self.line is None else f"{self.origin}:{self.line}"
+        return (
+            f"{place}: {dotted(self.path)}: {self.text}" if self.path else f"{place}: {self.text}"
+        )
+
+
+class ProblemsError(Exception):
+    """The input holds mistakes; nothing was done."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        lines = [str(problem) for problem in self.problems[:_AT_ONCE]]
+        if len(self.problems) > _AT_ONCE:
+            lines.append(f"and {len(self.problems) - _AT_ONCE} more")
+        super().__init__("\n".join(lines))
+
+
+def dotted(path: Path) -> str:
+    """A path as people write it: `objectives[0].metric`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + clean(part)
+    return text
+
+
+def clean(text: str) -> str:
+    """Text cut to a readable length, escaped where it could play tricks on a terminal."""
+    printable = text.encode("unicode_escape").decode() if not text.isprintable() else text
+    return printable if len(printable) <= _SHOWN else printable[: _SHOWN - 3] + "..."
+
+
+def shown(value: object) -> str:
+    """A value as messages quote it."""
+    if isinstance(value, str):
+        return f"'{clean(value)}'"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "nothing"}[value]
+    return clean(repr(value))
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """The question that names the closest option, or nothing where none is close."""
+    return did_you_mean(name[:_SHOWN], options)
