@@ -1,7 +1,7 @@
 """Trials: the record of one candidate, and the only moves its state may make."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -76,3 +76,5 @@ class Trial:
     ended: float | None
     measurements: tuple[Measurement, ...] = ()
     """By fidelity, rising."""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """What screening counted before any training: `parameters`, `flops`, `activation_bytes`."""
