@@ -1,0 +1,29 @@
+"""The vocabulary of networks: one idea a file, each piece a frozen value that builds its module.
+
+Importing this package registers every piece that ships with it.
+"""
+
+from search_spaces.blocks.attention import Attention
+from search_spaces.blocks.block import Block, UnbuildableError, register_block
+from search_spaces.blocks.convolution import ConvNeXt, MBConv, Residual
+from search_spaces.blocks.fusion import Concatenate
+from search_spaces.blocks.gate import Gate
+from search_spaces.blocks.heads import Classify
+from search_spaces.blocks.stage import Stage
+from search_spaces.blocks.stems import ConvolutionStem, PatchStem
+
+__all__ = [
+    "Attention",
+    "Block",
+    "Classify",
+    "Concatenate",
+    "ConvNeXt",
+    "ConvolutionStem",
+    "Gate",
+    "MBConv",
+    "PatchStem",
+    "Residual",
+    "Stage",
+    "UnbuildableError",
+    "register_block",
+]

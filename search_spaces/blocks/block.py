@@ -1,0 +1,167 @@
+"""What a piece of a network promises: fields that are decisions, a shape, and a module.
+
+A piece is a frozen dataclass. Its fields are plain data or other pieces, so that a network is data
+through and through; `kind` names it in JSON. A user's own block needs no more than this:
+
+    @register_block
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Blur:
+        kind: ClassVar[str] = "blur"
+        size: int
+
+        def out_shape(self, shape: Shape) -> Shape:
+            return shape
+
+        def build(self, shape: Shape) -> nn.Module:
+            return nn.AvgPool2d(self.size, stride=1, padding=self.size // 2)
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+
+from torch import nn
+
+from search_spaces.plugins import did_you_mean
+from search_spaces.task import Shape
+
+
+class UnbuildableError(ValueError):
+    """No network can be made of these decisions; the message says where and why."""
+
+
+class Piece(Protocol):
+    """Anything with a kind: a frozen dataclass that a network is made of."""
+
+    kind: ClassVar[str]
+    """Its name in JSON, one of a registry."""
+
+
+@runtime_checkable
+class Block(Protocol):
+    """A piece that turns one feature map into another."""
+
+    kind: ClassVar[str]
+    """Its name in JSON."""
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """The shape that comes out where (C, H, W) goes in.
+
+        Raises:
+            UnbuildableError: The block cannot take this shape.
+        """
+        ...
+
+    def build(self, shape: Shape) -> nn.Module:
+        """The module for inputs of this shape.
+
+        Raises:
+            UnbuildableError: The block cannot take this shape.
+        """
+        ...
+
+
+PieceType = TypeVar("PieceType", bound=type)
+Registry = dict[str, type]
+"""Pieces of one sort by kind."""
+
+BLOCKS: Registry = {}
+STEMS: Registry = {}
+FUSIONS: Registry = {}
+HEADS: Registry = {}
+
+
+def register(registry: Registry, piece: PieceType) -> PieceType:
+    """Make a piece known under its kind.
+
+    Raises:
+        ValueError: It is no dataclass with a kind, or the kind is taken.
+    """
+    kind = getattr(piece, "kind", None)
+    if not is_dataclass(piece) or not isinstance(kind, str) or not kind.isidentifier():
+        raise ValueError(
+            f"{piece.__qualname__} must be a dataclass whose class variable `kind` is a Python name"
+        )
+    known = registry.get(kind)
+    # A user's file may be loaded twice by path; the same class again is no clash.
+    if known is not None and known.__qualname__ != piece.__qualname__:
+        raise ValueError(
+            f"{piece.__qualname__}: the kind {kind!r} is taken by {known.__qualname__}"
+        )
+    registry[kind] = piece
+    return piece
+
+
+def register_block(piece: PieceType) -> PieceType:
+    """Class decorator: make a block known, so that candidates holding it can be read back.
+
+    Raises:
+        ValueError: It is no dataclass with a kind, or the kind is taken.
+    """
+    return register(BLOCKS, piece)
+
+
+def piece_to_dict(piece: Any) -> dict[str, Any]:
+    """A piece as plain data: its kind, then its fields."""
+    return {"kind": piece.kind, **{f.name: _plain(getattr(piece, f.name)) for f in fields(piece)}}
+
+
+def piece_from_dict(registry: Registry, data: Mapping[str, Any]) -> Any:
+    """The piece that `piece_to_dict` wrote; a piece within a piece is a block.
+
+    Raises:
+        ValueError: The kind or a field is unknown, or a field is missing.
+    """
+    kind = data.get("kind")
+    if kind not in registry:
+        raise ValueError(
+            f"unknown kind {kind!r}. Known: {', '.join(sorted(registry))}."
+            f"{did_you_mean(str(kind), registry)}"
+        )
+    values = {name: _value(value) for name, value in data.items() if name != "kind"}
+    return make(registry[kind], values, name=str(kind))
+
+
+def make(owner: type, values: Mapping[str, Any], *, name: str) -> Any:
+    """The dataclass `owner` with these values.
+
+    Raises:
+        ValueError: A field is unknown or missing; the message begins with `name`.
+    """
+    declared = {f.name: f for f in fields(owner)}
+    for field in values:
+        if field not in declared:
+            raise ValueError(f"{name}: no field {field!r}.{did_you_mean(field, declared)}")
+    for field, declaration in declared.items():
+        has_default = (declaration.default, declaration.default_factory) != (MISSING, MISSING)
+        if field not in values and not has_default:
+            raise ValueError(f"{name}: the field {field!r} is missing")
+    return owner(**values)
+
+
+def as_map(shape: Shape, name: str) -> tuple[int, int, int]:
+    """The shape's channels, height and width.
+
+    Raises:
+        UnbuildableError: It is no feature map, or an empty one.
+    """
+    if len(shape) != 3 or min(shape) < 1:
+        raise UnbuildableError(f"{name} needs a map (channels, height, width), not {shape}")
+    channels, height, width = shape
+    return channels, height, width
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "kind"):
+        return piece_to_dict(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Mapping) and "kind" in value:
+        return piece_from_dict(BLOCKS, value)
+    if isinstance(value, list | tuple):
+        return tuple(_value(item) for item in value)
+    return value

@@ -1,0 +1,65 @@
+"""Heads: what is read off an embedding, or off a map halfway."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from search_spaces.blocks.block import HEADS, UnbuildableError, register
+from search_spaces.task import Shape
+
+# B batch, C channels, H height, W width, D embedding width, K classes
+
+POOLINGS = ("average", "maximum")
+
+
+def pool(x_BCHW: Tensor, pooling: str) -> Tensor:
+    """One number per channel: its average or its maximum over all places, shape (B, C)."""
+    return x_BCHW.amax((2, 3)) if pooling == "maximum" else x_BCHW.mean((2, 3))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classify:
+    """One score per class, linear in the embedding."""
+
+    kind: ClassVar[str] = "classify"
+    dropout: float = 0.0
+    """Share of the embedding left out in training."""
+
+    def out_shape(self, shape: Shape, num_classes: int) -> Shape:
+        """The scores' shape (K,).
+
+        Raises:
+            UnbuildableError: No embedding, fewer than two classes, or a dropout outside 0 to 1.
+        """
+        if len(shape) != 1:
+            raise UnbuildableError(f"head needs an embedding, not {shape}")
+        if num_classes < 2:
+            raise UnbuildableError(f"head needs at least 2 classes, not {num_classes}")
+        if not 0 <= self.dropout < 1:
+            raise UnbuildableError(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        return (num_classes,)
+
+    def build(self, shape: Shape, num_classes: int) -> nn.Module:
+        """The module for embeddings of this shape."""
+        self.out_shape(shape, num_classes)
+        return nn.Sequential(nn.Dropout(self.dropout), nn.Linear(shape[0], num_classes))
+
+
+class AuxiliaryHead(nn.Module):
+    """Class scores read off a map halfway, so that early stages learn from the labels directly.
+
+    Used in training only (Szegedy et al. 2015); the main head does not depend on it.
+    """
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(channels, num_classes)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Scores of shape (B, K)."""
+        logits_BK: Tensor = self.score(pool(x_BCHW, "average"))
+        return logits_BK
+
+
+register(HEADS, Classify)

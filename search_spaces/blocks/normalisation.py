@@ -1,0 +1,59 @@
+"""Normalisation and activation of feature maps, chosen by name."""
+
+import math
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+
+from search_spaces.blocks.block import UnbuildableError
+from search_spaces.plugins import did_you_mean
+
+MOST_GROUPS = 8
+"""Group normalisation uses this many groups, or fewer where the channels do not divide by it."""
+
+
+class MapLayerNorm(nn.LayerNorm):
+    """Normalises every position of a map over its channels (Ba et al. 2016, as in ConvNeXt)."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The map, over C of mean 0 and variance 1 at each position, then scaled and shifted."""
+        return super().forward(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d,
+    "group": lambda channels: nn.GroupNorm(math.gcd(channels, MOST_GROUPS), channels),
+    "layer": MapLayerNorm,
+}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
+
+
+def normalisation(name: str, channels: int) -> nn.Module:
+    """The normalisation of that name for maps of so many channels.
+
+    Raises:
+        UnbuildableError: No normalisation has this name.
+    """
+    if name not in NORMALISATIONS:
+        raise UnbuildableError(_unknown("normalisation", name, NORMALISATIONS))
+    return NORMALISATIONS[name](channels)
+
+
+def activation(name: str) -> nn.Module:
+    """The activation of that name.
+
+    Raises:
+        UnbuildableError: No activation has this name.
+    """
+    if name not in ACTIVATIONS:
+        raise UnbuildableError(_unknown("activation", name, ACTIVATIONS))
+    return ACTIVATIONS[name]()
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    return f"unknown {what} {name!r}. Known: {', '.join(names)}.{did_you_mean(name, names)}"

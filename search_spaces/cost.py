@@ -1,0 +1,71 @@
+"""What a network costs, counted without computing or allocating anything.
+
+The network is built on torch's meta device, where tensors have shapes and no memory.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.flop_counter import FlopCounterMode
+
+from search_spaces.architecture import Architecture, Network
+from search_spaces.task import Task
+
+BATCH = 2
+"""Batch normalisation refuses to train on one example, so two are counted and halved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a network needs, whatever the machine."""
+
+    parameters: int
+    """Trainable numbers."""
+    flops: int
+    """Floating-point operations of one example's forward pass; a multiply-add counts as two."""
+    activation_bytes: int
+    """Memory that training one example keeps from the forward for the backward pass, in float32."""
+
+
+def cost(architecture: Architecture, task: Task) -> Cost:
+    """The cost of an architecture's network, without auxiliary heads.
+
+    Raises:
+        UnbuildableError: The decisions do not fit together, or not to the task.
+    """
+    with torch.device("meta"):
+        network = Network(architecture, task, auxiliary=False)
+        inputs = {name: torch.empty(BATCH, *shape) for name, shape in task.inputs.items()}
+    flops, saved_bytes = _forward(network, inputs)
+    return Cost(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        flops=flops // BATCH,
+        activation_bytes=saved_bytes // BATCH,
+    )
+
+
+def _forward(network: Network, inputs: dict[str, Tensor]) -> tuple[int, int]:
+    """FLOPs of one pass over the batch, and the bytes it keeps for the backward pass."""
+    weights = {_storage(tensor) for tensor in network.parameters()}
+    kept: dict[StorageWeakRef, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        # Several operations may save one tensor; its storage counts once. Holding the tensor
+        # holds the storage, so that no later one can take its place in the table.
+        reference = _storage(tensor)
+        if reference not in weights:
+            kept[reference] = tensor
+        return tensor
+
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        network(inputs)
+    return counter.get_total_flops(), sum(t.untyped_storage().nbytes() for t in kept.values())
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
