@@ -1,0 +1,45 @@
+"""The ledger: studies, trials, attempts, measurements and leases, in SQLite or PostgreSQL.
+
+The one place that knows SQLAlchemy and Alembic. docs/ledger.md describes the tables.
+"""
+
+from orchestrator.ledger.errors import (
+    IllegalMove,
+    LeaseHeld,
+    LeaseLost,
+    LedgerError,
+    LedgerUnavailable,
+    NumberMismatch,
+    SchemaUnknown,
+    StaleAttempt,
+    StudyConflict,
+    StudyGone,
+    UnknownStudy,
+    UnknownTrial,
+)
+from orchestrator.ledger.leases import LEASE_S, Holder, Lease
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.values import Attempt, Event, NewTrial, StudyRow
+
+__all__ = [
+    "LEASE_S",
+    "Attempt",
+    "Event",
+    "Holder",
+    "IllegalMove",
+    "Lease",
+    "LeaseHeld",
+    "LeaseLost",
+    "Ledger",
+    "LedgerError",
+    "LedgerUnavailable",
+    "NewTrial",
+    "NumberMismatch",
+    "SchemaUnknown",
+    "StaleAttempt",
+    "StudyConflict",
+    "StudyGone",
+    "StudyRow",
+    "UnknownStudy",
+    "UnknownTrial",
+]

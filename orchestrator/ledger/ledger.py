@@ -1,0 +1,349 @@
+"""The ledger: the only memory of studies, trials and what was seen of them.
+
+Every method that writes returns after its transaction is on disk: what it acknowledged is kept.
+Knows no sampler, no engine and no tracker: they are functions of what it holds.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import bindparam, insert, update
+
+from orchestrator.clock import Clock, SystemClock
+from orchestrator.ledger import leases, reading, trial_writes
+from orchestrator.ledger.database import Database, Transaction, finite
+from orchestrator.ledger.errors import StudyConflict, StudyGone, UnknownStudy, UnknownTrial
+from orchestrator.ledger.leases import Holder, Lease
+from orchestrator.ledger.schema import projection, study, trial
+from orchestrator.ledger.values import Attempt, Event, NewTrial, StudyRow
+from orchestrator.trial import Trial, TrialState
+from workers.job import AttemptKey
+from workers.measurement import CheckpointRef, Measurement
+
+_COMPARED = ("config_json", "space_name", "space_version", "data_digest", "code_digest")
+
+_ADD_STUDY = insert(study).returning(study.c.id)
+_CHANGE_STUDY = update(study).where(study.c.id == bindparam("of_study"))
+_SET_STATE = _CHANGE_STUDY.values(state=bindparam("to_state"))
+_ADD_SPENT = _CHANGE_STUDY.values(spent_s=study.c.spent_s + bindparam("more"))
+_ADVANCE = (
+    update(projection)
+    .where(projection.c.study_id == bindparam("of_study"), projection.c.cursor < bindparam("to"))
+    .values(cursor=bindparam("to"), updated=bindparam("at"))
+)
+_ADD_PROJECTION = insert(projection)
+
+
+class Ledger:
+    """One database of studies; safe to use from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, url: str | Path, *, clock: Clock | None = None) -> Self:
+        """Open a ledger; file, folders and tables are made where they are missing.
+
+        Args:
+            url: A file for SQLite, or a SQLAlchemy URL (`sqlite:///FILE`, `postgresql://...`).
+            clock: Tells the time; this machine's by default.
+
+        Raises:
+            LedgerError: No ledger can be opened there; the message says why.
+        """
+        return cls(Database(url, clock or SystemClock()))
+
+    @property
+    def name(self) -> str:
+        """Where it lives, without any password."""
+        return self._database.name
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Studies and leases
+
+    def open_study(
+        self,
+        *,
+        name: str,
+        config_json: str | None,
+        space_name: str = "",
+        space_version: str = "",
+        data_digest: str = "",
+        code_digest: str | None = None,
+        holder: Holder,
+    ) -> tuple[StudyRow, Lease]:
+        """Take the lease of a study, which is created if it is new.
+
+        Every trial that a previous driver left RUNNING becomes WAITING.
+
+        Args:
+            name: The study's name.
+            config_json: Its configuration; None resumes what is stored, and compares nothing.
+            space_name: Name of its search space.
+            space_version: The space's version.
+            data_digest: Digest of its data.
+            code_digest: Digest of the user's own Python, if there is any.
+            holder: The process that will drive it.
+
+        Raises:
+            StudyConflict: It exists and was started from something else.
+            UnknownStudy: It does not exist and no configuration was given.
+            LeaseHeld: Another driver runs it.
+        """
+        given = {
+            "config_json": config_json,
+            "space_name": space_name,
+            "space_version": space_version,
+            "data_digest": data_digest,
+            "code_digest": code_digest,
+        }
+        return self._database.write(lambda tx: _open_study(tx, name, given, holder))
+
+    def study(self, name: str) -> StudyRow | None:
+        """The study of this name, if there is one."""
+        return self._database.read(lambda connection: reading.read_study(connection, name))
+
+    def studies(self) -> list[StudyRow]:
+        """All studies, oldest first."""
+        return self._database.read(reading.read_studies)
+
+    def renew(self, lease: Lease) -> Lease:
+        """The lease, lasting another 30 s from now.
+
+        Raises:
+            LeaseLost: Another driver has it.
+        """
+        return self._database.write(lambda tx: leases.renew(tx, lease))
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back, so that the next driver need not wait.
+
+        Raises:
+            LeaseLost: Another driver has it.
+        """
+        self._database.write(lambda tx: leases.release(tx, lease))
+
+    def set_study_state(self, lease: Lease, state: str) -> None:
+        """Say how the study stands: `running`, `finished`, `interrupted` or `broken`."""
+
+        def work(tx: Transaction) -> None:
+            leases.require(tx, lease)
+            tx.connection.execute(_SET_STATE, {"of_study": lease.study_id, "to_state": state})
+            tx.append(lease.study_id, lease.generation, "study_state", {"state": state})
+
+        self._database.write(work)
+
+    def add_spent(self, lease: Lease, seconds: float) -> None:
+        """Add to the driver time that the study has used."""
+        finite("spent_s", seconds)
+
+        def work(tx: Transaction) -> None:
+            leases.require(tx, lease)
+            tx.connection.execute(_ADD_SPENT, {"of_study": lease.study_id, "more": seconds})
+            tx.append(lease.study_id, lease.generation, "study_spent", {"seconds": seconds})
+
+        self._database.write(work)
+
+    # Trials
+
+    def add_trial(self, lease: Lease, new: NewTrial) -> Trial:
+        """Add a trial under the study's next number.
+
+        Raises:
+            NumberMismatch: The number is not the study's next.
+            LeaseLost: Another driver has the study.
+            ValueError: A number is not finite, or values do not fit the state.
+        """
+        return self._database.write(lambda tx: trial_writes.add_trial(tx, lease, new))
+
+    def start_attempt(
+        self, lease: Lease, uid: str, *, node: str | None = None, pid: int | None = None
+    ) -> AttemptKey:
+        """Turn a WAITING trial into a RUNNING one; the key is what its worker must show.
+
+        Raises:
+            IllegalMove: The trial is not WAITING.
+            LeaseLost: Another driver has the study.
+        """
+        return self._database.write(
+            lambda tx: trial_writes.start_attempt(tx, lease, uid, node=node, pid=pid)
+        )
+
+    def record(self, lease: Lease, key: AttemptKey, seen: Measurement) -> bool:
+        """Keep a measurement and its checkpoint.
+
+        Returns:
+            Whether it was kept; an epoch that has been measured before is not, the first wins.
+
+        Raises:
+            StaleAttempt: The attempt is not the trial's newest, or has ended.
+            LeaseLost: Another driver has the study.
+            ValueError: A metric is not finite.
+        """
+        return self._database.write(lambda tx: trial_writes.record(tx, lease, key, seen))
+
+    def finish(
+        self,
+        lease: Lease,
+        uid: str,
+        *,
+        key: AttemptKey | None,
+        state: TrialState,
+        reason: str | None = None,
+        values: Sequence[float] | None = None,
+        violations: Mapping[str, float] | None = None,
+        failure: Mapping[str, Any] | None = None,
+    ) -> Trial:
+        """End a trial for good; this happens once.
+
+        Args:
+            lease: The study's.
+            uid: The trial's.
+            key: The attempt that ended; None for a trial that is WAITING.
+            state: COMPLETE, PRUNED or FAIL.
+            reason: Why, in one word.
+            values: Objective values; given if, and only if, it is COMPLETE.
+            violations: By constraint; at most 0 is feasible.
+            failure: The classified failure, if there was one.
+
+        Raises:
+            StaleAttempt: The attempt is not the trial's newest, or has ended.
+            IllegalMove: The trial has ended already, or may not go to this state.
+            LeaseLost: Another driver has the study.
+            ValueError: A number is not finite, or values do not fit the state.
+        """
+
+        def work(tx: Transaction) -> Trial:
+            trial_writes.finish(
+                tx,
+                lease,
+                uid,
+                key=key,
+                state=state,
+                reason=reason,
+                values=values,
+                violations=violations or {},
+                failure=failure,
+            )
+            return reading.read_trials(tx.connection, trial.c.uid == uid)[0]
+
+        return self._database.write(work)
+
+    def give_back(
+        self,
+        lease: Lease,
+        key: AttemptKey,
+        outcome: str,
+        *,
+        failure: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Close an attempt and let its trial wait for another one.
+
+        Args:
+            lease: The study's.
+            key: The attempt's.
+            outcome: Why it ended, in one word: `interrupted`, or a failure's class.
+            failure: The classified failure, if there was one.
+
+        Raises:
+            StaleAttempt: The attempt is not the trial's newest, or has ended.
+            LeaseLost: Another driver has the study.
+        """
+        self._database.write(lambda tx: trial_writes.give_back(tx, lease, key, outcome, failure))
+
+    def trials(self, study_id: int) -> list[Trial]:
+        """All trials of a study by number, with their measurements."""
+        return self._database.read(
+            lambda connection: reading.read_trials(connection, trial.c.study_id == study_id)
+        )
+
+    def trial(self, study_id: int, number: int) -> Trial:
+        """One trial, with its measurements.
+
+        Raises:
+            UnknownTrial: The study has no trial of this number.
+        """
+        found = self._database.read(
+            lambda connection: reading.read_trials(
+                connection, trial.c.study_id == study_id, trial.c.number == number
+            )
+        )
+        if not found:
+            raise UnknownTrial(f"study {study_id} has no trial {number}")
+        return found[0]
+
+    def attempts(self, uid: str) -> list[Attempt]:
+        """The trial's attempts, oldest first."""
+        return self._database.read(lambda connection: reading.read_attempts(connection, uid))
+
+    def checkpoints(self, uid: str) -> list[CheckpointRef]:
+        """The trial's checkpoints, newest first."""
+        return self._database.read(lambda connection: reading.read_checkpoints(connection, uid))
+
+    # Events and their projection
+
+    def events(self, study_id: int, after: int, limit: int = 1000) -> list[Event]:
+        """Up to `limit` events of a study later than `after`, in order; 0 is before the first."""
+        return self._database.read(
+            lambda connection: reading.read_events(connection, study_id, after, limit)
+        )
+
+    def cursor(self, study_id: int) -> int:
+        """The last event that the projection has shown; 0 before the first."""
+        return self._database.read(lambda connection: reading.read_cursor(connection, study_id))
+
+    def advance(self, study_id: int, cursor: int) -> None:
+        """Remember the last event that the projection has shown; it never goes back."""
+
+        def work(tx: Transaction) -> None:
+            tx.connection.execute(_ADVANCE, {"of_study": study_id, "to": cursor, "at": tx.now()})
+
+        self._database.write(work)
+
+
+def _open_study(
+    tx: Transaction, name: str, given: Mapping[str, str | None], holder: Holder
+) -> tuple[StudyRow, Lease]:
+    found = reading.read_study(tx.connection, name)
+    created = found is None
+    if found is None:
+        if given["config_json"] is None:
+            raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")
+        _create_study(tx, name, given)
+        found = reading.read_study(tx.connection, name)
+        if found is None:
+            raise StudyGone(f"study {name!r} vanished as it was created")
+    elif given["config_json"] is not None:
+        differing = [column for column in _COMPARED if given[column] != getattr(found, column)]
+        if differing:
+            raise StudyConflict(name, found.config_json, differing)
+    lease = leases.acquire(tx, found.id, name, holder)
+    if created:
+        payload = {"name": name, **{column: given[column] for column in _COMPARED}}
+        tx.append(found.id, lease.generation, "study_created", payload)
+    trial_writes.give_back_all(tx, lease)
+    return found, lease
+
+
+def _create_study(tx: Transaction, name: str, given: Mapping[str, str | None]) -> None:
+    now = tx.now()
+    study_id = tx.connection.scalars(
+        _ADD_STUDY, {"name": name, **given, "created": now, "state": "running", "spent_s": 0.0}
+    ).one()
+    tx.connection.execute(_ADD_PROJECTION, {"study_id": study_id, "cursor": 0, "updated": now})

@@ -1,0 +1,12 @@
+"""Alembic's entry: runs revisions in the transaction that `migrate` holds."""
+
+from alembic import context
+
+from orchestrator.ledger.schema import VERSION_TABLE, metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+)
+context.run_migrations()

@@ -1,0 +1,433 @@
+"""How trials are written: each function is one change in a transaction, checked first.
+
+The caller holds the lease (checked first, every time); an attempt shows its fence.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import and_, bindparam, func, insert, select, update
+
+from orchestrator.ledger import leases
+from orchestrator.ledger.database import Transaction, finite, to_json
+from orchestrator.ledger.errors import (
+    IllegalMove,
+    NumberMismatch,
+    StaleAttempt,
+    UnknownTrial,
+)
+from orchestrator.ledger.leases import Lease
+from orchestrator.ledger.schema import attempt, checkpoint, measurement, trial
+from orchestrator.ledger.values import NewTrial
+from orchestrator.trial import LEGAL_MOVES, Trial, TrialState
+from workers.job import AttemptKey
+from workers.measurement import Measurement
+
+_NEXT_NUMBER = select(func.coalesce(func.max(trial.c.number) + 1, 0)).where(
+    trial.c.study_id == bindparam("of_study")
+)
+_STANDING = (
+    select(
+        trial.c.number,
+        trial.c.state,
+        trial.c.attempts,
+        trial.c.started,
+        attempt.c.fence,
+        attempt.c.ended,
+        measurement.c.attempt.label("measured_by"),
+    )
+    .outerjoin_from(
+        trial,
+        attempt,
+        and_(attempt.c.trial_uid == trial.c.uid, attempt.c.number == trial.c.attempts),
+    )
+    .outerjoin(
+        measurement,
+        and_(measurement.c.trial_uid == trial.c.uid, measurement.c.epoch == bindparam("epoch")),
+    )
+    .where(trial.c.uid == bindparam("of_trial"), trial.c.study_id == bindparam("of_study"))
+)
+_RUNNING = select(trial.c.uid, trial.c.number, trial.c.attempts).where(
+    trial.c.study_id == bindparam("of_study"), trial.c.state == TrialState.RUNNING.value
+)
+_ADD_TRIAL = insert(trial)
+_ADD_ATTEMPT = insert(attempt)
+_ADD_MEASUREMENT = insert(measurement)
+_ADD_CHECKPOINT = insert(checkpoint)
+_CHANGE_TRIAL = update(trial).where(trial.c.uid == bindparam("of_trial"))
+_START_TRIAL = _CHANGE_TRIAL.values(
+    state=TrialState.RUNNING.value, attempts=bindparam("to_attempts"), started=bindparam("since")
+)
+_WAIT_AGAIN = _CHANGE_TRIAL.values(
+    state=TrialState.WAITING.value, failure_json=bindparam("because")
+)
+_END_TRIAL = _CHANGE_TRIAL.values(
+    state=bindparam("to_state"),
+    reason=bindparam("why"),
+    values_json=bindparam("to_values"),
+    violations_json=bindparam("to_violations"),
+    failure_json=bindparam("because"),
+    ended=bindparam("at"),
+)
+_END_ATTEMPT = (
+    update(attempt)
+    .where(attempt.c.trial_uid == bindparam("of_trial"), attempt.c.number == bindparam("of_number"))
+    .values(ended=bindparam("at"), outcome=bindparam("how"), failure_json=bindparam("because"))
+)
+
+
+def add_trial(tx: Transaction, lease: Lease, new: NewTrial) -> Trial:
+    """Add a trial, and end it at once if it came with a terminal state.
+
+    Raises:
+        NumberMismatch: The number is not the study's next.
+        IllegalMove: The trial would begin RUNNING.
+        ValueError: A number is not finite, or values do not fit the state.
+    """
+    leases.require(tx, lease)
+    if new.state is TrialState.RUNNING:
+        raise IllegalMove(new.uid, "new", new.state)
+    _check_values(new.state, new.values)
+    expected = tx.connection.scalar(_NEXT_NUMBER, {"of_study": lease.study_id}) or 0
+    if new.number != expected:
+        raise NumberMismatch(new.number, expected)
+    now = tx.now()
+    ended = now if new.state.is_terminal else None
+    tx.connection.execute(
+        _ADD_TRIAL,
+        {
+            "uid": new.uid,
+            "study_id": lease.study_id,
+            "number": new.number,
+            "kind": new.kind,
+            "parent": new.parent,
+            "params_json": to_json(dict(new.params)),
+            "distributions_json": to_json(dict(new.distributions)),
+            "candidate_json": to_json(dict(new.candidate)),
+            "digest": new.digest,
+            "state": new.state.value,
+            "reason": new.reason,
+            "values_json": _optional_json(new.values),
+            "violations_json": to_json(dict(new.violations)),
+            "seed": new.seed,
+            "attempts": 0,
+            "sampler_attrs_json": to_json(dict(new.sampler_attrs)),
+            "created": now,
+            "ended": ended,
+        },
+    )
+    _tell_added(tx, lease, new)
+    return _as_trial(new, created=now, ended=ended)
+
+
+def _tell_added(tx: Transaction, lease: Lease, new: NewTrial) -> None:
+    tx.append(
+        lease.study_id,
+        lease.generation,
+        "trial_added",
+        {
+            "uid": new.uid,
+            "number": new.number,
+            "kind": new.kind,
+            "parent": new.parent,
+            "params": dict(new.params),
+            "candidate": dict(new.candidate),
+            "digest": new.digest,
+            "seed": new.seed,
+            "state": new.state.value,
+        },
+    )
+    if new.state.is_terminal:
+        tx.append(
+            lease.study_id,
+            lease.generation,
+            "trial_finished",
+            {
+                "uid": new.uid,
+                "number": new.number,
+                "attempt": None,
+                "state": new.state.value,
+                "reason": new.reason,
+                "values": new.values,
+                "violations": dict(new.violations),
+                "failure": None,
+            },
+        )
+
+
+def _as_trial(new: NewTrial, *, created: float, ended: float | None) -> Trial:
+    return Trial(
+        number=new.number,
+        uid=new.uid,
+        kind=new.kind,
+        parent=new.parent,
+        params=new.params,
+        distributions=new.distributions,
+        candidate=new.candidate,
+        digest=new.digest,
+        state=new.state,
+        reason=new.reason,
+        values=new.values,
+        violations=new.violations,
+        seed=new.seed,
+        attempts=0,
+        failure=None,
+        sampler_attrs=new.sampler_attrs,
+        created=created,
+        started=None,
+        ended=ended,
+    )
+
+
+def start_attempt(
+    tx: Transaction, lease: Lease, uid: str, *, node: str | None, pid: int | None
+) -> AttemptKey:
+    """Turn a WAITING trial into a RUNNING one, under a fence drawn for this attempt alone.
+
+    Raises:
+        IllegalMove: The trial is not WAITING.
+    """
+    leases.require(tx, lease)
+    found = _standing(tx, lease, uid)
+    if found.state != TrialState.WAITING:
+        raise IllegalMove(uid, found.state, TrialState.RUNNING)
+    key = AttemptKey(trial_uid=uid, number=found.attempts + 1, fence=uuid.uuid4().hex)
+    now = tx.now()
+    since = now if found.started is None else found.started
+    tx.connection.execute(
+        _START_TRIAL, {"of_trial": uid, "to_attempts": key.number, "since": since}
+    )
+    tx.connection.execute(
+        _ADD_ATTEMPT,
+        {
+            "trial_uid": uid,
+            "number": key.number,
+            "fence": key.fence,
+            "generation": lease.generation,
+            "node": node,
+            "pid": pid,
+            "started": now,
+        },
+    )
+    tx.append(
+        lease.study_id,
+        lease.generation,
+        "attempt_started",
+        {"uid": uid, "number": found.number, "attempt": key.number, "node": node, "pid": pid},
+    )
+    return key
+
+
+def record(tx: Transaction, lease: Lease, key: AttemptKey, seen: Measurement) -> bool:
+    """Keep a measurement and its checkpoint, unless that epoch is kept already.
+
+    Raises:
+        StaleAttempt: The attempt is not the trial's newest, or has ended.
+        ValueError: A metric is not finite, or the epoch is below 1.
+    """
+    metrics = {name: finite(name, value) for name, value in seen.metrics.items()}
+    elapsed_s = finite("elapsed_s", seen.elapsed_s)
+    if seen.fidelity < 1:
+        raise ValueError(f"epochs count from 1, not {seen.fidelity}")
+    leases.require(tx, lease)
+    found = _standing(tx, lease, key.trial_uid, epoch=seen.fidelity)
+    _check_fence(key, found)
+    if found.measured_by is not None:
+        return False
+    row = {"trial_uid": key.trial_uid, "epoch": seen.fidelity}
+    tx.connection.execute(
+        _ADD_MEASUREMENT,
+        {
+            **row,
+            "attempt": key.number,
+            "metrics_json": to_json(metrics),
+            "elapsed_s": elapsed_s,
+            "recorded": tx.now(),
+        },
+    )
+    kept = None
+    if seen.checkpoint is not None:
+        kept = {
+            "path": seen.checkpoint.path,
+            "manifest_sha256": seen.checkpoint.manifest_sha256,
+            "bytes": seen.checkpoint.bytes,
+        }
+        tx.connection.execute(_ADD_CHECKPOINT, {**row, **kept})
+    payload = {
+        "uid": key.trial_uid,
+        "number": found.number,
+        "attempt": key.number,
+        "epoch": seen.fidelity,
+        "metrics": metrics,
+        "elapsed_s": elapsed_s,
+        "checkpoint": kept,
+    }
+    tx.append(lease.study_id, lease.generation, "measurement", payload)
+    return True
+
+
+def finish(
+    tx: Transaction,
+    lease: Lease,
+    uid: str,
+    *,
+    key: AttemptKey | None,
+    state: TrialState,
+    reason: str | None,
+    values: Sequence[float] | None,
+    violations: Mapping[str, float],
+    failure: Mapping[str, Any] | None,
+) -> None:
+    """End a trial for good.
+
+    Raises:
+        StaleAttempt: A RUNNING trial's end is told by another attempt than its newest.
+        IllegalMove: The trial has ended already, or may not go to this state.
+        ValueError: A number is not finite, or values do not fit the state.
+    """
+    _check_values(state, values)
+    leases.require(tx, lease)
+    found = _standing(tx, lease, uid)
+    if key is not None:
+        _check_newest(key, found)
+    if not state.is_terminal or state not in LEGAL_MOVES[TrialState(found.state)]:
+        raise IllegalMove(uid, found.state, state)
+    if found.state == TrialState.RUNNING:
+        _check_fence(key or AttemptKey(trial_uid=uid, number=0, fence=""), found)
+    now = tx.now()
+    because = _optional_json(failure)
+    tx.connection.execute(
+        _END_TRIAL,
+        {
+            "of_trial": uid,
+            "to_state": state.value,
+            "why": reason,
+            "to_values": _optional_json(values),
+            "to_violations": to_json(dict(violations)),
+            "because": because,
+            "at": now,
+        },
+    )
+    if key is not None:
+        _end_attempt(tx, uid, key.number, state.value.lower(), because)
+    payload = {
+        "uid": uid,
+        "number": found.number,
+        "attempt": None if key is None else key.number,
+        "state": state.value,
+        "reason": reason,
+        "values": values,
+        "violations": dict(violations),
+        "failure": failure,
+    }
+    tx.append(lease.study_id, lease.generation, "trial_finished", payload)
+
+
+def give_back(
+    tx: Transaction,
+    lease: Lease,
+    key: AttemptKey,
+    outcome: str,
+    failure: Mapping[str, Any] | None,
+) -> None:
+    """Close an attempt and let its trial wait for another one.
+
+    Raises:
+        StaleAttempt: The attempt is not the trial's newest, or has ended.
+    """
+    leases.require(tx, lease)
+    found = _standing(tx, lease, key.trial_uid)
+    _check_fence(key, found)
+    _return_to_waiting(
+        tx,
+        lease,
+        key.trial_uid,
+        number=found.number,
+        attempt_number=key.number,
+        outcome=outcome,
+        failure=failure,
+    )
+
+
+def give_back_all(tx: Transaction, lease: Lease) -> None:
+    """Let every RUNNING trial wait again: whoever ran them is gone."""
+    for found in tx.connection.execute(_RUNNING, {"of_study": lease.study_id}).all():
+        _return_to_waiting(
+            tx,
+            lease,
+            found.uid,
+            number=found.number,
+            attempt_number=found.attempts,
+            outcome="lost",
+        )
+
+
+def _return_to_waiting(
+    tx: Transaction,
+    lease: Lease,
+    uid: str,
+    *,
+    number: int,
+    attempt_number: int,
+    outcome: str,
+    failure: Mapping[str, Any] | None = None,
+) -> None:
+    because = _optional_json(failure)
+    tx.connection.execute(_WAIT_AGAIN, {"of_trial": uid, "because": because})
+    _end_attempt(tx, uid, attempt_number, outcome, because)
+    payload = {
+        "uid": uid,
+        "number": number,
+        "attempt": attempt_number,
+        "outcome": outcome,
+        "failure": failure,
+    }
+    tx.append(lease.study_id, lease.generation, "trial_given_back", payload)
+
+
+def _end_attempt(tx: Transaction, uid: str, number: int, outcome: str, because: str | None) -> None:
+    tx.connection.execute(
+        _END_ATTEMPT,
+        {
+            "of_trial": uid,
+            "of_number": number,
+            "at": tx.now(),
+            "how": outcome,
+            "because": because,
+        },
+    )
+
+
+def _standing(tx: Transaction, lease: Lease, uid: str, *, epoch: int = 0) -> Any:
+    """The trial's state, its newest attempt, and who measured the epoch, if anybody did."""
+    found = tx.connection.execute(
+        _STANDING, {"of_trial": uid, "of_study": lease.study_id, "epoch": epoch}
+    ).one_or_none()
+    if found is None:
+        raise UnknownTrial(f"study {lease.study_id} has no trial {uid}")
+    return found
+
+
+def _check_newest(key: AttemptKey, found: Any) -> None:
+    if key.number != found.attempts:
+        raise StaleAttempt(key, f"attempt {found.attempts} is the trial's newest")
+    if key.fence != found.fence:
+        raise StaleAttempt(key, "its fence is not the one that was drawn for it")
+
+
+def _check_fence(key: AttemptKey, found: Any) -> None:
+    _check_newest(key, found)
+    if found.ended is not None:
+        raise StaleAttempt(key, f"it has ended, and the trial is {found.state}")
+
+
+def _check_values(state: TrialState, values: Sequence[float] | None) -> None:
+    if (values is not None) != (state is TrialState.COMPLETE):
+        raise ValueError(f"a trial has values if, and only if, it is COMPLETE; not {state}")
+    for index, value in enumerate(values or ()):
+        finite(f"values[{index}]", value)
+
+
+def _optional_json(value: Any) -> str | None:
+    return None if value is None else to_json(value)

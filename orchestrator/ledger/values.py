@@ -1,0 +1,83 @@
+"""What the ledger takes and gives, as values that know no database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.trial import TrialState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRow:
+    """One study as the ledger has it."""
+
+    id: int
+    name: str
+    config_json: str
+    """The configuration in canonical JSON; a study never changes it."""
+    space_name: str
+    space_version: str
+    data_digest: str
+    """Digest of the data set's bytes and split."""
+    code_digest: str | None
+    """SHA-256 over the user's own Python; None where there is none."""
+    created: float
+    """Seconds since the epoch."""
+    state: str
+    """`running`, `finished`, `interrupted` or `broken`."""
+    spent_s: float
+    """Driver time over all its runs, for `stop.hours`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTrial:
+    """A trial to be added: WAITING, or ended at once because it needs no worker."""
+
+    number: int
+    """The study's next number, as the caller expects it."""
+    uid: str
+    """uuid4 as 32 hexadecimal digits."""
+    kind: str = "search"
+    """`search`, `continue`, `retry`, `confirm` or `replay`."""
+    parent: str | None = None
+    """uid of the trial this one goes back to."""
+    params: Mapping[str, Any]
+    distributions: Mapping[str, str]
+    candidate: Mapping[str, Any]
+    digest: str
+    seed: int
+    sampler_attrs: Mapping[str, Any] = field(default_factory=dict)
+    state: TrialState = TrialState.WAITING
+    """WAITING, or how a screened or duplicate trial ended."""
+    reason: str | None = None
+    values: tuple[float, ...] | None = None
+    violations: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One execution of a trial."""
+
+    number: int
+    """Counts executions of the trial, from 1."""
+    generation: int
+    """Lease generation of the driver that started it."""
+    node: str | None
+    pid: int | None
+    started: float
+    ended: float | None
+    outcome: str | None
+    """`complete`, `pruned`, `fail`, what `give_back` was told, or `lost` with its driver."""
+    failure: Mapping[str, Any] | None
+    """The classified failure, if it ended with one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened to a study; within a study, ids rise in order of commit."""
+
+    id: int
+    kind: str
+    payload: Mapping[str, Any]
+    recorded: float
+    """Seconds since the epoch."""
