@@ -1,0 +1,9 @@
+"""Ray Tune as an engine: places attempts on slots, keeps processes warm, survives their deaths.
+
+The only package that imports ray, and only once a study runs on it.
+"""
+
+from orchestrator.engines.ray_tune.cluster import EngineLost, ResourcesTooLarge
+from orchestrator.engines.ray_tune.engine import RayTuneEngine
+
+__all__ = ["EngineLost", "RayTuneEngine", "ResourcesTooLarge"]

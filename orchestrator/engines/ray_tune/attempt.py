@@ -1,0 +1,145 @@
+"""One attempt inside a worker's process: its generator, advanced measurement by measurement, watched.
+
+The generator runs in a thread beside the one that waits for it, so that a silent one can be
+described and given up. Knows no Ray: a test drives it as a worker does.
+"""
+
+import faulthandler
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.engines.ray_tune.messages import Report
+from workers.failures import Failure, FailureKind, classify
+from workers.job import AttemptKey, TrainingJob
+from workers.measurement import Measurement, Progress
+
+Start = Callable[[TrainingJob], Iterator[Measurement | Progress]]
+"""Begins a job: `workers.start.start` with its data set given."""
+
+CLOSE_S = 10.0
+"""How long a generator may take to clean up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How long an attempt may be silent, and who learns where it hung."""
+
+    silence_s: float
+    """Seconds without Progress or Measurement after which the attempt is given up."""
+    stacks: Path
+    """Folder for the stacks of processes whose interpreter no longer answers."""
+
+    def file(self, key: AttemptKey) -> Path:
+        """Where an attempt's stacks are written."""
+        return self.stacks / f"{key.trial_uid}-{key.number}.txt"
+
+
+class Attempt:
+    """Runs one job; `advance` brings its next measurement, its end or its failure."""
+
+    def __init__(self, job: TrainingJob, start: Start, watch: Watch, thread: Executor) -> None:
+        self._job = job
+        self._start = start
+        self._silence_s = watch.silence_s
+        self._thread = thread
+        self._iterator: Iterator[Measurement | Progress] | None = None
+        self._sign = time.monotonic()
+        self._spoke = False
+        self._alarm = _Alarm(watch.file(job.key), watch.silence_s + 2)
+
+    def advance(self) -> Report:
+        """Train to the next measurement; a failure is an answer, never an exception."""
+        self._sign = time.monotonic()
+        pending = self._thread.submit(self._train_on)
+        try:
+            return self._await(pending)
+        finally:
+            self._alarm.cancel()
+
+    def close(self) -> None:
+        """Let the generator clean up.
+
+        Raises:
+            TimeoutError: It does not come to an end; its process is of no further use.
+        """
+        self._alarm.close()
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            # What it raises has no trial left to be told to: the verdict is already recorded.
+            self._thread.submit(close).exception(timeout=CLOSE_S)
+
+    def _await(self, pending: "Future[Report]") -> Report:
+        while True:
+            # A user's own generator may prepare for as long as it needs before it first speaks.
+            if self._job.train is None or self._spoke:
+                self._alarm.arm()
+                quiet_s = time.monotonic() - self._sign
+                if quiet_s >= self._silence_s:
+                    failure = silent(f"no sign of progress for {quiet_s:.0f} s", all_stacks())
+                    return Report(ended=True, failure=failure)
+            try:
+                return pending.result(timeout=min(1.0, self._silence_s / 4))
+            except TimeoutError:
+                continue
+
+    def _train_on(self) -> Report:
+        measurement: Measurement | None = None
+        try:
+            if self._iterator is None:
+                self._iterator = self._start(self._job)
+            for item in self._iterator:
+                self._sign, self._spoke = time.monotonic(), True
+                if not isinstance(item, Measurement):
+                    continue
+                measurement = item
+                if item.fidelity < self._job.budget.maximum:
+                    return Report(measurement=item)
+                # At the top the generator runs to its end in the same step: a round trip less.
+            return Report(measurement=measurement, ended=True)
+        except BaseException as error:  # noqa: BLE001 - sys.exit() by user code is a failure too
+            return Report(measurement=measurement, ended=True, failure=classify(error))
+
+
+def silent(message: str, stacks: str) -> Failure:
+    """The failure of an attempt that gave no sign of life, with the stacks it hung in."""
+    return replace(Failure.without_traceback(FailureKind.TIMEOUT, message), traceback=stacks)
+
+
+def all_stacks() -> str:
+    """Where every thread of this process stands, as text."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return "\n".join(
+        f"Thread {names.get(ident, ident)}:\n" + "".join(traceback.format_stack(frame))
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented, public
+    )
+
+
+class _Alarm:
+    """Ends the process from C, stacks written: for code that never releases Python's lock."""
+
+    def __init__(self, path: Path, after_s: float) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._file = path.open("w")
+        self._after_s = after_s
+        self._armed: float | None = None
+
+    def arm(self) -> None:
+        now = time.monotonic()
+        if self._armed is None or now - self._armed > 0.5:
+            faulthandler.dump_traceback_later(self._after_s, exit=True, file=self._file)
+            self._armed = now
+
+    def cancel(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._armed = None
+
+    def close(self) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)

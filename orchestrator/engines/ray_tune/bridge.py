@@ -1,0 +1,141 @@
+"""Between Tune's hooks and the study: which Tune trial is which attempt, and nothing more.
+
+Tune kills a run in which a hook raises. So nothing raises out of here: the first error is kept,
+ends the run, and is raised by the engine afterwards. Knows no Ray.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from orchestrator.engines.ray_tune.attempt import Watch, silent
+from orchestrator.engines.ray_tune.messages import Parcel, Report
+from orchestrator.snapshot import Verdict
+from workers.failures import Failure, FailureKind
+from workers.job import AttemptKey, TrainingJob
+
+if TYPE_CHECKING:
+    from orchestrator.study import Study
+
+
+class Next(Enum):
+    """What becomes of a worker after its report."""
+
+    GO_ON = auto()
+    """It trains on."""
+    FREE = auto()
+    """Its attempt is over; it may be given another."""
+    DISMISS = auto()
+    """Its attempt is over, and so is its process."""
+
+
+class Bridge:
+    """One Tune run's view of a study; keeps the keys of open attempts by Tune's trial ids."""
+
+    def __init__(
+        self,
+        study: "Study",
+        *,
+        slots: Callable[[], int],
+        dress: Callable[[TrainingJob], TrainingJob],
+        watch: Watch,
+        at_most: int,
+    ) -> None:
+        self._study = study
+        self._slots = slots
+        self._dress = dress
+        self._watch = watch
+        self._left = at_most
+        self._open: dict[str, AttemptKey] = {}
+        self.error: BaseException | None = None
+        """The first error of a hook; the run is over once it is there."""
+
+    @property
+    def over(self) -> bool:
+        """Whether what runs is to be dropped now."""
+        return self.error is not None or self._study.stopping
+
+    @property
+    def done(self) -> bool:
+        """Whether this run starts no further attempt."""
+        return self.over or self._left <= 0 or self._study.finished
+
+    def ask(self, trial_id: str) -> Parcel | None:
+        """The next attempt, if there is a slot for it and the study has one."""
+        try:
+            # Asked for only when a slot is free: a suggestion drawn ahead would know less.
+            if self.done or len(self._open) >= self._slots():
+                return None
+            job = self._study.ask()
+            if job is None:
+                return None
+            self._open[trial_id] = job.key
+            self._left -= 1
+            return Parcel(job=self._dress(job))
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self.fail(error)
+            return None
+
+    def receive(self, trial_id: str, report: Report) -> Next:
+        """Record a worker's report; what it does next is the study's verdict."""
+        key = self._open.get(trial_id)
+        if key is None:
+            return Next.DISMISS
+        try:
+            return self._record(trial_id, key, report)
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self.fail(error)
+            return Next.DISMISS
+
+    def lost(self, trial_id: str, reason: str) -> None:
+        """A worker's process is gone without a word."""
+        key = self._open.pop(trial_id, None)
+        if key is None:
+            return
+        try:
+            self._study.tell(key, self._autopsy(key, reason))
+        except Exception as error:  # noqa: BLE001 - see the module's docstring
+            self.fail(error)
+
+    def give_back(self) -> None:
+        """Return every open attempt to the study, to be started anew."""
+        while self._open:
+            _, key = self._open.popitem()
+            try:
+                self._study.give_back(key)
+            except Exception as error:  # noqa: BLE001 - see the module's docstring
+                self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Keep an error for the engine to raise; the first one counts."""
+        self.error = self.error or error
+
+    def _record(self, trial_id: str, key: AttemptKey, report: Report) -> Next:
+        verdict = Verdict.CONTINUE
+        if report.measurement is not None:
+            verdict = self._study.report(key, report.measurement)
+        if verdict is Verdict.CONTINUE and not report.ended:
+            return Next.GO_ON
+        del self._open[trial_id]
+        if verdict is Verdict.PAUSE and not report.ended:
+            self._study.give_back(key)
+        else:
+            self._study.tell(key, report.failure)
+        return Next.DISMISS if report.worn or _hurts(report.failure) else Next.FREE
+
+    def _autopsy(self, key: AttemptKey, reason: str) -> Failure:
+        path = self._watch.file(key)
+        stacks = path.read_text(errors="replace") if path.exists() else ""
+        if stacks:
+            return silent(f"no sign of progress for {self._watch.silence_s:.0f} s", stacks)
+        # Ray's monitor kills what takes a node's last memory, and says so in prose alone.
+        low = "running low on memory" in reason or "OOM" in reason
+        kind = FailureKind.OUT_OF_MEMORY if low else FailureKind.INFRASTRUCTURE
+        first = "worker process ended without a word"
+        return replace(Failure.without_traceback(kind, first), traceback=reason)
+
+
+def _hurts(failure: Failure | None) -> bool:
+    """Whether a process that failed so may be in a state that harms the next trial."""
+    return failure is not None and failure.kind is not FailureKind.DIVERGED

@@ -1,0 +1,204 @@
+"""A Ray cluster as the engine sees it: started here or joined, how much it holds, whether it lives.
+
+Everything of Ray's that has to be said before its import is said here.
+"""
+
+import atexit
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+LOOK_S = 2.0
+"""How often the cluster is asked what it holds, and whether it is there."""
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TQDM": "0",
+    "RAY_DEDUP_LOGS": "0",
+    # Ray 2.60 starts workers at nice 15: on a busy machine they would starve.
+    "RAY_worker_niceness": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A trial's folder is Tune's affair; relative paths in a study mean the user's folder.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # The reporter of Ray 2.60 prints a box for each run even when told to be silent.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # Snapshots are never read back: each start is a fresh run over what the ledger holds.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    # How many attempts are open is decided by free slots, not by this.
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+class EngineLost(RuntimeError):  # noqa: N818 - the field's word for it
+    """The cluster is gone; the study can be resumed."""
+
+
+class ResourcesTooLarge(ValueError):  # noqa: N818 - says what is wrong
+    """One trial asks for more than any node of the cluster has."""
+
+
+class Cluster:
+    """A running Ray that this process is connected to."""
+
+    def __init__(self, *, cpu: float, gpu: float, scratch: Path) -> None:
+        import ray  # noqa: PLC0415
+
+        self._ray = ray
+        self._cpu = cpu
+        self._gpu = gpu
+        self._address: str = ray.get_runtime_context().gcs_address
+        self._looked = float("-inf")
+        self._slots = 0
+        self._answered = self._tried = time.monotonic()
+        self.scratch = scratch
+        """A folder of this process's own, removed at its end."""
+
+    def slots(self) -> int:
+        """How many trials the nodes that are there now hold at once."""
+        now = time.monotonic()
+        if now - self._looked > LOOK_S:
+            self._looked = now
+            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+            self._slots = sum(slots_of(node, cpu=self._cpu, gpu=self._gpu) for node in nodes)
+        return self._slots
+
+    def require_slot(self) -> None:
+        """Check that at least one trial fits.
+
+        Raises:
+            ResourcesTooLarge: None does.
+        """
+        if self.slots() == 0:
+            raise ResourcesTooLarge(
+                f"resources: a trial asks for cpu {self._cpu:g} and gpu {self._gpu:g}, and no node "
+                f"has as much. The cluster has {_total(self._ray)}"
+            )
+
+    def alive(self) -> bool:
+        """Whether Ray's head has answered in the last seconds."""
+        now = time.monotonic()
+        if now - self._tried > LOOK_S / 4:
+            self._tried = now
+            if _answers(self._address):
+                self._answered = now
+        return now - self._answered < LOOK_S
+
+    def lost(self) -> EngineLost:
+        """The error to raise when it is not."""
+        return EngineLost(
+            f"Ray's head at {self._address} no longer answers. What was measured is kept: "
+            "`archscout resume` goes on from there"
+        )
+
+
+def slots_of(node: dict[str, float], *, cpu: float, gpu: float) -> int:
+    """How many trials one node holds: a trial's GPU share never spans two GPUs."""
+    fits = []
+    if cpu > 0:
+        fits.append(_times(node.get("CPU", 0.0), cpu))
+    if gpu > 0:
+        gpus = int(node.get("GPU", 0.0))
+        fits.append(gpus * _times(1.0, gpu) if gpu < 1 else _times(gpus, gpu))
+    return min(fits, default=1)
+
+
+def connect(*, address: str | None, cpu: float, gpu: float, options: dict[str, Any]) -> Cluster:
+    """The cluster at an address, or one of our own on loopback; a running one is used as it is.
+
+    Raises:
+        EngineLost: Nothing answers at the address.
+        ResourcesTooLarge: No node holds even one trial.
+    """
+    os.environ.update({key: os.environ.get(key, value) for key, value in _QUIET.items()})
+    scratch = _scratch()
+    if address is None:
+        _keep_to_ourselves(scratch)
+    import ray  # noqa: PLC0415
+
+    if not ray.is_initialized():
+        _initialise(ray, address, scratch, options)
+    for name in ("ray", "ray.tune"):
+        # Failures reach the user through the study, once and classified.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    cluster = Cluster(cpu=cpu, gpu=gpu, scratch=scratch)
+    cluster.require_slot()
+    return cluster
+
+
+def disconnect() -> None:
+    """Leave the cluster; one of our own ends with all its processes."""
+    import ray  # noqa: PLC0415
+
+    ray.shutdown()
+
+
+def _initialise(ray: Any, address: str | None, scratch: Path, options: dict[str, Any]) -> None:
+    if address is None:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            _temp_dir=str(scratch / "ray"),
+            **{"num_cpus": os.cpu_count(), "object_store_memory": 512 << 20, **options},
+        )
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        raise EngineLost(f"engine.address: no Ray cluster at {address!r}: {error}") from error
+
+
+def _keep_to_ourselves(scratch: Path) -> None:
+    """Let a cluster of our own listen on loopback alone, and to holders of a token alone."""
+    # Ray 2.60 binds every interface on Linux; this switch, meant for other systems, undoes it.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    token = scratch / "ray.token"
+    if not token.exists():
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(token))
+
+
+def _scratch() -> Path:
+    """This process's folder, 0700; short, since Ray puts sockets there (107 characters at most)."""
+    path = Path(tempfile.gettempdir()) / f"archscout-{os.getuid()}-{os.getpid()}"
+    if not path.exists():
+        for left in path.parent.glob(f"archscout-{os.getuid()}-*"):
+            # A driver killed outright cannot clean up; the next one does.
+            if not Path(f"/proc/{left.name.rpartition('-')[2]}").exists():
+                shutil.rmtree(left, ignore_errors=True)
+        path.mkdir(mode=0o700)
+        atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1.0):
+        return True
+    return False
+
+
+def _times(whole: float, part: float) -> int:
+    """How often a part fits, forgiving the last bit of 0.1 * 3."""
+    return int(whole / part + 1e-9)
+
+
+def _total(ray: Any) -> str:
+    total = ray.cluster_resources()
+    return f"cpu {total.get('CPU', 0):g} and gpu {total.get('GPU', 0):g} in all"

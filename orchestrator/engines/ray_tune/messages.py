@@ -1,0 +1,38 @@
+"""What driver and worker tell each other through Tune: one parcel out, one report a measurement back."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from workers.failures import Failure
+from workers.job import TrainingJob
+from workers.measurement import Measurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """A job on its way to a worker, opaque to Tune."""
+
+    job: TrainingJob
+    """What to train."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: Tune copies a trial's configuration half a dozen times, and this never changes."""
+        return self
+
+    def __str__(self) -> str:
+        """The trial's number: Tune names folders after what a configuration prints."""
+        return str(self.job.trial_number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one step of a worker brought."""
+
+    measurement: Measurement | None = None
+    """What was measured, if the step got as far."""
+    ended: bool = False
+    """Whether the attempt has no more to tell."""
+    failure: Failure | None = None
+    """Why it ended, where it failed."""
+    worn: bool = False
+    """Whether the worker's process should not train another trial."""

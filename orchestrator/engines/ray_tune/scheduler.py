@@ -1,0 +1,94 @@
+"""Tune's question whether a trial goes on, passed on to the study; and the end of a run."""
+
+from typing import Any
+
+import ray
+from ray.tune import Stopper
+from ray.tune.schedulers import TrialScheduler
+
+from orchestrator.engines.ray_tune.bridge import Bridge, Next
+from orchestrator.engines.ray_tune.cluster import Cluster
+
+
+class StudyScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no types
+    """Records what workers report and carries the study's verdicts out."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+        self._live: dict[str, Any] = {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Go on, stop and keep the worker, or stop and end it."""
+        following = self._bridge.receive(trial.trial_id, result["report"])
+        if following is Next.FREE:
+            return str(TrialScheduler.STOP)
+        if following is Next.DISMISS:
+            # Tune 2.60 keeps the actor of a stopped trial for the next one. A trial that "goes on"
+            # in a killed process fails instead, and its actor is thrown away.
+            _kill(trial)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """The worker's process died, or was ended."""
+        self._live.pop(trial.trial_id, None)
+        self._bridge.lost(trial.trial_id, _last_words(trial))
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Remember whom to end when the run is dropped."""
+        self._live[trial.trial_id] = trial
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """The study knows already: a trial completes only on our own verdict."""
+        self._live.pop(trial.trial_id, None)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Never started; its attempt is given back at the run's end."""
+        self._live.pop(trial.trial_id, None)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """No preference: what was suggested waits only for its actor."""
+
+    def debug_string(self) -> str:
+        """What Tune calls us in its logs."""
+        return "archscout"
+
+    def drop(self) -> None:
+        """Give every attempt back and end its process, in the middle of an epoch if need be."""
+        self._bridge.give_back()
+        while self._live:
+            _, trial = self._live.popitem()
+            _kill(trial)
+
+
+class StudyStopper(Stopper):  # type: ignore[misc]  # ray ships no types
+    """Looks, every tenth of a second, whether the run is to be dropped."""
+
+    def __init__(self, bridge: Bridge, scheduler: StudyScheduler, cluster: Cluster) -> None:
+        self._bridge = bridge
+        self._scheduler = scheduler
+        self._cluster = cluster
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never: single trials are the scheduler's."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the run ends now; ends the workers first, since Tune waits for their epochs."""
+        if not self._cluster.alive():
+            self._bridge.fail(self._cluster.lost())
+        if not self._bridge.over:
+            return False
+        self._scheduler.drop()
+        return True
+
+
+def _kill(trial: Any) -> None:
+    actor = trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor, no_restart=True)
+
+
+def _last_words(trial: Any) -> str:
+    error = trial.get_error()
+    return "" if error is None else str(error)

@@ -1,0 +1,91 @@
+"""The worker's process: a Tune actor that trains one attempt after another on one data set."""
+
+import resource
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ray.tune import Trainable
+
+from orchestrator.engines.ray_tune.attempt import Attempt, Watch
+from orchestrator.engines.ray_tune.messages import Parcel
+from workers.data import Dataset
+from workers.job import TrainingJob
+from workers.measurement import Measurement, Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wear:
+    """How long a worker's process is used."""
+
+    trials: int
+    """Trials after which it is replaced."""
+    growth_bytes: int
+    """Growth of its memory after which it is replaced."""
+
+
+class Worker(Trainable):  # type: ignore[misc]  # ray ships no types
+    """Trains attempts; Tune calls `step` for each report and `reset_config` between attempts."""
+
+    def setup(
+        self, config: dict[str, Any], *, arrays: Mapping[str, Any], watch: Watch, wear: Wear
+    ) -> None:
+        """Begin the first attempt; the data set is shared with every worker of the node."""
+        # Arrays in Ray's object store are read-only, and nobody writes to them.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        self._dataset = Dataset.from_arrays(arrays)
+        self._watch = watch
+        self._wear = wear
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="training")
+        self._trials = 0
+        self._base_bytes: int | None = None
+        self._begin(config["parcel"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Leave the last attempt and begin the next in the same process."""
+        self._attempt.close()
+        self._base_bytes = self._base_bytes or _memory_bytes()
+        self._begin(new_config["parcel"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next report."""
+        report = self._attempt.advance()
+        return {"report": replace(report, worn=self._is_worn())}
+
+    def cleanup(self) -> None:
+        """Leave the last attempt."""
+        self._attempt.close()
+
+    def _begin(self, parcel: Parcel) -> None:
+        self._trials += 1
+        # Tune sends the configuration back with every result: let there be none.
+        self.config = {}
+        job = parcel.job
+        if job.device == "cuda" and not _has_cuda():
+            # A cluster can be told that it has GPUs; trials then run where they can.
+            job = replace(job, device="cpu")
+        self._attempt = Attempt(job, self._start, self._watch, self._thread)
+
+    def _start(self, job: TrainingJob) -> Iterator[Measurement | Progress]:
+        # Imported in the worker: the driver loads this module too, and torch takes a second.
+        from workers.start import start  # noqa: PLC0415
+
+        return iter(start(job, self._dataset))
+
+    def _is_worn(self) -> bool:
+        grown = 0 if self._base_bytes is None else _memory_bytes() - self._base_bytes
+        return self._trials >= self._wear.trials or grown > self._wear.growth_bytes
+
+
+def _has_cuda() -> bool:
+    import torch  # noqa: PLC0415
+
+    return torch.cuda.is_available()
+
+
+def _memory_bytes() -> int:
+    """The largest this process has been."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
