@@ -226,7 +226,7 @@ class StudyConfig(BaseModel):
     train: str | None = None
     """The user's own training generator as `file.py:name`; None trains the candidate's network."""
     data: DataConfig = DataConfig()
-    objectives: Annotated[tuple[ObjectiveConfig, ...], Field(strict=False, min_length=1)] = (
+    objectives: Annotated[tuple[ObjectiveConfig, ...], Field(strict=False)] = (
         ObjectiveConfig(metric="val_accuracy", direction="maximize"),
     )
     """What is made better; the first one judges rungs and targets."""
@@ -264,6 +264,13 @@ class StudyConfig(BaseModel):
             if entry.metric in seen:
                 raise _refuse(f"metric '{entry.metric}' stands here twice; keep one of them")
             seen.add(entry.metric)
+        return value
+
+    @field_validator("objectives")
+    @classmethod
+    def _aims_at_something(cls, value: tuple[ObjectiveConfig, ...]) -> tuple[ObjectiveConfig, ...]:
+        if not value:
+            raise _refuse("needs at least one entry")
         return value
 
     @field_validator("warm_start", "gates")

@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from orchestrator.objective import COST_METRICS
-from orchestrator.problems import Path, nearest, shown
+from orchestrator.problems import Path, nearest, place, shown
 
 TRAINING_METRICS = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
 """What every worker of ours measures each epoch."""
@@ -100,7 +100,7 @@ def _file(path: Path, reference: str, base_dir: FilePath) -> Found:
     target = absolute(file, base_dir)
     if not exists(target):
         beside = _names(target.parent, "*.py")
-        yield path, f"there is no file {shown(str(target))}.{nearest(target.name, beside)}"
+        yield path, f"there is no file {place(target)}.{nearest(target.name, beside)}"
 
 
 def _names(folder: FilePath, pattern: str) -> list[str]:
@@ -129,7 +129,7 @@ def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
     elif source in _NEEDS_PATH and path is None:
         yield ("data", "path"), f"source '{source}' reads a folder; give its path"
     elif isinstance(path, str) and not exists(absolute(path, base_dir)):
-        yield ("data", "path"), f"there is nothing at {shown(str(absolute(path, base_dir)))}"
+        yield ("data", "path"), f"there is nothing at {place(absolute(path, base_dir))}"
 
 
 def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - one shape for all checks

@@ -83,7 +83,7 @@ def _needs(what: str) -> Sentence:
 
 
 def _bound(words: str, limit: str) -> Sentence:
-    return lambda given, context, _path: f"must be {words} {context[limit]}, not {shown(given)}"
+    return lambda given, context, _path: f"must be {words} {context[limit]:g}, not {shown(given)}"
 
 
 def _kind(given: object) -> str:
@@ -139,7 +139,6 @@ _SENTENCES: dict[str, Sentence] = {
     "greater_than": _bound("above", "gt"),
     "greater_than_equal": _bound("at least", "ge"),
     "less_than_equal": _bound("at most", "le"),
-    "too_short": lambda _given, _context, _path: "needs at least one entry",
     "string_too_short": lambda _given, _context, _path: "must not be empty",
-    "string_too_long": _bound("at most", "max_length"),
+    "string_too_long": lambda _given, _context, _path: "is longer than any name may be",
 }

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from orchestrator import config_checks, strict_yaml
 from orchestrator.config import StudyConfig
 from orchestrator.config_errors import problems_of
-from orchestrator.problems import Path, Problem, ProblemsError, clean, nearest
+from orchestrator.problems import Path, Problem, ProblemsError, nearest, place
 
 Place = tuple[str, int | None]
 """The file or option that a key stands in, and its line in a file."""
@@ -150,9 +150,9 @@ def _find(config: str) -> _Source:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         what = f"cannot be read ({reason}); give a preset or a YAML file"
-        raise ProblemsError([Problem(clean(config), text=what)]) from None
+        raise ProblemsError([Problem(place(config), text=what)]) from None
     return _Source(
-        label=clean(config), raw=raw, base_dir=path.resolve().parent, default_name=path.stem
+        label=place(config), raw=raw, base_dir=path.resolve().parent, default_name=path.stem
     )
 
 
@@ -162,7 +162,7 @@ def _not_found(config: str, path: FilePath) -> Problem:
     files = [str(path.parent / f.name) for f in _yaml_beside(path)]
     hint = nearest(config, [*presets(), *files])
     return Problem(
-        clean(config), text=f"neither a preset nor a file. Presets: {listed}.{hint}".rstrip()
+        place(config), text=f"neither a preset nor a file. Presets: {listed}.{hint}".rstrip()
     )
 
 
@@ -197,6 +197,9 @@ def _apply(
         if last:
             node[part] = override.value
         elif isinstance(part, str) and node.get(part) is None:
+            node[part] = [] if isinstance(override.path[depth + 1], int) else {}
+            places.setdefault(override.path[: depth + 1], (override.option, None))
+        elif isinstance(part, int) and node[part] is None:
             node[part] = {}
         node = node[part]
     for known in [path for path in places if path[: len(override.path)] == override.path]:

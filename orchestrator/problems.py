@@ -57,10 +57,15 @@ def dotted(path: Path) -> str:
     return text
 
 
-def clean(text: str) -> str:
+def clean(text: str, longest: int = _SHOWN) -> str:
     """Text cut to a readable length, escaped where it could play tricks on a terminal."""
     printable = text.encode("unicode_escape").decode() if not text.isprintable() else text
-    return printable if len(printable) <= _SHOWN else printable[: _SHOWN - 3] + "..."
+    return printable if len(printable) <= longest else printable[: longest - 3] + "..."
+
+
+def place(path: object) -> str:
+    """A file's path as messages name it: whole, as long as it is one that a system could hold."""
+    return clean(str(path), 400)
 
 
 def shown(value: object) -> str:

@@ -1,0 +1,260 @@
+"""The command line: reads what is asked, runs it, and answers with text, JSON and an exit status.
+
+Knows the commands' names and options. Each command's code, and with it torch, ray and mlflow, is
+loaded only when that command runs.
+"""
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.problems import ProblemsError, clean, nearest, place
+from orchestrator.terminal import Terminal
+
+COMMANDS = {
+    "search": "start a search, or go on with the one of the same name",
+    "resume": "go on with an interrupted search",
+    "list": "show all studies",
+    "status": "show how a study, or one of its trials, stands",
+    "leaderboard": "show a study's best trials",
+    "space": "show what a search space holds",
+    "ui": "open MLflow on the studies",
+}
+
+Command = Callable[[argparse.Namespace, Home, Terminal], ExitCode]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with errors that name the nearest match and end as ours do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with the message and where to look."""
+        raise CommandError(f"{self.prog}: {message}. See {self.prog} --help", ExitCode.INPUT)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: What follows the program's name; None takes the process's own.
+
+    Returns:
+        The exit status.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    terminal = Terminal(json="--json" in given, quiet="--quiet" in given)
+    with terminal.answering():
+        code = _guarded(given, terminal)
+        terminal.answer.setdefault("exit_code", int(code))
+    return int(code)
+
+
+def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
+    """Runs a command and turns whatever it raises into a message and an exit status."""
+    home = Home.find(None, os.environ)
+    try:
+        options = _parse(given)
+        home = Home.find(options.home, os.environ)
+        run: Command = import_module(f"orchestrator.commands.{_MODULES[options.command]}").run
+        return run(options, home, terminal)
+    except ProblemsError as error:
+        return _end(terminal, str(error), ExitCode.INPUT)
+    except CommandError as error:
+        return _end(terminal, str(error), error.code)
+    except KeyboardInterrupt:
+        return _end(terminal, "interrupted", ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return ExitCode.DONE
+    except Exception as error:  # noqa: BLE001 - the user never sees a traceback
+        from orchestrator.commands import failures  # noqa: PLC0415 - knows the ledger's errors
+
+        known = failures.known(error)
+        if known is not None:
+            return _end(terminal, *known)
+        return _end(terminal, _defect(error, home), ExitCode.DEFECT)
+
+
+def _end(terminal: Terminal, message: str, code: ExitCode) -> ExitCode:
+    terminal.complain(message)
+    terminal.answer["errors"] = message.splitlines()
+    return code
+
+
+def _defect(error: Exception, home: Home) -> str:
+    """One line on a mistake of ours; the traceback goes to a log."""
+    what = f"archscout failed: {type(error).__name__}: {clean(str(error), 200)}"
+    log = home.logs / f"defect-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    try:
+        home.create()
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        log.write_text("".join(traceback.format_exception(error)))
+    except OSError as no_log:
+        return f"{what} (no log could be written to {place(log)}: {no_log.strerror})"
+    return f"{what}. This is a defect of archscout; the log is {place(log)}"
+
+
+def _parse(given: Sequence[str]) -> argparse.Namespace:
+    """The options of one command.
+
+    Raises:
+        CommandError: They are not what the command takes.
+    """
+    command = next((word for word in _without_values(given) if not word.startswith("-")), None)
+    if command is not None and command not in COMMANDS:
+        raise CommandError(
+            f"archscout: there is no command '{clean(command)}'. Commands: {', '.join(COMMANDS)}."
+            f"{nearest(command, COMMANDS)}",
+            ExitCode.INPUT,
+        )
+    parser = build_parser()
+    options = parser.parse_args(given)
+    if options.command is None:
+        raise CommandError(parser.format_help().rstrip(), ExitCode.INPUT)
+    return options
+
+
+def _without_values(given: Sequence[str]) -> list[str]:
+    """The words without the value of `--home`, which may look like a command."""
+    return [word for word, before in zip(given, ["", *given], strict=False) if before != "--home"]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Everything the command line understands."""
+    shared = argparse.ArgumentParser(add_help=False)
+    for parser in (shared,):
+        _global_options(parser, argparse.SUPPRESS)
+    parser = _Parser(
+        prog="archscout",
+        description="Searches CNN/Transformer hybrids and their loss weightings on your data.",
+        epilog="Start here: archscout search digits",
+        allow_abbrev=False,
+    )
+    _global_options(parser, None)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, add in _OPTIONS.items():
+        add(
+            commands.add_parser(
+                name,
+                help=COMMANDS[name],
+                description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
+                parents=[shared],
+                allow_abbrev=False,
+            )
+        )
+    return parser
+
+
+def _global_options(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Options that may stand before the command or after it."""
+    parser.add_argument(
+        "--home",
+        metavar="DIR",
+        default=default,
+        help="where studies lie (ARCHSCOUT_HOME; default ./mlruns)",
+    )
+    flag = False if default is None else default
+    parser.add_argument("--quiet", action="store_true", default=flag, help="print results only")
+    parser.add_argument(
+        "--json", action="store_true", default=flag, help="print one JSON document, nothing else"
+    )
+
+
+def _search(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG|PRESET", help="a study.yaml or a preset's name")
+    parser.add_argument("--name", metavar="N", help="the study's name")
+    parser.add_argument("--trials", metavar="K", help="stop after so many trials")
+    parser.add_argument("--hours", metavar="H", help="stop after so many hours")
+    parser.add_argument("--engine", metavar="ENGINE", help="ray_tune or in_process")
+    parser.add_argument("--address", metavar="A", help="a running Ray cluster")
+    parser.add_argument(
+        "--set",
+        metavar="a.b=VALUE",
+        action="append",
+        default=[],
+        help="change any key of the config; may be given again",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show what would run; run nothing")
+
+
+def _resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the study's name")
+
+
+def _list(_parser: argparse.ArgumentParser) -> None:
+    """Takes no options of its own."""
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the study's name")
+    parser.add_argument("--trial", metavar="N", type=_count, help="show this trial and its log")
+
+
+def _leaderboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the study's name")
+    parser.add_argument("--top", metavar="K", type=_positive, default=10, help="rows (default 10)")
+
+
+def _space(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG|PRESET", help="a study.yaml or a preset's name")
+    parser.add_argument(
+        "--samples", metavar="N", type=_positive, default=5, help="candidates to draw (default 5)"
+    )
+
+
+def _ui(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", metavar="P", type=_port, default=5000, help="default 5000")
+
+
+def _count(text: str) -> int:
+    """A whole number from 0."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"'{clean(text)}' is not a whole number")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    """A whole number from 1."""
+    if (value := _count(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _port(text: str) -> int:
+    """A port that a user may open."""
+    if not 1 <= (value := _count(text)) <= 65535:
+        raise argparse.ArgumentTypeError("a port lies between 1 and 65535")
+    return value
+
+
+_OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "search": _search,
+    "resume": _resume,
+    "list": _list,
+    "status": _status,
+    "leaderboard": _leaderboard,
+    "space": _space,
+    "ui": _ui,
+}
+
+_MODULES = {
+    "search": "search",
+    "resume": "resume",
+    "list": "listing",
+    "status": "status",
+    "leaderboard": "show_leaderboard",
+    "space": "space",
+    "ui": "ui",
+}
+"""The module of `orchestrator.commands` behind each command."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

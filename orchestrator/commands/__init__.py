@@ -1,0 +1,1 @@
+"""What each command does; a command's module is loaded when the command runs."""

@@ -1,0 +1,168 @@
+"""The leaderboard: a study's trials, best first, as rows for people and for programs.
+
+Knows ranked trials; neither where they are kept nor how they were found.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config import StudyConfig
+from orchestrator.objective import Objective, pareto_front, rank
+from orchestrator.stopping import judge_of
+from orchestrator.terminal import number, span, table
+from orchestrator.trial import Trial, TrialState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One complete trial."""
+
+    rank: int
+    """From 1."""
+    trial: int
+    """The trial's number."""
+    uid: str
+    values: Mapping[str, float]
+    """By objective, in the study's order."""
+    on_front: bool
+    """Whether no other trial is better in every objective."""
+    epochs: int
+    parameters: int | None
+    """Weights of its network; None where nothing was counted."""
+    architecture: str
+    """Its architecture in one line."""
+    elapsed_s: float
+    """Training time."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON has it."""
+        return {
+            "rank": self.rank,
+            "trial": self.trial,
+            "uid": self.uid,
+            "values": dict(self.values),
+            "on_front": self.on_front,
+            "epochs": self.epochs,
+            "parameters": self.parameters,
+            "architecture": self.architecture,
+            "elapsed_s": self.elapsed_s,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaderboard:
+    """A study's result so far."""
+
+    study: str
+    state: str
+    """`running`, `finished`, `interrupted` or `broken`."""
+    objectives: tuple[Objective, ...]
+    rows: tuple[Row, ...]
+    """Complete trials, best first."""
+    counts: Mapping[str, int]
+    """Trials by how they stand: `complete`, `pruned`, `infeasible`, ..."""
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """The leaderboard as JSON has it."""
+        return {
+            "study": self.study,
+            "state": self.state,
+            "objectives": [{"metric": o.metric, "direction": o.direction} for o in self.objectives],
+            "counts": dict(self.counts),
+            "trials": [row.to_dict() for row in self.rows[:top]],
+        }
+
+    def text(self, top: int | None = None) -> str:
+        """The leaderboard as people read it."""
+        if not self.rows:
+            return f"No trial of '{self.study}' is complete yet ({self._counted()})."
+        several = len(self.objectives) > 1
+        metrics = [objective.metric for objective in self.objectives]
+        head = ["rank", "trial", *metrics, "epochs", "time", "architecture"]
+        if "parameters" not in metrics:
+            head.insert(-2, "parameters")
+        shown = self.rows[:top]
+        body = table(head, [_cells(row, head, several=several) for row in shown], right=head[:-1])
+        notes = [self._counted()]
+        if several:
+            notes.append("* nothing found is better in every objective")
+        if len(shown) < len(self.rows):
+            notes.append(f"{len(shown)} of {len(self.rows)} complete trials shown")
+        return "\n".join([body, *notes])
+
+    def _counted(self) -> str:
+        counted = [f"{count} {name}" for name, count in self.counts.items() if count]
+        return ", ".join(counted) or "no trials"
+
+
+def leaderboard(config: StudyConfig, state: str, trials: Sequence[Trial]) -> Leaderboard:
+    """Ranks a study's trials."""
+    objectives = tuple(Objective(metric=o.metric, direction=o.direction) for o in config.objectives)
+    ranking = rank(trials, objectives, judge_of(objectives))
+    front = {trial.uid for trial in pareto_front(trials, objectives)}
+    return Leaderboard(
+        study=config.name,
+        state=state,
+        objectives=objectives,
+        rows=tuple(
+            _row(place, trial, objectives, on_front=trial.uid in front)
+            for place, trial in enumerate(ranking.complete, start=1)
+        ),
+        counts=counts(trials),
+    )
+
+
+def counts(trials: Sequence[Trial]) -> dict[str, int]:
+    """Trials by how they stand, the good ends first."""
+    special = {"infeasible", "diverged", "duplicate"}
+    found = Counter(
+        trial.reason if trial.reason in special and trial.state.is_terminal else trial.state.lower()
+        for trial in trials
+    )
+    names = {"fail": "failed"}
+    order = [state.lower() for state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    order += ["infeasible", "diverged", "duplicate", "fail", "running", "waiting"]
+    return {names.get(name, name): found[name] for name in order if found[name]}
+
+
+def describe(candidate: Mapping[str, Any]) -> str:
+    """A candidate's architecture in one line."""
+    from search_spaces.candidate import candidate_from_dict  # noqa: PLC0415 - may load torch
+
+    try:
+        return candidate_from_dict(candidate).describe()
+    except (KeyError, ValueError, TypeError):  # a block that this installation does not know
+        return "?"
+
+
+def _row(place: int, trial: Trial, objectives: Sequence[Objective], *, on_front: bool) -> Row:
+    last = trial.measurements[-1] if trial.measurements else None
+    counted = trial.cost.get("parameters")
+    return Row(
+        rank=place,
+        trial=trial.number,
+        uid=trial.uid,
+        values={o.metric: v for o, v in zip(objectives, trial.values or (), strict=True)},
+        on_front=on_front,
+        epochs=last.fidelity if last else 0,
+        parameters=None if counted is None else int(counted),
+        architecture=describe(trial.candidate),
+        elapsed_s=last.elapsed_s if last else 0.0,
+    )
+
+
+def _cells(row: Row, head: Sequence[str], *, several: bool) -> list[str]:
+    """One row's cells under the given heading."""
+    mark = "*" if several and row.on_front else ""
+    known = {
+        "rank": f"{mark}{row.rank}",
+        "trial": str(row.trial),
+        "epochs": str(row.epochs),
+        "parameters": "" if row.parameters is None else f"{row.parameters:,}",
+        "time": span(row.elapsed_s),
+        "architecture": row.architecture,
+        **{metric: number(value) for metric, value in row.values.items()},
+    }
+    return [known[name] for name in head]

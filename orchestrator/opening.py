@@ -1,0 +1,96 @@
+"""Opens what a config names: its space, its data and the user's own Python, all read-only.
+
+Everything that can be wrong with them shows here, before the first side effect.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from orchestrator.config import StudyConfig
+from orchestrator.config_checks import user_object
+from orchestrator.problems import Problem, ProblemsError
+from search_spaces.space import DefineByRunSpace, SearchSpace
+from search_spaces.task import Task
+
+if TYPE_CHECKING:
+    from workers.data import Dataset
+
+Space = SearchSpace | DefineByRunSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A study's parts, ready to be searched."""
+
+    config: StudyConfig
+    space: Space
+    dataset: "Dataset"
+    code_digest: str | None
+    """SHA-256 over the user's own Python; None where there is none."""
+
+    @property
+    def task(self) -> Task | None:
+        """What networks are built for; None where the user's own code trains."""
+        return None if self.config.train is not None else self.dataset.task
+
+
+def open_parts(config: StudyConfig) -> Opened:
+    """Loads a config's space and data, and tries the user's own files.
+
+    Raises:
+        ProblemsError: They do not go together.
+        UserFileError: A file of the user's does not run, or lacks the name.
+        DataError: The data cannot be trained on.
+    """
+    from workers.data import load  # noqa: PLC0415 - reading a space needs no data
+
+    space, digests = open_space(config)
+    if config.train is not None:
+        digests.append(_checked_train(config))
+    elif isinstance(space, DefineByRunSpace):
+        text = "a define-by-run space says nothing about training; add train: file.py:name"
+        raise ProblemsError([Problem(config.name, text=text, path=("space",))])
+    return Opened(
+        config=config,
+        space=space,
+        dataset=load(config.data_spec()),
+        code_digest=hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None,
+    )
+
+
+def open_space(config: StudyConfig) -> tuple[Space, list[str]]:
+    """The space, and the digests of the user's files it comes from.
+
+    Raises:
+        ProblemsError: The user's object is no space.
+        UserFileError: The user's file does not run, or lacks the name.
+    """
+    if user_object(config.space) is None:
+        from search_spaces.catalog import load  # noqa: PLC0415 - may load torch
+
+        return load(config.space), []
+    from search_spaces.plugins import load_user_object  # noqa: PLC0415 - runs the user's file
+
+    found = load_user_object(config.space, Path.cwd())
+    if isinstance(found.value, SearchSpace | DefineByRunSpace):
+        return found.value, [found.sha256]
+    if callable(found.value):
+        function = cast("Callable[[object], dict[str, object] | None]", found.value)
+        space = DefineByRunSpace(name=found.name, version=found.sha256[:12], function=function)
+        return space, [found.sha256]
+    text = f"'{found.name}' is neither a SearchSpace nor a function of a trial"
+    raise ProblemsError([Problem(config.name, text=text, path=("space",))])
+
+
+def _checked_train(config: StudyConfig) -> str:
+    """The digest of the user's training file, whose function is there."""
+    from search_spaces.plugins import load_user_object  # noqa: PLC0415 - runs the user's file
+
+    found = load_user_object(config.train or "", Path.cwd())
+    if not callable(found.value):
+        text = f"'{found.name}' is no function; it must yield metrics an epoch"
+        raise ProblemsError([Problem(config.name, text=text, path=("train",))])
+    return str(found.sha256)

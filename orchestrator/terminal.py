@@ -1,0 +1,115 @@
+"""What the user reads: text on standard output, or exactly one JSON document there.
+
+Knows no command. With `--json` everything that any library prints goes to standard error, so that
+standard output holds the document alone.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True, kw_only=True)
+class Terminal:
+    """One command's output."""
+
+    json: bool = False
+    """Print one JSON document instead of text."""
+    quiet: bool = False
+    """Print results only."""
+    answer: dict[str, Any] = field(default_factory=dict)
+    """The document that `--json` prints at the end."""
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person watches, so that a display may move."""
+        return not self.json and not self.quiet and sys.stdout.isatty()
+
+    def tell(self, text: str = "") -> None:
+        """Prints a result."""
+        if not self.json:
+            print(text, flush=True)  # noqa: T201 - this is the one place that prints
+
+    def remark(self, text: str = "") -> None:
+        """Prints what is nice to know."""
+        if not self.quiet:
+            self.tell(text)
+
+    def complain(self, text: str) -> None:
+        """Prints an error where errors go."""
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - as above
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Keeps standard output clean while a command runs; prints the document after it."""
+        if not self.json:
+            yield
+            return
+        with _stdout_set_aside():
+            yield
+        print(json.dumps(self.answer, indent=2, sort_keys=True), flush=True)  # noqa: T201 - as above
+
+
+@contextmanager
+def _stdout_set_aside() -> Iterator[None]:
+    """Sends what Python and libraries below it print on standard output to standard error."""
+    kept: int | None = None
+    with suppress(OSError, ValueError):  # no descriptor behind it, as under a test's capture
+        if sys.stdout.fileno() == 1:
+            sys.stdout.flush()
+            kept = os.dup(1)
+            os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+    """Aligned columns under a heading line.
+
+    Args:
+        head: Column names.
+        rows: Cells, as many a row as there are names.
+        right: Names of columns that align to the right.
+    """
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    padded = (
+        "  ".join(
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for cell, width, name in zip(line, widths, head, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+    return "\n".join(padded)
+
+
+def pairs(entries: Mapping[str, str]) -> str:
+    """Names and values in two columns."""
+    width = max(map(len, entries))
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in entries.items())
+
+
+def span(seconds: float) -> str:
+    """A time as people say it: `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def number(value: float) -> str:
+    """A number at a readable length: `0.9721`, `18,634`, `1.2e-05`."""
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
