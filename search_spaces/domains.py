@@ -25,6 +25,7 @@ from search_spaces.leaves import (
     join,
     same,
 )
+from search_spaces.naming import Inline, Shared
 from search_spaces.suggester import Suggester
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Domain",
     "DomainError",
     "FloatRange",
+    "Inline",
     "IntRange",
     "Label",
     "OneOf",
@@ -53,8 +55,8 @@ Label = str | int | float | bool | None
 class OneOf(Generic[T_co]):
     """One of several labelled domains; what is decided within carries the label in its name."""
 
-    branches: Mapping[Label, Domain[T_co]]
-    """The domains by label. No value may lie in two of them."""
+    branches: Mapping[Any, Domain[T_co]]
+    """The domains by label (see `Label`). No value may lie in two of them."""
     _: KW_ONLY
     initial: Label = None
     """Label of the default; None takes the first."""
@@ -185,10 +187,12 @@ class Record(Generic[T]):
     """Several named decisions that make one value, such as a dataclass."""
 
     make: Callable[..., T]
-    """Takes the fields by keyword; a dataclass, or `dict`. Fields come back as its attributes
-    (or items), so it must keep them unchanged under their names."""
+    """Takes the fields by keyword: a dataclass, `dict`, or a function."""
     fields: Mapping[str, Domain[Any]]
     """The domain of each field, in the order in which they are asked."""
+    _: KW_ONLY
+    take: Callable[[T], Mapping[str, Any]] | None = None
+    """Undoes `make`; None reads each field as an attribute (or item) of that name."""
 
     def __post_init__(self) -> None:
         """Refuse names that could be mistaken for a path.
@@ -214,7 +218,7 @@ class Record(Generic[T]):
         Raises:
             DomainError: A field is missing or lies outside, or the value holds more than that.
         """
-        parts = {name: self._part(value, name, path) for name in self.fields}
+        parts = self._parts(value, path)
         params = _merge(
             domain.encode(parts[name], join(path, name)) for name, domain in self.fields.items()
         )
@@ -233,44 +237,20 @@ class Record(Generic[T]):
     def __contains__(self, value: object) -> bool:
         return encodes(self, value)
 
-    def _part(self, value: Any, name: str, path: str) -> Any:
+    def _parts(self, value: Any, path: str) -> dict[str, Any]:
+        if self.take is None:
+            return {name: _part(value, name, path) for name in self.fields}
         try:
-            return value[name] if isinstance(value, Mapping) else getattr(value, name)
-        except (KeyError, AttributeError):
-            raise DomainError(f"{join(path, name)}: {value!r} has no such field") from None
+            return {**self.take(value)}
+        except (KeyError, AttributeError, TypeError) as error:
+            raise DomainError(f"{path}: {value!r} does not come apart: {error!r}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Shared(Generic[T]):
-    """One decision that is read in several places: it has a name of its own, wherever it stands."""
-
-    name: str
-    """Name of the parameter, from the root."""
-    domain: Domain[T]
-    """What is decided; the same wherever the name is used."""
-
-    def resolve(self, suggester: Suggester, path: str) -> T:  # noqa: ARG002 - a Domain's signature
-        """The value answered under the decision's own name."""
-        return self.domain.resolve(suggester, self.name)
-
-    def encode(self, value: Any, path: str) -> dict[str, Any]:  # noqa: ARG002
-        """The answers under the decision's own name; what holds it checks that all places agree.
-
-        Raises:
-            DomainError: The value lies outside.
-        """
-        return self.domain.encode(value, self.name)
-
-    def default(self) -> T:
-        """The decision's default."""
-        return self.domain.default()
-
-    def size(self) -> float:
-        """The decision's size."""
-        return self.domain.size()
-
-    def __contains__(self, value: object) -> bool:
-        return value in self.domain
+def _part(value: Any, name: str, path: str) -> Any:
+    try:
+        return value[name] if isinstance(value, Mapping) else getattr(value, name)
+    except (KeyError, AttributeError):
+        raise DomainError(f"{join(path, name)}: {value!r} has no such field") from None
 
 
 def _check_labels(branches: Mapping[Label, Domain[Any]]) -> None:
@@ -317,6 +297,8 @@ def _census(domain: Domain[Any], shared: dict[str, float]) -> Census:
     if isinstance(domain, Shared):
         shared[domain.name] = domain.domain.size()
         return {frozenset([domain.name]): 1}
+    if isinstance(domain, Inline):
+        return _census(domain.domain, shared)
     if isinstance(domain, OneOf):
         return _added(_census(branch, shared) for branch in domain.branches.values())
     if isinstance(domain, Record):

@@ -1,0 +1,160 @@
+"""Candidate: one point of a space as a value: a network, its recipe and its losses.
+
+Knows how it is written and when two are the same; it loads torch only to read an architecture back.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from search_spaces.loss_weights import LossWeights
+from search_spaces.recipe import Recipe
+
+if TYPE_CHECKING:
+    from search_spaces.architecture import Architecture
+
+SCHEMA = 1
+"""Version of the JSON form."""
+
+
+class CandidateError(ValueError):
+    """A candidate's JSON form cannot be read; the message says where and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What one trial builds and how it is trained, in the spelling in which it was decided."""
+
+    architecture: "Architecture"
+    """The network."""
+    recipe: Recipe = field(default_factory=Recipe)
+    """How it is trained."""
+    losses: LossWeights = field(default_factory=LossWeights)
+    """What it minimises."""
+    space_name: str
+    """Name of the space it was drawn from."""
+    space_version: str
+    """Version of that space."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form: equal for candidates that train the same network.
+
+        The space does not count, nor how weights or numbers are spelt.
+        """
+        return _digest(
+            {
+                "architecture": self.architecture.to_dict(),
+                "recipe": self.recipe.to_dict(),
+                "losses": self.losses.canonical(),
+            }
+        )
+
+    def describe(self) -> str:
+        """The network in one line, such as `C32-C64-T64x2 gate`."""
+        return self.architecture.describe()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; `from_dict` undoes it."""
+        return {
+            "schema": SCHEMA,
+            "space": {"name": self.space_name, "version": self.space_version},
+            "architecture": self.architecture.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "losses": self.losses.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The candidate that `to_dict` wrote.
+
+        Raises:
+            CandidateError: It is of another schema, or a part is missing or impossible.
+        """
+        from search_spaces.architecture import Architecture  # noqa: PLC0415 - loads torch
+
+        _check_schema(data)
+        try:
+            return cls(
+                architecture=Architecture.from_dict(data["architecture"]),
+                recipe=Recipe.from_dict(data["recipe"]),
+                losses=LossWeights.from_dict(data["losses"]),
+                space_name=data["space"]["name"],
+                space_version=data["space"]["version"],
+            )
+        except KeyError as error:
+            raise CandidateError(f"candidate: {error.args[0]!r} is missing") from error
+        except (AttributeError, TypeError, ValueError) as error:
+            raise CandidateError(f"candidate: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """What a plain define-by-run function decided; only the user's own code knows what it means."""
+
+    decisions: Mapping[str, Any]
+    """The decisions by name: plain JSON data."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form."""
+        return _digest({"decisions": self.decisions})
+
+    def describe(self) -> str:
+        """The decisions in one line, cut at 80 characters."""
+        shown = (f"{name}={_short(value)}" for name, value in self.decisions.items())
+        line = " ".join(shown)
+        return line if len(line) <= 80 else f"{line[:77]}..."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; `from_dict` undoes it."""
+        return {"schema": SCHEMA, "decisions": dict(self.decisions)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The decisions that `to_dict` wrote.
+
+        Raises:
+            CandidateError: It is of another schema, or holds no decisions.
+        """
+        _check_schema(data)
+        if not isinstance(data.get("decisions"), Mapping):
+            raise CandidateError("candidate: 'decisions' is missing")
+        return cls(decisions=data["decisions"])
+
+
+def candidate_from_dict(data: Mapping[str, Any]) -> Candidate | Decisions:
+    """What either kind of candidate wrote as plain data.
+
+    Raises:
+        CandidateError: It cannot be read.
+    """
+    return Decisions.from_dict(data) if "decisions" in data else Candidate.from_dict(data)
+
+
+def _check_schema(data: Mapping[str, Any]) -> None:
+    schema = data.get("schema")
+    if schema != SCHEMA:
+        raise CandidateError(f"candidate: schema {schema!r} cannot be read, only {SCHEMA}")
+
+
+def _digest(data: Any) -> str:
+    canonical = json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """The value with one spelling for equal numbers: 64.0 and 64 are one width."""
+    if isinstance(value, Mapping):
+        return {name: _canonical(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

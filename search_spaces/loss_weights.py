@@ -1,0 +1,192 @@
+"""LossWeights: what a network minimises: terms by name, mixed by weights on a simplex.
+
+Knows names and numbers; the terms themselves are modules in `search_spaces.losses`. A user's own
+term is registered by a decorator in the user's file:
+
+    @loss_term("confidence", needs=("logits",), options={"floor": FloatRange(0.0, 0.5)})
+    class Confidence(nn.Module):
+        def __init__(self, *, floor: float) -> None: ...
+        def forward(self, output: ModelOutput, targets_B: Tensor) -> Tensor: ...
+
+    losses = loss_domain(main=("cross_entropy",), side=("confidence",))
+"""
+
+import importlib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, TypeVar, get_args
+
+from search_spaces.domains import Const, Domain, FloatRange, OneOf, Record, SpaceError
+from search_spaces.plugins import Registry
+
+Output = Literal["logits", "embedding", "auxiliary"]
+"""A part of the network's output that a term reads."""
+Balancer = Literal["fixed"]
+"""How weights adapt in training; `fixed`: not at all."""
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermSpec:
+    """A kind of loss term: how it is made and what can be decided about it."""
+
+    name: str
+    """The name by which candidates refer to it."""
+    make: Callable[..., Any]
+    """Makes the module from the options; its forward takes (ModelOutput, targets_B)."""
+    needs: frozenset[Output]
+    """What of the network's output it reads; the trainer builds auxiliary heads where needed."""
+    options: Mapping[str, Domain[Any]]
+    """The domain of each option."""
+
+
+TERMS: Registry[TermSpec] = Registry("loss term")
+
+
+def loss_term(
+    name: str, *, needs: Iterable[Output], options: Mapping[str, Domain[Any]] | None = None
+) -> Callable[[C], C]:
+    """Register the class that follows as the loss term of this name.
+
+    Raises:
+        DuplicateNameError: The name is taken.
+        ValueError: An option is called as a field that every term has.
+    """
+    if clash := {"name", "weight"} & set(options or {}):
+        raise ValueError(f"loss term {name!r}: an option cannot be called {clash.pop()!r}")
+
+    def register(make: C) -> C:
+        spec = TermSpec(name=name, make=make, needs=frozenset(needs), options=options or {})
+        TERMS.register(name, spec)
+        return make
+
+    return register
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossTerm:
+    """One term of the loss."""
+
+    weight: float = 1.0
+    """How much it counts beside the others, zero or more; only the ratio of weights matters."""
+    options: Mapping[str, float] = field(default_factory=dict)
+    """Its own settings, e.g. `{"smoothing": 0.1}`."""
+
+    def __post_init__(self) -> None:
+        """Refuse weights that no mixture has.
+
+        Raises:
+            ValueError: The weight is negative or not finite.
+        """
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise ValueError(f"a loss term's weight is finite and not negative, not {self.weight}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossWeights:
+    """The loss of a candidate."""
+
+    main: str = "cross_entropy"
+    """Name of the term that is reported, unweighted, as the metric `loss`."""
+    terms: Mapping[str, LossTerm] = field(default_factory=lambda: {"cross_entropy": LossTerm()})
+    """All terms by name, weights as they were spelt; `shares` puts them on the simplex."""
+    balancer: Balancer = "fixed"
+    """How weights adapt in training."""
+
+    def __post_init__(self) -> None:
+        """Refuse mixtures without a main term.
+
+        Raises:
+            ValueError: The main term is missing or without weight, or the balancer is unknown.
+        """
+        if self.main not in self.terms or self.terms[self.main].weight == 0:
+            raise ValueError(f"losses.main: {self.main!r} is no term with a weight above zero")
+        if self.balancer not in get_args(Balancer):
+            allowed = ", ".join(get_args(Balancer))
+            raise ValueError(f"losses.balancer: {self.balancer!r} is none of {allowed}")
+
+    def shares(self) -> dict[str, float]:
+        """The terms that count, by name, with weights that sum to one."""
+        counted = {name: term.weight for name, term in self.terms.items() if term.weight > 0}
+        total = math.fsum(counted.values())
+        return {name: weight / total for name, weight in counted.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data in the spelling of this value; `from_dict` undoes it."""
+        terms = {name: {"weight": t.weight, **t.options} for name, t in self.terms.items()}
+        return {"main": self.main, "terms": terms, "balancer": self.balancer}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The value that `to_dict` wrote; `main` may be left out where there is one term.
+
+        Raises:
+            KeyError: Terms or balancer are missing, or the main one of several is not said.
+            ValueError: The mixture is impossible.
+        """
+        terms = {name: _term(**term) for name, term in data["terms"].items()}
+        main = next(iter(terms)) if "main" not in data and len(terms) == 1 else data["main"]
+        return cls(main=main, terms=terms, balancer=data["balancer"])
+
+    def canonical(self) -> dict[str, Any]:
+        """Plain data that is equal for equal losses: shares of the terms that count."""
+        terms = {
+            # Twelve digits hold every difference that was meant, and none that division makes.
+            name: {"weight": float(f"{share:.12g}"), **self.terms[name].options}
+            for name, share in self.shares().items()
+        }
+        return {"main": self.main, "terms": terms, "balancer": self.balancer}
+
+
+def _term(*, weight: float, **options: float) -> LossTerm:
+    return LossTerm(weight=weight, options=options)
+
+
+def loss_domain(
+    *,
+    main: Sequence[str] = ("cross_entropy", "focal"),
+    side: Sequence[str] = ("auxiliary", "supervised_contrastive"),
+) -> Domain[LossWeights]:
+    """Mixtures of one main term, the first by default, with any of the side terms.
+
+    The main term's weight is 1, a side term's is decided relative to it: each mixture on the
+    simplex then has one spelling, and what was drawn comes back to the last bit.
+
+    Raises:
+        UnknownNameError: A term is not registered.
+        SpaceError: A term is both main and side.
+    """
+    if both := set(main) & set(side):
+        raise SpaceError(f"loss terms {sorted(both)} cannot be main and side at once")
+    importlib.import_module("search_spaces.losses")  # our own terms register themselves
+    relative = FloatRange(0.1, 2.0, step=0.1, initial=0.5)
+    mains = {name: _term_domain(name, Const(1.0)) for name in main}
+    sides: dict[str, Domain[Any]] = {
+        name: OneOf({"off": Const(None), "on": _term_domain(name, relative)}) for name in side
+    }
+    return Record(_mixed, {"main": OneOf(mains), **sides}, take=_unmixed(side))
+
+
+def _term_domain(name: str, weight: Domain[float]) -> Domain[dict[str, Any]]:
+    """A term as a flat mapping of its name, its weight and its options."""
+    return Record(dict, {"name": Const(name), "weight": weight, **TERMS[name].options})
+
+
+def _mixed(*, main: Mapping[str, Any], **sides: Mapping[str, Any] | None) -> LossWeights:
+    chosen = [main, *(side for side in sides.values() if side is not None)]
+    terms = {one["name"]: _term(**{k: v for k, v in one.items() if k != "name"}) for one in chosen}
+    return LossWeights(main=main["name"], terms=terms)
+
+
+def _unmixed(side: Sequence[str]) -> Callable[[LossWeights], dict[str, Any]]:
+    """Undoes `_mixed` for these side terms."""
+
+    def take(losses: LossWeights) -> dict[str, Any]:
+        flat = {
+            name: {"name": name, "weight": term.weight, **term.options}
+            for name, term in losses.terms.items()
+        }
+        return {"main": flat[losses.main], **{name: flat.get(name) for name in side}}
+
+    return take

@@ -1,0 +1,23 @@
+"""Cross-entropy with label smoothing (Szegedy et al. 2016, arXiv:1512.00567)."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from search_spaces.domains import FloatRange
+from search_spaces.loss_weights import loss_term
+from search_spaces.model_output import ModelOutput
+
+
+@loss_term(
+    "cross_entropy", needs=("logits",), options={"smoothing": FloatRange(0.0, 0.2, step=0.05)}
+)
+class CrossEntropy(nn.Module):
+    """The negative log-likelihood of targets that give a share of their mass to all classes."""
+
+    def __init__(self, *, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.smoothing = smoothing
+
+    def forward(self, output: ModelOutput, targets_B: Tensor) -> Tensor:
+        """The mean over the batch, a scalar; `targets_B` holds class indices."""
+        return functional.cross_entropy(output.logits_BK, targets_B, label_smoothing=self.smoothing)

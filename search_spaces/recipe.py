@@ -1,0 +1,166 @@
+"""Recipe: how a network is trained, apart from what it minimises.
+
+Knows names and numbers only; the trainer gives them meaning.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+from search_spaces.domains import (
+    Const,
+    Domain,
+    FloatRange,
+    OneOf,
+    Record,
+    choice,
+)
+from search_spaces.plugins import did_you_mean
+
+Optimizer = Literal["sgd_nesterov", "adamw"]
+Schedule = Literal["one_cycle", "cosine", "linear", "constant"]
+Augmentation = Literal["none", "shift", "cutout", "flip_shift"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a network is trained; the defaults are the recipe that every study tries first."""
+
+    optimizer: Optimizer = "adamw"
+    """`sgd_nesterov`: momentum that looks ahead; `adamw`: Adam, weight decay decoupled."""
+    learning_rate: float = 3e-3
+    """The highest learning rate of the schedule."""
+    momentum: float = 0.9
+    """Momentum of SGD, or the first beta of AdamW."""
+    weight_decay: float = 1e-2
+    """Weight decay as the optimizer defines it; biases and normalisation are spared."""
+    schedule: Schedule = "one_cycle"
+    """How the learning rate goes after the warm-up: `one_cycle` and `cosine` fall along a cosine
+    (the former moves momentum the other way), `linear` falls evenly to zero, `constant` stays."""
+    warmup: float = 0.25
+    """Share of all steps in which the learning rate rises to its highest, 0 to below 1."""
+    augmentation: Augmentation = "shift"
+    """What is done to training images: `shift` moves them a little at random, `cutout` also blanks
+    a random square, `flip_shift` also mirrors half of them left to right."""
+    batch_size: int = 64
+    """Examples in one forward pass."""
+    accumulation: int = 1
+    """Forward passes whose gradients are averaged before one step of the optimizer."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward pass; `auto` takes bfloat16 where the device is made for it."""
+    gradient_clip: float | None = 1.0
+    """Largest norm of the gradient of all parameters together; None leaves it as it is."""
+
+    def __post_init__(self) -> None:
+        """Refuse recipes that no trainer could follow.
+
+        Raises:
+            ValueError: A name is unknown or a number outside its range.
+        """
+        for field, names in _NAMES.items():
+            if getattr(self, field) not in names:
+                allowed = ", ".join(names)
+                raise ValueError(f"recipe.{field}: {getattr(self, field)!r} is none of {allowed}")
+        for field, fits in (
+            ("learning_rate", self.learning_rate > 0),
+            ("momentum", 0 <= self.momentum < 1),
+            ("weight_decay", self.weight_decay >= 0),
+            ("warmup", 0 <= self.warmup < 1),
+            ("batch_size", self.batch_size >= 1),
+            ("accumulation", self.accumulation >= 1),
+            ("gradient_clip", self.gradient_clip is None or self.gradient_clip > 0),
+        ):
+            if not fits:
+                raise ValueError(f"recipe.{field}: {getattr(self, field)!r} is out of range")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; `from_dict` undoes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The recipe that `to_dict` wrote; what is not said has its default.
+
+        Raises:
+            ValueError: A field is unknown, or its value is impossible.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in data:
+            if name not in known:
+                raise ValueError(f"recipe: no field {name!r}.{did_you_mean(name, known)}")
+        return cls(**data)
+
+
+_NAMES = {
+    "optimizer": get_args(Optimizer),
+    "schedule": get_args(Schedule),
+    "augmentation": get_args(Augmentation),
+    "precision": get_args(Precision),
+}
+_OF_OPTIMIZER = ("learning_rate", "momentum", "weight_decay")
+
+
+def recipe_domain(
+    *,
+    augmentations: Sequence[Augmentation] = ("shift", "none", "cutout"),
+    batch_sizes: Sequence[int] = (64, 32, 128),
+    accumulations: Sequence[int] = (1, 2),
+    precisions: Sequence[Precision] = ("auto",),
+) -> Domain[Recipe]:
+    """Recipes for small images; of each list the first is the default.
+
+    Mirroring is left out by default: a mirrored digit is another digit, or none. Spaces for objects
+    that look alike from both sides add `flip_shift`.
+    """
+    return Record(
+        _joined,
+        {
+            "optimizer": OneOf({"adamw": _adamw(), "sgd_nesterov": _sgd_nesterov()}),
+            "schedule": choice("one_cycle", "cosine", "linear", "constant"),
+            "warmup": FloatRange(0.0, 0.5, step=0.05, initial=0.25),
+            "augmentation": choice(*augmentations),
+            "batch_size": choice(*batch_sizes),
+            "accumulation": choice(*accumulations),
+            "precision": choice(*precisions),
+            "gradient_clip": OneOf({"on": Const(1.0), "off": Const(None)}),
+        },
+        take=_parted,
+    )
+
+
+def _adamw() -> Domain[dict[str, Any]]:
+    return Record(
+        dict,
+        {
+            "name": Const("adamw"),
+            "learning_rate": FloatRange(3e-4, 2e-2, log=True, initial=3e-3),
+            "momentum": Const(0.9),
+            "weight_decay": FloatRange(1e-4, 0.3, log=True, initial=1e-2),
+        },
+    )
+
+
+def _sgd_nesterov() -> Domain[dict[str, Any]]:
+    return Record(
+        dict,
+        {
+            "name": Const("sgd_nesterov"),
+            "learning_rate": FloatRange(0.01, 1.0, log=True, initial=0.1),
+            "momentum": FloatRange(0.8, 0.95, step=0.05, initial=0.9),
+            "weight_decay": FloatRange(1e-5, 1e-2, log=True, initial=5e-4),
+        },
+    )
+
+
+def _joined(*, optimizer: Mapping[str, Any], **rest: Any) -> Recipe:
+    """The recipe whose optimizer's fields were decided together."""
+    numbers = {name: optimizer[name] for name in _OF_OPTIMIZER}
+    return Recipe(optimizer=optimizer["name"], **numbers, **rest)
+
+
+def _parted(recipe: Recipe) -> dict[str, Any]:
+    """Undoes `_joined`."""
+    rest = recipe.to_dict()
+    optimizer = {"name": rest.pop("optimizer")}
+    return {"optimizer": optimizer | {name: rest.pop(name) for name in _OF_OPTIMIZER}, **rest}

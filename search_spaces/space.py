@@ -1,0 +1,160 @@
+"""Spaces: everything a study may try, under a name and a version.
+
+A SearchSpace is a domain of candidates; a DefineByRunSpace is a user's plain Optuna function.
+Neither knows who answers its questions.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from search_spaces.candidate import Candidate, Decisions
+from search_spaces.constraints import Constraint
+from search_spaces.domains import Const, Domain, Record, SpaceError
+from search_spaces.loss_weights import LossWeights, loss_domain
+from search_spaces.recipe import Recipe, recipe_domain
+from search_spaces.suggester import Suggester
+
+if TYPE_CHECKING:
+    from search_spaces.architecture import Architecture
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """A named, versioned domain of candidates."""
+
+    name: str
+    """Its name, e.g. `hybrid`."""
+    version: str
+    """Changes whenever equal parameters would mean another candidate."""
+    candidates: Domain[Candidate]
+    """What may be tried."""
+    constraints: tuple[Constraint, ...] = ()
+    """Limits that belong to the space, beside those of the study."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        name: str,
+        version: str,
+        architecture: "Domain[Architecture]",
+        recipe: Domain[Recipe] | None = None,
+        losses: Domain[LossWeights] | None = None,
+        constraints: tuple[Constraint, ...] = (),
+    ) -> Self:
+        """The space of these parts in every combination.
+
+        Args:
+            name: Name of the space.
+            version: Version of the space.
+            architecture: Networks.
+            recipe: Ways of training; None takes `recipe_domain()`.
+            losses: What may be minimised; None takes `loss_domain()`.
+            constraints: Limits on every candidate.
+        """
+        candidates = Record(
+            Candidate,
+            {
+                "architecture": architecture,
+                "recipe": recipe_domain() if recipe is None else recipe,
+                "losses": loss_domain() if losses is None else losses,
+                "space_name": Const(name),
+                "space_version": Const(version),
+            },
+        )
+        return cls(name=name, version=version, candidates=candidates, constraints=constraints)
+
+    def resolve(self, suggester: Suggester) -> Candidate:
+        """The candidate that the suggester's answers lead to."""
+        return self.candidates.resolve(suggester, "")
+
+    def encode(self, candidate: Candidate) -> dict[str, Any]:
+        """The answers that lead to a candidate.
+
+        Raises:
+            DomainError: No answers lead there.
+        """
+        return self.candidates.encode(candidate, "")
+
+    def default(self) -> Candidate:
+        """The candidate that every study tries first."""
+        return self.candidates.default()
+
+    def size(self) -> float:
+        """How many candidates there are; infinite where a decision is continuous."""
+        return self.candidates.size()
+
+    def __contains__(self, candidate: object) -> bool:
+        return candidate in self.candidates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefineByRunSpace:
+    """A user's function that asks an Optuna trial, or anything that answers like one.
+
+    What it will ask is known only by running it. Hence no `encode`, no size and no default, and no
+    promise that a value leads back to parameters: that law holds for SearchSpace alone.
+    """
+
+    name: str
+    """Its name, e.g. that of the function."""
+    version: str
+    """Changes with the function, e.g. the digest of its file."""
+    function: Callable[[Any], Mapping[str, Any] | None]
+    """Takes the trial, of which it may use the three `suggest_*` methods; gives the decisions, or
+    None for all that it asked, by name."""
+
+    def resolve(self, suggester: Suggester) -> Decisions:
+        """The decisions that the suggester's answers lead to.
+
+        Raises:
+            SpaceError: The function gives what is no plain JSON object.
+        """
+        asking = _Recording(suggester)
+        given = self.function(asking)
+        decisions = asking.params if given is None else given
+        if not isinstance(decisions, Mapping):
+            raise SpaceError(f"{self.name}: must give a dict or None, not {decisions!r}")
+        try:
+            if json.loads(json.dumps(decisions, allow_nan=False)) != decisions:
+                raise ValueError("it reads back as something else")
+        except (TypeError, ValueError) as error:
+            raise SpaceError(
+                f"{self.name}: decisions must be plain JSON data (no tuples, string keys): {error}"
+            ) from error
+        return Decisions(decisions=dict(decisions))
+
+    def default(self) -> None:
+        """Nothing: the first trial is drawn like any other."""
+        return
+
+
+class _Recording:
+    """Passes questions on, and keeps the answers."""
+
+    def __init__(self, suggester: Suggester) -> None:
+        self.params: dict[str, Any] = {}
+        self._suggester = suggester
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        answer = self._suggester.suggest_int(name, low, high, step=step, log=log)
+        return self._keep(name, answer)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        answer = self._suggester.suggest_float(name, low, high, step=step, log=log)
+        return self._keep(name, answer)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._keep(name, self._suggester.suggest_categorical(name, choices))
+
+    def _keep(self, name: str, answer: T) -> T:
+        self.params[name] = answer
+        return answer
