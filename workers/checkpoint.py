@@ -98,7 +98,7 @@ def load_first_whole(
     references: Iterable[CheckpointRef],
 ) -> tuple[Checkpoint | None, CheckpointRef | None, tuple[str, ...]]:
     """The first checkpoint that can be believed, its reference, and why each before it cannot."""
-    rejected = []
+    rejected: list[str] = []
     for reference in references:
         try:
             return load(reference), reference, tuple(rejected)

@@ -42,6 +42,8 @@ class TrainingJob:
     """Seed of everything random in the trial."""
     train: str | None = None
     """The user's generator as `file.py:name`; None trains the candidate's own network."""
+    space: str | None = None
+    """The user's space as `file.py:name`, whose file may register blocks; None for ready ones."""
     checkpoint_dir: str | None = None
     """Where this trial's checkpoints go; None keeps none."""
     resume_from: tuple[CheckpointRef, ...] = ()

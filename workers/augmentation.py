@@ -1,0 +1,77 @@
+"""Augmentation of whole blocks of images at once, in bytes, every image in its own way.
+
+Knows pictures only; labels never change here. Draws come from a generator on the CPU, so that
+a seed means the same on every device.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from workers.batches import Augment
+
+# B batch, C channels, H height, W width
+
+
+def shift(images_BCHW: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """Each image moved by up to `most` pixels either way, dark where nothing comes in."""
+    num, _, height, width = images_BCHW.shape
+    offsets_2B = torch.randint(-most, most + 1, (2, num), generator=generator)
+    offsets_2B = offsets_2B.to(images_BCHW.device)
+    padded_BCHW = torch.nn.functional.pad(images_BCHW, (most, most, most, most))
+    rows_BH = torch.arange(height, device=images_BCHW.device) + most + offsets_2B[0, :, None]
+    columns_BW = torch.arange(width, device=images_BCHW.device) + most + offsets_2B[1, :, None]
+    each = torch.arange(num, device=images_BCHW.device)
+    # Indexed with the channels last, which is also how the memory lies.
+    padded_BHWC = padded_BCHW.permute(0, 2, 3, 1)
+    moved_BHWC = padded_BHWC[each[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]]
+    return moved_BHWC.permute(0, 3, 1, 2)
+
+
+def flip(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+    """Every other image, by chance, mirrored left to right."""
+    flipped_B = torch.rand(len(images_BCHW), generator=generator) < 0.5
+    flipped_B = flipped_B.to(images_BCHW.device)
+    return torch.where(flipped_B[:, None, None, None], images_BCHW.flip(3), images_BCHW)
+
+
+def cut_out(images_BCHW: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """A dark square of `side` pixels at a random place in each image (DeVries and Taylor 2017)."""
+    num, _, height, width = images_BCHW.shape
+    centres_2B = torch.stack(
+        [
+            torch.randint(0, height, (num,), generator=generator),
+            torch.randint(0, width, (num,), generator=generator),
+        ]
+    ).to(images_BCHW.device)
+    device = images_BCHW.device
+    rows_BH = torch.arange(height, device=device) - centres_2B[0, :, None] + side // 2
+    columns_BW = torch.arange(width, device=device) - centres_2B[1, :, None] + side // 2
+    dark_BHW = ((rows_BH >= 0) & (rows_BH < side))[:, :, None] & (
+        (columns_BW >= 0) & (columns_BW < side)
+    )[:, None, :]
+    return images_BCHW.masked_fill(dark_BHW[:, None], 0)
+
+
+def _shift_a_little(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+    """By up to a fourteenth of the side: 2 pixels of 28, 1 of 8."""
+    return shift(images_BCHW, max(1, round(images_BCHW.shape[2] / 14)), generator)
+
+
+def _flip_shift(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+    return flip(_shift_a_little(images_BCHW, generator), generator)
+
+
+def _cutout(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+    moved_BCHW = _shift_a_little(images_BCHW, generator)
+    return cut_out(moved_BCHW, max(1, images_BCHW.shape[2] // 4), generator)
+
+
+AUGMENTATIONS: Mapping[str, Augment | None] = {
+    "none": None,
+    "shift": _shift_a_little,
+    "cutout": _cutout,
+    "flip_shift": _flip_shift,
+}
+"""What each of a recipe's names for it does to a block of images."""

@@ -1,0 +1,17 @@
+"""The names of what is measured, for whoever must tell a misspelt metric from a real one."""
+
+TRAINER_METRICS = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
+"""What the trainer and the surrogate measure after every epoch.
+
+Both losses are the unweighted main term: only that is comparable between loss weightings."""
+COST_METRICS = ("activation_bytes", "flops", "parameters")
+"""What screening counts before a candidate is trained."""
+
+
+def measured_metrics(train: str | None = None) -> tuple[str, ...] | None:
+    """The metrics that a study can aim at, sorted; None: only the user's generator knows.
+
+    Args:
+        train: The study's `train` key: `file.py:name` of the user's own generator, or None.
+    """
+    return tuple(sorted(TRAINER_METRICS + COST_METRICS)) if train is None else None

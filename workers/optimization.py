@@ -1,0 +1,84 @@
+"""The optimizer of a recipe: which parameters decay, and its memory as named tensors.
+
+Knows parameters; neither data nor losses.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.recipe import Recipe
+from workers import schedules
+
+SECOND_MOMENT = 0.99
+"""AdamW's second beta: 0.999 would average over a thousand steps, as many as a short trial has."""
+
+
+class Optimization:
+    """Steps a network's parameters along a recipe's schedule."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, num_steps: int) -> None:
+        self.recipe = recipe
+        self.num_steps = num_steps
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(self.parameters, recipe)
+
+    def step(self, number: int) -> None:
+        """Clip the gradients, change the parameters once, and drop the gradients.
+
+        Args:
+            number: Counts steps over the whole budget, from 0.
+        """
+        rate = schedules.learning_rate(self.recipe, number, self.num_steps)
+        momentum = schedules.momentum(self.recipe, number, self.num_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+            if "betas" in group:
+                group["betas"] = (momentum, SECOND_MOMENT)
+            else:
+                group["momentum"] = momentum
+        if self.recipe.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.recipe.gradient_clip, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def memory(self) -> dict[str, Tensor]:
+        """What the optimizer remembers of earlier steps, by a name of its own for each tensor."""
+        return {
+            f"{index}.{name}": value
+            for index, parameter in enumerate(self.parameters)
+            for name, value in self.optimizer.state.get(parameter, {}).items()
+            if isinstance(value, Tensor)
+        }
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """Take up the memory that `memory` gave."""
+        for key, value in memory.items():
+            index, name = key.split(".", 1)
+            parameter = self.parameters[int(index)]
+            own = value.to(parameter.device)
+            if value.shape == parameter.shape:
+                # Fused kernels walk raw memory: it must lie as the parameter's does.
+                own = torch.empty_like(parameter, requires_grad=False).copy_(value)
+            self.optimizer.state[parameter][name] = own
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    # Biases, normalisation and per-channel scales are vectors; only matrices and kernels decay.
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    # One fused call a step; a Python loop over parameters would cost more than a small network.
+    if recipe.optimizer == "adamw":
+        betas = (recipe.momentum, SECOND_MOMENT)
+        return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, fused=True)
+    return torch.optim.SGD(
+        groups,
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        fused=True,
+    )

@@ -1,0 +1,35 @@
+"""One door to training: whatever a job asks for, out come measurements.
+
+Knows which trainer serves which job and nothing of how each works. Loads torch only for jobs that
+need it.
+"""
+
+from collections.abc import Iterator
+
+from workers.data.dataset import Dataset
+from workers.job import TrainingJob
+from workers.measurement import Measurement, Progress
+
+
+def start(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progress]:
+    """Train one attempt: a measurement after each epoch, signs of life in between.
+
+    Closing the iterator ends the attempt; what was yielded stands.
+
+    Raises:
+        BadCandidate: The candidate cannot be built or set up.
+        Diverged: The training left the finite numbers.
+        UserCodeError: The user's own code raised.
+        OSError: The disk or the device fails.
+    """
+    if job.train is not None:
+        from workers.user_training import measure  # noqa: PLC0415
+
+        return measure(job)
+    if job.data.source == "surrogate":
+        from workers.surrogate import curve  # noqa: PLC0415
+
+        return curve(job)
+    from workers.trainer import Trainer  # noqa: PLC0415 - loads torch, 1.4 s
+
+    return Trainer(job, dataset).run()

@@ -1,0 +1,221 @@
+"""Training of one candidate as a generator: a measurement an epoch, signs of life in between.
+
+Knows no study: it trains what its job says, and whoever iterates decides whether to go on.
+Everything random follows from the job's seed and the epoch, so that a resumed attempt measures
+what an uninterrupted one would have.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces import losses
+from search_spaces.candidate import Candidate, candidate_from_dict
+from search_spaces.losses import MixedLoss
+from search_spaces.plugins import load_user_object
+from workers import checkpoint
+from workers.augmentation import AUGMENTATIONS
+from workers.batches import on_device
+from workers.checkpoint import Checkpoint
+from workers.data.dataset import Dataset
+from workers.device import prepare
+from workers.evaluate import Tally, evaluate, forward
+from workers.failures import BadCandidate
+from workers.job import TrainingJob
+from workers.measurement import CheckpointRef, Measurement, Progress
+from workers.optimization import Optimization
+
+log = logging.getLogger(__name__)
+
+PULSE_S = 5.0
+"""Longest time between two signs of life, a single batch aside."""
+KEPT_CHECKPOINTS = 2
+"""The newest, and the one before in case the newest is damaged."""
+
+
+class Trainer:
+    """One attempt at training one candidate."""
+
+    def __init__(self, job: TrainingJob, dataset: Dataset) -> None:
+        """Build network and optimizer from the job's seed, and take up its newest checkpoint.
+
+        Raises:
+            BadCandidate: The candidate cannot be built for this data.
+            DeviceError: The job's device is not there.
+        """
+        self.job = job
+        self.started = self.last_pulse = time.monotonic()
+        candidate = _candidate(job)
+        self.recipe = candidate.recipe
+        self.execution = prepare(job, self.recipe.precision)
+        torch.manual_seed(_seed(job.seed, "weights"))
+        self.network, self.loss = _build(candidate, dataset, self.execution.device)
+        self.train, self.validation, self.normalisation = on_device(dataset, self.execution.device)
+        self.num_batches = self.train.num_batches(self.recipe.batch_size)
+        self.steps_per_epoch = -(-self.num_batches // self.recipe.accumulation)
+        self.optimization = Optimization(
+            self.network, self.recipe, job.budget.maximum * self.steps_per_epoch
+        )
+        self.kept: list[CheckpointRef] = []
+        self.trained = self._resume()
+
+    def run(self) -> Iterator[Measurement | Progress]:
+        """Train up to the budget's maximum.
+
+        Raises:
+            Diverged: A loss is no finite number.
+            OSError: A checkpoint cannot be written.
+        """
+        yield Progress(epoch=self.trained + 1, done=0.0)
+        for epoch in range(self.trained + 1, self.job.budget.maximum + 1):
+            learnt, judged = Tally(self.execution.device), Tally(self.execution.device)
+            yield from self._learn(epoch, learnt)
+            metrics = learnt.metrics("train")
+            yield from self._judge(epoch, judged)
+            yield Measurement(
+                fidelity=epoch,
+                metrics=metrics | judged.metrics("val"),
+                checkpoint=self._save(epoch),
+                elapsed_s=time.monotonic() - self.started,
+            )
+            self._forget_old_checkpoints()
+
+    def _learn(self, epoch: int, tally: Tally) -> Iterator[Progress]:
+        """Show the network every training example once."""
+        # Dropout and the like draw from the global generator, order and augmentation from this.
+        torch.manual_seed(_seed(self.job.seed, f"noise {epoch}"))
+        generator = torch.Generator().manual_seed(_seed(self.job.seed, f"data {epoch}"))
+        self.network.train()
+        step = (epoch - 1) * self.steps_per_epoch
+        accumulation = self.recipe.accumulation
+        augment = AUGMENTATIONS[self.recipe.augmentation]
+        batches = self.train.shuffled(self.recipe.batch_size, augment, generator)
+        for done, (inputs, targets_B) in enumerate(batches, start=1):
+            group = min(accumulation, self.num_batches - (done - 1) // accumulation * accumulation)
+            self._accumulate(inputs, targets_B, group, tally)
+            if done % accumulation == 0 or done == self.num_batches:
+                self.optimization.step(step)
+                step += 1
+            yield from self._pulse(epoch, done / self.num_batches)
+
+    def _accumulate(
+        self, inputs: dict[str, Tensor], targets_B: Tensor, group: int, tally: Tally
+    ) -> None:
+        """Add a batch's share of the gradient of a group of batches."""
+        output = forward(self.network, inputs, self.execution)
+        value = self.loss(output, targets_B)
+        (value.total / group if group > 1 else value.total).backward()
+        tally.add(value.main, output.logits_BK, targets_B)
+
+    def _judge(self, epoch: int, tally: Tally) -> Iterator[Progress]:
+        """Count hits on the validation part by the main term, without weights."""
+        main_term = self.loss.terms[self.loss.main]
+        for counted in evaluate(self.network, main_term, self.validation, self.execution, tally):
+            yield from self._pulse(epoch, counted)
+
+    def _pulse(self, epoch: int, done: float) -> Iterator[Progress]:
+        """A sign of life, if it is time for one."""
+        now = time.monotonic()
+        if now - self.last_pulse < PULSE_S:
+            return
+        # Whoever is told may draw random numbers of their own in this process.
+        randomness = torch.get_rng_state()
+        yield Progress(epoch=epoch, done=done)
+        torch.set_rng_state(randomness)
+        self.last_pulse = time.monotonic()
+
+    def _resume(self) -> int:
+        """Take up the newest whole checkpoint: how many epochs it has seen, 0 without one."""
+        found, reference, rejected = checkpoint.load_first_whole(self.job.resume_from)
+        for reason in rejected:
+            log.warning("trial %d: not resumed from %s", self.job.trial_number, reason)
+        if found is None or reference is None:
+            if rejected:
+                log.warning("trial %d: no whole checkpoint: starts over", self.job.trial_number)
+            return 0
+        self.network.load_state_dict(_beneath("network.", found.tensors))
+        self.loss.load_state_dict(_beneath("loss.", found.tensors))
+        self.optimization.remember(_beneath("optimizer.", found.tensors))
+        self.kept.append(reference)
+        return found.epoch
+
+    def _save(self, epoch: int) -> CheckpointRef | None:
+        if self.job.checkpoint_dir is None:
+            return None
+        parts = {
+            "network": self.network.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizer": self.optimization.memory(),
+        }
+        tensors = {
+            # Copies of their own in the plain layout: files know neither strides nor sharing.
+            f"{part}.{name}": value.detach().to("cpu", copy=True).contiguous()
+            for part, named in parts.items()
+            for name, value in named.items()
+        }
+        state = {
+            "trial_uid": self.job.key.trial_uid,
+            "attempt": self.job.key.number,
+            "normalisation": self.normalisation.to_dict(),
+        }
+        saved = checkpoint.save(
+            Path(self.job.checkpoint_dir),
+            Checkpoint(epoch=epoch, tensors=tensors, state=state),
+        )
+        self.kept.append(saved)
+        return saved
+
+    def _forget_old_checkpoints(self) -> None:
+        """Drop all but the newest of those that this attempt saved or began with.
+
+        Called only when the newest was taken, so that the ledger never refers to less than two;
+        files of attempts that it does not know of stay: they may be a newer attempt's.
+        """
+        while len(self.kept) > KEPT_CHECKPOINTS:
+            checkpoint.remove(self.kept.pop(0))
+
+
+def _candidate(job: TrainingJob) -> Candidate:
+    try:
+        if job.space is not None:
+            # Not for the space itself: its file may register the blocks that the candidate names.
+            load_user_object(job.space, Path.cwd())
+        candidate = candidate_from_dict(job.candidate)
+    except (ValueError, LookupError) as error:
+        raise BadCandidate(f"the candidate cannot be read: {error}") from error
+    if not isinstance(candidate, Candidate):
+        raise BadCandidate("only the user's own train generator knows what these decisions mean")
+    return candidate
+
+
+def _build(
+    candidate: Candidate, dataset: Dataset, device: torch.device
+) -> tuple[nn.Module, MixedLoss]:
+    """Network and loss on the device, weights drawn from torch's generator."""
+    try:
+        loss = losses.build(candidate.losses)
+        network = candidate.architecture.build(dataset.task, auxiliary="auxiliary" in loss.needs)
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        raise BadCandidate(f"the candidate cannot be built: {error}") from error
+    # Convolutions on a CPU take up to two thirds less time this way.
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network, loss.to(device)
+
+
+def _seed(seed: int, purpose: str) -> int:
+    """A seed of its own for each purpose, unrelated to all others."""
+    digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _beneath(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
