@@ -140,6 +140,7 @@ def _to_trial(row: Row[Any], measured: Sequence[Measurement]) -> Trial:
         reason=row.reason,
         values=None if values is None else tuple(values),
         violations=json.loads(row.violations_json),
+        cost=json.loads(row.cost_json),
         seed=row.seed,
         attempts=row.attempts,
         failure=_optional(row.failure_json),

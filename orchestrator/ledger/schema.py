@@ -74,6 +74,7 @@ trial = Table(
     Column("reason", Text),
     Column("values_json", Text),
     Column("violations_json", Text, nullable=False),
+    Column("cost_json", Text, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("failure_json", Text),

@@ -52,6 +52,10 @@ class NewTrial:
     reason: str | None = None
     values: tuple[float, ...] | None = None
     violations: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """What screening counted before any training, by metric."""
+    failure: Mapping[str, Any] | None = None
+    """Why a candidate does not build, if so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,7 @@ def _make_trial() -> None:
         Column("reason", Text),
         Column("values_json", Text),
         Column("violations_json", Text, nullable=False),
+        Column("cost_json", Text, nullable=False),
         Column("seed", BigInteger, nullable=False),
         Column("attempts", Integer, nullable=False),
         Column("failure_json", Text),
