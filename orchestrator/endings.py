@@ -1,0 +1,114 @@
+"""Endings: what an attempt's end makes of its trial.
+
+Facts come first: a trial measured at the top of its budget is complete, whatever happened to its
+worker afterwards. Knows no ledger and no engine.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.failing import earns_retry
+from orchestrator.objective import Objective, result
+from orchestrator.trial import Trial, TrialState
+from workers.budget import Budget
+from workers.failures import Failure, FailureKind
+from workers.job import AttemptKey
+from workers.measurement import Measurement
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One attempt under way."""
+
+    key: AttemptKey
+    started: float
+    """By the study's monotonic clock."""
+    stopped: bool = False
+    """A rung has said stop."""
+    failure: Failure | None = None
+    """What its measurements have shown to be wrong."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing it reports can change how it ends."""
+        return self.stopped or self.failure is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a trial ends."""
+
+    state: TrialState
+    reason: str | None = None
+    values: tuple[float, ...] | None = None
+    failure: Failure | None = None
+
+
+def ending_of(
+    trial: Trial,
+    attempt: Attempt,
+    failure: Failure | None,
+    *,
+    budget: Budget,
+    objectives: Sequence[Objective],
+    earlier: Sequence[str],
+) -> Ending | Failure:
+    """How a trial ends with this attempt, or the failure after which it gets another one.
+
+    Args:
+        trial: As recorded.
+        attempt: The one that ended.
+        failure: What its engine saw.
+        budget: The study's.
+        objectives: The study's.
+        earlier: How the attempts before this one ended.
+    """
+    reached = trial.measurements[-1].fidelity if trial.measurements else 0
+    if reached >= budget.maximum:
+        values = result(objectives, trial.measurements[-1].metrics, trial.cost)
+        if values is not None:
+            return Ending(state=TrialState.COMPLETE, values=values)
+        failure = lacking(trial, trial.measurements[-1], objectives)
+    elif attempt.stopped:
+        return Ending(state=TrialState.PRUNED, reason="rung")
+    failure = attempt.failure or failure or _ended_early(reached, budget)
+    if failure.kind is FailureKind.DIVERGED:
+        return Ending(state=TrialState.PRUNED, reason="diverged", failure=failure)
+    if earns_retry(failure.kind, earlier):
+        return failure
+    return Ending(state=TrialState.FAIL, reason=str(failure.kind), failure=failure)
+
+
+def not_finite(seen: Measurement) -> Failure | None:
+    """The divergence that a measurement shows, if any."""
+    bad = {name: value for name, value in seen.metrics.items() if not math.isfinite(value)}
+    if not bad:
+        return None
+    return Failure.without_traceback(
+        FailureKind.DIVERGED, f"no finite number at epoch {seen.fidelity}: {_listed(bad)}"
+    )
+
+
+def lacking(trial: Trial, seen: Measurement, objectives: Sequence[Objective]) -> Failure | None:
+    """The failure of a measurement by which the trial cannot be judged, if any is missing."""
+    missing = [
+        o.metric for o in objectives if o.metric not in seen.metrics and o.metric not in trial.cost
+    ]
+    if not missing:
+        return None
+    return Failure.without_traceback(
+        FailureKind.USER_CODE,
+        f"an objective was not measured: {', '.join(missing)}; measured: {_listed(seen.metrics)}",
+    )
+
+
+def _ended_early(reached: int, budget: Budget) -> Failure:
+    return Failure.without_traceback(
+        FailureKind.USER_CODE,
+        f"training ended of its own accord after {budget.unit} {reached} of {budget.maximum}",
+    )
+
+
+def _listed(metrics: Mapping[str, float]) -> str:
+    return ", ".join(sorted(metrics)) or "nothing"

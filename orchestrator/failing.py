@@ -1,0 +1,73 @@
+"""What follows from failures: another attempt, the end of a trial, or the end of the search.
+
+Pure functions of what was recorded; knows no ledger and no engine.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.trial import Trial, TrialState
+
+RETRIES: Mapping[str, int] = {
+    "infrastructure": 5,
+    "timeout": 2,
+    "out_of_memory": 1,
+}
+"""How many further attempts each class of failure earns; classes not named here earn none.
+
+A lost node says nothing about the trial, so it is retried freely; five bound what a trial that
+kills its own process can cost. User code and divergence fail the same way again.
+"""
+
+_FIRST = 5
+_ALIKE = 3
+_WINDOW = 20
+
+
+def earns_retry(kind: str, earlier: Sequence[str]) -> bool:
+    """Whether a trial whose attempt failed gets another one.
+
+    Args:
+        kind: Class of the failure.
+        earlier: How the attempts before this one ended.
+    """
+    return list(earlier).count(kind) < RETRIES.get(kind, 0)
+
+
+def breaks_off(ended: Sequence[Trial]) -> str | None:
+    """Why the search should not go on, if so.
+
+    Args:
+        ended: Trials that were attempted and have ended since this driver started, in this order.
+            Earlier ones do not count: whoever resumes a study that broke off has changed something.
+    """
+    failed = [trial for trial in ended if trial.state is TrialState.FAIL]
+    if len(failed) == len(ended) <= _FIRST:
+        alike = [trial for trial in failed if _digest(trial) == _digest(failed[-1])]
+        if len(alike) >= _ALIKE:
+            return (
+                f"the first {len(ended)} trials failed, {len(alike)} alike: {_message(alike[-1])}"
+            )
+    recent = sum(trial.state is TrialState.FAIL for trial in ended[-_WINDOW:])
+    if recent > _WINDOW // 2:
+        return (
+            f"{recent} of the last {min(len(ended), _WINDOW)} trials failed, "
+            f"the last one with: {_message(failed[-1])}"
+        )
+    return None
+
+
+def all_failed(trials: Sequence[Trial]) -> str | None:
+    """Says so if trials were attempted and every one of them failed."""
+    attempted = [trial for trial in trials if trial.attempts]
+    if not attempted or any(trial.state is not TrialState.FAIL for trial in attempted):
+        return None
+    return f"every one of {len(attempted)} trials failed, the last with: {_message(attempted[-1])}"
+
+
+def _digest(trial: Trial) -> object:
+    return (trial.failure or {}).get("digest")
+
+
+def _message(trial: Trial) -> str:
+    failure = trial.failure or {}
+    return f"{failure.get('kind')}: {failure.get('message')}"

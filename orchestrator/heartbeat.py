@@ -1,0 +1,28 @@
+"""Heartbeat: calls something at even intervals beside the study, until told to stop."""
+
+import threading
+from collections.abc import Callable
+
+
+class Heartbeat:
+    """A daemon thread that beats; a beat that raises is the caller's to catch."""
+
+    def __init__(self, beat: Callable[[], None], every_s: float) -> None:
+        self._beat = beat
+        self._every_s = every_s
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="archscout-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Beats from now on, the first time after one interval."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beats no more; waits for a beat under way."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._every_s):
+            self._beat()

@@ -1,0 +1,77 @@
+"""History: the trials of one study as last seen in the ledger, counted and looked up quickly.
+
+An image, not a memory: every entry was written to the ledger first.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from orchestrator.trial import Trial, TrialState
+
+
+class History:
+    """A study's trials by uid, by digest and by state."""
+
+    def __init__(self, trials: Iterable[Trial]) -> None:
+        self._trials: dict[str, Trial] = {}
+        self._known: dict[str, Trial] = {}
+        self._waiting: dict[str, Trial] = {}
+        self.counts: Counter[str] = Counter()
+        """Trials by state; duplicates are left out."""
+        self.counted = 0
+        """Searched trials that started an attempt."""
+        self.screened = 0
+        """Trials refused before training."""
+        self.epochs = 0
+        """Measurements of all trials."""
+        for trial in sorted(trials, key=lambda t: t.number):
+            self.put(trial)
+
+    def put(self, trial: Trial) -> None:
+        """Enters a trial, or what has become of it."""
+        if (before := self._trials.get(trial.uid)) is not None:
+            self._count(before, -1)
+        self._count(trial, 1)
+        self._trials[trial.uid] = trial
+        if trial.state is TrialState.WAITING:
+            self._waiting[trial.uid] = trial
+        else:
+            self._waiting.pop(trial.uid, None)
+        if trial.reason != "duplicate":
+            first = self._known.get(trial.digest)
+            if first is None or first.uid == trial.uid:
+                self._known[trial.digest] = trial
+
+    def __getitem__(self, uid: str) -> Trial:
+        return self._trials[uid]
+
+    def __len__(self) -> int:
+        return len(self._trials)
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All of them, by number."""
+        return tuple(self._trials.values())
+
+    @property
+    def known(self) -> Mapping[str, Trial]:
+        """By digest; the first of those that share one."""
+        return self._known
+
+    @property
+    def waiting(self) -> Trial | None:
+        """The waiting trial of the lowest number."""
+        return min(self._waiting.values(), key=lambda t: t.number, default=None)
+
+    @property
+    def promised(self) -> int:
+        """Searched trials that count against `stop.trials`, or will once they start."""
+        fresh = sum(t.kind == "search" and not t.attempts for t in self._waiting.values())
+        return self.counted + fresh
+
+    def _count(self, trial: Trial, sign: int) -> None:
+        if trial.reason != "duplicate":
+            self.counts[trial.state.value] += sign
+        self.screened += sign * (trial.reason == "infeasible")
+        self.counted += sign * (trial.kind == "search" and trial.attempts > 0)
+        self.epochs += sign * len(trial.measurements)

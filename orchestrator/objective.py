@@ -1,0 +1,124 @@
+"""Objectives: which of two results is better, the Pareto front, and the ranking of a study.
+
+Knows values and trials only: neither who proposes nor who trains.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from orchestrator.trial import Trial, TrialState
+
+COST_METRICS = ("parameters", "flops", "activation_bytes")
+"""What screening counts before any training; usable as objectives and constraints."""
+
+_RANKED_KINDS = frozenset({"search", "continue", "retry"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """One thing that the search makes better."""
+
+    metric: str
+    """Name of a measured metric, or of a cost."""
+    direction: Literal["maximize", "minimize"]
+    """Which way is better."""
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether it is known before training."""
+        return self.metric in COST_METRICS
+
+    def score(self, value: float) -> float:
+        """The value, turned so that more is better."""
+        return value if self.direction == "maximize" else -value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """The trials of a study, best first, each compared at equal fidelity only."""
+
+    complete: tuple[Trial, ...]
+    """COMPLETE trials; with several objectives those on the Pareto front come first."""
+    pruned: tuple[Trial, ...]
+    """PRUNED trials that were measured: the further trained the earlier, then by judged metric."""
+
+
+def result(
+    objectives: Sequence[Objective], metrics: Mapping[str, float], cost: Mapping[str, float]
+) -> tuple[float, ...] | None:
+    """The objective values in the study's order; None where one was not measured."""
+    known = {**metrics, **cost}
+    values = [known.get(objective.metric) for objective in objectives]
+    return None if None in values else tuple(float(v) for v in values if v is not None)
+
+
+def dominates(
+    better: Sequence[float], worse: Sequence[float], objectives: Sequence[Objective]
+) -> bool:
+    """Whether the first is nowhere worse and somewhere better."""
+    pairs = [(o.score(a), o.score(b)) for o, a, b in zip(objectives, better, worse, strict=True)]
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+def pareto_front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:
+    """The complete trials that no other dominates, by number; equals stay together.
+
+    Sorted from the best first objective down, a trial can be dominated by earlier ones only, so
+    each is compared with the front so far instead of with all.
+    """
+    front: list[tuple[Trial, tuple[float, ...]]] = []
+    for trial in sorted(_ranked(trials), key=lambda t: _scores(t, objectives), reverse=True):
+        values = trial.values or ()
+        if not any(dominates(kept, values, objectives) for _, kept in front):
+            front.append((trial, values))
+    return tuple(sorted((trial for trial, _ in front), key=lambda t: t.number))
+
+
+def best(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Trial | None:
+    """The complete trial best in the first objective, then the next; the earliest of equals."""
+    return max(_ranked(trials), key=lambda t: (*_scores(t, objectives), -t.number), default=None)
+
+
+def rank(trials: Iterable[Trial], objectives: Sequence[Objective], judge: Objective) -> Ranking:
+    """Orders a study's trials for people.
+
+    Args:
+        trials: The study's, in any order.
+        objectives: What the study makes better.
+        judge: By what trials stopped at one fidelity are ordered.
+    """
+    known = tuple(trials)
+    front = {trial.uid for trial in pareto_front(known, objectives)} if len(objectives) > 1 else ()
+    complete = sorted(
+        _ranked(known),
+        key=lambda t: (t.uid not in front, *(-s for s in _scores(t, objectives)), t.number),
+    )
+    stopped = [
+        t
+        for t in known
+        if t.state is TrialState.PRUNED and t.measurements and t.kind in _RANKED_KINDS
+    ]
+    return Ranking(
+        complete=tuple(complete), pruned=tuple(sorted(stopped, key=lambda t: _reach(t, judge)))
+    )
+
+
+def _reach(trial: Trial, judge: Objective) -> tuple[float, float, int]:
+    last = trial.measurements[-1]
+    value = last.metrics.get(judge.metric)
+    score = float("-inf") if value is None else judge.score(value)
+    return (-last.fidelity, -score, trial.number)
+
+
+def _ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """Complete trials that stand for themselves: neither duplicates nor confirmations."""
+    return [
+        t
+        for t in trials
+        if t.state is TrialState.COMPLETE and t.reason != "duplicate" and t.kind in _RANKED_KINDS
+    ]
+
+
+def _scores(trial: Trial, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    return tuple(o.score(v) for o, v in zip(objectives, trial.values or (), strict=True))

@@ -1,0 +1,252 @@
+"""Proposals: which candidate comes next, drawn, deduplicated and screened.
+
+The default recipe is trial 0, the user's seed points follow, then the sampler draws. A number
+always means the same kind of proposal, so a resumed study needs no mark of how far it had come.
+Knows no ledger and no engine: what is proposed becomes a trial only when the study records it.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.ledger import NewTrial
+from orchestrator.sampling import MAX_REDRAWS, Draw, Proposer, derive_seed
+from orchestrator.screening import Screened, screen
+from orchestrator.trial import Trial, TrialState
+from search_spaces.candidate import Candidate, Decisions
+from search_spaces.constraints import Constraint
+from search_spaces.plugins import did_you_mean
+from search_spaces.space import DefineByRunSpace, SearchSpace
+from search_spaces.suggester import RandomSuggester, ReplaySuggester, Suggester
+from search_spaces.task import Task
+
+MOST_DUPLICATES = 20
+"""Duplicates answered in a row after which a space counts as tried."""
+
+MOST_INFEASIBLE = 100
+"""Candidates refused in a row after which the constraints count as impossible."""
+
+
+class SeedPointError(ValueError):
+    """A seed point names what the space does not ask, or lies outside of it."""
+
+
+class SpaceError(Exception):
+    """The user's define-by-run space raised."""
+
+
+Space = SearchSpace | DefineByRunSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A candidate that may become a trial."""
+
+    candidate: Candidate | Decisions
+    params: Mapping[str, Any]
+    distributions: Mapping[str, str]
+    screened: Screened
+    twin: Trial | None
+    """The known trial of the same digest, if every redraw was a duplicate."""
+    draw: Draw | None
+    """The open draw; None for a duplicate, which the sampler does not learn."""
+    sampler_attrs: Mapping[str, Any]
+    """What the sampler keeps with the trial."""
+
+    def new_trial(self, number: int, *, seed: int) -> NewTrial:
+        """The trial to record: waiting for a worker, or answered already."""
+        twin, feasible = self.twin, self.screened.feasible
+        answer = (
+            (twin.state, "duplicate", twin.values)
+            if twin is not None
+            else (TrialState.WAITING, None, None)
+            if feasible
+            else (TrialState.PRUNED, "infeasible", None)
+        )
+        return NewTrial(
+            number=number,
+            uid=uuid.uuid4().hex,
+            parent=None if twin is None else twin.uid,
+            params=self.params,
+            distributions=self.distributions,
+            candidate=self.candidate.to_dict(),
+            digest=self.candidate.digest,
+            seed=seed,
+            sampler_attrs=self.sampler_attrs,
+            state=answer[0],
+            reason=answer[1],
+            values=answer[2],
+            violations=self.screened.violations,
+            cost=self.screened.cost,
+            failure=None if self.screened.failure is None else self.screened.failure.to_dict(),
+        )
+
+
+class Proposals:
+    """The sequence of a study's candidates."""
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        proposer: Proposer,
+        task: Task | None,
+        constraints: Sequence[Constraint],
+        given: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Prepares the sequence.
+
+        Args:
+            space: Where candidates come from.
+            proposer: Draws them.
+            task: What networks are built for; None counts no costs.
+            constraints: Bounds on the costs, beside the space's own.
+            given: Parameters of the first candidates, by number (see `first_points`).
+        """
+        self._space = space
+        self._proposer = proposer
+        self._task = task
+        own = space.constraints if isinstance(space, SearchSpace) else ()
+        self._constraints = (*constraints, *own)
+        self._given = tuple(given)
+
+    def next(self, number: int, known: Mapping[str, Trial]) -> Proposal:
+        """What to try as this trial number.
+
+        Args:
+            number: The trial's number in its study.
+            known: The study's trials by digest.
+
+        Raises:
+            SpaceError: The user's define-by-run space raised.
+        """
+        if number < len(self._given):
+            draw = self._proposer.draw(number, 0, self._given[number])
+            return self._proposal(draw, self._resolve(draw), None)
+        for redraw in range(MAX_REDRAWS + 1):
+            draw = self._proposer.draw(number, redraw)
+            candidate = self._resolve(draw)
+            twin = known.get(candidate.digest)
+            if twin is None:
+                break
+            self._proposer.drop(draw)
+        return self._proposal(draw, candidate, twin)
+
+    def exhausted(self, trials: Sequence[Trial]) -> bool:
+        """Whether the space holds nothing new: all of it tried, or only duplicates found."""
+        if _tail(trials, "duplicate") >= MOST_DUPLICATES:
+            return True
+        if isinstance(self._space, DefineByRunSpace):
+            return False  # what it will ask is known only by running it
+        size = self._space.size()
+        if len(trials) < size:
+            return False
+        return len({tuple(sorted(t.params.items())) for t in trials}) >= size
+
+    def impossible(self, trials: Sequence[Trial]) -> str | None:
+        """Says so if candidate after candidate violated the constraints."""
+        if _tail(trials, "infeasible") < MOST_INFEASIBLE:
+            return None
+        worst = {name: bad for name, bad in trials[-1].violations.items() if bad > 0}
+        return (
+            f"the last {MOST_INFEASIBLE} candidates violated the constraints "
+            f"(the newest by {worst}): loosen them, or search a space of smaller networks"
+        )
+
+    def _proposal(
+        self, draw: Draw, candidate: Candidate | Decisions, twin: Trial | None
+    ) -> Proposal:
+        return Proposal(
+            candidate=candidate,
+            params=draw.params,
+            distributions=draw.distributions,
+            screened=screen(candidate, self._task, self._constraints)
+            if twin is None
+            else Screened(cost=twin.cost, violations=twin.violations),
+            twin=twin,
+            draw=draw if twin is None else None,
+            sampler_attrs=self._proposer.attributes(draw) if twin is None else {},
+        )
+
+    def _resolve(self, draw: Draw) -> Candidate | Decisions:
+        try:
+            return self._space.resolve(draw.suggester)
+        except Exception as error:
+            self._proposer.drop(draw)
+            raise SpaceError(f"the space raised {type(error).__name__}: {error}") from error
+
+
+def first_points(
+    space: Space, seed_points: Sequence[Mapping[str, Any]], seed: int
+) -> tuple[Mapping[str, Any], ...]:
+    """Parameters of the default candidate and of the seed points, each candidate once.
+
+    What a seed point leaves open is drawn, equally for equal seeds.
+
+    Raises:
+        SeedPointError: A seed point does not fit the space.
+    """
+    points: list[Mapping[str, Any]] = []
+    seen = set()
+    if isinstance(space, SearchSpace):
+        default = space.default()
+        points.append(space.encode(default))
+        seen.add(default.digest)
+    for index, point in enumerate(seed_points):
+        filling = _Filling(point, seed, index)
+        try:
+            candidate = space.resolve(filling)
+        except ValueError as error:
+            raise SeedPointError(f"seed_points[{index}]: {error}") from error
+        if unknown := sorted(set(point) - set(filling.params)):
+            raise SeedPointError(
+                f"seed_points[{index}].{unknown[0]}: the space asks no such thing here"
+                f"{did_you_mean(unknown[0], filling.params)}"
+            )
+        if candidate.digest not in seen:
+            seen.add(candidate.digest)
+            points.append(filling.params)
+    return tuple(points)
+
+
+class _Filling:
+    """Answers from a seed point, and by chance what it leaves open."""
+
+    def __init__(self, point: Mapping[str, Any], seed: int, index: int) -> None:
+        self._given = ReplaySuggester(point)
+        self._rest = RandomSuggester(derive_seed(seed, "seed point", index))
+        self._names = frozenset(point)
+        self.params: dict[str, Any] = {}
+
+    def _source(self, name: str) -> Suggester:
+        return self._given if name in self._names else self._rest
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        value = self._source(name).suggest_int(name, low, high, step=step, log=log)
+        self.params[name] = value
+        return value
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        value = self._source(name).suggest_float(name, low, high, step=step, log=log)
+        self.params[name] = value
+        return value
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        value = self._source(name).suggest_categorical(name, choices)
+        self.params[name] = value
+        return value
+
+
+def _tail(trials: Sequence[Trial], reason: str) -> int:
+    """How many of the newest trials in a row ended for this reason."""
+    count = 0
+    for trial in reversed(trials):
+        if trial.reason != reason:
+            break
+        count += 1
+    return count

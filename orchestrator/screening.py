@@ -1,0 +1,58 @@
+"""Screening: what is known of a candidate before any worker sees it.
+
+Counts its cost on the meta device and holds it against the constraints; a candidate that does not
+build violates the constraint `builds`. Knows no sampler and no ledger.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from search_spaces.candidate import Candidate, Decisions
+from search_spaces.constraints import Constraint
+from search_spaces.task import Task
+from workers.failures import Failure, FailureKind, classify
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Screened:
+    """What screening found."""
+
+    cost: Mapping[str, float]
+    """`parameters`, `flops`, `activation_bytes`; empty where nothing can be counted."""
+    violations: Mapping[str, float]
+    """By constraint; at most 0 is feasible."""
+    failure: Failure | None = None
+    """Why the candidate does not build, if so."""
+
+    @property
+    def feasible(self) -> bool:
+        """Whether a worker may train it."""
+        return all(violation <= 0 for violation in self.violations.values())
+
+
+def screen(
+    candidate: Candidate | Decisions, task: Task | None, constraints: Sequence[Constraint]
+) -> Screened:
+    """Counts a candidate's cost and holds it against the constraints.
+
+    Args:
+        candidate: Decisions of a define-by-run space describe no network of ours: they pass.
+        task: What the network is built for; None passes every candidate.
+        constraints: Bounds on the cost.
+    """
+    if task is None or isinstance(candidate, Decisions):
+        return Screened(cost={}, violations={})
+    from search_spaces.cost import cost  # noqa: PLC0415 - torch is loaded where networks are counted
+
+    try:
+        counted = cost(candidate.architecture, task)
+    except Exception as error:  # noqa: BLE001 - a user's block may raise anything
+        failure = replace(classify(error), kind=FailureKind.BAD_CANDIDATE)
+        return Screened(cost={}, violations={"builds": 1.0}, failure=failure)
+    found = {
+        "parameters": float(counted.parameters),
+        "flops": float(counted.flops),
+        "activation_bytes": float(counted.activation_bytes),
+    }
+    violations = {c.metric: c.violation(found[c.metric]) for c in constraints}
+    return Screened(cost=found, violations=violations)

@@ -1,0 +1,484 @@
+"""The study: what is asked, reported and told, recorded before anything else happens.
+
+    with Study(record=row, config=config, ledger=ledger, lease=lease, space=space,
+               task=dataset.task, checkpoints_dir=home / "checkpoints") as study:
+        while job := study.ask():
+            for seen in start(job, dataset):
+                if isinstance(seen, Measurement) and study.report(job.key, seen) != "continue":
+                    break
+            study.tell(job.key)
+
+Holds no truth of its own: it is rebuilt from the ledger, and whoever reads the ledger reads the
+same study. Knows no engine, no network and no display.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from orchestrator.clock import Clock, SystemClock
+from orchestrator.config import StudyConfig
+from orchestrator.endings import Attempt, Ending, ending_of, lacking, not_finite
+from orchestrator.failing import all_failed, breaks_off
+from orchestrator.heartbeat import Heartbeat
+from orchestrator.history import History
+from orchestrator.ledger import Lease, LeaseLost, Ledger, StaleAttempt, StudyRow
+from orchestrator.objective import Objective, best
+from orchestrator.proposals import Proposal, Proposals, Space, SpaceError, first_points
+from orchestrator.retention import Retention
+from orchestrator.sampling import Proposer, derive_seed
+from orchestrator.snapshot import RunningTrial, Snapshot, Verdict
+from orchestrator.stopping import Halving, judge_of
+from orchestrator.trial import Trial, TrialState
+from search_spaces.candidate import candidate_from_dict
+from search_spaces.constraints import Constraint
+from search_spaces.task import Task
+from workers.failures import Failure
+from workers.job import AttemptKey, TrainingJob
+from workers.measurement import Measurement
+
+_BEAT_S = 10.0  # a third of the lease's time: two beats may fail before it is lost
+
+
+class Study:
+    """One search, between the ledger and an engine; safe to use from several threads.
+
+    Errors of a trial are told, never raised. What raises out of its methods is the ledger's:
+    a database that cannot be reached, a full disk.
+    """
+
+    def __init__(
+        self,
+        *,
+        record: StudyRow,
+        config: StudyConfig,
+        ledger: Ledger,
+        lease: Lease,
+        space: Space,
+        task: Task | None,
+        checkpoints_dir: Path,
+        clock: Clock | None = None,
+    ) -> None:
+        """Rebuilds the study from the ledger.
+
+        Args:
+            record: The study's row.
+            config: What its user asked for; `resources.gpu` is decided (None counts as 0).
+            ledger: Where everything is recorded.
+            lease: The right to record it.
+            space: Where candidates come from.
+            task: What networks are built for; None where nothing is built (no costs are counted).
+            checkpoints_dir: Checkpoints go to `checkpoints_dir/STUDY/TRIAL_UID`.
+            clock: Tells the time; this machine's by default.
+
+        Raises:
+            SeedPointError: A seed point does not fit the space.
+        """
+        self.name = record.name
+        self.config = config
+        self.objectives = tuple(
+            Objective(metric=o.metric, direction=o.direction) for o in config.objectives
+        )
+        self.judge = judge_of(self.objectives)
+        self._ledger = ledger
+        self._lease = lease
+        self._clock = clock or SystemClock()
+        self._lock = threading.RLock()
+        self._budget = config.to_budget()
+        self._history = History(ledger.trials(record.id))
+        self._halving = Halving(self._budget, self.judge) if config.pruner.name != "none" else None
+        for trial in self._history.trials:
+            self._observe(trial)
+        self._proposer = Proposer(
+            sampler=config.sampler.name, objectives=self.objectives, seed=config.seed
+        )
+        self._proposer.rebuild(self._history.trials)
+        self._proposals = Proposals(
+            space=space,
+            proposer=self._proposer,
+            task=task,
+            constraints=[
+                Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints
+            ],
+            given=first_points(space, config.seed_points, config.seed),
+        )
+        self._retention = Retention(checkpoints_dir / record.name, self.objectives)
+        self._retention.sweep(self._history.trials)
+        self._running: dict[str, Attempt] = {}
+        self._ended: list[Trial] = []
+        self._best = best(self._history.trials, self.objectives)
+        self._blocked = False
+        self._stop_reason: str | None = None
+        self._broken: str | None = None
+        self._lost: LeaseLost | None = None
+        self._spent_before_s = record.spent_s
+        self._opened = self._accounted = self._clock.monotonic()
+        self._heartbeat = Heartbeat(self.beat, _BEAT_S)
+
+    def __enter__(self) -> Self:
+        self._heartbeat.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives back what still runs and accounts for the time; the lease stays the caller's."""
+        self._heartbeat.stop()
+        for attempt in tuple(self._running.values()):
+            self.give_back(attempt.key)
+        self.beat()
+
+    # What an engine calls
+
+    def ask(self, *, node: str | None = None, pid: int | None = None) -> TrainingJob | None:
+        """The next attempt to run, already recorded as running.
+
+        Unfinished trials come first, then new ones.
+
+        Args:
+            node: Where it will run, for people; this host by default.
+            pid: The process that will run it, for people; this one by default.
+
+        Returns:
+            None if there is nothing to start now; unless `finished`, ask again after a tell.
+        """
+        with self._guarded():
+            while not self.stopping:
+                trial = self._history.waiting or self._propose()
+                if trial is None:
+                    return None
+                job = self._start(trial, node or socket.gethostname(), pid or os.getpid())
+                if job is not None:
+                    return job
+        return None
+
+    def report(self, key: AttemptKey, seen: Measurement) -> Verdict:
+        """Records a measurement and judges it.
+
+        Returns:
+            STOP also for an attempt that is no longer the trial's newest: its worker should exit.
+        """
+        with self._guarded():
+            attempt = self._attempt(key)
+            if attempt is None or attempt.is_over:
+                return Verdict.STOP
+            attempt.failure = not_finite(seen)
+            if attempt.failure is not None:
+                return Verdict.STOP
+            try:
+                fresh = self._ledger.record(self._lease, key, seen)
+            except StaleAttempt:
+                del self._running[key.trial_uid]
+                return Verdict.STOP
+            if fresh:
+                self._measured(key.trial_uid, seen)
+            return self._judge(attempt, seen)
+        return Verdict.PAUSE
+
+    def tell(self, key: AttemptKey, failure: Failure | None = None) -> None:
+        """Records that an attempt has ended: by itself, stopped, or failed.
+
+        What becomes of the trial follows from what was recorded of it. One whose failure earns
+        another attempt waits again. Telling an attempt twice, or one that is no longer the
+        trial's newest, changes nothing.
+        """
+        with self._guarded():
+            attempt = self._attempt(key)
+            if attempt is None:
+                return
+            trial = self._history[key.trial_uid]
+            ending = ending_of(
+                trial,
+                attempt,
+                failure,
+                budget=self._budget,
+                objectives=self.objectives,
+                earlier=[a.outcome or "" for a in self._ledger.attempts(trial.uid)],
+            )
+            if isinstance(ending, Failure):
+                self._return(attempt, str(ending.kind), ending)
+            else:
+                self._end(trial, attempt, ending)
+
+    def give_back(self, key: AttemptKey, outcome: str = "interrupted") -> None:
+        """Records that an attempt was dropped; its trial waits for another one.
+
+        A trial that has reached its end already is told instead.
+        """
+        with self._guarded():
+            attempt = self._attempt(key)
+            if attempt is None:
+                return
+            reached = self._reached(self._history[key.trial_uid])
+            if attempt.is_over or reached >= self._budget.maximum:
+                self.tell(key)
+            else:
+                self._return(attempt, outcome, None)
+
+    def request_stop(self, reason: str) -> None:
+        """Asks for nothing new and for running attempts to pause; the first reason stays."""
+        with self._lock:
+            self._stop_reason = self._stop_reason or reason
+
+    # What an engine, a display and the command line look at
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing new starts and what runs is to be given back."""
+        hours = self.config.stop.hours
+        if self._stop_reason is None and hours is not None and self.spent_s >= hours * 3600:
+            self.request_stop("hours")
+        return self._stop_reason is not None
+
+    @property
+    def stop_reason(self) -> str | None:
+        """`hours`, `target`, `broken`, `lease`, or what `request_stop` was told."""
+        return self._stop_reason
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing runs and nothing is left to start."""
+        with self._lock:
+            if self._running:
+                return False
+            return self.stopping or not (self._history.waiting or self._may_draw())
+
+    @property
+    def broken(self) -> str | None:
+        """Why the search was broken off, or that every trial failed; None if all is well."""
+        if self._broken is None and self.finished:
+            return all_failed(self._history.trials)
+        return self._broken
+
+    @property
+    def lost(self) -> LeaseLost | None:
+        """Set once another driver has taken the study over; nothing was written since."""
+        return self._lost
+
+    @property
+    def spent_s(self) -> float:
+        """Search time over all resumes."""
+        return self._spent_before_s + self._clock.monotonic() - self._opened
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """All trials as last seen in the ledger, by number."""
+        with self._lock:
+            return self._history.trials
+
+    def snapshot(self) -> Snapshot:
+        """How the study stands now."""
+        with self._lock:
+            running = [self._show(attempt) for attempt in self._running.values()]
+            best_trial = self._best
+            return Snapshot(
+                counts=dict(self._history.counts),
+                screened=self._history.screened,
+                counted=self._history.counted,
+                trials=self.config.stop.trials,
+                hours=self.config.stop.hours,
+                spent_s=self.spent_s,
+                running=tuple(sorted(running, key=lambda r: r.number)),
+                judge=self.judge.metric,
+                best_number=best_trial.number if best_trial else None,
+                best_values=best_trial.values if best_trial else None,
+                best_describe=_describe(best_trial) if best_trial else None,
+                epochs=self._history.epochs,
+                stop_reason=self._stop_reason,
+            )
+
+    def beat(self) -> None:
+        """Renews the lease and accounts for the time since the last beat."""
+        with self._guarded():
+            self._lease = self._ledger.renew(self._lease)
+            now = self._clock.monotonic()
+            self._ledger.add_spent(self._lease, now - self._accounted)
+            self._accounted = now
+
+    # Proposing and starting
+
+    def _may_draw(self) -> bool:
+        most = self.config.stop.trials
+        if self._broken or (most is not None and self._history.promised >= most):
+            return False
+        self._broken = self._proposals.impossible(self._history.trials)
+        return self._broken is None and not self._proposals.exhausted(self._history.trials)
+
+    def _propose(self) -> Trial | None:
+        """Adds trials until one needs a worker; None if there is nothing to draw for now."""
+        while not self._blocked and self._may_draw():
+            try:
+                proposal = self._proposals.next(len(self._history), self._history.known)
+            except SpaceError as error:
+                self._break_off(str(error))
+                return None
+            if proposal.twin is not None and not proposal.twin.state.is_terminal:
+                self._blocked = True  # until its twin has ended there is no answer to give
+                return None
+            trial = self._add(proposal)
+            if trial.state is TrialState.WAITING:
+                return trial
+        return None
+
+    def _add(self, proposal: Proposal) -> Trial:
+        number = len(self._history)
+        trial = self._ledger.add_trial(
+            self._lease, proposal.new_trial(number, seed=derive_seed(self.config.seed, number))
+        )
+        self._history.put(trial)
+        if proposal.draw is not None:
+            self._proposer.keep(proposal.draw, trial.uid, number)
+            if trial.state.is_terminal:
+                self._proposer.conclude(trial)
+        return trial
+
+    def _start(self, trial: Trial, node: str, pid: int) -> TrainingJob | None:
+        """Starts an attempt; None if the trial needs none, for its driver died as it ended."""
+        key = self._ledger.start_attempt(self._lease, trial.uid, node=node, pid=pid)
+        attempt = Attempt(key=key, started=self._clock.monotonic())
+        self._running[trial.uid] = attempt
+        self._history.put(
+            replace(
+                trial,
+                state=TrialState.RUNNING,
+                attempts=key.number,
+                started=trial.started or self._clock.now(),
+            )
+        )
+        if trial.measurements:
+            verdict = self._judge(attempt, trial.measurements[-1])
+            if verdict is Verdict.STOP or self._reached(trial) >= self._budget.maximum:
+                self.tell(key)
+                return None
+        return self._job(trial, key)
+
+    def _job(self, trial: Trial, key: AttemptKey) -> TrainingJob:
+        resources = self.config.resources
+        share = min(1.0, resources.gpu or 0.0)
+        return TrainingJob(
+            key=key,
+            trial_number=trial.number,
+            candidate=trial.candidate,
+            data=self.config.data_spec(),
+            budget=self._budget,
+            seed=trial.seed,
+            train=self.config.train,
+            checkpoint_dir=str(self._retention.folder_of(trial.uid)),
+            resume_from=tuple(self._ledger.checkpoints(trial.uid)),
+            threads=max(1, int(resources.cpu)),
+            device="cuda" if share else "cpu",
+            gpu_share=share,
+        )
+
+    # Recording and ending
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """One caller at a time; after a lost lease nothing more is written."""
+        with self._lock:
+            try:
+                yield
+            except LeaseLost as error:
+                self._lost = error
+                self._running.clear()
+                self.request_stop("lease")
+
+    def _attempt(self, key: AttemptKey) -> Attempt | None:
+        attempt = self._running.get(key.trial_uid)
+        return attempt if attempt is not None and attempt.key == key else None
+
+    def _reached(self, trial: Trial) -> int:
+        return trial.measurements[-1].fidelity if trial.measurements else 0
+
+    def _observe(self, trial: Trial) -> None:
+        if self._halving is not None:
+            self._halving.observe(trial)
+
+    def _measured(self, uid: str, seen: Measurement) -> None:
+        trial = self._history[uid]
+        trial = replace(trial, measurements=(*trial.measurements, seen))
+        self._history.put(trial)
+        self._observe(trial)
+
+    def _judge(self, attempt: Attempt, seen: Measurement) -> Verdict:
+        trial = self._history[attempt.key.trial_uid]
+        if seen.fidelity >= self._budget.maximum:
+            return Verdict.CONTINUE
+        if seen.fidelity in self._budget.rungs():
+            attempt.failure = lacking(trial, seen, self.objectives)
+            attempt.stopped = not (
+                self._halving is None or self._halving.goes_on(trial, seen.fidelity)
+            )
+        if attempt.is_over:
+            return Verdict.STOP
+        return Verdict.PAUSE if self.stopping else Verdict.CONTINUE
+
+    def _end(self, trial: Trial, attempt: Attempt, ending: Ending) -> None:
+        ended = self._ledger.finish(
+            self._lease,
+            trial.uid,
+            key=attempt.key,
+            state=ending.state,
+            reason=ending.reason,
+            values=ending.values,
+            violations=trial.violations,
+            failure=ending.failure.to_dict() if ending.failure else None,
+        )
+        del self._running[trial.uid]
+        self._blocked = False
+        self._history.put(ended)
+        self._proposer.conclude(ended)
+        self._retention.ended(ended)
+        self._best = best([t for t in (self._best, ended) if t], self.objectives)
+        self._ended.append(ended)
+        if reason := breaks_off(self._ended):
+            self._break_off(reason)
+        elif self._hits_target(ended):
+            self.request_stop("target")
+
+    def _return(self, attempt: Attempt, outcome: str, failure: Failure | None) -> None:
+        record = failure.to_dict() if failure else None
+        self._ledger.give_back(self._lease, attempt.key, outcome, failure=record)
+        trial = self._history[attempt.key.trial_uid]
+        del self._running[trial.uid]
+        self._blocked = False
+        self._history.put(replace(trial, state=TrialState.WAITING, failure=record))
+
+    def _break_off(self, reason: str) -> None:
+        self._broken = reason
+        self.request_stop("broken")
+
+    def _hits_target(self, trial: Trial) -> bool:
+        target = self.config.stop.target
+        if target is None or trial.state is not TrialState.COMPLETE or not trial.values:
+            return False
+        first = self.objectives[0]
+        return first.score(trial.values[0]) >= first.score(target)
+
+    def _show(self, attempt: Attempt) -> RunningTrial:
+        trial = self._history[attempt.key.trial_uid]
+        epoch = self._reached(trial)
+        return RunningTrial(
+            number=trial.number,
+            describe=_describe(trial),
+            epoch=epoch,
+            rung=next((r for r in self._budget.rungs() if r > epoch), self._budget.maximum),
+            metric=trial.measurements[-1].metrics.get(self.judge.metric) if epoch else None,
+            elapsed_s=self._clock.monotonic() - attempt.started,
+        )
+
+
+def _describe(trial: Trial) -> str:
+    return candidate_from_dict(trial.candidate).describe()
