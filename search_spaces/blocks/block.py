@@ -16,25 +16,18 @@ through and through; `kind` names it in JSON. A user's own block needs no more t
             return nn.AvgPool2d(self.size, stride=1, padding=self.size // 2)
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
-from search_spaces.plugins import did_you_mean
+from search_spaces.plugins import Registry, UnknownNameError, did_you_mean
 from search_spaces.task import Shape
 
 
 class UnbuildableError(ValueError):
     """No network can be made of these decisions; the message says where and why."""
-
-
-class Piece(Protocol):
-    """Anything with a kind: a frozen dataclass that a network is made of."""
-
-    kind: ClassVar[str]
-    """Its name in JSON, one of a registry."""
 
 
 @runtime_checkable
@@ -62,33 +55,26 @@ class Block(Protocol):
 
 
 PieceType = TypeVar("PieceType", bound=type)
-Registry = dict[str, type]
-"""Pieces of one sort by kind."""
 
-BLOCKS: Registry = {}
-STEMS: Registry = {}
-FUSIONS: Registry = {}
-HEADS: Registry = {}
+BLOCKS: Registry[type] = Registry("block")
+STEMS: Registry[type] = Registry("stem")
+FUSIONS: Registry[type] = Registry("fusion")
+HEADS: Registry[type] = Registry("head")
 
 
-def register(registry: Registry, piece: PieceType) -> PieceType:
+def register(registry: Registry[type], piece: PieceType) -> PieceType:
     """Make a piece known under its kind.
 
     Raises:
-        ValueError: It is no dataclass with a kind, or the kind is taken.
+        TypeError: It is no dataclass with a kind.
+        DuplicateNameError: The kind is taken.
     """
     kind = getattr(piece, "kind", None)
     if not is_dataclass(piece) or not isinstance(kind, str) or not kind.isidentifier():
-        raise ValueError(
+        raise TypeError(
             f"{piece.__qualname__} must be a dataclass whose class variable `kind` is a Python name"
         )
-    known = registry.get(kind)
-    # A user's file may be loaded twice by path; the same class again is no clash.
-    if known is not None and known.__qualname__ != piece.__qualname__:
-        raise ValueError(
-            f"{piece.__qualname__}: the kind {kind!r} is taken by {known.__qualname__}"
-        )
-    registry[kind] = piece
+    registry.register(kind, piece)
     return piece
 
 
@@ -96,7 +82,8 @@ def register_block(piece: PieceType) -> PieceType:
     """Class decorator: make a block known, so that candidates holding it can be read back.
 
     Raises:
-        ValueError: It is no dataclass with a kind, or the kind is taken.
+        TypeError: It is no dataclass with a kind.
+        DuplicateNameError: The kind is taken.
     """
     return register(BLOCKS, piece)
 
@@ -106,20 +93,19 @@ def piece_to_dict(piece: Any) -> dict[str, Any]:
     return {"kind": piece.kind, **{f.name: _plain(getattr(piece, f.name)) for f in fields(piece)}}
 
 
-def piece_from_dict(registry: Registry, data: Mapping[str, Any]) -> Any:
+def piece_from_dict(registry: Registry[type], data: Mapping[str, Any]) -> Any:
     """The piece that `piece_to_dict` wrote; a piece within a piece is a block.
 
     Raises:
         ValueError: The kind or a field is unknown, or a field is missing.
     """
-    kind = data.get("kind")
-    if kind not in registry:
-        raise ValueError(
-            f"unknown kind {kind!r}. Known: {', '.join(sorted(registry))}."
-            f"{did_you_mean(str(kind), registry)}"
-        )
+    kind = str(data.get("kind"))
+    try:
+        owner = registry[kind]
+    except UnknownNameError as error:
+        raise ValueError(str(error)) from error
     values = {name: _value(value) for name, value in data.items() if name != "kind"}
-    return make(registry[kind], values, name=str(kind))
+    return make(owner, values, name=kind)
 
 
 def make(owner: type, values: Mapping[str, Any], *, name: str) -> Any:
@@ -137,6 +123,18 @@ def make(owner: type, values: Mapping[str, Any], *, name: str) -> Any:
         if field not in values and not has_default:
             raise ValueError(f"{name}: the field {field!r} is missing")
     return owner(**values)
+
+
+def check_name(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name that is none of the known ones.
+
+    Raises:
+        UnbuildableError: With the nearest known name.
+    """
+    names = sorted(known)
+    if name not in names:
+        hint = did_you_mean(name, names)
+        raise UnbuildableError(f"unknown {what} {name!r}. Known: {', '.join(names)}.{hint}")
 
 
 def as_map(shape: Shape, name: str) -> tuple[int, int, int]:

@@ -7,9 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from search_spaces.blocks.block import FUSIONS, UnbuildableError, register
+from search_spaces.blocks.block import FUSIONS, UnbuildableError, check_name, register
 from search_spaces.blocks.heads import POOLINGS, pool
-from search_spaces.plugins import did_you_mean
 from search_spaces.task import Shape
 
 # B batch, C channels, H height, W width, D embedding width
@@ -31,9 +30,7 @@ class Concatenate:
         """
         if not shapes:
             raise UnbuildableError("fusion needs at least one stream")
-        if self.pooling not in POOLINGS:
-            known, hint = ", ".join(POOLINGS), did_you_mean(self.pooling, POOLINGS)
-            raise UnbuildableError(f"unknown pooling {self.pooling!r}. Known: {known}.{hint}")
+        check_name("pooling", self.pooling, POOLINGS)
         return (sum(shape[0] for shape in shapes.values()),)
 
     def build(self, shapes: Mapping[str, Shape]) -> nn.Module:

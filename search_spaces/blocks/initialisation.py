@@ -5,8 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from search_spaces.blocks.block import UnbuildableError
-from search_spaces.plugins import did_you_mean
+from search_spaces.blocks.block import check_name
 
 
 def _he(weight: Tensor) -> None:
@@ -40,10 +39,7 @@ def initialise(network: nn.Module, name: str) -> None:
     Raises:
         UnbuildableError: No rule has this name.
     """
-    if name not in INITIALISATIONS:
-        names = ", ".join(sorted(INITIALISATIONS))
-        hint = did_you_mean(name, INITIALISATIONS)
-        raise UnbuildableError(f"unknown initialisation {name!r}. Known: {names}.{hint}")
+    check_name("initialisation", name, INITIALISATIONS)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             INITIALISATIONS[name](module.weight)

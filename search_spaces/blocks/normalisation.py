@@ -1,12 +1,11 @@
 """Normalisation and activation of feature maps, chosen by name."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from search_spaces.blocks.block import UnbuildableError
-from search_spaces.plugins import did_you_mean
+from search_spaces.blocks.block import check_name
 
 MOST_GROUPS = 8
 """Group normalisation uses this many groups, or fewer where the channels do not divide by it."""
@@ -38,8 +37,7 @@ def normalisation(name: str, channels: int) -> nn.Module:
     Raises:
         UnbuildableError: No normalisation has this name.
     """
-    if name not in NORMALISATIONS:
-        raise UnbuildableError(_unknown("normalisation", name, NORMALISATIONS))
+    check_name("normalisation", name, NORMALISATIONS)
     return NORMALISATIONS[name](channels)
 
 
@@ -49,11 +47,5 @@ def activation(name: str) -> nn.Module:
     Raises:
         UnbuildableError: No activation has this name.
     """
-    if name not in ACTIVATIONS:
-        raise UnbuildableError(_unknown("activation", name, ACTIVATIONS))
+    check_name("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]()
-
-
-def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    return f"unknown {what} {name!r}. Known: {', '.join(names)}.{did_you_mean(name, names)}"

@@ -6,14 +6,13 @@ is instead of making the network unbuildable.
 
 from torch import nn
 
-from search_spaces.blocks.block import UnbuildableError, as_map
-from search_spaces.plugins import did_you_mean
+from search_spaces.blocks.block import UnbuildableError, as_map, check_name
 from search_spaces.task import Shape
 
 REDUCTIONS = ("none", "stride", "pool")
 """Keep the size; let the convolution take every other place; or convolve, then keep the maxima."""
-SMALLEST = 3
-"""Maps with a side below this stay as they are: the last one is at least 2 by 2."""
+SMALLEST = 5
+"""Maps with a side below this stay as they are: what is halved leaves at least 3 by 3."""
 
 
 def reduced(name: str, height: int, width: int) -> tuple[int, int]:
@@ -22,10 +21,7 @@ def reduced(name: str, height: int, width: int) -> tuple[int, int]:
     Raises:
         UnbuildableError: No reduction has this name.
     """
-    if name not in REDUCTIONS:
-        known = ", ".join(REDUCTIONS)
-        hint = did_you_mean(name, REDUCTIONS)
-        raise UnbuildableError(f"unknown reduction {name!r}. Known: {known}.{hint}")
+    check_name("reduction", name, REDUCTIONS)
     if name == "none" or min(height, width) < SMALLEST:
         return height, width
     return -(-height // 2), -(-width // 2)

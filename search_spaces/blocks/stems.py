@@ -53,7 +53,7 @@ class PatchStem:
     width: int = 64
     """Channels of the first map."""
     patch: int = 4
-    """Side of a patch; smaller where the image would be cut in fewer than 2 by 2."""
+    """Side of a patch; smaller where the image would be cut in fewer than 4 by 4."""
     normalisation: str = "layer"
     """At the end: `batch`, `group` or `layer`."""
 
@@ -76,7 +76,7 @@ class PatchStem:
         if self.patch < 1:
             raise UnbuildableError(f"patch must be at least 1, not {self.patch}")
         _, height, width = as_map(shape, "stem")
-        return max(1, min(self.patch, height // 2, width // 2))
+        return max(1, min(self.patch, height // 4, width // 4))
 
 
 register(STEMS, ConvolutionStem)

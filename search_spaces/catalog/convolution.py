@@ -1,0 +1,28 @@
+"""`convolution`: networks of convolutions alone, the plain baseline of the hybrids."""
+
+from search_spaces.blocks import Residual, Stage
+from search_spaces.catalog import parts
+from search_spaces.domains import IntRange, Repeat, choice
+from search_spaces.space import SearchSpace
+
+DEFAULT_STAGES = (
+    Stage(width=64, depth=1, reduction="pool", block=Residual()),
+    Stage(width=128, depth=1, reduction="pool", block=Residual()),
+)
+"""What every study tries first."""
+
+
+def space() -> SearchSpace:
+    """The space of convolution networks for images of 8 by 8 and up."""
+    stage = parts.stage(
+        parts.convolutions(),
+        width=IntRange(32, 128, step=16),
+        depth=IntRange(1, 3),
+        reduction=choice("pool", "stride", "none"),
+    )
+    stem = parts.convolution_stem(IntRange(16, 48, step=16, initial=32), choice("pool", "stride"))
+    return SearchSpace.of(
+        name="convolution",
+        version="1",
+        architecture=parts.classifier(stem, Repeat(stage, 2, 4, initial=DEFAULT_STAGES)),
+    )

@@ -1,0 +1,162 @@
+"""Domains that several ready spaces share: blocks, stages, and the frame around them.
+
+Widths are multiples of 16 and heads powers of two up to 8, so that heads always divide channels:
+no combination of these decisions is impossible.
+"""
+
+from collections.abc import Mapping
+
+from search_spaces.architecture import Architecture, Stream
+from search_spaces.blocks import (
+    Attention,
+    Block,
+    Classify,
+    Concatenate,
+    ConvNeXt,
+    ConvolutionStem,
+    Gate,
+    MBConv,
+    Residual,
+    Stage,
+)
+from search_spaces.domains import (
+    Const,
+    Domain,
+    FloatRange,
+    Inline,
+    IntRange,
+    OneOf,
+    Record,
+    Repeat,
+    Shared,
+    choice,
+)
+
+NORMALISATION: Domain[str] = Shared(
+    "architecture.normalisation", choice("batch", "group", "layer", initial="batch")
+)
+"""One decision for all convolutions of a network; attention brings its own layer normalisation."""
+
+
+def residual() -> Domain[Residual]:
+    """Residual blocks."""
+    return Record(Residual, {"kernel": choice(3, 5), "normalisation": NORMALISATION})
+
+
+def mbconv() -> Domain[MBConv]:
+    """MBConv blocks."""
+    return Record(
+        MBConv,
+        {
+            "kernel": choice(3, 5),
+            "expansion": IntRange(2, 4, initial=3),
+            "squeeze": choice(False, True),
+            "normalisation": NORMALISATION,
+        },
+    )
+
+
+def convnext() -> Domain[ConvNeXt]:
+    """ConvNeXt blocks."""
+    return Record(
+        ConvNeXt,
+        {
+            "kernel": choice(5, 3, 7),
+            "expansion": IntRange(2, 4, initial=3),
+            "normalisation": NORMALISATION,
+        },
+    )
+
+
+def attention() -> Domain[Attention]:
+    """Transformer layers."""
+    return Record(
+        Attention,
+        {
+            "heads": choice(4, 2, 8),
+            "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, initial=2.0),
+            "drop_path": FloatRange(0.0, 0.2, step=0.05),
+        },
+    )
+
+
+def convolutions() -> dict[str, Domain[Block]]:
+    """Every convolution block by its label."""
+    return {"residual": residual(), "mbconv": mbconv(), "convnext": convnext()}
+
+
+def gate() -> Domain[Gate]:
+    """Any convolution beside attention, mixed by the learned gate."""
+    return Record(Gate, {"convolution": OneOf({**convolutions()}), "attention": attention()})
+
+
+def stage(
+    blocks: Mapping[str, Domain[Block]],
+    *,
+    width: Domain[int],
+    depth: Domain[int],
+    reduction: Domain[str],
+) -> Domain[Stage]:
+    """Stages of one of these blocks.
+
+    The block's label is the answer to the stage's own name: `stages.0` is `attention`, and
+    `stages.0.attention.heads` is 4.
+    """
+    return Record(
+        Stage,
+        {
+            "width": width,
+            "depth": depth,
+            "reduction": reduction,
+            "normalisation": NORMALISATION,
+            "block": Inline(OneOf({**blocks})),
+        },
+    )
+
+
+def convolution_stem(width: Domain[int], reduction: Domain[str]) -> Domain[ConvolutionStem]:
+    """Stems of one convolution."""
+    return Record(
+        ConvolutionStem,
+        {
+            "width": width,
+            "kernel": choice(3, 5),
+            "reduction": reduction,
+            "normalisation": NORMALISATION,
+        },
+    )
+
+
+def classifier(
+    stem: Domain[Block], stages: Repeat[Stage], *, initialisation: str = "he"
+) -> Domain[Architecture]:
+    """Networks of one image stream and a classifying head.
+
+    Args:
+        stem: The stem's domain.
+        stages: The stages' domain.
+        initialisation: How weights start by default.
+    """
+    image: Domain[Stream] = Record(Stream, {"stem": stem, "stages": stages})
+    return Record(
+        Architecture,
+        {
+            "streams": Record(dict, {"image": image}),
+            "fusion": Record(Concatenate, {"pooling": choice("average", "maximum")}),
+            "head": Record(Classify, {"dropout": FloatRange(0.0, 0.3, step=0.1)}),
+            "initialisation": choice("he", "truncated_normal", initial=initialisation),
+        },
+    )
+
+
+def plain_classifier(stem: Domain[Block], stages: Repeat[Stage]) -> Domain[Architecture]:
+    """Networks of one image stream of which nothing but the stream is decided."""
+    image: Domain[Stream] = Record(Stream, {"stem": stem, "stages": stages})
+    return Record(
+        Architecture,
+        {
+            "streams": Record(dict, {"image": image}),
+            "fusion": Const(Concatenate()),
+            "head": Const(Classify()),
+        },
+    )

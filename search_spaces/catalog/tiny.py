@@ -1,0 +1,33 @@
+"""`tiny`: a handful of decisions over networks of a few thousand weights, for fast tests."""
+
+from search_spaces.blocks import Attention, ConvolutionStem, Gate, Residual, Stage
+from search_spaces.catalog import parts
+from search_spaces.domains import Const, FloatRange, Inline, IntRange, OneOf, Record, Repeat
+from search_spaces.loss_weights import loss_domain
+from search_spaces.recipe import Recipe
+from search_spaces.space import SearchSpace
+
+
+def space() -> SearchSpace:
+    """The space of tiny networks for images of 8 by 8 and up."""
+    small = Attention(heads=2, mlp_ratio=1.0)
+    blocks = {
+        "residual": Const(Residual()),
+        "attention": Const(small),
+        "gate": Const(Gate(convolution=Residual(), attention=small)),
+    }
+    stage = Record(
+        Stage,
+        {
+            "width": IntRange(8, 24, step=8),
+            "depth": Const(1),
+            "block": Inline(OneOf({**blocks})),
+        },
+    )
+    return SearchSpace.of(
+        name="tiny",
+        version="1",
+        architecture=parts.plain_classifier(Const(ConvolutionStem(width=8)), Repeat(stage, 1, 2)),
+        recipe=Record(Recipe, {"learning_rate": FloatRange(1e-3, 3e-2, log=True, initial=1e-2)}),
+        losses=loss_domain(main=("cross_entropy",), side=("auxiliary",)),
+    )

@@ -1,0 +1,34 @@
+"""`transformer`: patches and attention alone, the other plain baseline of the hybrids."""
+
+from search_spaces.blocks import Attention, PatchStem, Stage
+from search_spaces.catalog import parts
+from search_spaces.domains import IntRange, Record, Repeat, choice
+from search_spaces.space import SearchSpace
+
+DEFAULT_STAGES = (
+    Stage(width=96, depth=3, reduction="none", normalisation="layer", block=Attention(heads=4)),
+)
+"""What every study tries first."""
+
+
+def space() -> SearchSpace:
+    """The space of Transformers for images of 8 by 8 and up."""
+    width = IntRange(32, 128, step=16, initial=96)
+    stem = Record(PatchStem, {"width": width, "patch": choice(4, 2, 7)})
+    stage = Record(
+        Stage,
+        {
+            "width": width,
+            "depth": IntRange(1, 4),
+            "reduction": choice("none", "stride"),
+            "normalisation": choice("layer"),
+            "block": parts.Inline(parts.OneOf({"attention": parts.attention()})),
+        },
+    )
+    return SearchSpace.of(
+        name="transformer",
+        version="1",
+        architecture=parts.classifier(
+            stem, Repeat(stage, 1, 3, initial=DEFAULT_STAGES), initialisation="truncated_normal"
+        ),
+    )
