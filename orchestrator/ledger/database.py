@@ -6,8 +6,6 @@ serialises the writers of a study by a lock on its lease row. Knows transactions
 """
 
 import contextlib
-import json
-import math
 import os
 import sqlite3
 import threading
@@ -35,6 +33,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.clock import Clock
 from orchestrator.ledger import schema
+from orchestrator.ledger.door import to_json
 from orchestrator.ledger.errors import LedgerError, LedgerUnavailable
 from orchestrator.ledger.migrations import migrate
 
@@ -262,26 +261,3 @@ def _open_postgresql(url: URL) -> tuple[Engine, Engine]:
     return engine, engine.execution_options(
         isolation_level="REPEATABLE READ", postgresql_readonly=True
     )
-
-
-def to_json(value: Any) -> str:
-    """The value as compact JSON.
-
-    Raises:
-        ValueError: It holds a number that is not finite; these never enter the ledger.
-    """
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except ValueError as error:
-        raise ValueError(f"the ledger keeps finite numbers only, not {value!r}") from error
-
-
-def finite(what: str, value: float) -> float:
-    """The value as a float.
-
-    Raises:
-        ValueError: It is not finite.
-    """
-    if not math.isfinite(value):
-        raise ValueError(f"the ledger keeps finite numbers only, not {what} = {value!r}")
-    return float(value)

@@ -12,8 +12,9 @@ from typing import Any, Self
 from sqlalchemy import bindparam, insert, update
 
 from orchestrator.clock import Clock, SystemClock
-from orchestrator.ledger import leases, reading, trial_writes
-from orchestrator.ledger.database import Database, Transaction, finite
+from orchestrator.ledger import adding, leases, moves, reading
+from orchestrator.ledger.database import Database, Transaction
+from orchestrator.ledger.door import finite
 from orchestrator.ledger.errors import StudyConflict, StudyGone, UnknownStudy, UnknownTrial
 from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.schema import projection, study, trial
@@ -170,7 +171,7 @@ class Ledger:
             LeaseLost: Another driver has the study.
             ValueError: A number is not finite, or values do not fit the state.
         """
-        return self._database.write(lambda tx: trial_writes.add_trial(tx, lease, new))
+        return self._database.write(lambda tx: adding.add_trial(tx, lease, new))
 
     def start_attempt(
         self, lease: Lease, uid: str, *, node: str | None = None, pid: int | None = None
@@ -182,7 +183,7 @@ class Ledger:
             LeaseLost: Another driver has the study.
         """
         return self._database.write(
-            lambda tx: trial_writes.start_attempt(tx, lease, uid, node=node, pid=pid)
+            lambda tx: moves.start_attempt(tx, lease, uid, node=node, pid=pid)
         )
 
     def record(self, lease: Lease, key: AttemptKey, seen: Measurement) -> bool:
@@ -196,7 +197,7 @@ class Ledger:
             LeaseLost: Another driver has the study.
             ValueError: A metric is not finite.
         """
-        return self._database.write(lambda tx: trial_writes.record(tx, lease, key, seen))
+        return self._database.write(lambda tx: moves.record(tx, lease, key, seen))
 
     def finish(
         self,
@@ -228,19 +229,16 @@ class Ledger:
             LeaseLost: Another driver has the study.
             ValueError: A number is not finite, or values do not fit the state.
         """
+        ending = moves.Ending(
+            state=state,
+            reason=reason,
+            values=values,
+            violations=violations or {},
+            failure=failure,
+        )
 
         def work(tx: Transaction) -> Trial:
-            trial_writes.finish(
-                tx,
-                lease,
-                uid,
-                key=key,
-                state=state,
-                reason=reason,
-                values=values,
-                violations=violations or {},
-                failure=failure,
-            )
+            moves.finish(tx, lease, uid, key, ending)
             return reading.read_trials(tx.connection, trial.c.uid == uid)[0]
 
         return self._database.write(work)
@@ -265,7 +263,7 @@ class Ledger:
             StaleAttempt: The attempt is not the trial's newest, or has ended.
             LeaseLost: Another driver has the study.
         """
-        self._database.write(lambda tx: trial_writes.give_back(tx, lease, key, outcome, failure))
+        self._database.write(lambda tx: moves.give_back(tx, lease, key, outcome, failure))
 
     def trials(self, study_id: int) -> list[Trial]:
         """All trials of a study by number, with their measurements."""
@@ -337,7 +335,7 @@ def _open_study(
     if created:
         payload = {"name": name, **{column: given[column] for column in _COMPARED}}
         tx.append(found.id, lease.generation, "study_created", payload)
-    trial_writes.give_back_all(tx, lease)
+    moves.give_back_all(tx, lease)
     return found, lease
 
 

@@ -25,7 +25,7 @@ _ROW_ID = BigInteger().with_variant(Integer, "sqlite")
 _ENDED = "('COMPLETE', 'PRUNED', 'FAIL')"
 _FIXED = (
     "uid", "study_id", "number", "kind", "parent", "params_json", "distributions_json",
-    "candidate_json", "digest", "seed", "sampler_attrs_json", "created",
+    "candidate_json", "digest", "cost_json", "seed", "sampler_attrs_json", "created",
 )  # fmt: skip
 
 

@@ -1,32 +1,29 @@
-"""How trials are written: each function is one change in a transaction, checked first.
+"""How a trial moves: started, measured, ended, given back; each move is checked before it is made.
 
-The caller holds the lease (checked first, every time); an attempt shows its fence.
+The caller shows a lease, and an attempt its fence; either may have been lost meanwhile.
 """
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, insert, select, update
 
 from orchestrator.ledger import leases
-from orchestrator.ledger.database import Transaction, finite, to_json
+from orchestrator.ledger.database import Transaction
+from orchestrator.ledger.door import check_values, finite, optional_json, to_json
 from orchestrator.ledger.errors import (
     IllegalMove,
-    NumberMismatch,
     StaleAttempt,
     UnknownTrial,
 )
 from orchestrator.ledger.leases import Lease
 from orchestrator.ledger.schema import attempt, checkpoint, measurement, trial
-from orchestrator.ledger.values import NewTrial
-from orchestrator.trial import LEGAL_MOVES, Trial, TrialState
+from orchestrator.trial import LEGAL_MOVES, TrialState
 from workers.job import AttemptKey
 from workers.measurement import Measurement
 
-_NEXT_NUMBER = select(func.coalesce(func.max(trial.c.number) + 1, 0)).where(
-    trial.c.study_id == bindparam("of_study")
-)
 _STANDING = (
     select(
         trial.c.number,
@@ -51,7 +48,6 @@ _STANDING = (
 _RUNNING = select(trial.c.uid, trial.c.number, trial.c.attempts).where(
     trial.c.study_id == bindparam("of_study"), trial.c.state == TrialState.RUNNING.value
 )
-_ADD_TRIAL = insert(trial)
 _ADD_ATTEMPT = insert(attempt)
 _ADD_MEASUREMENT = insert(measurement)
 _ADD_CHECKPOINT = insert(checkpoint)
@@ -77,111 +73,15 @@ _END_ATTEMPT = (
 )
 
 
-def add_trial(tx: Transaction, lease: Lease, new: NewTrial) -> Trial:
-    """Add a trial, and end it at once if it came with a terminal state.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a trial ends."""
 
-    Raises:
-        NumberMismatch: The number is not the study's next.
-        IllegalMove: The trial would begin RUNNING.
-        ValueError: A number is not finite, or values do not fit the state.
-    """
-    leases.require(tx, lease)
-    if new.state is TrialState.RUNNING:
-        raise IllegalMove(new.uid, "new", new.state)
-    _check_values(new.state, new.values)
-    expected = tx.connection.scalar(_NEXT_NUMBER, {"of_study": lease.study_id}) or 0
-    if new.number != expected:
-        raise NumberMismatch(new.number, expected)
-    now = tx.now()
-    ended = now if new.state.is_terminal else None
-    tx.connection.execute(
-        _ADD_TRIAL,
-        {
-            "uid": new.uid,
-            "study_id": lease.study_id,
-            "number": new.number,
-            "kind": new.kind,
-            "parent": new.parent,
-            "params_json": to_json(dict(new.params)),
-            "distributions_json": to_json(dict(new.distributions)),
-            "candidate_json": to_json(dict(new.candidate)),
-            "digest": new.digest,
-            "state": new.state.value,
-            "reason": new.reason,
-            "values_json": _optional_json(new.values),
-            "violations_json": to_json(dict(new.violations)),
-            "cost_json": to_json(dict(new.cost)),
-            "failure_json": _optional_json(new.failure),
-            "seed": new.seed,
-            "attempts": 0,
-            "sampler_attrs_json": to_json(dict(new.sampler_attrs)),
-            "created": now,
-            "ended": ended,
-        },
-    )
-    _tell_added(tx, lease, new)
-    return _as_trial(new, created=now, ended=ended)
-
-
-def _tell_added(tx: Transaction, lease: Lease, new: NewTrial) -> None:
-    tx.append(
-        lease.study_id,
-        lease.generation,
-        "trial_added",
-        {
-            "uid": new.uid,
-            "number": new.number,
-            "kind": new.kind,
-            "parent": new.parent,
-            "params": dict(new.params),
-            "candidate": dict(new.candidate),
-            "digest": new.digest,
-            "cost": dict(new.cost),
-            "seed": new.seed,
-            "state": new.state.value,
-        },
-    )
-    if new.state.is_terminal:
-        tx.append(
-            lease.study_id,
-            lease.generation,
-            "trial_finished",
-            {
-                "uid": new.uid,
-                "number": new.number,
-                "attempt": None,
-                "state": new.state.value,
-                "reason": new.reason,
-                "values": new.values,
-                "violations": dict(new.violations),
-                "failure": new.failure,
-            },
-        )
-
-
-def _as_trial(new: NewTrial, *, created: float, ended: float | None) -> Trial:
-    return Trial(
-        number=new.number,
-        uid=new.uid,
-        kind=new.kind,
-        parent=new.parent,
-        params=new.params,
-        distributions=new.distributions,
-        candidate=new.candidate,
-        digest=new.digest,
-        state=new.state,
-        reason=new.reason,
-        values=new.values,
-        violations=new.violations,
-        cost=new.cost,
-        seed=new.seed,
-        attempts=0,
-        failure=new.failure,
-        sampler_attrs=new.sampler_attrs,
-        created=created,
-        started=None,
-        ended=ended,
-    )
+    state: TrialState
+    reason: str | None
+    values: Sequence[float] | None
+    violations: Mapping[str, float]
+    failure: Mapping[str, Any] | None
 
 
 def start_attempt(
@@ -271,18 +171,7 @@ def record(tx: Transaction, lease: Lease, key: AttemptKey, seen: Measurement) ->
     return True
 
 
-def finish(
-    tx: Transaction,
-    lease: Lease,
-    uid: str,
-    *,
-    key: AttemptKey | None,
-    state: TrialState,
-    reason: str | None,
-    values: Sequence[float] | None,
-    violations: Mapping[str, float],
-    failure: Mapping[str, Any] | None,
-) -> None:
+def finish(tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: Ending) -> None:
     """End a trial for good.
 
     Raises:
@@ -290,40 +179,37 @@ def finish(
         IllegalMove: The trial has ended already, or may not go to this state.
         ValueError: A number is not finite, or values do not fit the state.
     """
-    _check_values(state, values)
+    check_values(ending.state, ending.values)
     leases.require(tx, lease)
     found = _standing(tx, lease, uid)
     if key is not None:
         _check_newest(key, found)
-    if not state.is_terminal or state not in LEGAL_MOVES[TrialState(found.state)]:
-        raise IllegalMove(uid, found.state, state)
+    if not ending.state.is_terminal or ending.state not in LEGAL_MOVES[TrialState(found.state)]:
+        raise IllegalMove(uid, found.state, ending.state)
     if found.state == TrialState.RUNNING:
         _check_fence(key or AttemptKey(trial_uid=uid, number=0, fence=""), found)
-    now = tx.now()
-    because = _optional_json(failure)
+        _end_attempt(tx, uid, found.attempts, ending.state.lower(), ending.failure)
     tx.connection.execute(
         _END_TRIAL,
         {
             "of_trial": uid,
-            "to_state": state.value,
-            "why": reason,
-            "to_values": _optional_json(values),
-            "to_violations": to_json(dict(violations)),
-            "because": because,
-            "at": now,
+            "to_state": ending.state.value,
+            "why": ending.reason,
+            "to_values": optional_json(ending.values),
+            "to_violations": to_json(dict(ending.violations)),
+            "because": optional_json(ending.failure),
+            "at": tx.now(),
         },
     )
-    if key is not None:
-        _end_attempt(tx, uid, key.number, state.value.lower(), because)
     payload = {
         "uid": uid,
         "number": found.number,
         "attempt": None if key is None else key.number,
-        "state": state.value,
-        "reason": reason,
-        "values": values,
-        "violations": dict(violations),
-        "failure": failure,
+        "state": ending.state.value,
+        "reason": ending.reason,
+        "values": ending.values,
+        "violations": dict(ending.violations),
+        "failure": ending.failure,
     }
     tx.append(lease.study_id, lease.generation, "trial_finished", payload)
 
@@ -377,9 +263,8 @@ def _return_to_waiting(
     outcome: str,
     failure: Mapping[str, Any] | None = None,
 ) -> None:
-    because = _optional_json(failure)
-    tx.connection.execute(_WAIT_AGAIN, {"of_trial": uid, "because": because})
-    _end_attempt(tx, uid, attempt_number, outcome, because)
+    tx.connection.execute(_WAIT_AGAIN, {"of_trial": uid, "because": optional_json(failure)})
+    _end_attempt(tx, uid, attempt_number, outcome, failure)
     payload = {
         "uid": uid,
         "number": number,
@@ -390,7 +275,9 @@ def _return_to_waiting(
     tx.append(lease.study_id, lease.generation, "trial_given_back", payload)
 
 
-def _end_attempt(tx: Transaction, uid: str, number: int, outcome: str, because: str | None) -> None:
+def _end_attempt(
+    tx: Transaction, uid: str, number: int, outcome: str, failure: Mapping[str, Any] | None
+) -> None:
     tx.connection.execute(
         _END_ATTEMPT,
         {
@@ -398,7 +285,7 @@ def _end_attempt(tx: Transaction, uid: str, number: int, outcome: str, because: 
             "of_number": number,
             "at": tx.now(),
             "how": outcome,
-            "because": because,
+            "because": optional_json(failure),
         },
     )
 
@@ -424,14 +311,3 @@ def _check_fence(key: AttemptKey, found: Any) -> None:
     _check_newest(key, found)
     if found.ended is not None:
         raise StaleAttempt(key, f"it has ended, and the trial is {found.state}")
-
-
-def _check_values(state: TrialState, values: Sequence[float] | None) -> None:
-    if (values is not None) != (state is TrialState.COMPLETE):
-        raise ValueError(f"a trial has values if, and only if, it is COMPLETE; not {state}")
-    for index, value in enumerate(values or ()):
-        finite(f"values[{index}]", value)
-
-
-def _optional_json(value: Any) -> str | None:
-    return None if value is None else to_json(value)
