@@ -313,8 +313,10 @@ class Study:
         most = self.config.stop.trials
         if self._broken or (most is not None and self._history.promised >= most):
             return False
-        self._broken = self._proposals.impossible(self._history.trials)
-        return self._broken is None and not self._proposals.exhausted(self._history.trials)
+        trials = self._history.trials
+        if reason := self._proposals.impossible(trials):
+            self._break_off(reason)
+        return not (self._broken or self._proposals.exhausted(trials))
 
     def _propose(self) -> Trial | None:
         """Adds trials until one needs a worker; None if there is nothing to draw for now."""
