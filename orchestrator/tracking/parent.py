@@ -1,0 +1,201 @@
+"""The study's own run, the parent of its trials: what it was, how it stands, what is best.
+
+Like the children it is looked up before it is created, and everything said to it can be said again.
+"""
+
+import getpass
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, Metric, Param, RunTag, ViewType
+
+from orchestrator.config import StudyConfig
+from orchestrator.ledger import StudyRow
+from orchestrator.tracking.history import BestPoint
+from orchestrator.tracking.page import config_params
+from orchestrator.tracking.runs import metric_key, param_entries, tag_value
+
+STATUS: Mapping[str, str] = {
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "interrupted": "SCHEDULED",
+    "broken": "FAILED",
+}
+"""MLflow's word for each state of a study."""
+
+TABLE = "leaderboard.json"
+"""Artifact that holds the leaderboard as a table."""
+
+_NOTE = "mlflow.note.content"
+_PACKAGES = ("archscout", "torch", "optuna", "ray", "mlflow", "sqlalchemy")
+
+
+def experiment_name(config: StudyConfig) -> str:
+    """Where MLflow shows the study."""
+    return config.tracking.experiment or f"archscout/{config.name}"
+
+
+def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> str:
+    """Find, restore or create the experiment.
+
+    Args:
+        client: The store.
+        name: The experiment's name.
+        artifacts: Folder of its artifacts; None leaves the choice to a server.
+
+    Returns:
+        Its id.
+    """
+    known = client.get_experiment_by_name(name)
+    if known is not None:
+        if known.lifecycle_stage == "deleted":
+            client.restore_experiment(known.experiment_id)
+        return str(known.experiment_id)
+    location = None if artifacts is None else (artifacts / name).absolute().as_uri()
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+def common_tags(study: StudyRow) -> dict[str, str]:
+    """What stands on every run of the study."""
+    tags = {
+        "archscout.study": study.name,
+        "archscout.data_digest": study.data_digest,
+        "archscout.versions": _versions(),
+        "mlflow.source.name": "archscout",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": _user(),
+    }
+    revision = _git_revision()
+    if revision is not None:
+        tags["archscout.git_revision"] = revision
+    return tags
+
+
+class ParentRun:
+    """The parent run of one study in one store."""
+
+    def __init__(self, client: MlflowClient, experiment_id: str, study: StudyRow) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self._study = study
+        self._status = ""
+        self.run_id = ""
+        """Empty until `open`."""
+
+    def open(self, config: StudyConfig, tags: Mapping[str, str], dataset: DatasetInput) -> bool:
+        """Find or create the run and say what the study is.
+
+        Returns:
+            Whether it was there.
+        """
+        # A study deleted from the ledger and begun anew under its old name is another study.
+        created = repr(self._study.created)
+        runs = self._client.search_runs(
+            [self._experiment_id],
+            f"tags.`archscout.study` = '{self._study.name}' "
+            f"and tags.`archscout.kind` = 'study' and tags.`archscout.created` = '{created}'",
+            run_view_type=ViewType.ALL,
+            max_results=1,
+        )
+        if runs:
+            run = runs[0]
+        else:
+            run = self._client.create_run(
+                self._experiment_id,
+                start_time=int(self._study.created * 1000),
+                run_name=self._study.name,
+                tags={
+                    **tags,
+                    "archscout.kind": "study",
+                    "archscout.created": created,
+                    "archscout.seed": str(config.seed),
+                    "archscout.space": f"{self._study.space_name} {self._study.space_version}",
+                },
+            )
+        self.run_id, self._status = run.info.run_id, run.info.status
+        if run.info.lifecycle_stage == "deleted":
+            self._client.restore_run(self.run_id)
+        params = [Param(*entry) for entry in param_entries(config_params(config)).items()]
+        self._client.log_batch(self.run_id, params=params)
+        self._client.log_inputs(self.run_id, [dataset])
+        return bool(runs)
+
+    def set_state(self, state: str, recorded: float) -> None:
+        """Show the study's state, taken at `recorded` seconds since the epoch."""
+        status = STATUS[state]
+        if status == self._status:
+            return
+        tags = [RunTag("archscout.state", state)]
+        self._client.log_batch(self.run_id, tags=tags)
+        if status in {"FINISHED", "FAILED"}:
+            self._client.set_terminated(self.run_id, status, end_time=int(recorded * 1000))
+        else:
+            self._client.update_run(self.run_id, status=status)
+        self._status = status
+
+    def add_best(self, points: Sequence[BestPoint]) -> None:
+        """Show how the best value rose, by number of the trial that had completed."""
+        for start in range(0, len(points), 800):
+            metrics = [
+                Metric(
+                    metric_key(f"best_{point.metric}"),
+                    point.value,
+                    int(point.recorded * 1000),
+                    point.number,
+                )
+                for point in points[start : start + 800]
+            ]
+            self._client.log_batch(self.run_id, metrics=metrics)
+
+    def set_note(self, note: str, experiment_note: str) -> None:
+        """Describe the study on the run and on the experiment, in markdown."""
+        self._client.set_experiment_tag(self._experiment_id, _NOTE, tag_value(experiment_note))
+        self._client.set_tag(self.run_id, _NOTE, tag_value(note))
+
+    def set_table(self, table: str) -> None:
+        """Show the leaderboard as a table."""
+        self._client.log_text(self.run_id, table, TABLE)
+        logged = json.dumps([{"path": TABLE, "type": "table"}])
+        self._client.set_tag(self.run_id, "mlflow.loggedArtifacts", logged)
+
+    def set_plots(self, plots: Mapping[str, str]) -> None:
+        """Show pictures, HTML by name."""
+        for name, html in plots.items():
+            self._client.log_text(self.run_id, html, f"plots/{name}.html")
+
+
+def _versions() -> str:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return json.dumps(versions)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _git_revision() -> str | None:
+    """The commit of the working directory, which holds the user's own code if anything does."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],  # noqa: S607  # The user's own git is the one wanted.
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

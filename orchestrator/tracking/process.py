@@ -1,0 +1,142 @@
+"""The driver's side of the projection: starts the process, waits for it at the end, no more.
+
+Knows no mlflow. The process lives as long as its standard input is open: a driver that dies closes
+it, whatever the reason.
+"""
+
+import contextlib
+import io
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+_ENVIRONMENT: Mapping[str, str] = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    # A dead server would otherwise hold one call for minutes (mlflow 3.17.2).
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+class Tracker(Protocol):
+    """Shows a study to people while it runs; never waited for but here."""
+
+    def drain(self, timeout_s: float, on_left: Callable[[int], None] | None = None) -> bool:
+        """Wait until all that is recorded is shown.
+
+        Args:
+            timeout_s: How long at most.
+            on_left: Told now and then how many events are left.
+
+        Returns:
+            Whether nothing is left.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop showing; what is not shown waits in the ledger."""
+        ...
+
+
+class ProjectorProcess:
+    """The projection of one study, running beside its driver."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def drain(self, timeout_s: float, on_left: Callable[[int], None] | None = None) -> bool:
+        """Wait until all that is recorded is shown, leaderboard and plots too.
+
+        Args:
+            timeout_s: How long at most.
+            on_left: Told now and then how many events are left.
+
+        Returns:
+            Whether nothing is left; False also where the process has died.
+        """
+        deadline = time.monotonic() + timeout_s
+        try:
+            self._pipe(self._process.stdin).write(b"drain\n")
+        except OSError:
+            return False
+        answers = self._pipe(self._process.stdout)
+        text = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(answers, selectors.EVENT_READ)
+            while (remaining := deadline - time.monotonic()) > 0:
+                if not selector.select(remaining):
+                    break
+                chunk = os.read(answers.fileno(), 4096)
+                if not chunk:
+                    break
+                *lines, text = (text + chunk).split(b"\n")
+                for line in lines:
+                    word, _, number = line.partition(b" ")
+                    if word == b"drained":
+                        return True
+                    if on_left is not None:
+                        on_left(int(number))
+        return False
+
+    def close(self) -> None:
+        """End the process; a kill in mid-work is harmless, for it starts again where it was."""
+        with contextlib.suppress(OSError):
+            self._pipe(self._process.stdin).close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._pipe(self._process.stdout).close()
+
+    @staticmethod
+    def _pipe(pipe: "io.BufferedIOBase | object | None") -> "io.FileIO":
+        assert isinstance(pipe, io.FileIO)  # noqa: S101  # Both were opened unbuffered below.
+        return pipe
+
+
+def start_projector(
+    *, ledger_url: str, study: str, home: Path, tracking_uri: str
+) -> ProjectorProcess:
+    """Start showing a study in MLflow.
+
+    Args:
+        ledger_url: SQLAlchemy URL of the ledger.
+        study: The study's name; it must exist in the ledger.
+        home: Folder for artifacts, logs and the lock that keeps a second projector out.
+        tracking_uri: MLflow's store.
+
+    Returns:
+        The process, already under way; it waits for an earlier one of the same study to end.
+    """
+    folder = home / "logs" / study
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    command = [sys.executable, "-P", "-m", "orchestrator.tracking.projector"]
+    # Addresses may hold passwords: they travel in the environment, which only the owner can read.
+    secrets = {"ARCHSCOUT_LEDGER": ledger_url, "MLFLOW_TRACKING_URI": tracking_uri}
+    with (folder / "projector.log").open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603  # Our own module, with a validated name.
+            [*command, "--study", study, "--home", str(home.absolute())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            bufsize=0,
+            env={**os.environ, **_ENVIRONMENT, **secrets},
+            start_new_session=True,  # A Ctrl-C at the terminal is the driver's to answer.
+        )
+    return ProjectorProcess(process)

@@ -1,0 +1,217 @@
+"""The ledger's events, followed onto MLflow: at least once each, with the effect of once.
+
+The ledger keeps a cursor: everything up to it is shown. A crash between showing and moving the
+cursor shows the same again, which changes nothing.
+"""
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from orchestrator.config import StudyConfig
+from orchestrator.ledger import Event, Ledger, StudyRow
+from orchestrator.tracking import page
+from orchestrator.tracking.history import History, TrialStory
+from orchestrator.tracking.parent import ParentRun, common_tags, experiment_name, open_experiment
+from orchestrator.tracking.runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
+
+_log = logging.getLogger(__name__)
+
+_PAGE = 2000
+"""Events read at once: when far behind, all points of a trial go out together."""
+
+_FINAL = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"})
+"""Refusals that another try would meet again: of a run that its user deleted, for example."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Store:
+    """The study's places in one MLflow store."""
+
+    experiment_id: str
+    parent: ParentRun
+    runs: RunWriter
+
+    def link(self, run_id: str) -> str:
+        """Where MLflow's pages show the run, from any of them."""
+        return f"#/experiments/{self.experiment_id}/runs/{run_id}"
+
+
+class Projection:
+    """One study's projection onto one MLflow store."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        study: StudyRow,
+        connect: Callable[[], MlflowClient],
+        *,
+        artifacts: Path | None,
+        logs: Path,
+    ) -> None:
+        """Remember who follows what; the store is first asked in `step`.
+
+        Args:
+            ledger: Whose events are followed.
+            study: The study.
+            connect: Opens the store; called again after each failure to.
+            artifacts: Folder of the artifacts; None leaves the choice to a server.
+            logs: Folder of the study's trial logs.
+        """
+        self._ledger = ledger
+        self._study = study
+        self._config = StudyConfig.from_json(study.config_json)
+        self._objectives = page.objectives_of(self._config)
+        self._connect = connect
+        self._artifacts = artifacts
+        self._logs = logs
+        self._history = History(self._objectives)
+        self._store: _Store | None = None
+        self._anew = False
+        self._read = 0
+        self._shown = 0
+        self._noted = -1
+        self._drawn = -1
+
+    @property
+    def shown(self) -> int:
+        """The newest event that is shown; 0 before the store was reached."""
+        return self._shown
+
+    @property
+    def has_news_to_draw(self) -> bool:
+        """Whether anything was shown since the last plots."""
+        return self._drawn != self._shown
+
+    def last_event(self) -> int:
+        """Id of the newest event; 0 before the first."""
+        return max((event.id for event in self._events(self._read)), default=self._read)
+
+    def left(self) -> int:
+        """How many events are recorded and not shown."""
+        after = self._shown if self._store else self._ledger.cursor(self._study.id)
+        return sum(1 for _ in self._events(after))
+
+    def step(self) -> int:
+        """Show the next events.
+
+        Returns:
+            How many; 0 when nothing was left.
+
+        Raises:
+            MlflowException: The store did not answer. Nothing is lost: step again.
+            LedgerError: The same of the ledger.
+        """
+        store = self._store or self._open()
+        before = self._shown
+        if self._shown == self._read:
+            events = self._ledger.events(self._study.id, self._read, _PAGE)
+            if not events:
+                return 0
+            self._history.apply(events, shown=False)
+            self._read = events[-1].id
+        try:
+            self._flush(store)
+        except PlaceLostError as lost:
+            _log.warning("trial %s has no run in this store; showing the study anew", lost)
+            self._store, self._anew = None, True
+            return 1
+        self._ledger.advance(self._study.id, self._read)
+        self._shown = self._read
+        return self._shown - before
+
+    def summarise(self, *, plots: bool) -> None:
+        """Show the leaderboard and, if asked, the plots; without news it does nothing.
+
+        Raises:
+            MlflowException: The store did not answer.
+        """
+        store = self._store or self._open()
+        if self._noted != self._shown:
+            self._note(store)
+            self._noted = self._shown
+        if plots and self.has_news_to_draw:
+            # Optuna and plotly are loaded when there is something to draw, not before.
+            from orchestrator.plots import study_plots  # noqa: PLC0415
+
+            shown = self._shown
+            trials = self._ledger.trials(self._study.id)
+            names = {uid: story.name for uid, story in self._history.trials.items()}
+            store.parent.set_plots(
+                study_plots(trials, self._objectives, names, title=self._study.name)
+            )
+            self._drawn = shown
+
+    def _open(self) -> _Store:
+        """Find or make the study's places; fold what was shown before."""
+        client, config, study = self._connect(), self._config, self._study
+        experiment_id = open_experiment(client, experiment_name(config), self._artifacts)
+        tags = common_tags(study)
+        source = {"source": config.data.source, "split": config.data.split.model_dump()}
+        dataset = dataset_input(config.data.source, study.data_digest, source)
+        parent = ParentRun(client, experiment_id, study)
+        was_there = parent.open(config, tags, dataset)
+        self._history = History(self._objectives)
+        self._read = self._shown = 0
+        may_exist_until = self.last_event()
+        start = self._ledger.cursor(study.id) if was_there and not self._anew else 0
+        self._history.apply(
+            itertools.takewhile(lambda event: event.id <= start, self._events(0)), shown=True
+        )
+        self._read = self._shown = start
+        runs = StudyRuns(
+            experiment_id=experiment_id,
+            parent_run_id=parent.run_id,
+            common_tags=tags,
+            dataset=dataset,
+            budget=config.to_budget(),
+            logs=self._logs,
+        )
+        writer = RunWriter(client, runs, shown_until=start, may_exist_until=may_exist_until)
+        self._store = _Store(experiment_id=experiment_id, parent=parent, runs=writer)
+        return self._store
+
+    def _flush(self, store: _Store) -> None:
+        history = self._history
+        for uid in list(history.changed):
+            try:
+                store.runs.show(history.trials[uid], history.fresh.get(uid, ()))
+            except MlflowException as refused:
+                if refused.error_code not in _FINAL:
+                    raise
+                _log.warning("trial %s is not shown: %s", uid, refused.message)
+            del history.changed[uid]
+            history.fresh.pop(uid, None)
+        if history.fresh_best:
+            store.parent.add_best(history.fresh_best)
+            history.fresh_best.clear()
+        store.parent.set_state(history.state, history.state_recorded)
+
+    def _note(self, store: _Store) -> None:
+        stories = list(self._history.trials.values())
+        rows = page.ranked(stories, self._objectives)
+        run_ids = _run_ids(store, rows)
+        links = {uid: store.link(run_id) for uid, run_id in run_ids.items()}
+
+        def note(parent_link: str | None) -> str:
+            return page.study_note(
+                self._config, stories, rows, links=links, parent_link=parent_link
+            )
+
+        store.parent.set_note(note(None), note(store.link(store.parent.run_id)))
+        store.parent.set_table(page.leaderboard_table(rows, self._objectives, run_ids))
+
+    def _events(self, after: int) -> Iterator[Event]:
+        while events := self._ledger.events(self._study.id, after, _PAGE):
+            yield from events
+            after = events[-1].id
+
+
+def _run_ids(store: _Store, rows: list[TrialStory]) -> dict[str, str]:
+    found = {row.trial.uid: store.runs.run_id(row.trial.uid) for row in rows}
+    return {uid: run_id for uid, run_id in found.items() if run_id is not None}

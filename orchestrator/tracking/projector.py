@@ -1,0 +1,278 @@
+"""The projection as a process: `python -m orchestrator.tracking.projector --study NAME --home DIR`.
+
+Reads the addresses of ledger and store from the environment. Follows the ledger until its standard
+input closes or it is told to terminate; the line `drain` asks it to answer `drained` once nothing
+is left. It yields the processor to training, and an MLflow that is down or slow only delays it.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import select
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from orchestrator.tracking.projection import Projection
+
+_log = logging.getLogger("orchestrator.tracking.projector")
+
+_POLL_S = 0.25
+_MAX_PAUSE_S = 5.0
+_NOTE_EVERY_S = 10.0
+_PLOT_EVERY_S = 60.0
+_PLOT_SHARE = 20
+"""Plots may take one part in this many of the time."""
+_LAST_WORDS_S = 10.0
+"""How long it goes on after its driver is gone."""
+
+
+class Orders:
+    """What the driver says, and whether it is still there."""
+
+    def __init__(self, source: IO[bytes], woken: int) -> None:
+        """Listen.
+
+        Args:
+            source: Where orders come from; its end is the last order.
+            woken: Descriptor that becomes readable when a signal says to end.
+        """
+        self._source = source
+        self._woken = woken
+        self._driver = os.getppid()
+        self._text = b""
+        self.ended = False
+        """Whether nothing more is to be shown than there is."""
+        self.drain = False
+        """Whether the driver waits for all to be shown."""
+
+    def wait(self, seconds: float) -> None:
+        """Listen for up to this long, less when something is said."""
+        if self.ended:
+            return
+        source = self._source.fileno()
+        ready, _, _ = select.select([source, self._woken], [], [], seconds)
+        # A process that the driver forked may hold our input open after the driver's death.
+        if self._woken in ready or os.getppid() != self._driver:
+            self.ended = True
+        if source in ready:
+            said = os.read(source, 4096)
+            self.ended = self.ended or not said
+            *lines, self._text = (self._text + said).split(b"\n")
+            self.drain = self.drain or b"drain" in lines
+
+
+class Follower:
+    """Keeps a projection going, through outages, at a pace that leaves the machine to training."""
+
+    def __init__(
+        self,
+        projection: "Projection",
+        orders: Orders,
+        answer: Callable[[str], None],
+        scrub: Callable[[str], str],
+    ) -> None:
+        self._projection = projection
+        self._orders = orders
+        self._answer = answer
+        self._scrub = scrub
+        self._failures = 0
+        self._next_note = 0.0
+        self._next_plot = time.monotonic() + _PLOT_EVERY_S
+
+    def run(self) -> None:
+        """Follow until told to end, then show what is there, within a limit."""
+        while not self._orders.ended:
+            began = time.monotonic()
+            moved = self._try(self._projection.step)
+            if self._orders.drain:
+                self._drain(moved)
+                continue
+            if moved is not None:
+                self._summarise_now_and_then()
+            # However slow the store, at most a third of the time is spent on it.
+            took = time.monotonic() - began
+            self._orders.wait(max(self._pause(), min(2 * took, _MAX_PAUSE_S)))
+        self._finish()
+
+    def _drain(self, moved: int | None) -> None:
+        if moved is None:
+            self._orders.wait(self._pause())
+        elif moved:
+            self._answer(f"left {self._projection.left()}")
+            self._orders.wait(0)
+        elif self._try(lambda: self._projection.summarise(plots=True)) is None:
+            self._orders.wait(self._pause())
+        else:
+            self._orders.drain = False
+            self._answer("drained")
+
+    def _finish(self) -> None:
+        """Events recorded from now on are another driver's, and another projector's."""
+        deadline = time.monotonic() + _LAST_WORDS_S
+        last = self._try(self._projection.last_event)
+        while time.monotonic() < deadline:
+            if last is not None and self._projection.shown >= last:
+                self._try(lambda: self._projection.summarise(plots=False))
+                return
+            if self._try(self._projection.step) is None:
+                time.sleep(_POLL_S)
+            if last is None:
+                last = self._try(self._projection.last_event)
+
+    def _summarise_now_and_then(self) -> None:
+        now = time.monotonic()
+        plots = now >= self._next_plot and self._projection.has_news_to_draw
+        if plots or now >= self._next_note:
+            self._try(lambda: self._projection.summarise(plots=plots))
+            done = time.monotonic()
+            self._next_note = done + _NOTE_EVERY_S
+            if plots:
+                self._next_plot = done + max(_PLOT_EVERY_S, _PLOT_SHARE * (done - now))
+
+    def _pause(self) -> float:
+        return min(_POLL_S * 2.0**self._failures, _MAX_PAUSE_S)
+
+    def _try(self, work: "Callable[[], int | None]") -> int | None:
+        """What the work returned, None as 0; None if the store or the ledger failed."""
+        try:
+            result = work() or 0
+        except Exception as failure:  # noqa: BLE001  # Whatever fails, the ledger keeps its place.
+            if self._failures == 0:
+                kind, text = type(failure).__name__, self._scrub(str(failure))
+                _log.warning("behind: %s: %s", kind, text[:500])
+            self._failures = min(self._failures + 1, 10)
+            return None
+        if self._failures:
+            _log.warning("going on")
+            self._failures = 0
+        return result
+
+
+def scrubber(*addresses: str) -> Callable[[str], str]:
+    """A function that takes passwords of the addresses out of a text."""
+    found = [re.search(r"://[^/@]*:([^/@]+)@", address) for address in addresses]
+    secrets = [match[1] for match in found if match]
+
+    def scrub(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    return scrub
+
+
+@contextlib.contextmanager
+def only_one(path: Path, give_up: Callable[[float], bool]) -> Iterator[bool]:
+    """Hold the lock file, waiting for whoever has it.
+
+    Args:
+        path: The file.
+        give_up: Waits for so many seconds and says whether to wait no more.
+
+    Yields:
+        Whether it is held.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if give_up(_POLL_S):
+                    yield False
+                    return
+                continue
+            yield True
+            return
+
+
+def main() -> None:
+    """Project one study until the driver is gone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", required=True)
+    parser.add_argument("--home", required=True, type=Path)
+    given = parser.parse_args()
+    os.nice(10)
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.WARNING)
+    answers = _own_stdout()
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.set_wakeup_fd(wake)
+    orders = Orders(sys.stdin.buffer, woken)
+
+    def answer(line: str) -> None:
+        try:
+            answers.write(line.encode() + b"\n")
+        except BrokenPipeError:
+            orders.ended = True
+
+    def give_up(seconds: float) -> bool:
+        orders.wait(seconds)
+        return orders.ended
+
+    with only_one(given.home / "locks" / f"{given.study}.projector", give_up) as held:
+        if held:
+            _project(given.study, given.home, orders, answer)
+
+
+def _project(study: str, home: Path, orders: Orders, answer: Callable[[str], None]) -> None:
+    ledger_url, tracking_uri = os.environ["ARCHSCOUT_LEDGER"], os.environ["MLFLOW_TRACKING_URI"]
+    scrub = scrubber(ledger_url, tracking_uri)
+    try:
+        # Loaded at the lowered priority: these take a second of processor time.
+        from mlflow import MlflowClient  # noqa: PLC0415
+
+        from orchestrator.ledger import Ledger  # noqa: PLC0415
+        from orchestrator.tracking.projection import Projection  # noqa: PLC0415
+
+        _silence_engines()
+
+        is_server = tracking_uri.startswith(("http://", "https://"))
+        with Ledger.open(ledger_url) as ledger:
+            row = ledger.study(study)
+            if row is None:
+                _die(f"no study {study!r} in the ledger")
+            projection = Projection(
+                ledger,
+                row,
+                lambda: MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri),
+                artifacts=None if is_server else home / "artifacts",
+                logs=home / "logs" / study,
+            )
+            Follower(projection, orders, answer, scrub).run()
+    except Exception as failure:  # noqa: BLE001  # A traceback could show an address.
+        _die(scrub(f"{type(failure).__name__}: {failure}"))
+
+
+def _die(reason: str) -> NoReturn:
+    _log.error("%s", reason)
+    sys.exit(1)
+
+
+def _own_stdout() -> IO[bytes]:
+    """The pipe to the driver, which nothing printed by an engine can disturb."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return answers
+
+
+def _silence_engines() -> None:
+    """Keep what engines say about themselves out of the log: it is for failures."""
+    warnings.filterwarnings("ignore", message=".*noload.*")
+    warnings.filterwarnings("ignore", module="(mlflow|alembic|optuna).*")
+    for name in ("alembic", "mlflow", "optuna"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()
