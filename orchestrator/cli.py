@@ -64,31 +64,30 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
         home = Home.find(options.home, os.environ)
         run: Command = import_module(f"orchestrator.commands.{_MODULES[options.command]}").run
         return run(options, home, terminal)
-    except ProblemsError as error:
-        return _end(terminal, str(error), ExitCode.INPUT)
-    except CommandError as error:
-        return _end(terminal, str(error), error.code)
-    except KeyboardInterrupt:
-        return _end(terminal, "interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.DONE
-    except Exception as error:  # noqa: BLE001 - the user never sees a traceback
-        from orchestrator.commands import failures  # noqa: PLC0415 - knows the ledger's errors
-
-        known = failures.known(error)
-        if known is not None:
-            return _end(terminal, *known)
-        return _end(terminal, _defect(error, home), ExitCode.DEFECT)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the user never sees a traceback
+        message, code = _answer_to(error, home)
+        terminal.complain(message)
+        terminal.answer["errors"] = message.splitlines()
+        return code
 
 
-def _end(terminal: Terminal, message: str, code: ExitCode) -> ExitCode:
-    terminal.complain(message)
-    terminal.answer["errors"] = message.splitlines()
-    return code
+def _answer_to(error: BaseException, home: Home) -> tuple[str, ExitCode]:
+    """What the user reads of an error, and the exit status."""
+    if isinstance(error, ProblemsError):
+        return str(error), ExitCode.INPUT
+    if isinstance(error, CommandError):
+        return str(error), error.code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", ExitCode.INTERRUPTED
+    from orchestrator.commands import failures  # noqa: PLC0415 - not for what goes well
+
+    return failures.known(error) or (_defect(error, home), ExitCode.DEFECT)
 
 
-def _defect(error: Exception, home: Home) -> str:
+def _defect(error: BaseException, home: Home) -> str:
     """One line on a mistake of ours; the traceback goes to a log."""
     what = f"archscout failed: {type(error).__name__}: {clean(str(error), 200)}"
     log = home.logs / f"defect-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
@@ -96,8 +95,8 @@ def _defect(error: Exception, home: Home) -> str:
         home.create()
         log.parent.mkdir(mode=0o700, exist_ok=True)
         log.write_text("".join(traceback.format_exception(error)))
-    except OSError as no_log:
-        return f"{what} (no log could be written to {place(log)}: {no_log.strerror})"
+    except (OSError, CommandError) as no_log:
+        return f"{what} (no log could be written to {place(log)}: {no_log})"
     return f"{what}. This is a defect of archscout; the log is {place(log)}"
 
 
@@ -128,9 +127,8 @@ def _without_values(given: Sequence[str]) -> list[str]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Everything the command line understands."""
-    shared = argparse.ArgumentParser(add_help=False)
-    for parser in (shared,):
-        _global_options(parser, argparse.SUPPRESS)
+    shared = _Parser(add_help=False)
+    _global_options(shared, argparse.SUPPRESS)
     parser = _Parser(
         prog="archscout",
         description="Searches CNN/Transformer hybrids and their loss weightings on your data.",

@@ -237,7 +237,7 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
 
 def differences(old: StudyConfig, new: StudyConfig) -> list[str]:
     """What two configs disagree on, one line a key: `stop.trials: 40 -> 60`."""
-    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
     return [
         f"{key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
         for key in sorted({*before, *after})
@@ -245,15 +245,15 @@ def differences(old: StudyConfig, new: StudyConfig) -> list[str]:
     ]
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Leaves by dotted key, as text."""
-    flat: dict[str, str] = {}
+    leaves: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            leaves |= flat(value, f"{prefix}{key}.")
         elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
             for index, entry in enumerate(value):
-                flat |= _flat(entry, f"{prefix}{key}[{index}].")
+                leaves |= flat(entry, f"{prefix}{key}[{index}].")
         else:
-            flat[f"{prefix}{key}"] = "nothing" if value is None else str(value)
-    return flat
+            leaves[f"{prefix}{key}"] = "nothing" if value is None else str(value)
+    return leaves

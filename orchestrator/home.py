@@ -3,10 +3,14 @@
 Knows places only; it opens nothing.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.problems import place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,11 @@ class Home:
         )
 
     @property
+    def is_default(self) -> bool:
+        """Whether commands find it without being told."""
+        return self == Home.find(None, os.environ)
+
+    @property
     def logs(self) -> Path:
         """Logs of studies, and of our own defects."""
         return self.folder / "logs"
@@ -54,6 +63,13 @@ class Home:
         """Makes the folder for its owner alone, if it is not there.
 
         Raises:
-            OSError: It cannot be made.
+            CommandError: It cannot be made or written.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(
+                f"--home {place(self.folder)}: cannot be made ({error.strerror}); "
+                "give a folder that you may write",
+                ExitCode.INPUT,
+            ) from error

@@ -1,0 +1,56 @@
+"""`archscout search --dry-run`: what would run, and nothing of it."""
+
+from orchestrator.commands.searching import size
+from orchestrator.config import StudyConfig
+from orchestrator.config_file import flat
+from orchestrator.exit_codes import ExitCode
+from orchestrator.machine import with_gpu_decided
+from orchestrator.opening import open_parts
+from orchestrator.screening import Screened, screen
+from orchestrator.terminal import Terminal, number, pairs
+from search_spaces.constraints import Constraint
+from search_spaces.suggester import RandomSuggester
+
+_EMPTY = {"[]", "nothing"}
+
+
+def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
+    """Opens everything that the search would open, and shows its first candidate."""
+    parts = open_parts(config)
+    first = parts.space.default() or parts.space.resolve(RandomSuggester(config.seed))
+    limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
+    screened = screen(first, parts.task, limits)
+    decided = flat(with_gpu_decided(config).model_dump(mode="json", exclude_none=True))
+    terminal.answer |= {
+        "config": config.model_dump(mode="json"),
+        "space": {"name": parts.space.name, "version": parts.space.version},
+        "first": {
+            "candidate": first.to_dict(),
+            "describe": first.describe(),
+            "cost": dict(screened.cost),
+            "violations": dict(screened.violations),
+        },
+    }
+    terminal.tell(pairs({key: value for key, value in decided.items() if value not in _EMPTY}))
+    terminal.tell()
+    cost = ", ".join(f"{name} {number(value)}" for name, value in screened.cost.items())
+    terminal.tell(
+        pairs(
+            {
+                "space": f"{parts.space.name} {parts.space.version}, {size(parts.space)}",
+                "first candidate": first.describe(),
+                "its cost": cost or "known only to your own code",
+                "fits": "yes" if screened.feasible else f"no: {_why(screened)}",
+            }
+        )
+    )
+    terminal.remark("\nNothing was started or written.")
+    return ExitCode.DONE
+
+
+def _why(screened: Screened) -> str:
+    """Why a candidate would not be trained."""
+    if screened.failure is not None:
+        return screened.failure.message
+    over = [name for name, violation in screened.violations.items() if violation > 0]
+    return f"over the limit of {', '.join(over)}"

@@ -1,0 +1,43 @@
+"""Which exceptions are not our defects: mistakes in the input, refusals, and the world's faults.
+
+Knows the exceptions of every part; loaded only when one was raised.
+"""
+
+import errno
+
+from orchestrator.exit_codes import ExitCode
+from orchestrator.problems import place
+
+_BY_NAME = {
+    # Mistakes in the input.
+    "DataError": ExitCode.INPUT,
+    "UserFileError": ExitCode.INPUT,
+    "UnknownNameError": ExitCode.INPUT,
+    "SpaceError": ExitCode.INPUT,
+    "DomainError": ExitCode.INPUT,
+    "SeedPointError": ExitCode.INPUT,
+    "StudyConflict": ExitCode.INPUT,
+    "UnknownStudy": ExitCode.INPUT,
+    "SchemaUnknown": ExitCode.INPUT,
+    "ResourcesTooLarge": ExitCode.INPUT,
+    # Somebody else has it.
+    "LeaseHeld": ExitCode.REFUSED,
+    "LeaseLost": ExitCode.REFUSED,
+    # The world.
+    "EngineLost": ExitCode.INTERRUPTED,
+    "LedgerUnavailable": ExitCode.INTERRUPTED,
+    "StudyGone": ExitCode.INTERRUPTED,
+    "LedgerError": ExitCode.INPUT,
+}
+_OURS = ("orchestrator.", "workers.", "search_spaces.")
+
+
+def known(error: BaseException) -> tuple[str, ExitCode] | None:
+    """Message and exit status of an exception that is no defect of ours; None for a defect."""
+    for kind in type(error).__mro__:
+        if kind.__name__ in _BY_NAME and kind.__module__.startswith(_OURS):
+            return str(error), _BY_NAME[kind.__name__]
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        where = f" at {place(error.filename)}" if error.filename else ""
+        return f"no space left{where}; free some, then resume the study", ExitCode.INTERRUPTED
+    return None

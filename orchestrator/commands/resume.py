@@ -1,0 +1,21 @@
+"""`archscout resume`: goes on with a study as it was started."""
+
+import argparse
+
+from orchestrator.commands import studies
+from orchestrator.exit_codes import ExitCode
+from orchestrator.home import Home
+from orchestrator.terminal import Terminal
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Goes on with a study, or shows that it is finished."""
+    with studies.reading(home) as opened:
+        ledger, row = studies.found(opened, options.name, home)
+        config = studies.readable_config(row)
+        if row.state == "finished":
+            terminal.remark(f"Study '{row.name}' is finished.")
+            return studies.show(ledger, row, home, terminal)
+    from orchestrator.commands import searching  # noqa: PLC0415 - loads torch
+
+    return searching.search(config, home, terminal, goes_on=True)

@@ -1,0 +1,91 @@
+"""`archscout search`: from a config to a leaderboard."""
+
+import argparse
+from collections.abc import Iterator
+
+from orchestrator.commands import studies
+from orchestrator.config import StudyConfig
+from orchestrator.config_file import Override, differences, load
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.problems import Problem, ProblemsError
+from orchestrator.terminal import Terminal
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Starts a study, goes on with it, or shows that it is finished."""
+    config = load(options.config, overrides(options))
+    if options.dry_run:
+        from orchestrator.commands import dry_run  # noqa: PLC0415 - loads torch
+
+        return dry_run.show(config, terminal)
+    with studies.reading(home) as ledger:
+        row = ledger.study(config.name) if ledger else None
+        if row is not None:
+            _refuse_other(studies.config_of(row), config)
+            if row.state == "finished" and ledger is not None:
+                terminal.remark(f"Study '{config.name}' is finished.")
+                return studies.show(ledger, row, home, terminal)
+    from orchestrator.commands import searching  # noqa: PLC0415 - loads torch
+
+    return searching.search(config, home, terminal, goes_on=row is not None)
+
+
+def overrides(options: argparse.Namespace) -> list[Override]:
+    """What the command line changes in the config, in the order in which it counts.
+
+    Raises:
+        ProblemsError: Options cannot be read.
+    """
+    found: list[Override] = []
+    problems: list[Problem] = []
+    for key, text, option in _given(options):
+        try:
+            found.append(Override.parse(key, text, option))
+        except ProblemsError as error:
+            problems += error.problems
+    if problems:
+        raise ProblemsError(problems)
+    return found
+
+
+def _given(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
+    """Key, value and the option as typed."""
+    for assignment in options.set:
+        key, _, text = assignment.partition("=")
+        yield key if "=" in assignment else "", text, "--set"
+    short = {
+        "name": "name",
+        "trials": "stop.trials",
+        "hours": "stop.hours",
+        "engine": "engine.name",
+        "address": "engine.address",
+    }
+    for option, key in short.items():
+        value = getattr(options, option)
+        if value is not None:
+            yield key, value, f"--{option}"
+
+
+def _refuse_other(stored: StudyConfig | None, config: StudyConfig) -> None:
+    """Refuses a config under the name of a study that was started from another.
+
+    Raises:
+        CommandError: They differ.
+    """
+    if stored == config:
+        return
+    lines = ["  it was started by another release, whose config cannot be compared"]
+    if stored is not None:
+        lines = [f"  {line}" for line in differences(stored, config)]
+    raise CommandError(
+        "\n".join(
+            [
+                f"study '{config.name}' exists with another config:",
+                *lines,
+                f"Give this one another name (--name), or go on with the stored one: "
+                f"archscout resume {config.name}",
+            ]
+        ),
+        ExitCode.INPUT,
+    )

@@ -1,0 +1,113 @@
+"""Runs a search under the eyes of its user: what is searched, how it goes, what it found."""
+
+import math
+
+from orchestrator.commands import studies
+from orchestrator.config import StudyConfig
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.leaderboard import leaderboard
+from orchestrator.machine import with_gpu_decided
+from orchestrator.opening import Opened, Space, open_parts
+from orchestrator.problems import place
+from orchestrator.run import Outcome, run_study
+from orchestrator.terminal import Terminal, pairs, span
+from search_spaces.space import SearchSpace
+
+_ENDED = {
+    "finished": "Finished.",
+    "hours": "Finished: its time is used up.",
+    "target": "Finished: the target is reached.",
+}
+
+
+def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool) -> ExitCode:
+    """Opens the parts, searches, and shows what was found.
+
+    Raises:
+        CommandError: The search did not reach its end.
+    """
+    from orchestrator.ledger import StudyConflict  # noqa: PLC0415 - not for --dry-run
+
+    parts = open_parts(config)
+    terminal.remark(header(parts, home, goes_on=goes_on))
+    try:
+        outcome = run_study(parts, home, terminal)
+    except StudyConflict as error:
+        raise CommandError(_changed(config.name, error.differing), ExitCode.INPUT) from error
+    board = leaderboard(config, outcome.state, outcome.trials)
+    terminal.answer |= board.to_dict()
+    terminal.remark()
+    terminal.tell(board.text(10))
+    if outcome.code is not ExitCode.DONE:
+        raise CommandError(_unfinished(config.name, outcome), outcome.code)
+    terminal.remark(f"\n{_ENDED[outcome.reason or outcome.state]}")
+    if not outcome.shown:
+        terminal.remark("MLflow does not show all of it yet; the next search or resume goes on.")
+    terminal.remark(studies.next_steps(config.name, home))
+    return ExitCode.DONE
+
+
+def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
+    """What is about to be searched, and where."""
+    config = with_gpu_decided(parts.config)
+    data, stop = parts.dataset, config.stop
+    limits = [
+        f"{stop.trials} trials" if stop.trials else "",
+        span(stop.hours * 3600) if stop.hours else "",
+        f"{config.objectives[0].metric} {stop.target:g}" if stop.target is not None else "",
+    ]
+    gpu = f", {config.resources.gpu:g} GPU" if config.resources.gpu else ""
+    budget = config.budget
+    return pairs(
+        {
+            "study": f"{config.name}{' (goes on)' if goes_on else ''}",
+            "space": f"{parts.space.name}, {size(parts.space)}",
+            "data": f"{config.data.source}: {len(data.train):,} training and "
+            f"{len(data.validation):,} validation examples, {len(data.class_names)} classes",
+            "objective": ", ".join(f"{o.metric} ({o.direction})" for o in config.objectives),
+            "trials": f"{budget.minimum} to {budget.maximum} epochs each, "
+            f"{config.sampler.name} proposes, pruner {config.pruner.name}",
+            "until": " or ".join(limit for limit in limits if limit),
+            "engine": f"{config.engine.name}, {config.resources.cpu:g} CPU{gpu} a trial",
+            "kept in": place(home.folder),
+        }
+    )
+
+
+def size(space: Space) -> str:
+    """How many candidates a space has, in words."""
+    if not isinstance(space, SearchSpace):
+        return "known only by running it"
+    count = space.size()
+    if math.isinf(count):
+        return "endless (some decisions are continuous)"
+    return f"{count:,.0f} candidates" if count < 1e6 else f"{count:.1e} candidates"
+
+
+def _changed(name: str, differing: tuple[str, ...]) -> str:
+    """What is no longer as it was when the study started."""
+    words = {
+        "data_digest": "the data set",
+        "code_digest": "your own Python files",
+        "space_name": "the search space",
+        "space_version": "the search space's version",
+        "config_json": "the config",
+    }
+    changed = " and ".join(words.get(column, column) for column in differing)
+    return (
+        f"study '{name}' was started with something else: {changed} changed since. "
+        "Restore it, or start a new study (--name)"
+    )
+
+
+def _unfinished(name: str, outcome: Outcome) -> str:
+    """Why the search ended before its end, and how to go on."""
+    if outcome.code is ExitCode.BROKEN_OFF:
+        return (
+            f"study '{name}' was broken off: {outcome.reason}\n"
+            f"Look at one: archscout status {name}; after mending: archscout resume {name}"
+        )
+    if outcome.code is ExitCode.REFUSED:
+        return f"study '{name}': {outcome.reason}; nothing of it is lost"
+    return f"study '{name}' was interrupted; go on with: archscout resume {name}"

@@ -1,0 +1,141 @@
+"""`archscout status`: how a study, or one of its trials, stands."""
+
+import argparse
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.commands import studies
+from orchestrator.config import StudyConfig
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.leaderboard import counts, describe
+from orchestrator.objective import Objective, best
+from orchestrator.problems import place
+from orchestrator.terminal import Terminal, number, pairs, span, table
+from orchestrator.trial import Trial
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Attempt, StudyRow
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Shows a study, or one trial with its log."""
+    with studies.reading(home) as opened:
+        ledger, row = studies.found(opened, options.name, home)
+        trials = ledger.trials(row.id)
+        if options.trial is None:
+            _show_study(studies.readable_config(row), row, trials, home, terminal)
+            return ExitCode.DONE
+        if options.trial >= len(trials):
+            known = f"0 to {len(trials) - 1}" if trials else "none yet"
+            message = f"study '{row.name}' has no trial {options.trial}. Trials: {known}."
+            raise CommandError(message, ExitCode.INPUT)
+        trial = trials[options.trial]
+        _show_trial(row.name, trial, ledger.attempts(trial.uid), home, terminal)
+    return ExitCode.DONE
+
+
+def _show_study(
+    config: StudyConfig, row: "StudyRow", trials: list[Trial], home: Home, terminal: Terminal
+) -> None:
+    objectives = [Objective(metric=o.metric, direction=o.direction) for o in config.objectives]
+    winner = best(trials, objectives)
+    counted = counts(trials)
+    stop = config.stop.model_dump(exclude_none=True)
+    lines = {
+        "study": row.name,
+        "state": row.state,
+        "space": f"{row.space_name} {row.space_version}",
+        "trials": ", ".join(f"{count} {name}" for name, count in counted.items()) or "none yet",
+        "until": ", ".join(f"{name} {value:g}" for name, value in stop.items()),
+        "time": span(row.spent_s),
+        "started": _when(row.created),
+        "kept in": place(home.folder),
+    }
+    if winner and winner.values:
+        named = zip(objectives, winner.values, strict=True)
+        values = ", ".join(f"{o.metric} {number(v)}" for o, v in named)
+        lines["best"] = f"{values} (trial {winner.number}, {describe(winner.candidate)})"
+    failed = [trial for trial in trials if trial.failure is not None]
+    if failed:
+        lines["last failure"] = f"trial {failed[-1].number}: {_failure(failed[-1])}"
+    terminal.answer |= {
+        "study": row.name,
+        "state": row.state,
+        "counts": counted,
+        "spent_s": row.spent_s,
+        "best": None
+        if winner is None
+        else {"trial": winner.number, "values": list(winner.values or ())},
+        "config": config.model_dump(mode="json"),
+    }
+    terminal.tell(pairs(lines))
+
+
+def _show_trial(
+    study: str, trial: Trial, attempts: "list[Attempt]", home: Home, terminal: Terminal
+) -> None:
+    log = home.logs / study / f"{trial.number}.log"
+    terminal.answer |= {"study": study, "trial": _as_json(trial)}
+    lines = {
+        "trial": f"{trial.number} of '{study}' ({trial.kind}, {trial.uid})",
+        "state": f"{trial.state}{f' ({trial.reason})' if trial.reason else ''}",
+        "architecture": describe(trial.candidate),
+        **{name: number(value) for name, value in trial.cost.items()},
+        "seed": str(trial.seed),
+        "attempts": ", ".join(f"{a.number} {a.outcome or 'running'}" for a in attempts) or "none",
+    }
+    over = {name: value for name, value in trial.violations.items() if value > 0}
+    if over:
+        lines["violates"] = ", ".join(f"{name} by {value:.0%}" for name, value in over.items())
+    terminal.tell(pairs(lines))
+    if trial.measurements:
+        metrics = sorted({name for seen in trial.measurements for name in seen.metrics})
+        rows = [
+            [str(seen.fidelity), *(_cell(seen.metrics.get(name)) for name in metrics)]
+            for seen in trial.measurements
+        ]
+        head = ["epoch", *metrics]
+        terminal.tell("\n" + table(head, rows, right=head))
+    terminal.tell(
+        "\n" + pairs({name: str(value) for name, value in trial.params.items()} or {"": ""})
+    )
+    if trial.failure is not None:
+        terminal.tell(f"\nfailed: {_failure(trial)}")
+        terminal.tell(str(trial.failure.get("traceback") or "").rstrip())
+    if log.is_file():
+        terminal.tell(f"\nlog {place(log)}:\n{log.read_text(errors='replace').rstrip()}")
+
+
+def _as_json(trial: Trial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "uid": trial.uid,
+        "kind": trial.kind,
+        "state": str(trial.state),
+        "reason": trial.reason,
+        "values": None if trial.values is None else list(trial.values),
+        "cost": dict(trial.cost),
+        "violations": dict(trial.violations),
+        "params": dict(trial.params),
+        "candidate": dict(trial.candidate),
+        "failure": None if trial.failure is None else dict(trial.failure),
+        "measurements": [
+            {"epoch": seen.fidelity, "metrics": dict(seen.metrics), "elapsed_s": seen.elapsed_s}
+            for seen in trial.measurements
+        ],
+    }
+
+
+def _failure(trial: Trial) -> str:
+    """One line on what went wrong."""
+    failure = trial.failure or {}
+    return f"{failure.get('kind', '?')}: {str(failure.get('message', '')).strip()}"
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")

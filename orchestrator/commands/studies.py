@@ -1,0 +1,100 @@
+"""What the reading commands share: the ledger opened only if there is one, studies by name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from orchestrator.config import StudyConfig
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.problems import clean, nearest, place
+from orchestrator.terminal import Terminal, pairs
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger, StudyRow
+
+NOTHING_YET = "Nothing here yet ({}). Start with: archscout search digits"
+
+
+@contextmanager
+def reading(home: Home) -> Iterator["Ledger | None"]:
+    """The ledger; None, and nothing is created, where there is none yet."""
+    if not home.has_ledger:
+        yield None
+        return
+    from orchestrator.ledger import Ledger  # noqa: PLC0415 - loads sqlalchemy
+
+    with Ledger.open(home.ledger_url) as ledger:
+        yield ledger
+
+
+def found(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, StudyRow]":
+    """The ledger and the study of this name.
+
+    Raises:
+        CommandError: There is none.
+    """
+    if ledger is None:
+        raise CommandError(
+            f"there is no study '{clean(name)}'. {NOTHING_YET.format(place(home.folder))}",
+            ExitCode.INPUT,
+        )
+    row = ledger.study(name)
+    if row is None:
+        names = [known.name for known in ledger.studies()]
+        listed = ", ".join(names[-20:]) or "none"
+        raise CommandError(
+            f"there is no study '{clean(name)}'. Studies: {listed}.{nearest(name, names)}",
+            ExitCode.INPUT,
+        )
+    return ledger, row
+
+
+def config_of(row: "StudyRow") -> StudyConfig | None:
+    """The config that a study was started from; None where another release wrote it."""
+    try:
+        return StudyConfig.from_json(row.config_json)
+    except ValidationError:
+        return None
+
+
+def readable_config(row: "StudyRow") -> StudyConfig:
+    """The config that a study was started from.
+
+    Raises:
+        CommandError: Another release wrote it.
+    """
+    config = config_of(row)
+    if config is None:
+        raise CommandError(
+            f"study '{row.name}' was written by another release of archscout; use that one",
+            ExitCode.INPUT,
+        )
+    return config
+
+
+def show(
+    ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal, top: int = 10
+) -> ExitCode:
+    """Shows a study's leaderboard and what one may do next."""
+    from orchestrator.leaderboard import leaderboard  # noqa: PLC0415 - not for `list`
+
+    board = leaderboard(readable_config(row), row.state, ledger.trials(row.id))
+    terminal.answer |= board.to_dict(top)
+    terminal.tell(board.text(top))
+    terminal.remark(next_steps(row.name, home))
+    return ExitCode.DONE
+
+
+def next_steps(name: str, home: Home) -> str:
+    """The commands that a user is likely to want next."""
+    program = "archscout" if home.is_default else f"archscout --home {home.folder}"
+    steps = {
+        "ui": "every trial in MLflow, to browse and compare",
+        f"leaderboard {name}": "this table again",
+        f"status {name} --trial 0": "one trial in detail",
+        "search --help": "what else a search can be told",
+    }
+    return "\nNext:\n" + pairs({f"  {program} {step}": what for step, what in steps.items()})

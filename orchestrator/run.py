@@ -1,0 +1,206 @@
+"""Runs one study from its lease to its last trial, and closes everything in every case.
+
+    with the lease taken, MLflow's projection started and the study rebuilt from the ledger,
+    the engine asks, trains and tells until nothing is left, something stops it, or a signal does.
+
+Knows the order of things, and no engine, no network and no sampler by itself.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+
+from orchestrator.engines import Engine
+from orchestrator.exit_codes import ExitCode
+from orchestrator.home import Home
+from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, StudyRow
+from orchestrator.machine import with_gpu_decided
+from orchestrator.opening import Opened
+from orchestrator.progress import Progress
+from orchestrator.study import Study
+from orchestrator.terminal import Terminal
+from orchestrator.tracking import start_projector
+from orchestrator.trial import Trial
+
+DRAIN_S = 60.0
+"""How long the end of a search waits for MLflow to show all of it."""
+DRAIN_INTERRUPTED_S = 5.0
+"""The same after a signal, when the user is waiting to leave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a search ended."""
+
+    code: ExitCode
+    state: str
+    """`finished`, `interrupted` or `broken`, as the ledger has it."""
+    reason: str
+    """Why it ended before its limits; empty where it did not."""
+    trials: tuple[Trial, ...]
+    """All that the study has now."""
+    shown: bool = True
+    """Whether MLflow shows all of it already."""
+
+
+def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
+    """Searches until the study is finished or stopped.
+
+    Args:
+        parts: What is searched, opened before anything is written.
+        home: Where it is recorded.
+        terminal: Where its progress is shown.
+
+    Raises:
+        LeaseHeld: Another driver runs the study.
+        StudyConflict: It exists and was started from something else.
+        LedgerError: The ledger cannot be written; what it acknowledged stands.
+        OSError: A disk is full.
+    """
+    home.create()
+    with Ledger.open(home.ledger_url) as ledger, _leased(ledger, parts) as (record, lease):
+        ledger.set_study_state(lease, "running")
+        projector = start_projector(
+            ledger_url=home.ledger_url,
+            study=record.name,
+            home=home.folder,
+            tracking_uri=home.tracking_uri,
+        )
+        ending = _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason="")
+        try:
+            ending = _search(parts, home, terminal, (ledger, record, lease))
+        finally:
+            with suppress(LedgerError):
+                ledger.set_study_state(lease, ending.state)
+            hurried = ending.code is not ExitCode.DONE
+            shown = projector.drain(DRAIN_INTERRUPTED_S if hurried else DRAIN_S)
+            projector.close()
+        return Outcome(
+            code=ending.code,
+            state=ending.state,
+            reason=ending.reason,
+            trials=tuple(ledger.trials(record.id)),
+            shown=shown,
+        )
+
+
+@contextmanager
+def _leased(ledger: Ledger, parts: Opened) -> Iterator[tuple[StudyRow, Lease]]:
+    """The study's row and lease; given back at the end, unless somebody took it over."""
+    config = parts.config
+    record, lease = ledger.open_study(
+        name=config.name,
+        config_json=config.canonical_json(),
+        space_name=parts.space.name,
+        space_version=parts.space.version,
+        data_digest=parts.dataset.digest,
+        code_digest=parts.code_digest,
+        holder=Holder.of_this_process(),
+    )
+    try:
+        yield record, lease
+    finally:
+        with suppress(LedgerError):
+            ledger.release(lease)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ending:
+    code: ExitCode
+    state: str
+    reason: str
+
+
+def _search(
+    parts: Opened, home: Home, terminal: Terminal, recorded: tuple[Ledger, StudyRow, Lease]
+) -> _Ending:
+    """Lets the engine work on the study; says how it ended."""
+    ledger, record, lease = recorded
+    config = with_gpu_decided(parts.config)
+    with (
+        Study(
+            record=record,
+            config=config,
+            ledger=ledger,
+            lease=lease,
+            space=parts.space,
+            task=parts.task,
+            checkpoints_dir=home.checkpoints,
+        ) as study,
+        stopped_by_signals(study.request_stop, terminal, record.name),
+        closing(make_engine(parts)) as engine,
+        Progress(study, terminal),
+    ):
+        engine.run(study, parts.dataset)
+        return _ending(study)
+
+
+def _ending(study: Study) -> _Ending:
+    """What the study's own words mean for its state and the exit status."""
+    reason = study.stop_reason or ""
+    if study.lost is not None:
+        text = "another driver took the study over"
+        return _Ending(code=ExitCode.REFUSED, state="interrupted", reason=text)
+    if reason == "signal":
+        return _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason=reason)
+    if study.broken is not None:
+        return _Ending(code=ExitCode.BROKEN_OFF, state="broken", reason=study.broken)
+    return _Ending(code=ExitCode.DONE, state="finished", reason=reason)
+
+
+def make_engine(parts: Opened) -> Engine:
+    """The engine that the config names."""
+    config = with_gpu_decided(parts.config)
+    if config.engine.name == "in_process":
+        from orchestrator.engines.in_process import InProcessEngine  # noqa: PLC0415 - loads torch
+
+        return InProcessEngine()
+    from orchestrator.engines.ray_tune import RayTuneEngine  # noqa: PLC0415 - loads ray
+
+    return RayTuneEngine(
+        config.engine.address, cpu=config.resources.cpu, gpu=config.resources.gpu or 0.0
+    )
+
+
+@contextmanager
+def stopped_by_signals(
+    request_stop: Callable[[str], None], terminal: Terminal, name: str
+) -> Iterator[None]:
+    """Lets the first SIGINT or SIGTERM stop the study in order, and the second end all at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python hands signals to the main thread alone
+        return
+    seen: list[int] = []
+
+    def stop() -> None:
+        terminal.complain(
+            f"stopping; go on later with: archscout resume {name} (again to leave at once)"
+        )
+        request_stop("signal")
+
+    def received(number: int, _frame: object) -> None:
+        seen.append(number)
+        if len(seen) > 1:
+            leave_now()
+        # A thread: the handler may interrupt code that holds the very lock or buffer it would need.
+        threading.Thread(target=stop, daemon=True).start()
+
+    before = {number: signal.signal(number, received) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_now() -> None:
+    """Ends this process and all that it started, at once; what the ledger acknowledged stands."""
+    import psutil  # noqa: PLC0415 - only needed here
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+    os._exit(ExitCode.INTERRUPTED)
