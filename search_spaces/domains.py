@@ -143,6 +143,7 @@ class Repeat(Generic[T]):
         Raises:
             SpaceError: Not 0 <= low <= high, or a default that lies outside.
         """
+        _check_not_inline("Repeat", self.item)
         if not 0 <= self.low <= self.high:
             raise SpaceError(f"Repeat: needs 0 <= low <= high, not {self.low} and {self.high}")
         if self.initial is not None:
@@ -195,13 +196,22 @@ class Record(Generic[T]):
     """Undoes `make`; None reads each field as an attribute (or item) of that name."""
 
     def __post_init__(self) -> None:
-        """Refuse names that could be mistaken for a path.
+        """Refuse names that could be mistaken for a path, or for each other.
 
         Raises:
-            SpaceError: A name that is no Python identifier.
+            SpaceError: A name that is no Python identifier, or an inline field that asks under the
+                name of another.
         """
         if odd := [name for name in self.fields if not name.isidentifier()]:
             raise SpaceError(f"Record: a field's name must be a Python identifier, not {odd[0]!r}")
+        taken: dict[str, str] = {}
+        for name, domain in self.fields.items():
+            for asked in _asked_by(name, domain):
+                if asked in taken:
+                    raise SpaceError(
+                        f"Record: fields {taken[asked]!r} and {name!r} both ask for {asked!r}"
+                    )
+                taken[asked] = name
 
     def resolve(self, suggester: Suggester, path: str) -> T:
         """What is made of all fields, each asked under its name."""
@@ -253,11 +263,33 @@ def _part(value: Any, name: str, path: str) -> Any:
         raise DomainError(f"{join(path, name)}: {value!r} has no such field") from None
 
 
+def _asked_by(name: str, field: Domain[Any]) -> set[str]:
+    """The names directly beneath a record's path under which one of its fields asks."""
+    return _asked_at(field.domain) if isinstance(field, Inline) else {name}
+
+
+def _asked_at(domain: Domain[Any]) -> set[str]:
+    """The names directly beneath a domain's path under which it asks; "" is the path itself."""
+    if isinstance(domain, OneOf):
+        return {"", *map(str, domain.branches)}
+    if isinstance(domain, Record):
+        return set[str]().union(*(_asked_by(name, field) for name, field in domain.fields.items()))
+    if isinstance(domain, Repeat):
+        return {"count", *map(str, range(domain.high))}
+    return set() if isinstance(domain, Shared | Const) else {""}
+
+
+def _check_not_inline(what: str, part: Domain[Any]) -> None:
+    if isinstance(part, Inline):
+        raise SpaceError(f"{what}: only a record's field can be inline")
+
+
 def _check_labels(branches: Mapping[Label, Domain[Any]]) -> None:
     read = [str(label) for label in branches]
     if not read or len(set(read)) != len(read):
         raise SpaceError(f"OneOf: needs branches whose labels read differently, not {read}")
     for label, branch in branches.items():
+        _check_not_inline("OneOf", branch)
         if "." in str(label) and not isinstance(branch, Const):
             raise SpaceError(f"OneOf: label {label!r} holds a dot, which separates names in a path")
 

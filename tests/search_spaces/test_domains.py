@@ -16,6 +16,7 @@ from search_spaces.domains import (
     Domain,
     DomainError,
     FloatRange,
+    Inline,
     IntRange,
     OneOf,
     Record,
@@ -67,6 +68,7 @@ def composed(inner: st.SearchStrategy[Domain[Any]]) -> st.SearchStrategy[Domain[
         st.dictionaries(st.sampled_from(["left", "right", "top"]), inner, max_size=3).map(
             lambda fields: Record(dict, fields)
         ),
+        inner.map(lambda domain: Record(dict, {"within": Inline(domain)})),
         st.builds(lambda item, low, more: Repeat(item, low, low + more), inner, _small, _small),
         st.lists(inner, min_size=1, max_size=3).map(_one_of),
     )
@@ -362,6 +364,22 @@ def test_an_error_says_where_what_and_what_is_allowed() -> None:
         (lambda: Repeat(Const(0), 2, 1), "low <= high"),
         (lambda: Repeat(IntRange(0, 1), 1, 2, initial=(7,)), "initial value lies outside"),
         (lambda: Record(dict, {"a.b": Const(0)}), "Python identifier"),
+        (lambda: OneOf({"a": Inline(IntRange(0, 1))}), "only a record's field can be inline"),
+        (lambda: Repeat(Inline(IntRange(0, 1)), 1, 2), "only a record's field can be inline"),
+        (
+            lambda: Record(dict, {"width": Const(0), "block": Inline(choice("depth", "width"))}),
+            "'width' and 'block' both ask for 'width'",
+        ),
+        (
+            lambda: Record(
+                dict,
+                {
+                    "a": Inline(Record(dict, {"c": Inline(IntRange(0, 1))})),
+                    "b": Inline(IntRange(0, 1)),
+                },
+            ),
+            "'a' and 'b' both ask for ''",
+        ),
     ],
 )
 def test_domains_that_would_break_a_law_cannot_be_made(make: Any, reason: str) -> None:

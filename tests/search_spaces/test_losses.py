@@ -1,0 +1,254 @@
+"""Loss terms against formulas written out, and mixtures of them."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from search_spaces import losses
+from search_spaces.domains import SpaceError
+from search_spaces.loss_weights import TERMS, LossTerm, LossWeights, loss_domain, loss_term
+from search_spaces.model_output import ModelOutput
+from search_spaces.plugins import DuplicateNameError, UnknownNameError, load_user_object
+from search_spaces.suggester import RandomSuggester, ReplaySuggester
+
+B, K, D = 12, 4, 6
+
+
+def batch(seed: int = 0, heads: int = 2) -> tuple[ModelOutput, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, requires_grad=True)
+
+    output = ModelOutput(normal(B, K), normal(B, D), tuple(normal(B, K) for _ in range(heads)))
+    return output, torch.randint(0, K, (B,), generator=draw)
+
+
+def log_p(logits_BK: Tensor) -> list[list[float]]:
+    rows = logits_BK.tolist()
+    return [[x - math.log(sum(math.exp(y) for y in row)) for x in row] for row in rows]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_the_mean_over_smoothed_targets(smoothing: float) -> None:
+    output, targets_B = batch()
+    expected = 0.0
+    for row, target in zip(log_p(output.logits_BK), targets_B.tolist(), strict=True):
+        for k, value in enumerate(row):
+            mass = smoothing / K + (1 - smoothing) * (k == target)
+            expected -= mass * value / B
+    found = losses.CrossEntropy(smoothing=smoothing)(output, targets_B)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_weighs_each_example_by_its_miss(gamma: float) -> None:
+    output, targets_B = batch()
+    chosen = [row[t] for row, t in zip(log_p(output.logits_BK), targets_B.tolist(), strict=True)]
+    expected = sum(-((1 - math.exp(value)) ** gamma) * value for value in chosen) / B
+    assert losses.Focal(gamma=gamma)(output, targets_B).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_focal_has_finite_gradients_where_the_answer_is_certain() -> None:
+    logits_BK = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
+    output = ModelOutput(logits_BK, logits_BK)
+    losses.Focal(gamma=0.5)(output, torch.tensor([0, 0])).backward()
+    assert logits_BK.grad is not None
+    assert torch.isfinite(logits_BK.grad).all()
+
+
+def contrastive(embedding_BD: Tensor, targets: list[int], temperature: float) -> float:
+    """Khosla et al. 2020, equation 2, averaged over anchors that have a partner."""
+    unit = torch.nn.functional.normalize(embedding_BD.double(), dim=1)
+    similarity = (unit @ unit.T / temperature).tolist()
+    anchors = []
+    for i, target in enumerate(targets):
+        partners = [p for p, other in enumerate(targets) if p != i and other == target]
+        if partners:
+            total = math.log(sum(math.exp(similarity[i][a]) for a in range(len(targets)) if a != i))
+            anchors.append(sum(total - similarity[i][p] for p in partners) / len(partners))
+    return sum(anchors) / len(anchors)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_supervised_contrastive_is_the_published_formula(temperature: float) -> None:
+    output, targets_B = batch()
+    targets_B[0] = K  # alone in its class: no anchor
+    expected = contrastive(output.embedding_BD.detach(), targets_B.tolist(), temperature)
+    found = losses.SupervisedContrastive(temperature=temperature)(output, targets_B)
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_supervised_contrastive_is_a_finite_zero_without_any_pair() -> None:
+    output, _ = batch()
+    found = losses.SupervisedContrastive()(output, torch.arange(B))
+    found.backward()
+    assert found.item() == 0
+    assert output.embedding_BD.grad is not None
+    assert torch.isfinite(output.embedding_BD.grad).all()
+
+
+def test_auxiliary_is_the_mean_cross_entropy_of_the_heads() -> None:
+    output, targets_B = batch()
+    heads = [losses.CrossEntropy()(ModelOutput(a, a), targets_B) for a in output.auxiliary]
+    expected = sum(head.item() for head in heads) / 2
+    assert losses.Auxiliary()(output, targets_B).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_auxiliary_is_a_zero_that_can_be_differentiated_where_there_is_no_head() -> None:
+    output, targets_B = batch(heads=0)
+    found = losses.Auxiliary()(output, targets_B)
+    found.backward()
+    assert found.item() == 0
+
+
+MIXTURE = LossWeights(
+    main="focal",
+    terms={
+        "auxiliary": LossTerm(weight=0.5),
+        "focal": LossTerm(weight=1.0, options={"gamma": 1.0}),
+        "cross_entropy": LossTerm(weight=0.0),
+        "supervised_contrastive": LossTerm(weight=0.5, options={"temperature": 0.2}),
+    },
+)
+
+
+def test_a_mixture_weighs_its_terms_by_shares_that_sum_to_one() -> None:
+    output, targets_B = batch()
+    value = losses.build(MIXTURE)(output, targets_B)
+    assert MIXTURE.shares() == {"auxiliary": 0.25, "focal": 0.5, "supervised_contrastive": 0.25}
+    focal = losses.Focal(gamma=1.0)(output, targets_B).item()
+    expected = (
+        0.25 * losses.Auxiliary()(output, targets_B).item()
+        + 0.5 * focal
+        + 0.25 * losses.SupervisedContrastive(temperature=0.2)(output, targets_B).item()
+    )
+    assert value.total.item() == pytest.approx(expected, rel=1e-6)
+    assert value.main.item() == pytest.approx(focal, rel=1e-6)
+    assert set(value.terms) == {"auxiliary", "focal", "supervised_contrastive"}
+
+
+def test_only_the_total_carries_a_gradient() -> None:
+    value = losses.build(MIXTURE)(*batch())
+    assert value.total.requires_grad
+    assert not value.main.requires_grad
+    assert not any(term.requires_grad for term in value.terms.values())
+
+
+def test_a_mixture_says_what_it_reads() -> None:
+    assert losses.build(LossWeights()).needs == {"logits"}
+    assert losses.build(MIXTURE).needs == {"logits", "auxiliary", "embedding"}
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_losses_and_their_parameters_lead_to_each_other(seed: int) -> None:
+    domain = loss_domain()
+    chance = RandomSuggester(seed)
+    weights = domain.resolve(chance, "losses")
+    assert domain.encode(weights, "losses") == chance.params
+    assert domain.resolve(ReplaySuggester(chance.params), "losses") == weights
+    assert LossWeights.from_dict(weights.to_dict()) == weights
+    assert math.isclose(sum(weights.shares().values()), 1)
+
+
+@settings(deadline=None)
+@given(scale=st.floats(1e-3, 1e3), weights=st.lists(st.floats(0.01, 10), min_size=3, max_size=3))
+def test_weights_of_equal_ratio_are_one_canonical_mixture(
+    scale: float, weights: list[float]
+) -> None:
+    names = ("cross_entropy", "auxiliary", "focal")
+
+    def mixture(factor: float) -> LossWeights:
+        terms = {n: LossTerm(weight=w * factor) for n, w in zip(names, weights, strict=True)}
+        return LossWeights(terms=terms)
+
+    one, other = mixture(1.0).canonical(), mixture(scale).canonical()
+    for name in names:
+        one_share, other_share = one["terms"][name]["weight"], other["terms"][name]["weight"]
+        assert one_share == pytest.approx(other_share, rel=1e-11)
+
+
+def test_the_default_is_plain_cross_entropy() -> None:
+    assert loss_domain().default().canonical() == {
+        "main": "cross_entropy",
+        "terms": {"cross_entropy": {"weight": 1.0, "smoothing": 0.0}},
+        "balancer": "fixed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: LossTerm(weight=-1.0), "not negative"),
+        (lambda: LossTerm(weight=math.nan), "finite"),
+        (lambda: LossWeights(main="focal"), "losses.main: 'focal' is no term"),
+        (lambda: LossWeights(terms={"cross_entropy": LossTerm(weight=0.0)}), "losses.main"),
+        (lambda: LossWeights(balancer="magic"), "losses.balancer: 'magic' is none of fixed"),  # type: ignore[arg-type]
+        (
+            lambda: losses.build(LossWeights(terms={"cross_entropy": LossTerm(options={"x": 1})})),
+            "losses.terms.cross_entropy: .*unexpected keyword argument 'x'",
+        ),
+        (lambda: loss_term("x", needs=(), options={"weight": None}), "cannot be called 'weight'"),  # type: ignore[dict-item]
+    ],
+)
+def test_losses_that_cannot_be_are_refused(make: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        make()
+
+
+def test_a_term_cannot_be_main_and_side_at_once() -> None:
+    with pytest.raises(SpaceError, match="focal"):
+        loss_domain(main=("cross_entropy", "focal"), side=("focal",))
+
+
+def test_an_unknown_term_is_told_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'focal'"):
+        loss_domain(main=("focl",))
+    with pytest.raises(UnknownNameError, match="Did you mean 'focal'"):
+        losses.build(LossWeights(main="focl", terms={"focl": LossTerm()}))
+
+
+def test_the_main_term_of_a_single_one_need_not_be_said() -> None:
+    data = {"terms": {"focal": {"weight": 1.0, "gamma": 2.0}}, "balancer": "fixed"}
+    assert LossWeights.from_dict(data).main == "focal"
+
+
+def test_a_term_of_the_user_is_searched_and_computed_like_ours(tmp_path: Path) -> None:
+    text = """
+from torch import nn
+from search_spaces.domains import FloatRange
+from search_spaces.loss_weights import loss_domain, loss_term
+
+@loss_term("confidence_of_a_test", needs=("logits",), options={"floor": FloatRange(0.0, 0.5)})
+class Confidence(nn.Module):
+    def __init__(self, *, floor):
+        super().__init__()
+        self.floor = floor
+    def forward(self, output, targets_B):
+        return output.logits_BK.abs().mean() + self.floor
+
+losses = loss_domain(main=("cross_entropy",), side=("confidence_of_a_test",))
+"""
+    (tmp_path / "mine.py").write_text(text)
+    domain = load_user_object("mine.py:losses", tmp_path).value
+    params = {
+        "l.main.cross_entropy.smoothing": 0.0,
+        "l.confidence_of_a_test": "on",
+        "l.confidence_of_a_test.on.weight": 1.0,
+        "l.confidence_of_a_test.on.floor": 0.25,
+    }
+    weights = domain.resolve(ReplaySuggester(params), "l")
+    output, targets_B = batch()
+    value = losses.build(weights)(output, targets_B)
+    expected = output.logits_BK.abs().mean().item() + 0.25
+    assert value.terms["confidence_of_a_test"].item() == pytest.approx(expected)
+    with pytest.raises(DuplicateNameError, match="'focal' exists already"):
+        loss_term("focal", needs=("logits",))(losses.Focal)
+    assert TERMS["focal"].make is losses.Focal

@@ -1,0 +1,85 @@
+"""Random and replaying suggesters, held against the promises of an Optuna trial."""
+
+import math
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search_spaces.suggester import RandomSuggester, ReplaySuggester, Suggester, SuggestionError
+
+
+def ask_everything(suggester: Suggester) -> dict[str, Any]:
+    return {
+        "int": suggester.suggest_int("int", -3, 9, step=3),
+        "int_log": suggester.suggest_int("int_log", 1, 500, log=True),
+        "float": suggester.suggest_float("float", -1.0, 1.0),
+        "float_log": suggester.suggest_float("float_log", 1e-6, 1e6, log=True),
+        "float_step": suggester.suggest_float("float_step", 0.1, 0.7, step=0.1),
+        "categorical": suggester.suggest_categorical("categorical", [None, True, 1.5, "x"]),
+    }
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**63))
+def test_chance_stays_in_range_and_repeats_itself(seed: int) -> None:
+    chance = RandomSuggester(seed)
+    drawn = ask_everything(chance)
+    assert drawn["int"] in {-3, 0, 3, 6, 9}
+    assert 1 <= drawn["int_log"] <= 500
+    assert -1 <= drawn["float"] <= 1
+    assert 1e-6 <= drawn["float_log"] <= 1e6
+    assert drawn["float_step"] in {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7}
+    assert ask_everything(chance) == drawn == chance.params
+    assert ask_everything(RandomSuggester(seed)) == drawn
+
+
+def test_chance_reaches_both_ends_and_spreads_logarithms_evenly() -> None:
+    draws = [ask_everything(RandomSuggester(seed)) for seed in range(600)]
+    assert {draw["int"] for draw in draws} == {-3, 0, 3, 6, 9}
+    assert {draw["float_step"] for draw in draws} >= {0.1, 0.7}
+    assert 0.4 < sum(draw["float_log"] < 1 for draw in draws) / 600 < 0.6
+    assert 0.35 < sum(draw["int_log"] < math.sqrt(500) for draw in draws) / 600 < 0.65
+
+
+def test_one_name_asked_in_two_ways_is_refused() -> None:
+    chance = RandomSuggester(0)
+    chance.suggest_int("width", 1, 4)
+    with pytest.raises(SuggestionError, match=r"width: asked as .* one name must have one domain"):
+        chance.suggest_int("width", 1, 8)
+
+
+def test_a_record_of_optunas_answers_replays() -> None:
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
+    drawn = ask_everything(trial)
+    replay = ReplaySuggester({**trial.params, "extra": 1})
+    assert ask_everything(replay) == drawn
+    assert replay.unused() == ("extra",)
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ({"int": 1}, "int: 1 is no whole number from -3 to 9 in steps of 3"),
+        ({"int": 12}, "int: 12 is no whole number"),
+        ({"int": 3.0}, "int: 3.0 is no whole number"),
+        ({"int": 3}, "int_log: the parameters do not decide this. Did you mean 'int'"),
+        ({"int": 3, "int_log": 5, "float": "0.5"}, "float: '0.5' is no number from -1.0 to 1.0"),
+        ({"int": 3, "int_log": 5, "float": math.nan}, "float: nan is no number"),
+        (
+            {"int": 3, "int_log": 5, "float": 1, "float_log": 1.0, "float_step": 0.25},
+            "float_step: 0.25 is no number from 0.1 to 0.7 in steps of 0.1",
+        ),
+        (
+            {"int": 3, "int_log": 5, "float": 1, "float_log": 1.0, "float_step": 0.3}
+            | {"categorical": 1},
+            "categorical: 1 is none of None, True, 1.5, 'x'",
+        ),
+    ],
+)
+def test_a_record_that_does_not_answer_is_refused(params: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SuggestionError) as caught:
+        ask_everything(ReplaySuggester(params))
+    assert reason in str(caught.value)
