@@ -148,15 +148,19 @@ def _sync_folder(folder: Path) -> None:
 
 def _read_regular(path: Path, at_most: int) -> bytes:
     """The bytes of a plain file; links, devices and larger files are refused unread."""
+    descriptor = None
     try:
         # O_NONBLOCK: a pipe in the file's place must not hold the worker.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be opened: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise CheckpointError(f"{path} is not a plain file")
         if facts.st_size > at_most:
             raise CheckpointError(f"{path} is larger than was recorded")
-        return file.read()
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

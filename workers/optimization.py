@@ -57,7 +57,7 @@ class Optimization:
         for key, value in memory.items():
             index, name = key.split(".", 1)
             parameter = self.parameters[int(index)]
-            own = value.to(parameter.device)
+            own = value.to(parameter.device, copy=True)
             if value.shape == parameter.shape:
                 # Fused kernels walk raw memory: it must lie as the parameter's does.
                 own = torch.empty_like(parameter, requires_grad=False).copy_(value)

@@ -1,0 +1,77 @@
+"""`python -m workers candidate.json`: train one candidate here and print a line an epoch.
+
+Knows no study: for looking at one network by hand, or reproducing one from a ledger.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from workers.budget import Budget
+from workers.data import DataError, DataSpec, load
+from workers.failures import classify
+from workers.job import AttemptKey, TrainingJob
+from workers.measurement import Measurement
+from workers.start import start
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train as the command line says; 0 if it went through, 2 for a mistake in the input."""
+    options = _parser().parse_args(arguments)
+    try:
+        candidate = json.loads(options.candidate.read_text(encoding="utf-8"))
+        if not isinstance(candidate, dict):
+            raise DataError(f"{options.candidate}: a candidate is a JSON object")
+        spec = DataSpec(source=options.data, path=options.path, limit=options.limit)
+        dataset = load(spec)
+        job = TrainingJob(
+            key=AttemptKey(trial_uid="0" * 32, number=1, fence=""),
+            trial_number=0,
+            candidate=candidate,
+            data=spec,
+            budget=Budget(maximum=options.epochs),
+            seed=options.seed,
+            threads=options.threads,
+            device=options.device,
+        )
+    except (OSError, ValueError) as error:
+        return _fail(str(error), 2)
+    try:
+        for told in start(job, dataset):
+            if isinstance(told, Measurement):
+                _print_line(told)
+    except Exception as error:  # noqa: BLE001 - told as its kind, whatever it is
+        failure = classify(error)
+        return _fail(f"{failure.kind}: {failure.message}", 2)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m workers", description="Train one candidate and print a line an epoch."
+    )
+    parser.add_argument("candidate", type=Path, help="file with the candidate's JSON form")
+    parser.add_argument("--data", default="digits", help="data source (default: digits)")
+    parser.add_argument("--path", help="file or folder, for sources that read one")
+    parser.add_argument("--limit", type=int, help="most examples to take")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs to train (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    return parser
+
+
+def _print_line(measurement: Measurement) -> None:
+    metrics = "  ".join(f"{name} {value:.4f}" for name, value in measurement.metrics.items())
+    sys.stdout.write(f"epoch {measurement.fidelity}  {metrics}  {measurement.elapsed_s:.1f} s\n")
+    sys.stdout.flush()
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"{message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
