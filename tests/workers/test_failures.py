@@ -13,13 +13,17 @@ from workers.failures import BadCandidate, Diverged, Failure, FailureKind, UserC
 
 def raised(error: Exception, wrapper: type[Exception] | None = None) -> Exception:
     """The error as it arrives: raised, and perhaps wrapped on its way."""
-    with pytest.raises((type(error), wrapper or type(error))) as caught:
+
+    def fail() -> None:
+        if wrapper is None:
+            raise error
         try:
             raise error
         except type(error) as inner:
-            if wrapper is None:
-                raise
             raise wrapper("wrapped") from inner
+
+    with pytest.raises(wrapper or type(error)) as caught:
+        fail()
     return caught.value
 
 
