@@ -1,0 +1,138 @@
+"""Successive halving, decided from what was recorded."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from studies import a_trial
+
+from orchestrator.objective import Objective
+from orchestrator.stopping import Halving, decide, judge_of, score_at
+from orchestrator.trial import Trial
+from workers.budget import Budget
+from workers.measurement import Measurement
+
+ACCURACY = Objective(metric="val_accuracy", direction="maximize")
+LOSS = Objective(metric="val_loss", direction="minimize")
+SIZE = Objective(metric="parameters", direction="minimize")
+
+scores = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=30)
+factors = st.integers(2, 5)
+
+
+def curve(number: int, *values: float, metric: str = "val_accuracy", kind: str = "search") -> Trial:
+    seen = tuple(
+        Measurement(fidelity=epoch, metrics={metric: value}, elapsed_s=1.0)
+        for epoch, value in enumerate(values, start=1)
+    )
+    return a_trial(number, measurements=seen, kind=kind)
+
+
+def history_of(found: list[float]) -> dict[str, float]:
+    return {str(index): score for index, score in enumerate(found)}
+
+
+@given(scores, factors)
+def test_the_best_at_a_rung_always_goes_on(found: list[float], factor: int) -> None:
+    assert decide(history_of(found), str(found.index(max(found))), factor)
+
+
+@given(scores, factors)
+def test_whoever_is_better_goes_on_wherever_the_worse_does(found: list[float], factor: int) -> None:
+    history = history_of(found)
+    passed = [history[name] for name in history if decide(history, name, factor)]
+    stopped = [history[name] for name in history if not decide(history, name, factor)]
+    assert not passed or not stopped or min(passed) > max(stopped)
+
+
+@given(scores, factors, st.randoms(use_true_random=False))
+def test_the_order_of_the_history_does_not_matter(
+    found: list[float], factor: int, chance: Any
+) -> None:
+    history = history_of(found)
+    names = chance.sample(list(history), len(history))
+    shuffled = {name: history[name] for name in names}
+    assert [decide(history, n, factor) for n in history] == [
+        decide(shuffled, n, factor) for n in history
+    ]
+
+
+@given(st.lists(st.integers(0, 10_000), min_size=1, max_size=40, unique=True), factors)
+def test_without_ties_one_in_so_many_goes_on(found: list[int], factor: int) -> None:
+    history = history_of([float(value) for value in found])
+    passed = sum(decide(history, name, factor) for name in history)
+    assert passed == (len(found) // factor or len(found))
+
+
+def test_until_enough_were_measured_everybody_goes_on() -> None:
+    assert decide({"a": 0.1, "b": 0.9}, "a", 3)
+
+
+def test_a_trial_is_judged_by_its_best_epoch_up_to_the_rung() -> None:
+    assert score_at(curve(1, 0.5, 0.9, 0.4, 1.0).measurements, 3, ACCURACY) == 0.9
+
+
+def test_a_loss_is_judged_by_its_smallest_value() -> None:
+    assert score_at(curve(1, 0.5, 0.2, 0.4, metric="val_loss").measurements, 3, LOSS) == -0.2
+
+
+def test_what_was_never_measured_has_no_score() -> None:
+    assert score_at(curve(1, 0.5).measurements, 1, LOSS) is None
+
+
+def test_a_cost_does_not_judge_rungs() -> None:
+    assert judge_of((SIZE, LOSS, ACCURACY)) == LOSS
+    assert judge_of((SIZE,)) == ACCURACY
+
+
+def halving_over(*trials: Trial) -> Halving:
+    halving = Halving(Budget(minimum=1, maximum=9, reduction_factor=3), ACCURACY)
+    for trial in trials:
+        halving.observe(trial)
+    return halving
+
+
+def test_the_worst_of_three_is_stopped_at_the_first_rung() -> None:
+    worst = curve(3, 0.1)
+    halving = halving_over(curve(1, 0.5), curve(2, 0.6), worst)
+    assert not halving.goes_on(worst, 1)
+
+
+def test_between_rungs_nobody_is_stopped() -> None:
+    worst = curve(3, 0.1, 0.1)
+    halving = halving_over(curve(1, 0.5, 0.5), curve(2, 0.6, 0.6), worst)
+    assert halving.goes_on(worst, 2)
+
+
+def test_at_the_top_nobody_is_stopped() -> None:
+    trials = [curve(number, *[number / 10] * 9) for number in range(1, 5)]
+    halving = halving_over(*trials)
+    assert all(halving.goes_on(trial, 9) for trial in trials)
+
+
+def test_the_reference_and_confirmations_run_to_the_top() -> None:
+    reference, confirmation = curve(0, 0.1), curve(3, 0.1, kind="confirm")
+    halving = halving_over(reference, curve(1, 0.5), curve(2, 0.6), confirmation)
+    assert halving.goes_on(reference, 1)
+    assert halving.goes_on(confirmation, 1)
+
+
+def test_only_equal_fidelities_are_compared() -> None:
+    late = curve(4, 0.1, 0.2, 0.3)
+    halving = halving_over(curve(1, 0.9), curve(2, 0.9), curve(3, 0.9), late)
+    assert halving.goes_on(late, 3)
+
+
+@given(st.lists(st.lists(few := st.integers(0, 9).map(float), min_size=1, max_size=9), max_size=9))
+def test_rungs_rebuilt_from_the_end_are_those_seen_on_the_way(curves: list[list[float]]) -> None:
+    on_the_way, rebuilt = halving_over(), halving_over()
+    whole = [curve(number, *values) for number, values in enumerate(curves)]
+    for number, values in enumerate(curves):
+        for epoch in range(1, len(values) + 1):
+            on_the_way.observe(curve(number, *values[:epoch]))
+    for trial in whole:
+        rebuilt.observe(trial)
+    for trial in whole:
+        assert [on_the_way.goes_on(trial, rung) for rung in (1, 3)] == [
+            rebuilt.goes_on(trial, rung) for rung in (1, 3)
+        ]
