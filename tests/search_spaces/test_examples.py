@@ -1,0 +1,45 @@
+"""The examples run as they are printed, with spaces, blocks and training of the user's own."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from search_spaces.candidate import candidate_from_dict
+from search_spaces.plugins import load_user_object
+from search_spaces.space import DefineByRunSpace
+from search_spaces.suggester import RandomSuggester, ReplaySuggester
+from search_spaces.task import Task
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_a_space_of_ones_own_holds_its_own_block() -> None:
+    space = load_user_object("my_space.py:space", EXAMPLES).value
+    task = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
+    seen = set()
+    for seed in range(30):
+        chance = RandomSuggester(seed)
+        candidate = space.resolve(chance)
+        assert space.encode(candidate) == chance.params
+        assert candidate_from_dict(candidate.to_dict()) == candidate
+        seen |= {stage.block.kind for stage in candidate.architecture.streams["image"].stages}
+    assert seen == {"blur", "residual"}
+    output = candidate.architecture.build(task)({"image": torch.zeros(2, 1, 8, 8)})
+    assert output.logits_BK.shape == (2, 10)
+
+
+def test_a_project_that_exists_learns_what_its_function_decides() -> None:
+    function = load_user_object("existing_project.py:space", EXAMPLES).value
+    train = load_user_object("existing_project.py:train", EXAMPLES).value
+    space = DefineByRunSpace(name="space", version="1", function=function)
+    decided = space.resolve(ReplaySuggester({"width": 64, "learning_rate": 0.01}))
+    metrics = list(train(decided.decisions, SimpleNamespace(seed=0, epochs=4)))
+    assert len(metrics) == 4
+    assert metrics[-1]["val_accuracy"] > 0.85
+
+
+@pytest.mark.parametrize("name", ["my_space.py", "existing_project.py"])
+def test_an_example_says_how_to_name_it_in_a_study(name: str) -> None:
+    assert f"space: {name}:space" in (EXAMPLES / name).read_text()
