@@ -1,4 +1,4 @@
-"""One attempt inside a worker's process: its generator, advanced measurement by measurement, watched.
+"""One attempt inside a worker's process: its generator, advanced step by step under a watch.
 
 The generator runs in a thread beside the one that waits for it, so that a silent one can be
 described and given up. Knows no Ray: a test drives it as a worker does.
@@ -21,6 +21,9 @@ from workers.measurement import Measurement, Progress
 
 Start = Callable[[TrainingJob], Iterator[Measurement | Progress]]
 """Begins a job: `workers.start.start` with its data set given."""
+
+TRAINING = "training"
+"""What the thread is called that trains."""
 
 CLOSE_S = 10.0
 """How long a generator may take to clean up."""
@@ -112,11 +115,13 @@ def silent(message: str, stacks: str) -> Failure:
 
 
 def all_stacks() -> str:
-    """Where every thread of this process stands, as text."""
+    """Where every thread of this process stands, as text, the one that trains last."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames()  # noqa: SLF001 - documented, whatever its name says
+    named = [(names.get(ident, str(ident)), frame) for ident, frame in frames.items()]
+    named.sort(key=lambda each: each[0].startswith(TRAINING))
     return "\n".join(
-        f"Thread {names.get(ident, ident)}:\n" + "".join(traceback.format_stack(frame))
-        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented, public
+        f"Thread {name}:\n" + "".join(traceback.format_stack(frame)) for name, frame in named
     )
 
 

@@ -1,7 +1,8 @@
 """Between Tune's hooks and the study: which Tune trial is which attempt, and nothing more.
 
 Tune kills a run in which a hook raises. So nothing raises out of here: the first error is kept,
-ends the run, and is raised by the engine afterwards. Knows no Ray.
+ends the run, and is raised by the engine afterwards. Tune's hooks come from one thread, `abandon`
+and `give_back` from another; the study is safe for both. Knows no Ray.
 """
 
 from collections.abc import Callable
@@ -48,13 +49,14 @@ class Bridge:
         self._watch = watch
         self._left = at_most
         self._open: dict[str, AttemptKey] = {}
+        self._abandoned = False
         self.error: BaseException | None = None
         """The first error of a hook; the run is over once it is there."""
 
     @property
     def over(self) -> bool:
         """Whether what runs is to be dropped now."""
-        return self.error is not None or self._study.stopping
+        return self._abandoned or self.error is not None or self._study.stopping
 
     @property
     def done(self) -> bool:
@@ -98,10 +100,17 @@ class Bridge:
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.fail(error)
 
+    def abandon(self) -> None:
+        """Give everything back and listen no more: Tune may be stuck, and nobody waits for it."""
+        self._abandoned = True
+        self.give_back()
+
     def give_back(self) -> None:
         """Return every open attempt to the study, to be started anew."""
-        while self._open:
-            _, key = self._open.popitem()
+        for trial_id in list(self._open):
+            key = self._open.pop(trial_id, None)
+            if key is None:
+                continue
             try:
                 self._study.give_back(key)
             except Exception as error:  # noqa: BLE001 - see the module's docstring
@@ -117,7 +126,9 @@ class Bridge:
             verdict = self._study.report(key, report.measurement)
         if verdict is Verdict.CONTINUE and not report.ended:
             return Next.GO_ON
-        del self._open[trial_id]
+        if self._open.pop(trial_id, None) is None:
+            # Given back meanwhile by the thread that waits for the run.
+            return Next.DISMISS
         if verdict is Verdict.PAUSE and not report.ended:
             self._study.give_back(key)
         else:
@@ -130,7 +141,7 @@ class Bridge:
         if stacks:
             return silent(f"no sign of progress for {self._watch.silence_s:.0f} s", stacks)
         # Ray's monitor kills what takes a node's last memory, and says so in prose alone.
-        low = "running low on memory" in reason or "OOM" in reason
+        low = "low on memory" in reason
         kind = FailureKind.OUT_OF_MEMORY if low else FailureKind.INFRASTRUCTURE
         first = "worker process ended without a word"
         return replace(Failure.without_traceback(kind, first), traceback=reason)

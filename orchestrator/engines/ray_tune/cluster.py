@@ -38,6 +38,12 @@ _QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
     # How many attempts are open is decided by free slots, not by this.
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",
+    # Without its head, Ray 2.60 would end this process after a minute, ledger and all. We notice
+    # within seconds, and end in our own way.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
+    # A call that comes too late must not start a second cluster.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    "TUNE_DISABLE_AUTO_INIT": "1",
     "OMP_NUM_THREADS": "1",
 }
 
@@ -56,10 +62,11 @@ class Cluster:
     def __init__(self, *, cpu: float, gpu: float, scratch: Path) -> None:
         import ray  # noqa: PLC0415
 
-        self._ray = ray
+        self._ray: Any = ray
         self._cpu = cpu
         self._gpu = gpu
-        self._address: str = ray.get_runtime_context().gcs_address
+        self._head: str = ray.get_runtime_context().gcs_address
+        self._doors = (self._head, _own_node(ray))
         self._looked = float("-inf")
         self._slots = 0
         self._answered = self._tried = time.monotonic()
@@ -69,7 +76,7 @@ class Cluster:
     def slots(self) -> int:
         """How many trials the nodes that are there now hold at once."""
         now = time.monotonic()
-        if now - self._looked > LOOK_S:
+        if now - self._looked > LOOK_S and _answers(self._head):
             self._looked = now
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
             self._slots = sum(slots_of(node, cpu=self._cpu, gpu=self._gpu) for node in nodes)
@@ -88,18 +95,18 @@ class Cluster:
             )
 
     def alive(self) -> bool:
-        """Whether Ray's head has answered in the last seconds."""
+        """Whether Ray's head and our own node have answered in the last seconds."""
         now = time.monotonic()
         if now - self._tried > LOOK_S / 4:
             self._tried = now
-            if _answers(self._address):
+            if all(map(_answers, self._doors)):
                 self._answered = now
         return now - self._answered < LOOK_S
 
     def lost(self) -> EngineLost:
         """The error to raise when it is not."""
         return EngineLost(
-            f"Ray's head at {self._address} no longer answers. What was measured is kept: "
+            f"the Ray cluster at {self._head} no longer answers. What was measured is kept: "
             "`archscout resume` goes on from there"
         )
 
@@ -130,9 +137,7 @@ def connect(*, address: str | None, cpu: float, gpu: float, options: dict[str, A
 
     if not ray.is_initialized():
         _initialise(ray, address, scratch, options)
-    for name in ("ray", "ray.tune"):
-        # Failures reach the user through the study, once and classified.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _silence(ray)
     cluster = Cluster(cpu=cpu, gpu=gpu, scratch=scratch)
     cluster.require_slot()
     return cluster
@@ -143,6 +148,22 @@ def disconnect() -> None:
     import ray  # noqa: PLC0415
 
     ray.shutdown()
+
+
+def break_off() -> None:
+    """Leave a cluster that no longer answers, or that a thread of ours is still stuck in.
+
+    Ray 2.60 ends this process when its parts are used after `ray.shutdown`, and waits for a lost
+    head for ever: so nothing of it is touched again, and only what we started is killed.
+    """
+    from ray._private import worker  # noqa: PLC0415
+    from ray.experimental import internal_kv  # noqa: PLC0415
+
+    atexit.unregister(worker.shutdown)
+    internal_kv._internal_kv_reset()  # type: ignore[no-untyped-call]  # noqa: SLF001
+    node = worker._global_node  # noqa: SLF001
+    if node is not None and node.is_head():
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
 def _initialise(ray: Any, address: str | None, scratch: Path, options: dict[str, Any]) -> None:
@@ -160,6 +181,14 @@ def _initialise(ray: Any, address: str | None, scratch: Path, options: dict[str,
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         raise EngineLost(f"engine.address: no Ray cluster at {address!r}: {error}") from error
+
+
+def _silence(ray: Any) -> None:
+    """Keep Ray off the terminal: failures reach the user through the study, once and classified."""
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Ray 2.60 prints the death of a worker to stdout whatever `log_to_driver` says.
+    ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
 
 
 def _keep_to_ourselves(scratch: Path) -> None:
@@ -185,6 +214,13 @@ def _scratch() -> Path:
         path.mkdir(mode=0o700)
         atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path
+
+
+def _own_node(ray: Any) -> str:
+    """Where the node that this process belongs to listens."""
+    own = ray.get_runtime_context().get_node_id()
+    [node] = [node for node in ray.nodes() if node["NodeID"] == own]
+    return f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
 
 
 def _answers(address: str) -> bool:

@@ -1,16 +1,20 @@
-"""The Ray Tune engine: a study's attempts placed on a cluster, several at once, in warm processes.
+"""The Ray Tune engine: a study's attempts placed on a cluster, many at once, in warm processes.
 
-Tune is memory-less here: one Tune trial is one attempt, nothing is retried, restored or logged by it.
+Tune is memory-less here: one Tune trial is one attempt; it retries, restores and logs nothing. It
+runs in a thread of its own, so that neither a signal nor the loss of the cluster waits for it.
 """
 
 import shutil
 import tempfile
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines.ray_tune import cluster as ray_cluster
 from orchestrator.engines.ray_tune.attempt import Watch
+from orchestrator.engines.ray_tune.bridge import Bridge
 from orchestrator.engines.ray_tune.cluster import Cluster
 from workers.data import Dataset
 from workers.job import TrainingJob
@@ -18,6 +22,10 @@ from workers.job import TrainingJob
 if TYPE_CHECKING:
     # Workers import this package too, and must not pay for the study's sampler and ledger.
     from orchestrator.study import Study
+
+
+STOP_S = 8.0
+"""How long Tune may take to end its processes once a run is dropped."""
 
 
 class RayTuneEngine:
@@ -55,6 +63,7 @@ class RayTuneEngine:
         self._wear = {"trials": recycle_after, "growth_bytes": recycle_growth_bytes}
         self._trials_per_run = trials_per_run
         self._options = ray_options or {}
+        self._stuck = False
 
     def run(self, study: "Study", dataset: Dataset) -> None:
         """Keep every slot of the cluster busy until the study has nothing left or is stopping.
@@ -71,13 +80,21 @@ class RayTuneEngine:
             watch = Watch(silence_s=self._silence_s, stacks=folder / "stacks")
             trainable = self._trainable(dataset, watch)
             while not (study.finished or study.stopping):
-                self._run_once(study, cluster, trainable, watch, folder)
+                bridge = self._bridge(study, cluster, watch)
+                tune_run = TuneRun(bridge, trainable, folder)
+                try:
+                    _await(tune_run.thread, bridge, cluster)
+                finally:
+                    self._stuck = tune_run.thread.is_alive()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Disconnect from Ray; a cluster of our own ends with all its processes."""
-        ray_cluster.disconnect()
+        if self._stuck:
+            ray_cluster.break_off()
+        else:
+            ray_cluster.disconnect()
 
     def _trainable(self, dataset: Dataset, watch: Watch) -> Any:
         """The worker with its data set, put into the object store once."""
@@ -92,45 +109,14 @@ class RayTuneEngine:
             {"cpu": self._cpu, "gpu": self._gpu},
         )
 
-    def _run_once(
-        self, study: "Study", cluster: Cluster, trainable: Any, watch: Watch, folder: Path
-    ) -> None:
-        from ray import tune  # noqa: PLC0415
-
-        from orchestrator.engines.ray_tune.bridge import Bridge  # noqa: PLC0415
-        from orchestrator.engines.ray_tune.scheduler import (  # noqa: PLC0415
-            StudyScheduler,
-            StudyStopper,
-        )
-        from orchestrator.engines.ray_tune.searcher import StudySearcher  # noqa: PLC0415
-
-        bridge = Bridge(
+    def _bridge(self, study: "Study", cluster: Cluster, watch: Watch) -> Bridge:
+        return Bridge(
             study,
             slots=cluster.slots,
             dress=self._dress,
             watch=watch,
             at_most=self._trials_per_run,
         )
-        scheduler = StudyScheduler(bridge)
-        try:
-            tune.run(
-                trainable,
-                num_samples=-1,
-                search_alg=StudySearcher(bridge),
-                scheduler=scheduler,
-                stop=StudyStopper(bridge, scheduler, cluster),
-                reuse_actors=True,
-                storage_path=str(folder),
-                verbose=0,
-                raise_on_failed_trial=False,
-                callbacks=[],
-            )
-        except Exception as error:
-            bridge.fail(error if cluster.alive() else cluster.lost())
-        finally:
-            bridge.give_back()
-        if bridge.error is not None:
-            raise bridge.error
 
     def _dress(self, job: TrainingJob) -> TrainingJob:
         """The job with what this engine grants it."""
@@ -140,3 +126,56 @@ class RayTuneEngine:
             device="cuda" if self._gpu > 0 else "cpu",
             gpu_share=min(1.0, self._gpu),
         )
+
+
+class TuneRun:
+    """One run of Tune, in a thread."""
+
+    def __init__(self, bridge: Bridge, trainable: Any, folder: Path) -> None:
+        """Begin it."""
+        self._bridge = bridge
+        self._trainable = trainable
+        self._folder = folder
+        self.thread = threading.Thread(target=self._run, name="ray-tune", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        from ray import tune  # noqa: PLC0415 - see the package's docstring
+
+        from orchestrator.engines.ray_tune import scheduler as schedulers  # noqa: PLC0415
+        from orchestrator.engines.ray_tune.searcher import StudySearcher  # noqa: PLC0415
+
+        scheduler = schedulers.StudyScheduler(self._bridge)
+        try:
+            tune.run(
+                self._trainable,
+                num_samples=-1,
+                search_alg=StudySearcher(self._bridge),
+                scheduler=scheduler,
+                stop=schedulers.StudyStopper(self._bridge, scheduler),
+                reuse_actors=True,
+                storage_path=str(self._folder),
+                verbose=0,
+                raise_on_failed_trial=False,
+                callbacks=[],
+            )
+        except Exception as error:  # noqa: BLE001 - raised by the thread that waits
+            self._bridge.fail(error)
+
+
+def _await(thread: threading.Thread, bridge: Bridge, cluster: Cluster) -> None:
+    """Wait for a run's end, but neither for a lost cluster nor for one that will not stop."""
+    stopping_since: float | None = None
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+            if not cluster.alive():
+                raise cluster.lost()
+            if bridge.over:
+                stopping_since = stopping_since or time.monotonic()
+                if time.monotonic() - stopping_since > STOP_S:
+                    break
+    finally:
+        bridge.abandon()
+    if bridge.error is not None:
+        raise bridge.error

@@ -1,4 +1,4 @@
-"""What driver and worker tell each other through Tune: one parcel out, one report a measurement back."""
+"""What driver and worker tell each other: a parcel out, a report back for each measurement."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,7 +16,7 @@ class Parcel:
     """What to train."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Itself: Tune copies a trial's configuration half a dozen times, and this never changes."""
+        """Itself: Tune copies a configuration half a dozen times, and this never changes."""
         return self
 
     def __str__(self) -> str:

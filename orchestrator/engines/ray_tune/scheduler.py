@@ -1,5 +1,8 @@
 """Tune's question whether a trial goes on, passed on to the study; and the end of a run."""
 
+# ruff: noqa: ARG002 - the signatures are Ray's
+
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -7,14 +10,13 @@ from ray.tune import Stopper
 from ray.tune.schedulers import TrialScheduler
 
 from orchestrator.engines.ray_tune.bridge import Bridge, Next
-from orchestrator.engines.ray_tune.cluster import Cluster
 
 
-class StudyScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no types
+class StudyScheduler(TrialScheduler):
     """Records what workers report and carries the study's verdicts out."""
 
     def __init__(self, bridge: Bridge) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._bridge = bridge
         self._live: dict[str, Any] = {}
 
@@ -61,13 +63,12 @@ class StudyScheduler(TrialScheduler):  # type: ignore[misc]  # ray ships no type
             _kill(trial)
 
 
-class StudyStopper(Stopper):  # type: ignore[misc]  # ray ships no types
+class StudyStopper(Stopper):
     """Looks, every tenth of a second, whether the run is to be dropped."""
 
-    def __init__(self, bridge: Bridge, scheduler: StudyScheduler, cluster: Cluster) -> None:
+    def __init__(self, bridge: Bridge, scheduler: StudyScheduler) -> None:
         self._bridge = bridge
         self._scheduler = scheduler
-        self._cluster = cluster
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Never: single trials are the scheduler's."""
@@ -75,12 +76,9 @@ class StudyStopper(Stopper):  # type: ignore[misc]  # ray ships no types
 
     def stop_all(self) -> bool:
         """Whether the run ends now; ends the workers first, since Tune waits for their epochs."""
-        if not self._cluster.alive():
-            self._bridge.fail(self._cluster.lost())
-        if not self._bridge.over:
-            return False
-        self._scheduler.drop()
-        return True
+        if self._bridge.over:
+            self._scheduler.drop()
+        return self._bridge.over
 
 
 def _kill(trial: Any) -> None:
@@ -90,5 +88,6 @@ def _kill(trial: Any) -> None:
 
 
 def _last_words(trial: Any) -> str:
-    error = trial.get_error()
-    return "" if error is None else str(error)
+    """What Ray knows of the process's end."""
+    path = trial.error_file
+    return "" if path is None else Path(path).read_text(errors="replace")

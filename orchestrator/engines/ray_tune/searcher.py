@@ -7,14 +7,14 @@ from ray.tune.search import Searcher
 from orchestrator.engines.ray_tune.bridge import Bridge
 
 
-class StudySearcher(Searcher):  # type: ignore[misc]  # ray ships no types
+class StudySearcher(Searcher):
     """Suggests attempts of the study, one for each free slot."""
 
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self._bridge = bridge
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """An attempt as Tune's configuration, nothing for now, or the run's end."""
         parcel = self._bridge.ask(trial_id)
         if parcel is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from orchestrator.engines.ray_tune.attempt import Attempt, Watch
+from orchestrator.engines.ray_tune.attempt import TRAINING, Attempt, Watch
 from orchestrator.engines.ray_tune.messages import Parcel
 from workers.data import Dataset
 from workers.job import TrainingJob
@@ -26,10 +26,10 @@ class Wear:
     """Growth of its memory after which it is replaced."""
 
 
-class Worker(Trainable):  # type: ignore[misc]  # ray ships no types
+class Worker(Trainable):
     """Trains attempts; Tune calls `step` for each report and `reset_config` between attempts."""
 
-    def setup(
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the keywords
         self, config: dict[str, Any], *, arrays: Mapping[str, Any], watch: Watch, wear: Wear
     ) -> None:
         """Begin the first attempt; the data set is shared with every worker of the node."""
@@ -38,7 +38,7 @@ class Worker(Trainable):  # type: ignore[misc]  # ray ships no types
         self._dataset = Dataset.from_arrays(arrays)
         self._watch = watch
         self._wear = wear
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="training")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=TRAINING)
         self._trials = 0
         self._base_bytes: int | None = None
         self._begin(config["parcel"])
