@@ -7,7 +7,6 @@ space in the same file can name it.
 
 import difflib
 import hashlib
-import importlib.util
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -128,10 +127,8 @@ def _run(path: Path, source: bytes, sha256: str) -> ModuleType:
     known = f"archscout_user_{path.stem}_{fingerprint}"
     if known in sys.modules:
         return sys.modules[known]
-    spec = importlib.util.spec_from_file_location(known, path)
-    if spec is None:
-        raise UserFileError(f"{path}: is no Python source file")
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(known)
+    module.__file__ = str(path)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     sys.modules[known] = module

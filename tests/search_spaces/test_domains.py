@@ -393,6 +393,13 @@ def test_a_value_that_two_branches_hold_is_the_spaces_fault_not_the_values() -> 
         domain.encode(3, "p")
 
 
+def test_a_name_of_its_own_changes_nothing_about_what_is_decided() -> None:
+    within = IntRange(2, 5, initial=3)
+    for named in (Shared("width", within), Inline(within)):
+        assert (named.default(), named.size()) == (3, 4)
+        assert [value for value in range(8) if value in named] == [2, 3, 4, 5]
+
+
 def test_declared_defaults_are_taken() -> None:
     domain = Record(
         dict,

@@ -1,5 +1,6 @@
 """Loss terms against formulas written out, and mixtures of them."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,15 @@ def test_losses_and_their_parameters_lead_to_each_other(seed: int) -> None:
     assert domain.resolve(ReplaySuggester(chance.params), "losses") == weights
     assert LossWeights.from_dict(weights.to_dict()) == weights
     assert math.isclose(sum(weights.shares().values()), 1)
+
+
+def test_equal_ratios_on_a_grid_are_one_canonical_mixture_to_the_last_bit() -> None:
+    def canonical(main: float, side: float) -> dict[str, Any]:
+        terms = {"cross_entropy": LossTerm(weight=main), "focal": LossTerm(weight=side)}
+        return LossWeights(terms=terms).canonical()
+
+    for main, side in itertools.product(range(1, 21), repeat=2):
+        assert canonical(main / 10, side / 10) == canonical(main * 0.3, side * 0.3)
 
 
 @settings(deadline=None)
