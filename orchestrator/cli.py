@@ -208,7 +208,7 @@ def _space(parser: argparse.ArgumentParser) -> None:
 
 
 def _ui(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", metavar="P", type=_port, default=5000, help="default 5000")
+    parser.add_argument("--port", metavar="P", type=_port, help="default 5000, or the next free")
 
 
 def _count(text: str) -> int:

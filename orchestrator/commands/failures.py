@@ -20,6 +20,7 @@ _BY_NAME = {
     "UnknownStudy": ExitCode.INPUT,
     "SchemaUnknown": ExitCode.INPUT,
     "ResourcesTooLarge": ExitCode.INPUT,
+    "ServerError": ExitCode.INPUT,
     # Somebody else has it.
     "LeaseHeld": ExitCode.REFUSED,
     "LeaseLost": ExitCode.REFUSED,

@@ -13,10 +13,24 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     """Serves MLflow until it is interrupted.
 
     Raises:
-        CommandError: There is nothing to show, or the server does not start.
+        CommandError: There is nothing to show.
+        ServerError: The server did not start.
     """
-    if not home.has_ledger:
+    with studies.reading(home) as ledger:
+        rows = ledger.studies() if ledger else []
+        newest = studies.config_of(rows[-1]) if rows else None
+    if not rows:
         raise CommandError(studies.NOTHING_YET.format(place(home.folder)), ExitCode.INPUT)
-    from orchestrator.tracking.server import serve  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking.server import serve  # noqa: PLC0415 - not for what only reads
 
-    return ExitCode(serve(home, options.port, terminal))
+    experiment = None
+    if newest is not None:
+        experiment = newest.tracking.experiment or f"archscout/{newest.name}"
+    serve(
+        home=home.folder,
+        tracking_uri=home.tracking_uri,
+        experiment=experiment,
+        port=options.port,
+        say=terminal.tell,
+    )
+    return ExitCode.DONE

@@ -1,0 +1,160 @@
+"""The command line starts at once, names what it takes, and answers in one JSON document."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import orchestrator
+from orchestrator.cli import COMMANDS, main
+from orchestrator.study import Study
+
+HEAVY = {"torch", "ray", "mlflow", "optuna", "sqlalchemy", "numpy", "pydantic", "rich"}
+
+
+def loaded_by(code: str) -> set[str]:
+    probe = f"{code}\nimport sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60
+    )
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+def test_the_command_line_loads_nothing_heavy_before_a_command_runs() -> None:
+    code = "import orchestrator.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass"
+    assert not loaded_by(code) & HEAVY
+
+
+def test_reading_a_study_file_loads_no_engine() -> None:
+    code = "from orchestrator.config_file import load; load('tiny')"
+    assert not loaded_by(code) & {"torch", "ray", "mlflow", "optuna", "sqlalchemy"}
+
+
+def test_study_is_offered_by_the_package_itself() -> None:
+    assert orchestrator.Study is Study
+    with pytest.raises(AttributeError, match="no attribute 'Studdy'"):
+        orchestrator.Studdy  # noqa: B018 - asking is the test
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["serch", "digits"], "there is no command 'serch'. Commands: search, resume, list, "
+         "status, leaderboard, space, ui. Did you mean 'search'?"),
+        (["--home", "list", "serch"], "there is no command 'serch'"),
+        (["search", "digitz"], "digitz: neither a preset nor a file. Presets: digits, fashion, "
+         "pareto, surrogate, tiny. Did you mean 'digits'?"),
+        (["search"], "the following arguments are required: CONFIG|PRESET. "
+         "See archscout search --help"),
+        (["search", "tiny", "--trials", "x"], "--trials: stop.trials: needs a whole number, "
+         "not 'x'"),
+        (["search", "tiny", "--engine", "ray"], "--engine: engine.name: 'ray' is not offered. "
+         "Allowed: ray_tune, in_process."),
+        (["search", "tiny", "--name", "../x"], "--name: name: not a name"),
+        (["search", "tiny", "--set", "x"], "--set: not a key; write --set stop.trials=40"),
+        (["search", "tiny", "--set", "seed=[", "--set", "seed=&a 1"], "--set: anchor '&a'"),
+        (["leaderboard", "x", "--top", "0"], "argument --top: must be at least 1"),
+        (["status", "x", "--trial", "-1"], "argument --trial: "),
+        (["ui", "--port", "99999"], "argument --port: a port lies between 1 and 65535"),
+        (["resume", "mine"], "there is no study 'mine'. Nothing here yet"),
+        (["ui"], "Nothing here yet"),
+        ([], "usage: archscout"),
+        (["search", "tiny\0"], "cannot be read"),
+        (["search", "x" * 4096], "cannot be read"),
+        (["status", "\u202e'; DROP TABLE study; --"], "there is no study '\\u202e\\'; DROP"),
+    ],
+)  # fmt: skip
+def test_a_mistaken_command_line_is_refused_with_status_2_and_creates_nothing(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert message.replace("\\'", "'") in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_with_json_standard_output_is_one_document_also_for_errors(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--json", "status", "nope"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["exit_code"] == 2
+    assert "there is no study 'nope'" in answer["errors"][0]
+
+
+def test_reading_commands_create_no_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list"]) == 0
+    assert "Start with: archscout search digits" in capsys.readouterr().out
+    assert main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"exit_code": 0, "studies": []}
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_a_defect_of_ours_is_one_line_and_a_log_with_the_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr("orchestrator.commands.listing.run", broken)
+    assert main(["list"]) == 1
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "ZeroDivisionError: surprise" in errors
+    (log,) = (tmp_path / "mlruns" / "logs").glob("defect-*.log")
+    assert str(log) in errors
+    assert "Traceback" in log.read_text()
+
+
+def test_a_full_disk_is_the_worlds_fault_and_names_the_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "/data/ledger.db")
+
+    monkeypatch.setattr("orchestrator.commands.listing.run", full)
+    assert main(["list"]) == 4
+    assert "no space left at /data/ledger.db" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_ends_with_status_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.commands.listing.run", interrupted)
+    assert main(["list"]) == 4
+
+
+def test_a_home_that_cannot_be_made_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["search", "tiny", "--home", str(tmp_path / "file" / "home")]) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_what_libraries_print_does_not_reach_the_json_document(tmp_path: Path) -> None:
+    code = (
+        "import os, orchestrator.commands.listing as listing\n"
+        "def noisy(*_):\n    print('noise'); os.system('echo more noise'); return 0\n"
+        "listing.run = noisy\n"
+        "from orchestrator.cli import main\nmain(['--json', 'list'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert json.loads(done.stdout) == {"exit_code": 0}
+    assert "more noise" in done.stderr

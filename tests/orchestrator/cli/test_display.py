@@ -1,0 +1,210 @@
+"""What people see of a search while it runs and when it is over."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.config import StudyConfig
+from orchestrator.config_file import Override, load
+from orchestrator.leaderboard import leaderboard
+from orchestrator.machine import has_gpu, with_gpu_decided
+from orchestrator.progress import Progress, running_table, seconds_left, share_done, summary
+from orchestrator.snapshot import RunningTrial, Snapshot
+from orchestrator.terminal import Terminal, number, span, table
+from orchestrator.trial import Trial, TrialState
+from workers.measurement import Measurement
+
+START = Snapshot(
+    counts={},
+    screened=0,
+    counted=0,
+    trials=10,
+    hours=None,
+    spent_s=0.0,
+    running=(),
+    judge="val_accuracy",
+    best_number=None,
+    best_values=None,
+    best_describe=None,
+    epochs=0,
+    stop_reason=None,
+)
+RUNNING = RunningTrial(
+    number=4, describe="C32-T64 gate", epoch=2, rung=3, metric=0.91, elapsed_s=61.0
+)
+LATER = replace(
+    START,
+    counts={"COMPLETE": 2, "PRUNED": 2, "RUNNING": 1},
+    counted=5,
+    spent_s=40.0,
+    running=(RUNNING,),
+    best_number=1,
+    best_values=(0.9725,),
+    best_describe="C32-C64",
+)
+
+
+class Told:
+    """A study that says what it is told to."""
+
+    def __init__(self, *said: Snapshot) -> None:
+        self._said = list(said)
+
+    def snapshot(self) -> Snapshot:
+        return self._said.pop(0) if len(self._said) > 1 else self._said[0]
+
+
+def test_a_line_tells_counts_and_the_best() -> None:
+    assert summary(LATER) == (
+        "5/10 trials · 2 complete, 2 pruned, 1 running · best 0.9725 (trial 1, C32-C64)"
+    )
+
+
+def test_running_trials_show_architecture_epoch_rung_metric_and_time() -> None:
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(running_table(LATER))
+    assert "C32-T64 gate" in shown.get()
+    assert (
+        shown.get().split("\n")[1].split()[-6:] == ["2", "3", "0.9100", "1", "min", "01", "s"][-6:]
+    )
+
+
+def test_the_time_left_follows_the_speed_of_this_run() -> None:
+    assert seconds_left(START, START) is None
+    assert seconds_left(START, LATER) == pytest.approx(60.0)  # 4 trials in 40 s, 6 to go
+
+
+def test_a_time_limit_bounds_the_time_left() -> None:
+    limited = replace(LATER, hours=50 / 3600)
+    assert seconds_left(START, limited) == pytest.approx(10.0)
+    assert share_done(limited) == pytest.approx(0.8)
+
+
+def test_without_a_terminal_lines_appear_only_when_something_moved(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Progress(Told(START, LATER), Terminal(), line_every_s=0.02):
+        time.sleep(0.3)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"[40 s] {summary(LATER)} · about 1 min 00 s left"]
+
+
+def test_quiet_and_json_show_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    for terminal in (Terminal(quiet=True), Terminal(json=True)):
+        with Progress(Told(START, LATER), terminal, line_every_s=0.01):
+            time.sleep(0.05)
+    assert capsys.readouterr().out == ""
+
+
+def test_on_a_terminal_the_display_moves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Terminal, "interactive", True)
+    with Progress(Told(START, LATER), Terminal()):
+        time.sleep(0.1)
+    assert "trials" in capsys.readouterr().out
+
+
+def a_trial(place: int, state: TrialState, **changed: Any) -> Trial:
+    done = (Measurement(fidelity=3, metrics={"val_accuracy": 0.5}, elapsed_s=9.0),)
+    given: dict[str, Any] = {
+        "number": place, "uid": f"{place:032x}", "kind": "search", "parent": None, "params": {},
+        "distributions": {}, "candidate": {"schema": 1, "decisions": {"x": place}},
+        "digest": f"{place:064x}", "state": state, "reason": None, "values": None,
+        "violations": {}, "seed": place, "attempts": 1, "failure": None, "sampler_attrs": {},
+        "created": 0.0, "started": None, "ended": None, "measurements": done,
+        "cost": {"parameters": 1000.0 + place},
+    }  # fmt: skip
+    return Trial(**{**given, **changed})
+
+
+def test_a_leaderboard_ranks_and_counts() -> None:
+    trials = [
+        a_trial(0, TrialState.COMPLETE, values=(0.9,)),
+        a_trial(1, TrialState.COMPLETE, values=(0.95,)),
+        a_trial(2, TrialState.PRUNED, reason="rung"),
+        a_trial(3, TrialState.PRUNED, reason="infeasible", measurements=()),
+        a_trial(4, TrialState.FAIL, reason="user_code"),
+    ]
+    board = leaderboard(load("tiny"), "finished", trials)
+    assert board.text().splitlines() == [
+        "rank  trial  val_accuracy  epochs  parameters  time  architecture",
+        "   1      1        0.9500       3       1,001   9 s  x=1",
+        "   2      0        0.9000       3       1,000   9 s  x=0",
+        "2 complete, 1 pruned, 1 infeasible, 1 failed",
+    ]
+    assert "1 of 2 complete trials shown" in board.text(top=1)
+
+
+def test_with_several_objectives_the_front_is_marked() -> None:
+    trials = [
+        a_trial(0, TrialState.COMPLETE, values=(0.9, 2000.0)),
+        a_trial(1, TrialState.COMPLETE, values=(0.95, 3000.0)),
+        a_trial(2, TrialState.COMPLETE, values=(0.8, 2500.0)),
+    ]
+    text = leaderboard(load("pareto"), "finished", trials).text()
+    assert [line.split()[0] for line in text.splitlines()[1:4]] == ["*1", "*2", "3"]
+    assert "nothing found is better in every objective" in text
+
+
+def test_an_empty_leaderboard_says_so() -> None:
+    board = leaderboard(load("tiny"), "running", [a_trial(0, TrialState.RUNNING)])
+    assert board.text() == "No trial of 'tiny' is complete yet (1 running)."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.97213, "0.9721"),
+        (18634.0, "18,634"),
+        (1.2e-5, "1.2e-05"),
+        (0.0, "0"),
+        (2.5e6, "2,500,000"),
+    ],
+)
+def test_numbers_have_a_readable_length(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
+)
+def test_times_are_told_as_people_do(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_columns_are_aligned() -> None:
+    assert table(["a", "n"], [["xyz", "1"], ["", "10"]], right=["n"]) == "a     n\nxyz   1\n     10"
+
+
+def gpu(config: StudyConfig) -> float | None:
+    return with_gpu_decided(config).resources.gpu
+
+
+def test_a_gpu_is_used_where_one_is_found(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    (tmp_path / "nvidiactl").touch()
+    (tmp_path / "nvidia-uvm").touch()
+    assert not has_gpu(tmp_path)
+    (tmp_path / "nvidia0").touch()
+    assert has_gpu(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not has_gpu(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("found", "given", "used"), [(True, None, 1), (False, None, 0), (True, 0, 0)]
+)
+def test_the_gpu_share_is_the_users_or_what_is_found(
+    found: bool, given: int | None, used: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.machine.has_gpu", lambda: found)
+    assert (
+        gpu(load("digits", [Override(path=("resources", "gpu"), value=given, option="o")])) == used
+    )
