@@ -7,6 +7,7 @@ serialises the writers of a study by a lock on its lease row. Knows transactions
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Engine,
     bindparam,
@@ -28,7 +30,13 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.clock import Clock
@@ -44,6 +52,7 @@ _READING = "archscout_reading"
 
 _APPEND = insert(schema.event)
 _DONE = select(schema.event.c.id).where(schema.event.c.operation == bindparam("operation"))
+_LOCK = select(func.pg_advisory_xact_lock(bindparam("number", type_=BigInteger)))
 _DATABASE_TIME = select(func.extract("epoch", func.clock_timestamp()))
 
 
@@ -70,6 +79,11 @@ class Transaction:
         if self.shares_clock:
             return float(self.connection.scalar(_DATABASE_TIME) or 0.0)
         return self.clock.now()
+
+    def lock(self, number: int) -> None:
+        """Let one transaction with this number run at a time; SQLite runs one at a time anyway."""
+        if self.shares_clock:
+            self.connection.execute(_LOCK, {"number": number})
 
     def append(self, study_id: int, generation: int, kind: str, payload: Mapping[str, Any]) -> None:
         """Add an event, committed with the change that it tells of."""
@@ -140,20 +154,32 @@ class Database:
                 if not error.connection_invalidated:
                     raise
                 self._writer.close()
-                self._writer = self._engine.connect()
-            with self._writer.begin():
-                done = self._writer.scalar(_DONE, {"operation": operation}) is not None
+            with self._begun(operation) as tx:
+                done = tx.connection.scalar(_DONE, {"operation": operation}) is not None
             if done and result:
                 return result[0]
             return self._try_write(work, operation, result)
 
     def _try_write(self, work: Callable[[Transaction], T], operation: str, result: list[T]) -> T:
-        with self._writer.begin():
-            made = work(
-                Transaction(connection=self._writer, operation=operation, clock=self._clock)
-            )
+        with self._begun(operation) as tx:
+            made = work(tx)
             result[:] = [made]
         return made
+
+    @contextlib.contextmanager
+    def _begun(self, operation: str) -> Iterator[Transaction]:
+        connection = self._connected()
+        with connection.begin():
+            tx = Transaction(connection=connection, operation=operation, clock=self._clock)
+            # A COMMIT cut off on its way may still be at work: its second try waits for it here.
+            tx.lock(int(operation[:15], 16))
+            yield tx
+
+    def _connected(self) -> Connection:
+        """The writer's connection, made anew if the last one was lost."""
+        if self._writer.closed:
+            self._writer = self._engine.connect()
+        return self._writer
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Do the work on one consistent snapshot, once more if the connection was lost."""
@@ -173,16 +199,21 @@ class Database:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
-        except (DBAPIError, PoolTimeout) as error:
-            said = str(getattr(error, "orig", None) or error).strip()
-            raise LedgerUnavailable(_explain(said, self._url, self.name)) from None
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise LedgerUnavailable(_explain(_said(error), self._url, self.name)) from None
+        except DBAPIError as error:
+            raise LedgerError(f"ledger {self.name} refused: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    """What the database said, without the statement and its parameters."""
+    return str(getattr(error, "orig", None) or error).strip()
 
 
 def _explain(said: str, url: URL, name: str) -> str:
     if "full" in said and url.get_backend_name() == "sqlite":
         path = Path(str(url.database))
-        files = os.statvfs(path.parent)
-        free = files.f_bavail * files.f_frsize
+        free = shutil.disk_usage(path.parent).free
         return f"the disk of {path} is full ({free} bytes are free): make room, then resume"
     if "locked" in said:
         return f"ledger {name} was locked by another process for {_BUSY_S:.0f} s: {said}"
@@ -258,6 +289,14 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _open_postgresql(url: URL) -> tuple[Engine, Engine]:
     engine = create_engine(url, hide_parameters=True, connect_args={"connect_timeout": 10})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        # A driver that is stopped in mid-transaction must not lock the next one out for good.
+        connection.execute("SET idle_in_transaction_session_timeout = '10s'")
+        connection.execute(f"SET lock_timeout = '{_BUSY_S:.0f}s'")
+        connection.commit()
+
     return engine, engine.execution_options(
         isolation_level="REPEATABLE READ", postgresql_readonly=True
     )

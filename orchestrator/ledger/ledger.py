@@ -15,8 +15,9 @@ from orchestrator.clock import Clock, SystemClock
 from orchestrator.ledger import adding, leases, moves, reading
 from orchestrator.ledger.database import Database, Transaction
 from orchestrator.ledger.door import finite
-from orchestrator.ledger.errors import StudyConflict, StudyGone, UnknownStudy, UnknownTrial
+from orchestrator.ledger.errors import StudyConflict, UnknownStudy, UnknownTrial
 from orchestrator.ledger.leases import Holder, Lease
+from orchestrator.ledger.migrations import ADVISORY_LOCK
 from orchestrator.ledger.schema import projection, study, trial
 from orchestrator.ledger.values import Attempt, Event, NewTrial, StudyRow
 from orchestrator.trial import Trial, TrialState
@@ -25,7 +26,7 @@ from workers.measurement import CheckpointRef, Measurement
 
 _COMPARED = ("config_json", "space_name", "space_version", "data_digest", "code_digest")
 
-_ADD_STUDY = insert(study).returning(study.c.id)
+_ADD_STUDY = insert(study).returning(study)
 _CHANGE_STUDY = update(study).where(study.c.id == bindparam("of_study"))
 _SET_STATE = _CHANGE_STUDY.values(state=bindparam("to_state"))
 _ADD_SPENT = _CHANGE_STUDY.values(spent_s=study.c.spent_s + bindparam("more"))
@@ -318,30 +319,25 @@ class Ledger:
 def _open_study(
     tx: Transaction, name: str, given: Mapping[str, str | None], holder: Holder
 ) -> tuple[StudyRow, Lease]:
+    tx.lock(ADVISORY_LOCK)
     found = reading.read_study(tx.connection, name)
-    created = found is None
     if found is None:
         if given["config_json"] is None:
             raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")
-        _create_study(tx, name, given)
-        found = reading.read_study(tx.connection, name)
-        if found is None:
-            raise StudyGone(f"study {name!r} vanished as it was created")
+        found = _create_study(tx, name, given)
     elif given["config_json"] is not None:
         differing = [column for column in _COMPARED if given[column] != getattr(found, column)]
         if differing:
             raise StudyConflict(name, found.config_json, differing)
     lease = leases.acquire(tx, found.id, name, holder)
-    if created:
-        payload = {"name": name, **{column: given[column] for column in _COMPARED}}
-        tx.append(found.id, lease.generation, "study_created", payload)
     moves.give_back_all(tx, lease)
     return found, lease
 
 
-def _create_study(tx: Transaction, name: str, given: Mapping[str, str | None]) -> None:
+def _create_study(tx: Transaction, name: str, given: Mapping[str, str | None]) -> StudyRow:
     now = tx.now()
-    study_id = tx.connection.scalars(
-        _ADD_STUDY, {"name": name, **given, "created": now, "state": "running", "spent_s": 0.0}
-    ).one()
-    tx.connection.execute(_ADD_PROJECTION, {"study_id": study_id, "cursor": 0, "updated": now})
+    row = {"name": name, **given, "created": now, "state": "running", "spent_s": 0.0}
+    created = tx.connection.execute(_ADD_STUDY, row).one()
+    tx.connection.execute(_ADD_PROJECTION, {"study_id": created.id, "cursor": 0, "updated": now})
+    tx.append(created.id, 1, "study_created", {"name": name, **given})
+    return StudyRow(**created._asdict())

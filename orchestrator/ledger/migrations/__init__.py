@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Engine, column, inspect, select, table
 from orchestrator.ledger.errors import SchemaUnknown
 from orchestrator.ledger.schema import HEAD, VERSION_TABLE
 
-_ADVISORY_LOCK = 0x61726368  # 'arch': any number that every release uses alike
+ADVISORY_LOCK = 0x61726368
+"""PostgreSQL's lock for what concerns the whole ledger; every release uses this number."""
 
 
 def migrate(engine: Engine) -> None:
@@ -26,7 +27,7 @@ def migrate(engine: Engine) -> None:
                 return
         with connection.begin():
             if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
             if revision(connection) != HEAD:
                 _upgrade(connection)
 

@@ -1,0 +1,96 @@
+"""The schema: made from nothing, without drift, and never touched when it is newer than we are."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect
+
+from orchestrator.clock import SystemClock
+from orchestrator.ledger import Ledger, LedgerError, SchemaUnknown, migrations
+from orchestrator.ledger.database import Database
+from orchestrator.ledger.schema import HEAD, VERSION_TABLE, metadata
+
+
+def _scripts() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    return ScriptDirectory.from_config(config)
+
+
+def test_the_code_and_alembic_agree_on_the_newest_revision() -> None:
+    assert _scripts().get_heads() == [HEAD]
+
+
+def test_migrations_from_nothing_make_exactly_the_tables_that_the_code_uses(url: str) -> None:
+    database = Database(url, SystemClock())
+    with database._engine.connect() as connection, connection.begin():
+        options = {"version_table": VERSION_TABLE, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+        found = inspect(connection)
+        for table in metadata.sorted_tables:
+            checks = {check["name"] for check in found.get_check_constraints(table.name)}
+            wanted = {c.name for c in table.constraints if type(c).__name__ == "CheckConstraint"}
+            assert checks == wanted
+    database.close()
+
+
+def test_another_programs_alembic_table_in_the_same_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('theirs')")
+    with Ledger.open(path) as ledger:
+        assert ledger.studies() == []
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM alembic_version").all() == [("theirs",)]
+    engine.dispose()
+
+
+def test_a_ledger_of_a_newer_release_is_refused_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    Ledger.open(path).close()
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    engine.dispose()
+    before = path.read_bytes()
+    with pytest.raises(SchemaUnknown, match=r"'9999', which this release .* does not know"):
+        Ledger.open(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"not a database, but long enough to be looked at" * 100)
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="not a database"):
+        Ledger.open(path)
+    assert path.read_bytes() == before
+
+
+def test_reopening_a_ledger_loads_no_alembic(
+    tmp_path: Path, child_environment: dict[str, str]
+) -> None:
+    path = tmp_path / "ledger.db"
+    Ledger.open(path).close()
+    code = (
+        "import sys; from pathlib import Path; from orchestrator.ledger import Ledger;"
+        "Ledger.open(Path(sys.argv[1])).close();"
+        "print(sorted({'alembic', 'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env=child_environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
