@@ -14,7 +14,8 @@ from workers.measurement import Measurement, Progress
 def start(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progress]:
     """Train one attempt: a measurement after each epoch, signs of life in between.
 
-    Closing the iterator ends the attempt; what was yielded stands.
+    Nothing happens before the first value is asked for, so all errors come from there. Closing the
+    iterator ends the attempt; what was yielded stands.
 
     Raises:
         BadCandidate: The candidate cannot be built or set up.
@@ -25,11 +26,12 @@ def start(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progress
     if job.train is not None:
         from workers.user_training import measure  # noqa: PLC0415
 
-        return measure(job)
-    if job.data.source == "surrogate":
+        yield from measure(job)
+    elif job.data.source == "surrogate":
         from workers.surrogate import curve  # noqa: PLC0415
 
-        return curve(job)
-    from workers.trainer import Trainer  # noqa: PLC0415 - loads torch, 1.4 s
+        yield from curve(job)
+    else:
+        from workers.trainer import Trainer  # noqa: PLC0415 - loads torch, 1.4 s
 
-    return Trainer(job, dataset).run()
+        yield from Trainer(job, dataset).run()
