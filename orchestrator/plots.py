@@ -4,9 +4,10 @@ Reads trials as values. Knows where nothing lies: neither ledger nor tracker.
 """
 
 import logging
-import warnings
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 import plotly.graph_objects as go
@@ -198,17 +199,46 @@ def _parallel(picture: _Picture) -> go.Figure | None:
         return None
     labels = short_names(names)
     objective = picture.objectives[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna 5 calls its own plots experimental.
-        figure = optuna.visualization.plot_parallel_coordinate(
-            _optuna_study(picture, 0), params=names, target_name=objective.metric
+    values = [(trial.values or ())[0] for trial in picture.complete]
+    last = {"label": objective.metric, "values": values}
+    axes = [_axis_of(labels[name], name, picture.complete) for name in names]
+    figure = go.Figure(
+        go.Parcoords(
+            dimensions=[*axes, last],
+            line={
+                "color": values,
+                "colorscale": _SCALE,
+                "reversescale": objective.direction == "minimize",
+                "showscale": True,
+                "colorbar": {"title": objective.metric},
+            },
+            labelangle=-15,
         )
-    for dimension in figure.data[0].dimensions:
-        dimension.label = labels.get(dimension.label, dimension.label)
-    figure.update_layout(title=f"{picture.title}: decisions and {objective.metric}")
-    figure.update_traces(labelangle=-20, labelside="bottom")
-    figure.update_layout(margin={"b": 160, "l": 80})
+    )
+    figure.update_layout(
+        title=f"{picture.title}: decisions and {objective.metric} (drag along an axis to filter)",
+        margin={"l": 90, "t": 150},
+    )
     return figure
+
+
+def _axis_of(label: str, name: str, trials: Sequence[Trial]) -> dict[str, Any]:
+    """One decision as an axis: choices in their order, wide ranges by their logarithm."""
+    distribution = optuna.distributions.json_to_distribution(trials[0].distributions[name])
+    values = [trial.params[name] for trial in trials]
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        choices = list(distribution.choices)
+        places = list(range(len(choices)))
+        texts = [str(choice) for choice in choices]
+        at = [choices.index(value) for value in values]
+        return {"label": label, "values": at, "tickvals": places, "ticktext": texts}
+    if getattr(distribution, "log", False):
+        powers = [math.log10(value) for value in values]
+        low, high = min(powers), max(powers)
+        ticks = [low + (high - low) * step / 4 for step in range(5)]
+        texts = [f"{10**tick:.3g}" for tick in ticks]
+        return {"label": label, "values": powers, "tickvals": ticks, "ticktext": texts}
+    return {"label": label, "values": values}
 
 
 def _pareto(picture: _Picture) -> go.Figure | None:

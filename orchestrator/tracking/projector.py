@@ -230,9 +230,8 @@ def _project(study: str, home: Path, orders: Orders, answer: Callable[[str], Non
     scrub = scrubber(ledger_url, tracking_uri)
     try:
         # Loaded at the lowered priority: these take a second of processor time.
-        from mlflow import MlflowClient  # noqa: PLC0415
-
         from orchestrator.ledger import Ledger  # noqa: PLC0415
+        from orchestrator.tracking.client import open_client  # noqa: PLC0415
         from orchestrator.tracking.projection import Projection  # noqa: PLC0415
 
         _silence_engines()
@@ -245,7 +244,7 @@ def _project(study: str, home: Path, orders: Orders, answer: Callable[[str], Non
             projection = Projection(
                 ledger,
                 row,
-                lambda: MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri),
+                lambda: open_client(tracking_uri),
                 artifacts=None if is_server else home / "artifacts",
                 logs=home / "logs" / study,
             )
@@ -270,8 +269,9 @@ def _silence_engines() -> None:
     """Keep what engines say about themselves out of the log: it is for failures."""
     warnings.filterwarnings("ignore", message=".*noload.*")
     warnings.filterwarnings("ignore", module="(mlflow|alembic|optuna).*")
-    for name in ("alembic", "mlflow", "optuna"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # A store that is down is told once, by us, and not with a traceback at each try.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
 
 
 if __name__ == "__main__":

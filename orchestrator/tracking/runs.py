@@ -97,6 +97,7 @@ class RunWriter:
         self._shown_until = shown_until
         self._may_exist_until = may_exist_until
         self._shown: dict[str, _Shown] = {}
+        self._doubtful: set[str] = set()
 
     def run_id(self, uid: str) -> str | None:
         """The run of a trial that has been shown; None if somebody removed it."""
@@ -141,24 +142,31 @@ class RunWriter:
         shown.tags.update(tags)
 
     def _open(self, story: TrialStory) -> _Shown:
-        trial = story.trial
-        run = self._find(trial.uid) if story.added_event <= self._may_exist_until else None
-        if run is None:
-            if story.added_event <= self._shown_until:
-                raise PlaceLostError(trial.uid)
-            tags = self._first_tags(story)
-            run = self._client.create_run(
-                self._study.experiment_id,
-                start_time=_ms(trial.created if trial.started is None else trial.started),
-                tags=tags,
-                run_name=tag_value(story.name),
-            )
-            self._client.log_inputs(run.info.run_id, [self._study.dataset])
-            shown = _Shown(run_id=run.info.run_id, status="RUNNING", tags=tags)
-        else:
+        uid = story.trial.uid
+        may_exist = story.added_event <= self._may_exist_until or uid in self._doubtful
+        run = self._find(uid) if may_exist else None
+        if run is not None:
             shown = _known(run)
-        self._shown[trial.uid] = shown
+        elif story.added_event <= self._shown_until:
+            raise PlaceLostError(uid)
+        else:
+            # An answer that is lost on its way leaves a run that this process knows nothing of.
+            self._doubtful.add(uid)
+            shown = self._create(story)
+        self._client.log_inputs(shown.run_id, [self._study.dataset])
+        self._doubtful.discard(uid)
+        self._shown[uid] = shown
         return shown
+
+    def _create(self, story: TrialStory) -> _Shown:
+        trial, tags = story.trial, self._first_tags(story)
+        run = self._client.create_run(
+            self._study.experiment_id,
+            start_time=_ms(trial.created if trial.started is None else trial.started),
+            tags=tags,
+            run_name=tag_value(story.name),
+        )
+        return _Shown(run_id=run.info.run_id, status="RUNNING", tags=tags)
 
     def _find(self, uid: str) -> Run | None:
         runs = self._client.search_runs(

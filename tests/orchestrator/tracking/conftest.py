@@ -1,152 +1,21 @@
-"""A ledger to tell stories to, and an MLflow store that costs no migration."""
+"""An MLflow store that costs no migration, and a study to show in it."""
 
-import shutil
-import uuid
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from stories import Story
 
-from orchestrator.config import StudyConfig
-from orchestrator.ledger import Holder, Lease, Ledger, NewTrial, StudyRow
-from orchestrator.tracking.projection import Projection
-from orchestrator.trial import Trial, TrialState
-from workers.job import AttemptKey
-from workers.measurement import Measurement
-
-
-def open_client(uri: str) -> MlflowClient:
-    """A client of the store, without what MLflow 3.17.2 makes SQLAlchemy 2.1 say."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+from orchestrator.tracking.client import open_client
 
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     client = open_client(f"sqlite:///{path}")
-    client.search_experiments()
+    # A copy of the file alone must be whole: closing the last connection folds the WAL into it.
     client._tracking_client.store.engine.dispose()
     return path
-
-
-class Story:
-    """A study told to a ledger, as a driver would."""
-
-    def __init__(self, home: Path, store: Path, **config: Any) -> None:
-        home.mkdir(exist_ok=True)
-        shutil.copy(store, home / "mlflow.db")
-        self.home = home
-        self.ledger_url = f"sqlite:///{home / 'ledger.db'}"
-        self.tracking_uri = f"sqlite:///{home / 'mlflow.db'}"
-        self.ledger = Ledger.open(self.ledger_url)
-        self.config = StudyConfig.model_validate({"name": "mine", "space": "tiny", **config})
-        self.study: StudyRow
-        self.lease: Lease
-        self.study, self.lease = self.open()
-        self.keys: dict[str, AttemptKey] = {}
-
-    def open(self) -> tuple[StudyRow, Lease]:
-        self.study, self.lease = self.ledger.open_study(
-            name="mine",
-            config_json=self.config.canonical_json(),
-            space_name="tiny",
-            space_version="1",
-            data_digest="sha256:" + "d" * 64,
-            code_digest=None,
-            holder=Holder.of_this_process(),
-        )
-        return self.study, self.lease
-
-    def add(self, **given: Any) -> str:
-        number = len(self.ledger.trials(self.study.id)) if "number" not in given else None
-        fields = {
-            "number": number,
-            "uid": uuid.uuid4().hex,
-            "params": {"recipe.learning_rate": 0.1, "architecture.head": "linear"},
-            "distributions": {},
-            "candidate": {"schema": 1},
-            "digest": "c" * 64,
-            "seed": 7,
-            **given,
-        }
-        self.ledger.add_trial(self.lease, NewTrial(**fields))
-        return str(fields["uid"])
-
-    def start(self, uid: str) -> None:
-        self.keys[uid] = self.ledger.start_attempt(self.lease, uid, node="here", pid=1)
-
-    def measure(self, uid: str, epoch: int, **metrics: float) -> None:
-        seen = Measurement(fidelity=epoch, metrics=metrics, elapsed_s=epoch / 2)
-        self.ledger.record(self.lease, self.keys[uid], seen)
-
-    def finish(
-        self, uid: str, state: str, *, values: tuple[float, ...] | None = None, **given: Any
-    ) -> None:
-        key = self.keys.get(uid)
-        ends = TrialState(state)
-        self.ledger.finish(self.lease, uid, key=key, state=ends, values=values, **given)
-
-    def whole(self, value: float, epochs: int = 3, **given: Any) -> str:
-        """A trial from its first to its last day."""
-        uid = self.add(**given)
-        self.start(uid)
-        for epoch in range(1, epochs + 1):
-            self.measure(uid, epoch, val_accuracy=value * epoch / epochs, val_loss=1 / epoch)
-        self.finish(uid, "COMPLETE", values=(value,))
-        return uid
-
-    def trials(self) -> list[Trial]:
-        return self.ledger.trials(self.study.id)
-
-    def projection(self) -> Projection:
-        return Projection(
-            self.ledger,
-            self.study,
-            lambda: open_client(self.tracking_uri),
-            artifacts=self.home / "artifacts",
-            logs=self.home / "logs" / "mine",
-        )
-
-
-class Seen:
-    """What MLflow shows of a study, read through its own client."""
-
-    def __init__(self, uri: str) -> None:
-        self.client = open_client(uri)
-        experiment = self.client.get_experiment_by_name("archscout/mine")
-        assert experiment is not None
-        self.experiment = experiment
-        runs: list[Run] = []
-        token = None
-        while token != "":
-            found = self.client.search_runs([experiment.experiment_id], page_token=token)
-            runs += found
-            token = found.token or ""
-        parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-        assert len(parents) == 1
-        self.parent = parents[0]
-        self.children = [run for run in runs if run is not self.parent]
-
-    def child(self, uid: str) -> Run:
-        found = [run for run in self.children if run.data.tags["archscout.trial_uid"] == uid]
-        assert len(found) == 1
-        return found[0]
-
-    def points(self, run: Run) -> Mapping[str, list[tuple[int, float]]]:
-        """Every point of every metric, as often as it is stored."""
-        return {
-            key: sorted(
-                (point.step, point.value)
-                for point in self.client.get_metric_history(run.info.run_id, key)
-            )
-            for key in run.data.metrics
-        }
 
 
 @pytest.fixture

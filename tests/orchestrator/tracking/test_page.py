@@ -1,0 +1,103 @@
+import json
+
+from orchestrator.config import StudyConfig
+from orchestrator.tracking.history import TrialStory
+from orchestrator.tracking.page import (
+    config_params,
+    leaderboard_markdown,
+    leaderboard_table,
+    objectives_of,
+    ranked,
+    study_note,
+)
+from orchestrator.trial import Trial, TrialState
+
+CONFIG = StudyConfig.model_validate(
+    {
+        "name": "mine",
+        "space": "/home/someone/spaces.py:space",
+        "data": {"source": "idx", "path": "s3://key:secret@bucket/data"},
+        "engine": {"name": "ray_tune", "address": "ray://user:secret@head:1"},
+        "constraints": [{"metric": "parameters", "at_most": 2e6}],
+    }
+)
+BOTH = StudyConfig.model_validate(
+    {
+        "name": "both",
+        "space": "tiny",
+        "objectives": [
+            {"metric": "val_accuracy", "direction": "maximize"},
+            {"metric": "parameters", "direction": "minimize"},
+        ],
+    }
+)
+
+
+def told(number: int, *values: float, state: str = "COMPLETE", describe: str = "C8") -> TrialStory:
+    trial = Trial(
+        number=number,
+        uid=f"u{number}",
+        kind="search",
+        parent=None,
+        params={},
+        distributions={},
+        candidate={},
+        digest="d",
+        state=TrialState(state),
+        reason=None,
+        values=values or None,
+        violations={},
+        seed=0,
+        attempts=1,
+        failure=None,
+        sampler_attrs={},
+        created=0.0,
+        started=None,
+        ended=None,
+        cost={"parameters": 12345.0},
+    )
+    return TrialStory(trial=trial, describe=describe, added_event=1)
+
+
+def test_parameters_of_the_study_come_from_an_allow_list_without_addresses() -> None:
+    params = config_params(CONFIG)
+    assert params["objectives.0"] == "maximize val_accuracy"
+    assert params["constraints.0"] == "parameters at most 2e+06"
+    assert params["data.source"] == "idx"
+    assert "secret" not in json.dumps(params)
+
+
+def test_the_note_says_what_the_study_is_and_how_it_stands_without_folders() -> None:
+    stories = [told(0, 0.5), told(1, 0.75), told(2, state="FAIL")]
+    rows = ranked(stories, objectives_of(CONFIG))
+    note = study_note(CONFIG, stories, rows, links={"u1": "#/runs/x"}, parent_link="#/parent")
+    assert "`spaces.py:space`" in note
+    assert "2 complete, 1 failed" in note
+    assert "| 1 | [1](#/runs/x) | 0.75 | C8 | 12,345 |" in note
+    assert "[Parent run with the leaderboard and plots](#/parent)" in note
+    assert "secret" not in note
+
+
+def test_a_study_without_a_complete_trial_says_so() -> None:
+    note = study_note(CONFIG, [], [], links={}, parent_link=None)
+    assert "No trial has completed yet." in note
+    assert "no trial yet" in note
+
+
+def test_the_pareto_front_leads_the_leaderboard_of_several_objectives() -> None:
+    stories = [told(0, 0.9, 100.0), told(1, 0.8, 200.0), told(2, 0.7, 50.0)]
+    rows = ranked(stories, objectives_of(BOTH))
+    assert [row.trial.number for row in rows] == [0, 2, 1]
+    table = json.loads(leaderboard_table(rows, objectives_of(BOTH), {"u0": "run0"}))
+    assert table["columns"][:5] == ["rank", "trial", "val_accuracy", "parameters", "architecture"]
+    assert [row[:4] for row in table["data"]] == [
+        [1, 0, 0.9, 100.0],
+        [2, 2, 0.7, 50.0],
+        [3, 1, 0.8, 200.0],
+    ]
+    assert [row[-1] for row in table["data"]] == ["run0", None, None]
+
+
+def test_a_name_cannot_break_the_table() -> None:
+    text = leaderboard_markdown([told(0, 0.5, describe="a|b\nc")], objectives_of(CONFIG), {})
+    assert text.splitlines()[-1] == "| 1 | 0 | 0.5 | a\\|b c | 12,345 |"

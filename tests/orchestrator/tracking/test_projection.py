@@ -1,0 +1,307 @@
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from stories import Seen, Story, assert_shows, project
+
+from orchestrator.tracking.client import open_client
+from orchestrator.tracking.projection import Projection
+
+pytestmark = [
+    pytest.mark.mlflow,
+    # mlflow 3.17.2 with SQLAlchemy 2.1.
+    pytest.mark.filterwarnings("ignore:.*noload.*"),
+]
+
+
+def tell_at_random(story: Story, choice: random.Random, length: int) -> None:
+    """Any legal course of a study: ends, failures, interruptions, screened and duplicate trials."""
+    waiting: list[str] = []
+    running: dict[str, int] = {}
+    for _ in range(length):
+        move = choice.choice(["add", "start", "measure", "measure", "finish", "back", "reopen"])
+        if move == "add":
+            waiting.append(story.add(params={"a.b": choice.random(), "kind": choice.choice("xy")}))
+        elif move == "start" and waiting:
+            uid = waiting.pop()
+            story.start(uid)
+            running[uid] = running.get(uid, 0)
+        elif move == "measure" and running:
+            uid = choice.choice(list(running))
+            story.measure(uid, choice.randint(1, 9), val_accuracy=choice.random(), val_loss=1e9)
+        elif move == "finish" and running:
+            uid = choice.choice(list(running))
+            del running[uid]
+            state = choice.choice(["COMPLETE", "PRUNED", "FAIL"])
+            values = (choice.random(),) if state == "COMPLETE" else None
+            failure = {"kind": "user_code", "message": "no\nway"} if state == "FAIL" else None
+            story.finish(uid, state, values=values, reason="rung", failure=failure)
+        elif move == "back" and running:
+            uid = running.popitem()[0]
+            story.ledger.give_back(story.lease, story.keys[uid], "interrupted")
+            waiting.append(uid)
+        elif move == "reopen":
+            story.reopen()
+            waiting += running
+            running.clear()
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(choice=st.randoms(use_true_random=False))
+def test_mlflow_shows_what_the_study_recorded_at_whatever_point_it_is_read(
+    choice: random.Random, tmp_path_factory: pytest.TempPathFactory, empty_store: Path
+) -> None:
+    story = Story(tmp_path_factory.mktemp("random") / "home", empty_store)
+    projection = story.projection()
+    for _ in range(3):
+        tell_at_random(story, choice, 15)
+        if choice.random() < 0.5:
+            projection = story.projection()
+        while projection.step():
+            pass
+        assert_shows(Seen(story.tracking_uri), story.trials())
+    story.ledger.close()
+
+
+class _Killed(BaseException):
+    """What a kill looks like from inside: nothing catches it."""
+
+
+class _DyingClient:
+    """A client whose process dies before its n-th call that changes the store."""
+
+    def __init__(self, client: MlflowClient, calls: int) -> None:
+        self._client = client
+        self._left = calls
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith(("get_", "search_")):
+            self._left -= 1
+            if self._left == 0:
+                raise _Killed
+        return getattr(self._client, name)
+
+
+class _FlakyClient:
+    """A client that loses every seventh question, or the answer to it."""
+
+    def __init__(self, client: MlflowClient, *, loses_answers: bool) -> None:
+        self._client = client
+        self._loses_answers = loses_answers
+        self._calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            self._calls += 1
+            lost = self._calls % 7 == 0
+            if lost and not self._loses_answers:
+                raise MlflowException("the store is down")
+            answer = getattr(self._client, name)(*given, **named)
+            if lost:
+                raise MlflowException("the connection was cut")
+            return answer
+
+        return call
+
+
+def test_a_projection_killed_before_any_call_doubles_nothing(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    calls = 0
+    survived = False
+    while not survived:
+        calls += 1
+        story = Story(tmp_path / str(calls), empty_store)
+        story.whole(0.8, epochs=2)
+        story.add()
+        dying: Any = _DyingClient(open_client(story.tracking_uri), calls)
+        projection = Projection(
+            story.ledger,
+            story.study,
+            lambda dying=dying: dying,
+            artifacts=None,
+            logs=story.home / "logs",
+        )
+        try:
+            while projection.step():
+                pass
+            survived = True
+        except _Killed:
+            assert_shows(project(story), story.trials())
+        story.ledger.close()
+    assert calls > 10
+
+
+@pytest.mark.parametrize("loses_answers", [False, True])
+def test_an_outage_costs_nothing_but_time(story: Story, *, loses_answers: bool) -> None:
+    flaky: Any = _FlakyClient(open_client(story.tracking_uri), loses_answers=loses_answers)
+    projection = Projection(
+        story.ledger, story.study, lambda: flaky, artifacts=None, logs=story.home / "logs"
+    )
+    for _ in range(8):
+        story.whole(0.8)
+    failures = 0
+    for _ in range(50):
+        try:
+            if projection.step() == 0:
+                break
+        except MlflowException:
+            failures += 1
+    assert failures > 3
+    assert_shows(Seen(story.tracking_uri), story.trials())
+
+
+def test_the_parent_shows_the_study_its_best_value_and_its_leaderboard(story: Story) -> None:
+    story.whole(0.5)
+    best = story.whole(0.75)
+    story.whole(0.25)
+    story.ledger.set_study_state(story.lease, "finished")
+    seen = project(story)
+    parent = seen.parent
+    assert parent.info.status == "FINISHED"
+    assert parent.info.run_name == "mine"
+    assert parent.data.tags["archscout.study"] == "mine"
+    assert parent.data.params["budget.maximum"] == "9"
+    assert seen.points(parent) == {"best_val_accuracy": [(0, 0.5), (1, 0.75), (2, 0.75)]}
+    link = f"#/experiments/{seen.experiment.experiment_id}/runs/{seen.child(best).info.run_id}"
+    assert f"| 1 | [1]({link}) | 0.75 |" in parent.data.tags["mlflow.note.content"]
+    assert parent.info.run_id in seen.experiment.tags["mlflow.note.content"]
+    artifacts = seen.client.list_artifacts(parent.info.run_id)
+    assert [artifact.path for artifact in artifacts] == ["leaderboard.json"]
+    inputs = seen.client.get_run(parent.info.run_id).inputs.dataset_inputs
+    assert [entry.dataset.name for entry in inputs] == ["digits"]
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("finished", "FINISHED"), ("interrupted", "SCHEDULED"), ("broken", "FAILED")],
+)
+def test_the_parent_takes_the_status_of_the_study_and_leaves_it_on_resume(
+    story: Story, state: str, status: str
+) -> None:
+    story.ledger.set_study_state(story.lease, state)
+    assert project(story).parent.info.status == status
+    story.ledger.set_study_state(story.lease, "running")
+    assert project(story).parent.info.status == "RUNNING"
+
+
+def test_points_carry_the_ledgers_time_and_trials_their_own(story: Story) -> None:
+    uid = story.whole(0.5, epochs=1)
+    run = project(story).child(uid)
+    told = {
+        event.kind: int(event.recorded * 1000)
+        for event in story.ledger.events(story.study.id, 0, 100)
+    }
+    history = open_client(story.tracking_uri).get_metric_history(run.info.run_id, "val_loss")
+    assert [point.timestamp for point in history] == [told["measurement"]]
+    assert run.info.start_time == told["attempt_started"]
+    assert run.info.end_time == told["trial_finished"]
+
+
+def test_a_failed_run_carries_its_log_or_else_its_traceback(story: Story) -> None:
+    logs = story.home / "logs" / "mine"
+    logs.mkdir(parents=True)
+    (logs / "0.log").write_text("what it printed")
+    failure = {"kind": "user_code", "message": "KeyError: 'x'\nmore", "traceback": "Traceback"}
+    for _ in range(2):
+        uid = story.add()
+        story.start(uid)
+        story.finish(uid, "FAIL", reason="user_code", failure=failure)
+    seen = project(story)
+    names = []
+    for trial in story.trials():
+        run = seen.child(trial.uid)
+        assert run.data.tags["archscout.failure"] == "user_code: KeyError: 'x'"
+        names.append([artifact.path for artifact in seen.client.list_artifacts(run.info.run_id)])
+    assert names == [["0.log"], ["failure.txt"]]
+
+
+def test_hostile_and_long_names_and_values_are_kept_apart_and_not_cut_in_silence(
+    story: Story,
+) -> None:
+    params = {"a#b": 1, "a@b": 2, "../x": 3, "n" * 300: 4, "long": "v" * 7000}
+    params.update({f"p{index}": index for index in range(120)})
+    uid = story.add(params=params)
+    story.start(uid)
+    story.measure(uid, 1, **{f"m{index}": 1.0 for index in range(1200)})
+    story.finish(uid, "COMPLETE", values=(0.5,))
+    run = project(story).child(uid)
+    assert len(run.data.params) == len(params)
+    assert sorted(run.data.params.values())[:4] == ["0", "1", "1", "10"]
+    assert run.data.params["long"].endswith("v\N{HORIZONTAL ELLIPSIS}")
+    assert len(run.data.metrics) == 1201
+
+
+def test_a_store_that_lost_the_study_is_filled_anew(story: Story, empty_store: Path) -> None:
+    story.whole(0.5)
+    project(story)
+    (story.home / "other.db").write_bytes(empty_store.read_bytes())
+    story.tracking_uri = f"sqlite:///{story.home / 'other.db'}"
+    story.whole(0.6)
+    assert_shows(project(story), story.trials())
+
+
+def test_a_run_that_its_user_deleted_stays_deleted_and_holds_nothing_up(story: Story) -> None:
+    uid = story.add()
+    story.start(uid)
+    seen = project(story)
+    seen.client.delete_run(seen.child(uid).info.run_id)
+    story.measure(uid, 1, val_accuracy=0.5)
+    other = story.whole(0.7)
+    seen = project(story)
+    assert [run.data.tags["archscout.trial_uid"] for run in seen.children] == [other]
+
+
+def test_a_deleted_experiment_is_restored_when_the_study_goes_on(story: Story) -> None:
+    story.whole(0.5)
+    seen = project(story)
+    seen.client.delete_experiment(seen.experiment.experiment_id)
+    story.whole(0.6)
+    assert_shows(project(story), story.trials())
+
+
+def test_a_study_begun_anew_under_an_old_name_gets_a_parent_of_its_own(
+    story: Story, tmp_path: Path
+) -> None:
+    story.whole(0.5)
+    first = project(story)
+    again = Story(tmp_path / "again", story.home / "mlflow.db")
+    again.tracking_uri = story.tracking_uri
+    again.whole(0.6)
+    projection = again.projection()
+    while projection.step():
+        pass
+    client = first.client
+    runs = client.search_runs([first.experiment.experiment_id], "tags.`archscout.kind` = 'study'")
+    assert len(runs) == 2
+    again.ledger.close()
+
+
+def test_plots_stand_under_the_parent(story: Story) -> None:
+    distributions = {
+        "rate": '{"name": "FloatDistribution", "attributes": {"step": null, '
+        '"low": 0.0, "high": 1.0, "log": false}}'
+    }
+    for index in range(6):
+        story.whole(0.5 + index / 20, params={"rate": index / 6}, distributions=distributions)
+    projection = story.projection()
+    while projection.step():
+        pass
+    projection.summarise(plots=True)
+    assert not projection.has_news_to_draw
+    seen = Seen(story.tracking_uri)
+    plots = seen.client.list_artifacts(seen.parent.info.run_id, "plots")
+    assert [plot.path for plot in plots] == [
+        "plots/history.html",
+        "plots/importance.html",
+        "plots/parallel.html",
+    ]
