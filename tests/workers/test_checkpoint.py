@@ -1,6 +1,7 @@
 """Checkpoints are whole or not there, and no unproved byte is loaded."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -134,6 +135,25 @@ def test_a_newer_schema_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="schema 2, this version reads 1"):
         checkpoint.load(newer)
+
+
+def test_tensors_that_were_written_wrong_are_refused_though_their_digest_holds(
+    tmp_path: Path,
+) -> None:
+    reference = checkpoint.save(tmp_path, example())
+    folder = Path(reference.path)
+    garbage = b"\xff" * 64
+    (folder / "tensors.safetensors").write_bytes(garbage)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["tensors.safetensors"] = {
+        "bytes": len(garbage),
+        "sha256": hashlib.sha256(garbage).hexdigest(),
+    }
+    content = json.dumps(manifest).encode()
+    (folder / "manifest.json").write_bytes(content)
+    forged = replace(reference, manifest_sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoint.load(forged)
 
 
 def test_none_whole_gives_none_and_all_the_reasons(tmp_path: Path) -> None:

@@ -243,6 +243,20 @@ def test_folders_that_hold_no_pair_are_refused(tmp_path: Path) -> None:
         load(DataSpec(source="idx", path=str(tmp_path)))
 
 
+def test_test_images_of_another_size_are_refused(tmp_path: Path) -> None:
+    write_pair(tmp_path, "train", 60, zipped=False)
+    write_pair(tmp_path, "t10k", 12, zipped=False)
+    larger = np.zeros((12, 6, 6), dtype=np.uint8)
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(larger))
+    with pytest.raises(DataError, match="differ in size"):
+        load(DataSpec(source="idx", path=str(tmp_path)))
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone cannot be read: No such file"):
+        read_array(tmp_path / "gone", dimensions=1)
+
+
 def test_a_path_for_bundled_data_is_refused() -> None:
     with pytest.raises(DataError, match="bundled"):
         load(DataSpec(source="digits", path="here"))

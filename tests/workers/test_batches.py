@@ -1,0 +1,151 @@
+"""Batches: every example once, normalised by the training part, augmented without being spoilt."""
+
+import numpy as np
+import pytest
+import torch
+
+from workers import batches as batches_module
+from workers.augmentation import AUGMENTATIONS, cut_out, flip, shift
+from workers.batches import DeviceSplit, Normalisation, on_device
+from workers.data import Dataset
+from workers.data.dataset import Split
+
+CPU = torch.device("cpu")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def numbered(count: int) -> DeviceSplit:
+    """Examples that carry their own number as their only pixel and as their label."""
+    numbers = np.arange(count)
+    split = Split(inputs={"image": numbers.astype(np.uint8).reshape(-1, 1, 1, 1)}, targets=numbers)
+    return DeviceSplit(
+        split, Normalisation(mean={"image": (0.0,)}, deviation={"image": (1.0,)}), CPU
+    )
+
+
+@pytest.mark.parametrize("block_bytes", [1, 200, 10**6])
+def test_a_shuffled_epoch_serves_whole_batches_of_different_examples(
+    monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(batches_module, "BLOCK_BYTES", block_bytes)
+    split = numbered(100)
+    served = list(split.shuffled(8, None, seeded()))
+    assert len(served) == split.num_batches(8) == 12
+    assert all(len(targets) == 8 for _, targets in served)
+    seen = torch.cat([targets for _, targets in served])
+    assert len(set(seen.tolist())) == 96
+    assert seen.tolist() != sorted(seen.tolist())
+    pixels = torch.cat([inputs["image"].flatten() for inputs, _ in served])
+    assert torch.equal(pixels, seen.float())
+
+
+def test_the_generator_alone_decides_the_order() -> None:
+    def order(seed: int) -> list[int]:
+        torch.rand(3)
+        served = numbered(50).shuffled(5, None, seeded(seed))
+        return torch.cat([targets for _, targets in served]).tolist()
+
+    assert order(1) == order(1) != order(2)
+
+
+def test_evaluation_serves_every_example_in_order() -> None:
+    served = [targets for _, targets in numbered(10).in_order(4)]
+    assert [len(targets) for targets in served] == [4, 4, 2]
+    assert torch.cat(served).tolist() == list(range(10))
+
+
+def test_fewer_examples_than_a_batch_make_one_batch() -> None:
+    split = numbered(5)
+    assert [len(targets) for _, targets in split.shuffled(8, None, seeded())] == [5]
+    assert split.num_batches(8) == 1
+
+
+def test_the_training_part_has_mean_zero_and_deviation_one(digits: Dataset) -> None:
+    train, validation, normalisation = on_device(digits, CPU)
+    values = torch.cat([inputs["image"] for inputs, _ in train.in_order(300)])
+    assert float(values.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(values.std()) == pytest.approx(1, abs=1e-3)
+    assert validation.normalisation is train.normalisation is normalisation
+    pixels = digits.train.inputs["image"].astype(np.float64)
+    assert normalisation.to_dict()["image"]["mean"] == pytest.approx([pixels.mean()])
+    assert normalisation.to_dict()["image"]["deviation"] == pytest.approx([pixels.std()])
+
+
+def test_channels_are_normalised_each_by_itself_and_a_constant_one_stays_finite() -> None:
+    pixels = np.zeros((6, 2, 2, 2), dtype=np.uint8)
+    pixels[:, 0] = np.arange(6).reshape(-1, 1, 1) * 10
+    pixels[:, 1] = 7
+    split = Split(inputs={"image": pixels}, targets=np.arange(6) % 2)
+    served = DeviceSplit(split, Normalisation.of(split), CPU)
+    values = torch.cat([inputs["image"] for inputs, _ in served.in_order(4)])
+    assert float(values[:, 0].mean()) == pytest.approx(0, abs=1e-5)
+    assert torch.equal(values[:, 1], torch.zeros(6, 2, 2))
+
+
+def test_read_only_arrays_are_used_as_they_lie_without_a_warning() -> None:
+    pixels = np.zeros((4, 1, 2, 2), dtype=np.uint8)
+    pixels.flags.writeable = False
+    split = Split(inputs={"image": pixels}, targets=np.arange(4) % 2)
+    held = DeviceSplit(split, Normalisation.of(split), CPU)
+    assert held.inputs["image"].data_ptr() == pixels.ctypes.data
+
+
+def pictures(count: int = 40, channels: int = 2) -> torch.Tensor:
+    """Bright pictures in which every pixel differs from its neighbours."""
+    pixels = torch.arange(count * channels * 36) % 199 + 56
+    return pixels.to(torch.uint8).reshape(count, channels, 6, 6)
+
+
+def test_a_shift_moves_each_picture_whole_and_by_no_more_than_asked() -> None:
+    images = pictures()
+    moved = shift(images, 1, seeded())
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
+    places = set()
+    for before, after in zip(padded, moved, strict=True):
+        fits = [
+            (row, column)
+            for row in range(3)
+            for column in range(3)
+            if torch.equal(before[:, row : row + 6, column : column + 6], after)
+        ]
+        assert len(fits) == 1
+        places.update(fits)
+    assert len(places) == 9
+
+
+def test_a_flip_mirrors_about_half_of_the_pictures() -> None:
+    images = pictures(200)
+    flipped = flip(images, seeded())
+    mirrored = sum(bool(torch.equal(a.flip(2), b)) for a, b in zip(images, flipped, strict=True))
+    kept = sum(bool(torch.equal(a, b)) for a, b in zip(images, flipped, strict=True))
+    assert mirrored + kept == 200
+    assert 70 < mirrored < 130
+
+
+def test_cutting_out_darkens_one_square_and_nothing_else() -> None:
+    images = pictures()
+    cut = cut_out(images, 2, seeded())
+    dark = cut == 0
+    assert torch.equal(cut[~dark], images[~dark])
+    assert torch.equal(dark[:, 0], dark[:, 1])
+    per_picture = dark[:, 0].sum((1, 2))
+    assert per_picture.max() == 4
+    assert per_picture.min() >= 1
+
+
+@pytest.mark.parametrize("name", [name for name, augment in AUGMENTATIONS.items() if augment])
+@pytest.mark.parametrize("size", [(1, 8, 8), (3, 28, 20)])
+def test_every_augmentation_keeps_shape_and_type_and_follows_its_generator(
+    name: str, size: tuple[int, int, int]
+) -> None:
+    augment = AUGMENTATIONS[name]
+    assert augment is not None
+    images = torch.randint(0, 256, (16, *size), dtype=torch.uint8, generator=seeded())
+    once, again, other = (augment(images, seeded(seed)) for seed in (1, 1, 2))
+    assert once.shape == images.shape
+    assert once.dtype == torch.uint8
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)

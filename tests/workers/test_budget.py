@@ -1,0 +1,41 @@
+"""Rungs rise and end at the budget's maximum."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.budget import Budget
+
+
+@given(minimum=st.integers(1, 50), beyond=st.integers(0, 500), reduction_factor=st.integers(2, 9))
+def test_rungs_rise_by_the_reduction_factor_and_end_at_the_maximum(
+    minimum: int, beyond: int, reduction_factor: int
+) -> None:
+    budget = Budget(minimum=minimum, maximum=minimum + beyond, reduction_factor=reduction_factor)
+    rungs = budget.rungs()
+    assert rungs[0] == (minimum if beyond else budget.maximum)
+    assert rungs[-1] == budget.maximum
+    assert list(rungs) == sorted(set(rungs))
+    assert all(b == a * reduction_factor for a, b in zip(rungs, rungs[1:-1], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "rungs"),
+    [(1, 9, (1, 3, 9)), (1, 10, (1, 3, 9, 10)), (5, 5, (5,)), (2, 27, (2, 6, 18, 27))],
+)
+def test_these_budgets_have_these_rungs(minimum: int, maximum: int, rungs: tuple[int]) -> None:
+    assert Budget(minimum=minimum, maximum=maximum).rungs() == rungs
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"minimum": 0}, "1 <= minimum <= maximum"),
+        ({"minimum": 10}, "1 <= minimum <= maximum"),
+        ({"reduction_factor": 1}, "at least 2"),
+        ({"unit": "step"}, "must be 'epoch'"),
+    ],
+)
+def test_budgets_without_rungs_are_refused(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Budget(**{"maximum": 9, **changes})  # type: ignore[arg-type]

@@ -1,0 +1,120 @@
+"""How a worker computes follows from its job and its machine, and evaluation counts truly."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from search_spaces.losses import CrossEntropy
+from search_spaces.model_output import ModelOutput
+from workers import device as device_module
+from workers.batches import on_device
+from workers.data import Dataset
+from workers.device import DeviceError, Execution, prepare
+from workers.evaluate import Tally, evaluate
+from workers.failures import BadCandidate, Diverged, classify
+from workers.job import TrainingJob
+
+MakeJob = Callable[..., TrainingJob]
+CPU = torch.device("cpu")
+
+
+def test_a_worker_uses_the_threads_of_its_job(make_job: MakeJob) -> None:
+    before = torch.get_num_threads()
+    try:
+        prepare(make_job(threads=2), "float32")
+        assert torch.get_num_threads() == 2
+        prepare(make_job(threads=1), "float32")
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("precision", "tiles", "expected"),
+    [
+        ("auto", True, torch.bfloat16),
+        ("auto", False, None),
+        ("float32", True, None),
+        ("bfloat16", False, torch.bfloat16),
+    ],
+)
+def test_low_precision_is_taken_where_the_cpu_is_built_for_it(
+    make_job: MakeJob,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    tiles: bool,
+    expected: torch.dtype | None,
+) -> None:
+    monkeypatch.setattr(device_module, "has_bfloat16_tiles", lambda: tiles)
+    execution = prepare(make_job(), precision)
+    assert execution.low_precision == expected
+    with execution.autocast():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (expected or torch.float32)
+
+
+def test_an_unknown_precision_is_the_candidates_fault(make_job: MakeJob) -> None:
+    with pytest.raises(BadCandidate, match="float16"):
+        prepare(make_job(), "float16")
+
+
+def test_a_missing_device_is_nobodys_code(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="torch sees none") as caught:
+        prepare(make_job(device="cuda"), "auto")
+    assert classify(caught.value).kind == "infrastructure"
+
+
+@pytest.mark.parametrize(("share", "fractions"), [(0.25, [0.25]), (1.0, []), (0.0, [])])
+def test_a_share_of_a_device_is_enforced(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, share: float, fractions: list[float]
+) -> None:
+    enforced: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", enforced.append)
+    execution = prepare(make_job(device="cuda", gpu_share=share), "auto")
+    assert enforced == fractions
+    assert execution.low_precision == torch.bfloat16
+
+
+class Guess(nn.Module):
+    """Always sure of one class."""
+
+    def __init__(self, label: int, score: float = 1.0) -> None:
+        super().__init__()
+        self.label = label
+        self.score = score
+
+    def forward(self, inputs: dict[str, Tensor]) -> ModelOutput:
+        logits = torch.zeros(len(inputs["image"]), 10)
+        logits[:, self.label] = self.score
+        return ModelOutput(logits, logits)
+
+
+def test_evaluation_counts_every_example_once(digits: Dataset) -> None:
+    _, validation, _ = on_device(digits, CPU)
+    tally = Tally(CPU)
+    execution = Execution(device=CPU, low_precision=None)
+    shares = list(evaluate(Guess(3), CrossEntropy(), validation, execution, tally))
+    assert shares[-1] == 1.0
+    assert tally.count == len(digits.validation)
+    share = float((digits.validation.targets == 3).mean())
+    metrics = tally.metrics("val")
+    assert metrics["val_accuracy"] == pytest.approx(share)
+    likelihood = torch.log_softmax(torch.tensor([1.0] + [0.0] * 9), 0)
+    expected = -(share * likelihood[0] + (1 - share) * likelihood[1])
+    assert metrics["val_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_validation_loss_that_is_no_number_is_told_as_diverged(digits: Dataset) -> None:
+    _, validation, _ = on_device(digits, CPU)
+    tally = Tally(CPU)
+    execution = Execution(device=CPU, low_precision=None)
+    list(evaluate(Guess(3, float("nan")), CrossEntropy(), validation, execution, tally))
+    with pytest.raises(Diverged, match="val_loss is nan"):
+        tally.metrics("val")
