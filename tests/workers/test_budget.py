@@ -1,5 +1,7 @@
 """Rungs rise and end at the budget's maximum."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ def test_rungs_rise_by_the_reduction_factor_and_end_at_the_maximum(
     assert rungs[0] == (minimum if beyond else budget.maximum)
     assert rungs[-1] == budget.maximum
     assert list(rungs) == sorted(set(rungs))
-    assert all(b == a * reduction_factor for a, b in zip(rungs, rungs[1:-1], strict=False))
+    assert all(b == a * reduction_factor for a, b in pairwise(rungs[:-1]))
 
 
 @pytest.mark.parametrize(
