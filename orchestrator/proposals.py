@@ -79,6 +79,7 @@ class Proposal:
             values=answer[2],
             violations=self.screened.violations,
             cost=self.screened.cost,
+            describe=self.candidate.describe(),
             failure=None if self.screened.failure is None else self.screened.failure.to_dict(),
         )
 
