@@ -127,7 +127,7 @@ class Database:
         self._lock = threading.Lock()
         try:
             with self._named_errors():
-                migrate(self._engine)
+                migrate(self._engine, self._reader)
                 self._writer = self._engine.connect()
         except BaseException:
             self._engine.dispose()
@@ -250,7 +250,11 @@ def _make_file(path: Path) -> None:
     try:
         for parent in reversed(missing):
             parent.mkdir(mode=0o700, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # Never opened if it exists: closing it would drop the locks that SQLite holds on it for
+        # another ledger of this process (POSIX record locks belong to the process).
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
     except OSError as error:
         raise LedgerUnavailable(f"{path} cannot be opened: {error.strerror}") from None
 

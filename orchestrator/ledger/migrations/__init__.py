@@ -15,21 +15,24 @@ ADVISORY_LOCK = 0x61726368
 """PostgreSQL's lock for what concerns the whole ledger; every release uses this number."""
 
 
-def migrate(engine: Engine) -> None:
+def migrate(engine: Engine, reader: Engine) -> None:
     """Create or upgrade the tables; a second process at the same moment waits and finds them made.
+
+    Args:
+        engine: Begins transactions that write.
+        reader: Begins transactions that only read, and so wait for nobody.
 
     Raises:
         SchemaUnknown: The database is at a revision that this release does not have.
     """
-    with engine.connect() as connection:
-        with connection.begin():
-            if revision(connection) == HEAD:
-                return
-        with connection.begin():
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
-            if revision(connection) != HEAD:
-                _upgrade(connection)
+    with reader.connect() as connection, connection.begin():
+        if revision(connection) == HEAD:
+            return
+    with engine.connect() as connection, connection.begin():
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+        if revision(connection) != HEAD:
+            _upgrade(connection)
 
 
 def revision(connection: Connection) -> str | None:

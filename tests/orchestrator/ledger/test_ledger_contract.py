@@ -1,9 +1,13 @@
 """What every ledger promises, on SQLite and PostgreSQL alike."""
 
 import math
+import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +358,30 @@ def test_an_operation_that_fails_midway_leaves_nothing(
     assert scene.ledger.trial(row.id, 0).measurements == ()
     assert scene.ledger.checkpoints(key.trial_uid) == []
     assert scene.ledger.record(lease, key, measure(1, checkpoint=True))
+
+
+def test_a_ledger_can_be_read_while_another_process_is_stopped_amid_a_write(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.db"
+    Ledger.open(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as stopped:
+        stopped.execute("BEGIN IMMEDIATE")
+        with Ledger.open(path) as ledger:
+            assert ledger.studies() == []
+
+
+def test_opening_a_ledger_twice_in_one_process_keeps_the_locks_of_the_first(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.db"
+    busy = "import sqlite3, sys; sqlite3.connect(sys.argv[1], 0.1).execute('PRAGMA user_version=1')"
+    with Ledger.open(path) as ledger, ledger._database._writer.begin():
+        Ledger.open(path).close()
+        done = subprocess.run(
+            [sys.executable, "-c", busy, str(path)], capture_output=True, text=True, check=False
+        )
+    assert "database is locked" in done.stderr
 
 
 def test_a_sqlite_ledger_is_its_owners_alone(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The schema: made from nothing, without drift, and never touched when it is newer than we are."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,3 +95,13 @@ def test_reopening_a_ledger_loads_no_alembic(
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_every_column_and_every_kind_of_event_is_explained() -> None:
+    told = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text()
+    sources = Path(migrations.__file__).parents[1].glob("*.py")
+    code = "".join(path.read_text() for path in sources)
+    kinds = set(re.findall(r'tx\.append\([^"]*"(\w+)"', code))
+    assert len(kinds) == 10
+    columns = {column.name for table in metadata.sorted_tables for column in table.columns}
+    assert sorted(word for word in columns | kinds if f"`{word}`" not in told) == []
