@@ -22,6 +22,9 @@ from workers.data.dataset import Dataset, Split
 BLOCK_BYTES = 8 * 2**20
 """Most memory that one block of normalised examples takes."""
 
+PIECE_ELEMENTS = 2**20
+"""Bytes whose values are counted at a time."""
+
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """Changes a block of images in bytes, each in its own way, without changing what they show."""
 
@@ -64,8 +67,12 @@ class Normalisation:
 
 
 def _moments(values: NDArray[np.uint8]) -> tuple[float, float]:
-    # Counted by value, the sums are exact and take no memory of the examples' size.
-    counts = np.bincount(values.reshape(-1), minlength=256).astype(np.float64)
+    """Mean and deviation of one channel, exact and repeatable: bytes are counted, not added up."""
+    counts = np.zeros(256)
+    # numpy counts in eight bytes an element: by pieces, that never adds up to much.
+    piece = max(1, PIECE_ELEMENTS * len(values) // values.size)
+    for start in range(0, len(values), piece):
+        counts += np.bincount(values[start : start + piece].reshape(-1), minlength=256)
     levels = np.arange(256)
     mean = float(counts @ levels / counts.sum())
     deviation = math.sqrt(float(counts @ (levels - mean) ** 2 / counts.sum()))

@@ -33,8 +33,8 @@ class Tally:
         self.hits += (logits_BK.detach().argmax(1) == targets_B).sum()
         self.count += len(targets_B)
 
-    def metrics(self, part: str) -> dict[str, float]:
-        """Mean loss and accuracy under the part's name.
+    def mean_loss(self, part: str) -> float:
+        """Mean loss so far; the part is named if it is no number.
 
         Raises:
             Diverged: The loss is no finite number.
@@ -42,6 +42,15 @@ class Tally:
         loss = float(self.loss) / self.count
         if not math.isfinite(loss):
             raise Diverged(f"{part}_loss is {loss}")
+        return loss
+
+    def metrics(self, part: str) -> dict[str, float]:
+        """Mean loss and accuracy under the part's name.
+
+        Raises:
+            Diverged: The loss is no finite number.
+        """
+        loss = self.mean_loss(part)
         return {f"{part}_loss": loss, f"{part}_accuracy": int(self.hits) / self.count}
 
 

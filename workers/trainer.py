@@ -101,7 +101,9 @@ class Trainer:
             if done % accumulation == 0 or done == self.num_batches:
                 self.optimization.step(step)
                 step += 1
-            yield from self._pulse(epoch, done / self.num_batches)
+            if self._pulse_is_due():
+                tally.mean_loss("train")  # a long epoch need not end to be seen as lost
+                yield from self._pulse(epoch, done / self.num_batches)
 
     def _accumulate(
         self, inputs: dict[str, Tensor], targets_B: Tensor, group: int, tally: Tally
@@ -116,14 +118,14 @@ class Trainer:
         """Count hits on the validation part by the main term, without weights."""
         main_term = self.loss.terms[self.loss.main]
         for counted in evaluate(self.network, main_term, self.validation, self.execution, tally):
-            yield from self._pulse(epoch, counted)
+            if self._pulse_is_due():
+                yield from self._pulse(epoch, counted)
+
+    def _pulse_is_due(self) -> bool:
+        return time.monotonic() - self.last_pulse >= PULSE_S
 
     def _pulse(self, epoch: int, done: float) -> Iterator[Progress]:
-        """A sign of life, if it is time for one."""
-        now = time.monotonic()
-        if now - self.last_pulse < PULSE_S:
-            return
-        # Whoever is told may draw random numbers of their own in this process.
+        """A sign of life; whoever gets it may draw random numbers of their own in this process."""
         randomness = torch.get_rng_state()
         yield Progress(epoch=epoch, done=done)
         torch.set_rng_state(randomness)

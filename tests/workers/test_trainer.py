@@ -130,7 +130,7 @@ def test_a_trial_without_a_whole_checkpoint_starts_over_and_says_so(
 
 
 def test_a_training_that_leaves_the_finite_numbers_is_told_as_diverged(
-    make_job: MakeJob, digits: Dataset
+    make_job: MakeJob, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wild = {
         "optimizer": "sgd_nesterov",
@@ -142,6 +142,11 @@ def test_a_training_that_leaves_the_finite_numbers_is_told_as_diverged(
     }
     with pytest.raises(Diverged, match=r"train_loss is (nan|inf)"):
         measured(Trainer(make_job(recipe=wild), digits).run())
+    monkeypatch.setattr(trainer_module, "PULSE_S", 0.0)
+    seen: list[Measurement | Progress] = []
+    with pytest.raises(Diverged, match=r"train_loss is (nan|inf)"):
+        seen.extend(Trainer(make_job(recipe=wild), digits).run())
+    assert 0 < len(seen) < 10  # of 19 batches: within the epoch, not at its end
 
 
 def test_a_candidate_that_cannot_be_built_is_told_as_bad(
