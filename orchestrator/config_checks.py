@@ -18,6 +18,10 @@ TRAINING_METRICS = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
 _METRIC = r"[A-Za-z_][A-Za-z0-9_.\-]{0,99}"
 _NEEDS_PATH = frozenset({"idx"})
 _TAKES_NO_PATH = frozenset({"digits", "surrogate"})
+_PACKAGES = {
+    "/usr/share/datasets/fashion-mnist": "; on Debian: apt install dataset-fashion-mnist",
+}
+"""Where data that comes as a system package is to be had."""
 
 Found = Iterator[tuple[Path, str]]
 
@@ -129,7 +133,8 @@ def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
     elif source in _NEEDS_PATH and path is None:
         yield ("data", "path"), f"source '{source}' reads a folder; give its path"
     elif isinstance(path, str) and not exists(absolute(path, base_dir)):
-        yield ("data", "path"), f"there is nothing at {place(absolute(path, base_dir))}"
+        hint = _PACKAGES.get(path, "")
+        yield ("data", "path"), f"there is nothing at {place(absolute(path, base_dir))}{hint}"
 
 
 def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - one shape for all checks

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from orchestrator.config import StudyConfig
+from orchestrator.problems import Problem, ProblemsError
 
 
 def has_gpu(devices: Path = Path("/dev")) -> bool:
@@ -34,3 +35,23 @@ def with_gpu_decided(config: StudyConfig) -> StudyConfig:
     found = config.engine.address is None and has_gpu()
     resources = config.resources.model_copy(update={"gpu": 1.0 if found else 0.0})
     return config.model_copy(update={"resources": resources})
+
+
+def refuse_what_does_not_fit(config: StudyConfig) -> None:
+    """Refuses trials that are larger than this machine, where they are to run on it.
+
+    Raises:
+        ProblemsError: A trial asks for more than there is.
+    """
+    if config.engine.address is not None:
+        return
+    cores = os.cpu_count() or 1
+    problems = []
+    if config.resources.cpu > cores:
+        text = f"a trial asks for {config.resources.cpu:g} cores, this machine has {cores}"
+        problems.append(Problem(config.name, text=text, path=("resources", "cpu")))
+    if config.resources.gpu and not has_gpu():
+        text = "no GPU is found on this machine; say 0, or leave it out"
+        problems.append(Problem(config.name, text=text, path=("resources", "gpu")))
+    if problems:
+        raise ProblemsError(problems)

@@ -4,7 +4,7 @@ from orchestrator.commands.searching import size
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import flat
 from orchestrator.exit_codes import ExitCode
-from orchestrator.machine import with_gpu_decided
+from orchestrator.machine import refuse_what_does_not_fit, with_gpu_decided
 from orchestrator.opening import open_parts
 from orchestrator.screening import Screened, screen
 from orchestrator.terminal import Terminal, number, pairs
@@ -16,6 +16,7 @@ _EMPTY = {"[]", "nothing"}
 
 def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     """Opens everything that the search would open, and shows its first candidate."""
+    refuse_what_does_not_fit(config)
     parts = open_parts(config)
     first = parts.space.default() or parts.space.resolve(RandomSuggester(config.seed))
     limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]

@@ -7,7 +7,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.leaderboard import leaderboard
-from orchestrator.machine import with_gpu_decided
+from orchestrator.machine import refuse_what_does_not_fit, with_gpu_decided
 from orchestrator.opening import Opened, Space, open_parts
 from orchestrator.problems import place
 from orchestrator.run import Outcome, run_study
@@ -29,6 +29,7 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     """
     from orchestrator.ledger import StudyConflict  # noqa: PLC0415 - not for --dry-run
 
+    refuse_what_does_not_fit(config)
     parts = open_parts(config)
     terminal.remark(header(parts, home, goes_on=goes_on))
     try:

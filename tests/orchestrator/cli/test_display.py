@@ -10,7 +10,8 @@ from rich.console import Console
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import Override, load
 from orchestrator.leaderboard import leaderboard
-from orchestrator.machine import has_gpu, with_gpu_decided
+from orchestrator.machine import has_gpu, refuse_what_does_not_fit, with_gpu_decided
+from orchestrator.problems import ProblemsError
 from orchestrator.progress import Progress, running_table, seconds_left, share_done, summary
 from orchestrator.snapshot import RunningTrial, Snapshot
 from orchestrator.terminal import Terminal, number, span, table
@@ -208,3 +209,17 @@ def test_the_gpu_share_is_the_users_or_what_is_found(
     assert (
         gpu(load("digits", [Override(path=("resources", "gpu"), value=given, option="o")])) == used
     )
+
+
+def test_trials_larger_than_the_machine_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.machine.has_gpu", lambda: False)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    large = Override(path=("resources",), value={"cpu": 3, "gpu": 0.5}, option="o")
+    with pytest.raises(ProblemsError) as refused:
+        refuse_what_does_not_fit(load("digits", [large]))
+    assert str(refused.value).splitlines() == [
+        "digits: resources.cpu: a trial asks for 3 cores, this machine has 2",
+        "digits: resources.gpu: no GPU is found on this machine; say 0, or leave it out",
+    ]
+    elsewhere = Override(path=("engine", "address"), value="cluster:6379", option="o")
+    refuse_what_does_not_fit(load("digits", [large, elsewhere]))
