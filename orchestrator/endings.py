@@ -64,7 +64,7 @@ def ending_of(
         objectives: The study's.
         earlier: How the attempts before this one ended.
     """
-    reached = trial.measurements[-1].fidelity if trial.measurements else 0
+    reached = trial.reached
     if reached >= budget.maximum:
         values = result(objectives, trial.measurements[-1].metrics, trial.cost)
         if values is not None:

@@ -80,6 +80,13 @@ def best(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Trial | No
     return max(_ranked(trials), key=lambda t: (*_scores(t, objectives), -t.number), default=None)
 
 
+def reaches(trial: Trial, first: Objective, target: float | None) -> bool:
+    """Whether a trial is complete and its first objective good enough."""
+    if target is None or trial.state is not TrialState.COMPLETE or not trial.values:
+        return False
+    return first.score(trial.values[0]) >= first.score(target)
+
+
 def rank(trials: Iterable[Trial], objectives: Sequence[Objective], judge: Objective) -> Ranking:
     """Orders a study's trials for people.
 

@@ -63,7 +63,7 @@ class Halving:
 
     def observe(self, trial: Trial) -> None:
         """Enters a trial at every rung that it has reached; again is the same as once."""
-        reached = trial.measurements[-1].fidelity if trial.measurements else 0
+        reached = trial.reached
         for rung in self._rungs:
             if rung > reached or trial.uid in self._history[rung]:
                 continue

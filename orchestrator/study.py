@@ -27,17 +27,16 @@ from orchestrator.config import StudyConfig
 from orchestrator.endings import Attempt, Ending, ending_of, lacking, not_finite
 from orchestrator.failing import all_failed, breaks_off
 from orchestrator.heartbeat import Heartbeat
-from orchestrator.history import History
+from orchestrator.jobs import make_job
 from orchestrator.ledger import Lease, LeaseLost, Ledger, StaleAttempt, StudyRow
-from orchestrator.objective import Objective, best
-from orchestrator.proposals import Proposal, Proposals, Space, SpaceError, first_points
-from orchestrator.retention import Retention
-from orchestrator.sampling import Proposer, derive_seed
-from orchestrator.snapshot import RunningTrial, Snapshot, Verdict
-from orchestrator.stopping import Halving, judge_of
+from orchestrator.memory import Memory
+from orchestrator.objective import Objective, reaches
+from orchestrator.proposals import Space, SpaceError
+from orchestrator.sampling import derive_seed
+from orchestrator.snapshot import Snapshot, Verdict
+from orchestrator.standing import standing
+from orchestrator.stopping import judge_of
 from orchestrator.trial import Trial, TrialState
-from search_spaces.candidate import candidate_from_dict
-from search_spaces.constraints import Constraint
 from search_spaces.task import Task
 from workers.failures import Failure
 from workers.job import AttemptKey, TrainingJob
@@ -91,28 +90,17 @@ class Study:
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._budget = config.to_budget()
-        self._history = History(ledger.trials(record.id))
-        self._halving = Halving(self._budget, self.judge) if config.pruner.name != "none" else None
-        for trial in self._history.trials:
-            self._observe(trial)
-        self._proposer = Proposer(
-            sampler=config.sampler.name, objectives=self.objectives, seed=config.seed
-        )
-        self._proposer.rebuild(self._history.trials)
-        self._proposals = Proposals(
+        self._memory = Memory(
+            config=config,
+            objectives=self.objectives,
             space=space,
-            proposer=self._proposer,
             task=task,
-            constraints=[
-                Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints
-            ],
-            given=first_points(space, config.seed_points, config.seed),
+            trials=ledger.trials(record.id),
+            checkpoints=checkpoints_dir / record.name,
         )
-        self._retention = Retention(checkpoints_dir / record.name, self.objectives)
-        self._retention.sweep(self._history.trials)
+        self._history = self._memory.history
         self._running: dict[str, Attempt] = {}
         self._ended: list[Trial] = []
-        self._best = best(self._history.trials, self.objectives)
         self._blocked = False
         self._stop_reason: str | None = None
         self._broken: str | None = None
@@ -183,7 +171,7 @@ class Study:
                 del self._running[key.trial_uid]
                 return Verdict.STOP
             if fresh:
-                self._measured(key.trial_uid, seen)
+                self._memory.measured(key.trial_uid, seen)
             return self._judge(attempt, seen)
         return Verdict.PAUSE
 
@@ -221,7 +209,7 @@ class Study:
             attempt = self._attempt(key)
             if attempt is None:
                 return
-            reached = self._reached(self._history[key.trial_uid])
+            reached = self._history[key.trial_uid].reached
             if attempt.is_over or reached >= self._budget.maximum:
                 self.tell(key)
             else:
@@ -281,21 +269,13 @@ class Study:
     def snapshot(self) -> Snapshot:
         """How the study stands now."""
         with self._lock:
-            running = [self._show(attempt) for attempt in self._running.values()]
-            best_trial = self._best
-            return Snapshot(
-                counts=dict(self._history.counts),
-                screened=self._history.screened,
-                counted=self._history.counted,
-                trials=self.config.stop.trials,
-                hours=self.config.stop.hours,
+            return standing(
+                self._memory,
+                self._running,
+                config=self.config,
+                judge=self.judge,
+                now=self._clock.monotonic(),
                 spent_s=self.spent_s,
-                running=tuple(sorted(running, key=lambda r: r.number)),
-                judge=self.judge.metric,
-                best_number=best_trial.number if best_trial else None,
-                best_values=best_trial.values if best_trial else None,
-                best_describe=_describe(best_trial) if best_trial else None,
-                epochs=self._history.epochs,
                 stop_reason=self._stop_reason,
             )
 
@@ -310,41 +290,29 @@ class Study:
     # Proposing and starting
 
     def _may_draw(self) -> bool:
-        most = self.config.stop.trials
-        if self._broken or (most is not None and self._history.promised >= most):
-            return False
-        trials = self._history.trials
-        if reason := self._proposals.impossible(trials):
+        if reason := self._memory.impossible:
             self._break_off(reason)
-        return not (self._broken or self._proposals.exhausted(trials))
+        return self._broken is None and self._memory.has_room
 
     def _propose(self) -> Trial | None:
         """Adds trials until one needs a worker; None if there is nothing to draw for now."""
         while not self._blocked and self._may_draw():
             try:
-                proposal = self._proposals.next(len(self._history), self._history.known)
+                proposal = self._memory.propose()
             except SpaceError as error:
                 self._break_off(str(error))
                 return None
             if proposal.twin is not None and not proposal.twin.state.is_terminal:
                 self._blocked = True  # until its twin has ended there is no answer to give
                 return None
-            trial = self._add(proposal)
+            number = len(self._history)
+            trial = self._ledger.add_trial(
+                self._lease, proposal.new_trial(number, seed=derive_seed(self.config.seed, number))
+            )
+            self._memory.added(trial, proposal)
             if trial.state is TrialState.WAITING:
                 return trial
         return None
-
-    def _add(self, proposal: Proposal) -> Trial:
-        number = len(self._history)
-        trial = self._ledger.add_trial(
-            self._lease, proposal.new_trial(number, seed=derive_seed(self.config.seed, number))
-        )
-        self._history.put(trial)
-        if proposal.draw is not None:
-            self._proposer.keep(proposal.draw, trial.uid, number)
-            if trial.state.is_terminal:
-                self._proposer.conclude(trial)
-        return trial
 
     def _start(self, trial: Trial, node: str, pid: int) -> TrainingJob | None:
         """Starts an attempt; None if the trial needs none, for its driver died as it ended."""
@@ -361,27 +329,15 @@ class Study:
         )
         if trial.measurements:
             verdict = self._judge(attempt, trial.measurements[-1])
-            if verdict is Verdict.STOP or self._reached(trial) >= self._budget.maximum:
+            if verdict is Verdict.STOP or trial.reached >= self._budget.maximum:
                 self.tell(key)
                 return None
-        return self._job(trial, key)
-
-    def _job(self, trial: Trial, key: AttemptKey) -> TrainingJob:
-        resources = self.config.resources
-        share = min(1.0, resources.gpu or 0.0)
-        return TrainingJob(
-            key=key,
-            trial_number=trial.number,
-            candidate=trial.candidate,
-            data=self.config.data_spec(),
-            budget=self._budget,
-            seed=trial.seed,
-            train=self.config.train,
-            checkpoint_dir=str(self._retention.folder_of(trial.uid)),
-            resume_from=tuple(self._ledger.checkpoints(trial.uid)),
-            threads=max(1, int(resources.cpu)),
-            device="cuda" if share else "cpu",
-            gpu_share=share,
+        return make_job(
+            trial,
+            key,
+            self.config,
+            folder=self._memory.retention.folder_of(trial.uid),
+            resume_from=self._ledger.checkpoints(trial.uid),
         )
 
     # Recording and ending
@@ -401,28 +357,13 @@ class Study:
         attempt = self._running.get(key.trial_uid)
         return attempt if attempt is not None and attempt.key == key else None
 
-    def _reached(self, trial: Trial) -> int:
-        return trial.measurements[-1].fidelity if trial.measurements else 0
-
-    def _observe(self, trial: Trial) -> None:
-        if self._halving is not None:
-            self._halving.observe(trial)
-
-    def _measured(self, uid: str, seen: Measurement) -> None:
-        trial = self._history[uid]
-        trial = replace(trial, measurements=(*trial.measurements, seen))
-        self._history.put(trial)
-        self._observe(trial)
-
     def _judge(self, attempt: Attempt, seen: Measurement) -> Verdict:
         trial = self._history[attempt.key.trial_uid]
         if seen.fidelity >= self._budget.maximum:
             return Verdict.CONTINUE
         if seen.fidelity in self._budget.rungs():
             attempt.failure = lacking(trial, seen, self.objectives)
-            attempt.stopped = not (
-                self._halving is None or self._halving.goes_on(trial, seen.fidelity)
-            )
+            attempt.stopped = not self._memory.goes_on(trial, seen.fidelity)
         if attempt.is_over:
             return Verdict.STOP
         return Verdict.PAUSE if self.stopping else Verdict.CONTINUE
@@ -440,14 +381,11 @@ class Study:
         )
         del self._running[trial.uid]
         self._blocked = False
-        self._history.put(ended)
-        self._proposer.conclude(ended)
-        self._retention.ended(ended)
-        self._best = best([t for t in (self._best, ended) if t], self.objectives)
+        self._memory.ended(ended)
         self._ended.append(ended)
         if reason := breaks_off(self._ended):
             self._break_off(reason)
-        elif self._hits_target(ended):
+        elif reaches(ended, self.objectives[0], self.config.stop.target):
             self.request_stop("target")
 
     def _return(self, attempt: Attempt, outcome: str, failure: Failure | None) -> None:
@@ -461,26 +399,3 @@ class Study:
     def _break_off(self, reason: str) -> None:
         self._broken = reason
         self.request_stop("broken")
-
-    def _hits_target(self, trial: Trial) -> bool:
-        target = self.config.stop.target
-        if target is None or trial.state is not TrialState.COMPLETE or not trial.values:
-            return False
-        first = self.objectives[0]
-        return first.score(trial.values[0]) >= first.score(target)
-
-    def _show(self, attempt: Attempt) -> RunningTrial:
-        trial = self._history[attempt.key.trial_uid]
-        epoch = self._reached(trial)
-        return RunningTrial(
-            number=trial.number,
-            describe=_describe(trial),
-            epoch=epoch,
-            rung=next((r for r in self._budget.rungs() if r > epoch), self._budget.maximum),
-            metric=trial.measurements[-1].metrics.get(self.judge.metric) if epoch else None,
-            elapsed_s=self._clock.monotonic() - attempt.started,
-        )
-
-
-def _describe(trial: Trial) -> str:
-    return candidate_from_dict(trial.candidate).describe()

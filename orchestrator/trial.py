@@ -78,3 +78,8 @@ class Trial:
     """By fidelity, rising."""
     cost: Mapping[str, float] = field(default_factory=dict)
     """What screening counted before any training: `parameters`, `flops`, `activation_bytes`."""
+
+    @property
+    def reached(self) -> int:
+        """The fidelity measured last; 0 before the first."""
+        return self.measurements[-1].fidelity if self.measurements else 0

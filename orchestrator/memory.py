@@ -1,0 +1,113 @@
+"""Memory: all that follows from a study's trials, rebuilt at each start and kept in step.
+
+Sampler, rungs, counts, the best and whose checkpoints stay are functions of the ledger's trials;
+here they are told together, so that none is forgotten. Writes nothing to the ledger.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.config import StudyConfig
+from orchestrator.history import History
+from orchestrator.objective import Objective, best
+from orchestrator.proposals import Proposal, Proposals, Space, first_points
+from orchestrator.retention import Retention
+from orchestrator.sampling import Proposer
+from orchestrator.stopping import Halving, judge_of
+from orchestrator.trial import Trial
+from search_spaces.constraints import Constraint
+from search_spaces.task import Task
+from workers.measurement import Measurement
+
+
+class Memory:
+    """One study's past as its decisions need it."""
+
+    def __init__(
+        self,
+        *,
+        config: StudyConfig,
+        objectives: Sequence[Objective],
+        space: Space,
+        task: Task | None,
+        trials: Iterable[Trial],
+        checkpoints: Path,
+    ) -> None:
+        self.history = History(trials)
+        self.retention = Retention(checkpoints, objectives)
+        self.best = best(self.history.trials, objectives)
+        """The best complete trial so far."""
+        self._objectives = tuple(objectives)
+        self._most = config.stop.trials
+        self._halving = (
+            Halving(config.to_budget(), judge_of(objectives))
+            if config.pruner.name == "halving"
+            else None
+        )
+        self._proposer = Proposer(
+            sampler=config.sampler.name, objectives=objectives, seed=config.seed
+        )
+        self._proposals = Proposals(
+            space=space,
+            proposer=self._proposer,
+            task=task,
+            constraints=[
+                Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints
+            ],
+            given=first_points(space, config.seed_points, config.seed),
+        )
+        for trial in self.history.trials:
+            self._observe(trial)
+        self._proposer.rebuild(self.history.trials)
+        self.retention.sweep(self.history.trials)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another trial may be drawn: neither is the limit reached nor the space tried."""
+        if self._most is not None and self.history.promised >= self._most:
+            return False
+        return not self._proposals.exhausted(self.history.trials)
+
+    @property
+    def impossible(self) -> str | None:
+        """Says so if candidate after candidate violated the constraints."""
+        return self._proposals.impossible(self.history.trials)
+
+    def propose(self) -> Proposal:
+        """The next candidate.
+
+        Raises:
+            SpaceError: The user's define-by-run space raised.
+        """
+        return self._proposals.next(len(self.history), self.history.known)
+
+    def added(self, trial: Trial, proposal: Proposal) -> None:
+        """The proposal has become a trial of the ledger."""
+        self.history.put(trial)
+        if proposal.draw is not None:
+            self._proposer.keep(proposal.draw, trial.uid, trial.number)
+            if trial.state.is_terminal:
+                self._proposer.conclude(trial)
+
+    def measured(self, uid: str, seen: Measurement) -> None:
+        """A measurement was recorded."""
+        trial = self.history[uid]
+        trial = replace(trial, measurements=(*trial.measurements, seen))
+        self.history.put(trial)
+        self._observe(trial)
+
+    def goes_on(self, trial: Trial, fidelity: int) -> bool:
+        """Whether a trial is trained beyond a fidelity."""
+        return self._halving is None or self._halving.goes_on(trial, fidelity)
+
+    def ended(self, trial: Trial) -> None:
+        """A trial's end was recorded."""
+        self.history.put(trial)
+        self._proposer.conclude(trial)
+        self.retention.ended(trial)
+        self.best = best([t for t in (self.best, trial) if t], self._objectives)
+
+    def _observe(self, trial: Trial) -> None:
+        if self._halving is not None:
+            self._halving.observe(trial)

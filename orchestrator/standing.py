@@ -1,0 +1,70 @@
+"""Standing: a study's memory at one moment, put into words for people."""
+
+from collections.abc import Mapping
+
+from orchestrator.config import StudyConfig
+from orchestrator.endings import Attempt
+from orchestrator.memory import Memory
+from orchestrator.objective import Objective
+from orchestrator.snapshot import RunningTrial, Snapshot
+from orchestrator.trial import Trial
+from search_spaces.candidate import candidate_from_dict
+from workers.budget import Budget
+
+
+def standing(
+    memory: Memory,
+    running: Mapping[str, Attempt],
+    *,
+    config: StudyConfig,
+    judge: Objective,
+    now: float,
+    spent_s: float,
+    stop_reason: str | None,
+) -> Snapshot:
+    """How the study stands.
+
+    Args:
+        memory: What became of its trials.
+        running: Attempts under way, by trial.
+        config: What its user asked for.
+        judge: What rungs judge.
+        now: The study's monotonic clock.
+        spent_s: Search time over all resumes.
+        stop_reason: Why nothing new is started, if so.
+    """
+    history, best, budget = memory.history, memory.best, config.to_budget()
+    shown = [
+        _show(history[uid], judge, budget, now - attempt.started)
+        for uid, attempt in running.items()
+    ]
+    return Snapshot(
+        counts=dict(history.counts),
+        screened=history.screened,
+        counted=history.counted,
+        trials=config.stop.trials,
+        hours=config.stop.hours,
+        spent_s=spent_s,
+        running=tuple(sorted(shown, key=lambda r: r.number)),
+        judge=judge.metric,
+        best_number=best.number if best else None,
+        best_values=best.values if best else None,
+        best_describe=_describe(best) if best else None,
+        epochs=history.epochs,
+        stop_reason=stop_reason,
+    )
+
+
+def _show(trial: Trial, judge: Objective, budget: Budget, elapsed_s: float) -> RunningTrial:
+    return RunningTrial(
+        number=trial.number,
+        describe=_describe(trial),
+        epoch=trial.reached,
+        rung=next((r for r in budget.rungs() if r > trial.reached), budget.maximum),
+        metric=trial.measurements[-1].metrics.get(judge.metric) if trial.measurements else None,
+        elapsed_s=elapsed_s,
+    )
+
+
+def _describe(trial: Trial) -> str:
+    return candidate_from_dict(trial.candidate).describe()
