@@ -6,7 +6,7 @@ Reads trials as values. Knows where nothing lies: neither ledger nor tracker.
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -22,6 +22,8 @@ _FEW = 4
 """Below this many complete trials, importance says nothing."""
 _AXES = 8
 """Decisions in the parallel coordinates, the most important ones: more cannot be read."""
+_BARS = 12
+"""Decisions in the picture of importance."""
 
 _BLUE, _ORANGE, _GREY = "#2563eb", "#ea580c", "#94a3b8"
 _SCALE = "Viridis"
@@ -37,6 +39,8 @@ class _Picture:
     complete: tuple[Trial, ...]
     """Those that rank."""
     names: Mapping[str, str]
+    shares: tuple[Mapping[str, float], ...] = ()
+    """Share of each decision in what varied, for each objective; empty where that is unknown."""
 
     def hover(self, trials: Iterable[Trial]) -> list[str]:
         """What a point says when it is pointed at."""
@@ -73,18 +77,12 @@ def study_plots(
         complete=tuple(trial for trial in trials if best([trial], objectives) is not None),
         names=names,
     )
+    picture = replace(picture, shares=_all_shares(picture))
     pages = {}
     for name, draw in _DRAWN.items():
-        try:
-            figure = draw(picture)
-        except (ValueError, RuntimeError) as reason:
-            # Optuna refuses to judge decisions that never varied; the other pictures stand.
-            _log.info("no %s: %s", name, reason)
-            continue
+        figure = draw(picture)
         if figure is not None:
-            figure.update_layout(
-                template="plotly_white", title_font_size=18, margin={"t": 70, "r": 30}
-            )
+            figure.update_layout(template="plotly_white", title_font_size=18)
             pages[name] = figure.to_html(include_plotlyjs=True, full_html=True)
     return pages
 
@@ -151,11 +149,11 @@ def _points(
 
 
 def _importance(picture: _Picture) -> go.Figure | None:
-    shares = [_shares(picture, index) for index in range(len(picture.objectives))]
+    shares = picture.shares
     if not any(shares):
         return None
     ordered = sorted({name for share in shares for name in share}, key=lambda n: _total(shares, n))
-    shown = ordered[-20:]
+    shown = ordered[-_BARS:]
     labels = short_names(shown)
     figure = go.Figure(
         [
@@ -183,17 +181,25 @@ def _importance(picture: _Picture) -> go.Figure | None:
     return figure
 
 
-def _shares(picture: _Picture, index: int) -> dict[str, float]:
-    """Share of each decision in what one objective varied; empty where that cannot be said."""
+def _all_shares(picture: _Picture) -> tuple[Mapping[str, float], ...]:
     if len(picture.complete) < _FEW:
-        return {}
-    study = _optuna_study(picture, index)
+        return tuple({} for _ in picture.objectives)
+    return tuple(_shares(picture, index) for index in range(len(picture.objectives)))
+
+
+def _shares(picture: _Picture, index: int) -> dict[str, float]:
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    try:
+        study = _optuna_study(picture, index)
+        return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    except (ValueError, RuntimeError) as reason:
+        # Optuna refuses to judge values that never varied; the other pictures stand.
+        _log.info("no importance: %s", reason)
+        return {}
 
 
 def _parallel(picture: _Picture) -> go.Figure | None:
-    shares = _shares(picture, 0)
+    shares = picture.shares[0]
     names = sorted(shares, key=lambda name: -shares[name])[:_AXES]
     if not names:
         return None
@@ -217,7 +223,7 @@ def _parallel(picture: _Picture) -> go.Figure | None:
     )
     figure.update_layout(
         title=f"{picture.title}: decisions and {objective.metric} (drag along an axis to filter)",
-        margin={"l": 90, "t": 150},
+        margin={"l": 90, "t": 160},
     )
     return figure
 
@@ -319,13 +325,14 @@ _DRAWN: Mapping[str, Callable[[_Picture], go.Figure | None]] = {
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """The shortest endings, of two parts at least, that still tell the paths apart."""
+    """The shortest endings that tell the paths apart: two words at least, no number in front."""
     short = {}
     for name in names:
         parts = name.split(".")
         for count in range(min(2, len(parts)), len(parts) + 1):
             ending = ".".join(parts[-count:])
-            if sum(f".{other}".endswith(f".{ending}") for other in names) == 1:
+            is_clear = not parts[-count].isdigit()
+            if is_clear and sum(f".{other}".endswith(f".{ending}") for other in names) == 1:
                 break
         short[name] = ending
     return short

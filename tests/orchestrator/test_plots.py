@@ -1,0 +1,103 @@
+import json
+from typing import Any
+
+import pytest
+
+from orchestrator.objective import Objective
+from orchestrator.plots import short_names, study_plots
+from orchestrator.trial import Trial, TrialState
+from workers.measurement import Measurement
+
+ACCURACY = Objective(metric="val_accuracy", direction="maximize")
+PARAMETERS = Objective(metric="parameters", direction="minimize")
+LOSS = Objective(metric="val_loss", direction="minimize")
+
+DISTRIBUTIONS = {
+    "a.width": {"name": "IntDistribution", "low": 1, "high": 64, "step": 1, "log": False},
+    "a.rate": {"name": "FloatDistribution", "low": 1e-4, "high": 1.0, "step": None, "log": True},
+    "a.kind": {"name": "CategoricalDistribution", "choices": ["conv", "attention"]},
+}
+
+
+def distribution(name: str) -> str:
+    known = dict(DISTRIBUTIONS[name])
+    return json.dumps({"name": known.pop("name"), "attributes": known})
+
+
+def trial(number: int, *values: float, **changed: Any) -> Trial:
+    given: dict[str, Any] = {
+        "number": number,
+        "uid": f"u{number}",
+        "kind": "search",
+        "parent": None,
+        "params": {
+            "a.width": number + 1,
+            "a.rate": 10 ** -(number % 4),
+            "a.kind": ["conv", "attention"][number % 2],
+        },
+        "distributions": {name: distribution(name) for name in DISTRIBUTIONS},
+        "candidate": {},
+        "digest": "d",
+        "state": TrialState.COMPLETE if values else TrialState.PRUNED,
+        "reason": None,
+        "values": values or None,
+        "violations": {},
+        "seed": 0,
+        "attempts": 1,
+        "failure": None,
+        "sampler_attrs": {},
+        "created": 0.0,
+        "started": 0.0,
+        "ended": 0.0,
+        "measurements": (Measurement(fidelity=3, metrics={"val_accuracy": 0.375}, elapsed_s=1.0),),
+        "cost": {"parameters": 1000.0 * (number + 1)},
+    }
+    return Trial(**{**given, **changed})
+
+
+def test_one_objective_has_a_history_importance_parallel_coordinates_and_what_size_buys() -> None:
+    trials = [trial(index, 0.5 + index / 20) for index in range(6)]
+    pages = study_plots([*trials, trial(6)], [ACCURACY], {"u0": "C8-T16"}, title="mine")
+    assert sorted(pages) == ["history", "importance", "parallel", "size"]
+    for page in pages.values():
+        assert "mine: " in page
+        assert len(page) > 3_000_000, "plotly itself must be inside: there may be no network"
+    for name in ("history", "size"):
+        assert "C8-T16" in pages[name]
+    assert "stopped early" in pages["history"]
+    assert "0.375" in pages["history"]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_objectives_have_a_front_and_no_picture_of_size(count: int) -> None:
+    objectives = [ACCURACY, PARAMETERS, LOSS][:count]
+    values = [(0.5, 10.0, 1.0), (0.9, 90.0, 0.5), (0.4, 50.0, 2.0), (0.7, 40.0, 0.9)]
+    trials = [trial(index, *value[:count]) for index, value in enumerate(values)]
+    pages = study_plots(trials, objectives, {}, title="both")
+    assert sorted(pages) == ["history", "importance", "parallel", "pareto"]
+    assert "Pareto front" in pages["pareto"]
+    assert "dominated" in pages["pareto"]
+
+
+def test_few_trials_give_few_pictures() -> None:
+    assert sorted(study_plots([], [ACCURACY], {}, title="empty")) == ["history"]
+    pages = study_plots([trial(0, 0.5)], [ACCURACY], {}, title="one")
+    assert sorted(pages) == ["history", "size"]
+
+
+def test_trials_that_all_reached_the_same_leave_the_other_pictures_standing() -> None:
+    pages = study_plots(
+        [trial(index, 0.5) for index in range(5)], [ACCURACY, LOSS][:1], {}, title="flat"
+    )
+    assert {"history", "size"} <= set(pages)
+
+
+def test_paths_are_shortened_as_far_as_they_stay_apart() -> None:
+    names = ["a.stages.0.width", "a.stages.1.width", "b.stages.1.width", "recipe.rate", "rate"]
+    assert short_names(names) == {
+        "a.stages.0.width": "stages.0.width",
+        "a.stages.1.width": "a.stages.1.width",
+        "b.stages.1.width": "b.stages.1.width",
+        "recipe.rate": "recipe.rate",
+        "rate": "rate",
+    }
