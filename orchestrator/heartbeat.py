@@ -2,14 +2,25 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class Heartbeat:
-    """A daemon thread that beats; a beat that raises is the caller's to catch."""
+    """A daemon thread that beats."""
 
-    def __init__(self, beat: Callable[[], None], every_s: float) -> None:
+    def __init__(
+        self, beat: Callable[[], None], *, every_s: float, forgives: type[Exception]
+    ) -> None:
+        """Beats only once started.
+
+        Args:
+            beat: What is called.
+            every_s: Seconds from one beat to the next.
+            forgives: An error after which the next beat tries again.
+        """
         self._beat = beat
         self._every_s = every_s
+        self._forgives = forgives
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="archscout-heartbeat", daemon=True)
 
@@ -25,4 +36,5 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._over.wait(self._every_s):
-            self._beat()
+            with suppress(self._forgives):
+                self._beat()

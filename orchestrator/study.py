@@ -28,7 +28,7 @@ from orchestrator.endings import Attempt, Ending, ending_of, lacking, not_finite
 from orchestrator.failing import all_failed, breaks_off
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.jobs import make_job
-from orchestrator.ledger import Lease, LeaseLost, Ledger, StaleAttempt, StudyRow
+from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerUnavailable, StaleAttempt, StudyRow
 from orchestrator.memory import Memory
 from orchestrator.objective import Objective, reaches
 from orchestrator.proposals import Space, SpaceError
@@ -107,7 +107,7 @@ class Study:
         self._lost: LeaseLost | None = None
         self._spent_before_s = record.spent_s
         self._opened = self._accounted = self._clock.monotonic()
-        self._heartbeat = Heartbeat(self.beat, _BEAT_S)
+        self._heartbeat = Heartbeat(self.beat, every_s=_BEAT_S, forgives=LedgerUnavailable)
 
     def __enter__(self) -> Self:
         self._heartbeat.start()
@@ -195,10 +195,10 @@ class Study:
                 objectives=self.objectives,
                 earlier=[a.outcome or "" for a in self._ledger.attempts(trial.uid)],
             )
-            if isinstance(ending, Failure):
-                self._return(attempt, str(ending.kind), ending)
-            else:
+            if isinstance(ending, Ending):
                 self._end(trial, attempt, ending)
+            else:
+                self._return(attempt, str(ending.kind), ending)
 
     def give_back(self, key: AttemptKey, outcome: str = "interrupted") -> None:
         """Records that an attempt was dropped; its trial waits for another one.
@@ -209,8 +209,7 @@ class Study:
             attempt = self._attempt(key)
             if attempt is None:
                 return
-            reached = self._history[key.trial_uid].reached
-            if attempt.is_over or reached >= self._budget.maximum:
+            if attempt.is_over or self._history[key.trial_uid].reached >= self._budget.maximum:
                 self.tell(key)
             else:
                 self._return(attempt, outcome, None)
