@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -135,42 +135,54 @@ def test_a_released_lease_is_free_and_writes_no_more(scene: Any) -> None:
 
 
 _RACER = """
-import sys, time
+import sys
 from orchestrator.ledger import Holder, LeaseHeld, Ledger
-url, name, start = sys.argv[1], sys.argv[2], float(sys.argv[3])
+url, name = sys.argv[1], sys.argv[2]
 holder = Holder.of_this_process()
 # On a server both have the ledger open already; a file both must first create.
 shared = Ledger.open(url) if "postgresql" in url else None
-for turn in range(20):
-    while time.time() < start + turn * 0.1:
-        pass
+print("ready", flush=True)
+for turn, _ in enumerate(sys.stdin):
     ledger = shared or Ledger.open(f"{url}.{turn}")
     try:
         ledger.open_study(name=f"{name}-{turn}", config_json="{}", holder=holder)
         print("won", flush=True)
     except LeaseHeld:
         print("held", flush=True)
-sys.stdin.read()
+    if ledger is not shared:
+        ledger.close()
+if shared:
+    shared.close()
 """
 
 
 def test_of_two_drivers_started_at_once_exactly_one_wins(
     url: str, child_environment: dict[str, str]
 ) -> None:
-    with Ledger.open(url):
-        pass
-    start = f"{time.time() + 2.0}"
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", _RACER, url, f"race-{start}", start],
-            env=child_environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    told = [[racer.stdout.readline().strip() for _ in range(20)] for racer in racers]  # type: ignore[union-attr]
+    Ledger.open(url).close()
+    name = f"race-{uuid.uuid4().hex}"
+    racers = [_racer(url, name, child_environment) for _ in range(2)]
+    assert [_told(racer) for racer in racers] == ["ready", "ready"]
+    turns = []
+    for _ in range(20):
+        for racer in racers:
+            print("go", file=racer.stdin, flush=True)
+        turns.append(sorted(_told(racer) for racer in racers))
     for racer in racers:
-        racer.communicate("")
-    assert [sorted(turn) for turn in zip(*told, strict=True)] == [["held", "won"]] * 20
+        racer.communicate()
+    assert turns == [["held", "won"]] * 20
+
+
+def _racer(url: str, name: str, environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", _RACER, url, name],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _told(racer: subprocess.Popen[str]) -> str:
+    assert racer.stdout is not None
+    return racer.stdout.readline().strip()
