@@ -234,15 +234,10 @@ class Ledger:
             state=state,
             reason=reason,
             values=values,
-            violations=violations or {},
-            failure=failure,
+            violations=dict(violations or {}),
+            failure=failure and dict(failure),
         )
-
-        def work(tx: Transaction) -> Trial:
-            moves.finish(tx, lease, uid, key, ending)
-            return reading.read_trials(tx.connection, trial.c.uid == uid)[0]
-
-        return self._database.write(work)
+        return self._database.write(lambda tx: _finish(tx, lease, uid, key, ending))
 
     def give_back(
         self,
@@ -264,7 +259,8 @@ class Ledger:
             StaleAttempt: The attempt is not the trial's newest, or has ended.
             LeaseLost: Another driver has the study.
         """
-        self._database.write(lambda tx: moves.give_back(tx, lease, key, outcome, failure))
+        why = failure and dict(failure)
+        self._database.write(lambda tx: moves.give_back(tx, lease, key, outcome, why))
 
     def trials(self, study_id: int) -> list[Trial]:
         """All trials of a study by number, with their measurements."""
@@ -314,6 +310,13 @@ class Ledger:
             tx.connection.execute(_ADVANCE, {"of_study": study_id, "to": cursor, "at": tx.now()})
 
         self._database.write(work)
+
+
+def _finish(
+    tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: moves.Ending
+) -> Trial:
+    moves.finish(tx, lease, uid, key, ending)
+    return reading.read_trials(tx.connection, trial.c.uid == uid)[0]
 
 
 def _open_study(

@@ -5,7 +5,7 @@ The caller shows a lease, and an attempt its fence; either may have been lost me
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import and_, bindparam, insert, select, update
@@ -139,25 +139,7 @@ def record(tx: Transaction, lease: Lease, key: AttemptKey, seen: Measurement) ->
     _check_fence(key, found)
     if found.measured_by is not None:
         return False
-    row = {"trial_uid": key.trial_uid, "epoch": seen.fidelity}
-    tx.connection.execute(
-        _ADD_MEASUREMENT,
-        {
-            **row,
-            "attempt": key.number,
-            "metrics_json": to_json(metrics),
-            "elapsed_s": elapsed_s,
-            "recorded": tx.now(),
-        },
-    )
-    kept = None
-    if seen.checkpoint is not None:
-        kept = {
-            "path": seen.checkpoint.path,
-            "manifest_sha256": seen.checkpoint.manifest_sha256,
-            "bytes": seen.checkpoint.bytes,
-        }
-        tx.connection.execute(_ADD_CHECKPOINT, {**row, **kept})
+    kept = _keep(tx, key, seen, metrics_json=to_json(metrics))
     payload = {
         "uid": key.trial_uid,
         "number": found.number,
@@ -169,6 +151,28 @@ def record(tx: Transaction, lease: Lease, key: AttemptKey, seen: Measurement) ->
     }
     tx.append(lease.study_id, lease.generation, "measurement", payload)
     return True
+
+
+def _keep(
+    tx: Transaction, key: AttemptKey, seen: Measurement, *, metrics_json: str
+) -> dict[str, Any] | None:
+    """Insert both rows; the answer is the checkpoint's."""
+    row = {"trial_uid": key.trial_uid, "epoch": seen.fidelity}
+    tx.connection.execute(
+        _ADD_MEASUREMENT,
+        {
+            **row,
+            "attempt": key.number,
+            "metrics_json": metrics_json,
+            "elapsed_s": float(seen.elapsed_s),
+            "recorded": tx.now(),
+        },
+    )
+    if seen.checkpoint is None:
+        return None
+    kept = asdict(seen.checkpoint)
+    tx.connection.execute(_ADD_CHECKPOINT, {**row, **kept})
+    return kept
 
 
 def finish(tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: Ending) -> None:
@@ -205,11 +209,7 @@ def finish(tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, endi
         "uid": uid,
         "number": found.number,
         "attempt": None if key is None else key.number,
-        "state": ending.state.value,
-        "reason": ending.reason,
-        "values": ending.values,
-        "violations": dict(ending.violations),
-        "failure": ending.failure,
+        **asdict(ending),
     }
     tx.append(lease.study_id, lease.generation, "trial_finished", payload)
 
