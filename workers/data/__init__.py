@@ -3,15 +3,18 @@
 from collections.abc import Callable, Mapping
 
 from search_spaces.plugins import did_you_mean
-from workers.data import digits, idx, stand_in
+from workers.data import arrays, digits, folder, idx, stand_in
 from workers.data.dataset import DataError, Dataset, RawData, Split, split_data
+from workers.data.preprocessing import Preprocessing
 from workers.data.spec import DataSpec
 
-__all__ = ["SOURCES", "DataError", "DataSpec", "Dataset", "Split", "load"]
+__all__ = ["SOURCES", "DataError", "DataSpec", "Dataset", "Preprocessing", "Split", "load"]
 
 SOURCES: Mapping[str, Callable[[DataSpec], RawData]] = {
     "digits": digits.read,
+    "folder": folder.read,
     "idx": idx.read,
+    "npz": arrays.read,
     "surrogate": stand_in.read,
 }
 """What reads each source, by the name that a config gives it."""

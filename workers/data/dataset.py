@@ -4,14 +4,16 @@ Knows arrays only: neither where they came from nor what is trained on them. Loa
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.task import Task
+from workers.data.preprocessing import Preprocessing
 from workers.data.spec import DataSpec
 
 
@@ -53,6 +55,8 @@ class Dataset:
     """SHA-256 over all parts' arrays, the split and the class names."""
     class_names: tuple[str, ...]
     """What people call each class."""
+    preprocessing: Preprocessing | None = None
+    """How a file becomes an input; None where the inputs are no images."""
     sealed_test: Split | None = field(default=None, repr=False)
     """Read it by `open_test` alone; None where it was left behind."""
 
@@ -72,6 +76,7 @@ class Dataset:
             "digest": self.digest,
             "class_names": list(self.class_names),
             "num_classes": self.task.num_classes,
+            "preprocessing": self.preprocessing and self.preprocessing.to_dict(),
         }
         for part, split in (("train", self.train), ("validation", self.validation)):
             arrays[f"{part}.targets"] = split.targets
@@ -94,12 +99,14 @@ class Dataset:
             for part in ("train", "validation")
         )
         shapes = {name: tuple(values.shape[1:]) for name, values in train.inputs.items()}
+        preprocessing = arrays["preprocessing"]
         return cls(
             train=train,
             validation=validation,
             task=Task(inputs=shapes, num_classes=arrays["num_classes"]),
             digest=arrays["digest"],
             class_names=tuple(arrays["class_names"]),
+            preprocessing=preprocessing and Preprocessing.from_dict(preprocessing),
         )
 
 
@@ -110,8 +117,12 @@ class RawData:
     pool: Split
     """Examples that training and validation are drawn from."""
     class_names: tuple[str, ...]
+    validation: Split | None = None
+    """The source's own validation part; None: one is split off the pool."""
     test: Split | None = None
     """The source's own test part; None: one is split off the pool."""
+    preprocessing: Preprocessing | None = None
+    """What was done to the images; None: they were bytes of this shape before."""
 
 
 def split_data(raw: RawData, spec: DataSpec) -> Dataset:
@@ -124,22 +135,24 @@ def split_data(raw: RawData, spec: DataSpec) -> Dataset:
         DataError: A part would be empty or larger than what there is.
     """
     _check(raw, spec)
-    rest: NDArray[np.int64] = np.arange(len(raw.pool), dtype=np.int64)
-    if spec.limit is not None and spec.limit < len(rest):
-        rest, _ = _draw(raw.pool.targets, rest, spec.limit, [spec.split_seed, 0])
-    pooled = len(rest)
-    test = raw.test
+    rest = taken = limited(raw.pool.targets, spec, raw.class_names)
+    pooled = len(taken)
+    test, validation = raw.test, raw.validation
     if test is None:
         count = _count(spec.test, pooled, "test")
         chosen, rest = _draw(raw.pool.targets, rest, count, [spec.split_seed, 1])
         test = raw.pool.take(chosen)
-    count = _count(spec.validation, pooled, "validation")
-    if count >= len(rest):
-        raise DataError(
-            f"data.split.validation asks for {count} of {len(rest)} examples: none is left to train"
-        )
-    chosen, rest = _draw(raw.pool.targets, rest, count, [spec.split_seed, 2])
-    train, validation = raw.pool.take(rest), raw.pool.take(chosen)
+    if validation is None:
+        count = _count(spec.validation, pooled, "validation")
+        if count >= len(rest):
+            raise DataError(
+                f"data.split.validation asks for {count} of {len(rest)} examples: "
+                "none is left to train; ask for fewer"
+            )
+        chosen, rest = _draw(raw.pool.targets, rest, count, [spec.split_seed, 2])
+        validation = raw.pool.take(chosen)
+    train = raw.pool.take(rest)
+    _check_classes(raw, taken, train, spec)
     shapes = {name: tuple(values.shape[1:]) for name, values in train.inputs.items()}
     return Dataset(
         train=train,
@@ -147,12 +160,82 @@ def split_data(raw: RawData, spec: DataSpec) -> Dataset:
         task=Task(inputs=shapes, num_classes=len(raw.class_names)),
         digest=_digest((train, validation, test), raw.class_names),
         class_names=raw.class_names,
+        preprocessing=raw.preprocessing or _as_they_are(shapes),
         sealed_test=test,
     )
 
 
+def limited(
+    targets: NDArray[np.int64], spec: DataSpec, class_names: tuple[str, ...]
+) -> NDArray[np.int64]:
+    """Positions of the examples that `spec.limit` leaves, every class in proportion.
+
+    For sources that would rather not read the others.
+
+    Raises:
+        DataError: It leaves none of a class.
+    """
+    everything: NDArray[np.int64] = np.arange(len(targets), dtype=np.int64)
+    if spec.limit is None or spec.limit >= len(targets):
+        return everything
+    drawn, _ = _draw(targets, everything, max(0, spec.limit), [spec.split_seed, 0])
+    if lost := [class_names[label] for label in set(targets) - set(targets[drawn])]:
+        raise DataError(
+            f"data.limit: {spec.limit} of {len(targets)} examples leave none of class "
+            f"{listed(lost)}; there are {len(class_names)} classes: raise the limit"
+        )
+    return drawn
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few of many names, quoted, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
+    return ", ".join(map(repr, ordered[:5])) + more
+
+
+def check_names(where: Path, names: Iterable[str]) -> None:
+    """Refuse names of classes that people could not tell apart.
+
+    Raises:
+        DataError: Two differ in case only, or one cannot be printed.
+    """
+    folded: dict[str, str] = {}
+    for name in names:
+        if not name.isprintable():
+            raise DataError(f"{where}: the class name {name!r} cannot be printed; rename it")
+        other = folded.get(name.casefold())
+        if other is not None:
+            differ = "are the same" if other == name else "differ in upper and lower case only"
+            raise DataError(f"{where}: classes {other!r} and {name!r} {differ}; merge or rename")
+        folded[name.casefold()] = name
+
+
+def _as_they_are(shapes: Mapping[str, tuple[int, ...]]) -> Preprocessing | None:
+    """What images that were bytes from the start are prepared like."""
+    shape = shapes.get("image", ())
+    if len(shape) != 3:
+        return None
+    return Preprocessing(channels=shape[0], height=shape[1], width=shape[2])
+
+
+def _check_classes(raw: RawData, taken: NDArray[np.int64], train: Split, spec: DataSpec) -> None:
+    """Refuse classes that cannot be both learnt and judged."""
+    there = np.bincount(raw.pool.targets[taken], minlength=len(raw.class_names))
+    learnt = np.bincount(train.targets, minlength=len(raw.class_names))
+    split_off = raw.validation is None or raw.test is None
+    lost = np.flatnonzero((there > 0) & (learnt == 0) | (there == 1) & split_off)
+    if len(lost):
+        way_out = "" if spec.limit is None else "raise data.limit, "
+        raise DataError(
+            f"too few examples to split (at most {there[lost].max()} each) of class "
+            f"{listed(raw.class_names[label] for label in lost)}: {way_out}add some, "
+            "remove the class, or ask for smaller parts (data.split)"
+        )
+
+
 def _check(raw: RawData, spec: DataSpec) -> None:
-    for part in (raw.pool, raw.test):
+    for part in (raw.pool, raw.validation, raw.test):
         if part is None:
             continue
         if len(part) == 0:

@@ -1,0 +1,142 @@
+"""Image files that nobody vouches for: looked at before they are unpacked, read side by side.
+
+Knows PNG and JPEG files, and nothing of classes or folders.
+"""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from workers.data.memory import usable_cores
+from workers.data.preprocessing import Preprocessing, is_grey, prepare
+
+FORMATS = ("PNG", "JPEG")
+ENDINGS = frozenset({".png", ".jpg", ".jpeg"})
+"""Names that are read."""
+OTHER_ENDINGS = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".ico", ".jp2", ".ppm", ".pgm", ".svg", ".tif", ".tiff"}
+    | {".webp", ".dcm", ".raw"}
+)
+"""Names of images in other formats: leaving them out in silence would lose examples."""
+MOST_PIXELS = 89_478_485
+"""Larger images are refused (Pillow's own limit: 256 MB of colour)."""
+
+_TURNED = frozenset({5, 6, 7, 8})
+_ORIENTATION = 0x0112
+
+
+class BrokenImageError(ValueError):
+    """A file that is no readable image; says why, not which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What an image file says of itself."""
+
+    height: int
+    """Rows, once turned as its camera says."""
+    width: int
+    """Columns, likewise."""
+    grey: bool
+    """Whether it has no colour by its kind."""
+
+
+def header(path: Path) -> Header:
+    """Size and kind of an image, without unpacking it.
+
+    Raises:
+        BrokenImageError: It is none, or too large.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise BrokenImageError(f"{width} x {height} pixels, more than {MOST_PIXELS:,}")
+        # A PNG would be unpacked to find out, and hardly ever says.
+        if image.format == "JPEG" and image.getexif().get(_ORIENTATION) in _TURNED:
+            width, height = height, width
+        return Header(height=height, width=width, grey=is_grey(image))
+
+
+def read(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """One image as a network takes it: (channels, height, width).
+
+    Raises:
+        BrokenImageError: It cannot be read to its end.
+    """
+    with _opened(path) as image:
+        return prepare(image, preprocessing)
+
+
+def headers(paths: Sequence[Path]) -> list[Header | BrokenImageError]:
+    """The headers of many files, the reason in place of one that has none."""
+
+    def one(path: Path) -> Header | BrokenImageError:
+        try:
+            return header(path)
+        except BrokenImageError as error:
+            return error
+
+    with _quiet(), ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(one, paths, chunksize=64))
+
+
+def read_all(
+    paths: Sequence[Path], preprocessing: Preprocessing
+) -> tuple[NDArray[np.uint8], dict[Path, str]]:
+    """Many images, (N, channels, height, width), and why some of them could not be read."""
+    p = preprocessing
+    pixels = np.zeros((len(paths), p.channels, p.height, p.width), dtype=np.uint8)
+    broken: dict[Path, str] = {}
+
+    def one(index: int) -> None:
+        try:
+            pixels[index] = read(paths[index], preprocessing)
+        except BrokenImageError as error:
+            broken[paths[index]] = str(error)
+
+    with _quiet(), ThreadPoolExecutor(usable_cores()) as pool:
+        for _ in pool.map(one, range(len(paths))):
+            pass
+    return pixels, broken
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image file, with every way in which it can be broken told alike."""
+    try:
+        # Opened by us without blocking: a name may turn into a pipe after it was listed.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file, Image.open(file, formats=FORMATS) as image:
+            yield image
+    except BrokenImageError:
+        raise
+    except UnidentifiedImageError:
+        raise BrokenImageError("no PNG or JPEG inside") from None
+    except Image.DecompressionBombError:
+        raise BrokenImageError(f"more than {MOST_PIXELS:,} pixels") from None
+    except OSError as error:
+        raise BrokenImageError(error.strerror or _first_line(error)) from error
+    except MemoryError:
+        raise BrokenImageError("too large for the memory there is") from None
+    except Exception as error:  # decoders raise whatever a broken file makes of them
+        raise BrokenImageError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:100]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Pillow's warnings about odd files back; set once for all threads, which share it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
