@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.architecture import Architecture, Network
+from search_spaces.meta import Counting
 from search_spaces.task import Task
 
 BATCH = 2
@@ -26,7 +26,10 @@ class Cost:
     flops: int
     """Floating-point operations of one example's forward pass; a multiply-add counts as two."""
     activation_bytes: int
-    """Memory that training one example keeps from the forward for the backward pass, in float32."""
+    """Memory that training one example keeps from the forward for the backward pass, in float32.
+
+    Attention counts with its matrix of tokens by tokens, which fused kernels do not keep.
+    """
 
 
 def cost(architecture: Architecture, task: Task) -> Cost:
@@ -48,23 +51,23 @@ def cost(architecture: Architecture, task: Task) -> Cost:
 
 def _forward(network: Network, inputs: dict[str, Tensor]) -> tuple[int, int]:
     """FLOPs of one pass over the batch, and the bytes it keeps for the backward pass."""
-    weights = {_storage(tensor) for tensor in network.parameters()}
+    held = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[StorageWeakRef, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         # Several operations may save one tensor; its storage counts once. Holding the tensor
         # holds the storage, so that no later one can take its place in the table.
         reference = _storage(tensor)
-        if reference not in weights:
+        if reference not in held:
             kept[reference] = tensor
         return tensor
 
     with (
-        FlopCounterMode(display=False) as counter,
+        Counting() as counting,
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
         network(inputs)
-    return counter.get_total_flops(), sum(t.untyped_storage().nbytes() for t in kept.values())
+    return counting.flops, sum(t.untyped_storage().nbytes() for t in kept.values())
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef:

@@ -120,7 +120,7 @@ def convolution_stem(width: Domain[int], reduction: Domain[str]) -> Domain[Convo
         ConvolutionStem,
         {
             "width": width,
-            "kernel": choice(3, 5),
+            "kernel": choice(5, 3),
             "reduction": reduction,
             "normalisation": NORMALISATION,
         },

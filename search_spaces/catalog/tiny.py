@@ -1,8 +1,8 @@
 """`tiny`: a handful of decisions over networks of a few thousand weights, for fast tests."""
 
-from search_spaces.blocks import Attention, ConvolutionStem, Gate, Residual, Stage
+from search_spaces.blocks import Attention, Block, ConvolutionStem, Gate, Residual, Stage
 from search_spaces.catalog import parts
-from search_spaces.domains import Const, FloatRange, Inline, IntRange, OneOf, Record, Repeat
+from search_spaces.domains import Const, Domain, FloatRange, Inline, IntRange, OneOf, Record, Repeat
 from search_spaces.loss_weights import loss_domain
 from search_spaces.recipe import Recipe
 from search_spaces.space import SearchSpace
@@ -11,7 +11,7 @@ from search_spaces.space import SearchSpace
 def space() -> SearchSpace:
     """The space of tiny networks for images of 8 by 8 and up."""
     small = Attention(heads=2, mlp_ratio=1.0)
-    blocks = {
+    blocks: dict[str, Domain[Block]] = {
         "residual": Const(Residual()),
         "attention": Const(small),
         "gate": Const(Gate(convolution=Residual(), attention=small)),

@@ -2,7 +2,7 @@
 
 from search_spaces.blocks import Attention, PatchStem, Stage
 from search_spaces.catalog import parts
-from search_spaces.domains import IntRange, Record, Repeat, choice
+from search_spaces.domains import Const, Inline, IntRange, OneOf, Record, Repeat, choice
 from search_spaces.space import SearchSpace
 
 DEFAULT_STAGES = (
@@ -21,8 +21,8 @@ def space() -> SearchSpace:
             "width": width,
             "depth": IntRange(1, 4),
             "reduction": choice("none", "stride"),
-            "normalisation": choice("layer"),
-            "block": parts.Inline(parts.OneOf({"attention": parts.attention()})),
+            "normalisation": Const("layer"),
+            "block": Inline(OneOf({"attention": parts.attention()})),
         },
     )
     return SearchSpace.of(

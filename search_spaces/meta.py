@@ -1,0 +1,86 @@
+"""Forward passes on torch's meta device that count instead of computing.
+
+Torch derives some shapes on this device by running the whole operation in Python. Where the shape
+is plain from the inputs, it is taken from there: counting a network then takes half the time.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+aten = torch.ops.aten
+
+
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While active, operations on meta tensors give shapes only and their FLOPs are added up."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+        """Floating-point operations so far, by torch's own formulas; a multiply-add is two."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """The operation's result, or something of its shape."""
+        operation = func.overloadpacket
+        shortcut = SHORTCUTS.get(operation)
+        out = None if shortcut is None or kwargs else shortcut(*args)
+        if out is None:
+            out = func(*args, **(kwargs or {}))
+        if operation in flop_registry:
+            self.flops += flop_registry[operation](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def _like(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _like_both(x: Tensor, other: Any, *_: Any) -> Tensor | None:
+    same = isinstance(other, Tensor) and x.shape == other.shape
+    return torch.empty_like(x) if same else None
+
+
+def _addmm(_bias: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    return left.new_empty(left.shape[0], right.shape[1])
+
+
+def _batch_norm(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+
+
+def _layer_norm(x: Tensor, normalised: Sequence[int], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    outer = (*x.shape[: -len(normalised)], *[1] * len(normalised))
+    return torch.empty_like(x), x.new_empty(outer), x.new_empty(outer)
+
+
+def _group_norm(
+    x: Tensor, _weight: Tensor, _bias: Tensor, batch: int, _c: int, _hw: int, groups: int, _: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(batch, groups), x.new_empty(batch, groups)
+
+
+SHORTCUTS: dict[Any, Callable[..., Any]] = {
+    aten.relu: _like,
+    aten.gelu: _like,
+    aten.silu: _like,
+    aten.sigmoid: _like,
+    aten._safe_softmax: _like,  # noqa: SLF001 - how torch spells attention's softmax
+    aten.add: _like_both,
+    aten.mul: _like_both,
+    aten.addmm: _addmm,
+    aten.native_batch_norm: _batch_norm,
+    aten._native_batch_norm_legit: _batch_norm,  # noqa: SLF001 - its name on the meta device
+    aten.native_layer_norm: _layer_norm,
+    aten.native_group_norm: _group_norm,
+}
+"""Operations whose result has a shape plain from the inputs; None where it is not, after all."""

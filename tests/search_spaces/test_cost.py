@@ -1,0 +1,94 @@
+"""Costs agree with counts by hand, and are counted without memory or arithmetic."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from search_spaces.architecture import Architecture, Stream
+from search_spaces.blocks import (
+    Attention,
+    Classify,
+    Concatenate,
+    ConvolutionStem,
+    Residual,
+    Stage,
+    UnbuildableError,
+)
+from search_spaces.cost import cost
+from search_spaces.task import Task
+
+TASK = Task(inputs={"image": (1, 6, 6)}, num_classes=10)
+
+
+def architecture(*stages: Stage) -> Architecture:
+    stream = Stream(stem=ConvolutionStem(width=8), stages=stages)
+    return Architecture(streams={"image": stream}, fusion=Concatenate(), head=Classify())
+
+
+STEM_FLOPS = 2 * 36 * (9 * 8)
+HEAD_FLOPS = 2 * 8 * 10
+
+
+def test_flops_and_parameters_of_convolutions_agree_with_a_count_by_hand() -> None:
+    stage = Stage(width=8, depth=1, reduction="none", block=Residual())
+    counted = cost(architecture(stage), TASK)
+    assert counted.flops == STEM_FLOPS + 2 * 2 * 36 * (9 * 8 * 8) + HEAD_FLOPS
+    assert counted.parameters == (9 * 8 + 16) + 2 * (9 * 8 * 8 + 16) + 90
+
+
+def test_flops_of_attention_agree_with_a_count_by_hand() -> None:
+    stage = Stage(width=8, depth=1, reduction="none", block=Attention(heads=2, mlp_ratio=2.0))
+    projections = 2 * 36 * (4 * 8 * 8)
+    mixing = 2 * (2 * 36 * 36 * 8)
+    mlp = 2 * 36 * (2 * 8 * 16)
+    expected = STEM_FLOPS + projections + mixing + mlp + HEAD_FLOPS
+    assert cost(architecture(stage), TASK).flops == expected
+
+
+def test_activations_agree_with_a_count_by_hand() -> None:
+    float32, map_bytes = 4, 8 * 36 * 4
+    image = 36 * float32
+    # The convolution keeps its input, batch normalisation the convolution's output, the rectifier
+    # its own output; pooling keeps shapes only; the head keeps the embedding. Batch
+    # normalisation also keeps the batch's mean and deviation, half of them for each of two.
+    statistics = 8 * float32
+    expected = image + 2 * map_bytes + 8 * float32 + statistics
+    assert cost(architecture(), TASK).activation_bytes == expected
+
+
+def test_activations_grow_with_the_depth_and_weights_do_not_count() -> None:
+    block = Residual()
+    shallow, deep, deeper = (
+        cost(architecture(Stage(width=8, depth=depth, block=block)), TASK).activation_bytes
+        for depth in (1, 2, 3)
+    )
+    assert deeper - deep == deep - shallow > 0
+
+
+class OnlyMeta(TorchDispatchMode):
+    """Fails on any operation that gives a tensor with memory."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(tensor, torch.Tensor):
+                assert tensor.device.type == "meta", func
+        return made
+
+
+def test_a_network_that_no_machine_could_hold_is_counted() -> None:
+    stage = Stage(width=65536, depth=4, reduction="none", block=Attention(heads=4))
+    with OnlyMeta():
+        counted = cost(architecture(stage), TASK)
+    assert counted.parameters * 4 > 100e9
+
+
+def test_counting_leaves_the_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    cost(architecture(), TASK)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_cannot_be_built_has_no_cost() -> None:
+    with pytest.raises(UnbuildableError, match="heads must divide"):
+        cost(architecture(Stage(width=9, depth=1, block=Attention(heads=2))), TASK)
