@@ -49,14 +49,15 @@ class Bridge:
         self._watch = watch
         self._left = at_most
         self._open: dict[str, AttemptKey] = {}
-        self._abandoned = False
+        self.abandoned = False
+        """Whether nobody waits for the run any more."""
         self.error: BaseException | None = None
         """The first error of a hook; the run is over once it is there."""
 
     @property
     def over(self) -> bool:
         """Whether what runs is to be dropped now."""
-        return self._abandoned or self.error is not None or self._study.stopping
+        return self.abandoned or self.error is not None or self._study.stopping
 
     @property
     def done(self) -> bool:
@@ -102,7 +103,7 @@ class Bridge:
 
     def abandon(self) -> None:
         """Give everything back and listen no more: Tune may be stuck, and nobody waits for it."""
-        self._abandoned = True
+        self.abandoned = True
         self.give_back()
 
     def give_back(self) -> None:

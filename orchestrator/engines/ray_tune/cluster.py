@@ -40,7 +40,7 @@ _QUIET = {
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",
     # Without its head, Ray 2.60 would end this process after a minute, ledger and all. We notice
     # within seconds, and end in our own way.
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "600",
     # A call that comes too late must not start a second cluster.
     "RAY_ENABLE_AUTO_CONNECT": "0",
     "TUNE_DISABLE_AUTO_INIT": "1",

@@ -28,6 +28,10 @@ STOP_S = 8.0
 """How long Tune may take to end its processes once a run is dropped."""
 
 
+UNWIND_S = 1.0
+"""How long an abandoned run may take to notice; longer, and it is stuck in a call."""
+
+
 class RayTuneEngine:
     """Runs studies on Ray; starts it on loopback at the first run, and ends it on `close`."""
 
@@ -85,6 +89,7 @@ class RayTuneEngine:
                 try:
                     _await(tune_run.thread, bridge, cluster)
                 finally:
+                    tune_run.thread.join(UNWIND_S)
                     self._stuck = tune_run.thread.is_alive()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -159,6 +164,8 @@ class TuneRun:
                 raise_on_failed_trial=False,
                 callbacks=[],
             )
+        except schedulers.Abandoned:
+            return
         except Exception as error:  # noqa: BLE001 - raised by the thread that waits
             self._bridge.fail(error)
 

@@ -63,6 +63,10 @@ class StudyScheduler(TrialScheduler):
             _kill(trial)
 
 
+class Abandoned(BaseException):
+    """Unwinds Tune, which would tidy up with calls to a cluster that never answers."""
+
+
 class StudyStopper(Stopper):
     """Looks, every tenth of a second, whether the run is to be dropped."""
 
@@ -74,8 +78,18 @@ class StudyStopper(Stopper):
         """Never: single trials are the scheduler's."""
         return False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, for Tune's last snapshot, which nobody reads."""
+        return {}
+
     def stop_all(self) -> bool:
-        """Whether the run ends now; ends the workers first, since Tune waits for their epochs."""
+        """Whether the run ends now; ends the workers first, since Tune waits for their epochs.
+
+        Raises:
+            Abandoned: Nobody waits for the run, and its cluster may be gone: leave without a word.
+        """
+        if self._bridge.abandoned:
+            raise Abandoned
         if self._bridge.over:
             self._scheduler.drop()
         return self._bridge.over
