@@ -45,6 +45,10 @@ def _like(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x)
 
 
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
 def _like_both(x: Tensor, other: Any, *_: Any) -> Tensor | None:
     same = isinstance(other, Tensor) and x.shape == other.shape
     return torch.empty_like(x) if same else None
@@ -71,6 +75,7 @@ def _group_norm(
 
 SHORTCUTS: dict[Any, Callable[..., Any]] = {
     aten.relu: _like,
+    aten.relu_: _itself,
     aten.gelu: _like,
     aten.silu: _like,
     aten.sigmoid: _like,

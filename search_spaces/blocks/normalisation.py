@@ -25,7 +25,9 @@ NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
     "layer": MapLayerNorm,
 }
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
+    # In place: what comes before (a normalisation, a sum, a linear layer) keeps its input, not what
+    # it gives, and a pass over a large map is saved.
+    "relu": lambda: nn.ReLU(inplace=True),
     "gelu": nn.GELU,
     "silu": nn.SiLU,
 }
