@@ -19,6 +19,7 @@ from orchestrator.problems import ProblemsError, clean, nearest, place
 from orchestrator.terminal import Terminal
 
 COMMANDS = {
+    "init": "look at your data and write a study for it",
     "search": "start a search, or go on with the one of the same name",
     "resume": "go on with an interrupted search",
     "list": "show all studies",
@@ -182,6 +183,15 @@ def _search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show what would run; run nothing")
 
 
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", metavar="PATH", help="a folder of images, an .npz file, or .npy or IDX files"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", default="study.yaml", help="what to write (study.yaml)"
+    )
+
+
 def _resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the study's name")
 
@@ -233,6 +243,7 @@ def _port(text: str) -> int:
 
 
 _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "init": _init,
     "search": _search,
     "resume": _resume,
     "list": _list,
@@ -243,6 +254,7 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 }
 
 _MODULES = {
+    "init": "init",
     "search": "search",
     "resume": "resume",
     "list": "listing",

@@ -16,7 +16,11 @@ TRAINING_METRICS = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
 """What every worker of ours measures each epoch."""
 
 _METRIC = r"[A-Za-z_][A-Za-z0-9_.\-]{0,99}"
-_NEEDS_PATH = frozenset({"idx"})
+_NEEDS_PATH = {
+    "folder": "a folder of images",
+    "idx": "a folder",
+    "npz": "an .npz file or a folder of .npy files",
+}
 _TAKES_NO_PATH = frozenset({"digits", "surrogate"})
 _PACKAGES = {
     "/usr/share/datasets/fashion-mnist": "; on Debian: apt install dataset-fashion-mnist",
@@ -131,7 +135,7 @@ def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
     elif source in _TAKES_NO_PATH and path is not None:
         yield ("data", "path"), f"source '{source}' is built in and reads no path; remove it"
     elif source in _NEEDS_PATH and path is None:
-        yield ("data", "path"), f"source '{source}' reads a folder; give its path"
+        yield ("data", "path"), f"source '{source}' reads {_NEEDS_PATH[source]}; give its path"
     elif isinstance(path, str) and not exists(absolute(path, base_dir)):
         hint = _PACKAGES.get(path, "")
         yield ("data", "path"), f"there is nothing at {place(absolute(path, base_dir))}{hint}"

@@ -58,10 +58,19 @@ def read(spec: DataSpec) -> RawData:
     if spec.path is None:
         raise DataError("data.path: source 'folder' needs the folder with the images")
     found = find(Path(spec.path).expanduser())
+    return load(found, limited_to(found, spec))
+
+
+def limited_to(found: Found, spec: DataSpec) -> dict[str, Files]:
+    """The files of each part that a spec's limit leaves; the others are never opened.
+
+    Raises:
+        DataError: It leaves none of a class.
+    """
     train = found.parts["train"]
     taken = limited(train.targets, spec, found.class_names)
     chosen = Files(paths=tuple(train.paths[index] for index in taken), targets=train.targets[taken])
-    return load(found, {**found.parts, "train": chosen})
+    return {**found.parts, "train": chosen}
 
 
 def find(root: Path) -> Found:

@@ -49,8 +49,8 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["serch", "digits"], "there is no command 'serch'. Commands: search, resume, list, "
-         "status, leaderboard, space, ui. Did you mean 'search'?"),
+        (["serch", "digits"], "there is no command 'serch'. Commands: init, search, resume, "
+         "list, status, leaderboard, space, ui. Did you mean 'search'?"),
         (["--home", "list", "serch"], "there is no command 'serch'"),
         (["search", "digitz"], "digitz: neither a preset nor a file. Presets: digits, fashion, "
          "pareto, surrogate, tiny. Did you mean 'digits'?"),

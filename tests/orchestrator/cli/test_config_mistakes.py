@@ -73,7 +73,7 @@ MISTAKES = {
     "space: tiny\nseed_points: [{a: [1]}]": "2: seed_points[0].a: needs a number, text, true or "
     "false, not a list",
     "space: tiny\ndata: {source: digts}": "2: data.source: nothing reads 'digts'. "
-    "Known: digits, idx, surrogate. Did you mean 'digits'?",
+    "Known: digits, folder, idx, npz, surrogate. Did you mean 'digits'?",
     "space: tiny\ndata: {source: idx}": "2: data.path: source 'idx' reads a folder; give its path",
     "space: tiny\ndata: {source: idx, path: /no/where}": "2: data.path: there is nothing at "
     "/no/where",

@@ -1,0 +1,233 @@
+"""`archscout init`: looks at somebody's data and writes a first study.yaml for it."""
+
+import argparse
+import errno
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrator import first_study
+from orchestrator.config_checks import absolute, exists
+from orchestrator.config_file import presets
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.first_study import Limits, Machine
+from orchestrator.home import Home
+from orchestrator.problems import clean, place
+from orchestrator.terminal import Terminal, pairs, span, table
+from workers.data.dataset import split_data
+from workers.data.inspection import Inspection, Spread, inspect
+from workers.data.memory import usable_cores
+
+_SHOWN_CLASSES = 20
+_SHOWN_FILES = 5
+_UNEVEN = 3.0
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Says what the data holds, writes the study and prints the command that runs it."""
+    output = Path(options.output)
+    _check_output(output)
+    path = absolute(options.path, Path.cwd())
+    if not exists(path) or not str(path).isprintable():
+        what = "there is nothing at" if not exists(path) else "rename what lies at"
+        raise CommandError(
+            f"{what} {place(path)}; archscout init takes a folder of images, an .npz file, or a "
+            "folder of .npy or IDX files",
+            ExitCode.INPUT,
+        )
+    path = path.resolve()
+    found = inspect(path)
+    dataset = split_data(found.raw, found.spec)
+    terminal.answer["found"] = _plain(found)
+    terminal.tell(_described(found))
+    for remark in _remarks(found):
+        terminal.tell(f"note: {remark}")
+    terminal.remark("\nTiming a short training on this machine ...")
+    from orchestrator import pace  # noqa: PLC0415 - loads torch, once the data is known to be good
+
+    gpu = pace.gpu_to_use()
+    machine = Machine(
+        cores=usable_cores(), gpu=gpu, example_s=pace.example_s(dataset, found.spec, gpu=gpu)
+    )
+    held = first_study.limits(found, machine)
+    _write(output, first_study.compose(found, _from(output, path), machine, held))
+    # A file named like a preset would start the preset.
+    here = "./" if str(output) in presets() else ""
+    command = f"{_program(home)} search {here}{_argument(output)}"
+    terminal.answer |= {"study": str(output.absolute()), "next": command}
+    terminal.answer["limits"] = {
+        "limit": held.limit, "hours": held.hours, "full_training_s": held.full_s, "gpu": int(gpu)
+    }  # fmt: skip
+    terminal.tell(_written(output, held, found))
+    terminal.remark(f"\nNext:\n  {command}")
+    return ExitCode.DONE
+
+
+def _check_output(output: Path) -> None:
+    """Refuses to write where something lies, or where nothing can.
+
+    Raises:
+        CommandError: It does, or cannot.
+    """
+    if output.exists() or output.is_symlink():
+        raise CommandError(
+            f"{place(output)} exists already and is not overwritten; remove it, or give another "
+            "place with --output",
+            ExitCode.INPUT,
+        )
+    if not output.parent.is_dir():
+        raise CommandError(
+            f"{place(output)} cannot be written: there is no folder {place(output.parent)}; "
+            "make it, or give another place with --output",
+            ExitCode.INPUT,
+        )
+
+
+def _write(output: Path, text: str) -> None:
+    """Puts the study there as a whole, or nothing.
+
+    Raises:
+        CommandError: It cannot be written.
+    """
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                output.unlink()
+                raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        full = getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}
+        raise CommandError(
+            f"{place(output)} cannot be written: {reason}; "
+            + ("free some space" if full else "give another place with --output"),
+            ExitCode.INTERRUPTED if full else ExitCode.INPUT,
+        ) from error
+
+
+def _from(output: Path, path: Path) -> str:
+    """The data's path as the study names it: from its own folder, where that is shorter."""
+    relative = os.path.relpath(path, output.resolve().parent)
+    shorter = min(relative, str(path), key=len)
+    return f"./{shorter}" if shorter.startswith("~") else shorter
+
+
+def _program(home: Home) -> str:
+    return "archscout" if home.is_default else f"archscout --home {_argument(home.folder)}"
+
+
+def _argument(path: Path) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
+def _described(found: Inspection) -> str:
+    """What was found, in two tables."""
+    channels, height, width = found.shape
+    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    facts = {
+        "data": f"{clean(str(found.spec.path), 200)} (source {found.spec.source})",
+        "examples": ", ".join(
+            f"{count:,} {'' if len(found.examples) == 1 else part}".rstrip()
+            for part, count in found.examples.items()
+        ),
+        "sizes": f"height {_spread(found.heights)}, width {_spread(found.widths)}",
+        "prepared": f"{colour}, {height} x {width}",
+        "classes": f"{len(found.classes)}, the largest {found.imbalance:.1f} times the smallest",
+        "duplicates": _duplicates(found),
+        "left aside": _some(found.ignored) or "nothing",
+    }
+    parts = list(found.examples)
+    rows = [
+        [clean(name), *(f"{counts[part]:,}" for part in parts)]
+        for name, counts in list(found.classes.items())[:_SHOWN_CLASSES]
+    ]
+    more = len(found.classes) - len(rows)
+    return "\n".join(
+        [pairs(facts), "", table(["class", *parts], rows, right=parts)]
+        + ([f"and {more} more"] if more > 0 else [])
+    )
+
+
+def _spread(spread: Spread) -> str:
+    if spread.least == spread.most:
+        return f"{spread.median}"
+    return f"{spread.least} to {spread.most} (median {spread.median})"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """The first of many names, and how many there are."""
+    if not names:
+        return ""
+    shown = ", ".join(clean(name) for name in names[:_SHOWN_FILES])
+    more = ", ..." if len(names) > _SHOWN_FILES else ""
+    return f"{len(names)}: {shown}{more}"
+
+
+def _duplicates(found: Inspection) -> str:
+    given = found.duplicates
+    words = [f"{count:,} within {part}" for part, count in given.within.items() if count]
+    words += [
+        f"{count:,} of {other} also in {one}"
+        for (one, other), count in given.between.items()
+        if count
+    ]
+    return ", ".join(words) or "none"
+
+
+def _remarks(found: Inspection) -> Iterator[str]:
+    """What may spoil a search, and what to do about it."""
+    given = found.duplicates
+    if given.within["train"] and len(found.examples) < 3:
+        yield (
+            f"{given.within['train']:,} examples repeat others; once split, some are both learnt "
+            "and judged: remove them"
+        )
+    if any(given.between.values()):
+        yield "parts share examples, which makes networks look better than they are: remove them"
+    if given.contradicting:
+        yield f"{given.contradicting:,} examples equal one of another class: mend their labels"
+    if found.imbalance > _UNEVEN:
+        yield "the classes are uneven: always naming the largest already looks accurate"
+    for part in found.examples:
+        if lacking := [name for name, counts in found.classes.items() if not counts[part]]:
+            yield f"the {part} part has no example of class {_some(tuple(lacking))}"
+    if found.spec.limit is not None:
+        read, there = found.spec.limit, found.examples["train"]
+        yield f"{read:,} of {there:,} examples were read: no more fit into memory"
+
+
+def _written(output: Path, held: Limits, found: Inspection) -> str:
+    taken = f"{held.limit:,} of {found.examples['train']:,}" if held.limit else "all"
+    return (
+        f"\nWrote {place(output)}: {taken} examples, a full training takes about "
+        f"{span(held.full_s)}, the search up to {span(held.hours * 3600)}."
+    )
+
+
+def _plain(found: Inspection) -> Mapping[str, Any]:
+    """What was found, for programs."""
+    spreads = {"height": found.heights, "width": found.widths}
+    return {
+        "source": found.spec.source,
+        "path": found.spec.path,
+        "examples": dict(found.examples),
+        "sizes": {
+            name: {"min": spread.least, "median": spread.median, "max": spread.most}
+            for name, spread in spreads.items()
+        },
+        "shape": list(found.shape),
+        "classes": {name: dict(counts) for name, counts in found.classes.items()},
+        "duplicates": {
+            "within": dict(found.duplicates.within),
+            "between": {"/".join(two): n for two, n in found.duplicates.between.items()},
+            "contradicting": found.duplicates.contradicting,
+        },
+        "ignored": list(found.ignored),
+        "notes": list(_remarks(found)),
+    }
