@@ -6,6 +6,7 @@ cursor shows the same again, which changes nothing.
 
 import itertools
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 _PAGE = 2000
 """Events read at once: when far behind, all points of a trial go out together."""
+
+_KEEP_PLACE_EVERY_S = 10.0
 
 _FINAL = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"})
 """Refusals that another try would meet again: of a run that its user deleted, for example."""
@@ -75,6 +78,8 @@ class Projection:
         self._anew = False
         self._read = 0
         self._shown = 0
+        self._kept = 0
+        self._kept_at = time.monotonic()
         self._noted = -1
         self._drawn = -1
 
@@ -112,6 +117,7 @@ class Projection:
         if self._shown == self._read:
             events = self._ledger.events(self._study.id, self._read, _PAGE)
             if not events:
+                self.keep_place()
                 return 0
             self._history.apply(events, shown=False)
             self._read = events[-1].id
@@ -121,8 +127,9 @@ class Projection:
             _log.warning("trial %s has no run in this store; showing the study anew", lost)
             self._store, self._anew = None, True
             return 1
-        self._ledger.advance(self._study.id, self._read)
         self._shown = self._read
+        if time.monotonic() - self._kept_at > _KEEP_PLACE_EVERY_S:
+            self.keep_place()
         return self._shown - before
 
     def summarise(self, *, plots: bool) -> None:
@@ -175,6 +182,16 @@ class Projection:
         writer = RunWriter(client, runs, shown_until=start, may_exist_until=may_exist_until)
         self._store = _Store(experiment_id=experiment_id, parent=parent, runs=writer)
         return self._store
+
+    def keep_place(self) -> None:
+        """Move the ledger's cursor.
+
+        Done in quiet moments: with SQLite the driver and this process share one write lock, which
+        a busy driver hardly lets go. A kill before it costs showing some events again.
+        """
+        if self._kept != self._shown:
+            self._ledger.advance(self._study.id, self._shown)
+        self._kept, self._kept_at = self._shown, time.monotonic()
 
     def _flush(self, store: _Store) -> None:
         history = self._history

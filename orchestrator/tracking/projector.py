@@ -121,6 +121,7 @@ class Follower:
         last = self._try(self._projection.last_event)
         while time.monotonic() < deadline:
             if last is not None and self._projection.shown >= last:
+                self._try(self._projection.keep_place)
                 self._try(lambda: self._projection.summarise(plots=False))
                 return
             if self._try(self._projection.step) is None:
