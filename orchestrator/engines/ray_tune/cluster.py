@@ -49,7 +49,11 @@ _QUIET = {
 
 
 class EngineLost(RuntimeError):  # noqa: N818 - the field's word for it
-    """The cluster is gone; the study can be resumed."""
+    """The cluster is gone; the study can be resumed.
+
+    Ray 2.60 may crash while the interpreter ends after this: whoever cares for the exit status
+    leaves by `os._exit`.
+    """
 
 
 class ResourcesTooLarge(ValueError):  # noqa: N818 - says what is wrong

@@ -1,0 +1,190 @@
+"""The Ray Tune engine on a real Ray: isolation, placement, interruption, and what it opens."""
+
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from studies import config, opened
+
+from orchestrator.engines.ray_tune import RayTuneEngine, ResourcesTooLarge
+from orchestrator.study import Study
+from orchestrator.trial import TrialState
+from search_spaces.space import DefineByRunSpace
+from workers.data import Dataset, DataSpec, load
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+TRAIN = '''
+import ctypes, os, signal, time
+from pathlib import Path
+
+
+def train(decisions, context):
+    """In its first attempt, does what its decision says after one epoch."""
+    folder = Path(decisions["folder"])
+    (folder / str(os.getpid())).write_text(f"{os.nice(0)} {context.threads}")
+    first = folder / f"trial-{decisions['number']}"
+    kind = "good" if first.exists() else decisions["kind"]
+    first.touch()
+    for epoch in range(1, context.epochs + 1):
+        yield {"val_accuracy": 0.5}
+        if kind == "exits":
+            os._exit(3)
+        if kind == "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "sleeps":
+            time.sleep(1000)
+        if kind == "holds the lock":
+            ctypes.PyDLL(None).sleep(1000)
+        if kind == "takes its time":
+            time.sleep(1.0)
+'''
+
+
+class Script:
+    """A study of one trial for each behaviour, in their order."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "mine.py").write_text(TRAIN)
+        self._left = folder / "left"
+        self._left.mkdir()
+
+    @contextmanager
+    def study(self, *kinds: str) -> Iterator[Study]:
+        def asked(trial: Any) -> dict[str, Any]:
+            number = trial.suggest_int("number", 0, len(kinds) - 1)
+            return {"number": number, "kind": kinds[number], "folder": str(self._left)}
+
+        settled = config(
+            train=f"{self._folder / 'mine.py'}:train",
+            stop={"trials": len(kinds)},
+            budget={"minimum": 3, "maximum": 3, "reduction_factor": 3},
+            seed_points=[{"number": number} for number in range(len(kinds))],
+        )
+        space = DefineByRunSpace(name="script", version="1", function=asked)
+        with opened(self._folder, settled, space=space) as study:
+            yield study
+
+    def first_outcomes(self) -> dict[int, str]:
+        """How the first attempt of each trial ended, by its number."""
+        query = (
+            "select trial.number, attempt.outcome from attempt join trial"
+            " on trial.uid = attempt.trial_uid where attempt.number = 1"
+        )
+        with closing(sqlite3.connect(self._folder / "ledger.db")) as ledger:
+            return dict(ledger.execute(query))
+
+    def workers(self) -> dict[int, str]:
+        """What each process that trained wrote down, by its pid."""
+        return {int(p.name): p.read_text() for p in self._left.glob("[0-9]*")}
+
+    def living(self) -> list[int]:
+        return [pid for pid in self.workers() if psutil.pid_exists(pid)]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Script:
+    return Script(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load(DataSpec(source="surrogate"))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[RayTuneEngine]:
+    made = RayTuneEngine(
+        cpu=1.0, gpu=0.25, silence_s=2.0, ray_options={"num_cpus": 8, "num_gpus": 1}
+    )
+    yield made
+    made.close()
+
+
+def within(seconds: float, holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return holds()
+
+
+def test_a_trial_that_dies_or_hangs_changes_no_other_and_is_tried_again(
+    engine: RayTuneEngine, data: Dataset, script: Script, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with script.study("good", "exits", "is killed", "sleeps", "holds the lock", "good") as study:
+        engine.run(study, data)
+        assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+        assert [trial.attempts for trial in study.trials] == [1, 2, 2, 2, 2, 1]
+    outcomes = script.first_outcomes()
+    assert [outcomes[number] for number in (1, 2)] == ["infrastructure", "infrastructure"]
+    assert [outcomes[number] for number in (3, 4)] == ["timeout", "timeout"]
+    assert capfd.readouterr().out == ""
+
+
+def test_a_quarter_of_a_gpu_places_four_trials_on_one_and_processes_are_kept(
+    engine: RayTuneEngine, data: Dataset, script: Script
+) -> None:
+    most = 0
+    with script.study(*["takes its time"] * 6) as study:
+        running = threading.Thread(target=engine.run, args=(study, data))
+        running.start()
+        while running.is_alive():
+            most = max(most, len(study.snapshot().running))
+            time.sleep(0.02)
+        assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    assert most == 4
+    assert len(script.workers()) == 4
+    assert set(script.workers().values()) == {"0 1"}  # niceness and threads
+
+
+def test_a_stop_in_the_middle_of_an_epoch_leaves_within_seconds_and_leaves_nothing(
+    engine: RayTuneEngine, data: Dataset, script: Script
+) -> None:
+    with script.study("sleeps", "sleeps", "good") as study:
+        running = threading.Thread(target=engine.run, args=(study, data))
+        running.start()
+        assert within(30, lambda: len(script.workers()) >= 2)
+        study.request_stop("signal")
+        stopped = time.monotonic()
+        running.join()
+        assert time.monotonic() - stopped < 10
+        assert TrialState.RUNNING not in {trial.state for trial in study.trials}
+    assert within(5, lambda: not script.living())
+
+
+def test_ray_listens_on_loopback_alone_and_only_to_holders_of_our_token(
+    engine: RayTuneEngine, data: Dataset, script: Script
+) -> None:
+    with script.study("good") as study:
+        engine.run(study, data)
+    me = psutil.Process()
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in [me, *me.children(recursive=True)]
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert stat.S_IMODE(token.parent.stat().st_mode) == 0o700
+
+
+def test_a_trial_larger_than_every_node_is_refused(
+    engine: RayTuneEngine, data: Dataset, script: Script
+) -> None:
+    with (
+        script.study("good") as study,
+        pytest.raises(ResourcesTooLarge, match=r"cpu 9 .* no node has as much"),
+    ):
+        RayTuneEngine(cpu=9.0).run(study, data)

@@ -1,0 +1,283 @@
+"""An attempt in a worker's process, and the bridge to the study: both without Ray."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engines.ray_tune.attempt import TRAINING, Attempt, Start, Watch
+from orchestrator.engines.ray_tune.bridge import Bridge, Next
+from orchestrator.engines.ray_tune.cluster import slots_of
+from orchestrator.engines.ray_tune.messages import Parcel, Report
+from orchestrator.snapshot import Verdict
+from workers.budget import Budget
+from workers.data.spec import DataSpec
+from workers.failures import Failure, FailureKind
+from workers.job import AttemptKey, TrainingJob
+from workers.measurement import Measurement, Progress
+
+Seen = Iterator[Measurement | Progress]
+
+
+def job(number: int = 0, *, train: str | None = None) -> TrainingJob:
+    return TrainingJob(
+        key=AttemptKey(trial_uid=f"{number:032x}", number=1, fence="f"),
+        trial_number=number,
+        candidate={"schema": 1, "decisions": {}},
+        data=DataSpec(source="surrogate"),
+        budget=Budget(maximum=3),
+        seed=number,
+        train=train,
+    )
+
+
+def measured(fidelity: int) -> Measurement:
+    return Measurement(fidelity=fidelity, metrics={"val_accuracy": 0.5}, elapsed_s=0.1)
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Watch:
+    return Watch(silence_s=0.3, stacks=tmp_path / "stacks")
+
+
+Begin = Callable[[TrainingJob, Start], Attempt]
+
+
+@pytest.fixture
+def begin(watch: Watch) -> Iterator[Begin]:
+    with ExitStack() as left:
+        thread = left.enter_context(ThreadPoolExecutor(1, thread_name_prefix=TRAINING))
+
+        def make(job: TrainingJob, start: Start) -> Attempt:
+            attempt = Attempt(job, start, watch, thread)
+            left.callback(attempt.close)
+            return attempt
+
+        yield make
+
+
+def test_each_step_brings_one_measurement_and_the_last_one_the_end(begin: Begin) -> None:
+    def start(job: TrainingJob) -> Seen:
+        for epoch in (1, 2, 3):
+            yield Progress(epoch=epoch, done=0.5)
+            yield measured(epoch)
+
+    attempt = begin(job(), start)
+    reports = [attempt.advance() for _ in range(3)]
+    assert [r.measurement and r.measurement.fidelity for r in reports] == [1, 2, 3]
+    assert [r.ended for r in reports] == [False, False, True]
+
+
+def test_an_exception_is_an_answer_with_its_traceback(begin: Begin) -> None:
+    def start(job: TrainingJob) -> Seen:
+        yield measured(1)
+        raise SystemExit(3)
+
+    attempt = begin(job(), start)
+    attempt.advance()
+    report = attempt.advance()
+    assert report.ended
+    assert report.failure is not None
+    assert "SystemExit" in report.failure.traceback
+
+
+def test_silence_ends_an_attempt_with_the_stack_it_hung_in(begin: Begin) -> None:
+    released = threading.Event()
+
+    def start(job: TrainingJob) -> Seen:
+        yield measured(1)
+        released.wait()
+
+    attempt = begin(job(), start)
+    attempt.advance()
+    report = attempt.advance()
+    released.set()
+    assert report.failure is not None
+    assert report.failure.kind is FailureKind.TIMEOUT
+    assert "released.wait()" in report.failure.traceback
+
+
+def test_progress_alone_keeps_an_attempt_alive(begin: Begin) -> None:
+    def start(job: TrainingJob) -> Seen:
+        for _ in range(6):
+            time.sleep(0.1)
+            yield Progress(epoch=1, done=0.5)
+        yield measured(1)
+
+    assert begin(job(), start).advance().measurement == measured(1)
+
+
+def test_a_users_generator_may_prepare_as_long_as_it_needs(begin: Begin, watch: Watch) -> None:
+    def start(job: TrainingJob) -> Seen:
+        time.sleep(2 * watch.silence_s)
+        yield measured(1)
+
+    own = begin(job(train="mine.py:train"), start).advance()
+    assert own.measurement == measured(1)
+    ours = begin(job(), start).advance()
+    assert ours.failure is not None
+
+
+def test_closing_lets_the_generator_clean_up(begin: Begin, watch: Watch) -> None:
+    closed = threading.Event()
+
+    def start(job: TrainingJob) -> Seen:
+        try:
+            yield measured(1)
+        finally:
+            closed.set()
+
+    attempt = begin(job(), start)
+    attempt.advance()
+    attempt.close()
+    assert closed.is_set()
+    assert list(watch.stacks.iterdir()) == []
+
+
+class StudyDouble:
+    """Keeps what it is told; answers with the verdict it is given."""
+
+    def __init__(self, verdict: Verdict = Verdict.CONTINUE) -> None:
+        self.verdict = verdict
+        self.asked = 0
+        self.told: list[tuple[str, Failure | None]] = []
+        self.given_back: list[str] = []
+        self.stopping = False
+        self.finished = False
+
+    def ask(self) -> TrainingJob:
+        self.asked += 1
+        return job(self.asked)
+
+    def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
+        return self.verdict
+
+    def tell(self, key: AttemptKey, failure: Failure | None = None) -> None:
+        self.told.append((key.trial_uid, failure))
+
+    def give_back(self, key: AttemptKey) -> None:
+        self.given_back.append(key.trial_uid)
+
+
+def bridge_to(study: object, watch: Watch, *, slots: int = 2, at_most: int = 100) -> Bridge:
+    return Bridge(
+        study,  # type: ignore[arg-type]  # a double
+        slots=lambda: slots,
+        dress=lambda job: replace(job, gpu_share=0.25),
+        watch=watch,
+        at_most=at_most,
+    )
+
+
+def test_no_more_is_asked_than_there_are_slots(watch: Watch) -> None:
+    study = StudyDouble()
+    bridge = bridge_to(study, watch)
+    parcels = [bridge.ask(name) for name in "abc"]
+    assert [parcel is None for parcel in parcels] == [False, False, True]
+    assert study.asked == 2
+    assert bridge.receive("a", Report(ended=True)) is Next.FREE
+    assert isinstance(bridge.ask("c"), Parcel)
+
+
+def test_a_run_is_done_after_its_share_of_attempts(watch: Watch) -> None:
+    bridge = bridge_to(StudyDouble(), watch, at_most=1)
+    assert bridge.ask("a") is not None
+    assert bridge.done
+    assert not bridge.over
+
+
+@pytest.mark.parametrize(
+    ("report", "following"),
+    [
+        (Report(measurement=measured(1)), Next.GO_ON),
+        (Report(measurement=measured(3), ended=True), Next.FREE),
+        (Report(measurement=measured(3), ended=True, worn=True), Next.DISMISS),
+        (
+            Report(ended=True, failure=Failure.without_traceback(FailureKind.DIVERGED, "nan")),
+            Next.FREE,
+        ),
+        (
+            Report(ended=True, failure=Failure.without_traceback(FailureKind.USER_CODE, "no")),
+            Next.DISMISS,
+        ),
+    ],
+)
+def test_a_process_is_kept_unless_it_is_worn_or_failed(
+    watch: Watch, report: Report, following: Next
+) -> None:
+    study = StudyDouble()
+    bridge = bridge_to(study, watch)
+    bridge.ask("a")
+    assert bridge.receive("a", report) is following
+    assert len(study.told) == (0 if following is Next.GO_ON else 1)
+
+
+def test_a_paused_attempt_is_given_back_and_not_told(watch: Watch) -> None:
+    study = StudyDouble(Verdict.PAUSE)
+    bridge = bridge_to(study, watch)
+    bridge.ask("a")
+    assert bridge.receive("a", Report(measurement=measured(1))) is Next.FREE
+    assert (len(study.given_back), study.told) == (1, [])
+
+
+def test_a_process_that_died_is_told_once(watch: Watch) -> None:
+    study = StudyDouble()
+    bridge = bridge_to(study, watch)
+    bridge.ask("a")
+    bridge.lost("a", "exit code 3")
+    bridge.lost("a", "exit code 3")
+    [(_, failure)] = study.told
+    assert failure is not None
+    assert (failure.kind, failure.traceback) == (FailureKind.INFRASTRUCTURE, "exit code 3")
+
+
+def test_a_process_that_ended_itself_for_silence_is_told_as_a_timeout(watch: Watch) -> None:
+    study = StudyDouble()
+    bridge = bridge_to(study, watch)
+    parcel = bridge.ask("a")
+    assert parcel is not None
+    watch.stacks.mkdir()
+    watch.file(parcel.job.key).write_text("in re.match")
+    bridge.lost("a", "exit code 1")
+    [(_, failure)] = study.told
+    assert failure is not None
+    assert (failure.kind, failure.traceback) == (FailureKind.TIMEOUT, "in re.match")
+
+
+def test_what_the_ledger_raises_ends_the_run_and_not_the_hook(watch: Watch) -> None:
+    class Full(StudyDouble):
+        def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
+            raise OSError("no space left on device")
+
+    study = Full()
+    bridge = bridge_to(study, watch)
+    bridge.ask("a")
+    assert bridge.receive("a", Report(measurement=measured(1))) is Next.DISMISS
+    assert isinstance(bridge.error, OSError)
+    assert bridge.over
+    assert bridge.ask("b") is None
+    bridge.abandon()
+    assert len(study.given_back) == 1
+
+
+@pytest.mark.parametrize(
+    ("node", "cpu", "gpu", "slots"),
+    [
+        ({"CPU": 2.0}, 1.0, 0.0, 2),
+        ({"CPU": 3.0}, 2.0, 0.0, 1),
+        ({"CPU": 0.3}, 0.1, 0.0, 3),
+        ({"CPU": 2.0}, 1.0, 0.5, 0),
+        ({"CPU": 16.0, "GPU": 1.0}, 1.0, 0.25, 4),
+        ({"CPU": 16.0, "GPU": 2.0}, 1.0, 0.4, 4),
+        ({"CPU": 16.0, "GPU": 5.0}, 1.0, 2.0, 2),
+    ],
+)
+def test_a_node_holds_what_its_cores_and_whole_gpus_allow(
+    node: dict[str, float], cpu: float, gpu: float, slots: int
+) -> None:
+    assert slots_of(node, cpu=cpu, gpu=gpu) == slots
