@@ -27,6 +27,10 @@ _INPUTS = frozenset({"x", "image", "images", "data", "input", "inputs", "feature
 _TARGETS = frozenset({"y", "label", "labels", "target", "targets"})
 _NAMES = frozenset({"class_names", "classes", "label_names", "target_names"})
 _MOST_CHANNELS = 4
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 _WANTED = (
     "it needs x and y (or images and labels), or x_train and y_train, "
     "and perhaps the same with _val and _test"
@@ -269,16 +273,23 @@ def _preprocessing(values: NDArray[Any]) -> Preprocessing:
     return Preprocessing(channels=channels, height=height, width=width, low=low, high=high)
 
 
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and type, as the file says them."""
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise DataError(f"is of format version {version}; save it with numpy.save")
+        return _HEADERS[version](file)
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise DataError(f"is damaged ({reason}); save it again with numpy.save") from error
+
+
 def _array(file: IO[bytes], size: int) -> NDArray[Any]:
     """One array, once its header fits the bytes that follow and the memory there is."""
-    version = np.lib.format.read_magic(file)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise DataError(f"is of format version {version}; save it with numpy.save")
-    shape, column_order, dtype = readers[version](file)
+    shape, column_order, dtype = _header(file)
     if dtype.hasobject:
         raise DataError(
             "holds Python objects, which are never loaded; save numbers of one type, "

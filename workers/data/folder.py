@@ -153,7 +153,7 @@ class _Walk:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.ignored: list[str] = []
+        self.ignored: set[str] = set()
 
     def entries(self, folder: Path) -> list[Path]:
         """What lies in a folder, by name.
@@ -194,9 +194,13 @@ class _Walk:
                 f"{folder} holds no folders; it needs one for each class, with its images"
             )
         if empty := [name for name, files in classes.items() if not files]:
+            linked = any(
+                each.is_symlink() for name in empty for each in self.entries(folder / name)
+            )
             raise DataError(
                 f"{folder}: no images (PNG, JPEG) of class {listed(empty)}; "
-                "add some or remove the folder"
+                + ("links that lead out of the folder are not followed: " if linked else "")
+                + "add some or remove the folder"
             )
         return classes
 
@@ -211,7 +215,7 @@ class _Walk:
 
     def ignore(self, paths: Iterator[Path]) -> None:
         """Remembers what is left aside."""
-        self.ignored += [str(path.relative_to(self.root)) for path in paths]
+        self.ignored |= {str(path.relative_to(self.root)) for path in paths}
 
     def _images(self, folder: Path) -> list[Path]:
         entries = self.entries(folder)
@@ -231,7 +235,7 @@ class _Walk:
 
     def _check_shallow(self, folder: Path) -> None:
         for parent, _, names in os.walk(folder):
-            for name in names:
+            for name in sorted(names):
                 if self.is_image(Path(parent, name)):
                     deep = Path(parent, name).relative_to(self.root)
                     raise DataError(

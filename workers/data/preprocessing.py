@@ -133,7 +133,7 @@ def prepare_arrays(values: NDArray[Any], preprocessing: Preprocessing) -> NDArra
     prepared = np.empty(values.shape, dtype=np.uint8)
     for start, part in _parts(values):
         if not np.isfinite(part).all():
-            raise ValueError("the values hold NaN or infinity")
+            raise ValueError("the values hold NaN or infinity; mend or remove such examples")
         scaled = (part.astype(np.float64) - p.low) * (255 / (p.high - p.low))
         prepared[start : start + _PART] = np.rint(np.clip(scaled, 0, 255))
     return prepared
@@ -152,7 +152,7 @@ def value_range(values: NDArray[Any]) -> tuple[float, float]:
         finite = np.isfinite(part)
         if not finite.all():
             first = start + int(np.argmin(finite.reshape(len(part), -1).all(axis=1)))
-            raise ValueError(f"NaN or infinity in example {first}")
+            raise ValueError(f"NaN or infinity in example {first}; mend or remove such examples")
         low, high = min(low, float(part.min())), max(high, float(part.max()))
         whole = whole and bool((np.floor(part) == part).all())
     if low >= 0 and high <= 1 and high > 0:
@@ -160,7 +160,7 @@ def value_range(values: NDArray[Any]) -> tuple[float, float]:
     if whole and low >= 0 and high <= 255:
         return 0.0, 255.0
     if low == high:
-        raise ValueError(f"every value is {low:g}: nothing to learn from")
+        raise ValueError(f"every value is {low:g}: nothing to learn from; save images that differ")
     return low, high
 
 

@@ -1,0 +1,157 @@
+"""From somebody's data to a study that runs as it is, in two commands."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pictures
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import orchestrator.run
+from orchestrator import first_study, strict_yaml
+from orchestrator.cli import main
+from orchestrator.config_file import load
+from orchestrator.first_study import Machine, limits, quoted, study_name
+from workers.data import load as load_data
+from workers.data.dataset import split_data
+from workers.data.inspection import Inspection, inspect
+
+
+class NoTracker:
+    """Shows nothing, and says that it has shown all."""
+
+    def drain(self, timeout_s: float) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(orchestrator.run, "start_projector", lambda **_: NoTracker())
+    return tmp_path
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Inspection:
+    images, targets = pictures.digits()
+    np.savez(tmp_path / "own.npz", x=images, y=targets)
+    return inspect(tmp_path / "own.npz")
+
+
+def test_a_folder_of_images_becomes_a_search_that_finds_a_good_network(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures.write_digits(here / "my digits", range(1000))
+    (here / "my digits" / "readme.txt").write_text("digits")
+    assert main(["init", "my digits"]) == 0
+    shown = capsys.readouterr().out
+    for part in (
+        "examples    1,000",
+        "sizes       height 8, width 8",
+        "prepared    grey, 8 x 8",
+        "duplicates  none",
+        "left aside  1: readme.txt",
+        "Wrote study.yaml: all examples",
+        "Next:\n  archscout search study.yaml\n",
+    ):
+        assert part in shown
+    config = load("study.yaml")
+    assert (config.name, config.data.source) == ("my-digits", "folder")
+    assert config.data.path == str(here / "my digits")
+    words = shown.split("archscout ")[-1].split()
+    quick = ["--engine", "in_process", "--set", "space=tiny", "--trials", "2", "--json"]
+    assert main([*words, *quick]) == 0
+    best = json.loads(capsys.readouterr().out)["trials"][0]
+    assert best["values"]["val_accuracy"] > 0.7
+
+
+def test_json_says_what_was_found_and_what_comes_next(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.pace.example_s", lambda *_, **__: 1e-4)
+    images, targets = pictures.digits()
+    np.savez(here / "own.npz", x=images[:300], y=np.where(targets[:300] == 0, 1, targets[:300]))
+    (here / "studies").mkdir()
+    assert main(["init", "own.npz", "--output", "studies/a.yaml", "--home", "x y", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["found"]["examples"] == {"train": 300}
+    assert answer["found"]["shape"] == [1, 8, 8]
+    assert sum(counts["train"] for counts in answer["found"]["classes"].values()) == 300
+    assert answer["next"] == f"archscout --home '{here / 'x y'}' search studies/a.yaml"
+    assert yaml.safe_load((here / "studies" / "a.yaml").read_text())["data"]["path"] == "../own.npz"
+
+
+def test_a_study_named_like_a_preset_is_called_by_its_place(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.pace.example_s", lambda *_, **__: 1e-4)
+    pictures.write_digits(here / "images", range(100))
+    assert main(["init", "images", "--output", "digits"]) == 0
+    assert "archscout search ./digits" in capsys.readouterr().out
+
+
+def test_what_may_spoil_a_search_is_said(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.pace.example_s", lambda *_, **__: 1e-4)
+    images, targets = pictures.digits()
+    chosen = np.concatenate([np.flatnonzero(targets == 0)[:100], np.flatnonzero(targets == 1)[:20]])
+    x, y = images[chosen], targets[chosen]
+    wrong = np.concatenate([y, [1]])
+    x = np.concatenate([x, x[:1]])
+    np.savez(here / "own.npz", x_train=x, y_train=wrong, x_test=x[5:9], y_test=y[5:9])
+    assert main(["init", "own.npz"]) == 0
+    shown = capsys.readouterr().out
+    assert "duplicates  1 within train, 4 of test also in train" in shown
+    notes = re.findall(r"note: (.*)", shown)
+    assert [note.split(":")[0] for note in notes] == [
+        "1 examples repeat others; once split, some are both learnt and judged",
+        "parts share examples, which makes networks look better than they are",
+        "1 examples equal one of another class",
+        "the classes are uneven",
+        "the test part has no example of class 1",
+    ]
+
+
+def test_a_slow_machine_takes_fewer_examples_and_still_all_classes(found: Inspection) -> None:
+    fast = limits(found, Machine(cores=2, gpu=False, example_s=1e-5))
+    assert (fast.limit, fast.hours) == (None, 0.05)
+    slow = limits(found, Machine(cores=2, gpu=False, example_s=8e-3))
+    assert slow.limit == 890
+    assert slow.full_s == pytest.approx(first_study.FULL_TRAINING_S, rel=0.05)
+    slowest = limits(found, Machine(cores=2, gpu=False, example_s=1.0))
+    assert slowest.limit == 500
+    assert slowest.hours * 3600 >= 8 * slowest.full_s / 2
+    rare = np.where(np.arange(len(found.raw.pool)) < 4, 0, 1 + found.raw.pool.targets % 2)
+    raw = replace(found.raw, pool=replace(found.raw.pool, targets=rare))
+    counts = {str(label): {"train": int((rare == label).sum())} for label in range(3)}
+    uneven = replace(found, raw=raw, classes=counts)
+    held = limits(uneven, Machine(cores=2, gpu=False, example_s=1.0))
+    assert held.limit is not None
+    assert held.limit > 150
+    split_data(raw, replace(found.spec, limit=held.limit))
+
+
+def test_the_written_study_says_all_that_was_decided(found: Inspection, tmp_path: Path) -> None:
+    machine = Machine(cores=4, gpu=True, example_s=8e-3)
+    held = limits(found, machine)
+    (tmp_path / "study.yaml").write_text(first_study.compose(found, "own.npz", machine, held))
+    config = load(str(tmp_path / "study.yaml"))
+    assert (config.data.limit, config.stop.hours) == (held.limit, held.hours)
+    assert config.resources.gpu == 1
+    assert load_data(config.data_spec()).class_names == tuple("0123456789")
+
+
+@given(st.text(min_size=1, max_size=40).filter(str.isprintable))
+def test_any_path_is_read_back_as_it_was_written(path: str) -> None:
+    document = strict_yaml.parse(f"path: {quoted(path)}  # why\n".encode(), "study.yaml")
+    assert (document.value, document.problems) == ({"path": path}, ())
+    strict_yaml.parse(f"name: {quoted(study_name(Path(path)))}\n".encode(), "study.yaml")
