@@ -127,16 +127,6 @@ def counts(trials: Sequence[Trial]) -> dict[str, int]:
     return {names.get(name, name): found[name] for name in order if found[name]}
 
 
-def describe(candidate: Mapping[str, Any]) -> str:
-    """A candidate's architecture in one line."""
-    from search_spaces.candidate import candidate_from_dict  # noqa: PLC0415 - may load torch
-
-    try:
-        return candidate_from_dict(candidate).describe()
-    except (KeyError, ValueError, TypeError):  # a block that this installation does not know
-        return "?"
-
-
 def _row(place: int, trial: Trial, objectives: Sequence[Objective], *, on_front: bool) -> Row:
     last = trial.measurements[-1] if trial.measurements else None
     counted = trial.cost.get("parameters")
@@ -148,7 +138,7 @@ def _row(place: int, trial: Trial, objectives: Sequence[Objective], *, on_front:
         on_front=on_front,
         epochs=last.fidelity if last else 0,
         parameters=None if counted is None else int(counted),
-        architecture=describe(trial.candidate),
+        architecture=trial.describe,
         elapsed_s=last.elapsed_s if last else 0.0,
     )
 

@@ -8,7 +8,6 @@ from orchestrator.memory import Memory
 from orchestrator.objective import Objective
 from orchestrator.snapshot import RunningTrial, Snapshot
 from orchestrator.trial import Trial
-from search_spaces.candidate import candidate_from_dict
 from workers.budget import Budget
 
 
@@ -49,7 +48,7 @@ def standing(
         judge=judge.metric,
         best_number=best.number if best else None,
         best_values=best.values if best else None,
-        best_describe=_describe(best) if best else None,
+        best_describe=best.describe if best else None,
         epochs=history.epochs,
         stop_reason=stop_reason,
     )
@@ -58,13 +57,9 @@ def standing(
 def _show(trial: Trial, judge: Objective, budget: Budget, elapsed_s: float) -> RunningTrial:
     return RunningTrial(
         number=trial.number,
-        describe=_describe(trial),
+        describe=trial.describe,
         epoch=trial.reached,
         rung=next((r for r in budget.rungs() if r > trial.reached), budget.maximum),
         metric=trial.measurements[-1].metrics.get(judge.metric) if trial.measurements else None,
         elapsed_s=elapsed_s,
     )
-
-
-def _describe(trial: Trial) -> str:
-    return candidate_from_dict(trial.candidate).describe()

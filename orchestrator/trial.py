@@ -78,6 +78,8 @@ class Trial:
     """By fidelity, rising."""
     cost: Mapping[str, float] = field(default_factory=dict)
     """What screening counted before any training: `parameters`, `flops`, `activation_bytes`."""
+    describe: str = ""
+    """The candidate in one line, for people."""
 
     @property
     def reached(self) -> int:

@@ -8,7 +8,7 @@ from orchestrator.commands import studies
 from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.leaderboard import counts, describe
+from orchestrator.leaderboard import counts
 from orchestrator.objective import Objective, best
 from orchestrator.problems import place
 from orchestrator.terminal import Terminal, number, pairs, span, table
@@ -55,7 +55,7 @@ def _show_study(
     if winner and winner.values:
         named = zip(objectives, winner.values, strict=True)
         values = ", ".join(f"{o.metric} {number(v)}" for o, v in named)
-        lines["best"] = f"{values} (trial {winner.number}, {describe(winner.candidate)})"
+        lines["best"] = f"{values} (trial {winner.number}, {winner.describe})"
     failed = [trial for trial in trials if trial.failure is not None]
     if failed:
         lines["last failure"] = f"trial {failed[-1].number}: {_failure(failed[-1])}"
@@ -80,7 +80,7 @@ def _show_trial(
     lines = {
         "trial": f"{trial.number} of '{study}' ({trial.kind}, {trial.uid})",
         "state": f"{trial.state}{f' ({trial.reason})' if trial.reason else ''}",
-        "architecture": describe(trial.candidate),
+        "architecture": trial.describe,
         **{name: number(value) for name, value in trial.cost.items()},
         "seed": str(trial.seed),
         "attempts": ", ".join(f"{a.number} {a.outcome or 'running'}" for a in attempts) or "none",

@@ -135,6 +135,7 @@ def _to_trial(row: Row[Any], measured: Sequence[Measurement]) -> Trial:
         params=json.loads(row.params_json),
         distributions=json.loads(row.distributions_json),
         candidate=json.loads(row.candidate_json),
+        describe=row.describe,
         digest=row.digest,
         state=TrialState(row.state),
         reason=row.reason,

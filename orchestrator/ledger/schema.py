@@ -69,6 +69,7 @@ trial = Table(
     Column("params_json", Text, nullable=False),
     Column("distributions_json", Text, nullable=False),
     Column("candidate_json", Text, nullable=False),
+    Column("describe", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("reason", Text),

@@ -56,8 +56,8 @@ class NewTrial:
     """What screening counted before any training, by metric."""
     failure: Mapping[str, Any] | None = None
     """Why a candidate does not build, if so."""
-    describe: str | None = None
-    """The candidate in one line; told to the projection, not kept with the trial."""
+    describe: str = ""
+    """The candidate in one line, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

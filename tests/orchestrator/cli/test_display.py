@@ -118,7 +118,7 @@ def a_trial(place: int, state: TrialState, **changed: Any) -> Trial:
         "digest": f"{place:064x}", "state": state, "reason": None, "values": None,
         "violations": {}, "seed": place, "attempts": 1, "failure": None, "sampler_attrs": {},
         "created": 0.0, "started": None, "ended": None, "measurements": done,
-        "cost": {"parameters": 1000.0 + place},
+        "cost": {"parameters": 1000.0 + place}, "describe": f"x={place}",
     }  # fmt: skip
     return Trial(**{**given, **changed})
 

@@ -25,7 +25,7 @@ _ROW_ID = BigInteger().with_variant(Integer, "sqlite")
 _ENDED = "('COMPLETE', 'PRUNED', 'FAIL')"
 _FIXED = (
     "uid", "study_id", "number", "kind", "parent", "params_json", "distributions_json",
-    "candidate_json", "digest", "cost_json", "seed", "sampler_attrs_json", "created",
+    "candidate_json", "describe", "digest", "cost_json", "seed", "sampler_attrs_json", "created",
 )  # fmt: skip
 
 
@@ -75,6 +75,7 @@ def _make_trial() -> None:
         Column("params_json", Text, nullable=False),
         Column("distributions_json", Text, nullable=False),
         Column("candidate_json", Text, nullable=False),
+        Column("describe", Text, nullable=False),
         Column("digest", Text, nullable=False),
         Column("state", Text, nullable=False),
         Column("reason", Text),
