@@ -77,7 +77,7 @@ def ending_of(
         return Ending(state=TrialState.PRUNED, reason="diverged", failure=failure)
     if earns_retry(failure.kind, earlier):
         return failure
-    return Ending(state=TrialState.FAIL, reason=str(failure.kind), failure=failure)
+    return Ending(state=TrialState.FAIL, reason=_reason(failure), failure=failure)
 
 
 def not_finite(seen: Measurement) -> Failure | None:
@@ -101,6 +101,12 @@ def lacking(trial: Trial, seen: Measurement, objectives: Sequence[Objective]) ->
         FailureKind.USER_CODE,
         f"an objective was not measured: {', '.join(missing)}; measured: {_listed(seen.metrics)}",
     )
+
+
+def _reason(failure: Failure) -> str:
+    """The trial's reason, which does not tell a dead process from a lost machine; attempts do."""
+    lost = failure.kind is FailureKind.CRASH
+    return str(FailureKind.INFRASTRUCTURE if lost else failure.kind)
 
 
 def _ended_early(reached: int, budget: Budget) -> Failure:

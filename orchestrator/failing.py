@@ -9,13 +9,15 @@ from orchestrator.trial import Trial, TrialState
 
 RETRIES: Mapping[str, int] = {
     "infrastructure": 5,
+    "crash": 2,
     "timeout": 2,
     "out_of_memory": 1,
 }
 """How many further attempts each class of failure earns; classes not named here earn none.
 
-A lost node says nothing about the trial, so it is retried freely; five bound what a trial that
-kills its own process can cost. User code and divergence fail the same way again.
+A lost machine says nothing about the trial, so it is retried freely; five bound what an error that
+only looks like one can cost. A process that died may have been killed by its own trial. User code
+and divergence fail the same way again.
 """
 
 _FIRST = 5

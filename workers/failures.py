@@ -29,7 +29,9 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     """No sign of life for longer than the watchdog allows."""
     INFRASTRUCTURE = "infrastructure"
-    """Disk, network, or the worker's process itself."""
+    """Disk, network, or the machine itself."""
+    CRASH = "crash"
+    """The worker's process ended without a word, on a machine that lives."""
     BAD_CANDIDATE = "bad_candidate"
     """The candidate cannot be built or set up."""
 

@@ -177,6 +177,7 @@ def test_every_asked_trial_is_told_once_whatever_its_worker_does(
         (FailureKind.DIVERGED, 1, TrialState.PRUNED, "diverged"),
         (FailureKind.OUT_OF_MEMORY, 2, TrialState.FAIL, "out_of_memory"),
         (FailureKind.TIMEOUT, 3, TrialState.FAIL, "timeout"),
+        (FailureKind.CRASH, 3, TrialState.FAIL, "infrastructure"),
         (FailureKind.INFRASTRUCTURE, 6, TrialState.FAIL, "infrastructure"),
     ],
 )
@@ -191,7 +192,7 @@ def test_failures_are_retried_by_class(
             trial = study.trials[0]
     assert (trial.state, trial.reason, trial.attempts) == (state, reason, attempts)
     assert trial.failure is not None
-    assert trial.failure["kind"] == reason
+    assert trial.failure["kind"] == kind
 
 
 def test_a_retried_trial_keeps_number_and_parameters(tmp_path: Path) -> None:

@@ -141,11 +141,17 @@ class Bridge:
         stacks = path.read_text(errors="replace") if path.exists() else ""
         if stacks:
             return silent(f"no sign of progress for {self._watch.silence_s:.0f} s", stacks)
-        # Ray's monitor kills what takes a node's last memory, and says so in prose alone.
-        low = "low on memory" in reason
-        kind = FailureKind.OUT_OF_MEMORY if low else FailureKind.INFRASTRUCTURE
         first = "worker process ended without a word"
-        return replace(Failure.without_traceback(kind, first), traceback=reason)
+        return replace(Failure.without_traceback(_kind_of_death(reason), first), traceback=reason)
+
+
+def _kind_of_death(reason: str) -> FailureKind:
+    """What killed a process; Ray 2.60 tells it in prose alone."""
+    if "low on memory" in reason:  # its monitor kills what takes a node's last
+        return FailureKind.OUT_OF_MEMORY
+    if "its worker process has died" in reason:
+        return FailureKind.CRASH
+    return FailureKind.INFRASTRUCTURE
 
 
 def _hurts(failure: Failure | None) -> bool:

@@ -125,7 +125,7 @@ def test_a_trial_that_dies_or_hangs_changes_no_other_and_is_tried_again(
         assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
         assert [trial.attempts for trial in study.trials] == [1, 2, 2, 2, 2, 1]
     outcomes = script.first_outcomes()
-    assert [outcomes[number] for number in (1, 2)] == ["infrastructure", "infrastructure"]
+    assert [outcomes[number] for number in (1, 2)] == ["crash", "crash"]
     assert [outcomes[number] for number in (3, 4)] == ["timeout", "timeout"]
     assert capfd.readouterr().out == ""
 
