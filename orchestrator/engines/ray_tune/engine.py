@@ -42,7 +42,7 @@ class RayTuneEngine:
         cpu: float = 1.0,
         gpu: float = 0.0,
         silence_s: float = 120.0,
-        recycle_after: int = 100,
+        recycle_after: int = 250,
         recycle_growth_bytes: int = 1 << 30,
         trials_per_run: int = 400,
         ray_options: dict[str, Any] | None = None,
