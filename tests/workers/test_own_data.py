@@ -1,15 +1,21 @@
 """Images in folders and arrays in files load as what they are, and nothing leaves the folder."""
 
+import contextlib
+import io
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pictures
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from workers.data import DataError, Dataset, DataSpec, Split, load
+from workers.data import DataError, Dataset, DataSpec, Preprocessing, Split, arrays, load
 from workers.data.idx import read_array
+from workers.data.images import BrokenImageError, header, read
 from workers.data.inspection import inspect
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
@@ -192,3 +198,32 @@ def test_more_than_fits_into_memory_is_refused_unread(
         folder(tmp_path / "data")
     with pytest.raises(DataError, match=r"takes 0.1 GiB, and there is memory for"):
         npz(tmp_path / "bomb.npz")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    kind=st.sampled_from(["png", "jpg", "npz"]),
+    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=9),
+    cut=st.none() | st.integers(0, 400),
+)
+def test_damaged_files_are_read_or_refused_and_never_fail_otherwise(
+    kind: str, changes: list[tuple[int, int]], cut: int | None
+) -> None:
+    images, targets = pictures.digits()
+    whole = io.BytesIO()
+    if kind == "npz":
+        np.savez(whole, x=images[:30], y=targets[:30])
+    else:
+        Image.fromarray(images[0]).save(whole, "JPEG" if kind == "jpg" else "PNG")
+    damaged = bytearray(whole.getvalue())
+    for place, value in changes:
+        damaged[place % len(damaged)] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"damaged.{kind}"
+        path.write_bytes(damaged[:cut])
+        with contextlib.suppress(DataError, BrokenImageError):
+            if kind == "npz":
+                arrays.load(arrays.find(path))
+            else:
+                header(path)
+                read(path, Preprocessing(channels=1, height=8, width=8))

@@ -6,6 +6,8 @@ ever unpickled. Format: https://numpy.org/doc/stable/reference/generated/numpy.l
 
 import lzma
 import math
+import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +29,14 @@ _INPUTS = frozenset({"x", "image", "images", "data", "input", "inputs", "feature
 _TARGETS = frozenset({"y", "label", "labels", "target", "targets"})
 _NAMES = frozenset({"class_names", "classes", "label_names", "target_names"})
 _MOST_CHANNELS = 4
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+)
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -276,15 +286,16 @@ def _preprocessing(values: NDArray[Any]) -> Preprocessing:
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether columns come first, and type, as the file says them."""
     try:
-        version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:
-            raise DataError(f"is of format version {version}; save it with numpy.save")
-        return _HEADERS[version](file)
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
-        reason = str(error).splitlines()[0]
-        raise DataError(f"is damaged ({reason}); save it again with numpy.save") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # headers that Python 2 wrote are fine
+            version = np.lib.format.read_magic(file)
+            read_header = _HEADERS.get(version)
+            if read_header is not None:
+                return read_header(file)
+    except Exception as error:  # numpy's parser raises whatever a broken header makes of it
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"is damaged ({reason[:100]}); save it again with numpy.save") from error
+    raise DataError(f"is of format version {version}; save it again with numpy.save")
 
 
 def _array(file: IO[bytes], size: int) -> NDArray[Any]:
@@ -295,7 +306,7 @@ def _array(file: IO[bytes], size: int) -> NDArray[Any]:
             "holds Python objects, which are never loaded; save numbers of one type, "
             "all examples of one shape: numpy.array(..., dtype='uint8')"
         )
-    if not shape or 0 in shape:
+    if not shape or min(shape) <= 0:
         raise DataError(f"holds no examples: its shape is {shape}")
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > size:
@@ -326,7 +337,7 @@ def _told(path: Path, name: str | None = None) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{where} {error}") from error
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise DataError(f"{where} is damaged ({error}); save it again") from error
     except KeyError:
         raise DataError(f"{where} is no .npy file inside the .npz") from None

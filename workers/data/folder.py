@@ -220,7 +220,8 @@ class _Walk:
     def _images(self, folder: Path) -> list[Path]:
         entries = self.entries(folder)
         chosen = [each for each in entries if self.is_image(each)]
-        rest = [each for each in entries if each not in set(chosen)]
+        taken = set(chosen)
+        rest = [each for each in entries if each not in taken]
         other = [each.name for each in rest if each.suffix.lower() in images.OTHER_ENDINGS]
         if other:
             raise DataError(
