@@ -90,7 +90,6 @@ def compose(found: Inspection, path: str, machine: Machine, held: Limits) -> str
         held: The limits.
     """
     pool = found.examples["train"]
-    channels, height, width = found.shape
     limit = held.limit or ""
     why = f"of {pool:,}; more are better and take longer" if limit else "empty: all of them"
     where = "one GPU a trial" if machine.gpu else f"{machine.cores} trials side by side here"
@@ -101,7 +100,7 @@ def compose(found: Inspection, path: str, machine: Machine, held: Limits) -> str
         (f"name: {quoted(study_name(Path(found.spec.path or '')))}", ""),
         (f"space: {SPACE}", "or convolution, transformer, tiny, file.py:name"),
         ("data:", ""),
-        (f"  source: {found.spec.source}", f"{channels} x {height} x {width} once prepared"),
+        (f"  source: {found.spec.source}", f"{' x '.join(map(str, found.shape))} once prepared"),
         (f"  path: {quoted(path)}", "from this file's folder"),
         ("  split: {validation: 0.2, test: 0.1, seed: 0}", split),
         (f"  limit: {limit}".rstrip(), why),

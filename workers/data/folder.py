@@ -122,8 +122,7 @@ def load(found: Found, parts: dict[str, Files]) -> RawData:
     if not whole:
         raise DataError(_broken(found, broken))
     preprocessing = _preprocessing(whole)
-    count = sum(len(files.paths) for files in parts.values())
-    _check_memory(found, count, preprocessing)
+    _check_memory(found, sum(len(files.paths) for files in parts.values()), preprocessing)
     read: dict[str, NDArray[np.uint8]] = {}
     for part in sorted(parts, key=lambda part: part != "train"):
         read[part], failed = images.read_all(parts[part].paths, preprocessing)
