@@ -44,6 +44,11 @@ class Ending:
     values: tuple[float, ...] | None = None
     failure: Failure | None = None
 
+    @property
+    def words(self) -> str:
+        """State and reason, for people."""
+        return f"{self.state} ({self.reason})" if self.reason else str(self.state)
+
 
 def ending_of(
     trial: Trial,

@@ -1,43 +1,70 @@
-"""Jobs: a trial's attempt as the plain data that a worker needs."""
+"""Jobs: a trial's attempt as the plain data that a worker needs, and the log that it leaves.
+
+Knows where a study's files go; neither what is in them nor who runs the jobs.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from orchestrator.config import StudyConfig
+from orchestrator.config_checks import user_object
 from orchestrator.trial import Trial
+from workers import attempt_log
+from workers.failures import Failure
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import CheckpointRef
 
 
-def make_job(
-    trial: Trial,
-    key: AttemptKey,
-    config: StudyConfig,
-    *,
-    folder: Path,
-    resume_from: Iterable[CheckpointRef],
-) -> TrainingJob:
-    """The job of one attempt.
+class Jobs:
+    """Makes the jobs of one study."""
 
-    Args:
-        trial: The trial.
-        key: The attempt.
-        config: The study's; a share of a GPU is also the share of its memory.
-        folder: Where the trial's checkpoints go.
-        resume_from: Those of earlier attempts, newest first.
-    """
-    share = min(1.0, config.resources.gpu or 0.0)
-    return TrainingJob(
-        key=key,
-        trial_number=trial.number,
-        candidate=trial.candidate,
-        data=config.data_spec(),
-        budget=config.to_budget(),
-        seed=trial.seed,
-        train=config.train,
-        checkpoint_dir=str(folder),
-        resume_from=tuple(resume_from),
-        threads=max(1, int(config.resources.cpu)),
-        device="cuda" if share else "cpu",
-        gpu_share=share,
-    )
+    def __init__(self, config: StudyConfig, *, checkpoints: Path, logs: Path | None) -> None:
+        """Makes none yet.
+
+        Args:
+            config: The study's; a share of a GPU is also the share of its memory.
+            checkpoints: Folder of its checkpoints; those of a trial go to one named by its uid.
+            logs: Folder of its logs, one a trial, named by its number; None keeps none.
+        """
+        self._config = config
+        self._checkpoints = checkpoints
+        self._logs = logs
+
+    def make(
+        self, trial: Trial, key: AttemptKey, resume_from: Iterable[CheckpointRef]
+    ) -> TrainingJob:
+        """The job of one attempt, which may go on from a checkpoint, the newest given first."""
+        config, log = self._config, self._log_of(trial)
+        share = min(1.0, config.resources.gpu or 0.0)
+        return TrainingJob(
+            key=key,
+            trial_number=trial.number,
+            candidate=trial.candidate,
+            data=config.data_spec(),
+            budget=config.to_budget(),
+            seed=trial.seed,
+            train=config.train,
+            space=config.space if user_object(config.space) else None,
+            checkpoint_dir=str(self._checkpoints / trial.uid),
+            log_path=None if log is None else str(log),
+            resume_from=tuple(resume_from),
+            threads=max(1, int(config.resources.cpu)),
+            device="cuda" if share else "cpu",
+            gpu_share=share,
+        )
+
+    def ended(self, trial: Trial, key: AttemptKey, how: str, failure: Failure | None) -> None:
+        """Adds to the trial's log how an attempt ended; its worker may be past telling.
+
+        Comes before the ledger tells of the trial's end, so that whoever hears of it finds all.
+        """
+        log = self._log_of(trial)
+        if log is None:
+            return
+        text = f"attempt {key.number} of trial {trial.number} ended: {how}"
+        if failure is not None:
+            text += f": {failure.message}\n{failure.traceback}"
+        attempt_log.append(log, text)
+
+    def _log_of(self, trial: Trial) -> Path | None:
+        return None if self._logs is None else self._logs / f"{trial.number}.log"

@@ -24,10 +24,6 @@ class Retention:
         self._objectives = tuple(objectives)
         self._kept: tuple[Trial, ...] = ()
 
-    def folder_of(self, uid: str) -> Path:
-        """Where a trial's checkpoints go."""
-        return self._folder / uid
-
     def sweep(self, trials: Iterable[Trial]) -> None:
         """Deletes what ended trials left that are not among the best."""
         known = list(trials)
@@ -50,4 +46,4 @@ class Retention:
 
     def _delete(self, trial: Trial) -> None:
         # A folder that cannot be deleted now costs space, not results: the next sweep tries again.
-        shutil.rmtree(self.folder_of(trial.uid), ignore_errors=True)
+        shutil.rmtree(self._folder / trial.uid, ignore_errors=True)

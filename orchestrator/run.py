@@ -129,6 +129,7 @@ def _search(
             space=parts.space,
             task=parts.task,
             checkpoints_dir=home.checkpoints,
+            logs_dir=home.logs,
         ) as study,
         stopped_by_signals(study.request_stop, terminal, record.name),
         closing(make_engine(parts)) as engine,

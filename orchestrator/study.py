@@ -27,7 +27,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.endings import Attempt, Ending, ending_of, lacking, not_finite
 from orchestrator.failing import all_failed, breaks_off
 from orchestrator.heartbeat import Heartbeat
-from orchestrator.jobs import make_job
+from orchestrator.jobs import Jobs
 from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerUnavailable, StaleAttempt, StudyRow
 from orchestrator.memory import Memory
 from orchestrator.objective import Objective, reaches
@@ -62,6 +62,7 @@ class Study:
         space: Space,
         task: Task | None,
         checkpoints_dir: Path,
+        logs_dir: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Rebuilds the study from the ledger.
@@ -74,6 +75,7 @@ class Study:
             space: Where candidates come from.
             task: What networks are built for; None where nothing is built (no costs are counted).
             checkpoints_dir: Checkpoints go to `checkpoints_dir/STUDY/TRIAL_UID`.
+            logs_dir: Logs go to `logs_dir/STUDY/NUMBER.log`; None keeps none.
             clock: Tells the time; this machine's by default.
 
         Raises:
@@ -90,13 +92,15 @@ class Study:
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._budget = config.to_budget()
+        checkpoints, logs = checkpoints_dir / record.name, logs_dir and logs_dir / record.name
+        self._jobs = Jobs(config, checkpoints=checkpoints, logs=logs)
         self._memory = Memory(
             config=config,
             objectives=self.objectives,
             space=space,
             task=task,
             trials=ledger.trials(record.id),
-            checkpoints=checkpoints_dir / record.name,
+            checkpoints=checkpoints,
         )
         self._history = self._memory.history
         self._running: dict[str, Attempt] = {}
@@ -331,13 +335,7 @@ class Study:
             if verdict is Verdict.STOP or trial.reached >= self._budget.maximum:
                 self.tell(key)
                 return None
-        return make_job(
-            trial,
-            key,
-            self.config,
-            folder=self._memory.retention.folder_of(trial.uid),
-            resume_from=self._ledger.checkpoints(trial.uid),
-        )
+        return self._jobs.make(trial, key, self._ledger.checkpoints(trial.uid))
 
     # Recording and ending
 
@@ -368,6 +366,7 @@ class Study:
         return Verdict.PAUSE if self.stopping else Verdict.CONTINUE
 
     def _end(self, trial: Trial, attempt: Attempt, ending: Ending) -> None:
+        self._jobs.ended(trial, attempt.key, ending.words, ending.failure)
         ended = self._ledger.finish(
             self._lease,
             trial.uid,
@@ -391,6 +390,7 @@ class Study:
         record = failure.to_dict() if failure else None
         self._ledger.give_back(self._lease, attempt.key, outcome, failure=record)
         trial = self._history[attempt.key.trial_uid]
+        self._jobs.ended(trial, attempt.key, f"{outcome}; the trial waits for another", failure)
         del self._running[trial.uid]
         self._blocked = False
         self._history.put(replace(trial, state=TrialState.WAITING, failure=record))

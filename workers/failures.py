@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from workers.masking import masked
+
 LONGEST_MESSAGE = 500
 LONGEST_TRACEBACK = 8_000
 
@@ -66,7 +68,7 @@ class Failure:
         """A failure that was seen from outside: a killed process, a watchdog that ran out."""
         return cls(
             kind=kind,
-            message=message[:LONGEST_MESSAGE],
+            message=masked(message)[:LONGEST_MESSAGE],
             traceback="",
             digest=_digest(kind, message, ""),
         )
@@ -90,8 +92,8 @@ def classify(error: BaseException) -> Failure:
     where = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else ""
     return Failure(
         kind=_kind(error, origin),
-        message=(f"{name}: {first_line}" if first_line else name)[:LONGEST_MESSAGE],
-        traceback="".join(traceback.format_exception(error))[-LONGEST_TRACEBACK:],
+        message=masked(f"{name}: {first_line}" if first_line else name)[:LONGEST_MESSAGE],
+        traceback=masked("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:],
         digest=_digest(name, first_line, where),
     )
 

@@ -46,6 +46,8 @@ class TrainingJob:
     """The user's space as `file.py:name`, whose file may register blocks; None for ready ones."""
     checkpoint_dir: str | None = None
     """Where this trial's checkpoints go; None keeps none."""
+    log_path: str | None = None
+    """The trial's log; None keeps none."""
     resume_from: tuple[CheckpointRef, ...] = ()
     """Checkpoints of earlier attempts, newest first; the first whole one is used."""
     threads: int = 1

@@ -6,6 +6,7 @@ need it.
 
 from collections.abc import Iterator
 
+from workers.attempt_log import Steps, logged
 from workers.data.dataset import Dataset
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
@@ -15,7 +16,8 @@ def start(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progress
     """Train one attempt: a measurement after each epoch, signs of life in between.
 
     Nothing happens before the first value is asked for, so all errors come from there. Closing the
-    iterator ends the attempt; what was yielded stands.
+    iterator ends the attempt; what was yielded stands. What is logged and printed goes to the
+    job's log as well.
 
     Raises:
         BadCandidate: The candidate cannot be built or set up.
@@ -23,6 +25,10 @@ def start(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progress
         UserCodeError: The user's own code raised.
         OSError: The disk or the device fails.
     """
+    return logged(job, _steps(job, dataset))
+
+
+def _steps(job: TrainingJob, dataset: Dataset) -> Steps:
     if job.train is not None:
         from workers.user_training import measure  # noqa: PLC0415
 

@@ -17,6 +17,9 @@ from orchestrator.trial import Trial
 if TYPE_CHECKING:
     from orchestrator.ledger import Attempt, StudyRow
 
+LOG_LINES = 60
+"""How much of a trial's log is shown; `--json` holds all of it."""
+
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
     """Shows a study, or one trial with its log."""
@@ -75,8 +78,9 @@ def _show_study(
 def _show_trial(
     study: str, trial: Trial, attempts: "list[Attempt]", home: Home, terminal: Terminal
 ) -> None:
-    log = home.logs / study / f"{trial.number}.log"
-    terminal.answer |= {"study": study, "trial": _as_json(trial)}
+    path = home.logs / study / f"{trial.number}.log"
+    log = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    terminal.answer |= {"study": study, "trial": _as_json(trial), "log": log}
     lines = {
         "trial": f"{trial.number} of '{study}' ({trial.kind}, {trial.uid})",
         "state": f"{trial.state}{f' ({trial.reason})' if trial.reason else ''}",
@@ -102,9 +106,11 @@ def _show_trial(
     )
     if trial.failure is not None:
         terminal.tell(f"\nfailed: {_failure(trial)}")
-        terminal.tell(str(trial.failure.get("traceback") or "").rstrip())
-    if log.is_file():
-        terminal.tell(f"\nlog {place(log)}:\n{log.read_text(errors='replace').rstrip()}")
+        if not log:
+            terminal.tell(str(trial.failure.get("traceback") or "").rstrip())
+    if log:
+        end = f", its last {LOG_LINES} of {len(log)} lines" if len(log) > LOG_LINES else ""
+        terminal.tell("\n".join([f"\nlog {place(path)}{end}:", *log[-LOG_LINES:]]))
 
 
 def _as_json(trial: Trial) -> dict[str, Any]:
