@@ -26,6 +26,8 @@ COMMANDS = {
     "status": "show how a study, or one of its trials, stands",
     "leaderboard": "show a study's best trials",
     "space": "show what a search space holds",
+    "promote": "put a study's best model into the registry, once it has proved itself",
+    "predict": "ask a registered model about images",
     "ui": "open MLflow on the studies",
 }
 
@@ -217,8 +219,38 @@ def _space(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _promote(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the study's name")
+    parser.add_argument("--model", metavar="M", required=True, help="its name in the registry")
+    parser.add_argument(
+        "--trial", metavar="N|best", type=_trial, default="best", help="which one (best)"
+    )
+    parser.add_argument(
+        "--alias", metavar="A", default="champion", help="what it is asked for by (champion)"
+    )
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL@ALIAS", help="a promoted model")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="PNG, JPEG, .npy or .npz files, or folders of them"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FORMAT",
+        choices=("table", "json", "csv"),
+        default="table",
+        help="table, json or csv (table)",
+    )
+
+
 def _ui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", metavar="P", type=_port, help="default 5000, or the next free")
+
+
+def _trial(text: str) -> int | str:
+    """A trial's number, or the word for the best one."""
+    return text if text == "best" else _count(text)
 
 
 def _count(text: str) -> int:
@@ -250,6 +282,8 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "status": _status,
     "leaderboard": _leaderboard,
     "space": _space,
+    "promote": _promote,
+    "predict": _predict,
     "ui": _ui,
 }
 
@@ -261,6 +295,8 @@ _MODULES = {
     "status": "status",
     "leaderboard": "show_leaderboard",
     "space": "space",
+    "promote": "promote",
+    "predict": "predict",
     "ui": "ui",
 }
 """The module of `orchestrator.commands` behind each command."""

@@ -31,6 +31,11 @@ class Execution:
     low_precision: torch.dtype | None
     """What matrix products and convolutions are cast to; None leaves float32."""
 
+    @property
+    def precision(self) -> str:
+        """What it computes in: `float32` or `bfloat16`; who predicts must compute alike."""
+        return "float32" if self.low_precision is None else "bfloat16"
+
     def autocast(self) -> AbstractContextManager[object]:
         """The context that forward passes run in."""
         if self.low_precision is None:

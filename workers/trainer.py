@@ -164,6 +164,7 @@ class Trainer:
             "trial_uid": self.job.key.trial_uid,
             "attempt": self.job.key.number,
             "normalisation": self.normalisation.to_dict(),
+            "precision": self.execution.precision,
         }
         saved = checkpoint.save(
             Path(self.job.checkpoint_dir),

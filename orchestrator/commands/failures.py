@@ -24,6 +24,10 @@ _BY_NAME = {
     # Somebody else has it.
     "LeaseHeld": ExitCode.REFUSED,
     "LeaseLost": ExitCode.REFUSED,
+    "PromotionHeld": ExitCode.REFUSED,
+    "AliasMoved": ExitCode.REFUSED,
+    # A gate.
+    "PromotionRefused": ExitCode.REFUSED,
     # The world.
     "EngineLost": ExitCode.INTERRUPTED,
     "LedgerUnavailable": ExitCode.INTERRUPTED,

@@ -4,12 +4,14 @@ The one place that knows SQLAlchemy and Alembic. docs/ledger.md describes the ta
 """
 
 from orchestrator.ledger.errors import (
+    AliasMoved,
     IllegalMove,
     LeaseHeld,
     LeaseLost,
     LedgerError,
     LedgerUnavailable,
     NumberMismatch,
+    PromotionHeld,
     SchemaUnknown,
     StaleAttempt,
     StudyConflict,
@@ -19,10 +21,11 @@ from orchestrator.ledger.errors import (
 )
 from orchestrator.ledger.leases import LEASE_S, Holder, Lease
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.values import Attempt, Event, NewTrial, StudyRow
+from orchestrator.ledger.values import Attempt, Event, NewTrial, Promotion, StudyRow
 
 __all__ = [
     "LEASE_S",
+    "AliasMoved",
     "Attempt",
     "Event",
     "Holder",
@@ -35,6 +38,8 @@ __all__ = [
     "LedgerUnavailable",
     "NewTrial",
     "NumberMismatch",
+    "Promotion",
+    "PromotionHeld",
     "SchemaUnknown",
     "StaleAttempt",
     "StudyConflict",

@@ -111,3 +111,17 @@ class NumberMismatch(LedgerError):
             f"trial numbers are dense: the study's next is {expected}, not {given}; "
             "read its trials again"
         )
+
+
+class PromotionHeld(LedgerError):
+    """Another process works on the same promotion."""
+
+
+class AliasMoved(LedgerError):
+    """Another promotion moved the alias first; it points to a version that proved itself."""
+
+    def __init__(self, model: str, alias: str, what: str) -> None:
+        super().__init__(
+            f"{model}@{alias} stays as it is: {what} since the comparison; "
+            "promote again to be compared with the new champion"
+        )

@@ -18,6 +18,7 @@ from orchestrator.ledger.door import finite
 from orchestrator.ledger.errors import StudyConflict, UnknownStudy, UnknownTrial
 from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.migrations import ADVISORY_LOCK
+from orchestrator.ledger.promotions import Promotions
 from orchestrator.ledger.schema import projection, study, trial
 from orchestrator.ledger.values import Attempt, Event, NewTrial, StudyRow
 from orchestrator.trial import Trial, TrialState
@@ -290,6 +291,11 @@ class Ledger:
     def checkpoints(self, uid: str) -> list[CheckpointRef]:
         """The trial's checkpoints, newest first."""
         return self._database.read(lambda connection: reading.read_checkpoints(connection, uid))
+
+    @property
+    def promotions(self) -> Promotions:
+        """What was taken into the model registry, and by whom."""
+        return Promotions(self._database)
 
     # Events and their projection
 

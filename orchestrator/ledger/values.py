@@ -87,3 +87,27 @@ class Event:
     payload: Mapping[str, Any]
     recorded: float
     """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """One operation that takes a trial into the model registry under an alias."""
+
+    operation: str
+    """Names it for good: the same trial, model and alias are the same operation."""
+    study_id: int
+    trial_uid: str
+    model: str
+    alias: str
+    version: int | None
+    """The registered version; None before there is one."""
+    state: str
+    """`begun`, `registered`, `verified`, `tested`, `moving`, `done` or `refused`."""
+    expected_version: int | None
+    """Where the alias pointed when it was moved, if anywhere."""
+    detail: Mapping[str, Any]
+    """Digests, scores and reasons, as the promoter keeps them."""
+    recorded: float
+    """Seconds since the epoch."""
+    updated: float
+    """Seconds since the epoch, of the last step."""

@@ -15,17 +15,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-_ENVIRONMENT: Mapping[str, str] = {
+QUIET_MLFLOW: Mapping[str, str] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     # A dead server would otherwise hold one call for minutes (mlflow 3.17.2).
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
     "OMP_NUM_THREADS": "1",
 }
+"""What every process of ours that loads mlflow is started with: no telemetry, no pickle."""
 
 
 class Tracker(Protocol):
@@ -136,7 +138,7 @@ def start_projector(
             stdout=subprocess.PIPE,
             stderr=log,
             bufsize=0,
-            env={**os.environ, **_ENVIRONMENT, **secrets},
+            env={**os.environ, **QUIET_MLFLOW, **secrets},
             start_new_session=True,  # A Ctrl-C at the terminal is the driver's to answer.
         )
     return ProjectorProcess(process)

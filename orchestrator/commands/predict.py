@@ -1,0 +1,1 @@
+"""`archscout predict`: what a promoted model makes of images and arrays."""

@@ -1,0 +1,150 @@
+"""`archscout promote`: a search's winner into the model registry, once it has proved itself."""
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from orchestrator.commands import studies
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.problems import clean
+from orchestrator.terminal import Terminal, number, pairs
+from orchestrator.tracking.process import QUIET_MLFLOW, start_projector
+from orchestrator.trial import Trial
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger
+    from orchestrator.promotion.promoting import Promoted, Promoter
+    from orchestrator.promotion.winner import Winner
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
+_CATCH_UP_S = 60.0
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Promotes one trial.
+
+    Raises:
+        CommandError: There is no such study or trial, or a name is none.
+        PromotionRefused: A gate did not open.
+        AliasMoved: Another promotion won.
+        PromotionHeld: Another process is at this very promotion.
+        DataError: The data cannot be read.
+    """
+    _check_names(options.model, options.alias)
+    with studies.reading(home) as opened:
+        ledger, row = studies.found(opened, options.name, home)
+        config = studies.readable_config(row)
+        trials = ledger.trials(row.id)
+        asked = None if options.trial == "best" else _existing(options.trial, row.name, trials)
+        os.environ.update(QUIET_MLFLOW)
+        from orchestrator.promotion import winner  # noqa: PLC0415 - loads torch and mlflow
+
+        terminal.remark("reading the trial and its data")
+        chosen = winner.prepare(ledger, row, config, winner.choose(trials, config, asked))
+        promoted = _promoter(chosen, options, ledger, home, terminal).promote()
+    _show(chosen, promoted, options, home, terminal)
+    return ExitCode.DONE
+
+
+def _check_names(model: str, alias: str) -> None:
+    for option, name in (("--model", model), ("--alias", alias)):
+        if not _NAME.fullmatch(name):
+            raise CommandError(
+                f"{option}: '{clean(name)}' is no name: up to 100 letters, digits, '.', '_' and "
+                "'-', the first a letter or digit",
+                ExitCode.INPUT,
+            )
+    if _RESERVED.fullmatch(alias):
+        raise CommandError(
+            f"--alias: MLflow keeps '{alias}' for itself; say champion, or what it is for",
+            ExitCode.INPUT,
+        )
+
+
+def _existing(asked: int, study: str, trials: Sequence[Trial]) -> int:
+    if asked >= len(trials):
+        known = f"0 to {len(trials) - 1}" if trials else "none yet"
+        message = f"study '{study}' has no trial {asked}. Trials: {known}, or 'best'."
+        raise CommandError(message, ExitCode.INPUT)
+    return asked
+
+
+def _promoter(
+    chosen: "Winner",
+    options: argparse.Namespace,
+    ledger: "Ledger",
+    home: Home,
+    terminal: Terminal,
+) -> "Promoter":
+    from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator.promotion.clean_room import clean_room  # noqa: PLC0415 - with its registry
+    from orchestrator.promotion.promoting import Promoter  # noqa: PLC0415 - loads mlflow
+    from orchestrator.promotion.registry import Registry, answering  # noqa: PLC0415 - as above
+
+    with answering():
+        registry = Registry.open(home.tracking_uri)
+    return Promoter(
+        winner=chosen,
+        model=options.model,
+        alias=options.alias,
+        ledger=ledger,
+        registry=registry,
+        examine=lambda uri, digest, code: clean_room(uri, home.tracking_uri, digest, code),
+        catch_up=lambda: _catch_up(chosen.study.name, home),
+        say=terminal.remark,
+        holder=Holder.of_this_process(),
+    )
+
+
+def _catch_up(study: str, home: Home) -> None:
+    """Shows in MLflow what the ledger has."""
+    projector = start_projector(
+        ledger_url=home.ledger_url, study=study, home=home.folder, tracking_uri=home.tracking_uri
+    )
+    projector.drain(_CATCH_UP_S)
+    projector.close()
+
+
+def _show(
+    chosen: "Winner",
+    promoted: "Promoted",
+    options: argparse.Namespace,
+    home: Home,
+    terminal: Terminal,
+) -> None:
+    target = f"{options.model}@{options.alias}"
+    terminal.answer |= {
+        "study": chosen.study.name,
+        "trial": chosen.trial.number,
+        "model": options.model,
+        "alias": options.alias,
+        "version": promoted.version,
+        "replaced": promoted.replaced,
+        "val_accuracy": promoted.val_accuracy,
+        "test_accuracy": promoted.test_accuracy,
+        "test_openings": promoted.test_openings,
+        "was_done": promoted.was_done,
+    }
+    opened = "once" if promoted.test_openings == 1 else f"{promoted.test_openings} times"
+    lines = {
+        "model": f"{target}, version {promoted.version}"
+        + (" (it was promoted before)" if promoted.was_done else ""),
+        "trial": f"{chosen.trial.number} of '{chosen.study.name}', {chosen.architecture}",
+        "validation": f"accuracy {number(promoted.val_accuracy)}, as the search recorded it",
+        "test": f"accuracy {number(promoted.test_accuracy)} (these data's test part was opened "
+        f"{opened})",
+    }
+    if promoted.replaced is not None and not promoted.was_done:
+        lines["replaced"] = f"version {promoted.replaced}"
+    terminal.tell(pairs(lines))
+    program = "archscout" if home.is_default else f"archscout --home {home.folder}"
+    steps = {
+        f"predict {target} FILES": "what it makes of your images",
+        "ui": "the model and its versions in MLflow",
+    }
+    shown = pairs({f"  {program} {step}": what for step, what in steps.items()})
+    terminal.remark(f"\nNext:\n{shown}")

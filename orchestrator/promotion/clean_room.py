@@ -1,0 +1,126 @@
+"""The parent's side of the clean process: what a model answers where archscout is not installed."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.tracking.process import QUIET_MLFLOW
+
+_PROGRAM = Path(__file__).with_name("clean_process.py")
+
+
+class Examinee(Protocol):
+    """A model that was fetched back and has proved its files."""
+
+    def labels(self, images: NDArray[Any]) -> list[str]:
+        """The label of each image."""
+        ...
+
+
+class CleanModel:
+    """A registered model, loaded in a process and a folder of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]", folder: Path, log: Path) -> None:
+        self._process = process
+        self._folder = folder
+        self._log = log
+
+    def labels(self, images: NDArray[Any]) -> list[str]:
+        """The label of each image, by plain `mlflow.pyfunc`.
+
+        Raises:
+            PromotionRefused: The model does not answer.
+        """
+        path = self._folder / "images.npy"
+        np.save(path, images, allow_pickle=False)
+        answer = self.ask({"inputs": str(path)})
+        return list(answer["labels"])
+
+    def ask(self, request: Mapping[str, str]) -> dict[str, Any]:
+        """One question and its answer.
+
+        Raises:
+            PromotionRefused: The answer is an error, or there is none.
+        """
+        try:
+            line = self._exchange(json.dumps(request))
+        except OSError:
+            line = ""
+        if not line:
+            last = (self._log.read_text(errors="replace").strip().splitlines() or [""])[-1]
+            raise PromotionRefused(f"the clean process that loads the model ended: {last[:300]}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise PromotionRefused(f"fetched back from MLflow, the model fails: {answer['error']}")
+        return answer
+
+    def _exchange(self, line: str) -> str:
+        requests, answers = self._pipe(self._process.stdin), self._pipe(self._process.stdout)
+        requests.write(line + "\n")
+        requests.flush()
+        return answers.readline()
+
+    @staticmethod
+    def _pipe(pipe: IO[str] | None) -> IO[str]:
+        assert pipe is not None  # noqa: S101  # Both were opened below.
+        return pipe
+
+
+@contextmanager
+def clean_room(
+    uri: str, tracking_uri: str, manifest_sha256: str, code: Mapping[str, str]
+) -> Iterator[CleanModel]:
+    """A registered model, fetched back and proved where archscout cannot be imported.
+
+    Args:
+        uri: `models:/NAME/VERSION`.
+        tracking_uri: MLflow's store.
+        manifest_sha256: What the model's manifest must hash to.
+        code: What its code files must hash to.
+
+    Raises:
+        PromotionRefused: A file is missing or differs, or the model does not load.
+    """
+    with tempfile.TemporaryDirectory(prefix="archscout-clean-") as name:
+        folder = Path(name)
+        log = folder / "log"
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
+        }
+        with log.open("w") as file:
+            process = subprocess.Popen(  # noqa: S603  # Our own program.
+                [sys.executable, "-I", "-B", "-W", "ignore", str(_PROGRAM)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                cwd=folder,
+                # The address may hold a password: in the environment, which only we can read.
+                env={
+                    **environment,
+                    **QUIET_MLFLOW,
+                    "MLFLOW_TRACKING_URI": tracking_uri,
+                    "MLFLOW_REGISTRY_URI": tracking_uri,
+                },
+            )
+        try:
+            model = CleanModel(process, folder, log)
+            request = {"model": uri, "manifest_sha256": manifest_sha256, "code": json.dumps(code)}
+            model.ask(request)
+            yield model
+        finally:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()

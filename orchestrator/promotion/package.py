@@ -1,0 +1,208 @@
+"""A trial's winner as a folder that MLflow loads: weights, candidate, code and a manifest.
+
+Knows no registry and no ledger: it writes files.
+"""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import numpy as np
+import safetensors.torch
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from numpy.typing import NDArray
+from torch import Tensor
+
+import search_spaces
+from orchestrator.promotion import manifest
+from search_spaces.architecture import Architecture
+from search_spaces.blocks.block import BLOCKS, FUSIONS, HEADS, STEMS
+from search_spaces.plugins import UserObject
+from search_spaces.task import Task
+from workers.checkpoint import Checkpoint
+from workers.data import Dataset, Preprocessing, preprocessing
+
+SHIM = Path(__file__).with_name("archscout_model.py")
+SCHEMA = 1
+CODE = "artifacts/model/code"
+"""Where the bundled sources lie in the model."""
+USER_CODE = f"{CODE}/archscout_user_code.py"
+_PACKAGES = ("mlflow", "torch", "numpy", "safetensors", "pillow")
+_EXAMPLES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What goes into a model."""
+
+    checkpoint: Checkpoint
+    """Of the last epoch of the full budget, its bytes proved."""
+    candidate: Mapping[str, Any]
+    """The candidate's JSON form."""
+    precision: str
+    """The numbers in which the trial was judged: `float32` or `bfloat16`."""
+    dataset: Dataset
+    """What it was judged on."""
+    preprocessing: Preprocessing
+    """How a file becomes an input."""
+    user_code: UserObject | None
+    """The user's own file, if the candidate is built of its blocks."""
+    origin: Mapping[str, Any]
+    """Study, trial and digests, for people who find the file."""
+
+
+def build(folder: Path, contents: Contents) -> str:
+    """Write the model into a new folder.
+
+    Returns:
+        SHA-256 of its manifest.
+    """
+    staged = folder.with_name(f"{folder.name}-contents") / "model"
+    _write_code(staged / "code", contents.user_code)
+    (staged / "weights.safetensors").write_bytes(safetensors.torch.save(_weights(contents)))
+    facts = json.dumps(_facts(contents), indent=1, sort_keys=True, allow_nan=False)
+    (staged / "model.json").write_text(facts)
+    with _quiet():
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            python_model=str(SHIM),
+            artifacts={"model": str(staged)},
+            signature=_signature(contents),
+            input_example=natural(
+                contents.dataset.validation.inputs["image"][:_EXAMPLES], contents.preprocessing
+            ),
+            pip_requirements=[f"{name}=={_release(name)}" for name in _PACKAGES],
+        )
+    for leftover in folder.rglob("__pycache__"):
+        shutil.rmtree(leftover)
+    shutil.rmtree(staged.parent)
+    return manifest.write(folder)
+
+
+def natural(pixels: NDArray[np.uint8], prepared: Preprocessing) -> NDArray[Any]:
+    """Prepared images as their arrays were before: what the model's signature takes."""
+    values: NDArray[Any] = pixels[:, 0] if prepared.channels == 1 else np.moveaxis(pixels, 1, -1)
+    if _takes_bytes(prepared):
+        return np.ascontiguousarray(values)
+    # One step of the 255 lies far above a rounding error: preparing them again gives these bytes.
+    return prepared.low + values * ((prepared.high - prepared.low) / 255)
+
+
+def installed_code() -> dict[str, str]:
+    """Digests of the code that this installation puts into models, by its place in them."""
+    return {
+        **{f"{CODE}/{name}": manifest.digest(source) for name, source in _sources().items()},
+        SHIM.name: manifest.digest(SHIM.read_bytes()),
+    }
+
+
+def own_blocks(candidate: Mapping[str, Any], module: str) -> bool:
+    """Whether a candidate is built of blocks that a module registered."""
+    kinds = set(_kinds(candidate.get("architecture")))
+    return any(
+        registry[name].__module__ == module
+        for registry in (BLOCKS, STEMS, FUSIONS, HEADS)
+        for name in registry
+        if name in kinds
+    )
+
+
+def _kinds(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("kind"), str):
+            yield value["kind"]
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _kinds(item)
+
+
+def _weights(contents: Contents) -> dict[str, Tensor]:
+    """The network's own tensors, without those that only training needs."""
+    dataset = contents.dataset
+    task = Task(inputs=dataset.task.inputs, num_classes=dataset.task.num_classes)
+    network = Architecture.from_dict(contents.candidate["architecture"]).build(task)
+    tensors = contents.checkpoint.tensors
+    return {name: tensors[f"network.{name}"] for name in network.state_dict()}
+
+
+def _facts(contents: Contents) -> dict[str, Any]:
+    dataset = contents.dataset
+    return {
+        "schema": SCHEMA,
+        "candidate": dict(contents.candidate),
+        "inputs": {name: list(shape) for name, shape in dataset.task.inputs.items()},
+        "class_names": list(dataset.class_names),
+        "preprocessing": contents.preprocessing.to_dict(),
+        "normalisation": contents.checkpoint.state["normalisation"],
+        "precision": contents.precision,
+        "user_code": contents.user_code and contents.user_code.sha256,
+        "origin": dict(contents.origin),
+    }
+
+
+def _sources() -> dict[str, bytes]:
+    """The sources that travel with a model, by their place below its code."""
+    root = Path(str(search_spaces.__file__)).parent
+    package = {
+        f"search_spaces/{path.relative_to(root).as_posix()}": path.read_bytes()
+        for path in sorted(root.rglob("*.py"))
+    }
+    return {
+        **package,
+        "archscout_preprocessing.py": Path(str(preprocessing.__file__)).read_bytes(),
+    }
+
+
+def _write_code(folder: Path, user_code: UserObject | None) -> None:
+    sources = _sources()
+    if user_code is not None:
+        sources[Path(USER_CODE).name] = user_code.path.read_bytes()
+    for name, source in sources.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source)
+
+
+def _signature(contents: Contents) -> ModelSignature:
+    prepared = contents.preprocessing
+    channels = () if prepared.channels == 1 else (prepared.channels,)
+    dtype = np.dtype(np.uint8 if _takes_bytes(prepared) else np.float64)
+    answers: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label")]
+    answers += [
+        ColSpec(DataType.double, f"probability_{name}") for name in contents.dataset.class_names
+    ]
+    return ModelSignature(
+        inputs=Schema([TensorSpec(dtype, (-1, prepared.height, prepared.width, *channels))]),
+        outputs=Schema(answers),
+    )
+
+
+def _takes_bytes(prepared: Preprocessing) -> bool:
+    return (prepared.low, prepared.high) == (0.0, 255.0)
+
+
+def _release(package: str) -> str:
+    """The version as an index has it, without the mark of a local build (`+cpu`)."""
+    return re.sub(r"\+.*", "", version(package))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps MLflow from advising us about type hints, which its serving would then enforce."""
+    logger = logging.getLogger("mlflow")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

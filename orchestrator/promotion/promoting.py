@@ -1,0 +1,300 @@
+"""A promotion from its first step to its last: nothing is believed that was not fetched back.
+
+    The operation is written into the ledger; the model goes to MLflow and becomes a version; a
+    clean process fetches it back, proves it and must reach the score of the search; it is compared
+    with the champion; the sealed test part is scored; the alias moves by compare-and-set.
+
+Each step is recorded once it is done, so that the same command goes on where a crash left off.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from orchestrator.ledger import AliasMoved, Holder, Ledger, LedgerError, Promotion
+from orchestrator.promotion import package
+from orchestrator.promotion.clean_room import Examinee
+from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.registry import Champion, Registry, answering, model_uri
+from orchestrator.promotion.winner import Winner
+from orchestrator.tracking.parent import experiment_name
+from workers.data import Split
+
+TOLERANCE = 1 / 500
+"""Share of validation examples that may fall the other way: sums are rounded differently on another
+processor or with other threads, which moves examples that lie between two classes."""
+
+Examine = Callable[[str, str, Mapping[str, str]], AbstractContextManager[Examinee]]
+"""Opens a clean process on a model's address, its manifest's digest and its code's digests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promoted:
+    """How a promotion ended."""
+
+    version: int
+    """Where the alias points now."""
+    val_accuracy: float
+    """By the model in the registry, equal to what the search recorded."""
+    test_accuracy: float
+    test_openings: int
+    """How often the test part of these data has been opened, by all promotions together."""
+    replaced: int | None
+    """Where the alias pointed before."""
+    was_done: bool
+    """Whether an earlier command had done all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promoter:
+    """Takes one winner to one alias of one model."""
+
+    winner: Winner
+    model: str
+    alias: str
+    ledger: Ledger
+    registry: Registry
+    examine: Examine
+    """Opens the clean process."""
+    catch_up: Callable[[], None]
+    """Lets MLflow show what the ledger has, where a run is missing."""
+    say: Callable[[str], None]
+    """Told each step."""
+    holder: Holder
+
+    @property
+    def operation(self) -> str:
+        """The same for the same trial, model and alias, whoever asks and however often."""
+        named = f"{self.winner.trial.uid}\n{self.model}\n{self.alias}"
+        return hashlib.sha256(named.encode()).hexdigest()[:32]
+
+    def promote(self) -> Promoted:
+        """Do what is left to do.
+
+        Raises:
+            PromotionRefused: A gate did not open; the alias is where it was.
+            AliasMoved: Another promotion won.
+            PromotionHeld: Another process is at this very promotion.
+        """
+        begun = self.ledger.promotions.begin(
+            self.operation,
+            study_id=self.winner.study.id,
+            trial_uid=self.winner.trial.uid,
+            model=self.model,
+            alias=self.alias,
+            holder=self.holder,
+        )
+        with answering():
+            run = self._run()
+            try:
+                return self._go_on(begun, run)
+            except (PromotionRefused, AliasMoved) as refusal:
+                self._record_refusal(run, str(refusal))
+                raise
+
+    def _go_on(self, begun: Promotion, run: Run) -> Promoted:
+        champion = self.registry.champion(self.model, self.alias)
+        arrived = champion is not None and champion.version == begun.version
+        if arrived and begun.state in {"moving", "done"}:
+            return self._finish(begun, run, begun.expected_version, was_done=begun.state == "done")
+        if begun.state in {"begun", "refused"}:
+            begun = self._register(run)
+        proved, champion, moves = self._prove(begun)
+        replaced = None if champion is None else champion.version
+        self.ledger.promotions.claim(
+            self.operation, self.holder, expected_version=replaced, moves=moves
+        )
+        now = self.registry.champion(self.model, self.alias)
+        if (None if now is None else now.version) != replaced:
+            raise AliasMoved(self.model, self.alias, "somebody has moved it in MLflow")
+        self.say(f"moving {self.model}@{self.alias} to version {proved.version}")
+        self.registry.point(self.model, self.alias, _version(proved))
+        return self._finish(proved, run, replaced, was_done=False)
+
+    def _run(self) -> Run:
+        experiment, uid = experiment_name(self.winner.config), self.winner.trial.uid
+        run = self.registry.run_of(experiment, uid)
+        if run is None:
+            self.say("MLflow does not show the trial yet: catching up")
+            self.catch_up()
+            run = self.registry.run_of(experiment, uid)
+        if run is None:
+            raise PromotionRefused(
+                f"MLflow shows no run of trial {self.winner.trial.number}; "
+                f"let it catch up with: archscout resume {self.winner.study.name}"
+            )
+        return run
+
+    def _register(self, run: Run) -> Promotion:
+        """Files first, then the version that points to them."""
+        self.say("writing the model")
+        place = f"promotion/{self.operation}"
+        with tempfile.TemporaryDirectory(prefix="archscout-model-") as name:
+            folder = Path(name) / "model"
+            manifest_sha256 = package.build(folder, self.winner.contents)
+            self.say("uploading it to MLflow")
+            self.registry.upload(run, folder, place)
+        tags = self._tags() | {"archscout.manifest_sha256": manifest_sha256}
+        version = self.registry.version(run, place, self.model, operation=self.operation, tags=tags)
+        self.registry.describe(self.model, version, self._description({}))
+        return self.ledger.promotions.advance(
+            self.operation,
+            self.holder,
+            "registered",
+            version=version,
+            detail={
+                "manifest_sha256": manifest_sha256,
+                "data_digest": self.winner.study.data_digest,
+            },
+        )
+
+    def _prove(self, registered: Promotion) -> tuple[Promotion, Champion | None, int]:
+        """The model as MLflow gives it back must do what the search said; then it may compete."""
+        uri = model_uri(self.model, _version(registered))
+        self.say(f"fetching {uri} back into a clean process")
+        digest = str(registered.detail["manifest_sha256"])
+        with self.examine(uri, digest, self._expected_code()) as model:
+            self.say("scoring the validation part")
+            accuracy = self._score(model, self.winner.dataset.validation)
+            self._check(accuracy)
+            found = self._advance("verified", {"val_accuracy": accuracy})
+            # In this order: a move between the two is one that the claim will see.
+            moves = self.ledger.promotions.moves(self.model, self.alias)
+            champion = self.registry.champion(self.model, self.alias)
+            self._compare(found, champion)
+            if "test_accuracy" not in found.detail:
+                found = self._test(model, found)
+        return found, champion, moves
+
+    def _test(self, model: Examinee, verified: Promotion) -> Promotion:
+        """Open the sealed part; that is written down first, so that no opening goes unseen."""
+        self.say("scoring the sealed test part")
+        self._advance("verified", {"test_openings": verified.detail.get("test_openings", 0) + 1})
+        score = self._score(model, self.winner.dataset.open_test())
+        return self._advance("tested", {"test_accuracy": score})
+
+    def _finish(
+        self, proved: Promotion, run: Run, replaced: int | None, *, was_done: bool
+    ) -> Promoted:
+        version = _version(proved)
+        openings = sum(
+            promotion.detail.get("test_openings", 0)
+            for promotion in self.ledger.promotions.all()
+            if promotion.detail.get("data_digest") == self.winner.study.data_digest
+        )
+        if not was_done:
+            self.registry.tag(
+                self.model,
+                version,
+                {
+                    "archscout.test_accuracy": repr(proved.detail["test_accuracy"]),
+                    "archscout.test_openings": str(openings),
+                    "archscout.promotion": "done",
+                },
+            )
+            text = self._description(proved.detail)
+            self.registry.describe(self.model, version, text)
+            self.registry.note(run, f"{self.model}@{self.alias}, version {version}")
+            self._advance("done", {})
+        return Promoted(
+            version=version,
+            val_accuracy=proved.detail["val_accuracy"],
+            test_accuracy=proved.detail["test_accuracy"],
+            test_openings=openings,
+            replaced=replaced,
+            was_done=was_done,
+        )
+
+    def _check(self, accuracy: float) -> None:
+        count = len(self.winner.dataset.validation)
+        allowed = max(1, int(TOLERANCE * count))
+        if round(abs(accuracy - self.winner.accuracy) * count) > allowed:
+            raise PromotionRefused(
+                f"fetched back from MLflow, the model reaches {accuracy:.4f} on validation; the "
+                f"search recorded {self.winner.accuracy:.4f}. It does not do what was measured"
+            )
+
+    def _compare(self, verified: Promotion, champion: Champion | None) -> None:
+        if champion is None or champion.version == verified.version:
+            return
+        name = f"version {champion.version} of {self.model}@{self.alias}"
+        known = champion.tags.get("archscout.val_accuracy")
+        if known is None:
+            raise PromotionRefused(
+                f"{name} was not promoted by archscout: the two cannot be compared; "
+                "choose another --alias"
+            )
+        if champion.tags.get("archscout.data_digest") != self.winner.study.data_digest:
+            raise PromotionRefused(
+                f"{name} was judged on other data: the two cannot be compared; "
+                "choose another --model or --alias"
+            )
+        # Both as the search recorded them: rounding decides nothing.
+        if self.winner.accuracy < float(known):
+            raise PromotionRefused(
+                f"{name} reaches {float(known):.4f} on validation, this one "
+                f"{self.winner.accuracy:.4f}: it stays"
+            )
+
+    def _score(self, model: Examinee, split: Split) -> float:
+        images = package.natural(split.inputs["image"], self.winner.preprocessing)
+        labels = model.labels(images)
+        expected = [self.winner.dataset.class_names[target] for target in split.targets]
+        return float(
+            np.mean([found == right for found, right in zip(labels, expected, strict=True)])
+        )
+
+    def _expected_code(self) -> dict[str, str]:
+        code = package.installed_code()
+        if self.winner.user_code is not None:
+            code[package.USER_CODE] = self.winner.user_code.sha256
+        return code
+
+    def _advance(self, state: str, detail: Mapping[str, Any]) -> Promotion:
+        return self.ledger.promotions.advance(self.operation, self.holder, state, detail=detail)
+
+    def _record_refusal(self, run: Run, reason: str) -> None:
+        """On the run and in the ledger; the refusal itself is what the user must see."""
+        with suppress(MlflowException):
+            self.registry.note(run, f"refused for {self.model}@{self.alias}: {reason}")
+        with suppress(LedgerError):
+            self._advance("refused", {"refused": reason})
+
+    def _tags(self) -> dict[str, str]:
+        winner = self.winner
+        return {
+            "archscout.study": winner.study.name,
+            "archscout.trial": str(winner.trial.number),
+            "archscout.trial_uid": winner.trial.uid,
+            "archscout.candidate_digest": winner.trial.digest,
+            "archscout.data_digest": winner.study.data_digest,
+            "archscout.val_accuracy": repr(winner.accuracy),
+        }
+
+    def _description(self, scores: Mapping[str, Any]) -> str:
+        winner = self.winner
+        lines = {
+            "architecture": winner.architecture,
+            "study": f"{winner.study.name}, trial {winner.trial.number}",
+            "validation": f"accuracy {winner.accuracy:.4f}",
+            "test": f"accuracy {scores['test_accuracy']:.4f}"
+            if "test_accuracy" in scores
+            else "not opened yet",
+            "classes": ", ".join(winner.dataset.class_names[:20]),
+            "data digest": winner.study.data_digest,
+            "candidate digest": winner.trial.digest,
+        }
+        return "\n".join(f"- **{name}**: {text}" for name, text in lines.items())
+
+
+def _version(promotion: Promotion) -> int:
+    assert promotion.version is not None  # noqa: S101  # Every step after `registered` has one.
+    return promotion.version

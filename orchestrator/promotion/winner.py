@@ -1,0 +1,160 @@
+"""What is to be promoted: a trial that reached the full budget, its checkpoint, and its data.
+
+Only reads. Whatever is not as it was when the trial was judged is refused here.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.config import StudyConfig
+from orchestrator.config_checks import user_object
+from orchestrator.ledger import Ledger, StudyRow
+from orchestrator.objective import Objective, best
+from orchestrator.promotion.package import Contents, own_blocks
+from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.trial import Trial, TrialState
+from search_spaces.candidate import candidate_from_dict
+from search_spaces.plugins import UserObject, load_user_object
+from workers import checkpoint
+from workers.checkpoint import Checkpoint, CheckpointError
+from workers.data import Dataset, Preprocessing, load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """A trial with all that its promotion needs."""
+
+    study: StudyRow
+    config: StudyConfig
+    trial: Trial
+    architecture: str
+    """In one line."""
+    accuracy: float
+    """On validation at the last epoch of the full budget, as the trial recorded it."""
+    dataset: Dataset
+    preprocessing: Preprocessing
+    checkpoint: Checkpoint
+    user_code: UserObject | None
+    """The user's own file, if the network is built of its blocks."""
+
+    @property
+    def contents(self) -> Contents:
+        """What goes into its model."""
+        return Contents(
+            checkpoint=self.checkpoint,
+            candidate=self.trial.candidate,
+            precision=str(self.checkpoint.state["precision"]),
+            dataset=self.dataset,
+            preprocessing=self.preprocessing,
+            user_code=self.user_code,
+            origin={
+                "study": self.study.name,
+                "trial": self.trial.number,
+                "trial_uid": self.trial.uid,
+                "candidate_digest": self.trial.digest,
+                "data_digest": self.study.data_digest,
+                "val_accuracy": self.accuracy,
+                "architecture": self.architecture,
+            },
+        )
+
+
+def choose(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> Trial:
+    """The trial of this number, or the best one.
+
+    Raises:
+        PromotionRefused: It did not reach the full budget, or none has.
+    """
+    if number is None:
+        objectives = [Objective(metric=o.metric, direction=o.direction) for o in config.objectives]
+        chosen = best(trials, objectives)
+        if chosen is None:
+            raise PromotionRefused(
+                f"no trial of '{config.name}' has reached the full budget yet; "
+                f"go on with: archscout resume {config.name}"
+            )
+        return chosen
+    chosen = trials[number]
+    if chosen.state is not TrialState.COMPLETE:
+        raise PromotionRefused(
+            f"trial {number} is {chosen.state}: only trials that reached the full budget are "
+            f"promoted; see archscout leaderboard {config.name}"
+        )
+    return chosen
+
+
+def prepare(ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial) -> Winner:
+    """Read a trial's checkpoint and data, and prove both.
+
+    Raises:
+        PromotionRefused: They are not what the trial was judged with.
+        DataError: The data cannot be read.
+    """
+    if config.train is not None:
+        raise PromotionRefused("this study trains by your own code, which keeps its own models")
+    whole = _checkpoint(ledger, config, trial)
+    user_code = _user_code(study, config, trial)
+    dataset = load(config.data_spec())
+    if dataset.digest != study.data_digest:
+        raise PromotionRefused(
+            f"the data are not those of the search (now {dataset.digest[:12]}, then "
+            f"{study.data_digest[:12]}): restore them, or search on the new ones"
+        )
+    if dataset.preprocessing is None:
+        raise PromotionRefused("only models of images are promoted")
+    return Winner(
+        study=study,
+        config=config,
+        trial=trial,
+        architecture=candidate_from_dict(trial.candidate).describe(),
+        accuracy=_recorded_accuracy(config, trial),
+        dataset=dataset,
+        preprocessing=dataset.preprocessing,
+        checkpoint=whole,
+        user_code=user_code,
+    )
+
+
+def _checkpoint(ledger: Ledger, config: StudyConfig, trial: Trial) -> Checkpoint:
+    """The trial's newest checkpoint; an older one was not judged at the full budget."""
+    references = ledger.checkpoints(trial.uid)
+    if not references:
+        raise PromotionRefused(f"trial {trial.number} kept no checkpoint: it was not trained here")
+    try:
+        whole = checkpoint.load(references[0])
+    except CheckpointError as error:
+        raise PromotionRefused(
+            f"the checkpoint of trial {trial.number} cannot be believed: {error}; "
+            "promote another trial with --trial"
+        ) from error
+    if whole.epoch != config.budget.maximum or "precision" not in whole.state:
+        raise PromotionRefused(
+            f"the newest checkpoint of trial {trial.number} is of epoch {whole.epoch} of "
+            f"{config.budget.maximum}, or of another release"
+        )
+    return whole
+
+
+def _recorded_accuracy(config: StudyConfig, trial: Trial) -> float:
+    last = trial.measurements[-1]
+    if last.fidelity != config.budget.maximum or "val_accuracy" not in last.metrics:
+        raise PromotionRefused(f"trial {trial.number} has no accuracy at the full budget")
+    return last.metrics["val_accuracy"]
+
+
+def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserObject | None:
+    """The user's file if the network is built of its blocks; run only if it is the one of then."""
+    if user_object(config.space) is None:
+        return None
+    path = Path.cwd() / config.space.rpartition(":")[0]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
+    if hashlib.sha256(digest.encode()).hexdigest() != study.code_digest:
+        raise PromotionRefused(
+            f"{path} is not the file of the search; restore it, and promote from the folder "
+            "that the search was started in"
+        )
+    found = load_user_object(config.space, Path.cwd())
+    module = getattr(found.value, "__module__", "")
+    return found if own_blocks(trial.candidate, module) else None
