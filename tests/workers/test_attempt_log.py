@@ -66,7 +66,6 @@ def test_prints_and_logging_are_kept_and_still_reach_the_streams(
         "\nprinted 1\n",
         "\nan error\n",
         "INFO theirs: loaded 3\n",
-        "careful",
         "\nbegun\n",
     ):
         assert part in text
