@@ -3,7 +3,7 @@
 Knows names and numbers only; the trainer gives them meaning.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
@@ -27,18 +27,18 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class Recipe:
     """How a network is trained; the defaults are the recipe that every study tries first."""
 
-    optimizer: Optimizer = "adamw"
+    optimizer: Optimizer = "sgd_nesterov"
     """`sgd_nesterov`: momentum that looks ahead; `adamw`: Adam, weight decay decoupled."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 0.15
     """The highest learning rate of the schedule."""
     momentum: float = 0.9
     """Momentum of SGD, or the first beta of AdamW."""
-    weight_decay: float = 1e-2
+    weight_decay: float = 5e-4
     """Weight decay as the optimizer defines it; biases and normalisation are spared."""
-    schedule: Schedule = "one_cycle"
+    schedule: Schedule = "linear"
     """How the learning rate goes after the warm-up: `one_cycle` and `cosine` fall along a cosine
     (the former moves momentum the other way), `linear` falls evenly to zero, `constant` stays."""
-    warmup: float = 0.25
+    warmup: float = 0.2
     """Share of all steps in which the learning rate rises to its highest, 0 to below 1."""
     augmentation: Augmentation = "shift"
     """What is done to training images: `shift` moves them a little at random, `cutout` also blanks
@@ -49,7 +49,7 @@ class Recipe:
     """Forward passes whose gradients are averaged before one step of the optimizer."""
     precision: Precision = "auto"
     """Arithmetic of the forward pass; `auto` takes bfloat16 where the device is made for it."""
-    gradient_clip: float | None = 1.0
+    gradient_clip: float | None = None
     """Largest norm of the gradient of all parameters together; None leaves it as it is."""
 
     def __post_init__(self) -> None:
@@ -107,6 +107,7 @@ def recipe_domain(
     batch_sizes: Sequence[int] = (64, 32, 128),
     accumulations: Sequence[int] = (1, 2),
     precisions: Sequence[Precision] = ("auto",),
+    optimizers: Sequence[Optimizer] = ("sgd_nesterov", "adamw"),
 ) -> Domain[Recipe]:
     """Recipes for small images; of each list the first is the default.
 
@@ -116,14 +117,14 @@ def recipe_domain(
     return Record(
         _joined,
         {
-            "optimizer": OneOf({"adamw": _adamw(), "sgd_nesterov": _sgd_nesterov()}),
-            "schedule": choice("one_cycle", "cosine", "linear", "constant"),
-            "warmup": FloatRange(0.0, 0.5, step=0.05, initial=0.25),
+            "optimizer": OneOf({name: _OPTIMIZERS[name]() for name in optimizers}),
+            "schedule": choice("linear", "one_cycle", "cosine", "constant"),
+            "warmup": FloatRange(0.0, 0.5, step=0.05, initial=0.2),
             "augmentation": choice(*augmentations),
             "batch_size": choice(*batch_sizes),
             "accumulation": choice(*accumulations),
             "precision": choice(*precisions),
-            "gradient_clip": OneOf({"on": Const(1.0), "off": Const(None)}),
+            "gradient_clip": OneOf({"off": Const(None), "on": Const(1.0)}),
         },
         take=_parted,
     )
@@ -146,11 +147,17 @@ def _sgd_nesterov() -> Domain[dict[str, Any]]:
         dict,
         {
             "name": Const("sgd_nesterov"),
-            "learning_rate": FloatRange(0.01, 1.0, log=True, initial=0.1),
+            "learning_rate": FloatRange(0.01, 1.0, log=True, initial=0.15),
             "momentum": FloatRange(0.8, 0.95, step=0.05, initial=0.9),
             "weight_decay": FloatRange(1e-5, 1e-2, log=True, initial=5e-4),
         },
     )
+
+
+_OPTIMIZERS: Mapping[str, Callable[[], Domain[dict[str, Any]]]] = {
+    "adamw": _adamw,
+    "sgd_nesterov": _sgd_nesterov,
+}
 
 
 def _joined(*, optimizer: Mapping[str, Any], **rest: Any) -> Recipe:

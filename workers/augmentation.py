@@ -55,8 +55,8 @@ def cut_out(images_BCHW: Tensor, side: int, generator: torch.Generator) -> Tenso
 
 
 def _shift_a_little(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
-    """By up to a fourteenth of the side: 2 pixels of 28, 1 of 8."""
-    return shift(images_BCHW, max(1, round(images_BCHW.shape[2] / 14)), generator)
+    """By up to a twenty-eighth of the side, and one pixel at least: 1 of 28, 1 of 8, 8 of 224."""
+    return shift(images_BCHW, max(1, round(images_BCHW.shape[2] / 28)), generator)
 
 
 def _flip_shift(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:

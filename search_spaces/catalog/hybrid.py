@@ -6,11 +6,11 @@ from search_spaces.domains import IntRange, Repeat, choice
 from search_spaces.space import SearchSpace
 
 DEFAULT_STAGES = (
-    Stage(width=64, depth=1, reduction="stride", block=Residual()),
+    Stage(width=48, depth=1, reduction="pool", block=Residual()),
     Stage(
         width=96,
         depth=1,
-        reduction="stride",
+        reduction="pool",
         block=Gate(convolution=Residual(), attention=Attention(heads=4)),
     ),
 )
@@ -25,7 +25,7 @@ def space() -> SearchSpace:
         depth=IntRange(1, 2),
         reduction=choice("pool", "stride", "none"),
     )
-    stem = parts.convolution_stem(IntRange(16, 48, step=16, initial=32), choice("stride", "pool"))
+    stem = parts.convolution_stem(IntRange(16, 48, step=8, initial=24), choice("pool", "stride"))
     return SearchSpace.of(
         name="hybrid",
         version="1",

@@ -28,6 +28,13 @@ def space() -> SearchSpace:
         name="tiny",
         version="1",
         architecture=parts.plain_classifier(Const(ConvolutionStem(width=8)), Repeat(stage, 1, 2)),
-        recipe=Record(Recipe, {"learning_rate": FloatRange(1e-3, 3e-2, log=True, initial=1e-2)}),
+        recipe=Record(
+            Recipe,
+            {
+                "optimizer": Const("adamw"),
+                "learning_rate": FloatRange(1e-3, 3e-2, log=True, initial=1e-2),
+                "weight_decay": Const(1e-2),
+            },
+        ),
         losses=loss_domain(main=("cross_entropy",), side=("auxiliary",)),
     )

@@ -3,6 +3,7 @@
 from search_spaces.blocks import Attention, PatchStem, Stage
 from search_spaces.catalog import parts
 from search_spaces.domains import Const, Inline, IntRange, OneOf, Record, Repeat, choice
+from search_spaces.recipe import recipe_domain
 from search_spaces.space import SearchSpace
 
 DEFAULT_STAGES = (
@@ -28,6 +29,7 @@ def space() -> SearchSpace:
     return SearchSpace.of(
         name="transformer",
         version="1",
+        recipe=recipe_domain(optimizers=("adamw", "sgd_nesterov")),
         architecture=parts.classifier(
             stem, Repeat(stage, 1, 3, initial=DEFAULT_STAGES), initialisation="truncated_normal"
         ),

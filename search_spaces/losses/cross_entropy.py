@@ -9,7 +9,9 @@ from search_spaces.model_output import ModelOutput
 
 
 @loss_term(
-    "cross_entropy", needs=("logits",), options={"smoothing": FloatRange(0.0, 0.2, step=0.05)}
+    "cross_entropy",
+    needs=("logits",),
+    options={"smoothing": FloatRange(0.0, 0.2, step=0.05, initial=0.1)},
 )
 class CrossEntropy(nn.Module):
     """The negative log-likelihood of targets that give a share of their mass to all classes."""

@@ -83,7 +83,7 @@ def test_candidates_share_a_digest_only_if_they_are_the_same(
     [
         {"losses": LossWeights(terms={"cross_entropy": LossTerm(weight=0.3)})},
         {"losses": LossWeights(terms={"focal": LossTerm(weight=0.0), "cross_entropy": LossTerm()})},
-        {"recipe": Recipe(gradient_clip=1)},
+        {"recipe": Recipe.from_dict({"batch_size": 64.0})},
         {"recipe": Recipe.from_dict({})},
     ],
 )

@@ -138,12 +138,14 @@ def test_the_baselines_are_pure(space: str, others: set[str]) -> None:
         assert not set(load(space).resolve(RandomSuggester(seed)).describe()) & others
 
 
-def test_the_hybrid_default_is_about_as_costly_as_a_plain_network_of_three_convolutions() -> None:
-    counted = cost(load("hybrid").default().architecture, TASKS[1])
-    assert counted.flops < 25e6
-    assert counted.parameters < 0.5e6
+def test_the_hybrid_default_costs_no_more_than_the_plain_network_of_three_convolutions() -> None:
+    hybrid, plain = (
+        cost(load(name).default().architecture, TASKS[1]) for name in ("hybrid", "convolution")
+    )
+    assert hybrid.flops < plain.flops
+    assert hybrid.parameters < plain.parameters
     # What batch normalisation, rectifiers and pooling touch costs as much time as arithmetic.
-    assert counted.activation_bytes < 0.35e6
+    assert hybrid.activation_bytes < plain.activation_bytes
 
 
 def test_tiny_networks_are_tiny() -> None:

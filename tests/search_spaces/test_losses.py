@@ -185,10 +185,10 @@ def test_weights_of_equal_ratio_are_one_canonical_mixture(
         assert one_share == pytest.approx(other_share, rel=1e-11)
 
 
-def test_the_default_is_plain_cross_entropy() -> None:
+def test_the_default_is_smoothed_cross_entropy_alone() -> None:
     assert loss_domain().default().canonical() == {
         "main": "cross_entropy",
-        "terms": {"cross_entropy": {"weight": 1.0, "smoothing": 0.0}},
+        "terms": {"cross_entropy": {"weight": 1.0, "smoothing": 0.1}},
         "balancer": "fixed",
     }
 

@@ -27,9 +27,10 @@ def test_the_default_of_the_domain_is_the_recipe_of_all_defaults() -> None:
 
 
 def test_what_belongs_to_an_optimizer_is_named_beneath_it() -> None:
-    params = recipe_domain().encode(Recipe(), "recipe")
+    recipe = Recipe(optimizer="adamw", learning_rate=3e-3)
+    params = recipe_domain().encode(recipe, "recipe")
     assert params["recipe.optimizer"] == "adamw"
-    assert params["recipe.optimizer.adamw.learning_rate"] == Recipe().learning_rate
+    assert params["recipe.optimizer.adamw.learning_rate"] == recipe.learning_rate
     assert "recipe.optimizer.adamw.momentum" not in params
 
 
