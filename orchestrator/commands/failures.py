@@ -24,6 +24,7 @@ _BY_NAME = {
     # Somebody else has it.
     "LeaseHeld": ExitCode.REFUSED,
     "LeaseLost": ExitCode.REFUSED,
+    "StudyNeeded": ExitCode.REFUSED,
     "PromotionHeld": ExitCode.REFUSED,
     "AliasMoved": ExitCode.REFUSED,
     # A gate.

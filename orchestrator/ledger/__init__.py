@@ -16,6 +16,7 @@ from orchestrator.ledger.errors import (
     StaleAttempt,
     StudyConflict,
     StudyGone,
+    StudyNeeded,
     UnknownStudy,
     UnknownTrial,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "StaleAttempt",
     "StudyConflict",
     "StudyGone",
+    "StudyNeeded",
     "StudyRow",
     "UnknownStudy",
     "UnknownTrial",

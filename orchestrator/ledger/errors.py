@@ -30,6 +30,10 @@ class StudyGone(LedgerError):
     """The study was deleted while it was in use."""
 
 
+class StudyNeeded(LedgerError):
+    """A study cannot be deleted while something refers to it."""
+
+
 class UnknownTrial(LedgerError):
     """The study has no such trial."""
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from sqlalchemy import bindparam, insert, update
 
 from orchestrator.clock import Clock, SystemClock
-from orchestrator.ledger import adding, leases, moves, reading
+from orchestrator.ledger import adding, deleting, leases, moves, reading
 from orchestrator.ledger.database import Database, Transaction
 from orchestrator.ledger.door import finite
 from orchestrator.ledger.errors import StudyConflict, UnknownStudy, UnknownTrial
@@ -141,6 +141,16 @@ class Ledger:
             LeaseLost: Another driver has it.
         """
         self._database.write(lambda tx: leases.release(tx, lease))
+
+    def delete_study(self, name: str, holder: Holder) -> None:
+        """Remove a study with all its trials; afterwards no promotion of one can begin.
+
+        Raises:
+            UnknownStudy: There is none.
+            LeaseHeld: A driver runs it.
+            StudyNeeded: A trial of it is being promoted, or another study goes back to one.
+        """
+        self._database.write(lambda tx: deleting.delete_study(tx, name, holder))
 
     def set_study_state(self, lease: Lease, state: str) -> None:
         """Say how the study stands: `running`, `finished`, `interrupted` or `broken`."""

@@ -26,7 +26,7 @@ STATES = ("begun", "registered", "verified", "tested", "moving", "done", "refuse
 PATIENCE_S = 900.0
 """After so long without a step, a promoter on another host is taken for dead."""
 
-_ENDED = frozenset({"done", "refused"})
+ENDED = frozenset({"done", "refused"})
 _FIND = select(promotion).where(promotion.c.op_id == bindparam("operation"))
 _OF_ALIAS = select(promotion).where(
     promotion.c.model == bindparam("of_model"), promotion.c.alias == bindparam("of_alias")
@@ -140,7 +140,7 @@ def _begin(tx: Transaction, operation: str, target: Mapping[str, Any], holder: H
             "updated": now,
         }
         tx.connection.execute(_ADD, row)
-    elif found.state not in _ENDED and _is_at_work(found, holder, now):
+    elif found.state not in ENDED and _is_at_work(found, holder, now):
         other = _holder(found)
         raise PromotionHeld(
             f"process {other.pid} on {other.host} is promoting this very trial to "

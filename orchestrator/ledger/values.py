@@ -95,8 +95,10 @@ class Promotion:
 
     operation: str
     """Names it for good: the same trial, model and alias are the same operation."""
-    study_id: int
-    trial_uid: str
+    study_id: int | None
+    """None once the study was deleted."""
+    trial_uid: str | None
+    """None once the study was deleted."""
     model: str
     alias: str
     version: int | None
