@@ -1,1 +1,152 @@
 """`archscout predict`: what a promoted model makes of images and arrays."""
+
+import argparse
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.commands import studies
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.problems import clean, nearest, place
+from orchestrator.terminal import Terminal, number, table
+from orchestrator.tracking.process import QUIET_MLFLOW
+
+if TYPE_CHECKING:
+    from orchestrator.promotion.loading import LoadedModel
+    from orchestrator.promotion.registry import Champion, Registry
+
+_TELL_S = 2.0
+_SQLITE = "sqlite:///"
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Labels files; standard output holds the predictions alone.
+
+    Raises:
+        CommandError: There is no such model or alias.
+        PromotionRefused: The model is not what was promoted.
+        DataError: A file cannot be read, or does not fit the model.
+    """
+    name, at, alias = options.model.rpartition("@")
+    if not at or not name or not alias:
+        raise CommandError(
+            f"'{clean(options.model)}' names no model and alias; write MODEL@ALIAS, "
+            f"such as {clean(options.model.strip('@') or 'MODEL')}@champion",
+            ExitCode.INPUT,
+        )
+    from orchestrator.promotion.inputs import expand  # noqa: PLC0415 - loads numpy
+
+    files = expand(options.files)
+    model = _open(name, alias, home)
+    rows = _predict(model, files, terminal)
+    terminal.answer |= {"model": name, "alias": alias, "version": model.version}
+    terminal.answer["predictions"] = rows
+    shown = {"table": _table, "json": _json, "csv": _csv}[options.output]
+    terminal.tell(shown(rows, model.class_names))
+    return ExitCode.DONE
+
+
+def _open(name: str, alias: str, home: Home) -> "LoadedModel":
+    os.environ.update(QUIET_MLFLOW)
+    if home.tracking_uri.startswith(_SQLITE) and not (
+        Path(home.tracking_uri.removeprefix(_SQLITE)).exists()
+    ):
+        raise CommandError(
+            f"there is no model '{clean(name)}', nor any other ({place(home.folder)}). "
+            "Put one there with: archscout promote STUDY --model NAME",
+            ExitCode.INPUT,
+        )
+    from orchestrator.promotion.loading import load  # noqa: PLC0415 - loads torch and mlflow
+    from orchestrator.promotion.registry import Registry, answering  # noqa: PLC0415 - as above
+
+    with answering():
+        registry = Registry.open(home.tracking_uri)
+        champion = _champion(registry, name, alias)
+    with studies.reading(home) as ledger:
+        promotions = ledger.promotions.all() if ledger else []
+    return load(registry, name, champion, promotions)
+
+
+def _champion(registry: "Registry", name: str, alias: str) -> "Champion":
+    found = registry.champion(name, alias)
+    if found is not None:
+        return found
+    models = registry.models()
+    if name in models:
+        known = registry.aliases(name)
+        what = f"model '{clean(name)}' has no alias '{clean(alias)}'. Aliases"
+        hint = nearest(alias, known)
+    else:
+        known = models
+        what, hint = f"there is no model '{clean(name)}'. Models", nearest(name, known)
+    listed = ", ".join(known[:20]) or "none"
+    raise CommandError(f"{what}: {listed}.{hint}", ExitCode.INPUT)
+
+
+def _predict(
+    model: "LoadedModel", files: Sequence[Path], terminal: Terminal
+) -> list[dict[str, Any]]:
+    """One row for each image."""
+    from orchestrator.promotion.inputs import batches  # noqa: PLC0415 - loads numpy
+
+    rows: list[dict[str, Any]] = []
+    told = time.monotonic()
+    for batch in batches(files, model.shim):
+        answer = model.shim.answer(batch.pixels)
+        columns = [answer[f"probability_{name}"] for name in model.class_names]
+        for index, (file, within) in enumerate(batch.names):
+            shares = {
+                name: float(column[index])
+                for name, column in zip(model.class_names, columns, strict=True)
+            }
+            label = str(answer["label"][index])
+            row = {"file": file, "label": label, "probability": shares[label]}
+            rows.append(row | {"index": within, "probabilities": shares})
+        if not terminal.quiet and time.monotonic() - told > _TELL_S:
+            terminal.complain(f"{len(rows)} images so far")
+            told = time.monotonic()
+    return rows
+
+
+def _table(rows: Sequence[dict[str, Any]], _class_names: Sequence[str]) -> str:
+    """File, label, and what came next."""
+    cells = []
+    for row in rows:
+        ranked = sorted(row["probabilities"].items(), key=lambda entry: -entry[1])
+        second = ranked[1] if ranked[0][0] == row["label"] else ranked[0]
+        cells.append(
+            [
+                clean(_named(row), 200),
+                row["label"],
+                number(row["probability"]),
+                f"{second[0]} {number(second[1])}",
+            ]
+        )
+    return table(["file", "label", "probability", "else"], cells, right=["probability"])
+
+
+def _json(rows: Sequence[dict[str, Any]], _class_names: Sequence[str]) -> str:
+    return json.dumps({"predictions": list(rows)}, indent=2, sort_keys=True)
+
+
+def _csv(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["file", "label", "probability", *(f"probability_{name}" for name in class_names)]
+    )
+    for row in rows:
+        shares = [row["probabilities"][name] for name in class_names]
+        writer.writerow([_named(row), row["label"], row["probability"], *shares])
+    return text.getvalue().rstrip("\n")
+
+
+def _named(row: dict[str, Any]) -> str:
+    """The file, and the place in it where it holds several images."""
+    return str(row["file"]) if row["index"] is None else f"{row['file']}[{row['index']}]"

@@ -3,10 +3,12 @@
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import studies
+from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.problems import clean
@@ -17,6 +19,7 @@ from orchestrator.trial import Trial
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
     from orchestrator.promotion.promoting import Promoted, Promoter
+    from orchestrator.promotion.registry import Registry
     from orchestrator.promotion.winner import Winner
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -43,9 +46,14 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         os.environ.update(QUIET_MLFLOW)
         from orchestrator.promotion import winner  # noqa: PLC0415 - loads torch and mlflow
 
+        trial = winner.choose(trials, config, asked)
+        registry = _registry(home)
         terminal.remark("reading the trial and its data")
-        chosen = winner.prepare(ledger, row, config, winner.choose(trials, config, asked))
-        promoted = _promoter(chosen, options, ledger, home, terminal).promote()
+        with _told_to_mlflow(registry, config, trial, options):
+            chosen = winner.prepare(ledger, row, config, trial)
+        promoted = _promoter(
+            chosen, options, ledger, registry=registry, home=home, terminal=terminal
+        ).promote()
     _show(chosen, promoted, options, home, terminal)
     return ExitCode.DONE
 
@@ -73,20 +81,42 @@ def _existing(asked: int, study: str, trials: Sequence[Trial]) -> int:
     return asked
 
 
+def _registry(home: Home) -> "Registry":
+    from orchestrator.promotion.registry import Registry, answering  # noqa: PLC0415 - loads mlflow
+
+    with answering():
+        return Registry.open(home.tracking_uri)
+
+
+@contextmanager
+def _told_to_mlflow(
+    registry: "Registry", config: StudyConfig, trial: Trial, options: argparse.Namespace
+) -> Iterator[None]:
+    """Puts a refusal on the trial's run too."""
+    from orchestrator.promotion.promoting import note_refusal  # noqa: PLC0415 - loads mlflow
+    from orchestrator.promotion.refusal import PromotionRefused  # noqa: PLC0415 - its package does
+
+    try:
+        yield
+    except PromotionRefused as refusal:
+        target = f"{options.model}@{options.alias}"
+        note_refusal(registry, config, trial.uid, target, str(refusal))
+        raise
+
+
 def _promoter(
     chosen: "Winner",
     options: argparse.Namespace,
     ledger: "Ledger",
+    *,
+    registry: "Registry",
     home: Home,
     terminal: Terminal,
 ) -> "Promoter":
     from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
     from orchestrator.promotion.clean_room import clean_room  # noqa: PLC0415 - with its registry
     from orchestrator.promotion.promoting import Promoter  # noqa: PLC0415 - loads mlflow
-    from orchestrator.promotion.registry import Registry, answering  # noqa: PLC0415 - as above
 
-    with answering():
-        registry = Registry.open(home.tracking_uri)
     return Promoter(
         winner=chosen,
         model=options.model,

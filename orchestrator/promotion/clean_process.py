@@ -56,9 +56,12 @@ def _proved_model(request: Mapping[str, str], folder: Path) -> Any:
     import mlflow.pyfunc  # noqa: PLC0415 - as above
 
     manifest = _beside("manifest")
-    fetched = folder / "fetched"
-    fetched.mkdir()
-    mlflow.artifacts.download_artifacts(artifact_uri=request["model"], dst_path=str(fetched))
+    (folder / "fetched").mkdir()
+    fetched = Path(
+        mlflow.artifacts.download_artifacts(
+            artifact_uri=request["model"], dst_path=str(folder / "fetched")
+        )
+    )
     proved = folder / "proved"
     proved.mkdir()
     digests = manifest.proved_copy(fetched, proved, request["manifest_sha256"])

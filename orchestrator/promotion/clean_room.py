@@ -109,6 +109,8 @@ def clean_room(
                 env={
                     **environment,
                     **QUIET_MLFLOW,
+                    # As the trial was judged, as a rule: sums are rounded by the thread.
+                    "OMP_NUM_THREADS": "1",
                     "MLFLOW_TRACKING_URI": tracking_uri,
                     "MLFLOW_REGISTRY_URI": tracking_uri,
                 },

@@ -19,6 +19,7 @@ import numpy as np
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from orchestrator.config import StudyConfig
 from orchestrator.ledger import AliasMoved, Holder, Ledger, LedgerError, Promotion
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import Examinee
@@ -97,7 +98,7 @@ class Promoter:
             try:
                 return self._go_on(begun, run)
             except (PromotionRefused, AliasMoved) as refusal:
-                self._record_refusal(run, str(refusal))
+                self._record_refusal(str(refusal))
                 raise
 
     def _go_on(self, begun: Promotion, run: Run) -> Promoted:
@@ -105,6 +106,7 @@ class Promoter:
         arrived = champion is not None and champion.version == begun.version
         if arrived and begun.state in {"moving", "done"}:
             return self._finish(begun, run, begun.expected_version, was_done=begun.state == "done")
+        self._compare(begun, champion)  # spares the registry a version that cannot win
         if begun.state in {"begun", "refused"}:
             begun = self._register(run)
         proved, champion, moves = self._prove(begun)
@@ -261,10 +263,10 @@ class Promoter:
     def _advance(self, state: str, detail: Mapping[str, Any]) -> Promotion:
         return self.ledger.promotions.advance(self.operation, self.holder, state, detail=detail)
 
-    def _record_refusal(self, run: Run, reason: str) -> None:
+    def _record_refusal(self, reason: str) -> None:
         """On the run and in the ledger; the refusal itself is what the user must see."""
-        with suppress(MlflowException):
-            self.registry.note(run, f"refused for {self.model}@{self.alias}: {reason}")
+        target, uid = f"{self.model}@{self.alias}", self.winner.trial.uid
+        note_refusal(self.registry, self.winner.config, uid, target, reason)
         with suppress(LedgerError):
             self._advance("refused", {"refused": reason})
 
@@ -293,6 +295,16 @@ class Promoter:
             "candidate digest": winner.trial.digest,
         }
         return "\n".join(f"- **{name}**: {text}" for name, text in lines.items())
+
+
+def note_refusal(
+    registry: Registry, config: StudyConfig, trial_uid: str, target: str, reason: str
+) -> None:
+    """Say on a trial's run why it was not promoted; no harm where MLflow does not answer."""
+    with suppress(MlflowException):
+        run = registry.run_of(experiment_name(config), trial_uid)
+        if run is not None:
+            registry.note(run, f"refused for {target}: {reason}")
 
 
 def _version(promotion: Promotion) -> int:

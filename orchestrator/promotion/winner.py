@@ -15,7 +15,6 @@ from orchestrator.objective import Objective, best
 from orchestrator.promotion.package import Contents, own_blocks
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.trial import Trial, TrialState
-from search_spaces.candidate import candidate_from_dict
 from search_spaces.plugins import UserObject, load_user_object
 from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
@@ -65,22 +64,16 @@ def choose(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> 
     """The trial of this number, or the best one.
 
     Raises:
-        PromotionRefused: It did not reach the full budget, or none has.
+        PromotionRefused: None has reached the full budget.
     """
-    if number is None:
-        objectives = [Objective(metric=o.metric, direction=o.direction) for o in config.objectives]
-        chosen = best(trials, objectives)
-        if chosen is None:
-            raise PromotionRefused(
-                f"no trial of '{config.name}' has reached the full budget yet; "
-                f"go on with: archscout resume {config.name}"
-            )
-        return chosen
-    chosen = trials[number]
-    if chosen.state is not TrialState.COMPLETE:
+    if number is not None:
+        return trials[number]
+    objectives = [Objective(metric=o.metric, direction=o.direction) for o in config.objectives]
+    chosen = best(trials, objectives)
+    if chosen is None:
         raise PromotionRefused(
-            f"trial {number} is {chosen.state}: only trials that reached the full budget are "
-            f"promoted; see archscout leaderboard {config.name}"
+            f"no trial of '{config.name}' has reached the full budget yet; "
+            f"go on with: archscout resume {config.name}"
         )
     return chosen
 
@@ -92,6 +85,11 @@ def prepare(ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial) 
         PromotionRefused: They are not what the trial was judged with.
         DataError: The data cannot be read.
     """
+    if trial.state is not TrialState.COMPLETE:
+        raise PromotionRefused(
+            f"trial {trial.number} is {trial.state}: only trials that reached the full budget are "
+            f"promoted; see archscout leaderboard {config.name}"
+        )
     if config.train is not None:
         raise PromotionRefused("this study trains by your own code, which keeps its own models")
     whole = _checkpoint(ledger, config, trial)
@@ -108,7 +106,7 @@ def prepare(ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial) 
         study=study,
         config=config,
         trial=trial,
-        architecture=candidate_from_dict(trial.candidate).describe(),
+        architecture=trial.describe,
         accuracy=_recorded_accuracy(config, trial),
         dataset=dataset,
         preprocessing=dataset.preprocessing,

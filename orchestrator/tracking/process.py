@@ -25,9 +25,8 @@ QUIET_MLFLOW: Mapping[str, str] = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
-    "OMP_NUM_THREADS": "1",
 }
-"""What every process of ours that loads mlflow is started with: no telemetry, no pickle."""
+"""What every process of ours that loads mlflow has in its environment: no telemetry, no pickle."""
 
 
 class Tracker(Protocol):
@@ -138,7 +137,7 @@ def start_projector(
             stdout=subprocess.PIPE,
             stderr=log,
             bufsize=0,
-            env={**os.environ, **QUIET_MLFLOW, **secrets},
+            env={**os.environ, **QUIET_MLFLOW, "OMP_NUM_THREADS": "1", **secrets},
             start_new_session=True,  # A Ctrl-C at the terminal is the driver's to answer.
         )
     return ProjectorProcess(process)

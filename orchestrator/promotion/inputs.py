@@ -1,0 +1,152 @@
+"""What a user wants predictions for: image files, arrays, and folders of both.
+
+Trusts no file: images are looked at before they are unpacked, arrays are never unpickled.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workers.data import DataError
+from workers.data.images import ENDINGS, FORMATS, BrokenImageError, header
+from workers.data.memory import most_bytes
+
+ARRAYS = frozenset({".npy", ".npz"})
+_KNOWN = "PNG and JPEG images, .npy and .npz files, and folders of them"
+_INPUTS = ("x", "images", "image", "inputs", "data", "x_test")
+_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Some inputs as the network takes them."""
+
+    names: list[tuple[str, int | None]]
+    """The file of each, and its place where the file holds several."""
+    pixels: NDArray[np.uint8]
+    """(N, channels, height, width)."""
+
+
+def expand(given: Iterable[str]) -> list[Path]:
+    """The files that are meant, those of a folder in the order of their names.
+
+    Raises:
+        DataError: One is not there, or nothing in a folder can be read.
+    """
+    files: list[Path] = []
+    for text in given:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            inside = [each for each in sorted(path.rglob("*")) if _is_known(each)]
+            if not inside:
+                raise DataError(f"{path} holds none of {_KNOWN}")
+            files += inside
+        elif not path.is_file():
+            raise DataError(f"{path} is not there")
+        elif not _is_known(path):
+            raise DataError(f"{path} cannot be read: known are {_KNOWN}")
+        else:
+            files.append(path)
+    return files
+
+
+def batches(files: Iterable[Path], shim: Any) -> Iterator[Batch]:
+    """All inputs, about a thousand at a time.
+
+    Args:
+        files: Images and arrays.
+        shim: The model's code, which knows what the network takes.
+
+    Raises:
+        DataError: A file cannot be read, or does not fit the model.
+    """
+    names: list[tuple[str, int | None]] = []
+    images: list[NDArray[np.uint8]] = []
+    for path in files:
+        if path.suffix.lower() in ARRAYS:
+            yield from _array_batches(path, shim)
+            continue
+        names.append((str(path), None))
+        images.append(_image(path, shim))
+        if len(images) == _AT_ONCE:
+            yield Batch(names=names, pixels=np.stack(images))
+            names, images = [], []
+    if images:
+        yield Batch(names=names, pixels=np.stack(images))
+
+
+def _is_known(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS | ARRAYS
+
+
+def _image(path: Path, shim: Any) -> NDArray[np.uint8]:
+    try:
+        header(path)  # refuses what is no image, or too large to unpack
+        with Image.open(path, formats=FORMATS) as image:
+            pixels: NDArray[np.uint8] = shim.prepare_image(image)
+    except (BrokenImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    return pixels
+
+
+def _array_batches(path: Path, shim: Any) -> Iterator[Batch]:
+    try:
+        values = _array(path)
+        if tuple(values.shape) in _single_shapes(shim.facts["preprocessing"]):
+            values = values[None]
+        _check_range(values, shim.facts["preprocessing"])
+        for start in range(0, len(values), _AT_ONCE):
+            part = values[start : start + _AT_ONCE]
+            names: list[tuple[str, int | None]] = [
+                (str(path), start + place) for place in range(len(part))
+            ]
+            yield Batch(names=names, pixels=shim.prepare_arrays(np.asarray(part)))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} cannot be used: {error}") from error
+
+
+def _array(path: Path) -> NDArray[Any]:
+    """The array of a file, one of Python objects refused."""
+    if path.suffix.lower() == ".npy":
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > most_bytes():
+        raise DataError(f"{path} holds {size / 2**30:.1f} GiB, more than there is memory for")
+    with np.load(path, allow_pickle=False) as archive:
+        names = archive.files
+        chosen = next((name for name in _INPUTS if name in names), None)
+        if chosen is None and len(names) != 1:
+            listed = ", ".join(names[:10]) or "nothing"
+            raise DataError(f"{path} holds {listed}: name the images x, or leave them alone in it")
+        values: NDArray[Any] = archive[chosen or names[0]]
+    return values
+
+
+def _single_shapes(prepared: dict[str, Any]) -> set[tuple[int, ...]]:
+    """Shapes of an array that is one image alone."""
+    channels, height, width = (prepared[name] for name in ("channels", "height", "width"))
+    shapes: set[tuple[int, ...]] = {(height, width, channels), (channels, height, width)}
+    if channels == 1:
+        shapes.add((height, width))
+    return shapes
+
+
+def _check_range(values: NDArray[Any], prepared: dict[str, Any]) -> None:
+    """Refuse shares of 1 where bytes are meant: everything would be black."""
+    if values.dtype.kind != "f" or prepared["high"] < 255 or values.size == 0:
+        return
+    if float(values.max()) <= 1:
+        raise ValueError(
+            "its values reach from 0 to 1, the model was trained on 0 to 255; multiply them by 255"
+        )
