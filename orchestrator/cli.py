@@ -29,6 +29,8 @@ COMMANDS = {
     "promote": "put a study's best model into the registry, once it has proved itself",
     "predict": "ask a registered model about images",
     "ui": "open MLflow on the studies",
+    "delete": "delete a study with its runs, checkpoints and logs",
+    "clean": "free what nothing refers to any more",
 }
 
 Command = Callable[[argparse.Namespace, Home, Terminal], ExitCode]
@@ -248,6 +250,20 @@ def _ui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", metavar="P", type=_port, help="default 5000, or the next free")
 
 
+def _delete(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the study's name")
+    _yes(parser)
+
+
+def _clean(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only this study's checkpoints")
+    _yes(parser)
+
+
+def _yes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do it; without, it is only shown")
+
+
 def _trial(text: str) -> int | str:
     """A trial's number, or the word for the best one."""
     return text if text == "best" else _count(text)
@@ -285,6 +301,8 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "promote": _promote,
     "predict": _predict,
     "ui": _ui,
+    "delete": _delete,
+    "clean": _clean,
 }
 
 _MODULES = {
@@ -298,6 +316,8 @@ _MODULES = {
     "promote": "promote",
     "predict": "predict",
     "ui": "ui",
+    "delete": "delete",
+    "clean": "clean",
 }
 """The module of `orchestrator.commands` behind each command."""
 

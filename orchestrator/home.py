@@ -52,6 +52,12 @@ class Home:
         return self.folder / "checkpoints"
 
     @property
+    def owns_stores(self) -> bool:
+        """Whether ledger and MLflow lie here: what neither knows is then nobody's."""
+        inside = f"sqlite:///{self.folder}/"
+        return self.ledger_url.startswith(inside) and self.tracking_uri.startswith(inside)
+
+    @property
     def has_ledger(self) -> bool:
         """Whether there may be a ledger to read; of one on a server this cannot be said."""
         if not self.ledger_url.startswith("sqlite"):

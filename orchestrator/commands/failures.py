@@ -31,6 +31,7 @@ _BY_NAME = {
     "PromotionRefused": ExitCode.REFUSED,
     # The world.
     "EngineLost": ExitCode.INTERRUPTED,
+    "StoreUnavailable": ExitCode.INTERRUPTED,
     "LedgerUnavailable": ExitCode.INTERRUPTED,
     "StudyGone": ExitCode.INTERRUPTED,
     "LedgerError": ExitCode.INPUT,

@@ -84,12 +84,8 @@ def acquire(tx: Transaction, study_id: int, name: str, holder: Holder) -> Lease:
     Raises:
         LeaseHeld: Another driver has it.
     """
-    found = tx.connection.execute(_LOCKED, {"of_study": study_id}).one_or_none()
+    found = require_free(tx, study_id, name)
     now = tx.lease_time()
-    if found is not None and not _is_free(tx, found, now):
-        raise LeaseHeld(
-            name, holder=found.holder, host=found.host, pid=found.pid, until=found.until
-        )
     taken = Lease(
         study_id=study_id,
         generation=1 if found is None else found.generation + 1,
@@ -117,6 +113,20 @@ def acquire(tx: Transaction, study_id: int, name: str, holder: Holder) -> Lease:
         {"holder": str(holder), "host": holder.host, "pid": holder.pid},
     )
     return taken
+
+
+def require_free(tx: Transaction, study_id: int, name: str) -> Row[Any] | None:
+    """The lease's row, if there is one, which nobody may hold.
+
+    Raises:
+        LeaseHeld: A driver has it.
+    """
+    found = tx.connection.execute(_LOCKED, {"of_study": study_id}).one_or_none()
+    if found is not None and not _is_free(tx, found, tx.lease_time()):
+        raise LeaseHeld(
+            name, holder=found.holder, host=found.host, pid=found.pid, until=found.until
+        )
+    return found
 
 
 def require(tx: Transaction, lease: Lease) -> None:

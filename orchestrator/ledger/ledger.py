@@ -142,6 +142,14 @@ class Ledger:
         """
         self._database.write(lambda tx: leases.release(tx, lease))
 
+    def require_free(self, row: StudyRow) -> None:
+        """Make sure that nobody runs a study now.
+
+        Raises:
+            LeaseHeld: A driver does.
+        """
+        self._database.write(lambda tx: leases.require_free(tx, row.id, row.name))
+
     def delete_study(self, name: str, holder: Holder) -> None:
         """Remove a study with all its trials; afterwards no promotion of one can begin.
 

@@ -49,8 +49,10 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["serch", "digits"], "there is no command 'serch'. Commands: init, search, resume, "
-         "list, status, leaderboard, space, ui. Did you mean 'search'?"),
+        (["serch", "digits"], f"there is no command 'serch'. Commands: {', '.join(COMMANDS)}. "
+         "Did you mean 'search'?"),
+        (["delete", "../../etc"], "there is no study '../../etc'"),
+        (["clean", "../.."], "there is no study '../..'"),
         (["--home", "list", "serch"], "there is no command 'serch'"),
         (["search", "digitz"], "digitz: neither a preset nor a file. Presets: digits, fashion, "
          "pareto, surrogate, tiny. Did you mean 'digits'?"),

@@ -1,0 +1,147 @@
+"""`archscout delete`: a study with all that there is of it, unless the registry refers to it."""
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator import freeing
+from orchestrator.commands import studies
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.freeing import Portion
+from orchestrator.home import Home
+from orchestrator.terminal import Terminal
+from orchestrator.tracking.process import QUIET_MLFLOW
+from orchestrator.tracking.projector import only_one
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger, StudyRow
+    from orchestrator.tracking.cleaning import ShownRun, StudyStore
+
+_PATIENCE_S = 15.0
+"""How long the projection of a driver that has just died may take to end."""
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Shows what would go, and with `--yes` deletes it.
+
+    Raises:
+        CommandError: There is no such study, or a registered model refers to it.
+        LeaseHeld: A driver runs it.
+        StudyNeeded: It is being promoted, or another study goes back to it.
+        StoreUnavailable: MLflow does not answer.
+    """
+    os.environ.update(QUIET_MLFLOW)
+    from orchestrator.tracking import cleaning  # noqa: PLC0415 - loads mlflow
+
+    with studies.reading(home) as ledger, cleaning.answering():
+        row = ledger.study(options.name) if ledger else None
+        if ledger is not None and row is not None:
+            ledger.require_free(row)
+        store = cleaning.StudyStore.open(home.tracking_uri)
+        runs = _runs(store, options.name, row, home)
+        folders = _folders(home, options.name) if row is not None or home.owns_stores else []
+        if row is None and not runs and not folders:
+            studies.found(ledger, options.name, home)
+        if store is not None:
+            _refuse_needed(options.name, runs, store)
+        _tell(_portions(ledger, row, runs, folders), options.name, terminal, acts=options.yes)
+        if options.yes:
+            _delete(options.name, home, ledger if row else None, (store, runs), folders)
+            terminal.tell("Deleted.")
+    return ExitCode.DONE
+
+
+def _runs(
+    store: "StudyStore | None", name: str, row: "StudyRow | None", home: Home
+) -> "list[ShownRun]":
+    """The study's runs; of one that the ledger has lost, those that can be nobody else's."""
+    if store is None:
+        return []
+    if row is not None:
+        created = row.created
+        return store.runs(lambda study, when: (study, when) == (name, created))
+    return store.runs(lambda study, _: study == name) if home.owns_stores else []
+
+
+def _folders(home: Home, name: str) -> list[Path]:
+    """Folders of this very name; a name with a path in it names none."""
+    parents = [parent for parent in (home.checkpoints, home.logs) if parent.is_dir()]
+    return [
+        path
+        for parent in parents
+        for path in parent.iterdir()
+        if path.name == name and path.is_dir()
+    ]
+
+
+def _refuse_needed(name: str, runs: "Sequence[ShownRun]", store: "StudyStore") -> None:
+    needed = store.needed(runs)
+    if not needed:
+        return
+    trials = {run.run_id: run.trial for run in runs}
+    lines = [f"  trial {trials[run_id]}: {what}" for run_id, what in sorted(needed.items())]
+    raise CommandError(
+        "\n".join(
+            [
+                f"study '{name}' stays: the model registry refers to it:",
+                *lines,
+                "Delete these versions in MLflow first (archscout ui, Models)",
+            ]
+        ),
+        ExitCode.REFUSED,
+    )
+
+
+def _portions(
+    ledger: "Ledger | None",
+    row: "StudyRow | None",
+    runs: "Sequence[ShownRun]",
+    folders: Sequence[Path],
+) -> list[Portion]:
+    trials = len(ledger.trials(row.id)) if ledger is not None and row is not None else 0
+    own = [run.folder for run in runs if run.folder is not None]
+    return [
+        Portion(kind="trials in the ledger", count=trials, files=0, bytes=0),
+        Portion.of("runs in MLflow", own, count=len(runs)),
+        *(Portion.of(path.parent.name, [path]) for path in folders),
+    ]
+
+
+def _tell(portions: Sequence[Portion], name: str, terminal: Terminal, *, acts: bool) -> None:
+    terminal.answer |= freeing.as_json(portions) | {"study": name, "deleted": acts}
+    terminal.tell(freeing.shown(portions))
+    if not acts:
+        terminal.tell(f"\nNothing was deleted. To do it: archscout delete {name} --yes")
+
+
+def _delete(
+    name: str,
+    home: Home,
+    ledger: "Ledger | None",
+    shown: "tuple[StudyStore | None, Sequence[ShownRun]]",
+    folders: Sequence[Path],
+) -> None:
+    """The ledger first: then no promotion can begin, and what a crash leaves is found again."""
+    from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
+
+    until = time.monotonic() + _PATIENCE_S
+
+    def give_up(seconds: float) -> bool:
+        time.sleep(seconds)
+        return time.monotonic() > until
+
+    with only_one(home.folder / "locks" / f"{name}.projector", give_up) as held:
+        if not held:
+            raise CommandError(
+                f"study '{name}' is still being shown in MLflow; try again in a minute",
+                ExitCode.REFUSED,
+            )
+        if ledger is not None:
+            ledger.delete_study(name, Holder.of_this_process())
+        store, runs = shown
+        if store is not None:
+            store.remove(runs)
+        freeing.remove(folders)

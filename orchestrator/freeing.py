@@ -1,0 +1,80 @@
+"""What cleaning up would free: files on this machine, by kind, measured before they are touched.
+
+Knows files only; what nobody needs any more is for others to say.
+"""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.terminal import table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """What of one kind would go."""
+
+    kind: str
+    count: int
+    """How many things of this kind."""
+    files: int
+    bytes: int
+
+    @classmethod
+    def of(cls, kind: str, paths: Sequence[Path], *, count: int | None = None) -> "Portion":
+        """Files and folders, measured; missing ones count nothing."""
+        sizes = [size for path in paths for size in _sizes(path)]
+        things = len([path for path in paths if path.exists()]) if count is None else count
+        return cls(kind=kind, count=things, files=len(sizes), bytes=sum(sizes))
+
+
+def shown(portions: Sequence[Portion]) -> str:
+    """The portions as people read them, with their sum."""
+    rows = [[p.kind, f"{p.count:,}", f"{p.files:,}", readable(p.bytes)] for p in portions]
+    files, size = sum(p.files for p in portions), sum(p.bytes for p in portions)
+    rows.append(["in all", "", f"{files:,}", readable(size)])
+    head = ["what", "number", "files", "size"]
+    return table(head, rows, right=head[1:])
+
+
+def as_json(portions: Sequence[Portion]) -> dict[str, Any]:
+    """The portions as JSON has them."""
+    return {
+        "frees": [
+            {"what": p.kind, "number": p.count, "files": p.files, "bytes": p.bytes}
+            for p in portions
+        ],
+        "bytes": sum(p.bytes for p in portions),
+    }
+
+
+def readable(size: float) -> str:
+    """A size at a readable length."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Deletes files and folders; links are removed, not followed.
+
+    Raises:
+        OSError: One cannot be deleted.
+    """
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _sizes(path: Path) -> list[int]:
+    if path.is_symlink():
+        return []
+    if path.is_file():
+        return [path.stat().st_size]
+    return [found.lstat().st_size for found in path.rglob("*") if not found.is_dir()]
