@@ -140,7 +140,7 @@ def _begin(tx: Transaction, operation: str, target: Mapping[str, Any], holder: H
             "updated": now,
         }
         tx.connection.execute(_ADD, row)
-    elif found.state not in ENDED and _is_at_work(found, holder, now):
+    elif found.state not in ENDED and _is_another_at_work(found, holder, now):
         other = _holder(found)
         raise PromotionHeld(
             f"process {other.pid} on {other.host} is promoting this very trial to "
@@ -191,10 +191,14 @@ def _moves(rows: list[Row[Any]]) -> int:
     return max((json.loads(row.detail_json)["move"] for row in rows), default=0)
 
 
+def _is_another_at_work(found: Row[Any], asking: Holder, now: float) -> bool:
+    return _holder(found) != asking and _is_at_work(found, asking, now)
+
+
 def _is_at_work(found: Row[Any], asking: Holder, now: float) -> bool:
-    """Whether another process may still be at an operation."""
+    """Whether an operation's process may still run."""
     other = _holder(found)
-    if other == asking or other.is_gone():
+    if other.is_gone():
         return False
     # Of processes elsewhere, or before a reboot, nobody here can tell.
     here = (other.host, other.boot_id) == (asking.host, asking.boot_id)

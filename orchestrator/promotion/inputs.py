@@ -70,14 +70,15 @@ def batches(files: Iterable[Path], shim: Any) -> Iterator[Batch]:
     names: list[tuple[str, int | None]] = []
     images: list[NDArray[np.uint8]] = []
     for path in files:
-        if path.suffix.lower() in ARRAYS:
-            yield from _array_batches(path, shim)
-            continue
-        names.append((str(path), None))
-        images.append(_image(path, shim))
-        if len(images) == _AT_ONCE:
+        is_array = path.suffix.lower() in ARRAYS
+        if images and (is_array or len(images) == _AT_ONCE):
             yield Batch(names=names, pixels=np.stack(images))
             names, images = [], []
+        if is_array:
+            yield from _array_batches(path, shim)
+        else:
+            names.append((str(path), None))
+            images.append(_image(path, shim))
     if images:
         yield Batch(names=names, pixels=np.stack(images))
 

@@ -6,6 +6,7 @@ recorded it: a registry can be written by others, and nothing that it holds is b
 
 import importlib.util
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,5 +97,7 @@ def _run(path: Path) -> Any:
     assert spec is not None  # noqa: S101  # A path that ends in .py has one.
     assert spec.loader is not None  # noqa: S101
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow misses type hints, which its schema would follow
+        spec.loader.exec_module(module)
     return module.ArchscoutModel()
