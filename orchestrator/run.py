@@ -68,6 +68,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
             study=record.name,
             home=home.folder,
             tracking_uri=home.tracking_uri,
+            task=parts.task,
         )
         ending = _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason="")
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 Shape = tuple[int, ...]
 """One example's shape without the batch: (channels, height, width) for images."""
@@ -15,3 +16,14 @@ class Task:
     """Shape of one example by stream name, e.g. `{"image": (1, 28, 28)}`."""
     num_classes: int
     """How many classes the head tells apart."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; `from_dict` undoes it."""
+        inputs = {name: list(shape) for name, shape in self.inputs.items()}
+        return {"inputs": inputs, "num_classes": self.num_classes}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The task that `to_dict` wrote."""
+        inputs = {name: tuple(shape) for name, shape in data["inputs"].items()}
+        return cls(inputs=inputs, num_classes=data["num_classes"])

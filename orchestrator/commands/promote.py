@@ -124,16 +124,20 @@ def _promoter(
         ledger=ledger,
         registry=registry,
         examine=lambda uri, digest, code: clean_room(uri, home.tracking_uri, digest, code),
-        catch_up=lambda: _catch_up(chosen.study.name, home),
+        catch_up=lambda: _catch_up(chosen, home),
         say=terminal.remark,
         holder=Holder.of_this_process(),
     )
 
 
-def _catch_up(study: str, home: Home) -> None:
+def _catch_up(chosen: "Winner", home: Home) -> None:
     """Shows in MLflow what the ledger has."""
     projector = start_projector(
-        ledger_url=home.ledger_url, study=study, home=home.folder, tracking_uri=home.tracking_uri
+        ledger_url=home.ledger_url,
+        study=chosen.study.name,
+        home=home.folder,
+        tracking_uri=home.tracking_uri,
+        task=chosen.dataset.task,
     )
     projector.drain(_CATCH_UP_S)
     projector.close()

@@ -19,7 +19,9 @@ from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.tracking import page
 from orchestrator.tracking.history import History, TrialStory
 from orchestrator.tracking.parent import ParentRun, common_tags, experiment_name, open_experiment
+from orchestrator.tracking.pictures import Pictures
 from orchestrator.tracking.runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
+from search_spaces.task import Task
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Projection:
         *,
         artifacts: Path | None,
         logs: Path,
+        task: Task | None = None,
     ) -> None:
         """Remember who follows what; the store is first asked in `step`.
 
@@ -65,6 +68,7 @@ class Projection:
             connect: Opens the store; called again after each failure to.
             artifacts: Folder of the artifacts; None leaves the choice to a server.
             logs: Folder of the study's trial logs.
+            task: What networks are built for, for their pictures; None where it is not known.
         """
         self._ledger = ledger
         self._study = study
@@ -73,6 +77,7 @@ class Projection:
         self._connect = connect
         self._artifacts = artifacts
         self._logs = logs
+        self._task = task
         self._history = History(self._objectives)
         self._store: _Store | None = None
         self._anew = False
@@ -178,6 +183,11 @@ class Projection:
             dataset=dataset,
             budget=config.to_budget(),
             logs=self._logs,
+            pictures=Pictures(
+                lambda number: self._ledger.trial(study.id, number),
+                self._task,
+                [objective.metric for objective in self._objectives],
+            ),
         )
         writer = RunWriter(client, runs, shown_until=start, may_exist_until=may_exist_until)
         self._store = _Store(experiment_id=experiment_id, parent=parent, runs=writer)

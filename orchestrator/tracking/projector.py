@@ -8,6 +8,7 @@ is left. It yields the processor to training, and an MLflow that is down or slow
 import argparse
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import re
@@ -19,6 +20,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
+
+from search_spaces.task import Task
 
 if TYPE_CHECKING:
     from orchestrator.tracking.projection import Projection
@@ -201,6 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True)
     parser.add_argument("--home", required=True, type=Path)
+    parser.add_argument("--task", type=json.loads)
     given = parser.parse_args()
     os.nice(10)
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.WARNING)
@@ -223,10 +227,11 @@ def main() -> None:
 
     with only_one(given.home / "locks" / f"{given.study}.projector", give_up) as held:
         if held:
-            _project(given.study, given.home, orders, answer)
+            _project(given, orders, answer)
 
 
-def _project(study: str, home: Path, orders: Orders, answer: Callable[[str], None]) -> None:
+def _project(given: argparse.Namespace, orders: Orders, answer: Callable[[str], None]) -> None:
+    study, home = given.study, given.home
     ledger_url, tracking_uri = os.environ["ARCHSCOUT_LEDGER"], os.environ["MLFLOW_TRACKING_URI"]
     scrub = scrubber(ledger_url, tracking_uri)
     try:
@@ -248,6 +253,7 @@ def _project(study: str, home: Path, orders: Orders, answer: Callable[[str], Non
                 lambda: open_client(tracking_uri),
                 artifacts=None if is_server else home / "artifacts",
                 logs=home / "logs" / study,
+                task=None if given.task is None else Task.from_dict(given.task),
             )
             Follower(projection, orders, answer, scrub).run()
     except Exception as failure:  # noqa: BLE001  # A traceback could show an address.

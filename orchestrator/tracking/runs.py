@@ -25,6 +25,7 @@ from mlflow.entities import (
 )
 
 from orchestrator.tracking.history import Point, TrialStory
+from orchestrator.tracking.pictures import Pictures
 from orchestrator.trial import TrialState
 from workers.budget import Budget
 
@@ -65,6 +66,8 @@ class StudyRuns:
     budget: Budget
     logs: Path
     """Folder of the trials' logs."""
+    pictures: Pictures
+    """What is drawn of a trial."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,8 +137,11 @@ class RunWriter:
                 Metric(metric_key(name), value, _ms(trial.created), 0)
                 for name, value in trial.cost.items()
             ]
+            self._draw(shown.run_id, self._study.pictures.at_first(trial.number))
         self._send(shown.run_id, metrics, params, tags)
         shown.has_params = True
+        if trial.state.is_terminal and shown.status != STATUS[trial.state]:
+            self._draw(shown.run_id, self._study.pictures.at_last(trial.number))
         if trial.state is TrialState.FAIL and shown.status != STATUS[TrialState.FAIL]:
             self._attach_failure(shown.run_id, story)
         self._set_status(shown, story)
@@ -209,6 +215,10 @@ class RunWriter:
         else:
             self._client.update_run(shown.run_id, status=status)
         shown.status = status
+
+    def _draw(self, run_id: str, pictures: Mapping[str, str]) -> None:
+        for name, svg in pictures.items():
+            self._client.log_text(run_id, svg, name)
 
     def _attach_failure(self, run_id: str, story: TrialStory) -> None:
         """The trial's log, or where there is none what the failure itself tells."""

@@ -1,18 +1,13 @@
-"""Halving a map: how the network trades resolution for width, and where it stops.
-
-Small images must pass the same networks as large ones, so a map that is already small stays as it
-is instead of making the network unbuildable.
-"""
+"""Halving a map: how the network trades resolution for width."""
 
 from torch import nn
 
 from search_spaces.blocks.block import UnbuildableError, as_map, check_name
+from search_spaces.resolution import halved
 from search_spaces.task import Shape
 
 REDUCTIONS = ("none", "stride", "pool")
 """Keep the size; let the convolution take every other place; or convolve, then keep the maxima."""
-SMALLEST = 5
-"""Maps with a side below this stay as they are: what is halved leaves at least 3 by 3."""
 
 
 def reduced(name: str, height: int, width: int) -> tuple[int, int]:
@@ -22,9 +17,7 @@ def reduced(name: str, height: int, width: int) -> tuple[int, int]:
         UnbuildableError: No reduction has this name.
     """
     check_name("reduction", name, REDUCTIONS)
-    if name == "none" or min(height, width) < SMALLEST:
-        return height, width
-    return -(-height // 2), -(-width // 2)
+    return (height, width) if name == "none" else halved(height, width)
 
 
 def reducing_convolution(name: str, shape: Shape, width: int, kernel: int) -> nn.Module:

@@ -8,6 +8,7 @@ from torch import nn
 from search_spaces.blocks.block import STEMS, UnbuildableError, as_map, register
 from search_spaces.blocks.normalisation import activation, normalisation
 from search_spaces.blocks.reduction import reduced, reducing_convolution
+from search_spaces.resolution import patch_side
 from search_spaces.task import Shape
 
 # B batch, C channels, H height, W width
@@ -76,7 +77,7 @@ class PatchStem:
         if self.patch < 1:
             raise UnbuildableError(f"patch must be at least 1, not {self.patch}")
         _, height, width = as_map(shape, "stem")
-        return max(1, min(self.patch, height // 4, width // 4))
+        return patch_side(self.patch, height, width)
 
 
 register(STEMS, ConvolutionStem)

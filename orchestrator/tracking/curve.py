@@ -1,0 +1,99 @@
+"""A trial's learning curve as a drawing: what training and validation measured, epoch by epoch.
+
+One panel for each quantity, training and validation in one panel where both were measured. Knows
+no MLflow, and no library: a drawing for every trial must cost next to nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from search_spaces import svg
+from workers.measurement import Measurement
+
+_WIDTH, _HEIGHT = 360.0, 240.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 62.0, 36.0, 44.0
+_PANELS = 3
+_PREFIXES = ("val_", "train_")
+_COLOURS = {"val": svg.BLUE.edge, "train": svg.ORANGE.edge}
+
+Points = Sequence[tuple[int, float]]
+
+
+def learning_curve(measured: Sequence[Measurement], wanted: Sequence[str]) -> str | None:
+    """The curves as an SVG drawing; None where there is nothing to join.
+
+    Args:
+        measured: What was seen, by rising epoch.
+        wanted: Metrics to show first, such as the objectives; losses follow.
+    """
+    panels = _panels(measured, wanted)
+    if not panels:
+        return None
+    parts = [
+        part
+        for place, (name, lines) in enumerate(panels.items())
+        for part in _panel(place * _WIDTH, name, lines)
+    ]
+    return svg.document(len(panels) * _WIDTH, _HEIGHT, "Learning curve", parts)
+
+
+def _panels(
+    measured: Sequence[Measurement], wanted: Sequence[str]
+) -> Mapping[str, Mapping[str, Points]]:
+    """Lines by the quantity and by who measured it."""
+    panels: dict[str, dict[str, Points]] = {}
+    for metric in (*wanted, "val_loss"):
+        name = _bare(metric)
+        candidates = {metric, *(prefix + name for prefix in _PREFIXES)}
+        lines: dict[str, Points] = {}
+        for key in sorted(candidates, reverse=True):
+            points = [(one.fidelity, one.metrics[key]) for one in measured if key in one.metrics]
+            if len(points) > 1:
+                lines[key.removesuffix(name).strip("_")] = points
+        if lines and len(panels) < _PANELS:
+            panels[name] = lines
+    return panels
+
+
+def _bare(metric: str) -> str:
+    for prefix in _PREFIXES:
+        metric = metric.removeprefix(prefix)
+    return metric
+
+
+def _panel(left: float, name: str, lines: Mapping[str, Points]) -> Iterator[str]:
+    points = [point for line in lines.values() for point in line]
+    first, last = min(epoch for epoch, _ in points), max(epoch for epoch, _ in points)
+    low, high = min(value for _, value in points), max(value for _, value in points)
+    room = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    low, high = low - room, high + room
+    bottom, right = _HEIGHT - _BOTTOM, left + _WIDTH - _RIGHT
+
+    def at(epoch: float, value: float) -> tuple[float, float]:
+        along = (epoch - first) / (last - first)
+        return (
+            left + _LEFT + along * (_WIDTH - _LEFT - _RIGHT),
+            bottom - (value - low) / (high - low) * (bottom - _TOP),
+        )
+
+    yield svg.words(left + _LEFT, _TOP - 14, name, size=14, bold=True, anchor="start")
+    for share in (0.0, 0.5, 1.0):
+        value = low + room + share * (high - low - 2 * room)
+        _, y = at(first, value)
+        yield svg.path(f"M{left + _LEFT:g} {y:.1f}H{right:g}", colour="#e2e8f0", width=1)
+        yield svg.words(left + _LEFT - 6, y + 4, f"{value:.3g}", fill=svg.PALE, anchor="end")
+    for epoch in sorted({first, last}):
+        yield svg.words(at(epoch, low)[0], bottom + 18, str(epoch), fill=svg.PALE)
+    yield svg.words((left + _LEFT + right) / 2, bottom + 34, "epoch", fill=svg.PALE)
+    for who, line in lines.items():
+        yield from _line([at(*point) for point in line], who)
+
+
+def _line(points: Sequence[tuple[float, float]], who: str) -> Iterator[str]:
+    colour = _COLOURS.get(who, svg.BLUE.edge)
+    yield svg.polyline(points, colour=colour)
+    if len(points) <= 40:
+        for x, y in points:
+            yield svg.dot(x, y, 2.5, colour=colour)
+    x, y = points[-1]
+    label = {"val": "validation", "train": "training"}.get(who, "")
+    yield svg.words(x + 6, y + 4, label, size=11, fill=colour, anchor="start")

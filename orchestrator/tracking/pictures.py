@@ -1,0 +1,54 @@
+"""What a trial's run shows as pictures: its network, and how it learned.
+
+Drawn from the ledger's rows, because events carry neither candidates nor whole curves.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.tracking.curve import learning_curve
+from orchestrator.trial import Trial
+from search_spaces.diagram import diagram
+from search_spaces.task import Task
+
+ARCHITECTURE = "architecture.svg"
+CURVE = "learning_curve.svg"
+
+
+class Pictures:
+    """The pictures of one study's trials, as SVG text by file name."""
+
+    def __init__(
+        self, look_up: Callable[[int], Trial], task: Task | None, metrics: Sequence[str]
+    ) -> None:
+        """Draw nothing yet.
+
+        Args:
+            look_up: The trial of a number.
+            task: What networks are built for; None where it is not known.
+            metrics: What the study is about: the curves shown first.
+        """
+        self._look_up = look_up
+        self._task = task
+        self._metrics = tuple(metrics)
+
+    def at_first(self, number: int) -> Mapping[str, str]:
+        """What can be seen of a trial before it has begun."""
+        drawn = _architecture(self._look_up(number).candidate, self._task)
+        return {} if drawn is None else {ARCHITECTURE: drawn}
+
+    def at_last(self, number: int) -> Mapping[str, str]:
+        """What can be seen once it has ended."""
+        drawn = learning_curve(self._look_up(number).measurements, self._metrics)
+        return {} if drawn is None else {CURVE: drawn}
+
+
+def _architecture(candidate: Mapping[str, Any], task: Task | None) -> str | None:
+    """The drawing; None for decisions whose meaning only the user's code knows."""
+    if "architecture" not in candidate:
+        return None
+    try:
+        return diagram(candidate["architecture"], task)
+    except (KeyError, TypeError, ValueError):
+        # A user's own pieces may hold anything; a run without a picture is still a run.
+        return None
