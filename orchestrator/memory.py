@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.config import StudyConfig
 from orchestrator.history import History
-from orchestrator.objective import Objective, best
+from orchestrator.objective import Objective, best, reaches
 from orchestrator.proposals import Proposal, Proposals, Space, first_points
 from orchestrator.retention import Retention
 from orchestrator.sampling import Proposer
@@ -40,6 +40,7 @@ class Memory:
         """The best complete trial so far."""
         self._objectives = tuple(objectives)
         self._most = config.stop.trials
+        self._target = config.stop.target
         self._halving = (
             Halving(config.to_budget(), judge_of(objectives))
             if config.pruner.name == "halving"
@@ -68,6 +69,11 @@ class Memory:
         if self._most is not None and self.history.promised >= self._most:
             return False
         return not self._proposals.exhausted(self.history.trials)
+
+    @property
+    def reaches_target(self) -> bool:
+        """Whether the best trial is good enough."""
+        return self.best is not None and reaches(self.best, self._objectives[0], self._target)
 
     @property
     def impossible(self) -> str | None:

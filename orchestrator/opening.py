@@ -53,12 +53,25 @@ def open_parts(config: StudyConfig) -> Opened:
     elif isinstance(space, DefineByRunSpace):
         text = "a define-by-run space says nothing about training; add train: file.py:name"
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
+    _check_seed_points(config, space)
     return Opened(
         config=config,
         space=space,
         dataset=load(config.data_spec()),
         code_digest=hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None,
     )
+
+
+def _check_seed_points(config: StudyConfig, space: Space) -> None:
+    """Refuses seed points that the space does not hold, before a study is made of them."""
+    if not config.seed_points:
+        return
+    from orchestrator.proposals import SeedPointError, first_points  # noqa: PLC0415 - loads optuna
+
+    try:
+        first_points(space, config.seed_points, config.seed)
+    except SeedPointError as error:
+        raise ProblemsError([Problem(config.name, text=str(error))]) from error
 
 
 def open_space(config: StudyConfig) -> tuple[Space, list[str]]:

@@ -175,7 +175,7 @@ class Proposals:
             return self._space.resolve(draw.suggester)
         except Exception as error:
             self._proposer.drop(draw)
-            raise SpaceError(f"the space raised {type(error).__name__}: {error}") from error
+            raise _raised(error) from error
 
 
 def first_points(
@@ -187,6 +187,7 @@ def first_points(
 
     Raises:
         SeedPointError: A seed point does not fit the space.
+        SpaceError: The user's define-by-run space raised.
     """
     points: list[Mapping[str, Any]] = []
     seen = set()
@@ -200,9 +201,11 @@ def first_points(
             candidate = space.resolve(filling)
         except ValueError as error:
             raise SeedPointError(f"seed_points[{index}]: {error}") from error
+        except Exception as error:  # a user's own function may raise anything
+            raise _raised(error) from error
         if unknown := sorted(set(point) - set(filling.params)):
             raise SeedPointError(
-                f"seed_points[{index}].{unknown[0]}: the space asks no such thing here"
+                f"seed_points[{index}].{unknown[0]}: the space asks no such thing here."
                 f"{did_you_mean(unknown[0], filling.params)}"
             )
         if candidate.digest not in seen:
@@ -241,6 +244,10 @@ class _Filling:
         value = self._source(name).suggest_categorical(name, choices)
         self.params[name] = value
         return value
+
+
+def _raised(error: Exception) -> SpaceError:
+    return SpaceError(f"the space raised {type(error).__name__}: {error}")
 
 
 def _tail(trials: Sequence[Trial], reason: str) -> int:

@@ -28,9 +28,9 @@ from orchestrator.endings import Attempt, Ending, ending_of, lacking, not_finite
 from orchestrator.failing import all_failed, breaks_off
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.jobs import Jobs
-from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerUnavailable, StaleAttempt, StudyRow
+from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerError, StaleAttempt, StudyRow
 from orchestrator.memory import Memory
-from orchestrator.objective import Objective, reaches
+from orchestrator.objective import Objective
 from orchestrator.proposals import Space, SpaceError
 from orchestrator.sampling import derive_seed
 from orchestrator.snapshot import Snapshot, Verdict
@@ -106,12 +106,12 @@ class Study:
         self._running: dict[str, Attempt] = {}
         self._ended: list[Trial] = []
         self._blocked = False
-        self._stop_reason: str | None = None
+        self._stop_reason: str | None = "target" if self._memory.reaches_target else None
         self._broken: str | None = None
         self._lost: LeaseLost | None = None
         self._spent_before_s = record.spent_s
         self._opened = self._accounted = self._clock.monotonic()
-        self._heartbeat = Heartbeat(self.beat, every_s=_BEAT_S, forgives=LedgerUnavailable)
+        self._heartbeat = Heartbeat(self.beat, every_s=_BEAT_S, forgives=LedgerError)
 
     def __enter__(self) -> Self:
         self._heartbeat.start()
@@ -383,7 +383,7 @@ class Study:
         self._ended.append(ended)
         if reason := breaks_off(self._ended):
             self._break_off(reason)
-        elif reaches(ended, self.objectives[0], self.config.stop.target):
+        elif self._memory.reaches_target:
             self.request_stop("target")
 
     def _return(self, attempt: Attempt, outcome: str, failure: Failure | None) -> None:

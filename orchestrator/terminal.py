@@ -32,7 +32,7 @@ class Terminal:
     def tell(self, text: str = "") -> None:
         """Prints a result."""
         if not self.json:
-            print(text, flush=True)  # noqa: T201 - this is the one place that prints
+            _print(text)
 
     def remark(self, text: str = "") -> None:
         """Prints what is nice to know."""
@@ -41,7 +41,7 @@ class Terminal:
 
     def complain(self, text: str) -> None:
         """Prints an error where errors go."""
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - as above
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - as in _print
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -51,7 +51,17 @@ class Terminal:
             return
         with _stdout_set_aside():
             yield
-        print(json.dumps(self.answer, indent=2, sort_keys=True), flush=True)  # noqa: T201 - as above
+        _print(json.dumps(self.answer, indent=2, sort_keys=True))
+
+
+def _print(text: str) -> None:
+    """Prints on standard output, for as long as anybody reads it: `| head` must end no search."""
+    try:
+        print(text, flush=True)  # noqa: T201 - this is the one place that prints
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

@@ -1,8 +1,14 @@
 """The heartbeat beats on through errors that pass, and ends when told."""
 
 import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import opened
 
 from orchestrator.heartbeat import Heartbeat
+from orchestrator.ledger import Lease, Ledger, StudyGone
 
 
 def test_a_forgiven_error_does_not_end_the_beat() -> None:
@@ -22,3 +28,28 @@ def test_a_forgiven_error_does_not_end_the_beat() -> None:
     after = len(beats)
     assert not threading.Event().wait(0.02)
     assert len(beats) == after
+
+
+def test_a_study_deleted_under_its_driver_is_no_traceback_of_the_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = threading.Semaphore(0)
+
+    class Gone:
+        def __init__(self, ledger: Ledger) -> None:
+            self._ledger = ledger
+            self._left = 3
+
+        def renew(self, lease: Lease) -> Lease:
+            beats.release()
+            self._left -= 1
+            if self._left >= 0:
+                raise StudyGone("deleted")
+            return self._ledger.renew(lease)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._ledger, name)
+
+    monkeypatch.setattr("orchestrator.study._BEAT_S", 0.001)
+    with opened(tmp_path, through=Gone):
+        assert all(beats.acquire(timeout=10) for _ in range(4))

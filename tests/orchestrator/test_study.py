@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from studies import config, curve, opened, run
 
 from orchestrator.ledger import Holder, Ledger
-from orchestrator.proposals import SeedPointError
+from orchestrator.proposals import SeedPointError, SpaceError
 from orchestrator.snapshot import Verdict
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
@@ -135,6 +135,19 @@ def test_a_seed_point_outside_the_space_is_refused(
 ) -> None:
     asked = config(seed_points=[point])
     with pytest.raises(SeedPointError, match=complaint), opened(tmp_path, asked):
+        pass
+
+
+def test_a_space_that_raises_over_a_seed_point_is_the_users_mistake(tmp_path: Path) -> None:
+    def raising(trial: Any) -> dict[str, Any]:
+        return {"kind": {}[trial.suggest_categorical("kind", ["flat"])]}
+
+    space = DefineByRunSpace(name="raising", version="1", function=raising)
+    asked = config(seed_points=[{"kind": "flat"}])
+    with (
+        pytest.raises(SpaceError, match="the space raised KeyError: 'flat'"),
+        opened(tmp_path, asked, space=space),
+    ):
         pass
 
 

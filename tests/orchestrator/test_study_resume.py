@@ -119,3 +119,15 @@ def test_a_rung_decided_before_the_death_stays_decided(tmp_path: Path) -> None:
         assert len(waiting) == 1
         run(study, watched)
         assert story(study) == uninterrupted("random")
+
+
+def test_a_driver_that_died_with_the_target_reached_leaves_nothing_to_search(
+    tmp_path: Path,
+) -> None:
+    asked = config(stop={"trials": 50, "target": 0.2})
+    with opened(tmp_path, asked) as study:
+        run(study)
+    with opened(tmp_path, asked) as study:
+        assert study.stop_reason == "target"
+        run(study)
+        assert len(study.trials) == 1

@@ -100,6 +100,16 @@ class TestSearch:
         assert main(["resume", "surrogate"]) == 0
         assert "is finished" in capsys.readouterr().out
 
+    @pytest.mark.parametrize("command", [["search"], ["search", "--dry-run"]])
+    def test_a_seed_point_outside_the_space_creates_no_study(
+        self, home: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+    ) -> None:
+        assert main([*command, *QUICK, "--set", "seed_points=[{recipe.learning_rat: 0.1}]"]) == 2
+        [error] = capsys.readouterr().err.splitlines()
+        assert error.startswith("surrogate: seed_points[0].recipe.learning_rat: the space asks ")
+        assert error.endswith("Did you mean 'recipe.learning_rate'?")
+        assert not home.exists()
+
     def test_another_config_under_the_same_name_is_refused_with_the_difference(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:

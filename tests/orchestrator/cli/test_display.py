@@ -1,7 +1,10 @@
 """What people see of a search while it runs and when it is over."""
 
+import os
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,3 +226,18 @@ def test_trials_larger_than_the_machine_are_refused(monkeypatch: pytest.MonkeyPa
     ]
     elsewhere = Override(path=("engine", "address"), value="cluster:6379", option="o")
     refuse_what_does_not_fit(load("digits", [large, elsewhere]))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_reader_that_has_seen_enough_stops_nothing(
+    monkeypatch: pytest.MonkeyPatch, *, as_json: bool
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        terminal = Terminal(json=as_json)
+        with terminal.answering():
+            terminal.tell("the first line of many")
+            terminal.tell("and another")
+        assert str(Path(f"/proc/self/fd/{output.fileno()}").readlink()) == os.devnull
