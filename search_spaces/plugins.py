@@ -17,6 +17,9 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+USER_MODULE = "archscout_user_"
+"""How the names of modules begin that users' files became."""
+
 
 class UnknownNameError(LookupError):
     """Nothing is registered under a name; the message lists what is."""
@@ -124,7 +127,7 @@ def _run(path: Path, source: bytes, sha256: str) -> ModuleType:
     # The name carries path and content: two files called space.py are two modules, and one that was
     # edited is run again. Dataclasses and pickle look classes up by it in sys.modules.
     fingerprint = hashlib.sha256(f"{path}\n{sha256}".encode()).hexdigest()[:16]
-    known = f"archscout_user_{path.stem}_{fingerprint}"
+    known = f"{USER_MODULE}{path.stem}_{fingerprint}"
     if known in sys.modules:
         return sys.modules[known]
     module = ModuleType(known)

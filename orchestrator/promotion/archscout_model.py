@@ -54,8 +54,13 @@ class ArchscoutModel(PythonModel):
         network.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
 
-    # Without type hints: MLflow would make a schema of them, beside the signature.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
+    # Of other type hints MLflow makes a schema of its own, and of none it complains.
+    def predict(
+        self,
+        context: Any,  # noqa: ARG002 - MLflow's signature
+        model_input: np.ndarray,
+        params: dict[str, Any] | None = None,  # noqa: ARG002 - as above
+    ) -> pd.DataFrame:
         """Label and probability of each class for a batch of images.
 
         Args:

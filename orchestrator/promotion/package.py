@@ -27,7 +27,7 @@ import search_spaces
 from orchestrator.promotion import manifest
 from search_spaces.architecture import Architecture
 from search_spaces.blocks.block import BLOCKS, FUSIONS, HEADS, STEMS
-from search_spaces.plugins import UserObject
+from search_spaces.plugins import USER_MODULE, UserObject
 from search_spaces.task import Task
 from workers.checkpoint import Checkpoint
 from workers.data import Dataset, Preprocessing, preprocessing
@@ -106,11 +106,11 @@ def installed_code() -> dict[str, str]:
     }
 
 
-def own_blocks(candidate: Mapping[str, Any], module: str) -> bool:
-    """Whether a candidate is built of blocks that a module registered."""
+def has_users_blocks(candidate: Mapping[str, Any]) -> bool:
+    """Whether a candidate is built of blocks that a user's file registered."""
     kinds = set(_kinds(candidate.get("architecture")))
     return any(
-        registry[name].__module__ == module
+        registry[name].__module__.startswith(USER_MODULE)
         for registry in (BLOCKS, STEMS, FUSIONS, HEADS)
         for name in registry
         if name in kinds

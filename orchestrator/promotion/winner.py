@@ -12,7 +12,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.config_checks import user_object
 from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.objective import Objective, best
-from orchestrator.promotion.package import Contents, own_blocks
+from orchestrator.promotion.package import Contents, has_users_blocks
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.trial import Trial, TrialState
 from search_spaces.plugins import UserObject, load_user_object
@@ -154,5 +154,4 @@ def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserObject
             "that the search was started in"
         )
     found = load_user_object(config.space, Path.cwd())
-    module = getattr(found.value, "__module__", "")
-    return found if own_blocks(trial.candidate, module) else None
+    return found if has_users_blocks(trial.candidate) else None
