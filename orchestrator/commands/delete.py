@@ -82,7 +82,9 @@ def _refuse_needed(name: str, runs: "Sequence[ShownRun]", store: "StudyStore") -
     if not needed:
         return
     trials = {run.run_id: run.trial for run in runs}
-    lines = [f"  trial {trials[run_id]}: {what}" for run_id, what in sorted(needed.items())]
+    lines = [
+        f"  trial {trials[run_id]}: {what}" for run_id, what in needed.items() if trials[run_id]
+    ]
     raise CommandError(
         "\n".join(
             [

@@ -53,6 +53,8 @@ class ShownRun:
     """The study's name."""
     trial: str | None
     """The trial's number; None for the study's own run."""
+    parent: str | None
+    """The study's own run, of a trial's."""
     artifact_uri: str
 
     @property
@@ -109,7 +111,7 @@ class StudyStore:
         return shown
 
     def needed(self, runs: Collection[ShownRun]) -> dict[str, str]:
-        """What in the registry refers to runs, in words, by run."""
+        """What in the registry refers to runs, in words, by run; a trial's run needs its study's."""
         known = {run.run_id for run in runs}
         found = {}
         for version in _pages(lambda token: self._client.search_model_versions(page_token=token)):
@@ -118,7 +120,8 @@ class StudyStore:
                 model = self._client.get_model_version(version.name, version.version)
                 aliases = "".join(f" @{alias}" for alias in model.aliases)
                 found[run_id] = f"version {version.version} of model '{version.name}'{aliases}"
-        return found
+        parents = {run.parent: found[run.run_id] for run in runs if run.run_id in found}
+        return {**{run_id: what for run_id, what in parents.items() if run_id}, **found}
 
     def remove(self, runs: Collection[ShownRun]) -> None:
         """Remove runs, and experiments of ours that hold no run any more.
@@ -180,6 +183,7 @@ def _shown(run: Run, study: str) -> ShownRun:
         experiment_id=run.info.experiment_id,
         study=study,
         trial=run.data.tags.get("archscout.trial"),
+        parent=run.data.tags.get("mlflow.parentRunId"),
         artifact_uri=str(run.info.artifact_uri),
     )
 

@@ -257,9 +257,9 @@ def test_clean_removes_runs_of_deleted_studies_but_none_that_a_version_needs(
     register(story, uid)
     story.ledger.delete_study("mine", Holder.of_this_process())
     assert ask("clean", "--yes")["code"] == 0
-    client = open_client(story.tracking_uri)
-    [left] = client.search_runs([client.get_experiment_by_name("archscout/mine").experiment_id])
-    assert left.data.tags["archscout.trial_uid"] == uid
+    left = Seen(story.tracking_uri)
+    assert [run.data.tags["archscout.trial_uid"] for run in left.children] == [uid]
+    assert left.parent.info.run_id == left.children[0].data.tags["mlflow.parentRunId"]
     assert "promotion/x/model" in " ".join(files(home))
 
 
