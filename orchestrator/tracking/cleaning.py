@@ -111,7 +111,7 @@ class StudyStore:
         return shown
 
     def needed(self, runs: Collection[ShownRun]) -> dict[str, str]:
-        """What in the registry refers to runs, in words, by run; a trial's run needs its study's."""
+        """What in the registry refers to runs, by run; a trial's run needs its study's."""
         known = {run.run_id for run in runs}
         found = {}
         for version in _pages(lambda token: self._client.search_model_versions(page_token=token)):
