@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, cast
 from orchestrator.config import StudyConfig
 from orchestrator.config_checks import user_object
 from orchestrator.problems import Problem, ProblemsError
+from search_spaces.candidate import Candidate, Decisions
 from search_spaces.space import DefineByRunSpace, SearchSpace
+from search_spaces.suggester import RandomSuggester, Suggester
 from search_spaces.task import Task
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def open_parts(config: StudyConfig) -> Opened:
     elif isinstance(space, DefineByRunSpace):
         text = "a define-by-run space says nothing about training; add train: file.py:name"
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
-    _check_seed_points(config, space)
+    _check_space(config, space)
     return Opened(
         config=config,
         space=space,
@@ -62,8 +64,24 @@ def open_parts(config: StudyConfig) -> Opened:
     )
 
 
-def _check_seed_points(config: StudyConfig, space: Space) -> None:
-    """Refuses seed points that the space does not hold, before a study is made of them."""
+def drawn(config: StudyConfig, space: Space, suggester: Suggester) -> Candidate | Decisions:
+    """What the space makes of the suggester's answers.
+
+    Raises:
+        ProblemsError: The user's own space raised.
+    """
+    try:
+        return space.resolve(suggester)
+    except Exception as error:  # the user's own function may raise anything
+        if user_object(config.space) is None:
+            raise
+        text = f"the space raised {type(error).__name__}: {error}"
+        raise ProblemsError([Problem(config.name, text=text, path=("space",))]) from error
+
+
+def _check_space(config: StudyConfig, space: Space) -> None:
+    """Refuses a space that raises, and seed points it does not hold, before there is a study."""
+    drawn(config, space, RandomSuggester(config.seed))
     if not config.seed_points:
         return
     from orchestrator.proposals import SeedPointError, first_points  # noqa: PLC0415 - loads optuna

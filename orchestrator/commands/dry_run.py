@@ -5,7 +5,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.config_file import flat
 from orchestrator.exit_codes import ExitCode
 from orchestrator.machine import refuse_what_does_not_fit, with_gpu_decided
-from orchestrator.opening import open_parts
+from orchestrator.opening import drawn, open_parts
 from orchestrator.screening import Screened, screen
 from orchestrator.terminal import Terminal, number, pairs
 from search_spaces.constraints import Constraint
@@ -18,7 +18,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     """Opens everything that the search would open, and shows its first candidate."""
     refuse_what_does_not_fit(config)
     parts = open_parts(config)
-    first = parts.space.default() or parts.space.resolve(RandomSuggester(config.seed))
+    first = parts.space.default() or drawn(config, parts.space, RandomSuggester(config.seed))
     limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
     screened = screen(first, parts.task, limits)
     decided = flat(with_gpu_decided(config).model_dump(mode="json", exclude_none=True))

@@ -41,11 +41,11 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     terminal.remark()
     terminal.tell(board.text(10))
     if outcome.code is not ExitCode.DONE:
-        raise CommandError(_unfinished(config.name, outcome), outcome.code)
+        raise CommandError(_unfinished(parts, outcome), outcome.code)
     terminal.remark(f"\n{_ENDED[outcome.reason or outcome.state]}")
     if not outcome.shown:
         terminal.remark("MLflow does not show all of it yet; the next search or resume goes on.")
-    terminal.remark(studies.next_steps(config.name, home))
+    terminal.remark(studies.next_steps(config, home))
     return ExitCode.DONE
 
 
@@ -102,12 +102,16 @@ def _changed(name: str, differing: tuple[str, ...]) -> str:
     )
 
 
-def _unfinished(name: str, outcome: Outcome) -> str:
+def _unfinished(parts: Opened, outcome: Outcome) -> str:
     """Why the search ended before its end, and how to go on."""
+    name = parts.config.name
     if outcome.code is ExitCode.BROKEN_OFF:
+        way_out = f"archscout resume {name}"
+        if parts.code_digest is not None:  # with other files it is another study
+            way_out += ", or, once your files have changed, search under a new --name"
         return (
             f"study '{name}' was broken off: {outcome.reason}\n"
-            f"Look at one: archscout status {name}; after mending: archscout resume {name}"
+            f"Look at one: archscout status {name} --trial N; after mending: {way_out}"
         )
     if outcome.code is ExitCode.REFUSED:
         return f"study '{name}': {outcome.reason}; nothing of it is lost"

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.commands.searching import size
+from orchestrator.config import StudyConfig
 from orchestrator.config_file import load
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.opening import Space, open_parts
+from orchestrator.opening import Space, drawn, open_parts
 from orchestrator.screening import Screened, screen
 from orchestrator.terminal import Terminal, number, pairs, table
 from search_spaces.candidate import Candidate, Decisions
@@ -29,17 +30,17 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     config = load(options.config)
     parts = open_parts(config)
     limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
-    drawn = [
-        parts.space.resolve(RandomSuggester(config.seed + index))
+    candidates = [
+        drawn(config, parts.space, RandomSuggester(config.seed + index))
         for index in range(options.samples)
     ]
-    screened = [screen(candidate, parts.task, limits) for candidate in drawn]
-    decisions = met_decisions(parts.space)
+    screened = [screen(candidate, parts.task, limits) for candidate in candidates]
+    decisions = met_decisions(config, parts.space)
     terminal.answer |= {
         "space": {"name": parts.space.name, "version": parts.space.version},
         "size": size(parts.space),
         "decisions": decisions,
-        "samples": [_as_json(c, s) for c, s in zip(drawn, screened, strict=True)],
+        "samples": [_as_json(c, s) for c, s in zip(candidates, screened, strict=True)],
     }
     terminal.tell(
         pairs(
@@ -51,21 +52,22 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
         )
     )
     terminal.tell("\n" + pairs(decisions))
-    terminal.tell("\n" + _samples(drawn, screened))
+    terminal.tell("\n" + _samples(candidates, screened))
     broken = [found.failure.message for found in screened if found.failure]
     if broken:
         raise CommandError(
-            f"{len(broken)} of {len(drawn)} candidates do not build: {broken[0]}", ExitCode.INPUT
+            f"{len(broken)} of {len(candidates)} candidates do not build: {broken[0]}",
+            ExitCode.INPUT,
         )
     return ExitCode.DONE
 
 
-def met_decisions(space: Space) -> dict[str, str]:
+def met_decisions(config: StudyConfig, space: Space) -> dict[str, str]:
     """Each decision's range by path, in the order in which they are met."""
     met = _Listening(RandomSuggester(0))
     for seed in range(_PROBES):
         met.inner = RandomSuggester(seed)
-        space.resolve(met)
+        drawn(config, space, met)
     return met.ranges
 
 
@@ -95,7 +97,7 @@ class _Listening:
         return self.inner.suggest_categorical(name, choices)
 
 
-def _samples(drawn: Sequence[Candidate | Decisions], screened: Sequence[Screened]) -> str:
+def _samples(candidates: Sequence[Candidate | Decisions], screened: Sequence[Screened]) -> str:
     """Candidates with their cost, one a line."""
     costs = list(dict.fromkeys(name for found in screened for name in found.cost))
     rows = [
@@ -104,7 +106,7 @@ def _samples(drawn: Sequence[Candidate | Decisions], screened: Sequence[Screened
             *(number(found.cost[name]) if name in found.cost else "" for name in costs),
             "yes" if found.feasible else "no",
         ]
-        for candidate, found in zip(drawn, screened, strict=True)
+        for candidate, found in zip(candidates, screened, strict=True)
     ]
     return table(["sample", *costs, "fits"], rows, right=costs)
 

@@ -141,9 +141,23 @@ class TestSearch:
         assert main(["search", str(config)]) == 5
         errors = capsys.readouterr().err
         assert "study 'mine' was broken off" in errors
+        assert "once your files have changed, search under a new --name" in errors
         assert "Traceback" not in errors
         assert main(["status", "mine", "--trial", "0"]) == 0
         assert "shards.tar" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("command", [["search"], ["search", "--dry-run"], ["space"]])
+    def test_a_space_that_raises_is_refused_and_creates_no_study(
+        self, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+    ) -> None:
+        config = own_study(tmp_path, "yield {'val_accuracy': 0.5}")
+        (tmp_path / "mine.py").write_text(
+            "def space(trial):\n    raise KeyError('widht')\ndef train(d, c):\n    yield {}\n"
+        )
+        assert main([*command, str(config)]) == 2
+        errors = capsys.readouterr().err
+        assert errors == "mine: space: the space raised KeyError: 'widht'\n"
+        assert not home.exists()
 
     def test_an_existing_project_becomes_a_study(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
