@@ -84,14 +84,18 @@ def show(
     board = leaderboard(readable_config(row), row.state, ledger.trials(row.id))
     terminal.answer |= board.to_dict(top)
     terminal.tell(board.text(top))
-    terminal.remark(next_steps(row.name, home))
+    terminal.remark(next_steps(readable_config(row), home))
     return ExitCode.DONE
 
 
-def next_steps(name: str, home: Home) -> str:
+def next_steps(config: StudyConfig, home: Home) -> str:
     """The commands that a user is likely to want next."""
+    name = config.name
     program = "archscout" if home.is_default else f"archscout --home {home.folder}"
-    steps = {
+    steps = {}
+    if config.train is None and config.data.source != "surrogate":
+        steps[f"promote {name} --model {name}"] = "the best model, proved and registered"
+    steps |= {
         "ui": "every trial in MLflow, to browse and compare",
         f"leaderboard {name}": "this table again",
         f"status {name} --trial 0": "one trial in detail",
