@@ -63,7 +63,8 @@ def _open(name: str, alias: str, home: Home) -> "LoadedModel":
             ExitCode.INPUT,
         )
     from orchestrator.promotion.loading import load  # noqa: PLC0415 - loads torch and mlflow
-    from orchestrator.promotion.registry import Registry, answering  # noqa: PLC0415 - as above
+    from orchestrator.promotion.registry import Registry  # noqa: PLC0415 - as above
+    from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - as above
 
     with answering():
         registry = Registry.open(home.tracking_uri)

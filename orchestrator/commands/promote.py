@@ -82,7 +82,8 @@ def _existing(asked: int, study: str, trials: Sequence[Trial]) -> int:
 
 
 def _registry(home: Home) -> "Registry":
-    from orchestrator.promotion.registry import Registry, answering  # noqa: PLC0415 - loads mlflow
+    from orchestrator.promotion.registry import Registry  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - as above
 
     with answering():
         return Registry.open(home.tracking_uri)

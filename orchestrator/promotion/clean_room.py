@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.tracking.process import QUIET_MLFLOW
+from workers.masking import masked
 
 _PROGRAM = Path(__file__).with_name("clean_process.py")
 
@@ -58,10 +59,13 @@ class CleanModel:
             line = ""
         if not line:
             last = (self._log.read_text(errors="replace").strip().splitlines() or [""])[-1]
-            raise PromotionRefused(f"the clean process that loads the model ended: {last[:300]}")
+            raise PromotionRefused(
+                f"the clean process that loads the model ended: {masked(last)[:300]}"
+            )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise PromotionRefused(f"fetched back from MLflow, the model fails: {answer['error']}")
+            why = masked(str(answer["error"]))[:1000]
+            raise PromotionRefused(f"fetched back from MLflow, the model fails: {why}")
         return answer
 
     def _exchange(self, line: str) -> str:

@@ -17,7 +17,8 @@ from orchestrator.ledger import Promotion
 from orchestrator.promotion import manifest, package
 from orchestrator.promotion.manifest import ManifestError
 from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.promotion.registry import OPERATION, Champion, Registry, answering, model_uri
+from orchestrator.promotion.registry import OPERATION, Champion, Registry, model_uri
+from orchestrator.tracking.cleaning import answering
 
 _RESTORE = "promote the trial again, or restore the file"
 

@@ -24,8 +24,9 @@ from orchestrator.ledger import AliasMoved, Holder, Ledger, LedgerError, Promoti
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import Examinee
 from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.promotion.registry import Champion, Registry, answering, model_uri
+from orchestrator.promotion.registry import Champion, Registry, model_uri
 from orchestrator.promotion.winner import Winner
+from orchestrator.tracking.cleaning import answering
 from orchestrator.tracking.parent import experiment_name
 from workers.data import Split
 

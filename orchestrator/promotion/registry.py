@@ -3,8 +3,7 @@
 Every call can be repeated: a version is looked up by its operation before it is created.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.runs import tag_value
 
@@ -143,19 +141,3 @@ class Registry:
 def model_uri(model: str, version: int) -> str:
     """How MLflow names a version."""
     return f"models:/{model}/{version}"
-
-
-@contextlib.contextmanager
-def answering() -> Iterator[None]:
-    """Turns MLflow's silence and refusals into one line.
-
-    Raises:
-        PromotionRefused: MLflow did not do what it was asked.
-    """
-    try:
-        yield
-    except MlflowException as error:
-        first = (str(error).strip().splitlines() or ["no reason given"])[0]
-        raise PromotionRefused(
-            f"MLflow: {first[:300]}; nothing was moved, the same command goes on"
-        ) from error
