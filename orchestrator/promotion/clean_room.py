@@ -17,6 +17,7 @@ from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.tracking.process import QUIET_MLFLOW
 from workers.masking import masked
 
+_LOG = "log"
 _PROGRAM = Path(__file__).with_name("clean_process.py")
 
 
@@ -97,30 +98,9 @@ def clean_room(
     """
     with tempfile.TemporaryDirectory(prefix="archscout-clean-") as name:
         folder = Path(name)
-        log = folder / "log"
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
-        }
-        with log.open("w") as file:
-            process = subprocess.Popen(  # noqa: S603  # Our own program.
-                [sys.executable, "-I", "-B", "-W", "ignore", str(_PROGRAM)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-                cwd=folder,
-                # The address may hold a password: in the environment, which only we can read.
-                env={
-                    **environment,
-                    **QUIET_MLFLOW,
-                    # As the trial was judged, as a rule: sums are rounded by the thread.
-                    "OMP_NUM_THREADS": "1",
-                    "MLFLOW_TRACKING_URI": tracking_uri,
-                    "MLFLOW_REGISTRY_URI": tracking_uri,
-                },
-            )
+        process = _start(folder, tracking_uri)
         try:
-            model = CleanModel(process, folder, log)
+            model = CleanModel(process, folder, folder / _LOG)
             request = {"model": uri, "manifest_sha256": manifest_sha256, "code": json.dumps(code)}
             model.ask(request)
             yield model
@@ -130,3 +110,27 @@ def clean_room(
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
+
+
+def _start(folder: Path, tracking_uri: str) -> "subprocess.Popen[str]":
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
+    }
+    with (folder / _LOG).open("w") as log:
+        return subprocess.Popen(  # noqa: S603  # Our own program.
+            [sys.executable, "-I", "-B", "-W", "ignore", str(_PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=folder,
+            # The address may hold a password: in the environment, which only we can read.
+            env={
+                **environment,
+                **QUIET_MLFLOW,
+                # As the trial was judged, as a rule: sums are rounded by the thread.
+                "OMP_NUM_THREADS": "1",
+                "MLFLOW_TRACKING_URI": tracking_uri,
+                "MLFLOW_REGISTRY_URI": tracking_uri,
+            },
+        )
