@@ -43,6 +43,18 @@ class _Parser(argparse.ArgumentParser):
         """Ends with the message and where to look."""
         raise CommandError(f"{self.prog}: {message}. See {self.prog} --help", ExitCode.INPUT)
 
+    def parse_known_args(  # type: ignore[override]  # each command's words end with that command
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Refuses words that the command does not take, naming the nearest option."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            hint = nearest(word, self._option_string_actions)
+            text = f"{self.prog}: does not take '{clean(word)}'.{hint} See {self.prog} --help"
+            raise CommandError(text, ExitCode.INPUT)
+        return found, unknown
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.

@@ -56,6 +56,9 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         (["--home", "list", "serch"], "there is no command 'serch'"),
         (["search", "digitz"], "digitz: neither a preset nor a file. Presets: digits, fashion, "
          "pareto, surrogate, tiny. Did you mean 'digits'?"),
+        (["search", "tiny", "--trial", "3"], "archscout search: does not take '--trial'. "
+         "Did you mean '--trials'? See archscout search --help"),
+        (["list", "mine"], "archscout list: does not take 'mine'. See archscout list --help"),
         (["search"], "the following arguments are required: CONFIG|PRESET. "
          "See archscout search --help"),
         (["search", "tiny", "--trials", "x"], "--trials: stop.trials: needs a whole number, "
