@@ -40,6 +40,35 @@ _SHOWN_CONFIG = (
 """Fields of the config that MLflow may show; addresses and paths may carry secrets."""
 
 
+def runs_view(config: StudyConfig) -> str:
+    """The view: trials alone, best first, what was decided and measured in columns.
+
+    The names are those of MLflow's pages (3.17.2), which write the same when a view is shared.
+    """
+    first, *others = config.objectives
+    losses = [] if config.train else ["val_loss"]
+    sizes = [] if config.train else ["parameters", "flops"]
+    names = [entry.metric for entry in (first, *others)]
+    metrics = list(dict.fromkeys([*names, *losses, "elapsed_s", *sizes]))
+    return json.dumps(
+        {
+            "searchFilter": "tags.`archscout.kind` != 'study'",
+            "orderByKey": f"metrics.`{first.metric}`",
+            "orderByAsc": first.direction == "minimize",
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
+            "datasetsFilter": [],
+            "modelVersionFilter": "All Runs",
+            "selectedColumns": [
+                "attributes.`Created`",
+                "tags.`archscout.trial`",
+                "tags.`archscout.state`",
+                *(f"metrics.`{name}`" for name in metrics),
+            ],
+        }
+    )
+
+
 def objectives_of(config: StudyConfig) -> tuple[Objective, ...]:
     """The study's objectives in their order."""
     return tuple(

@@ -17,7 +17,8 @@ from mlflow.entities import DatasetInput, Metric, Param, RunTag, ViewType
 from orchestrator.config import StudyConfig
 from orchestrator.ledger import StudyRow
 from orchestrator.tracking.history import BestPoint
-from orchestrator.tracking.page import config_params
+from orchestrator.tracking.links import VIEW_TAG
+from orchestrator.tracking.page import config_params, runs_view
 from orchestrator.tracking.runs import metric_key, param_entries, tag_value
 
 STATUS: Mapping[str, str] = {
@@ -32,6 +33,8 @@ TABLE = "leaderboard.json"
 """Artifact that holds the leaderboard as a table."""
 
 _NOTE = "mlflow.note.content"
+_KIND = ("mlflow.experimentKind", "custom_model_development")
+"""Without it MLflow's pages guess, from the first runs they see, whether this is about prompts."""
 _PACKAGES = ("archscout", "torch", "optuna", "ray", "mlflow", "sqlalchemy")
 
 
@@ -110,11 +113,11 @@ class ParentRun:
                 start_time=int(self._study.created * 1000),
                 run_name=self._study.name,
                 tags={
-                    **tags,
                     "archscout.kind": "study",
-                    "archscout.created": created,
-                    "archscout.seed": str(config.seed),
                     "archscout.space": f"{self._study.space_name} {self._study.space_version}",
+                    "archscout.seed": str(config.seed),
+                    "archscout.created": created,
+                    **tags,
                 },
             )
         self.run_id, self._status = run.info.run_id, run.info.status
@@ -123,6 +126,8 @@ class ParentRun:
         params = [Param(*entry) for entry in param_entries(config_params(config)).items()]
         self._client.log_batch(self.run_id, params=params)
         self._client.log_inputs(self.run_id, [dataset])
+        self._client.set_experiment_tag(self._experiment_id, *_KIND)
+        self._client.set_experiment_tag(self._experiment_id, VIEW_TAG, runs_view(config))
         return bool(runs)
 
     def set_state(self, state: str, recorded: float) -> None:

@@ -18,6 +18,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.tracking import page
 from orchestrator.tracking.history import History, TrialStory
+from orchestrator.tracking.links import run_page
 from orchestrator.tracking.parent import ParentRun, common_tags, experiment_name, open_experiment
 from orchestrator.tracking.pictures import Pictures
 from orchestrator.tracking.runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
@@ -44,7 +45,7 @@ class _Store:
 
     def link(self, run_id: str) -> str:
         """Where MLflow's pages show the run, from any of them."""
-        return f"#/experiments/{self.experiment_id}/runs/{run_id}"
+        return run_page(self.experiment_id, run_id)
 
 
 class Projection:

@@ -185,19 +185,18 @@ class RunWriter:
 
     def _first_tags(self, story: TrialStory) -> dict[str, str]:
         trial = story.trial
+        # MLflow's pages show tags in this order: what tells trials apart comes first.
         tags = {
-            **self._study.common_tags,
             "mlflow.parentRunId": self._study.parent_run_id,
             "archscout.trial": str(trial.number),
-            "archscout.trial_uid": trial.uid,
             "archscout.kind": trial.kind,
-            "archscout.digest": trial.digest,
-            "archscout.seed": str(trial.seed),
             **state_tags(story, self._study.budget),
+            "archscout.seed": str(trial.seed),
         }
         if trial.parent is not None:
             tags["archscout.parent"] = trial.parent
-        return tags
+        identity = {"archscout.trial_uid": trial.uid, "archscout.digest": trial.digest}
+        return {**tags, **identity, **self._study.common_tags}
 
     def _send(
         self, run_id: str, metrics: list[Metric], params: list[Param], tags: Mapping[str, str]

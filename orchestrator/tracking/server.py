@@ -19,6 +19,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from orchestrator.tracking.links import runs_page
+
 HOST = "127.0.0.1"
 
 _START_S = 60.0
@@ -47,7 +49,7 @@ class MlflowServer:
                 found = json.load(answer)
         except urllib.error.HTTPError:
             return None
-        return f"{self.url}/#/experiments/{found['experiment']['experiment_id']}"
+        return f"{self.url}/{runs_page(found['experiment']['experiment_id'])}"
 
     def wait(self) -> int:
         """Wait until it ends by itself; its exit status."""

@@ -105,9 +105,9 @@ class Story:
 class Seen:
     """What MLflow shows of a study, read through its own client."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, study: str = "mine") -> None:
         self.client = open_client(uri)
-        experiment = self.client.get_experiment_by_name("archscout/mine")
+        experiment = self.client.get_experiment_by_name(f"archscout/{study}")
         assert experiment is not None
         self.experiment = experiment
         runs: list[Run] = []

@@ -1,4 +1,5 @@
 import contextlib
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from stories import Seen, Story, assert_shows, project
 
 from orchestrator.tracking.client import open_client
+from orchestrator.tracking.links import VIEW_TAG, run_page
 from orchestrator.tracking.projection import Projection
 
 pytestmark = [
@@ -181,9 +183,12 @@ def test_the_parent_shows_the_study_its_best_value_and_its_leaderboard(story: St
     assert parent.data.tags["archscout.study"] == "mine"
     assert parent.data.params["budget.maximum"] == "9"
     assert seen.points(parent) == {"best_val_accuracy": [(0, 0.5), (1, 0.75), (2, 0.75)]}
-    link = f"#/experiments/{seen.experiment.experiment_id}/runs/{seen.child(best).info.run_id}"
+    link = run_page(seen.experiment.experiment_id, seen.child(best).info.run_id)
     assert f"| 1 | [1]({link}) | 0.75 |" in parent.data.tags["mlflow.note.content"]
     assert parent.info.run_id in seen.experiment.tags["mlflow.note.content"]
+    assert seen.experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    view = json.loads(seen.experiment.tags[VIEW_TAG])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`val_accuracy`", False)
     artifacts = seen.client.list_artifacts(parent.info.run_id)
     assert [artifact.path for artifact in artifacts] == ["leaderboard.json"]
     inputs = seen.client.get_run(parent.info.run_id).inputs.dataset_inputs

@@ -14,6 +14,7 @@ import pytest
 from stories import Seen, Story, assert_shows
 
 from orchestrator.tracking import ProjectorProcess, start_projector
+from orchestrator.tracking.links import runs_page
 from orchestrator.tracking.projector import scrubber
 from orchestrator.tracking.server import ServerError, serve, start_server
 
@@ -111,7 +112,7 @@ def test_a_server_that_comes_up_late_finds_everything_waiting(story: Story) -> N
         assert_shows(Seen(database), story.trials())
         seen = Seen(story.tracking_uri)
         page = server.experiment_url("archscout/mine")
-        assert page == f"{server.url}/#/experiments/{seen.experiment.experiment_id}"
+        assert page == f"{server.url}/{runs_page(seen.experiment.experiment_id)}"
         assert server.experiment_url("archscout/none") is None
         with pytest.raises(ServerError, match=f"port {port} is taken"):
             start_server(home=story.home, tracking_uri=database, port=port)

@@ -1,0 +1,121 @@
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from stories import Story
+from studies import a_trial
+
+from orchestrator.tracking.client import open_client
+from orchestrator.tracking.curve import learning_curve
+from orchestrator.tracking.pictures import Pictures
+from orchestrator.tracking.projection import Projection
+from search_spaces.task import Task
+from workers.measurement import Measurement
+
+RESIDUAL = {"kind": "residual", "kernel": 3}
+ARCHITECTURE = {
+    "streams": {
+        "image": {
+            "stem": {"kind": "convolution", "width": 16, "kernel": 3, "reduction": "pool"},
+            "stages": [{"width": 32, "depth": 1, "reduction": "none", "block": RESIDUAL}],
+        }
+    },
+    "fusion": {"kind": "concatenate", "pooling": "average"},
+    "head": {"kind": "classify", "dropout": 0.0},
+}
+TASK = Task(inputs={"image": (1, 28, 28)}, num_classes=10)
+
+
+def seen(*each: dict[str, float]) -> list[Measurement]:
+    return [
+        Measurement(fidelity=epoch, metrics=metrics, elapsed_s=1.0)
+        for epoch, metrics in enumerate(each, start=1)
+    ]
+
+
+def texts(svg: str | None) -> Sequence[str]:
+    assert svg is not None
+    return [
+        (e.text or "").replace("\N{MULTIPLICATION SIGN}", "x")
+        for e in ET.fromstring(svg).iter()
+        if e.tag.endswith("}text")
+    ]
+
+
+def lines(svg: str | None) -> list[list[tuple[float, float]]]:
+    assert svg is not None
+    return [
+        [tuple(map(float, point.split(","))) for point in e.attrib["points"].split()]  # type: ignore[misc]
+        for e in ET.fromstring(svg).iter()
+        if e.tag.endswith("}polyline")
+    ]
+
+
+def test_training_and_validation_share_a_panel_and_losses_follow() -> None:
+    curve = learning_curve(
+        seen(
+            {"val_accuracy": 0.2, "train_accuracy": 0.1, "val_loss": 2.0},
+            {"val_accuracy": 0.6, "train_accuracy": 0.7, "val_loss": 1.0},
+        ),
+        ["val_accuracy"],
+    )
+    words = texts(curve)
+    assert words.index("accuracy") < words.index("loss")
+    assert words.count("validation") == 2
+    assert words.count("training") == 1
+    assert len(lines(curve)) == 3
+
+
+def test_what_rises_is_drawn_rising() -> None:
+    (line,) = lines(learning_curve(seen({"f1": 0.1}, {"f1": 0.3}, {"f1": 0.9}), ["f1"]))
+    assert [x for x, _ in line] == sorted(x for x, _ in line)
+    assert [y for _, y in line] == sorted((y for _, y in line), reverse=True)
+
+
+def test_a_metric_that_never_moves_is_a_level_line() -> None:
+    (line,) = lines(learning_curve(seen({"f1": 0.0}, {"f1": 0.0}), ["f1"]))
+    assert line[0][1] == line[1][1]
+
+
+@pytest.mark.parametrize("measured", [[], seen({"val_loss": 1.0}), seen({"x": 1.0}, {"x": 2.0})])
+def test_one_point_is_no_curve(measured: list[Measurement]) -> None:
+    assert learning_curve(measured, ["val_accuracy", "parameters"]) is None
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        {"schema": 1, "decisions": {"a": 1}},
+        {"schema": 1, "architecture": {"streams": {"image": {}}, "fusion": {}, "head": {}}},
+    ],
+)
+def test_what_cannot_be_drawn_leaves_a_run_without_a_picture(candidate: dict[str, Any]) -> None:
+    pictures = Pictures(lambda number: a_trial(number, candidate=candidate), TASK, [])
+    assert pictures.at_first(3) == {}
+
+
+@pytest.mark.mlflow
+@pytest.mark.filterwarnings("ignore:.*noload.*")
+def test_a_run_shows_its_network_at_once_and_its_curve_in_the_end(story: Story) -> None:
+    projection = Projection(
+        story.ledger,
+        story.study,
+        lambda: open_client(story.tracking_uri),
+        artifacts=story.home / "artifacts",
+        logs=story.home / "logs",
+        task=TASK,
+    )
+    uid = story.add(candidate={"schema": 1, "architecture": ARCHITECTURE})
+    story.start(uid)
+    while projection.step():
+        pass
+    (network,) = (story.home / "artifacts").rglob("*.svg")
+    assert "32 x 14 x 14" in texts(network.read_text())
+    for epoch in (1, 2, 3):
+        story.measure(uid, epoch, val_accuracy=epoch / 3)
+    story.finish(uid, "COMPLETE", values=(1.0,))
+    while projection.step():
+        pass
+    found = sorted(path.name for path in (story.home / "artifacts").rglob("*.svg"))
+    assert found == ["architecture.svg", "learning_curve.svg"]

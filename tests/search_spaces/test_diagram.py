@@ -1,0 +1,128 @@
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import pytest
+
+from search_spaces.catalog import load
+from search_spaces.diagram import diagram
+from search_spaces.suggester import RandomSuggester
+from search_spaces.task import Task
+
+TASK = Task(inputs={"image": (3, 37, 30)}, num_classes=7)
+SPACES = ["hybrid", "convolution", "transformer", "tiny"]
+
+
+def drawn(architecture: Any, task: Task | None = TASK) -> dict[str, list[tuple[float, float]]]:
+    """Where each text stands."""
+    places: dict[str, list[tuple[float, float]]] = {}
+    for element in ET.fromstring(diagram(architecture, task)).iter():
+        if element.tag.endswith("}text"):
+            place = float(element.attrib["x"]), float(element.attrib["y"])
+            text = (element.text or "").replace("\N{MULTIPLICATION SIGN}", "x")
+            places.setdefault(text, []).append(place)
+    return places
+
+
+def stage(block: Any, **given: Any) -> dict[str, Any]:
+    return {"width": 32, "depth": 1, "reduction": "none", "block": block, **given}
+
+
+def network(*stages: Any) -> dict[str, Any]:
+    return {
+        "streams": {
+            "image": {
+                "stem": {"kind": "convolution", "width": 16, "kernel": 3, "reduction": "none"},
+                "stages": list(stages),
+            }
+        },
+        "fusion": {"kind": "concatenate", "pooling": "average"},
+        "head": {"kind": "classify", "dropout": 0.25},
+    }
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("seed", range(12))
+def test_the_shapes_drawn_are_those_that_the_network_promises(space: str, seed: int) -> None:
+    architecture = load(space).resolve(RandomSuggester(seed)).architecture
+    promised = [
+        " x ".join(map(str, shape))
+        for name, shape in architecture.walk(TASK).items()
+        if name.startswith("streams.")
+    ]
+    places = drawn(architecture.to_dict())
+    seen = sorted(
+        (x, text)
+        for text, at in places.items()
+        for x, _ in at
+        if re.fullmatch(r"\d+( x \d+)+", text)
+    )
+    assert [text for _, text in seen] == ["3 x 37 x 30", *promised]
+
+
+def test_branches_of_a_gate_stand_side_by_side_and_meet_in_it() -> None:
+    gate = {
+        "kind": "gate",
+        "convolution": {"kind": "mbconv", "kernel": 5, "expansion": 3, "squeeze": True},
+        "attention": {"kind": "attention", "heads": 4, "mlp_ratio": 2.0},
+    }
+    places = drawn(network(stage(gate, depth=2)))
+    (convolution,), (attention,), (mixed,) = places["MBConv"], places["attention"], places["gate"]
+    assert convolution[0] == attention[0] < mixed[0]
+    assert convolution[1] < mixed[1] < attention[1]
+    assert "5x5, inside x3, squeeze" in places
+    assert "4 heads, MLP x2" in places
+    assert "stage 1 (2x)" in places
+
+
+def test_kinds_differ_in_colour() -> None:
+    attention = {"kind": "attention", "heads": 4, "mlp_ratio": 2.0}
+    with_attention = diagram(network(stage(attention)))
+    without = diagram(network(stage({"kind": "residual", "kernel": 3})))
+    assert "#ffedd5" in with_attention
+    assert "#ffedd5" not in without
+
+
+def test_a_block_of_the_users_is_named_and_nothing_is_promised_beyond_it() -> None:
+    blur = {"kind": "blur<&>", "size": 3}
+    residual = {"kind": "residual", "kernel": 3}
+    places = drawn(network(stage(blur, width=48), stage(residual, width=64)))
+    assert "blur<&>" in places
+    assert "size 3" in places
+    assert "48 wide" in places
+    assert "64 wide" in places
+
+
+def test_without_a_task_widths_are_shown_alone() -> None:
+    places = drawn(network(stage({"kind": "residual", "kernel": 3})), None)
+    assert "32 wide" in places
+    assert not any(" x " in text for text in places)
+
+
+def test_streams_stand_one_below_the_other_and_are_joined() -> None:
+    both = network(stage({"kind": "residual", "kernel": 3}))
+    patches = {"kind": "patch", "width": 24, "patch": 4}
+    both["streams"]["sound"] = {"stem": patches, "stages": []}
+    task = Task(inputs={"image": (3, 8, 8), "sound": (1, 16, 16)}, num_classes=3)
+    places = drawn(both, task)
+    assert places["image"][0][1] < places["join streams"][0][1] < places["sound"][0][1]
+    assert "24 x 4 x 4" in places
+    assert "3 classes" in places
+
+
+def test_nothing_is_drawn_outside_the_picture() -> None:
+    architecture = load("hybrid").resolve(RandomSuggester(5)).architecture.to_dict()
+    root = ET.fromstring(diagram(architecture, TASK))
+    width, height = float(root.attrib["width"]), float(root.attrib["height"])
+    for element in root.iter():
+        if element.tag.endswith("}rect"):
+            x, y = float(element.attrib.get("x", 0)), float(element.attrib.get("y", 0))
+            assert 0 <= x <= x + float(element.attrib["width"]) <= width
+            assert 0 <= y <= y + float(element.attrib["height"]) <= height
+
+
+def test_drawing_loads_no_torch() -> None:
+    code = "import sys, search_spaces.diagram; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
