@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -181,6 +182,9 @@ def _initialise(ray: Any, address: str | None, scratch: Path, options: dict[str,
             **{"num_cpus": os.cpu_count(), "object_store_memory": 512 << 20, **options},
         )
         return
+    # Ray 2.60 tries for many minutes, deaf to signals; `auto` and `ray://` are its own to find.
+    if re.fullmatch(r"[^/]+:\d{1,5}", address) and not _answers(address):
+        raise EngineLost(f"engine.address: no Ray cluster at {address!r}: nothing answers there")
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
