@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install search test check constraints clean
+.PHONY: help install search test check constraints screenshots clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ test: check  ## All checks, then the tests with branch coverage
 constraints: install  ## Pin what is installed now
 	@{ echo "# Every package of the tested stack, pinned. Make it anew with \`make constraints\` after changing pyproject.toml."; \
 	   $(BIN)/pip freeze --all --exclude-editable | grep -viE '^pip==' | sed 's/+cpu$$//'; } > constraints.txt
+
+screenshots: install  ## Search, promote, and take the pictures in docs/screenshots with Chromium
+	PYTHONPATH=tests/doubles $(BIN)/python docs/make_screenshots.py docs/screenshots
 
 clean:  ## Remove the environment and what tools left; studies in mlruns/ stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -15,6 +15,9 @@ from orchestrator.trial import TrialState
 TOP = 10
 """Rows of the leaderboard in a description."""
 
+_AIR = "\N{NO-BREAK SPACE}" * 3
+"""Behind each title: MLflow's pages (3.17.2) put the columns of a table side by side."""
+
 _SHOWN_CONFIG = (
     "space",
     "train",
@@ -133,8 +136,8 @@ def leaderboard_markdown(
     has_size = "parameters" not in metrics and any("parameters" in row.trial.cost for row in rows)
     titles = ["#", "trial", *metrics, "architecture", *(["parameters"] if has_size else [])]
     lines = [
-        "| " + " | ".join(titles) + " |",
-        "|" + "---|" * len(titles),
+        "| " + " | ".join(f"{title}{_AIR}" for title in titles) + " |",
+        "|" + ":--|" * len(titles),
     ]
     for place, row in enumerate(rows[:TOP], start=1):
         number, link = row.trial.number, links.get(row.trial.uid)
@@ -156,6 +159,7 @@ def study_note(
     *,
     links: Mapping[str, str],
     parent_link: str | None,
+    board_link: str = "",
 ) -> str:
     """What the study is and how it stands, in markdown.
 
@@ -165,6 +169,7 @@ def study_note(
         rows: Those that rank, best first.
         links: Addresses of trials' runs by uid.
         parent_link: Address of the parent run; None where the text stands on it.
+        board_link: Address of the table of trials, for where the parent run's is given.
     """
     objectives = objectives_of(config)
     aims = " and ".join(f"{entry.direction} **{entry.metric}**" for entry in config.objectives)
@@ -178,8 +183,8 @@ def study_note(
     ]
     if parent_link is not None:
         text.append(
-            f"[Parent run with the leaderboard and plots]({parent_link}); its child runs are the "
-            "trials, named by their architecture."
+            f"[All trials, best first]({board_link}), named by their architecture; "
+            f"[plots and the whole leaderboard]({parent_link}) on the study's own run."
         )
     if rows:
         text.append(leaderboard_markdown(rows, objectives, links))

@@ -18,7 +18,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.tracking import page
 from orchestrator.tracking.history import History, TrialStory
-from orchestrator.tracking.links import run_page
+from orchestrator.tracking.links import run_page, runs_page
 from orchestrator.tracking.parent import ParentRun, common_tags, experiment_name, open_experiment
 from orchestrator.tracking.pictures import Pictures
 from orchestrator.tracking.runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
@@ -228,7 +228,12 @@ class Projection:
 
         def note(parent_link: str | None) -> str:
             return page.study_note(
-                self._config, stories, rows, links=links, parent_link=parent_link
+                self._config,
+                stories,
+                rows,
+                links=links,
+                parent_link=parent_link,
+                board_link=runs_page(store.experiment_id),
             )
 
         store.parent.set_note(note(None), note(store.link(store.parent.run_id)))

@@ -70,11 +70,19 @@ def test_parameters_of_the_study_come_from_an_allow_list_without_addresses() -> 
 def test_the_note_says_what_the_study_is_and_how_it_stands_without_folders() -> None:
     stories = [told(0, 0.5), told(1, 0.75), told(2, state="FAIL")]
     rows = ranked(stories, objectives_of(CONFIG))
-    note = study_note(CONFIG, stories, rows, links={"u1": "#/runs/x"}, parent_link="#/parent")
+    note = study_note(
+        CONFIG,
+        stories,
+        rows,
+        links={"u1": "#/runs/x"},
+        parent_link="#/parent",
+        board_link="#/board",
+    )
     assert "`spaces.py:space`" in note
     assert "2 complete, 1 failed" in note
     assert "| 1 | [1](#/runs/x) | 0.75 | C8 | 12,345 |" in note
-    assert "[Parent run with the leaderboard and plots](#/parent)" in note
+    assert "[All trials, best first](#/board)" in note
+    assert "[plots and the whole leaderboard](#/parent)" in note
     assert "secret" not in note
 
 
