@@ -10,10 +10,12 @@ from search_spaces import svg
 from workers.measurement import Measurement
 
 _WIDTH, _HEIGHT = 360.0, 240.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 62.0, 36.0, 44.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 20.0, 36.0, 44.0
+_LABEL_WIDTH = 72.0
 _PANELS = 3
 _PREFIXES = ("val_", "train_")
 _COLOURS = {"val": svg.BLUE.edge, "train": svg.ORANGE.edge}
+_NAMES = {"val": "validation", "train": "training"}
 
 Points = Sequence[tuple[int, float]]
 
@@ -84,16 +86,15 @@ def _panel(left: float, name: str, lines: Mapping[str, Points]) -> Iterator[str]
     for epoch in sorted({first, last}):
         yield svg.words(at(epoch, low)[0], bottom + 18, str(epoch), fill=svg.PALE)
     yield svg.words((left + _LEFT + right) / 2, bottom + 34, "epoch", fill=svg.PALE)
-    for who, line in lines.items():
-        yield from _line([at(*point) for point in line], who)
+    for place, (who, line) in enumerate(lines.items()):
+        yield from _line([at(*point) for point in line], _COLOURS.get(who, svg.BLUE.edge))
+        if who in _COLOURS:
+            at_x, colour = right - place * _LABEL_WIDTH, _COLOURS[who]
+            yield svg.words(at_x, _TOP - 14, _NAMES[who], fill=colour, anchor="end")
 
 
-def _line(points: Sequence[tuple[float, float]], who: str) -> Iterator[str]:
-    colour = _COLOURS.get(who, svg.BLUE.edge)
+def _line(points: Sequence[tuple[float, float]], colour: str) -> Iterator[str]:
     yield svg.polyline(points, colour=colour)
     if len(points) <= 40:
         for x, y in points:
             yield svg.dot(x, y, 2.5, colour=colour)
-    x, y = points[-1]
-    label = {"val": "validation", "train": "training"}.get(who, "")
-    yield svg.words(x + 6, y + 4, label, size=11, fill=colour, anchor="start")
