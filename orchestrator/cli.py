@@ -210,6 +210,7 @@ def _init(parser: argparse.ArgumentParser) -> None:
 
 def _resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the study's name")
+    parser.add_argument("--address", metavar="A", help="a running Ray cluster")
 
 
 def _list(_parser: argparse.ArgumentParser) -> None:

@@ -293,8 +293,18 @@ class StudyConfig(BaseModel):
         return cls.model_validate_json(text)
 
     def canonical_json(self) -> str:
-        """The one spelling of this config that the ledger keeps and compares."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The one spelling of this config that the ledger keeps and compares.
+
+        Without the cluster's address: it says where a study runs today, not what is searched.
+        """
+        kept = self.model_dump(mode="json", exclude={"engine": {"address"}})
+        return json.dumps(kept, sort_keys=True, separators=(",", ":"))
+
+    def at_address(self, address: str | None) -> Self:
+        """The same study on another cluster; None is a private one on this machine."""
+        return self.model_copy(
+            update={"engine": self.engine.model_copy(update={"address": address})}
+        )
 
     def data_spec(self) -> DataSpec:
         """The data section as workers take it."""

@@ -9,6 +9,7 @@ Knows the order of things, and no engine, no network and no sampler by itself.
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,13 +23,15 @@ from orchestrator.opening import Opened
 from orchestrator.progress import Progress
 from orchestrator.study import Study
 from orchestrator.terminal import Terminal
-from orchestrator.tracking import start_projector
+from orchestrator.tracking import Tracker, start_projector
 from orchestrator.trial import Trial
 
 DRAIN_S = 60.0
 """How long the end of a search waits for MLflow to show all of it."""
 DRAIN_INTERRUPTED_S = 5.0
 """The same after a signal, when the user is waiting to leave."""
+PATIENCE_S = 2.0
+"""How long the end of a search may take without a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +79,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
         finally:
             with suppress(LedgerError):
                 ledger.set_study_state(lease, ending.state)
-            hurried = ending.code is not ExitCode.DONE
-            shown = projector.drain(DRAIN_INTERRUPTED_S if hurried else DRAIN_S)
+            shown = _show_the_rest(projector, terminal, ending)
             projector.close()
         return Outcome(
             code=ending.code,
@@ -132,12 +134,31 @@ def _search(
             checkpoints_dir=home.checkpoints,
             logs_dir=home.logs,
         ) as study,
-        stopped_by_signals(study.request_stop, terminal, record.name),
+        stopped_by_signals(
+            lambda: study.request_stop("signal"),
+            terminal,
+            f"stopping; go on later with: archscout resume {record.name}",
+        ),
         closing(make_engine(parts)) as engine,
         Progress(study, terminal),
     ):
         engine.run(study, parts.dataset)
         return _ending(study)
+
+
+def _show_the_rest(projector: Tracker, terminal: Terminal, ending: _Ending) -> bool:
+    """Waits until MLflow shows the whole study; a signal ends the waiting, nothing else."""
+    began = time.monotonic()
+    said: list[int] = []
+
+    def tell(left: int) -> None:
+        if not said and time.monotonic() - began > PATIENCE_S:
+            said.append(left)
+            terminal.remark(f"waiting for MLflow to show the last {left:,} events")
+
+    limit = DRAIN_S if ending.code is ExitCode.DONE else DRAIN_INTERRUPTED_S
+    with stopped_by_signals(projector.hurry, terminal, "leaving MLflow behind; nothing is lost"):
+        return projector.drain(limit, tell)
 
 
 def _ending(study: Study) -> _Ending:
@@ -168,27 +189,23 @@ def make_engine(parts: Opened) -> Engine:
 
 
 @contextmanager
-def stopped_by_signals(
-    request_stop: Callable[[str], None], terminal: Terminal, name: str
-) -> Iterator[None]:
-    """Lets the first SIGINT or SIGTERM stop the study in order, and the second end all at once."""
+def stopped_by_signals(stop: Callable[[], None], terminal: Terminal, words: str) -> Iterator[None]:
+    """Lets the first SIGINT or SIGTERM say the words and stop, and the second end all at once."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread alone
         return
     seen: list[int] = []
 
-    def stop() -> None:
-        terminal.complain(
-            f"stopping; go on later with: archscout resume {name} (again to leave at once)"
-        )
-        request_stop("signal")
+    def stop_in_order() -> None:
+        terminal.complain(f"{words} (again to leave at once)")
+        stop()
 
     def received(number: int, _frame: object) -> None:
         seen.append(number)
         if len(seen) > 1:
             leave_now()
         # A thread: the handler may interrupt code that holds the very lock or buffer it would need.
-        threading.Thread(target=stop, daemon=True).start()
+        threading.Thread(target=stop_in_order, daemon=True).start()
 
     before = {number: signal.signal(number, received) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -174,9 +174,11 @@ class Study:
             except StaleAttempt:
                 del self._running[key.trial_uid]
                 return Verdict.STOP
-            if fresh:
+            if fresh:  # an epoch measured again was judged when it was first seen
                 self._memory.measured(key.trial_uid, seen)
-            return self._judge(attempt, seen)
+                return self._judge(attempt, seen)
+            if not self.stopping:
+                return Verdict.CONTINUE
         return Verdict.PAUSE
 
     def tell(self, key: AttemptKey, failure: Failure | None = None) -> None:
@@ -336,8 +338,6 @@ class Study:
                 self.tell(key)
                 return None
         return self._jobs.make(trial, key, self._ledger.checkpoints(trial.uid))
-
-    # Recording and ending
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

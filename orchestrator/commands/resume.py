@@ -12,7 +12,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     """Goes on with a study, or shows that it is finished."""
     with studies.reading(home) as opened:
         ledger, row = studies.found(opened, options.name, home)
-        config = studies.readable_config(row)
+        config = studies.readable_config(row).at_address(options.address)
         if row.state == "finished":
             terminal.remark(f"Study '{row.name}' is finished.")
             return studies.show(ledger, row, home, terminal)

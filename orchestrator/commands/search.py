@@ -73,11 +73,11 @@ def _refuse_other(stored: StudyConfig | None, config: StudyConfig) -> None:
     Raises:
         CommandError: They differ.
     """
-    if stored == config:
+    if stored == config.at_address(None):
         return
     lines = ["  it was started by another release, whose config cannot be compared"]
     if stored is not None:
-        lines = [f"  {line}" for line in differences(stored, config)]
+        lines = [f"  {line}" for line in differences(stored, config.at_address(None))]
     raise CommandError(
         "\n".join(
             [

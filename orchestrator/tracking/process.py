@@ -47,6 +47,10 @@ class Tracker(Protocol):
         """
         ...
 
+    def hurry(self) -> None:
+        """Cut a `drain` short that waits in another thread."""
+        ...
+
     def close(self) -> None:
         """Stop showing; what is not shown waits in the ledger."""
         ...
@@ -97,10 +101,14 @@ class ProjectorProcess:
                         on_left(int(number))
         return False
 
-    def close(self) -> None:
-        """End the process; a kill in mid-work is harmless, for it starts again where it was."""
+    def hurry(self) -> None:
+        """Let the process end by itself; a `drain` that waits in another thread then returns."""
         with contextlib.suppress(OSError):
             self._pipe(self._process.stdin).close()
+
+    def close(self) -> None:
+        """End the process; a kill in mid-work is harmless, for it starts again where it was."""
+        self.hurry()
         try:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:

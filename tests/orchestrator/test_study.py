@@ -220,6 +220,24 @@ def test_a_retried_trial_keeps_number_and_parameters(tmp_path: Path) -> None:
         assert study.snapshot().counted == 1
 
 
+def test_an_epoch_that_is_measured_again_is_not_judged_again(tmp_path: Path) -> None:
+    with opened(tmp_path, config(stop={"trials": 9})) as study:
+        run_of_0 = study.ask()
+        first = study.ask()
+        assert run_of_0 is not None
+        assert first is not None
+        assert study.report(first.key, first_epoch(0.1)) is Verdict.CONTINUE
+        study.tell(first.key, failure(FailureKind.INFRASTRUCTURE))
+        again = study.ask()
+        assert again is not None
+        assert again.trial_number == first.trial_number
+        for better in (0.7, 0.8, 0.9):  # who now would not pass the rung that it has passed
+            other = study.ask()
+            assert other is not None
+            study.report(other.key, first_epoch(better))
+        assert study.report(again.key, first_epoch(0.1)) is Verdict.CONTINUE
+
+
 def test_a_measurement_that_is_not_finite_ends_the_trial_as_diverged(tmp_path: Path) -> None:
     with opened(tmp_path) as study:
         job = study.ask()

@@ -26,9 +26,12 @@ class NoTracker:
 
     drained_s: float | None = None
 
-    def drain(self, timeout_s: float) -> bool:
+    def drain(self, timeout_s: float, on_left: object = None) -> bool:
         NoTracker.drained_s = timeout_s
         return True
+
+    def hurry(self) -> None:
+        """Nothing is waited for."""
 
     def close(self) -> None:
         """Nothing runs."""
@@ -124,6 +127,29 @@ class TestSearch:
             "archscout resume surrogate",
         ]
         assert search("--trials", "3", "--name", "other") == 0
+
+    def test_a_study_goes_on_wherever_its_cluster_is_today(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str | None] = []
+
+        class Nowhere:
+            def __init__(self, address: str | None, **_: object) -> None:
+                asked.append(address)
+
+            def run(self, study: Any, _dataset: object) -> None:
+                study.request_stop("signal")
+
+            def close(self) -> None:
+                """Nothing runs."""
+
+        monkeypatch.setattr("orchestrator.engines.ray_tune.RayTuneEngine", Nowhere)
+        anywhere = ["--engine", "ray_tune", "--trials", "2"]
+        assert search(*anywhere, "--address", "127.0.0.1:1") == 4
+        assert search(*anywhere, "--address", "127.0.0.1:2") == 4
+        assert main(["resume", "surrogate", "--address", "127.0.0.1:3"]) == 4
+        assert main(["resume", "surrogate"]) == 4
+        assert asked == ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", None]
 
     def test_a_dry_run_shows_what_would_run_and_writes_nothing(
         self, home: Path, capsys: pytest.CaptureFixture[str]
@@ -289,7 +315,8 @@ def start_slow_search(folder: Path, body: str = SLOW) -> "subprocess.Popen[str]"
     config.write_text(config.read_text().replace("maximum: 1", "maximum: 1000"))
     code = (
         "import sys, orchestrator.run\n"
-        "class T:\n    def drain(self, t): return True\n    def close(self): pass\n"
+        "class T:\n    def drain(self, *_): return True\n    def close(self): pass\n"
+        "    hurry = close\n"
         "orchestrator.run.start_projector = lambda **_: T()\n"
         "from orchestrator.cli import main\nsys.exit(main(sys.argv[1:]))"
     )
@@ -328,6 +355,34 @@ def test_a_signal_leaves_a_study_that_can_be_resumed(
         assert {trial.state for trial in ledger.trials(row.id)} == {TrialState.WAITING}
         # Nobody holds the lease any more.
         ledger.open_study(name="mine", config_json=None, holder=Holder.of_this_process())
+
+
+def test_a_signal_while_mlflow_catches_up_ends_the_waiting_alone(tmp_path: Path) -> None:
+    """The study is finished by then, and stays so."""
+    code = (
+        "import os, signal, sys, threading; import orchestrator.run\n"
+        "class Behind:\n"
+        "    def __init__(self): self.over = threading.Event()\n"
+        "    def drain(self, *_):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        return not self.over.wait(30)\n"
+        "    def hurry(self): self.over.set()\n"
+        "    def close(self): pass\n"
+        "orchestrator.run.start_projector = lambda **_: Behind()\n"
+        "from orchestrator.cli import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "search", *QUICK, "--trials", "2"],
+        env={**os.environ, "ARCHSCOUT_HOME": str(tmp_path / "mlruns")}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=25, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "leaving MLflow behind; nothing is lost" in ran.stderr
+    assert "MLflow does not show all of it yet" in ran.stdout
+    with Ledger.open(tmp_path / "mlruns" / "ledger.db") as ledger:
+        row = ledger.study("surrogate")
+        assert row is not None
+        assert row.state == "finished"
 
 
 def test_the_second_signal_ends_everything_within_two_seconds(tmp_path: Path) -> None:
