@@ -79,7 +79,7 @@ class Architecture:
     head: Head
     """What is read off the embedding."""
     initialisation: str = "he"
-    """How weights start: `he` or `truncated_normal`."""
+    """How weights start: `he`, `xavier` or `truncated_normal`."""
 
     def walk(self, task: Task) -> dict[str, Shape]:
         """The shape that each piece promises to give, by the piece's name, in order.
