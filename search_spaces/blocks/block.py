@@ -184,6 +184,25 @@ def as_tokens(shape: Shape, name: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def keeping(name: str, blocks: Iterable[Block], shape: Shape) -> Shape:
+    """The shape, which every one of the blocks must keep.
+
+    Raises:
+        UnbuildableError: A block changes the shape or cannot take it.
+    """
+    for block in blocks:
+        if (given := block.out_shape(shape)) != shape:
+            raise UnbuildableError(
+                f"{name}: the branch {block.kind!r} must keep {shape}, not make {given}"
+            )
+    return shape
+
+
+def symbols(blocks: Iterable[Block]) -> str:
+    """The blocks' letters side by side."""
+    return "".join(str(getattr(block, "symbol", block.kind)) for block in blocks)
+
+
 def _unsaid(declaration: Field[Any], value: Any) -> bool:
     return ADDED in declaration.metadata and bool(value == declaration.default)
 

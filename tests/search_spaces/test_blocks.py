@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from search_spaces.blocks import (
     Attention,
     Block,
+    Chain,
     ConvNeXt,
     ConvolutionStem,
     Gate,
     MBConv,
+    Parallel,
     PatchStem,
     Residual,
     Stage,
@@ -52,6 +54,11 @@ EXAMPLES: list[tuple[Block, int]] = [
         + (30 * 16 + 2 * 32 + 6 * (16 * 16 + 16))
         + (32 * 8 + 8)
         + (8 * 16 + 16),
+    ),
+    (Chain(blocks=(ConvNeXt(), Residual())), 2 * (16 * 16 * 9) + 64 + 16 * 185),
+    (
+        Parallel(first=ConvNeXt(), second=Residual(), mix="concatenate"),
+        2 * (16 * 16 * 9) + 64 + 16 * 185 + (32 * 16 + 16),
     ),
 ]
 STEM_EXAMPLES: list[tuple[Block, Shape]] = [
@@ -199,7 +206,7 @@ def test_the_gate_is_a_convex_mix_of_its_branches() -> None:
     torch.manual_seed(0)
     mix = GatedMix(Constant(2.0), Constant(-1.0), channels=8)
     mixed = mix(torch.randn(3, 8, 4, 4))
-    gate = mix.last_gate_BC
+    gate = mix.last_gate_BG
     assert gate is not None
     assert gate.shape == (3, 8)
     assert ((gate > 0) & (gate < 1)).all()
