@@ -163,7 +163,8 @@ class Exchange(nn.Module):
 
     def forward(self, one_BNC: Tensor, other_BNC: Tensor) -> Tensor:
         """The average of both, informed by each other."""
-        return (self.first(one_BNC, other_BNC) + self.second(other_BNC, one_BNC)) / 2
+        mixed_BNC: Tensor = self.first(one_BNC, other_BNC) + self.second(other_BNC, one_BNC)
+        return mixed_BNC / 2
 
 
 class CrossAttention(nn.Module):
@@ -191,4 +192,5 @@ class CrossAttention(nn.Module):
 
 
 def _tokens(x: Tensor) -> Tensor:
-    return x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
+    tokens_BNC: Tensor = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
+    return tokens_BNC

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
-from search_spaces.blocks.block import Block, UnbuildableError, as_map
+from search_spaces.blocks.block import Block, UnbuildableError, as_tokens
 from search_spaces.blocks.normalisation import activation, normalisation
 from search_spaces.blocks.reduction import reduced, reducing_convolution
 from search_spaces.task import Shape
@@ -12,7 +12,7 @@ from search_spaces.task import Shape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Blocks of one form at one width and resolution."""
+    """Blocks of one form at one width and resolution, of a map or of a sequence."""
 
     width: int
     """Channels of the stage's maps."""
@@ -47,18 +47,35 @@ class Stage:
         layers: list[nn.Module] = []
         entered = self._entered(shape)
         if entered != shape:
-            layers += [
-                reducing_convolution(self.reduction, shape, self.width, self.kernel),
-                normalisation(self.normalisation, self.width),
-                activation("relu"),
-            ]
+            layers += self._entry(shape)
         for _ in range(self.depth):
             layers.append(self.block.build(entered))
             entered = self.block.out_shape(entered)
         return nn.Sequential(*layers)
 
+    def _entry(self, shape: Shape) -> list[nn.Module]:
+        """What changes width and resolution."""
+        convolve = reducing_convolution(self.reduction, shape, self.width, self.kernel)
+        rest = [normalisation(self.normalisation, self.width), activation("relu")]
+        return [convolve, *rest] if len(shape) == 3 else [AsMap(convolve, *rest)]
+
     def _entered(self, shape: Shape) -> Shape:
         if self.depth < 0:
             raise UnbuildableError(f"depth must not be negative, not {self.depth}")
-        _, height, width = as_map(shape, "stage")
+        _, height, width = as_tokens(shape, "stage")
+        if len(shape) == 2:
+            return reduced(self.reduction, width, width)[0], self.width
         return (self.width, *reduced(self.reduction, height, width))
+
+
+class AsMap(nn.Module):
+    """Modules for maps, applied to a sequence as to a map of one row."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.modules_in_order = nn.Sequential(*modules)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """The sequence that comes out, shape (B, N, C)."""
+        y_BC1N: Tensor = self.modules_in_order(x_BNC.transpose(1, 2)[:, :, None])
+        return y_BC1N[:, :, 0].transpose(1, 2)

@@ -1,9 +1,9 @@
-"""Stems: how an image becomes the first feature map."""
+"""Stems: how an image becomes the first feature map, and a series or text the first sequence."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from search_spaces.blocks.block import STEMS, UnbuildableError, as_map, register
 from search_spaces.blocks.normalisation import activation, normalisation
@@ -11,7 +11,7 @@ from search_spaces.blocks.reduction import reduced, reducing_convolution
 from search_spaces.resolution import patch_side
 from search_spaces.task import Shape
 
-# B batch, C channels, H height, W width
+# B batch, C channels, H height, W width, N steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,5 +80,67 @@ class PatchStem:
         return patch_side(self.patch, height, width)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesStem:
+    """The measurements of each step of a series, mapped to the first width."""
+
+    kind: ClassVar[str] = "series"
+    symbol: ClassVar[str] = "S"
+    width: int = 64
+    """Channels of the first sequence."""
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """The first sequence's shape (length, width).
+
+        Raises:
+            UnbuildableError: What goes in is no series (length, features).
+        """
+        if len(shape) != 2 or min(*shape, self.width) < 1:
+            raise UnbuildableError(f"stem needs a series (length, features), not {shape}")
+        return shape[0], self.width
+
+    def build(self, shape: Shape) -> nn.Module:
+        """The module for series of this shape."""
+        self.out_shape(shape)
+        return nn.Linear(shape[1], self.width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStem:
+    """A learned vector for each token of a vocabulary."""
+
+    kind: ClassVar[str] = "tokens"
+    symbol: ClassVar[str] = "E"
+    vocabulary: int
+    """How many tokens there are; the inputs are numbers from 0 to one below it."""
+    width: int = 64
+    """Length of the vectors."""
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """The first sequence's shape (length, width).
+
+        Raises:
+            UnbuildableError: What goes in is no sequence (length,) of tokens.
+        """
+        if len(shape) != 1 or min(*shape, self.vocabulary, self.width) < 1:
+            raise UnbuildableError(f"stem needs a sequence (length,) of tokens, not {shape}")
+        return shape[0], self.width
+
+    def build(self, shape: Shape) -> nn.Module:
+        """The module for sequences of this length."""
+        self.out_shape(shape)
+        return Embedding(self.vocabulary, self.width)
+
+
+class Embedding(nn.Embedding):
+    """Looks tokens up, whatever type their numbers arrive in."""
+
+    def forward(self, tokens_BN: Tensor) -> Tensor:
+        """Their vectors, shape (B, N, C)."""
+        return super().forward(tokens_BN.long())
+
+
 register(STEMS, ConvolutionStem)
+register(STEMS, SeriesStem)
+register(STEMS, TokenStem)
 register(STEMS, PatchStem)

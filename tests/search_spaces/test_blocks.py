@@ -81,8 +81,10 @@ def num_parameters(module: nn.Module) -> int:
 
 def test_every_block_of_ours_has_an_example_here() -> None:
     ours = {name for name in BLOCKS if BLOCKS[name].__module__.startswith("search_spaces.")}
-    assert {block.kind for block, _ in EXAMPLES} == ours
-    assert {stem.kind for stem, _ in STEM_EXAMPLES} == set(STEMS)
+    # Blocks and stems of sequences have theirs among the tests of sequences.
+    of_steps = {"recurrent", "temporal", "segment_memory"}
+    assert {block.kind for block, _ in EXAMPLES} == ours - of_steps
+    assert {stem.kind for stem, _ in STEM_EXAMPLES} == set(STEMS) - {"series", "tokens"}
 
 
 @pytest.mark.parametrize(("block", "parameters"), EXAMPLES, ids=kind)
