@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.block import Block, UnbuildableError, as_tokens
 from search_spaces.blocks.normalisation import activation, normalisation
-from search_spaces.blocks.reduction import reduced, reducing_convolution
+from search_spaces.blocks.reduction import merging_convolution, reduced, reducing_convolution
 from search_spaces.task import Shape
 
 
@@ -21,7 +21,10 @@ class Stage:
     block: Block
     """What is repeated."""
     reduction: str = "pool"
-    """How the map is halved at the start: `none`, `stride` or `pool`; a small map is not halved."""
+    """How the map is halved at the start; a small map is not halved.
+
+    `none`, `stride`, `pool`, or as networks of tokens do: `tokens` or `patch`.
+    """
     kernel: int = 3
     """Side of the kernel that changes width and resolution, odd."""
     normalisation: str = "batch"
@@ -55,9 +58,20 @@ class Stage:
 
     def _entry(self, shape: Shape) -> list[nn.Module]:
         """What changes width and resolution."""
-        convolve = reducing_convolution(self.reduction, shape, self.width, self.kernel)
-        rest = [normalisation(self.normalisation, self.width), activation("relu")]
-        return [convolve, *rest] if len(shape) == 3 else [AsMap(convolve, *rest)]
+        if self.reduction == "patch":
+            channels, _, _ = as_tokens(shape, "stage")
+            layers = [
+                normalisation(self.normalisation, channels),
+                merging_convolution(shape, self.width),
+            ]
+        else:
+            layers = [
+                reducing_convolution(self.reduction, shape, self.width, self.kernel),
+                normalisation(self.normalisation, self.width),
+            ]
+            if self.reduction != "tokens":
+                layers.append(activation("relu"))
+        return layers if len(shape) == 3 else [AsMap(*layers)]
 
     def _entered(self, shape: Shape) -> Shape:
         if self.depth < 0:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from search_spaces.blocks.block import STEMS, UnbuildableError, as_map, register
+from search_spaces.blocks.block import STEMS, UnbuildableError, added, as_map, register
 from search_spaces.blocks.normalisation import activation, normalisation
 from search_spaces.blocks.reduction import reduced, reducing_convolution
 from search_spaces.resolution import patch_side
@@ -56,7 +57,11 @@ class PatchStem:
     patch: int = 4
     """Side of a patch; smaller where the image would be cut in fewer than 4 by 4."""
     normalisation: str = "layer"
-    """At the end: `batch`, `group` or `layer`."""
+    """At the end: `batch`, `group`, `layer`, `rms` or `none`."""
+    overlap: int = added(0)
+    """How many places wider and higher what each token sees is than the patch."""
+    positions: bool = added(False)
+    """Whether a learned embedding of its place is added to each token, once for all layers."""
 
     def out_shape(self, shape: Shape) -> Shape:
         """The first map's shape; what is left at the right and lower edge is not seen."""
@@ -68,16 +73,41 @@ class PatchStem:
         """The module for images of this shape."""
         channels, _, _ = as_map(shape, "stem")
         side = self._side(shape)
-        return nn.Sequential(
-            nn.Conv2d(channels, self.width, side, stride=side),
-            normalisation(self.normalisation, self.width),
-        )
+        if self.overlap < 0:
+            raise UnbuildableError(f"overlap must not be negative, not {self.overlap}")
+        layers: list[nn.Module] = [nn.Conv2d(channels, self.width, side + self.overlap, side)]
+        if self.overlap:
+            before = self.overlap // 2
+            after = self.overlap - before
+            layers.insert(0, nn.ZeroPad2d((before, after, before, after)))
+        if self.normalisation != "none":
+            layers.append(normalisation(self.normalisation, self.width))
+        if self.positions:
+            layers.append(Places(self.out_shape(shape)))
+        return nn.Sequential(*layers)
 
     def _side(self, shape: Shape) -> int:
         if self.patch < 1:
             raise UnbuildableError(f"patch must be at least 1, not {self.patch}")
         _, height, width = as_map(shape, "stem")
         return patch_side(self.patch, height, width)
+
+
+class Places(nn.Module):
+    """Adds a learned embedding of its place to every token of a map."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.places_CHW = nn.Parameter(torch.empty(shape))
+        self.start()
+
+    def start(self) -> None:
+        """Begin near zero: the network first learns what, then where."""
+        nn.init.trunc_normal_(self.places_CHW, std=0.02)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The map, its places told apart."""
+        return x_BCHW + self.places_CHW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
