@@ -17,6 +17,7 @@ from search_spaces.blocks import (
 )
 from search_spaces.catalog.known import KNOWN, known
 from search_spaces.cost import cost
+from search_spaces.diagram import diagram
 from search_spaces.plugins import UnknownNameError
 from search_spaces.task import Task
 
@@ -129,3 +130,11 @@ def test_normalised_embeddings_have_mean_zero_and_variance_one() -> None:
 def test_a_negative_overlap_is_refused() -> None:
     with pytest.raises(UnbuildableError, match="overlap must not be negative"):
         PatchStem(overlap=-1).build((1, 8, 8))
+
+
+def test_known_networks_can_be_drawn() -> None:
+    for name in KNOWN:
+        shape = (7,) if name == "lstm" else (3, 224, 224)
+        stream = "text" if name == "lstm" else "image"
+        drawing = diagram(known(name).to_dict(), Task(inputs={stream: shape}, num_classes=10))
+        assert drawing.startswith("<svg")
