@@ -36,7 +36,7 @@ class Stage:
         Raises:
             UnbuildableError: The block cannot take the stage's maps.
         """
-        shape = self._entered(shape)
+        shape = self.reaches(shape)
         for _ in range(self.depth):
             shape = self.block.out_shape(shape)
         return shape
@@ -48,7 +48,7 @@ class Stage:
             UnbuildableError: The block cannot take the stage's maps.
         """
         layers: list[nn.Module] = []
-        entered = self._entered(shape)
+        entered = self.reaches(shape)
         if entered != shape:
             layers += self._entry(shape)
         for _ in range(self.depth):
@@ -73,7 +73,12 @@ class Stage:
                 layers.append(activation("relu"))
         return layers if len(shape) == 3 else [AsMap(*layers)]
 
-    def _entered(self, shape: Shape) -> Shape:
+    def reaches(self, shape: Shape) -> Shape:
+        """The shape of its maps after the change of width and resolution.
+
+        Raises:
+            UnbuildableError: A negative depth, no such reduction, or neither map nor sequence.
+        """
         if self.depth < 0:
             raise UnbuildableError(f"depth must not be negative, not {self.depth}")
         _, height, width = as_tokens(shape, "stage")
