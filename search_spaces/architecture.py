@@ -16,6 +16,7 @@ from search_spaces.blocks.block import (
     FUSIONS,
     HEADS,
     STEMS,
+    as_tokens,
     make,
     piece_from_dict,
     piece_to_dict,
@@ -79,7 +80,7 @@ class Architecture:
     head: Head
     """What is read off the embedding."""
     initialisation: str = "he"
-    """How weights start: `he` or `truncated_normal`."""
+    """How weights start: `he`, `xavier` or `truncated_normal`."""
 
     def walk(self, task: Task) -> dict[str, Shape]:
         """The shape that each piece promises to give, by the piece's name, in order.
@@ -211,7 +212,7 @@ class Network(nn.Module):
             network = StreamNetwork(stream, task.inputs[name], name)
             before, last[name] = _last_two(shapes, name)
             if auxiliary and stream.stages:
-                network.auxiliary = AuxiliaryHead(before[0], task.num_classes)
+                network.auxiliary = AuxiliaryHead(as_tokens(before, name)[0], task.num_classes)
             self.streams[name] = network
         self.fusion = architecture.fusion.build(last)
         self.head = architecture.head.build(shapes["fusion"], task.num_classes)

@@ -9,21 +9,31 @@ from search_spaces.blocks.convolution import ConvNeXt, MBConv, Residual
 from search_spaces.blocks.fusion import Concatenate
 from search_spaces.blocks.gate import Gate
 from search_spaces.blocks.heads import Classify
+from search_spaces.blocks.hybrid import Chain, Parallel
+from search_spaces.blocks.recurrent import Recurrent, TemporalConvolution
+from search_spaces.blocks.segment_memory import SegmentMemory
 from search_spaces.blocks.stage import Stage
-from search_spaces.blocks.stems import ConvolutionStem, PatchStem
+from search_spaces.blocks.stems import ConvolutionStem, PatchStem, SeriesStem, TokenStem
 
 __all__ = [
     "Attention",
     "Block",
+    "Chain",
     "Classify",
     "Concatenate",
     "ConvNeXt",
     "ConvolutionStem",
     "Gate",
     "MBConv",
+    "Parallel",
     "PatchStem",
+    "Recurrent",
     "Residual",
+    "SegmentMemory",
+    "SeriesStem",
     "Stage",
+    "TemporalConvolution",
+    "TokenStem",
     "UnbuildableError",
     "register_block",
 ]

@@ -1,18 +1,35 @@
-"""Self-attention over the positions of a map: every place looks at every other."""
+"""A Transformer layer over the positions of a map or the steps of a sequence."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from search_spaces.blocks.block import UnbuildableError, as_map, register_block
+from search_spaces.blocks.block import (
+    UnbuildableError,
+    added,
+    as_tokens,
+    check_name,
+    register_block,
+)
 from search_spaces.blocks.drop_path import DropPath
+from search_spaces.blocks.layer_scale import layer_scale
 from search_spaces.blocks.normalisation import activation
+from search_spaces.blocks.positions import POSITIONS, RelativeBias, Rotary
+from search_spaces.blocks.self_attention import (
+    FORMS,
+    ConvolvedAttention,
+    LinearAttention,
+    SelfAttention,
+)
+from search_spaces.blocks.windows import SCOPES, Groups
 from search_spaces.task import Shape
 
-# B batch, C channels, H height, W width, N = H*W tokens, E = C / heads
+# B batch, C channels, H height, W width, N = H*W tokens, G groups of tokens
+
+TOKEN_NORMALISATIONS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+"""Of each token over its channels (Ba et al. 2016; Zhang and Sennrich 2019)."""
 
 
 @register_block
@@ -20,7 +37,8 @@ from search_spaces.task import Shape
 class Attention:
     """A Transformer encoder layer over a map's positions (Vaswani et al. 2017; normalised before).
 
-    Each layer learns where its tokens lie, so that it can stand anywhere between convolutions.
+    Each layer learns where its tokens lie, so that it can stand anywhere between convolutions. A
+    sequence (length, features) is a map of one row.
     """
 
     kind: ClassVar[str] = "attention"
@@ -33,68 +51,120 @@ class Attention:
     """Inside the token-wise network: `relu`, `gelu` or `silu`."""
     drop_path: float = 0.0
     """Chance that an example skips attention, and again that it skips the token-wise network."""
+    positions: str = added("learned")
+    """How a token knows where it lies: `learned`, `none`, `relative` or `rotary`."""
+    scope: str = added("all")
+    """Whom it attends to: `all`, its `window`, its `shifted` window, or a `grid` over the map."""
+    window: int = added(7)
+    """Side of windows and grids in tokens; without effect where all are attended to."""
+    form: str = added("softmax")
+    """How: by `softmax`, `linear` in the number of tokens, or by `convolution` of tokens first.
+
+    The latter two attend to all, with positions `learned` or `none`.
+    """
+    stride: int = added(1)
+    """Step between the places that give keys and values, in the form `convolution`."""
+    normalisation: str = added("layer")
+    """Before attention and before the token-wise network: `layer` or `rms`."""
+    layer_scale: float = added(0.0)
+    """How much of each branch counts at the start, learned from there on; 0 leaves them whole."""
 
     def out_shape(self, shape: Shape) -> Shape:
         """The shape that goes in.
 
         Raises:
-            UnbuildableError: The heads do not divide the channels.
+            UnbuildableError: The heads do not divide the channels, or forms that exclude each
+                other are combined.
         """
-        channels, height, width = as_map(shape, self.kind)
+        channels, _, _ = as_tokens(shape, self.kind)
         if self.heads < 1 or channels % self.heads:
             raise UnbuildableError(f"heads must divide {channels} channels, not {self.heads}")
-        return channels, height, width
+        check_name("positions", self.positions, POSITIONS)
+        check_name("scope", self.scope, SCOPES)
+        check_name("form", self.form, FORMS)
+        check_name("normalisation", self.normalisation, TOKEN_NORMALISATIONS)
+        if min(self.window, self.stride) < 1:
+            raise UnbuildableError("window and stride must be at least 1")
+        plain = self.scope == "all" and self.positions in ("learned", "none")
+        if self.form != "softmax" and not plain:
+            raise UnbuildableError(
+                f"the form {self.form!r} attends to all, with positions 'learned' or 'none', "
+                f"not {self.scope!r} with {self.positions!r}"
+            )
+        if self.form == "convolution" and len(shape) != 3:
+            raise UnbuildableError("the form 'convolution' needs a map, not a sequence")
+        return shape
 
     def build(self, shape: Shape) -> nn.Module:
         """The module for maps of this shape."""
-        channels, height, width = as_map(self.out_shape(shape), self.kind)
-        return EncoderLayer(self, channels, height * width)
+        return EncoderLayer(self, *as_tokens(self.out_shape(shape), self.kind))
 
 
 class EncoderLayer(nn.Module):
     """Attention, then a token-wise network, each added to its input."""
 
-    def __init__(self, spec: Attention, channels: int, num_tokens: int) -> None:
+    position_NC: nn.Parameter | None
+
+    def __init__(self, spec: Attention, channels: int, height: int, width: int) -> None:
         super().__init__()
-        self.position_NC = nn.Parameter(torch.empty(num_tokens, channels))
-        self.attention_norm = nn.LayerNorm(channels)
-        self.attention = SelfAttention(channels, spec.heads)
-        self.mlp_norm = nn.LayerNorm(channels)
+        self.position_NC = None
+        if spec.positions == "learned":
+            self.position_NC = nn.Parameter(torch.empty(height * width, channels))
+        normalise = TOKEN_NORMALISATIONS[spec.normalisation]
+        self.attention_norm = normalise(channels)
+        self.groups = None
+        if spec.scope != "all":
+            self.groups = Groups(spec.scope, spec.window, height, width)
+        self.size = height, width
+        sides = self.size if self.groups is None else self.groups.sides
+        self.attention = _attention(spec, channels, *sides)
+        self.attention_scale = layer_scale(spec.layer_scale, channels)
+        self.mlp_norm = normalise(channels)
         wide = max(1, round(channels * spec.mlp_ratio))
         self.mlp = nn.Sequential(
             nn.Linear(channels, wide), activation(spec.activation), nn.Linear(wide, channels)
         )
+        self.mlp_scale = layer_scale(spec.layer_scale, channels)
         self.drop = DropPath(spec.drop_path)
         self.start()
 
     def start(self) -> None:
         """Positions start near zero: the layer first learns what, then where."""
-        nn.init.trunc_normal_(self.position_NC, std=0.02)
+        if self.position_NC is not None:
+            nn.init.trunc_normal_(self.position_NC, std=0.02)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The map, every position informed by all others."""
+    def forward(self, x: Tensor) -> Tensor:
+        """The map (B, C, H, W) or sequence (B, N, C), every position informed by others."""
         # In channels-last memory both reshapes are views.
-        tokens_BNC = x_BCHW.flatten(2).transpose(1, 2)
-        normed_BNC = self.attention_norm(tokens_BNC) + self.position_NC
-        tokens_BNC = tokens_BNC + self.drop(self.attention(normed_BNC))
-        tokens_BNC = tokens_BNC + self.drop(self.mlp(self.mlp_norm(tokens_BNC)))
-        y_BCHW: Tensor = tokens_BNC.transpose(1, 2).reshape(x_BCHW.shape)
-        return y_BCHW
+        tokens_BNC = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
+        normed_BNC = self.attention_norm(tokens_BNC)
+        if self.position_NC is not None:
+            normed_BNC = normed_BNC + self.position_NC
+        attended_BNC = self.attention_scale(self._attend(normed_BNC))
+        tokens_BNC = tokens_BNC + self.drop(attended_BNC)
+        tokens_BNC = tokens_BNC + self.drop(self.mlp_scale(self.mlp(self.mlp_norm(tokens_BNC))))
+        y: Tensor = tokens_BNC.transpose(1, 2).reshape(x.shape) if x.dim() == 4 else tokens_BNC
+        return y
+
+    def _attend(self, tokens_BNC: Tensor) -> Tensor:
+        if self.groups is None:
+            attended_BNC: Tensor = self.attention(tokens_BNC)
+            return attended_BNC
+        batch, _, channels = tokens_BNC.shape
+        tokens_GNC = self.groups.cut(tokens_BNC.reshape(batch, *self.size, channels))
+        return self.groups.join(self.attention(tokens_GNC, self.groups.mask_GNN)).flatten(1, 2)
 
 
-class SelfAttention(nn.Module):
-    """Multi-head scaled dot-product attention of tokens among themselves."""
-
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = nn.Linear(channels, channels)
-
-    def forward(self, tokens_BNC: Tensor) -> Tensor:
-        """The tokens, each a mix of what all tokens say, shape (B, N, C)."""
-        heads_BNHE = self.qkv(tokens_BNC).unflatten(2, (3, self.heads, -1))
-        query_BHNE, key_BHNE, value_BHNE = heads_BNHE.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed_BHNE = functional.scaled_dot_product_attention(query_BHNE, key_BHNE, value_BHNE)
-        y_BNC: Tensor = self.out(mixed_BHNE.transpose(1, 2).flatten(2))
-        return y_BNC
+def _attention(spec: Attention, channels: int, height: int, width: int) -> nn.Module:
+    """What lets the tokens of a group of this height and width mix."""
+    if spec.form == "linear":
+        return LinearAttention(channels, spec.heads)
+    if spec.form == "convolution":
+        return ConvolvedAttention(channels, spec.heads, height, width, spec.stride)
+    relative, rotary = spec.positions == "relative", spec.positions == "rotary"
+    return SelfAttention(
+        channels,
+        spec.heads,
+        bias=RelativeBias(spec.heads, height, width) if relative else None,
+        rotary=Rotary(channels // spec.heads, height, width) if rotary else None,
+    )

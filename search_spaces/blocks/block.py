@@ -16,8 +16,9 @@ through and through; `kind` names it in JSON. A user's own block needs no more t
             return nn.AvgPool2d(self.size, stride=1, padding=self.size // 2)
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
@@ -60,6 +61,8 @@ BLOCKS: Registry[type] = Registry("block")
 STEMS: Registry[type] = Registry("stem")
 FUSIONS: Registry[type] = Registry("fusion")
 HEADS: Registry[type] = Registry("head")
+ADDED = "added"
+"""Marks a field in its dataclass's metadata; see `added`."""
 
 
 def register(registry: Registry[type], piece: PieceType) -> PieceType:
@@ -88,9 +91,24 @@ def register_block(piece: PieceType) -> PieceType:
     return register(BLOCKS, piece)
 
 
+def added(default: Any) -> Any:
+    """A field that a piece got after candidates with it had been written.
+
+    It stays out of the plain data while it has its default, so that those candidates keep their
+    digest and read as they were written.
+    """
+    return dataclasses.field(default=default, metadata={ADDED: True})
+
+
 def piece_to_dict(piece: Any) -> dict[str, Any]:
     """A piece as plain data: its kind, then its fields."""
-    return {"kind": piece.kind, **{f.name: _plain(getattr(piece, f.name)) for f in fields(piece)}}
+    return {"kind": piece.kind, **fields_to_dict(piece)}
+
+
+def fields_to_dict(piece: Any) -> dict[str, Any]:
+    """A dataclass's fields as plain data, without those `added` and left at their default."""
+    values = ((f, getattr(piece, f.name)) for f in fields(piece))
+    return {f.name: _plain(value) for f, value in values if not _unsaid(f, value)}
 
 
 def piece_from_dict(registry: Registry[type], data: Mapping[str, Any]) -> Any:
@@ -147,6 +165,46 @@ def as_map(shape: Shape, name: str) -> tuple[int, int, int]:
         raise UnbuildableError(f"{name} needs a map (channels, height, width), not {shape}")
     channels, height, width = shape
     return channels, height, width
+
+
+def as_tokens(shape: Shape, name: str) -> tuple[int, int, int]:
+    """Channels, height and width of a map, or of a sequence (length, features) as one row.
+
+    Raises:
+        UnbuildableError: It is neither, or empty.
+    """
+    if len(shape) == 2 and min(shape) >= 1:
+        return shape[1], 1, shape[0]
+    if len(shape) != 3 or min(shape) < 1:
+        raise UnbuildableError(
+            f"{name} needs a map (channels, height, width) or a sequence (length, features), "
+            f"not {shape}"
+        )
+    channels, height, width = shape
+    return channels, height, width
+
+
+def keeping(name: str, blocks: Iterable[Block], shape: Shape) -> Shape:
+    """The shape, which every one of the blocks must keep.
+
+    Raises:
+        UnbuildableError: A block changes the shape or cannot take it.
+    """
+    for block in blocks:
+        if (given := block.out_shape(shape)) != shape:
+            raise UnbuildableError(
+                f"{name}: the branch {block.kind!r} must keep {shape}, not make {given}"
+            )
+    return shape
+
+
+def symbols(blocks: Iterable[Block]) -> str:
+    """The blocks' letters side by side."""
+    return "".join(str(getattr(block, "symbol", block.kind)) for block in blocks)
+
+
+def _unsaid(declaration: Field[Any], value: Any) -> bool:
+    return ADDED in declaration.metadata and bool(value == declaration.default)
 
 
 def _plain(value: Any) -> Any:

@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from search_spaces.blocks.block import UnbuildableError, as_map, register_block
+from search_spaces.blocks.block import UnbuildableError, added, as_map, register_block
 from search_spaces.blocks.drop_path import DropPath
+from search_spaces.blocks.layer_scale import layer_scale
 from search_spaces.blocks.normalisation import activation, normalisation
 from search_spaces.task import Shape
 
@@ -23,7 +24,7 @@ class Residual:
     kernel: int = 3
     """Side of both kernels, odd."""
     normalisation: str = "batch"
-    """After each convolution: `batch`, `group` or `layer`."""
+    """After each convolution: `batch`, `group`, `layer` or `rms`."""
     activation: str = "relu"
     """After the first convolution and after the sum: `relu`, `gelu` or `silu`."""
     drop_path: float = 0.0
@@ -63,7 +64,7 @@ class MBConv:
     squeeze: bool = False
     """Whether channels are re-weighted by squeeze and excitation."""
     normalisation: str = "batch"
-    """After each convolution: `batch`, `group` or `layer`."""
+    """After each convolution: `batch`, `group`, `layer` or `rms`."""
     activation: str = "relu"
     """After the first two convolutions: `relu`, `gelu` or `silu`."""
     drop_path: float = 0.0
@@ -103,11 +104,13 @@ class ConvNeXt:
     expansion: int = 4
     """How many times wider the inside of the channel mixing is."""
     normalisation: str = "layer"
-    """After the depthwise convolution: `batch`, `group` or `layer`."""
+    """After the depthwise convolution: `batch`, `group`, `layer` or `rms`."""
     activation: str = "gelu"
     """Inside the channel mixing: `relu`, `gelu` or `silu`."""
     drop_path: float = 0.0
     """Chance that an example skips the block in training."""
+    layer_scale: float = added(0.0)
+    """How much of the branch counts at the start, learned from there on; 0 leaves it whole."""
 
     def out_shape(self, shape: Shape) -> Shape:
         """The shape that goes in."""
@@ -124,6 +127,8 @@ class ConvNeXt:
             activation(self.activation),
             nn.Conv2d(wide, channels, 1),
         )
+        if self.layer_scale:
+            branch.append(layer_scale(self.layer_scale, channels, 1, 1))
         return Shortcut(branch, drop_path=self.drop_path)
 
 

@@ -7,7 +7,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from search_spaces.blocks.block import FUSIONS, UnbuildableError, check_name, register
+from search_spaces.blocks.block import (
+    FUSIONS,
+    UnbuildableError,
+    added,
+    as_tokens,
+    check_name,
+    register,
+)
 from search_spaces.blocks.heads import POOLINGS, pool
 from search_spaces.task import Shape
 
@@ -20,23 +27,32 @@ class Concatenate:
 
     kind: ClassVar[str] = "concatenate"
     pooling: str = "average"
-    """What is kept of each channel: its `average` or its `maximum`."""
+    """What is kept of each channel: its `average`, its `maximum`, or a sequence's `last` step."""
+
+    normalisation: str = added("none")
+    """Of what was joined: `none` or `layer`."""
 
     def out_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """The embedding's shape (D,), D the sum of the streams' channels.
 
         Raises:
-            UnbuildableError: No stream, or an unknown pooling.
+            UnbuildableError: No stream, an unknown pooling, or the last step of a map.
         """
         if not shapes:
             raise UnbuildableError("fusion needs at least one stream")
         check_name("pooling", self.pooling, POOLINGS)
-        return (sum(shape[0] for shape in shapes.values()),)
+        check_name("normalisation", self.normalisation, ("none", "layer"))
+        if self.pooling == "last" and any(len(shape) != 2 for shape in shapes.values()):
+            raise UnbuildableError("only sequences have a last step; pool maps by average")
+        return (sum(as_tokens(shape, self.kind)[0] for shape in shapes.values()),)
 
     def build(self, shapes: Mapping[str, Shape]) -> nn.Module:
         """The module for streams of these shapes."""
-        self.out_shape(shapes)
-        return PooledStreams(self.pooling)
+        (width,) = self.out_shape(shapes)
+        pooled = PooledStreams(self.pooling)
+        return (
+            pooled if self.normalisation == "none" else nn.Sequential(pooled, nn.LayerNorm(width))
+        )
 
 
 class PooledStreams(nn.Module):

@@ -10,12 +10,19 @@ from search_spaces.task import Shape
 
 # B batch, C channels, H height, W width, D embedding width, K classes
 
-POOLINGS = ("average", "maximum")
+POOLINGS = ("average", "maximum", "last")
+"""The last step is a sequence's alone."""
 
 
-def pool(x_BCHW: Tensor, pooling: str) -> Tensor:
-    """One number per channel: its average or its maximum over all places, shape (B, C)."""
-    return x_BCHW.amax((2, 3)) if pooling == "maximum" else x_BCHW.mean((2, 3))
+def pool(x: Tensor, pooling: str) -> Tensor:
+    """One number per channel of a map (B, C, H, W) or sequence (B, N, C), shape (B, C).
+
+    Its average or its maximum over all places, or what the last step of a sequence holds.
+    """
+    if pooling == "last":
+        return x[:, -1]
+    places = (2, 3) if x.dim() == 4 else (1,)
+    return x.amax(places) if pooling == "maximum" else x.mean(places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

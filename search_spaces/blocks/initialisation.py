@@ -1,27 +1,41 @@
 """How weights start: one rule for every convolution and linear layer of a network."""
 
+import math
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor, nn
+from torch import nn
 
 from search_spaces.blocks.block import check_name
 
+Layer = nn.Conv1d | nn.Conv2d | nn.Linear
+"""What the rules apply to."""
 
-def _he(weight: Tensor) -> None:
+
+def _he(layer: Layer) -> None:
     # Fan-in keeps depthwise convolutions in range, whose fan-out is counted over all groups.
-    nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
+    nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
 
 
-def _truncated_normal(weight: Tensor) -> None:
-    nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04)
+def _xavier(layer: Layer) -> None:
+    # Torch's own rule counts a depthwise convolution's fan-out over all groups: far too small.
+    groups = 1 if isinstance(layer, nn.Linear) else layer.groups
+    fan_in = layer.weight[0].numel()
+    fan_out = layer.weight[:, 0].numel() / groups
+    nn.init.normal_(layer.weight, std=math.sqrt(2 / (fan_in + fan_out)))
 
 
-INITIALISATIONS: dict[str, Callable[[Tensor], None]] = {
+def _truncated_normal(layer: Layer) -> None:
+    nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
+
+
+INITIALISATIONS: dict[str, Callable[[Layer], None]] = {
     "he": _he,
+    "xavier": _xavier,
     "truncated_normal": _truncated_normal,
 }
-"""He et al. 2015 for rectifiers; a normal of deviation 0.02 cut at twice that, as for ViT."""
+"""He et al. 2015 for rectifiers; Glorot and Bengio 2010, normal, for symmetric activations; a
+normal of deviation 0.02 cut at twice that, as for ViT."""
 
 
 @runtime_checkable
@@ -41,8 +55,8 @@ def initialise(network: nn.Module, name: str) -> None:
     """
     check_name("initialisation", name, INITIALISATIONS)
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            INITIALISATIONS[name](module.weight)
+        if isinstance(module, Layer):
+            INITIALISATIONS[name](module)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in network.modules():

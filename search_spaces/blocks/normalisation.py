@@ -19,10 +19,19 @@ class MapLayerNorm(nn.LayerNorm):
         return super().forward(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class MapRMSNorm(nn.RMSNorm):
+    """Divides every position of a map by its channels' root mean square (Zhang, Sennrich 2019)."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The map, over C of mean square 1 at each position, then scaled."""
+        return super().forward(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "group": lambda channels: nn.GroupNorm(math.gcd(channels, MOST_GROUPS), channels),
     "layer": MapLayerNorm,
+    "rms": MapRMSNorm,
 }
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     # In place: what comes before (a normalisation, a sum, a linear layer) keeps its input, not what

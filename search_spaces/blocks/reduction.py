@@ -2,12 +2,16 @@
 
 from torch import nn
 
-from search_spaces.blocks.block import UnbuildableError, as_map, check_name
+from search_spaces.blocks.block import UnbuildableError, as_tokens, check_name
 from search_spaces.resolution import halved
 from search_spaces.task import Shape
 
-REDUCTIONS = ("none", "stride", "pool")
-"""Keep the size; let the convolution take every other place; or convolve, then keep the maxima."""
+REDUCTIONS = ("none", "stride", "pool", "tokens", "patch")
+"""Keep the size; let the convolution take every other place; convolve, then keep the maxima.
+
+The last two serve networks of tokens: convolve as `stride` does and normalise, without activation
+(Wu et al. 2021, CvT); or normalise, then merge 2 by 2 places (Liu et al. 2022, ConvNeXt).
+"""
 
 
 def reduced(name: str, height: int, width: int) -> tuple[int, int]:
@@ -21,19 +25,49 @@ def reduced(name: str, height: int, width: int) -> tuple[int, int]:
 
 
 def reducing_convolution(name: str, shape: Shape, width: int, kernel: int) -> nn.Module:
-    """A convolution to `width` channels that also reduces the map.
+    """A convolution to `width` channels that also reduces the map; a sequence as one row.
 
     Raises:
-        UnbuildableError: Unknown reduction, no map, no channels, or an even kernel.
+        UnbuildableError: Unknown reduction, no map or sequence, no channels, or an even kernel.
     """
-    channels, *sides = as_map(shape, "convolution")
+    channels, height, columns = as_tokens(shape, "convolution")
     if kernel < 1 or kernel % 2 == 0:
         raise UnbuildableError(f"kernel must be odd, not {kernel}")
     if width < 1:
         raise UnbuildableError(f"width must be at least 1, not {width}")
-    halves = reduced(name, *sides) != tuple(sides)
-    stride = 2 if halves and name == "stride" else 1
-    convolve = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
+    # Of a sequence, which is a map of one row, only the columns are convolved and halved.
+    in_rows = len(shape) == 3
+    sides = (height if in_rows else columns, columns)
+    halves = reduced(name, *sides) != sides
+    step = 2 if halves and name in ("stride", "tokens") else 1
+    convolve = nn.Conv2d(
+        channels,
+        width,
+        (kernel if in_rows else 1, kernel),
+        (step if in_rows else 1, step),
+        padding=(kernel // 2 if in_rows else 0, kernel // 2),
+        bias=name == "tokens",
+    )
     if halves and name == "pool":
-        return nn.Sequential(convolve, nn.MaxPool2d(2, ceil_mode=True))
+        return nn.Sequential(convolve, nn.MaxPool2d((2 if in_rows else 1, 2), ceil_mode=True))
     return convolve
+
+
+def merging_convolution(shape: Shape, width: int) -> nn.Module:
+    """A convolution to `width` channels that merges 2 by 2 places of a map, or 2 steps.
+
+    Raises:
+        UnbuildableError: No map or sequence, or no channels.
+    """
+    channels, height, columns = as_tokens(shape, "convolution")
+    if width < 1:
+        raise UnbuildableError(f"width must be at least 1, not {width}")
+    in_rows = len(shape) == 3
+    sides = (height if in_rows else columns, columns)
+    side = 2 if halved(*sides) != sides else 1
+    kernel = (side if in_rows else 1, side)
+    merge = nn.Conv2d(channels, width, kernel, kernel)
+    missing = (-columns % kernel[1], -height % kernel[0])
+    if any(missing):
+        return nn.Sequential(nn.ZeroPad2d((0, missing[0], 0, missing[1])), merge)
+    return merge

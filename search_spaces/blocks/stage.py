@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
-from search_spaces.blocks.block import Block, UnbuildableError, as_map
+from search_spaces.blocks.block import Block, UnbuildableError, as_tokens
 from search_spaces.blocks.normalisation import activation, normalisation
-from search_spaces.blocks.reduction import reduced, reducing_convolution
+from search_spaces.blocks.reduction import merging_convolution, reduced, reducing_convolution
 from search_spaces.task import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Blocks of one form at one width and resolution."""
+    """Blocks of one form at one width and resolution, of a map or of a sequence."""
 
     width: int
     """Channels of the stage's maps."""
@@ -21,7 +21,10 @@ class Stage:
     block: Block
     """What is repeated."""
     reduction: str = "pool"
-    """How the map is halved at the start: `none`, `stride` or `pool`; a small map is not halved."""
+    """How the map is halved at the start; a small map is not halved.
+
+    `none`, `stride`, `pool`, or as networks of tokens do: `tokens` or `patch`.
+    """
     kernel: int = 3
     """Side of the kernel that changes width and resolution, odd."""
     normalisation: str = "batch"
@@ -33,7 +36,7 @@ class Stage:
         Raises:
             UnbuildableError: The block cannot take the stage's maps.
         """
-        shape = self._entered(shape)
+        shape = self.reaches(shape)
         for _ in range(self.depth):
             shape = self.block.out_shape(shape)
         return shape
@@ -45,20 +48,53 @@ class Stage:
             UnbuildableError: The block cannot take the stage's maps.
         """
         layers: list[nn.Module] = []
-        entered = self._entered(shape)
+        entered = self.reaches(shape)
         if entered != shape:
-            layers += [
-                reducing_convolution(self.reduction, shape, self.width, self.kernel),
-                normalisation(self.normalisation, self.width),
-                activation("relu"),
-            ]
+            layers += self._entry(shape)
         for _ in range(self.depth):
             layers.append(self.block.build(entered))
             entered = self.block.out_shape(entered)
         return nn.Sequential(*layers)
 
-    def _entered(self, shape: Shape) -> Shape:
+    def _entry(self, shape: Shape) -> list[nn.Module]:
+        """What changes width and resolution."""
+        if self.reduction == "patch":
+            channels, _, _ = as_tokens(shape, "stage")
+            layers = [
+                normalisation(self.normalisation, channels),
+                merging_convolution(shape, self.width),
+            ]
+        else:
+            layers = [
+                reducing_convolution(self.reduction, shape, self.width, self.kernel),
+                normalisation(self.normalisation, self.width),
+            ]
+            if self.reduction != "tokens":
+                layers.append(activation("relu"))
+        return layers if len(shape) == 3 else [AsMap(*layers)]
+
+    def reaches(self, shape: Shape) -> Shape:
+        """The shape of its maps after the change of width and resolution.
+
+        Raises:
+            UnbuildableError: A negative depth, no such reduction, or neither map nor sequence.
+        """
         if self.depth < 0:
             raise UnbuildableError(f"depth must not be negative, not {self.depth}")
-        _, height, width = as_map(shape, "stage")
+        _, height, width = as_tokens(shape, "stage")
+        if len(shape) == 2:
+            return reduced(self.reduction, width, width)[0], self.width
         return (self.width, *reduced(self.reduction, height, width))
+
+
+class AsMap(nn.Module):
+    """Modules for maps, applied to a sequence as to a map of one row."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.modules_in_order = nn.Sequential(*modules)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """The sequence that comes out, shape (B, N, C)."""
+        y_BC1N: Tensor = self.modules_in_order(x_BNC.transpose(1, 2)[:, :, None])
+        return y_BC1N[:, :, 0].transpose(1, 2)

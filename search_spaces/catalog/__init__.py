@@ -8,7 +8,7 @@ from search_spaces.plugins import UnknownNameError, did_you_mean
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
 
-NAMES = ("hybrid", "convolution", "transformer", "tiny")
+NAMES = ("hybrid", "convolution", "transformer", "tiny", "wide")
 """The spaces that ship with us; each is a module here with a function `space`."""
 
 

@@ -162,3 +162,12 @@ def test_naming_the_spaces_loads_no_torch() -> None:
     code = "import sys; from search_spaces.catalog import catalog; catalog(); print(*sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert b"torch" not in printed.stdout.split()
+
+
+def test_the_wide_space_holds_every_hybrid_form() -> None:
+    drawn = [str(load("wide").resolve(RandomSuggester(seed)).architecture) for seed in range(200)]
+    forms = ("grid", "shifted", "linear", "convolution", "relative", "rotary", "none")
+    mixes = ("sum", "concatenate", "cross_attention", "channel", "scalar", "token")
+    for word in (*forms, *mixes, "tokens", "patch", "rms"):
+        assert any(f"='{word}'" in one for one in drawn), word
+    assert any("hard=True" in one for one in drawn)

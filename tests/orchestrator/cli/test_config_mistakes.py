@@ -13,7 +13,7 @@ KEYS = (
     "sampler, seed, seed_points, space, stop, tracking, train, warm_start"
 )
 MEASURED = "activation_bytes, flops, parameters, train_accuracy, train_loss, val_accuracy, val_loss"
-SPACES = "hybrid, convolution, transformer, tiny"
+SPACES = "hybrid, convolution, transformer, tiny, wide"
 
 MISTAKES = {
     "": "1: space: is missing; give a catalogue name or file.py:name",

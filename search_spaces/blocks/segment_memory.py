@@ -1,0 +1,110 @@
+"""Segment memory: a long sequence read piece by piece, each piece recalling the one before."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from search_spaces.blocks.block import UnbuildableError, register_block
+from search_spaces.blocks.recurrent import as_sequence
+from search_spaces.task import Shape
+
+# B batch, N steps, S steps of a segment, M = 2S distances, C channels, H heads, E = C / heads
+
+
+@register_block
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentMemory:
+    """A causal Transformer layer over segments that recall the segment before (Dai et al. 2019).
+
+    As in Transformer-XL, what is recalled is what the layer below gave there, no gradient flows
+    into it, and positions count by distance. The distance adds a learned number to the score rather
+    than sinusoids; the cost grows with the length, not its square.
+    """
+
+    kind: ClassVar[str] = "segment_memory"
+    symbol: ClassVar[str] = "X"
+    segment: int = 16
+    """Steps of a segment, and of what it recalls."""
+    heads: int = 4
+    """In how many parts the channels look around independently; divides them."""
+    mlp_ratio: float = 2.0
+    """How many times wider the inside of the step-wise network is."""
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """The shape that goes in.
+
+        Raises:
+            UnbuildableError: It is no sequence, or the heads do not divide its channels.
+        """
+        _, channels = as_sequence(shape, self.kind)
+        if self.heads < 1 or channels % self.heads:
+            raise UnbuildableError(f"heads must divide {channels} channels, not {self.heads}")
+        if self.segment < 1:
+            raise UnbuildableError(f"segment must be at least 1, not {self.segment}")
+        return shape
+
+    def build(self, shape: Shape) -> nn.Module:
+        """The module for sequences of this shape."""
+        length, channels = as_sequence(self.out_shape(shape), self.kind)
+        return SegmentLayer(self, channels, min(self.segment, length))
+
+
+class SegmentLayer(nn.Module):
+    """Attention to one's own segment and the one before, then a step-wise network."""
+
+    distance_S2S: Tensor
+    seen_S2S: Tensor
+
+    def __init__(self, spec: SegmentMemory, channels: int, segment: int) -> None:
+        super().__init__()
+        self.heads = spec.heads
+        self.segment = segment
+        self.norm = nn.LayerNorm(channels)
+        self.query = nn.Linear(channels, channels)
+        self.key_value = nn.Linear(channels, 2 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.bias_HM = nn.Parameter(torch.empty(spec.heads, 2 * segment))
+        self.mlp_norm = nn.LayerNorm(channels)
+        wide = max(1, round(channels * spec.mlp_ratio))
+        self.mlp = nn.Sequential(nn.Linear(channels, wide), nn.GELU(), nn.Linear(wide, channels))
+        back_S2S = torch.arange(segment)[:, None] + segment - torch.arange(2 * segment)[None, :]
+        self.register_buffer("distance_S2S", back_S2S.clamp(min=0), persistent=False)
+        self.register_buffer("seen_S2S", back_S2S >= 0, persistent=False)
+        self.start()
+
+    def start(self) -> None:
+        """Begin near zero: at first every distance counts alike."""
+        nn.init.trunc_normal_(self.bias_HM, std=0.02)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """The sequence, each step informed by its past in its segment and the one before."""
+        batch, length, channels = x_BNC.shape
+        missing = -length % self.segment
+        padded_BNC = functional.pad(x_BNC, (0, 0, 0, missing))
+        now = padded_BNC.reshape(batch, -1, self.segment, channels)
+        # What lies before the first segment is not there; the mask keeps it out.
+        before = functional.pad(now[:, :-1].detach(), (0, 0, 0, 0, 1, 0))
+        recalled = self.norm(torch.cat([before, now], dim=2)).flatten(0, 1)
+        attended = self._attend(recalled, now.shape[1])
+        y_BNC: Tensor = padded_BNC + attended.reshape(padded_BNC.shape)
+        y_BNC = y_BNC + self.mlp(self.mlp_norm(y_BNC))
+        return y_BNC[:, :length]
+
+    def _attend(self, recalled: Tensor, num_segments: int) -> Tensor:
+        """What the second half of each row hears from the row, a row being two segments."""
+        query = self.query(recalled[:, self.segment :]).unflatten(2, (self.heads, -1))
+        both = self.key_value(recalled).unflatten(2, (2, self.heads, -1))
+        key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
+        seen = self.seen_S2S.expand(num_segments, -1, -1).clone()
+        seen[0, :, : self.segment] = False
+        bias_HS2S = self.bias_HM[:, self.distance_S2S].to(query.dtype)
+        mask = torch.where(seen[:, None], bias_HS2S, float("-inf"))
+        mask = mask.repeat(len(recalled) // num_segments, 1, 1, 1)
+        heard = functional.scaled_dot_product_attention(
+            query.transpose(1, 2), key, value, attn_mask=mask
+        )
+        answer: Tensor = self.out(heard.transpose(1, 2).flatten(2))
+        return answer

@@ -1,0 +1,121 @@
+"""Ways in which tokens mix: softmax attention, linear attention, convolved projections."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from search_spaces.blocks.positions import RelativeBias, Rotary
+
+# B batch, N tokens, M keys, C channels, H heads, E = C / heads; in maps: H height, W width
+
+FORMS = ("softmax", "linear", "convolution")
+"""Every pair compared; sums shared by all queries; softmax over convolved tokens."""
+
+
+class SelfAttention(nn.Module):
+    """Multi-head scaled dot-product attention of tokens among themselves."""
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        *,
+        bias: RelativeBias | None = None,
+        rotary: Rotary | None = None,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.bias = bias
+        self.rotary = rotary
+
+    def forward(self, tokens_BNC: Tensor, mask_GNN: Tensor | None = None) -> Tensor:
+        """The tokens, each a mix of what all tokens say, shape (B, N, C).
+
+        Args:
+            tokens_BNC: The tokens.
+            mask_GNN: Which may see each other, by the batch's row modulo G; None: all may.
+        """
+        heads_BNHE = self.qkv(tokens_BNC).unflatten(2, (3, self.heads, -1))
+        query_BHNE, key_BHNE, value_BHNE = heads_BNHE.permute(2, 0, 3, 1, 4).unbind(0)
+        if self.rotary is not None:
+            query_BHNE, key_BHNE = self.rotary(query_BHNE), self.rotary(key_BHNE)
+        mixed_BHNE = functional.scaled_dot_product_attention(
+            query_BHNE, key_BHNE, value_BHNE, attn_mask=self._mask(query_BHNE, mask_GNN)
+        )
+        y_BNC: Tensor = self.out(mixed_BHNE.transpose(1, 2).flatten(2))
+        return y_BNC
+
+    def _mask(self, query_BHNE: Tensor, mask_GNN: Tensor | None) -> Tensor | None:
+        """Bias and mask as one, in a shape that spreads over (B, H, N, N)."""
+        bias_HNN = None if self.bias is None else self.bias().to(query_BHNE.dtype)
+        if mask_GNN is None:
+            return bias_HNN
+        mask_GHNN = mask_GNN[:, None]
+        if bias_HNN is not None:
+            mask_GHNN = torch.where(mask_GHNN, bias_HNN, float("-inf"))
+        return mask_GHNN.repeat(query_BHNE.shape[0] // mask_GNN.shape[0], 1, 1, 1)
+
+
+class LinearAttention(nn.Module):
+    """Attention whose cost grows with the tokens, not their square (Katharopoulos et al. 2020).
+
+    The softmax gives way to products of elu(x) + 1, so that keys and values are summed up once for
+    all queries.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, tokens_BNC: Tensor) -> Tensor:
+        """The tokens, each a mix of what all tokens say, shape (B, N, C)."""
+        heads_BNHE = self.qkv(tokens_BNC).unflatten(2, (3, self.heads, -1))
+        query_BHNE, key_BHNE, value_BHNE = heads_BNHE.permute(2, 0, 3, 1, 4).unbind(0)
+        query_BHNE, key_BHNE = functional.elu(query_BHNE) + 1, functional.elu(key_BHNE) + 1
+        said_BHEE = key_BHNE.transpose(2, 3) @ value_BHNE
+        weight_BHN1 = query_BHNE @ key_BHNE.sum(2, keepdim=True).transpose(2, 3)
+        mixed_BHNE = query_BHNE @ said_BHEE / weight_BHN1
+        y_BNC: Tensor = self.out(mixed_BHNE.transpose(1, 2).flatten(2))
+        return y_BNC
+
+
+class ConvolvedAttention(nn.Module):
+    """Softmax attention over a map, queries, keys and values convolved first (Wu et al. 2021, CvT).
+
+    Keys and values may be fewer than queries: their convolutions take steps of `stride`.
+    """
+
+    def __init__(self, channels: int, heads: int, height: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.size = height, width
+        self.query = _convolved(channels, 1)
+        self.key = _convolved(channels, stride)
+        self.value = _convolved(channels, stride)
+        self.project = nn.ModuleList([nn.Linear(channels, channels) for _ in range(3)])
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, tokens_BNC: Tensor) -> Tensor:
+        """The tokens, each a mix of what all tokens say, shape (B, N, C)."""
+        batch, _, channels = tokens_BNC.shape
+        x_BCHW = tokens_BNC.transpose(1, 2).reshape(batch, channels, *self.size)
+        parts = []
+        convolutions = (self.query, self.key, self.value)
+        for convolve, project in zip(convolutions, self.project, strict=True):
+            part_BMC = project(convolve(x_BCHW).flatten(2).transpose(1, 2))
+            parts.append(part_BMC.unflatten(2, (self.heads, -1)).transpose(1, 2))
+        query_BHNE, key_BHME, value_BHME = parts
+        mixed_BHNE = functional.scaled_dot_product_attention(query_BHNE, key_BHME, value_BHME)
+        y_BNC: Tensor = self.out(mixed_BHNE.transpose(1, 2).flatten(2))
+        return y_BNC
+
+
+def _convolved(channels: int, stride: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False),
+        nn.BatchNorm2d(channels),
+    )

@@ -1,0 +1,119 @@
+"""One spelling for all spellings of a network: what has no effect on a task's shapes is left out.
+
+The candidate keeps its own spelling; this form serves to tell duplicates. Knows the pieces of the
+grammar that ship with us; a block of the user's stays as it is.
+"""
+
+from dataclasses import replace
+
+from search_spaces.architecture import Architecture, Stream
+from search_spaces.blocks import (
+    Attention,
+    Block,
+    Chain,
+    ConvolutionStem,
+    Gate,
+    Parallel,
+    PatchStem,
+    Residual,
+    Stage,
+)
+from search_spaces.blocks.block import as_tokens
+from search_spaces.candidate import Candidate
+from search_spaces.resolution import patch_side
+from search_spaces.task import Shape, Task
+
+PLAIN = Attention()
+"""Where options without effect get their value from."""
+
+
+def network_digest(candidate: Candidate, task: Task) -> str:
+    """SHA-256 that candidates share which train the same network on the task.
+
+    A candidate whose every option has an effect has it as its plain digest.
+
+    Raises:
+        UnbuildableError: The network does not fit the task.
+    """
+    return replace(candidate, architecture=canonical(candidate.architecture, task)).digest
+
+
+def canonical(architecture: Architecture, task: Task) -> Architecture:
+    """The same network in the one spelling that all its spellings share.
+
+    Raises:
+        UnbuildableError: The network does not fit the task.
+    """
+    architecture.walk(task)
+    streams = {
+        name: _stream(stream, task.inputs[name]) for name, stream in architecture.streams.items()
+    }
+    return replace(architecture, streams=streams)
+
+
+def _stream(stream: Stream, shape: Shape) -> Stream:
+    stem = _stem(stream.stem, shape)
+    shape = stem.out_shape(shape)
+    stages = []
+    last = len(stream.stages) - 1
+    for index, stage in enumerate(stream.stages):
+        plain = _stage(stage, shape)
+        # The last one stays: auxiliary scores are read off the map before it.
+        if plain.depth or plain.reaches(shape) != shape or index == last:
+            stages.append(plain)
+        shape = plain.out_shape(shape)
+    return Stream(stem=stem, stages=tuple(stages))
+
+
+def _stem(stem: Block, shape: Shape) -> Block:
+    if isinstance(stem, ConvolutionStem) and stem.out_shape(shape)[1:] == shape[1:]:
+        return replace(stem, reduction="none")
+    if isinstance(stem, PatchStem):
+        return replace(stem, patch=patch_side(stem.patch, *shape[1:]))
+    return stem
+
+
+def _stage(stage: Stage, shape: Shape) -> Stage:
+    """The stage without options that have no effect on inputs of this shape."""
+    entered = stage.reaches(shape)
+    block = _block(stage.block, entered) if stage.depth else Residual()
+    stage = replace(stage, block=block)
+    if entered == shape:
+        return Stage(width=stage.width, depth=stage.depth, block=block, reduction="none")
+    if stage.reduction == "patch":
+        return replace(stage, kernel=3)
+    kept = replace(stage, reduction="none").reaches(shape) == entered
+    return replace(stage, reduction="none") if kept and stage.reduction != "tokens" else stage
+
+
+def _block(block: Block, shape: Shape) -> Block:
+    """The block without options that have no effect on inputs of this shape."""
+    if isinstance(block, Attention):
+        return _attention(block, shape)
+    if isinstance(block, Gate):
+        convolution, attention = (_block(b, shape) for b in (block.convolution, block.attention))
+        return replace(block, convolution=convolution, attention=attention)
+    if isinstance(block, Parallel):
+        block = replace(block, first=_block(block.first, shape), second=_block(block.second, shape))
+        return block if block.mix == "cross_attention" else replace(block, heads=PLAIN.heads)
+    if isinstance(block, Chain):
+        return _chain(block, shape)
+    return block
+
+
+def _attention(block: Attention, shape: Shape) -> Attention:
+    _, height, width = as_tokens(shape, block.kind)
+    if block.window >= max(height, width):
+        block = replace(block, scope="all")
+    if block.scope == "all":
+        block = replace(block, window=PLAIN.window)
+    return block if block.form == "convolution" else replace(block, stride=PLAIN.stride)
+
+
+def _chain(chain: Chain, shape: Shape) -> Block:
+    blocks: list[Block] = []
+    for block in chain.blocks:
+        plain = _block(block, shape)
+        blocks += plain.blocks if isinstance(plain, Chain) else [plain]
+        shape = block.out_shape(shape)
+    return blocks[0] if len(blocks) == 1 else Chain(blocks=tuple(blocks))

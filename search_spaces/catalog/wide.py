@@ -1,0 +1,103 @@
+"""`wide`: every hybrid form that the grammar knows, in one space.
+
+Convolution and attention in sequence, interleaved in one block, and side by side under a fixed mix
+or a gate; attention by form, positions and reach. Larger than `hybrid`, for longer searches.
+"""
+
+from search_spaces.blocks import Attention, Block, Chain, Gate, MBConv, Parallel, Residual, Stage
+from search_spaces.catalog import parts
+from search_spaces.domains import Const, Domain, FloatRange, IntRange, OneOf, Record, Repeat, choice
+from search_spaces.space import SearchSpace
+
+DEFAULT_STAGES = (
+    Stage(width=48, depth=1, reduction="pool", block=Residual()),
+    Stage(width=96, depth=1, reduction="pool", block=Attention(positions="relative")),
+)
+"""What every study tries first: convolutions, then attention by distance on few tokens."""
+
+WINDOW = Attention(scope="window", window=4, positions="relative")
+GRID = Attention(scope="grid", window=4, positions="relative")
+SHIFTED = Attention(scope="shifted", window=4, positions="relative")
+
+
+def space() -> SearchSpace:
+    """The space of all hybrid forms for images of 8 by 8 and up."""
+    stage = parts.stage(
+        {**parts.convolutions(), **attentions(), **interleaved(), **side_by_side()},
+        width=IntRange(32, 128, step=16),
+        depth=IntRange(1, 2),
+        reduction=choice("pool", "stride", "none", "tokens", "patch"),
+    )
+    stem = parts.convolution_stem(IntRange(16, 48, step=8, initial=24), choice("pool", "stride"))
+    return SearchSpace.of(
+        name="wide",
+        version="1",
+        architecture=parts.classifier(stem, Repeat(stage, 2, 4, initial=DEFAULT_STAGES)),
+    )
+
+
+def attention() -> Domain[Attention]:
+    """Transformer layers that attend to all, told where by any kind of positions."""
+    return Record(
+        Attention,
+        {
+            # Rotary positions of a map need four channels a head, which eight heads lack.
+            "heads": choice(4, 2),
+            "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, initial=2.0),
+            "drop_path": FloatRange(0.0, 0.2, step=0.05),
+            "positions": choice("relative", "learned", "rotary", "none"),
+            "normalisation": choice("layer", "rms"),
+            "layer_scale": FloatRange(0.0, 0.2, step=0.1),
+        },
+    )
+
+
+def attentions() -> dict[str, Domain[Block]]:
+    """Every form of attention by its label."""
+    heads = choice(4, 2, 8)
+    ratio = FloatRange(1.0, 4.0, step=0.5, initial=2.0)
+    linear = Record(Attention, {"heads": heads, "mlp_ratio": ratio, "form": Const("linear")})
+    convolved = Record(
+        Attention,
+        {
+            "heads": heads,
+            "mlp_ratio": ratio,
+            "positions": Const("none"),
+            "form": Const("convolution"),
+            "stride": choice(2, 1),
+        },
+    )
+    return {"attention": attention(), "linear": linear, "convolved": convolved}
+
+
+def interleaved() -> dict[str, Domain[Block]]:
+    """Blocks of several layers by their label: as in MaxViT, and as in Swin."""
+    block = Chain(blocks=(MBConv(), WINDOW, GRID))
+    squeezed = Chain(blocks=(MBConv(squeeze=True), WINDOW, GRID))
+    return {
+        "interleaved": OneOf({"plain": Const(block), "squeeze": Const(squeezed)}),
+        "windows": Const(Chain(blocks=(WINDOW, SHIFTED))),
+    }
+
+
+def side_by_side() -> dict[str, Domain[Block]]:
+    """Convolution beside attention by the label of their mix."""
+    convolution: Domain[Block] = OneOf({**parts.convolutions()})
+    gate = Record(
+        Gate,
+        {
+            "convolution": convolution,
+            "attention": attention(),
+            "detail": choice("channel", "scalar", "token"),
+            "hard": choice(False, True),
+        },
+    )
+    parallel = Record(
+        Parallel,
+        {
+            "first": convolution,
+            "second": attention(),
+            "mix": choice("sum", "concatenate", "cross_attention"),
+        },
+    )
+    return {"gate": gate, "parallel": parallel}

@@ -1,0 +1,132 @@
+"""Spellings of one network share a digest; different networks do not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from search_spaces.architecture import Architecture, Stream
+from search_spaces.blocks import (
+    Attention,
+    Block,
+    Chain,
+    Classify,
+    Concatenate,
+    ConvolutionStem,
+    Gate,
+    MBConv,
+    Parallel,
+    PatchStem,
+    Residual,
+    Stage,
+)
+from search_spaces.candidate import Candidate
+from search_spaces.canonical import canonical, network_digest
+from search_spaces.catalog import load
+from search_spaces.cost import cost
+from search_spaces.suggester import RandomSuggester
+from search_spaces.task import Task
+
+TASK = Task(inputs={"image": (1, 8, 8)}, num_classes=4)
+STEM = ConvolutionStem(width=16, reduction="stride")
+LAYOUT = Attention(heads=2)
+
+
+def candidate(*stages: Stage, stem: Block = STEM) -> Candidate:
+    architecture = Architecture(
+        streams={"image": Stream(stem=stem, stages=stages)}, fusion=Concatenate(), head=Classify()
+    )
+    return Candidate(architecture=architecture, space_name="s", space_version="1")
+
+
+def stage(block: Block, width: int = 16, depth: int = 1, **rest: object) -> Stage:
+    return Stage(width=width, depth=depth, block=block, **{"reduction": "none", **rest})
+
+
+SPELLINGS = [
+    (candidate(stage(LAYOUT)), candidate(stage(LAYOUT, reduction="pool"))),
+    (candidate(stage(LAYOUT)), candidate(stage(LAYOUT, kernel=5, normalisation="layer"))),
+    (candidate(stage(LAYOUT, 32)), candidate(stage(LAYOUT, 32, reduction="stride"))),
+    (
+        candidate(stage(LAYOUT, 32, reduction="patch")),
+        candidate(stage(LAYOUT, 32, reduction="patch", kernel=7)),
+    ),
+    (candidate(stage(LAYOUT)), candidate(stage(MBConv(), depth=0), stage(LAYOUT))),
+    (candidate(stage(Residual(), 8, 0)), candidate(stage(MBConv(), 8, 0))),
+    (candidate(stage(LAYOUT)), candidate(stage(replace(LAYOUT, window=3)))),
+    (candidate(stage(LAYOUT)), candidate(stage(replace(LAYOUT, stride=2)))),
+    (candidate(stage(LAYOUT)), candidate(stage(replace(LAYOUT, scope="grid", window=9)))),
+    (candidate(stage(LAYOUT)), candidate(stage(Chain(blocks=(LAYOUT,))))),
+    (
+        candidate(stage(Chain(blocks=(LAYOUT, Residual(), LAYOUT)))),
+        candidate(stage(Chain(blocks=(LAYOUT, Chain(blocks=(Residual(), LAYOUT)))))),
+    ),
+    (
+        candidate(stage(Parallel(first=Residual(), second=LAYOUT))),
+        candidate(stage(Parallel(first=Residual(), second=LAYOUT, heads=8))),
+    ),
+    (
+        candidate(stage(Gate(convolution=Residual(), attention=LAYOUT))),
+        candidate(stage(Gate(convolution=Residual(), attention=replace(LAYOUT, window=2)))),
+    ),
+    (candidate(stem=PatchStem(patch=2)), candidate(stem=PatchStem(patch=7))),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SPELLINGS)
+def test_two_spellings_of_one_network_share_its_digest(one: Candidate, other: Candidate) -> None:
+    assert one.digest != other.digest
+    assert network_digest(one, TASK) == network_digest(other, TASK)
+    image = torch.randn(2, 1, 8, 8)
+    scores = []
+    for each in (one, other):
+        torch.manual_seed(0)
+        scores.append(each.architecture.build(TASK).eval()({"image": image}).logits_BK)
+    torch.testing.assert_close(*scores)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (candidate(stage(LAYOUT, 32)), candidate(stage(LAYOUT, 32, kernel=5))),
+        (candidate(stage(LAYOUT, 32)), candidate(stage(LAYOUT, 32, reduction="tokens"))),
+        (candidate(stage(LAYOUT)), candidate(stage(replace(LAYOUT, scope="grid", window=2)))),
+        (candidate(stem=PatchStem(patch=2)), candidate(stem=PatchStem(patch=2, overlap=1))),
+    ],
+)
+def test_what_has_an_effect_is_told_apart(one: Candidate, other: Candidate) -> None:
+    assert network_digest(one, TASK) != network_digest(other, TASK)
+
+
+def test_an_option_without_effect_on_a_small_image_has_one_on_a_large_image() -> None:
+    one, other = SPELLINGS[0]
+    large = Task(inputs={"image": (1, 32, 32)}, num_classes=4)
+    assert network_digest(one, large) != network_digest(other, large)
+
+
+def test_a_network_that_says_nothing_needless_keeps_its_digest() -> None:
+    for name in ("tiny", "hybrid"):
+        default = load(name).default()
+        task = Task(inputs={"image": (1, 32, 32)}, num_classes=4)
+        assert network_digest(default, task) == default.digest
+
+
+def test_ten_thousand_different_candidates_do_not_collide() -> None:
+    space = load("wide")
+    plain, by_network = set(), set()
+    for seed in range(10_000):
+        drawn = space.resolve(RandomSuggester(seed))
+        plain.add(drawn.digest)
+        by_network.add(network_digest(drawn, TASK))
+    assert len(plain) == len(by_network) == 10_000
+
+
+def test_the_canonical_form_is_its_own_and_costs_the_same() -> None:
+    respelt = 0
+    for seed in range(20):
+        architecture = load("wide").resolve(RandomSuggester(seed)).architecture
+        plain = canonical(architecture, TASK)
+        respelt += plain != architecture
+        assert canonical(plain, TASK) == plain
+        assert cost(plain, TASK) == cost(architecture, TASK)
+    assert respelt > 5

@@ -1,0 +1,49 @@
+"""What was written and trained before the vocabulary grew means and gives what it ever did."""
+
+import hashlib
+
+import pytest
+import torch
+from torch import nn
+
+from search_spaces.blocks import Attention, Block, Gate, Residual
+from search_spaces.blocks.initialisation import initialise
+from search_spaces.catalog import load
+from search_spaces.suggester import RandomSuggester
+
+
+@pytest.mark.parametrize(
+    ("block", "weights", "values"),
+    [
+        (Attention(), 13, [-0.573485, -3.182541, -2.231793, 1.345926, -0.292824]),
+        (
+            Gate(convolution=Residual(), attention=Attention()),
+            29,
+            [-2.174133, -0.862709, -0.379719, 1.402259, -0.607652],
+        ),
+    ],
+    ids=["attention", "gate"],
+)
+def test_a_block_gives_what_it_ever_gave(block: Block, weights: int, values: list[float]) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(block.build((8, 3, 3)))
+    initialise(module, "he")
+    assert len(module.state_dict()) == weights
+    y = module(torch.linspace(-1, 1, 144).reshape(2, 8, 3, 3))
+    assert y.flatten()[::29].tolist() == pytest.approx(values, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "drawn"),
+    [
+        ("hybrid", "1c81053166d23c8a", "007fdde056f8ff76"),
+        ("convolution", "6c216128738f446b", "d531ea8f2ca5d2d2"),
+        ("transformer", "5fcc6628cb9b0c09", "e4fb02cc87600508"),
+        ("tiny", "8732a93c996a8f06", "68bdfd16e6b52c01"),
+    ],
+)
+def test_a_spaces_candidates_keep_their_digests(name: str, default: str, drawn: str) -> None:
+    space = load(name)
+    assert space.default().digest.startswith(default)
+    digests = [space.resolve(RandomSuggester(seed)).digest for seed in range(50)]
+    assert hashlib.sha256("".join(digests).encode()).hexdigest().startswith(drawn)
