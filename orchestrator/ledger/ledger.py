@@ -36,6 +36,11 @@ _ADVANCE = (
     .where(projection.c.study_id == bindparam("of_study"), projection.c.cursor < bindparam("to"))
     .values(cursor=bindparam("to"), updated=bindparam("at"))
 )
+_REWIND = (
+    update(projection)
+    .where(projection.c.study_id == bindparam("of_study"))
+    .values(cursor=0, updated=bindparam("at"))
+)
 _ADD_PROJECTION = insert(projection)
 
 
@@ -328,10 +333,18 @@ class Ledger:
         return self._database.read(lambda connection: reading.read_cursor(connection, study_id))
 
     def advance(self, study_id: int, cursor: int) -> None:
-        """Remember the last event that the projection has shown; it never goes back."""
+        """Remember the last event that the projection has shown; earlier ones change nothing."""
 
         def work(tx: Transaction) -> None:
             tx.connection.execute(_ADVANCE, {"of_study": study_id, "to": cursor, "at": tx.now()})
+
+        self._database.write(work)
+
+    def show_anew(self, study_id: int) -> None:
+        """Let the projection begin again at the first event; no projection may be running."""
+
+        def work(tx: Transaction) -> None:
+            tx.connection.execute(_REWIND, {"of_study": study_id, "at": tx.now()})
 
         self._database.write(work)
 
