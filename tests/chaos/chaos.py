@@ -85,7 +85,7 @@ class Worlds:
 def _races(worlds: Worlds, database: str, num: int) -> dict[str, int]:
     """Two drivers started at once, that many times: how often exactly one won."""
     ended = Counter(controls.race(worlds.make(f"race-{number}", database)) for number in range(num))
-    return {"started": num, "exactly_one_won": ended[1, 1, 0]}
+    return {"started": num, "exactly_one_won": ended["lw"], "both_won": ended["ww"]}
 
 
 def _report(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:

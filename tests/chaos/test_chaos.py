@@ -23,7 +23,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Any:
     }
     paths = [str(_HERE.parents[1]), str(_HERE.parent / "doubles")]
     done = subprocess.run(
-        [*command, "--controls", "--races", "3", "--seed", "3", "--output", str(output)],
+        [*command, "--controls", "--races", "1", "--seed", "3", "--output", str(output)],
         capture_output=True,
         text=True,
         timeout=240,
@@ -53,4 +53,5 @@ class TestChaos:
 
     @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
     def test_of_two_drivers_exactly_one_wins(self, report: Any, database: str) -> None:
-        assert report["races"][database] == {"started": 3, "exactly_one_won": 3}
+        races = report["races"][database]
+        assert races == {"started": 1, "exactly_one_won": 1, "both_won": 0}

@@ -1,6 +1,7 @@
 """Retries, and the ledger checked, upgraded and backed up, from the command line."""
 
 import json
+import shutil
 import sqlite3
 import stat
 from contextlib import closing
@@ -19,10 +20,11 @@ from workers.failures import Failure, FailureKind
 MANY = config(stop={"trials": 4}, pruner={"name": "none"})
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study, two of whose four trials ran out of memory."""
-    with opened(tmp_path, MANY) as study:
+    folder = tmp_path_factory.mktemp("finished")
+    with opened(folder, MANY) as study:
         while job := study.ask():
             if study.trials[-1].number % 2:
                 for _ in range(2):
@@ -35,7 +37,13 @@ def home(tmp_path: Path) -> Path:
                     study.report(job.key, seen)
                 study.tell(job.key)
         study._ledger.set_study_state(study._lease, "finished")
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def home(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it to break."""
+    return shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
 
 
 def command(home: Path, *words: str) -> int:
