@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install search test check constraints screenshots clean
+.PHONY: help install search test check chaos screenshots constraints clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,9 @@ check: install  ## Lint, format, types and layers
 
 test: check  ## All checks, then the tests with branch coverage
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+chaos: install  ## Kill searches hundreds of times over both databases; results in chaos/ (KILLS, SEED, SHARD)
+	PYTHONPATH=tests/doubles $(BIN)/python tests/chaos/chaos.py --controls --races 100 --kills $(or $(KILLS),300) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)
 
 constraints: install  ## Pin what is installed now
 	@{ echo "# Every package of the tested stack, pinned. Make it anew with \`make constraints\` after changing pyproject.toml."; \

@@ -28,6 +28,10 @@ COMMANDS = {
     "space": "show what a search space holds",
     "promote": "put a study's best model into the registry, once it has proved itself",
     "predict": "ask a registered model about images",
+    "retry": "give failed trials of one class another chance, as new trials",
+    "verify": "compare what MLflow shows with what the ledger holds",
+    "sync": "show a study in MLflow anew, into the same runs",
+    "db": "upgrade, check or back up the ledger",
     "ui": "open MLflow on the studies",
     "delete": "delete a study with its runs, checkpoints and logs",
     "clean": "free what nothing refers to any more",
@@ -209,7 +213,7 @@ def _init(parser: argparse.ArgumentParser) -> None:
 
 
 def _resume(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="the study's name")
+    _study(parser)
     parser.add_argument("--address", metavar="A", help="a running Ray cluster")
 
 
@@ -263,6 +267,26 @@ def _ui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", metavar="P", type=_port, help="default 5000, or the next free")
 
 
+def _study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="the study's name")
+
+
+def _retry(parser: argparse.ArgumentParser) -> None:
+    _study(parser)
+    parser.add_argument(
+        "--class",
+        dest="failure",
+        metavar="CLASS",
+        required=True,
+        help="which failures: a reason that `status` shows, as out_of_memory",
+    )
+
+
+def _db(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="upgrade|check|backup", choices=_DB_ACTIONS)
+    parser.add_argument("file", metavar="FILE", nargs="?", help="where a backup goes")
+
+
 def _delete(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the study's name")
     _yes(parser)
@@ -303,6 +327,8 @@ def _port(text: str) -> int:
     return value
 
 
+_DB_ACTIONS = ("upgrade", "check", "backup")
+
 _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "init": _init,
     "search": _search,
@@ -313,6 +339,10 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "space": _space,
     "promote": _promote,
     "predict": _predict,
+    "retry": _retry,
+    "verify": _study,
+    "sync": _study,
+    "db": _db,
     "ui": _ui,
     "delete": _delete,
     "clean": _clean,
@@ -328,6 +358,10 @@ _MODULES = {
     "space": "space",
     "promote": "promote",
     "predict": "predict",
+    "retry": "retry",
+    "verify": "verify",
+    "sync": "sync",
+    "db": "db",
     "ui": "ui",
     "delete": "delete",
     "clean": "clean",

@@ -18,6 +18,7 @@ from orchestrator.stopping import Halving, judge_of
 from orchestrator.trial import Trial
 from search_spaces.constraints import Constraint
 from search_spaces.task import Task
+from workers.faults import fault
 from workers.measurement import Measurement
 
 
@@ -86,7 +87,9 @@ class Memory:
         Raises:
             SpaceError: The user's define-by-run space raised.
         """
-        return self._proposals.next(len(self.history), self.history.known)
+        proposal = self._proposals.next(len(self.history), self.history.known)
+        fault("proposal.drawn")
+        return proposal
 
     def added(self, trial: Trial, proposal: Proposal) -> None:
         """The proposal has become a trial of the ledger."""

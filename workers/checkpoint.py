@@ -18,6 +18,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from workers.faults import fault
 from workers.measurement import CheckpointRef
 
 SCHEMA = 1
@@ -59,7 +60,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> CheckpointRef:
         unfinished.mkdir(mode=0o700)
         reference = _write_files(unfinished, folder / name, checkpoint)
         _sync_folder(unfinished)
+        fault("checkpoint.written")
         unfinished.rename(folder / name)
+        fault("checkpoint.renamed")
         _sync_folder(folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -128,8 +131,10 @@ def _write_files(folder: Path, final: Path, checkpoint: Checkpoint) -> Checkpoin
     contents[MANIFEST] = json.dumps(manifest, sort_keys=True).encode()
     for name, content in contents.items():
         with (folder / name).open("xb") as file:
+            fault("checkpoint.writing")
             file.write(content)
             file.flush()
+            fault("checkpoint.syncing")
             os.fsync(file.fileno())
     return CheckpointRef(
         path=str(final),

@@ -116,7 +116,7 @@ class Database:
             LedgerUnavailable: It cannot be reached.
         """
         self._clock = clock
-        self._url = _read_url(url)
+        self._url = read_url(url)
         self.name = self._url.render_as_string(hide_password=True)
         """The URL without its password, for messages."""
         if self._url.get_backend_name() == "sqlite":
@@ -220,7 +220,12 @@ def _explain(said: str, url: URL, name: str) -> str:
     return f"ledger {name} did not answer: {said}"
 
 
-def _read_url(url: str | Path) -> URL:
+def read_url(url: str | Path) -> URL:
+    """The address of a database that a ledger can live in.
+
+    Raises:
+        LedgerError: It is not one.
+    """
     if isinstance(url, Path):
         return URL.create("sqlite", database=str(url))
     try:

@@ -4,10 +4,10 @@ Every method that writes returns after its transaction is on disk: what it ackno
 Knows no sampler, no engine and no tracker: they are functions of what it holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import bindparam, insert, update
 
@@ -22,8 +22,11 @@ from orchestrator.ledger.promotions import Promotions
 from orchestrator.ledger.schema import projection, study, trial
 from orchestrator.ledger.values import Attempt, Event, NewTrial, StudyRow
 from orchestrator.trial import Trial, TrialState
+from workers.faults import fault
 from workers.job import AttemptKey
 from workers.measurement import CheckpointRef, Measurement
+
+T = TypeVar("T")
 
 _COMPARED = ("config_json", "space_name", "space_version", "data_digest", "code_digest")
 
@@ -35,6 +38,11 @@ _ADVANCE = (
     update(projection)
     .where(projection.c.study_id == bindparam("of_study"), projection.c.cursor < bindparam("to"))
     .values(cursor=bindparam("to"), updated=bindparam("at"))
+)
+_REWIND = (
+    update(projection)
+    .where(projection.c.study_id == bindparam("of_study"))
+    .values(cursor=0, updated=bindparam("at"))
 )
 _ADD_PROJECTION = insert(projection)
 
@@ -116,7 +124,7 @@ class Ledger:
             "data_digest": data_digest,
             "code_digest": code_digest,
         }
-        return self._database.write(lambda tx: _open_study(tx, name, given, holder))
+        return self._write("study_opened", lambda tx: _open_study(tx, name, given, holder))
 
     def study(self, name: str) -> StudyRow | None:
         """The study of this name, if there is one."""
@@ -132,7 +140,7 @@ class Ledger:
         Raises:
             LeaseLost: Another driver has it.
         """
-        return self._database.write(lambda tx: leases.renew(tx, lease))
+        return self._write("lease_renewed", lambda tx: leases.renew(tx, lease))
 
     def release(self, lease: Lease) -> None:
         """Give the lease back, so that the next driver need not wait.
@@ -140,7 +148,7 @@ class Ledger:
         Raises:
             LeaseLost: Another driver has it.
         """
-        self._database.write(lambda tx: leases.release(tx, lease))
+        self._write("lease_released", lambda tx: leases.release(tx, lease))
 
     def require_free(self, row: StudyRow) -> None:
         """Make sure that nobody runs a study now.
@@ -168,7 +176,7 @@ class Ledger:
             tx.connection.execute(_SET_STATE, {"of_study": lease.study_id, "to_state": state})
             tx.append(lease.study_id, lease.generation, "study_state", {"state": state})
 
-        self._database.write(work)
+        self._write("state_set", work)
 
     def add_spent(self, lease: Lease, seconds: float) -> None:
         """Add to the driver time that the study has used."""
@@ -179,7 +187,7 @@ class Ledger:
             tx.connection.execute(_ADD_SPENT, {"of_study": lease.study_id, "more": seconds})
             tx.append(lease.study_id, lease.generation, "study_spent", {"seconds": seconds})
 
-        self._database.write(work)
+        self._write("spent_added", work)
 
     # Trials
 
@@ -191,7 +199,7 @@ class Ledger:
             LeaseLost: Another driver has the study.
             ValueError: A number is not finite, or values do not fit the state.
         """
-        return self._database.write(lambda tx: adding.add_trial(tx, lease, new))
+        return self._write("trial_added", lambda tx: adding.add_trial(tx, lease, new))
 
     def start_attempt(
         self, lease: Lease, uid: str, *, node: str | None = None, pid: int | None = None
@@ -202,8 +210,8 @@ class Ledger:
             IllegalMove: The trial is not WAITING.
             LeaseLost: Another driver has the study.
         """
-        return self._database.write(
-            lambda tx: moves.start_attempt(tx, lease, uid, node=node, pid=pid)
+        return self._write(
+            "attempt_started", lambda tx: moves.start_attempt(tx, lease, uid, node=node, pid=pid)
         )
 
     def record(self, lease: Lease, key: AttemptKey, seen: Measurement) -> bool:
@@ -217,7 +225,7 @@ class Ledger:
             LeaseLost: Another driver has the study.
             ValueError: A metric is not finite.
         """
-        return self._database.write(lambda tx: moves.record(tx, lease, key, seen))
+        return self._write("recorded", lambda tx: moves.record(tx, lease, key, seen))
 
     def finish(
         self,
@@ -256,7 +264,7 @@ class Ledger:
             violations=dict(violations or {}),
             failure=failure and dict(failure),
         )
-        return self._database.write(lambda tx: _finish(tx, lease, uid, key, ending))
+        return self._write("finished", lambda tx: _finish(tx, lease, uid, key, ending))
 
     def give_back(
         self,
@@ -279,7 +287,7 @@ class Ledger:
             LeaseLost: Another driver has the study.
         """
         why = failure and dict(failure)
-        self._database.write(lambda tx: moves.give_back(tx, lease, key, outcome, why))
+        self._write("given_back", lambda tx: moves.give_back(tx, lease, key, outcome, why))
 
     def trials(self, study_id: int) -> list[Trial]:
         """All trials of a study by number, with their measurements."""
@@ -328,12 +336,32 @@ class Ledger:
         return self._database.read(lambda connection: reading.read_cursor(connection, study_id))
 
     def advance(self, study_id: int, cursor: int) -> None:
-        """Remember the last event that the projection has shown; it never goes back."""
+        """Remember the last event that the projection has shown; earlier ones change nothing."""
 
         def work(tx: Transaction) -> None:
             tx.connection.execute(_ADVANCE, {"of_study": study_id, "to": cursor, "at": tx.now()})
 
-        self._database.write(work)
+        self._write("cursor_advanced", work)
+
+    def show_anew(self, study_id: int) -> None:
+        """Let the projection begin again at the first event; no projection may be running."""
+
+        def work(tx: Transaction) -> None:
+            tx.connection.execute(_REWIND, {"of_study": study_id, "at": tx.now()})
+
+        self._write("cursor_rewound", work)
+
+    def _write(self, name: str, work: Callable[[Transaction], T]) -> T:
+        """Do the work in one transaction, between two points at which a test may break it."""
+
+        def done(tx: Transaction) -> T:
+            made = work(tx)
+            fault(f"{name}.uncommitted")
+            return made
+
+        made = self._database.write(done)
+        fault(f"{name}.committed")
+        return made
 
 
 def _finish(

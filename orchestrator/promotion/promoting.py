@@ -29,6 +29,7 @@ from orchestrator.promotion.winner import Winner
 from orchestrator.tracking.cleaning import answering
 from orchestrator.tracking.parent import experiment_name
 from workers.data import Split
+from workers.faults import fault
 
 TOLERANCE = 1 / 500
 """Share of validation examples that may fall the other way: sums are rounded differently on another
@@ -119,7 +120,9 @@ class Promoter:
         if (None if now is None else now.version) != replaced:
             raise AliasMoved(self.model, self.alias, "somebody has moved it in MLflow")
         self.say(f"moving {self.model}@{self.alias} to version {proved.version}")
+        fault("promotion.alias_claimed")
         self.registry.point(self.model, self.alias, _version(proved))
+        fault("promotion.alias_moved")
         return self._finish(proved, run, replaced, was_done=False)
 
     def _run(self) -> Run:
@@ -145,8 +148,10 @@ class Promoter:
             manifest_sha256 = package.build(folder, self.winner.contents)
             self.say("uploading it to MLflow")
             self.registry.upload(run, folder, place)
+            fault("promotion.uploaded")
         tags = self._tags() | {"archscout.manifest_sha256": manifest_sha256}
         version = self.registry.version(run, place, self.model, operation=self.operation, tags=tags)
+        fault("promotion.version_made")
         self.registry.describe(self.model, version, self._description({}))
         return self.ledger.promotions.advance(
             self.operation,

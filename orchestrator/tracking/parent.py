@@ -20,6 +20,7 @@ from orchestrator.tracking.history import BestPoint
 from orchestrator.tracking.links import VIEW_TAG
 from orchestrator.tracking.page import config_params, runs_view
 from orchestrator.tracking.runs import metric_key, param_entries, tag_value
+from workers.faults import fault
 
 STATUS: Mapping[str, str] = {
     "running": "RUNNING",
@@ -60,7 +61,9 @@ def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> 
             client.restore_experiment(known.experiment_id)
         return str(known.experiment_id)
     location = None if artifacts is None else (artifacts / name).absolute().as_uri()
-    return str(client.create_experiment(name, artifact_location=location))
+    made = str(client.create_experiment(name, artifact_location=location))
+    fault("experiment.created")
+    return made
 
 
 def common_tags(study: StudyRow) -> dict[str, str]:
@@ -120,6 +123,7 @@ class ParentRun:
                     **tags,
                 },
             )
+        fault("parent.opened")
         self.run_id, self._status = run.info.run_id, run.info.status
         if run.info.lifecycle_stage == "deleted":
             self._client.restore_run(self.run_id)

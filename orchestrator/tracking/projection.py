@@ -23,6 +23,7 @@ from orchestrator.tracking.parent import ParentRun, common_tags, experiment_name
 from orchestrator.tracking.pictures import Pictures
 from orchestrator.tracking.runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
 from search_spaces.task import Task
+from workers.faults import fault
 
 _log = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ class Projection:
             _log.warning("trial %s has no run in this store; showing the study anew", lost)
             self._store, self._anew = None, True
             return 1
+        fault("events.shown")
         self._shown = self._read
         if time.monotonic() - self._kept_at > _KEEP_PLACE_EVERY_S:
             self.keep_place()

@@ -28,6 +28,7 @@ from orchestrator.tracking.history import Point, TrialStory
 from orchestrator.tracking.pictures import Pictures
 from orchestrator.trial import TrialState
 from workers.budget import Budget
+from workers.faults import fault
 
 STATUS: Mapping[TrialState, str] = {
     TrialState.WAITING: "SCHEDULED",
@@ -172,6 +173,7 @@ class RunWriter:
             tags=tags,
             run_name=tag_value(story.name),
         )
+        fault("run.created")
         return _Shown(run_id=run.info.run_id, status="RUNNING", tags=tags)
 
     def _find(self, uid: str) -> Run | None:
@@ -202,7 +204,9 @@ class RunWriter:
         self, run_id: str, metrics: list[Metric], params: list[Param], tags: Mapping[str, str]
     ) -> None:
         for points, values, words in _calls(metrics, params, tags):
+            fault("run.unsent")
             self._client.log_batch(run_id, metrics=points, params=values, tags=words)
+            fault("run.sent")
 
     def _set_status(self, shown: _Shown, story: TrialStory) -> None:
         status, trial = STATUS[story.trial.state], story.trial
@@ -213,6 +217,7 @@ class RunWriter:
             self._client.set_terminated(shown.run_id, status, end_time=_ms(ended))
         else:
             self._client.update_run(shown.run_id, status=status)
+        fault("run.ended")
         shown.status = status
 
     def _draw(self, run_id: str, pictures: Mapping[str, str]) -> None:

@@ -1,14 +1,24 @@
-"""Judges a finished study by plain SQL on its two databases; shares no code with the product."""
+"""Judges a study by plain SQL on its two databases; shares no code with the product."""
 
 import json
+import math
 import sqlite3
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+Place = Path | str
+"""A database: an SQLite file, or a PostgreSQL URL."""
 
-def rows(database: Path, question: str, *values: Any) -> list[tuple[Any, ...]]:
+
+def rows(database: Place, question: str, *values: Any) -> list[tuple[Any, ...]]:
     """The answer to a question, read without writing."""
+    if isinstance(database, str):
+        import psycopg
+
+        with psycopg.connect(database, autocommit=True) as server:
+            return server.execute(question.replace("?", "%s").encode(), values).fetchall()
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
     try:
         return connection.execute(question, values).fetchall()
@@ -25,7 +35,7 @@ def measured(home: Path) -> int:
 
 
 def violations(home: Path, study: str, *, trials: int, epochs: int) -> list[str]:
-    """Everything about the study that is not as promised; empty is good.
+    """Everything about a finished study that is not as promised; empty is good.
 
     Args:
         home: The folder of both databases.
@@ -33,17 +43,17 @@ def violations(home: Path, study: str, *, trials: int, epochs: int) -> list[str]
         trials: How many trials it was to start.
         epochs: The fidelity at which a trial is complete.
     """
-    return [*_of_ledger(home / "ledger.db", study, trials, epochs), *_of_mlflow(home, study)]
+    ledger = home / "ledger.db"
+    return [
+        *of_ledger(ledger, study, trials, epochs),
+        *of_mlflow(home / "mlflow.db", ledger, study),
+    ]
 
 
-def _of_ledger(ledger: Path, study: str, trials: int, epochs: int) -> list[str]:
+def of_ledger(ledger: Place, study: str, trials: int, epochs: int) -> list[str]:
+    """What is not as promised in the ledger alone."""
     found = []
-    kept = rows(
-        ledger,
-        "SELECT number, uid, state, attempts, values_json FROM trial WHERE study_id ="
-        " (SELECT id FROM study WHERE name = ?) ORDER BY number",
-        study,
-    )
+    kept = _trials(ledger, study, "number, uid, state, attempts, values_json")
     if [row[0] for row in kept] != list(range(len(kept))):
         found.append(f"numbers are not dense: {[row[0] for row in kept]}")
     if (started := sum(row[3] > 0 for row in kept)) != trials:
@@ -51,26 +61,106 @@ def _of_ledger(ledger: Path, study: str, trials: int, epochs: int) -> list[str]:
     for number, uid, state, _, values in kept:
         if state not in {"COMPLETE", "PRUNED", "FAIL"}:
             found.append(f"trial {number} is left {state}")
-        seen = [
-            row[0]
-            for row in rows(
-                ledger, "SELECT epoch FROM measurement WHERE trial_uid = ? ORDER BY epoch", uid
-            )
-        ]
+        seen = _epochs(ledger, uid)
         if seen != list(range(1, len(seen) + 1)):
             found.append(f"trial {number} was measured at {seen}")
         if (state == "COMPLETE") != (len(seen) == epochs and values is not None):
             found.append(f"trial {number} is {state} after {len(seen)} epochs with {values}")
     told = Counter(
-        json.loads(row[0])["uid"]
-        for row in rows(ledger, "SELECT payload_json FROM event WHERE kind = 'trial_finished'")
+        payload["uid"] for _, kind, payload, _ in _events(ledger, study) if kind == "trial_finished"
     )
     found += [f"trial {row[0]} was told {told[row[1]]} times" for row in kept if told[row[1]] != 1]
+    return [*found, *of_events(ledger, study), *of_numbers(ledger, study)]
+
+
+def of_events(ledger: Place, study: str) -> list[str]:
+    """What the order of events shows: writes of drivers or attempts that were replaced."""
+    found: list[str] = []
+    newest = 0
+    open_attempt: dict[str, int | None] = {}
+    for number, kind, payload, generation in _events(ledger, study):
+        if generation < newest:
+            found.append(f"event {number}: generation {generation} wrote after {newest}")
+        newest = max(newest, generation)
+        uid, attempt = payload.get("uid"), payload.get("attempt")
+        if kind == "attempt_started":
+            open_attempt[uid] = attempt
+        elif kind == "measurement" and open_attempt.get(uid) != attempt:
+            found.append(
+                f"event {number}: attempt {attempt} wrote, {open_attempt.get(uid)} is open"
+            )
+        elif kind in {"trial_given_back", "trial_finished"}:
+            open_attempt[uid] = None
     return found
 
 
-def _of_mlflow(home: Path, study: str) -> list[str]:
-    store, ledger = home / "mlflow.db", home / "ledger.db"
+def of_leases(ledger: Place, study: str) -> list[str]:
+    """Leases that overlapped, where no driver died: each must be released before the next."""
+    found, held = [], False
+    for number, kind, _, _ in _events(ledger, study):
+        if kind == "lease_acquired":
+            if held:
+                found.append(f"event {number}: the lease was taken while another driver held it")
+            held = True
+        elif kind == "lease_released":
+            held = False
+    return found
+
+
+def of_numbers(ledger: Place, study: str) -> list[str]:
+    """Numbers that are not finite, wherever they may stand."""
+    found = []
+    for number, uid, values in _trials(ledger, study, "number, uid, values_json"):
+        stored = [values] + [
+            row[0]
+            for row in rows(ledger, "SELECT metrics_json FROM measurement WHERE trial_uid = ?", uid)
+        ]
+        if any(not _is_finite(json.loads(text)) for text in stored if text):
+            found.append(f"trial {number} holds a number that is not finite")
+    return found
+
+
+def of_acknowledged(ledger: Place, acknowledged: Iterable[dict[str, Any]]) -> list[str]:
+    """What was acknowledged to a driver and is not in the ledger."""
+    found = []
+    for said in acknowledged:
+        uid = said["uid"]
+        if said["what"] == "record":
+            kept = rows(
+                ledger,
+                "SELECT metrics_json FROM measurement WHERE trial_uid = ? AND epoch = ?",
+                uid,
+                said["epoch"],
+            )
+            # An epoch that was there before stays as it is: the first wins.
+            if not kept or (said["fresh"] and json.loads(kept[0][0]) != said["metrics"]):
+                found.append(f"lost: epoch {said['epoch']} of trial {uid}: {kept}")
+        else:
+            kept = rows(ledger, "SELECT state FROM trial WHERE uid = ?", uid)
+            if not kept or (said["what"] == "finish" and kept[0][0] != said["state"]):
+                found.append(f"lost: {said['what']} of trial {uid}: {kept}")
+    return found
+
+
+def story(ledger: Place, study: str) -> list[Any]:
+    """What a study has come to, without uids, times and attempts."""
+    columns = "number, uid, params_json, digest, seed, state, reason, values_json, violations_json"
+    return [
+        (
+            number,
+            *rest,
+            rows(
+                ledger,
+                "SELECT epoch, metrics_json FROM measurement WHERE trial_uid = ? ORDER BY epoch",
+                uid,
+            ),
+        )
+        for number, uid, *rest in _trials(ledger, study, columns)
+    ]
+
+
+def of_mlflow(store: Path, ledger: Place, study: str) -> list[str]:
+    """Where MLflow does not show what the ledger holds."""
     found = []
     tagged = rows(
         store,
@@ -79,14 +169,7 @@ def _of_mlflow(home: Path, study: str) -> list[str]:
         study,
     )
     runs = Counter(uid for uid, _ in tagged)
-    known = {
-        row[0]: row[1]
-        for row in rows(
-            ledger,
-            "SELECT uid, state FROM trial WHERE study_id = (SELECT id FROM study WHERE name = ?)",
-            study,
-        )
-    }
+    known = dict(_trials(ledger, study, "uid, state"))
     found += [f"trial {uid} has {runs[uid]} runs" for uid in known if runs[uid] != 1]
     found += [f"a run shows {uid}, which the ledger does not know" for uid in runs.keys() - known]
     status = dict(rows(store, "SELECT run_uuid, status FROM runs"))
@@ -100,11 +183,45 @@ def _of_mlflow(home: Path, study: str) -> list[str]:
                 store, "SELECT step FROM metrics WHERE key = 'val_accuracy' AND run_uuid = ?", run
             )
         )
-        recorded = Counter(
-            row[0] for row in rows(ledger, "SELECT epoch FROM measurement WHERE trial_uid = ?", uid)
-        )
+        recorded = Counter(_epochs(ledger, uid))
         if shown != recorded:
             found.append(f"the run of trial {uid} shows {dict(shown)}, measured {dict(recorded)}")
     if left := [run for run, state in status.items() if state == "RUNNING"]:
         found.append(f"runs left RUNNING: {left}")
     return found
+
+
+def _trials(ledger: Place, study: str, columns: str) -> list[tuple[Any, ...]]:
+    return rows(
+        ledger,
+        f"SELECT {columns} FROM trial WHERE study_id = (SELECT id FROM study WHERE name = ?)"
+        " ORDER BY number",
+        study,
+    )
+
+
+def _events(ledger: Place, study: str) -> Iterator[tuple[int, str, dict[str, Any], int]]:
+    for number, kind, payload, generation in rows(
+        ledger,
+        "SELECT id, kind, payload_json, generation FROM event WHERE study_id ="
+        " (SELECT id FROM study WHERE name = ?) AND kind <> 'promotion' ORDER BY id",
+        study,
+    ):
+        yield number, kind, json.loads(payload), generation
+
+
+def _epochs(ledger: Place, uid: str) -> list[int]:
+    return [
+        row[0]
+        for row in rows(
+            ledger, "SELECT epoch FROM measurement WHERE trial_uid = ? ORDER BY epoch", uid
+        )
+    ]
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

@@ -1,0 +1,77 @@
+"""`archscout db`: the ledger as a database: upgraded, checked, backed up."""
+
+import argparse
+import time
+from pathlib import Path
+
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.problems import place
+from orchestrator.terminal import Terminal
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Does one of the three.
+
+    Raises:
+        CommandError: There is no ledger, or a file was given where none belongs.
+        LedgerError: It cannot be used.
+    """
+    if not home.has_ledger:
+        text = f"there is no ledger in {place(home.folder)}. Start with: archscout search digits"
+        raise CommandError(text, ExitCode.INPUT)
+    if options.file is not None and options.action != "backup":
+        raise CommandError(f"archscout db {options.action} takes no FILE", ExitCode.INPUT)
+    if options.action == "backup":
+        return _back_up(options.file, home, terminal)
+    return _upgrade(home, terminal) if options.action == "upgrade" else _check(home, terminal)
+
+
+def _upgrade(home: Home, terminal: Terminal) -> ExitCode:
+    from orchestrator.ledger import Ledger, upkeep  # noqa: PLC0415 - loads sqlalchemy
+
+    before = upkeep.look(home.ledger_url).revision
+    with Ledger.open(home.ledger_url) as ledger:
+        name = ledger.name
+    after = upkeep.look(home.ledger_url).revision
+    terminal.answer |= {"ledger": name, "from": before, "to": after}
+    moved = f"upgraded from {before} to" if before != after else "is already at"
+    terminal.tell(f"{name} {moved} revision {after}.")
+    return ExitCode.DONE
+
+
+def _check(home: Home, terminal: Terminal) -> ExitCode:
+    from orchestrator.ledger import upkeep  # noqa: PLC0415 - loads sqlalchemy
+
+    found = upkeep.look(home.ledger_url)
+    terminal.answer |= {
+        "ledger": found.name,
+        "revision": found.revision,
+        "newest": found.newest,
+        "problems": list(found.problems),
+    }
+    for problem in found.problems:
+        terminal.tell(problem)
+    if found.problems:
+        return ExitCode.REFUSED
+    if found.revision != found.newest:
+        terminal.tell(
+            f"{found.name} is at revision {found.revision}, this release at {found.newest}: "
+            "its promises were not checked (archscout db upgrade)"
+        )
+        return ExitCode.REFUSED
+    terminal.tell(f"{found.name} is whole: {len(upkeep.PROMISES)} promises hold.")
+    return ExitCode.DONE
+
+
+def _back_up(file: str | None, home: Home, terminal: Terminal) -> ExitCode:
+    from orchestrator.ledger import upkeep  # noqa: PLC0415 - loads sqlalchemy
+
+    name = f"ledger-{time.strftime('%Y%m%d-%H%M%S')}.db"
+    target = Path(file).expanduser().absolute() if file else home.folder / "backups" / name
+    if file is None:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    size = upkeep.back_up(home.ledger_url, target)
+    terminal.answer |= {"backup": str(target), "bytes": size}
+    terminal.tell(f"{size:,} bytes in {place(target)}")
+    return ExitCode.DONE

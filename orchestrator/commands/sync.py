@@ -1,0 +1,77 @@
+"""`archscout sync`: shows a study in MLflow anew, from the first event, into the same runs."""
+
+import argparse
+import os
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator.commands import studies, verify
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.terminal import Terminal
+from orchestrator.tracking import start_projector
+from orchestrator.tracking.process import QUIET_MLFLOW
+from orchestrator.tracking.projector import only_one
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger, StudyRow
+
+_PATIENCE_S = 15.0
+"""How long the projection of a driver that has just ended may take to end."""
+_DRAIN_S = 3600.0
+"""How long all of it may take; progress is told, and a user may leave at any time."""
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Shows everything again and compares; what was shown already stays as it is.
+
+    Raises:
+        CommandError: There is no such study, or MLflow did not take all of it.
+        LeaseHeld: A driver runs it, and shows it.
+        StoreUnavailable: MLflow does not answer.
+    """
+    with studies.reading(home) as opened:
+        ledger, row = studies.found(opened, options.name, home)
+        studies.readable_config(row)
+        ledger.require_free(row)
+        _forget(ledger, row, home)
+        _show(row, home, terminal)
+        return verify.compare(ledger, row, home, terminal)
+
+
+def _forget(ledger: "Ledger", row: "StudyRow", home: Home) -> None:
+    """Puts the cursor before the first event, and undeletes runs, while nobody projects."""
+    os.environ.update(QUIET_MLFLOW)
+    from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking.client import open_client  # noqa: PLC0415
+    from orchestrator.tracking.verifying import restore  # noqa: PLC0415
+
+    until = time.monotonic() + _PATIENCE_S
+
+    def give_up(seconds: float) -> bool:
+        time.sleep(seconds)
+        return time.monotonic() > until
+
+    with only_one(home.folder / "locks" / f"{row.name}.projector", give_up) as held:
+        if not held:
+            text = f"study '{row.name}' is still being shown in MLflow; try again in a minute"
+            raise CommandError(text, ExitCode.REFUSED)
+        with answering():
+            restore(open_client(home.tracking_uri), row, ledger.trials(row.id))
+        ledger.show_anew(row.id)
+
+
+def _show(row: "StudyRow", home: Home, terminal: Terminal) -> None:
+    projector = start_projector(
+        ledger_url=home.ledger_url, study=row.name, home=home.folder, tracking_uri=home.tracking_uri
+    )
+    try:
+        shown = projector.drain(
+            _DRAIN_S, lambda left: terminal.remark(f"{left} events left to show")
+        )
+    finally:
+        projector.close()
+    if not shown:
+        log = home.logs / row.name / "projector.log"
+        text = f"MLflow did not take all of '{row.name}' (see {log}); the same command goes on"
+        raise CommandError(text, ExitCode.INTERRUPTED)

@@ -1,0 +1,63 @@
+"""`archscout verify`: whether MLflow shows what the ledger holds; every difference has a line."""
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from orchestrator.commands import studies
+from orchestrator.exit_codes import ExitCode
+from orchestrator.home import Home
+from orchestrator.terminal import Terminal
+from orchestrator.tracking.process import QUIET_MLFLOW
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger, StudyRow
+
+_LINES = 50
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Compares the two and changes nothing.
+
+    Raises:
+        CommandError: There is no such study.
+        StoreUnavailable: MLflow does not answer.
+    """
+    with studies.reading(home) as opened:
+        ledger, row = studies.found(opened, options.name, home)
+        studies.readable_config(row)
+        return compare(ledger, row, home, terminal)
+
+
+def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -> ExitCode:
+    """Tells every difference; REFUSED if there is one.
+
+    Raises:
+        StoreUnavailable: MLflow does not answer.
+    """
+    os.environ.update(QUIET_MLFLOW)
+    from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking.client import open_client  # noqa: PLC0415
+    from orchestrator.tracking.verifying import differences  # noqa: PLC0415
+
+    trials = ledger.trials(row.id)
+    with answering():
+        found = list(differences(open_client(home.tracking_uri), row, trials))
+    left = len(ledger.events(row.id, ledger.cursor(row.id)))
+    terminal.answer |= {
+        "study": row.name,
+        "trials": len(trials),
+        "measurements": sum(len(trial.measurements) for trial in trials),
+        "differences": [difference.to_dict() for difference in found],
+        "events_not_shown": left,
+    }
+    if not found:
+        terminal.tell(f"MLflow shows all {len(trials)} trials of '{row.name}' as recorded.")
+        return ExitCode.DONE
+    for difference in found[:_LINES]:
+        terminal.tell(str(difference))
+    if len(found) > _LINES:
+        terminal.tell(f"and {len(found) - _LINES} more (--json lists all)")
+    terminal.tell(f"{len(found)} differences between the ledger and MLflow.")
+    terminal.remark(f"If no search is running: archscout sync {row.name}")
+    return ExitCode.REFUSED

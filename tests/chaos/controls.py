@@ -1,0 +1,206 @@
+"""Controls: the same faults with one guard taken out, which the checker must notice.
+
+A harness that cannot fail proves nothing. Each control plays its fault twice, as the product is and
+without the guard, and gives the violations of both.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from unittest import mock
+
+import checker
+import drivers
+from drivers import EPOCHS, TRIALS, World
+from studies import curve
+
+import orchestrator.study
+from orchestrator.ledger import Holder, LeaseHeld, Ledger, LedgerError, NewTrial, leases, moves
+from workers.job import AttemptKey
+from workers.measurement import Measurement
+
+
+def _nothing(*_: Any) -> None:
+    """In place of a guard: lets everything pass."""
+
+
+def _yes(*_: Any) -> bool:
+    return True
+
+
+def _always(answer: Any) -> Callable[..., Any]:
+    return lambda *_: answer
+
+
+def everything(world: World) -> list[str]:
+    """All that the checker finds in a study that should be finished."""
+    return checker.of_ledger(_place(world), world.name, TRIALS, EPOCHS)
+
+
+def _place(world: World) -> Any:
+    return world.url if world.url.startswith("postgresql") else world.home / "ledger.db"
+
+
+@contextmanager
+def without(*patches: Any) -> Iterator[None]:
+    """Some guards taken out, in this process and those forked from it."""
+    for each in patches:
+        each.start()
+    try:
+        yield
+    finally:
+        for each in patches:
+            each.stop()
+
+
+def killed_and_resumed(world: World, guard: bool) -> list[str]:
+    """F2: what a killed driver left RUNNING must wait again."""
+    patches = [] if guard else [mock.patch.object(moves, "give_back_all", _nothing)]
+    log = world.home / "log"
+    with without(*patches):
+        for fault in ("recorded.committed:3:kill", None):
+            drivers.ended(drivers.forked(world, drivers.search, fault, log))
+    return everything(world)
+
+
+def replaced_attempt(world: World, guard: bool) -> list[str]:
+    """F9: an attempt that was stopped, replaced and let go on may not write."""
+    with Ledger.open(world.url) as ledger:
+        lease = _opened(ledger, world)
+        first, uid = _started(ledger, lease)
+        ledger.give_back(lease, first, "timeout")
+        second = ledger.start_attempt(lease, uid)
+        patches = [] if guard else [mock.patch.object(moves, "_check_newest", _nothing)]
+        with without(*patches), suppress(LedgerError):
+            ledger.record(lease, first, _measured(1))
+        ledger.record(lease, second, _measured(2))
+    return checker.of_events(_place(world), world.name)
+
+
+def replaced_driver(world: World, guard: bool) -> list[str]:
+    """F10: a driver that slept beyond its lease may write nothing after its successor."""
+    with Ledger.open(world.url) as ledger, Ledger.open(world.url) as other:
+        gone = Holder(host="elsewhere", pid=1, process_started="", boot_id="another")
+        lease = _opened(ledger, world, gone)
+        key, _ = _started(ledger, lease)
+        with mock.patch.object(leases, "_is_free", _yes):  # its 30 s are over
+            _opened(other, world)
+        patches = [] if guard else [mock.patch.object(leases, "require", _nothing)]
+        if not guard:
+            patches.append(mock.patch.object(moves, "_check_fence", _nothing))
+        with without(*patches), suppress(LedgerError):
+            ledger.record(lease, key, _measured(1))
+    return checker.of_events(_place(world), world.name)
+
+
+def two_drivers(world: World, guard: bool) -> list[str]:
+    """F11: of two drivers that start at once, exactly one runs the study."""
+    outcome = race(world, guard=guard)
+    found = checker.of_leases(_place(world), world.name)
+    return found + ([] if outcome == "lw" else [f"two drivers at once came to {outcome}"])
+
+
+def race(world: World, *, guard: bool = True) -> str:
+    """Two drivers at one moment, the winner at work until both know: `lw` is one lost, one won.
+
+    The moment is when both have the ledger open and stand before the lease: without it the slower
+    one could come when the faster one has ended, and rightly win too.
+    """
+    ready, go, told, stop = (os.pipe() for _ in range(4))
+
+    def contend(world: World) -> None:
+        with Ledger.open(world.url) as ledger:
+            os.write(ready[1], b".")
+            os.read(go[0], 1)
+            lease, word = None, b"x"
+            try:
+                lease = _opened(ledger, world)
+                word = b"w"
+            except LeaseHeld:
+                word = b"l"
+            finally:
+                os.write(told[1], word)
+            os.read(stop[0], 1)
+            if lease is not None:
+                with suppress(LedgerError):
+                    ledger.release(lease)
+
+    patches = [] if guard else [mock.patch.object(leases, "_is_free", _yes)]
+    with Ledger.open(world.url):
+        pass  # its tables are made before, so that the race is for the lease
+    with without(*patches):
+        pids = [drivers.forked(world, contend, None, world.home / "log") for _ in range(2)]
+        os.read(ready[0], 1), os.read(ready[0], 1)
+        os.write(go[1], b"..")
+        outcome = os.read(told[0], 1) + os.read(told[0], 1)
+        os.write(stop[1], b"..")
+        for pid in pids:
+            drivers.ended(pid)
+    for end in (*ready, *go, *told, *stop):
+        os.close(end)
+    return "".join(sorted(outcome.decode()))
+
+
+def not_a_number(world: World, guard: bool) -> list[str]:
+    """F14: no number that is not finite is ever kept."""
+
+    def diverging(job: Any, dataset: Any) -> Iterator[Measurement]:
+        for seen in curve(job, dataset):
+            bad = job.trial_number == 1 and seen.fidelity == 2
+            metrics = {**seen.metrics, "val_loss": math.nan} if bad else seen.metrics
+            yield Measurement(fidelity=seen.fidelity, metrics=metrics, elapsed_s=seen.elapsed_s)
+
+    patches = [mock.patch.object(drivers, "trained", _always(diverging))]
+    if not guard:
+        patches += [
+            mock.patch.object(orchestrator.study, "not_finite", _nothing),
+            mock.patch.object(moves, "finite", lambda _, value: value),
+            mock.patch.object(moves, "to_json", json.dumps),
+            mock.patch("orchestrator.ledger.database.to_json", json.dumps),
+        ]
+    with without(*patches):
+        drivers.ended(drivers.forked(world, drivers.search, None, world.home / "log"))
+    return everything(world)
+
+
+def _opened(ledger: Ledger, world: World, holder: Holder | None = None) -> Any:
+    _, lease = ledger.open_study(
+        name=world.name,
+        config_json=world.config.canonical_json(),
+        holder=holder or Holder.of_this_process(),
+    )
+    return lease
+
+
+def _started(ledger: Ledger, lease: Any) -> tuple[AttemptKey, str]:
+    uid = os.urandom(16).hex()
+    new = NewTrial(number=0, uid=uid, params={}, distributions={}, candidate={}, digest="d", seed=1)
+    ledger.add_trial(lease, new)
+    return ledger.start_attempt(lease, uid), uid
+
+
+def _measured(epoch: int) -> Measurement:
+    return Measurement(fidelity=epoch, metrics={"val_accuracy": 0.5}, elapsed_s=1.0)
+
+
+CONTROLS: dict[str, Callable[[World, bool], list[str]]] = {
+    "F2": killed_and_resumed,
+    "F9": replaced_attempt,
+    "F10": replaced_driver,
+    "F11": two_drivers,
+    "F14": not_a_number,
+}
+
+
+def play(make: Callable[[str], World]) -> dict[str, dict[str, list[str]]]:
+    """Each control with and without its guard."""
+    return {
+        name: {
+            "guarded": control(make(f"{name}-guarded"), True),
+            "unguarded": control(make(f"{name}-unguarded"), False),
+        }
+        for name, control in CONTROLS.items()
+    }

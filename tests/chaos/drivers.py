@@ -1,0 +1,213 @@
+"""What dies in the chaos tests: a driver and a projector, each a forked process of its own.
+
+Forked rather than started, for a kill costs milliseconds then. Every write that the ledger
+acknowledged to a driver is noted in a file at once, so that a loss can be proved afterwards.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from studies import SLOPES, config, quality
+
+from orchestrator.config import StudyConfig
+from orchestrator.engines.in_process import InProcessEngine
+from orchestrator.ledger import Holder, Ledger, LedgerError
+from orchestrator.study import Study
+from orchestrator.tracking.client import open_client
+from orchestrator.tracking.projection import Projection
+from workers import checkpoint, faults
+from workers.job import TrainingJob
+from workers.measurement import Measurement
+
+TRIALS, EPOCHS = 12, 9
+FINISHED, FAILED, BY_THE_WORLD = 0, 1, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Where one study lives."""
+
+    home: Path
+    url: str
+    """The ledger."""
+    name: str
+    seed: int
+
+    @property
+    def config(self) -> StudyConfig:
+        return config(name=self.name, seed=self.seed, stop={"trials": TRIALS})
+
+    @property
+    def notes(self) -> Path:
+        """What was acknowledged to drivers, one JSON a line."""
+        return self.home / "acknowledged.jsonl"
+
+    @property
+    def work(self) -> Path:
+        """Which epochs were trained, as often as they were: one `uid epoch` a line."""
+        return self.home / "trained.txt"
+
+    @property
+    def struck(self) -> Path:
+        """Which faults struck."""
+        return self.home / "struck.txt"
+
+
+def note(path: Path, line: str) -> None:
+    """One write that a kill cannot cut in two."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, line.encode() + b"\n")
+    os.close(descriptor)
+
+
+class Noting:
+    """A ledger whose acknowledgements are noted."""
+
+    def __init__(self, ledger: Ledger, notes: Path) -> None:
+        self._ledger, self._notes = ledger, notes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    def _note(self, **said: Any) -> None:
+        note(self._notes, json.dumps(said))
+
+    def add_trial(self, lease: Any, new: Any) -> Any:
+        trial = self._ledger.add_trial(lease, new)
+        self._note(what="add_trial", uid=trial.uid)
+        return trial
+
+    def record(self, lease: Any, key: Any, seen: Measurement) -> bool:
+        fresh = self._ledger.record(lease, key, seen)
+        self._note(
+            what="record",
+            uid=key.trial_uid,
+            epoch=seen.fidelity,
+            metrics=dict(seen.metrics),
+            fresh=fresh,
+        )
+        return fresh
+
+    def finish(self, lease: Any, uid: str, **how: Any) -> Any:
+        trial = self._ledger.finish(lease, uid, **how)
+        self._note(what="finish", uid=uid, state=trial.state.value)
+        return trial
+
+
+def trained(work: Path) -> Callable[[TrainingJob, Any], Iterator[Measurement]]:
+    """A worker that keeps real checkpoints and goes on from the newest whole one."""
+
+    def worker(job: TrainingJob, _dataset: Any) -> Iterator[Measurement]:
+        found, _, _ = checkpoint.load_first_whole(job.resume_from)
+        top = quality(dict(job.candidate["decisions"]))
+        weights = torch.zeros(64) if found is None else found.tensors["weights"]
+        for epoch in range(1 if found is None else found.epoch + 1, job.budget.maximum + 1):
+            note(work, f"{job.key.trial_uid} {epoch}")
+            weights = weights + 1
+            assert float(weights[0]) == epoch, "not the weights of the epoch before"
+            state = checkpoint.Checkpoint(epoch=epoch, tensors={"weights": weights}, state={})
+            value = top * epoch / job.budget.maximum
+            yield Measurement(
+                fidelity=epoch,
+                metrics={"val_accuracy": value, "val_loss": 1 - value, "seed": float(job.seed)},
+                elapsed_s=float(epoch),
+                checkpoint=checkpoint.save(Path(job.checkpoint_dir or ""), state),
+            )
+
+    return worker
+
+
+def search(world: World) -> None:
+    """Drives the study to its end, as `run` does."""
+    with Ledger.open(world.url) as ledger:
+        row, lease = ledger.open_study(
+            name=world.name,
+            config_json=world.config.canonical_json(),
+            space_name="slopes",
+            space_version="1",
+            data_digest="none",
+            holder=Holder.of_this_process(),
+        )
+        with Study(
+            record=row,
+            config=world.config,
+            ledger=Noting(ledger, world.notes),  # type: ignore[arg-type]
+            lease=lease,
+            space=SLOPES,
+            task=None,
+            checkpoints_dir=world.home / "checkpoints",
+        ) as study:
+            InProcessEngine(trained(world.work)).run(study, None)  # type: ignore[arg-type]
+            assert study.broken is None, study.broken
+        ledger.set_study_state(lease, "finished")
+        ledger.release(lease)
+
+
+def project(world: World) -> None:
+    """Shows all there is, as the projector does."""
+    with Ledger.open(world.url) as ledger:
+        row = ledger.study(world.name)
+        assert row is not None
+        projection = Projection(
+            ledger,
+            row,
+            lambda: open_client(f"sqlite:///{world.home / 'mlflow.db'}"),
+            artifacts=world.home / "artifacts",
+            logs=world.home / "logs",
+        )
+        while projection.step():
+            pass
+        projection.keep_place()
+
+
+def forked(world: World, body: Callable[[World], None], fault: str | None, log: Path) -> int:
+    """Runs a body in a process of its own.
+
+    Args:
+        world: Given to the body.
+        body: What it does.
+        fault: The fault that it meets, if any.
+        log: Where an error's traceback goes.
+
+    Returns:
+        Its pid.
+    """
+    sys.stdout.flush()
+    if pid := os.fork():
+        return pid
+    code = FAILED
+    try:
+        faults._passed.clear()
+        os.environ.pop(faults.VARIABLE, None)
+        if fault is not None:
+            os.environ |= {faults.VARIABLE: fault, faults.JOURNAL: str(world.struck)}
+        body(world)
+        code = FINISHED
+    except BaseException as error:  # noqa: BLE001 - the code tells it, and the log
+        note(log, traceback.format_exc())
+        if isinstance(error, OSError | LedgerError):
+            code = BY_THE_WORLD
+    finally:
+        os._exit(code)
+
+
+def ended(pid: int, *, kill_after_s: float | None = None, patience_s: float = 60.0) -> int:
+    """Waits for a child, killing it after some time if asked; its status, negative for a signal."""
+    began = time.monotonic()
+    limit = patience_s if kill_after_s is None else kill_after_s
+    while time.monotonic() - began < limit:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -1,0 +1,185 @@
+"""Rounds: one study each, killed again and again, finished by its successors, then judged."""
+
+import json
+import random
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import checker
+import drivers
+from drivers import BY_THE_WORLD, EPOCHS, FINISHED, TRIALS, World
+
+_KILLED = -9
+_MOMENTS_S = (0.01, 0.15)
+
+SEARCH_POINTS = (
+    "proposal.drawn",
+    "study_opened.uncommitted",
+    "study_opened.committed",
+    "trial_added.uncommitted",
+    "trial_added.committed",
+    "attempt_started.uncommitted",
+    "attempt_started.committed",
+    "checkpoint.writing",
+    "checkpoint.syncing",
+    "checkpoint.written",
+    "checkpoint.renamed",
+    "recorded.uncommitted",
+    "recorded.committed",
+    "finished.uncommitted",
+    "finished.committed",
+    "lease_renewed.uncommitted",
+    "lease_renewed.committed",
+    "spent_added.uncommitted",
+    "spent_added.committed",
+    "state_set.uncommitted",
+    "state_set.committed",
+    "lease_released.uncommitted",
+    "lease_released.committed",
+)
+SHOW_POINTS = (
+    "experiment.created",
+    "parent.opened",
+    "run.created",
+    "run.unsent",
+    "run.sent",
+    "run.ended",
+    "events.shown",
+    "cursor_advanced.uncommitted",
+    "cursor_advanced.committed",
+)
+POINTS = SEARCH_POINTS + SHOW_POINTS
+ERROR_POINTS = (
+    "checkpoint.writing:ENOSPC",
+    "checkpoint.syncing:EIO",
+    "recorded.uncommitted:ENOSPC",
+    "trial_added.uncommitted:EIO",
+)
+_ONCE = frozenset(
+    {"study_opened", "experiment", "parent", "events", "cursor_advanced"}
+    | {"lease_renewed", "spent_added", "state_set", "lease_released"}
+)
+"""Parts that one process passes once; the others are passed often."""
+
+_LATE = ("lease_renewed", "spent_added", "state_set", "lease_released")
+"""Passed at the end of a search: these strike last, or there is nothing left for the others."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Round:
+    """What one round is to do, and what came of it."""
+
+    number: int
+    database: str
+    faults: list[str | None]
+    """One for each process that is to die; None dies at a random moment."""
+    kills: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "database": self.database,
+            "kills": dict(self.kills),
+            "violations": self.violations,
+        }
+
+
+def plan(*, kills: int, seed: int, databases: list[str], per_round: int = 8) -> list[Round]:
+    """Half of the kills at named points, every one in turn; the other half at random moments."""
+    chance = random.Random(seed)
+    at_points = [POINTS[index % len(POINTS)] for index in range((kills + 1) // 2)]
+    chance.shuffle(at_points)
+    faults: list[str | None] = [_at(point, "kill", chance) for point in at_points]
+    faults += [None] * (kills // 2)
+    chance.shuffle(faults)
+    groups = [faults[start : start + per_round] for start in range(0, kills, per_round)]
+    return [
+        Round(
+            number=number,
+            database=databases[number % len(databases)],
+            faults=[*group, _at(ERROR_POINTS[number % len(ERROR_POINTS)], "", chance)],
+        )
+        for number, group in enumerate(groups)
+    ]
+
+
+def _at(point: str, kind: str, chance: random.Random) -> str:
+    name, _, error = point.partition(":")
+    nth = 1 if name.partition(".")[0] in _ONCE else chance.randint(1, 4)
+    return f"{name}:{nth}:{error or kind}"
+
+
+def play(this: Round, world: World, store: Path, chance: random.Random) -> None:
+    """Plays a round and writes into it what happened."""
+    shutil.copy(store, world.home / "mlflow.db")
+    reference = _uninterrupted(world)
+    log, epochs_lost = world.home / "errors.txt", 0
+    showing = [f for f in this.faults if f is not None and f.startswith(_of_showing())]
+    searching = [f for f in this.faults if f not in showing]
+    showing.sort(key=lambda f: SHOW_POINTS.index(f.partition(":")[0]))
+    searching.sort(key=lambda f: f is not None and f.startswith(_LATE))
+    for fault in searching:
+        epochs_lost += _strike(this, world, drivers.search, fault, chance)
+    _finish(this, world, drivers.search, log)
+    for fault in showing:
+        _strike(this, world, drivers.project, fault, chance)
+    _finish(this, world, drivers.project, log)
+    this.violations += judged(world, reference, epochs_lost)
+
+
+def _of_showing() -> tuple[str, ...]:
+    return tuple(f"{point}:" for point in SHOW_POINTS)
+
+
+def _uninterrupted(world: World) -> list[Any]:
+    """The story of the same study without any fault, on an SQLite ledger of its own."""
+    home = world.home / "reference"
+    home.mkdir()
+    calm = World(home=home, url=f"sqlite:///{home / 'ledger.db'}", name=world.name, seed=world.seed)
+    assert drivers.ended(drivers.forked(calm, drivers.search, None, home / "log")) == FINISHED
+    return checker.story(home / "ledger.db", world.name)
+
+
+def _strike(this: Round, world: World, body: Any, fault: str | None, chance: random.Random) -> int:
+    """Lets one process meet its fault; 1 if that may have cost an epoch."""
+    log = world.home / "errors.txt"
+    pid = drivers.forked(world, body, fault, log)
+    code = drivers.ended(pid, kill_after_s=chance.uniform(*_MOMENTS_S) if fault is None else None)
+    struck = world.struck.read_text().splitlines() if world.struck.exists() else []
+    world.struck.unlink(missing_ok=True)
+    for line in struck:
+        point, _, kind = line.partition(":")
+        this.kills[point if kind == "kill" else line] += 1
+    if fault is None and code == _KILLED:
+        this.kills["random"] += 1
+    if code not in {_KILLED, FINISHED, BY_THE_WORLD}:
+        this.violations.append(f"a process that met {fault} ended with {code}; see {log}")
+    if (fault is None and code == FINISHED) or (fault is not None and not struck):
+        this.kills["missed"] += 1
+    return int(code != FINISHED or bool(struck))
+
+
+def _finish(this: Round, world: World, body: Any, log: Path) -> None:
+    code = drivers.ended(drivers.forked(world, body, None, log))
+    if code != FINISHED:
+        this.violations.append(f"{body.__name__} without a fault ended with {code}; see {log}")
+
+
+def judged(world: World, reference: list[Any], epochs_lost: int) -> list[str]:
+    """All that is not as promised, judged without the product's code."""
+    ledger: Any = world.url if world.url.startswith("postgresql") else world.home / "ledger.db"
+    found = checker.of_ledger(ledger, world.name, TRIALS, EPOCHS)
+    notes = [json.loads(line) for line in world.notes.read_text().splitlines()]
+    found += checker.of_acknowledged(ledger, notes)
+    if checker.story(ledger, world.name) != reference:
+        found.append("the study is not the one that an uninterrupted search gives")
+    done = Counter(world.work.read_text().splitlines())
+    again = sum(done.values()) - len(done)
+    if again > epochs_lost:
+        found.append(f"{again} epochs were trained twice after {epochs_lost} faults")
+    found += checker.of_mlflow(world.home / "mlflow.db", ledger, world.name)
+    return found

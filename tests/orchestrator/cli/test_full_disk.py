@@ -1,0 +1,40 @@
+"""A disk that fills up while a search runs: the study stops in order, and goes on with space."""
+
+from pathlib import Path
+
+import pytest
+from checker import of_ledger
+
+import orchestrator.run
+from orchestrator.cli import main
+from workers import faults
+
+SEARCH = ["search", "surrogate", "--engine", "in_process", "--set", "space=tiny", "--trials", "4"]
+
+
+class NoTracker:
+    def drain(self, timeout_s: float) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+@pytest.mark.parametrize("point", ["recorded", "finished"])
+def test_a_full_disk_stops_the_study_which_resumes_once_there_is_room(
+    point: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(orchestrator.run, "start_projector", lambda **_: NoTracker())
+    monkeypatch.setattr(faults, "_passed", faults.Counter())
+    monkeypatch.setenv(faults.VARIABLE, f"{point}.uncommitted:2:ENOSPC")
+    assert main(SEARCH) == 4
+    complaint = capsys.readouterr().err
+    assert "no space left" in complaint
+    assert "resume" in complaint
+    monkeypatch.delenv(faults.VARIABLE)
+    assert main(["resume", "surrogate"]) == 0
+    ledger = tmp_path / "mlruns" / "ledger.db"
+    assert of_ledger(ledger, "surrogate", trials=4, epochs=10) == []
