@@ -57,7 +57,7 @@ def left_over(home: Path) -> list[str]:
 @pytest.mark.mlflow
 @pytest.mark.parametrize(
     ("engine", "trials"),
-    [("in_process", 150), pytest.param("ray_tune", 100, marks=pytest.mark.ray)],
+    [("in_process", 80), pytest.param("ray_tune", 50, marks=pytest.mark.ray)],
 )
 def test_killed_drivers_lose_and_repeat_nothing(engine: str, trials: int, tmp_path: Path) -> None:
     home, chance = tmp_path / "home", random.Random(engine)
@@ -65,7 +65,7 @@ def test_killed_drivers_lose_and_repeat_nothing(engine: str, trials: int, tmp_pa
     words: tuple[str, ...] = (*search, "--set", "sampler.name=random")
     kills = 0
     while kills < KILLS:
-        assert killed_after(archscout(home, *words), home, chance.randint(20, 120)), "ended early"
+        assert killed_after(archscout(home, *words), home, chance.randint(10, 60)), "ended early"
         kills += 1
         words = ("resume", "surrogate")
     last = archscout(home, *words)

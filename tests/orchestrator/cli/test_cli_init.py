@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from trackers import NoTracker
 
 import orchestrator.run
 from orchestrator import first_study, strict_yaml
@@ -20,16 +21,6 @@ from orchestrator.first_study import Machine, limits, quoted, study_name
 from workers.data import load as load_data
 from workers.data.dataset import split_data
 from workers.data.inspection import Inspection, inspect
-
-
-class NoTracker:
-    """Shows nothing, and says that it has shown all."""
-
-    def drain(self, timeout_s: float) -> bool:
-        return True
-
-    def close(self) -> None:
-        """Nothing runs."""
 
 
 @pytest.fixture

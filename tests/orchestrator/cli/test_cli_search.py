@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main
@@ -19,22 +20,6 @@ from orchestrator.ledger import Holder, Ledger
 from orchestrator.trial import TrialState
 
 QUICK = ["surrogate", "--engine", "in_process", "--set", "space=tiny", "--set", "budget.maximum=3"]
-
-
-class NoTracker:
-    """Shows nothing, and says that it has shown all."""
-
-    drained_s: float | None = None
-
-    def drain(self, timeout_s: float, on_left: object = None) -> bool:
-        NoTracker.drained_s = timeout_s
-        return True
-
-    def hurry(self) -> None:
-        """Nothing is waited for."""
-
-    def close(self) -> None:
-        """Nothing runs."""
 
 
 @pytest.fixture

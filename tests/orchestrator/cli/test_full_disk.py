@@ -4,20 +4,13 @@ from pathlib import Path
 
 import pytest
 from checker import of_ledger
+from trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main
 from workers import faults
 
 SEARCH = ["search", "surrogate", "--engine", "in_process", "--set", "space=tiny", "--trials", "4"]
-
-
-class NoTracker:
-    def drain(self, timeout_s: float) -> bool:
-        return True
-
-    def close(self) -> None:
-        """Nothing runs."""
 
 
 @pytest.mark.parametrize("point", ["recorded", "finished"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main
@@ -17,14 +18,6 @@ from orchestrator.trial import Trial, TrialState
 EXAMPLES = Path(__file__).parents[3] / "examples"
 QUICK = ("budget: {minimum: 1, maximum: 2}\nstop: {trials: 4}\nsampler: {name: random}\n"
          "pruner: {name: none}\n")  # fmt: skip
-
-
-class NoTracker:
-    def drain(self, timeout_s: float) -> bool:
-        return True
-
-    def close(self) -> None:
-        """Nothing runs."""
 
 
 @pytest.fixture(
