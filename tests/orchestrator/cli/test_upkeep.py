@@ -138,7 +138,8 @@ BREAKING = {
         "UPDATE trial SET values_json = '[1]' WHERE number = 1"
     ),
     "a trial has one open attempt exactly while it is RUNNING": (
-        "UPDATE attempt SET ended = NULL WHERE trial_uid = (SELECT uid FROM trial LIMIT 1)"
+        "UPDATE attempt SET ended = NULL WHERE trial_uid ="
+        " (SELECT uid FROM trial WHERE attempts = 1 LIMIT 1)"
     ),
     "a trial counts its attempts": "UPDATE trial SET attempts = 7 WHERE number = 0",
     "a checkpoint belongs to a measurement": (
