@@ -9,11 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-from orchestrator.objective import COST_METRICS
 from orchestrator.problems import Path, nearest, place, shown
-
-TRAINING_METRICS = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
-"""What every worker of ours measures each epoch."""
+from workers.metrics import COST_METRICS, TRAINER_METRICS, measured_metrics
 
 _METRIC = r"[A-Za-z_][A-Za-z0-9_.\-]{0,99}"
 _NEEDS_PATH = {
@@ -142,19 +139,20 @@ def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
 
 
 def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - one shape for all checks
+    measured = measured_metrics(tree.get("train"))
     for path, metric in _metrics(tree, "objectives"):
-        if tree.get("train") is not None:
+        if measured is None:
             if not re.fullmatch(_METRIC, metric):
                 yield path, f"{shown(metric)} is no metric's name; letters, digits, '_', '.', '-'"
-        elif metric not in (*TRAINING_METRICS, *COST_METRICS):
-            yield path, _unmeasured(metric, (*TRAINING_METRICS, *COST_METRICS))
+        elif metric not in measured:
+            yield path, _unmeasured(metric, measured)
 
 
 def _constraints(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - as above
     for path, metric in _metrics(tree, "constraints"):
         if tree.get("train") is not None:
             yield path, "nothing is counted before your own training runs; remove the constraint"
-        elif metric in TRAINING_METRICS:
+        elif metric in TRAINER_METRICS:
             yield (
                 path,
                 f"'{metric}' is known only after training; make it an objective. "

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.trial import Trial, TrialState
-
-COST_METRICS = ("parameters", "flops", "activation_bytes")
-"""What screening counts before any training; usable as objectives and constraints."""
+from workers.metrics import COST_METRICS
 
 _RANKED_KINDS = frozenset({"search", "continue", "retry"})
 
