@@ -42,14 +42,14 @@ class Fusion(Protocol):
 
 
 class Head(Protocol):
-    """A piece that reads class scores off an embedding."""
+    """A piece that reads off an embedding what the task asks for."""
 
-    def out_shape(self, shape: Shape, num_classes: int) -> Shape:
-        """The scores' shape (K,)."""
+    def out_shape(self, shape: Shape, task: Task) -> Shape:
+        """The answer's shape, such as (K,) for class scores."""
         ...
 
-    def build(self, shape: Shape, num_classes: int) -> nn.Module:
-        """A module from an embedding to scores."""
+    def build(self, shape: Shape, task: Task) -> nn.Module:
+        """A module from an embedding to a `ModelOutput`."""
         ...
 
 
@@ -86,7 +86,7 @@ class Architecture:
         """The shape that each piece promises to give, by the piece's name, in order.
 
         The names are also the modules' names in the network that `build` makes; the last two are
-        `fusion` (the embedding) and `head` (the scores).
+        `fusion` (the embedding) and `head` (the answer).
 
         Raises:
             UnbuildableError: The decisions do not fit together, or not to the task.
@@ -109,7 +109,7 @@ class Architecture:
         with _Located("fusion"):
             shapes["fusion"] = self.fusion.out_shape(last)
         with _Located("head"):
-            shapes["head"] = self.head.out_shape(shapes["fusion"], task.num_classes)
+            shapes["head"] = self.head.out_shape(shapes["fusion"], task)
         return shapes
 
     def build(self, task: Task, *, auxiliary: bool = False) -> "Network":
@@ -215,10 +215,10 @@ class Network(nn.Module):
                 network.auxiliary = AuxiliaryHead(as_tokens(before, name)[0], task.num_classes)
             self.streams[name] = network
         self.fusion = architecture.fusion.build(last)
-        self.head = architecture.head.build(shapes["fusion"], task.num_classes)
+        self.head = architecture.head.build(shapes["fusion"], task)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> ModelOutput:
-        """Scores, embedding and auxiliary scores for a batch.
+        """What the head reads off a batch, its embedding, and auxiliary scores.
 
         Args:
             inputs: By stream, a float tensor whose first dimension is the batch.
@@ -229,8 +229,8 @@ class Network(nn.Module):
             maps[name], logits_BK = stream(inputs[name])
             if logits_BK is not None:
                 auxiliary.append(logits_BK)
-        embedding_BD = self.fusion(maps)
-        return ModelOutput(self.head(embedding_BD), embedding_BD, tuple(auxiliary))
+        output: ModelOutput = self.head(self.fusion(maps))
+        return output._replace(auxiliary=tuple(auxiliary))
 
 
 class _Located:

@@ -6,7 +6,7 @@ term is registered by a decorator in the user's file:
     @loss_term("confidence", needs=("logits",), options={"floor": FloatRange(0.0, 0.5)})
     class Confidence(nn.Module):
         def __init__(self, *, floor: float) -> None: ...
-        def forward(self, output: ModelOutput, targets_B: Tensor) -> Tensor: ...
+        def forward(self, output: ModelOutput, batch: Batch) -> Tensor: ...
 
     losses = loss_domain(main=("cross_entropy",), side=("confidence",))
 """
@@ -34,7 +34,7 @@ class TermSpec:
     name: str
     """The name by which candidates refer to it."""
     make: Callable[..., Any]
-    """Makes the module from the options; its forward takes (ModelOutput, targets_B)."""
+    """Makes the module from the options; its forward takes (ModelOutput, Batch)."""
     needs: frozenset[Output]
     """What of the network's output it reads; the trainer builds auxiliary heads where needed."""
     options: Mapping[str, Domain[Any]]

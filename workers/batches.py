@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from search_spaces.model_output import NOTHING, Batch, Units
 from workers.data.dataset import Dataset, Split
 
 # B batch, C channels, H height, W width
@@ -25,6 +26,9 @@ BLOCK_BYTES = 8 * 2**20
 PIECE_ELEMENTS = 2**20
 """Bytes whose values are counted at a time."""
 
+VALUES = "values"
+"""The name, beside those of the streams, under which the numbers' normalisation is kept."""
+
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """Changes a block of images in bytes, each in its own way, without changing what they show."""
 
@@ -34,39 +38,63 @@ class Normalisation:
     """Mean and deviation of each channel over the training part, by stream name."""
 
     mean: Mapping[str, tuple[float, ...]]
-    """In bytes, 0 to 255."""
+    """In the data's units: of bytes, 0 to 255."""
     deviation: Mapping[str, tuple[float, ...]]
-    """In bytes; 1 where a channel never changes."""
+    """In the data's units; 1 where a channel never changes."""
+    values_mean: tuple[float, ...] = ()
+    """Of each number to be foretold, in its units."""
+    values_deviation: tuple[float, ...] = ()
+    """Of each number to be foretold, in its units; 1 where it never changes."""
 
     @classmethod
     def of(cls, split: Split) -> Self:
         """What the examples of this part say."""
         mean, deviation = {}, {}
         for name, values in split.inputs.items():
-            moments = [_moments(values[:, channel]) for channel in range(values.shape[1])]
-            mean[name] = tuple(first for first, _ in moments)
-            deviation[name] = tuple(second for _, second in moments)
-        return cls(mean=mean, deviation=deviation)
+            mean[name], deviation[name] = _channel_moments(values)
+        of_values = ((), ()) if split.values is None else _channel_moments(split.values)
+        return cls(
+            mean=mean, deviation=deviation, values_mean=of_values[0], values_deviation=of_values[1]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for a checkpoint: who predicts must normalise as training did."""
-        return {
+        inputs = {
             name: {"mean": list(self.mean[name]), "deviation": list(self.deviation[name])}
             for name in sorted(self.mean)
         }
+        if not self.values_mean:
+            return inputs
+        values = {"mean": list(self.values_mean), "deviation": list(self.values_deviation)}
+        return inputs | {VALUES: values}
 
-    def apply(self, name: str, bytes_BCHW: Tensor) -> Tensor:
+    def apply(self, name: str, raw: Tensor) -> Tensor:
         """Floating-point values of mean 0 and deviation 1 over the training part."""
-        shape = (1, -1, *(1,) * (bytes_BCHW.ndim - 2))
+        shape = (1, -1, *(1,) * (raw.ndim - 2))
         scale = torch.tensor([1 / value for value in self.deviation[name]])
         shift = torch.tensor(self.mean[name]) * scale
-        values = bytes_BCHW.to(torch.float32)
+        values = raw.to(torch.float32, copy=True)
         return values.mul_(scale.view(shape).to(values.device)).sub_(
             shift.view(shape).to(values.device)
         )
 
 
-def _moments(values: NDArray[np.uint8]) -> tuple[float, float]:
+def _channel_moments(
+    values: NDArray[Any],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Means and deviations of the channels, the second dimension."""
+    of_channel = _moments if values.dtype == np.uint8 else _moments_of_numbers
+    moments = [of_channel(values[:, channel]) for channel in range(values.shape[1])]
+    return tuple(mean for mean, _ in moments), tuple(deviation for _, deviation in moments)
+
+
+def _moments_of_numbers(values: NDArray[Any]) -> tuple[float, float]:
+    """Mean and deviation of one channel that is no picture."""
+    wide = values.astype(np.float64)
+    return float(wide.mean()), float(wide.std()) or 1.0
+
+
+def _moments(values: NDArray[Any]) -> tuple[float, float]:
     """Mean and deviation of one channel, exact and repeatable: bytes are counted, not added up."""
     counts = np.zeros(256)
     # numpy counts in eight bytes an element: by pieces, that never adds up to much.
@@ -90,17 +118,25 @@ class DeviceSplit:
             for name, values in split.inputs.items()
         }
         self.targets_B = _shared(split.targets).to(device)
+        self.units = Units(
+            torch.tensor(normalisation.values_mean, device=device),
+            torch.tensor(normalisation.values_deviation, device=device),
+        )
+        self.values_BV = NOTHING
+        if split.values is not None:
+            values_BV = _shared(split.values).to(device)
+            self.values_BV = (values_BV - self.units[0]) / self.units[1]
 
     def __len__(self) -> int:
         return len(self.targets_B)
 
-    def in_order(self, batch_size: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All examples as they stand, the last batch smaller."""
         yield from self._serve(torch.arange(len(self)), batch_size, None, None)
 
     def shuffled(
         self, batch_size: int, augment: Augment | None, generator: torch.Generator
-    ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    ) -> Iterator[Batch]:
         """Whole batches in random order; an incomplete last one is left out.
 
         The generator alone decides order and augmentation.
@@ -119,20 +155,28 @@ class DeviceSplit:
         batch_size: int,
         augment: Augment | None,
         generator: torch.Generator | None,
-    ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    ) -> Iterator[Batch]:
         each = 4 * sum(math.prod(values.shape[1:]) for values in self.inputs.values())
         block_size = max(1, BLOCK_BYTES // (each * batch_size)) * batch_size
         for chosen in torch.split(order.to(self.device), block_size):
-            inputs = {}
+            raw, inputs = {}, {}
             for name, values in self.inputs.items():
                 block = values[chosen]
                 if augment is not None and generator is not None and block.ndim == 4:
                     block = augment(block, generator)
+                raw[name] = block
                 inputs[name] = self.normalisation.apply(name, block)
-            targets = self.targets_B[chosen]
+            targets_B = self.targets_B[chosen]
+            values_BV = self.values_BV[chosen] if len(self.values_BV) else self.values_BV
             for start in range(0, len(chosen), batch_size):
                 batch = slice(start, start + batch_size)
-                yield {name: values[batch] for name, values in inputs.items()}, targets[batch]
+                yield Batch(
+                    inputs={name: values[batch] for name, values in inputs.items()},
+                    targets_B=targets_B[batch],
+                    values_BV=values_BV[batch],
+                    raw={name: values[batch] for name, values in raw.items()},
+                    units=self.units,
+                )
 
 
 def on_device(

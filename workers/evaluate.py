@@ -4,34 +4,45 @@ Knows no trial and no budget: promotion evaluates by the same lines as training.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from search_spaces.model_output import ModelOutput
+from search_spaces.model_output import Batch, ModelOutput
 from workers.batches import DeviceSplit
 from workers.device import Execution
 from workers.failures import Diverged
 
-# B batch, K classes
+# B batch, K classes, V numbers
 
 EVALUATION_BATCH = 256
 
 
 class Tally:
-    """Loss and hits summed up on the device, read once: reading waits for the device."""
+    """Loss, hits and errors summed up on the device, read once: reading waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self.loss = torch.zeros((), device=device, dtype=torch.float64)
         self.hits = torch.zeros((), device=device, dtype=torch.int64)
-        self.count = 0
+        self.distance = torch.zeros((), device=device, dtype=torch.float64)
+        self.squares = torch.zeros((), device=device, dtype=torch.float64)
+        self.count = self.num_scored = self.num_values = 0
 
-    def add(self, mean_loss: Tensor, logits_BK: Tensor, targets_B: Tensor) -> None:
+    def add(self, mean_loss: Tensor, output: ModelOutput, batch: Batch) -> None:
         """Count one batch."""
-        self.loss += mean_loss.detach() * len(targets_B)
-        self.hits += (logits_BK.detach().argmax(1) == targets_B).sum()
-        self.count += len(targets_B)
+        self.loss += mean_loss.detach() * len(batch.targets_B)
+        self.count += len(batch.targets_B)
+        if output.logits_BK.numel():
+            self.hits += (output.logits_BK.detach().argmax(1) == batch.targets_B).sum()
+            self.num_scored += len(batch.targets_B)
+        if output.values_BV.numel():
+            missed_BV = output.values_BV.detach() - batch.values_BV
+            self.squares += missed_BV.square().sum(dtype=torch.float64)
+            in_units_BV = missed_BV * batch.units.values_deviation_V
+            self.distance += in_units_BV.abs().sum(dtype=torch.float64)
+            self.num_values += missed_BV.numel()
 
     def mean_loss(self, part: str) -> float:
         """Mean loss so far; the part is named if it is no number.
@@ -45,24 +56,36 @@ class Tally:
         return loss
 
     def metrics(self, part: str) -> dict[str, float]:
-        """Mean loss and accuracy under the part's name.
+        """What was counted under the part's name.
+
+        `loss` always; `accuracy` where classes are told; where numbers are, `mae`, their mean
+        absolute error in the data's units, and `rmse`, their root mean squared error in
+        deviations of the training part, so that 1 is what foretelling the mean comes to.
 
         Raises:
-            Diverged: The loss is no finite number.
+            Diverged: The loss, or an error of the numbers, is no finite number.
         """
-        loss = self.mean_loss(part)
-        return {f"{part}_loss": loss, f"{part}_accuracy": int(self.hits) / self.count}
+        found = {f"{part}_loss": self.mean_loss(part)}
+        if self.num_scored:
+            found[f"{part}_accuracy"] = int(self.hits) / self.num_scored
+        if self.num_values:
+            found[f"{part}_mae"] = float(self.distance) / self.num_values
+            found[f"{part}_rmse"] = math.sqrt(float(self.squares) / self.num_values)
+        for name, value in found.items():
+            if not math.isfinite(value):
+                raise Diverged(f"{name} is {value}")
+        return found
 
 
-def forward(network: nn.Module, inputs: dict[str, Tensor], execution: Execution) -> ModelOutput:
+def forward(network: nn.Module, inputs: Mapping[str, Tensor], execution: Execution) -> ModelOutput:
     """One forward pass in the execution's precision; what comes out is float32."""
     with execution.autocast():
         output: ModelOutput = network(inputs)
-    return ModelOutput(
-        output.logits_BK.float(),
-        output.embedding_BD.float(),
-        tuple(logits.float() for logits in output.auxiliary),
-    )
+    return ModelOutput(*(_float(part) for part in output))
+
+
+def _float(part: Tensor | tuple[Tensor, ...]) -> Any:
+    return part.float() if isinstance(part, Tensor) else tuple(each.float() for each in part)
 
 
 def evaluate(
@@ -74,15 +97,15 @@ def evaluate(
 
     Args:
         network: What is judged.
-        term: The loss by which it is judged; takes (ModelOutput, targets_B).
+        term: The loss by which it is judged; takes (ModelOutput, Batch).
         split: The examples.
         execution: The precision to compute in.
         tally: Where loss and hits are counted.
     """
     network.eval()
-    for inputs, targets_B in split.in_order(EVALUATION_BATCH):
+    for batch in split.in_order(EVALUATION_BATCH):
         # Not around the loop: the mode would stay on in the caller between batches.
         with torch.inference_mode():
-            output = forward(network, inputs, execution)
-            tally.add(term(output, targets_B), output.logits_BK, targets_B)
+            output = forward(network, batch.inputs, execution)
+            tally.add(term(output, batch), output, batch)
         yield tally.count / len(split)

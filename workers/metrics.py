@@ -1,7 +1,11 @@
 """The names of what is measured, for whoever must tell a misspelt metric from a real one."""
 
-TRAINER_METRICS = ("train_accuracy", "train_loss", "val_accuracy", "val_loss")
-"""What the trainer and the surrogate measure after every epoch.
+TRAINER_METRICS = (
+    *("train_accuracy", "train_loss", "train_mae", "train_rmse"),
+    *("val_accuracy", "val_loss", "val_mae", "val_rmse"),
+)
+"""What the trainer measures after every epoch: accuracy where the data has classes, `mae` and
+`rmse` where it has numbers to be foretold.
 
 Both losses are the unweighted main term: only that is comparable between loss weightings."""
 COST_METRICS = ("activation_bytes", "flops", "parameters")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from search_spaces import losses
 from search_spaces.candidate import Candidate, candidate_from_dict
 from search_spaces.losses import MixedLoss
+from search_spaces.model_output import Batch
 from search_spaces.plugins import load_user_object
 from workers import checkpoint
 from workers.augmentation import AUGMENTATIONS
@@ -95,9 +96,9 @@ class Trainer:
         accumulation = self.recipe.accumulation
         augment = AUGMENTATIONS[self.recipe.augmentation]
         batches = self.train.shuffled(self.recipe.batch_size, augment, generator)
-        for done, (inputs, targets_B) in enumerate(batches, start=1):
+        for done, batch in enumerate(batches, start=1):
             group = min(accumulation, self.num_batches - (done - 1) // accumulation * accumulation)
-            self._accumulate(inputs, targets_B, group, tally)
+            self._accumulate(batch, group, tally)
             if done % accumulation == 0 or done == self.num_batches:
                 self.optimization.step(step)
                 step += 1
@@ -105,14 +106,12 @@ class Trainer:
                 tally.mean_loss("train")  # a long epoch need not end to be seen as lost
                 yield from self._pulse(epoch, done / self.num_batches)
 
-    def _accumulate(
-        self, inputs: dict[str, Tensor], targets_B: Tensor, group: int, tally: Tally
-    ) -> None:
+    def _accumulate(self, batch: Batch, group: int, tally: Tally) -> None:
         """Add a batch's share of the gradient of a group of batches."""
-        output = forward(self.network, inputs, self.execution)
-        value = self.loss(output, targets_B)
+        output = forward(self.network, batch.inputs, self.execution)
+        value = self.loss(output, batch)
         (value.total / group if group > 1 else value.total).backward()
-        tally.add(value.main, output.logits_BK, targets_B)
+        tally.add(value.main, output, batch)
 
     def _judge(self, epoch: int, tally: Tally) -> Iterator[Progress]:
         """Count hits on the validation part by the main term, without weights."""

@@ -6,7 +6,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from search_spaces.blocks.block import HEADS, UnbuildableError, register
-from search_spaces.task import Shape
+from search_spaces.model_output import ModelOutput
+from search_spaces.task import Shape, Task
 
 # B batch, C channels, H height, W width, D embedding width, K classes
 
@@ -33,7 +34,7 @@ class Classify:
     dropout: float = 0.0
     """Share of the embedding left out in training."""
 
-    def out_shape(self, shape: Shape, num_classes: int) -> Shape:
+    def out_shape(self, shape: Shape, task: Task) -> Shape:
         """The scores' shape (K,).
 
         Raises:
@@ -41,16 +42,29 @@ class Classify:
         """
         if len(shape) != 1:
             raise UnbuildableError(f"head needs an embedding, not {shape}")
-        if num_classes < 2:
-            raise UnbuildableError(f"head needs at least 2 classes, not {num_classes}")
+        if task.num_classes < 2:
+            raise UnbuildableError(f"head needs at least 2 classes, not {task.num_classes}")
         if not 0 <= self.dropout < 1:
             raise UnbuildableError(f"dropout must be at least 0 and below 1, not {self.dropout}")
-        return (num_classes,)
+        return (task.num_classes,)
 
-    def build(self, shape: Shape, num_classes: int) -> nn.Module:
+    def build(self, shape: Shape, task: Task) -> nn.Module:
         """The module for embeddings of this shape."""
-        self.out_shape(shape, num_classes)
-        return nn.Sequential(nn.Dropout(self.dropout), nn.Linear(shape[0], num_classes))
+        (num_classes,) = self.out_shape(shape, task)
+        return ClassScores(shape[0], num_classes, self.dropout)
+
+
+class ClassScores(nn.Module):
+    """Scores linear in the embedding."""
+
+    def __init__(self, width: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Linear(width, num_classes)
+
+    def forward(self, embedding_BD: Tensor) -> ModelOutput:
+        """Scores of shape (B, K), and the embedding."""
+        return ModelOutput(self.score(self.dropout(embedding_BD)), embedding_BD)
 
 
 class AuxiliaryHead(nn.Module):

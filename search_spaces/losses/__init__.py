@@ -14,7 +14,7 @@ from search_spaces.losses.auxiliary import Auxiliary
 from search_spaces.losses.cross_entropy import CrossEntropy
 from search_spaces.losses.focal import Focal
 from search_spaces.losses.supervised_contrastive import SupervisedContrastive
-from search_spaces.model_output import ModelOutput
+from search_spaces.model_output import Batch, ModelOutput
 
 __all__ = [
     "Auxiliary",
@@ -54,9 +54,9 @@ class MixedLoss(nn.Module):
         """What of the network's output is read; `auxiliary` asks for auxiliary heads."""
         return frozenset[Output]().union(*(TERMS[name].needs for name in self.shares))
 
-    def forward(self, output: ModelOutput, targets_B: Tensor) -> LossValue:
-        """The loss of a batch; `targets_B` holds class indices."""
-        values = {name: term(output, targets_B) for name, term in self.terms.items()}
+    def forward(self, output: ModelOutput, batch: Batch) -> LossValue:
+        """The loss of a batch."""
+        values = {name: term(output, batch) for name, term in self.terms.items()}
         total = torch.stack([values[name] * share for name, share in self.shares.items()]).sum()
         detached = {name: value.detach() for name, value in values.items()}
         return LossValue(total=total, terms=detached, main=detached[self.main])

@@ -5,16 +5,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces.loss_weights import loss_term
-from search_spaces.model_output import ModelOutput
+from search_spaces.model_output import Batch, ModelOutput
 
 
 @loss_term("auxiliary", needs=("auxiliary",))
 class Auxiliary(nn.Module):
     """The mean cross-entropy of the auxiliary heads; zero for a network that has none."""
 
-    def forward(self, output: ModelOutput, targets_B: Tensor) -> Tensor:
-        """The mean over heads and batch, a scalar; `targets_B` holds class indices."""
+    def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
+        """The mean over heads and batch, a scalar."""
         if not output.auxiliary:
             return output.logits_BK.sum() * 0
-        losses = [functional.cross_entropy(logits_BK, targets_B) for logits_BK in output.auxiliary]
+        losses = [
+            functional.cross_entropy(logits_BK, batch.targets_B) for logits_BK in output.auxiliary
+        ]
         return torch.stack(losses).mean()

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from search_spaces.domains import FloatRange
 from search_spaces.loss_weights import loss_term
-from search_spaces.model_output import ModelOutput
+from search_spaces.model_output import Batch, ModelOutput
 
 
 @loss_term(
@@ -20,6 +20,8 @@ class CrossEntropy(nn.Module):
         super().__init__()
         self.smoothing = smoothing
 
-    def forward(self, output: ModelOutput, targets_B: Tensor) -> Tensor:
-        """The mean over the batch, a scalar; `targets_B` holds class indices."""
-        return functional.cross_entropy(output.logits_BK, targets_B, label_smoothing=self.smoothing)
+    def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
+        """The mean over the batch, a scalar."""
+        return functional.cross_entropy(
+            output.logits_BK, batch.targets_B, label_smoothing=self.smoothing
+        )

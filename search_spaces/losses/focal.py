@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from search_spaces.domains import FloatRange
 from search_spaces.loss_weights import loss_term
-from search_spaces.model_output import ModelOutput
+from search_spaces.model_output import Batch, ModelOutput
 
 
 @loss_term(
@@ -18,10 +18,10 @@ class Focal(nn.Module):
         super().__init__()
         self.gamma = gamma
 
-    def forward(self, output: ModelOutput, targets_B: Tensor) -> Tensor:
-        """The mean over the batch, a scalar; `targets_B` holds class indices."""
+    def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
+        """The mean over the batch, a scalar."""
         log_p_BK = functional.log_softmax(output.logits_BK.float(), dim=1)
-        log_p_B = log_p_BK.gather(1, targets_B[:, None]).squeeze(1)
+        log_p_B = log_p_BK.gather(1, batch.targets_B[:, None]).squeeze(1)
         # Where p rounds to 1, a power of 1 - p = 0 has no finite gradient.
         miss_B = (-log_p_B.expm1()).clamp_min(1e-6)
         return -(miss_B**self.gamma * log_p_B).mean()

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from search_spaces.domains import FloatRange
 from search_spaces.loss_weights import loss_term
-from search_spaces.model_output import ModelOutput
+from search_spaces.model_output import Batch, ModelOutput
 
 
 @loss_term(
@@ -25,7 +25,7 @@ class SupervisedContrastive(nn.Module):
 
         self.loss = SupConLoss(temperature=temperature)
 
-    def forward(self, output: ModelOutput, targets_B: Tensor) -> Tensor:
+    def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """The mean over examples with a partner of their class; zero in a batch without any."""
-        loss: Tensor = self.loss(output.embedding_BD.float(), targets_B)
+        loss: Tensor = self.loss(output.embedding_BD.float(), batch.targets_B)
         return loss

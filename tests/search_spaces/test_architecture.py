@@ -1,6 +1,7 @@
 """An architecture is data, promises shapes and builds what it promised."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -58,8 +59,8 @@ def test_every_module_gives_the_shape_that_the_walk_promised() -> None:
     modules = dict(network.named_modules())
     for name in architecture().walk(TASK):
 
-        def look(module: nn.Module, given: object, made: torch.Tensor, name: str = name) -> None:
-            seen[name] = tuple(made.shape[1:])
+        def look(module: nn.Module, given: object, made: Any, name: str = name) -> None:
+            seen[name] = tuple((made.logits_BK if name == "head" else made).shape[1:])
 
         modules[name].register_forward_hook(look)
     network({"image": torch.randn(3, 1, 12, 12)})
@@ -97,7 +98,7 @@ def test_auxiliary_scores_of_a_single_stage_come_from_the_stem() -> None:
 def test_the_head_reads_the_embedding() -> None:
     network = architecture().build(TASK).eval()
     output = network({"image": torch.randn(3, 1, 12, 12)})
-    torch.testing.assert_close(network.head(output.embedding_BD), output.logits_BK)
+    torch.testing.assert_close(network.head(output.embedding_BD).logits_BK, output.logits_BK)
 
 
 def test_gates_can_be_read_by_their_module_name() -> None:
@@ -132,8 +133,8 @@ def test_weights_start_by_the_rule_that_the_architecture_names() -> None:
     torch.manual_seed(0)
     values = {"streams": {"image": STREAM}, "fusion": Concatenate(), "head": Classify()}
     narrow = Architecture(**values, initialisation="truncated_normal").build(TASK)
-    assert narrow.head[1].weight.std().item() < 0.03
-    assert Architecture(**values).build(TASK).head[1].weight.std().item() > 0.2
+    assert narrow.head.score.weight.std().item() < 0.03
+    assert Architecture(**values).build(TASK).head.score.weight.std().item() > 0.2
 
 
 def test_an_architecture_survives_the_round_trip_through_json() -> None:

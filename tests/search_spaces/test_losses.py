@@ -14,21 +14,21 @@ from torch import Tensor
 from search_spaces import losses
 from search_spaces.domains import SpaceError
 from search_spaces.loss_weights import TERMS, LossTerm, LossWeights, loss_domain, loss_term
-from search_spaces.model_output import ModelOutput
+from search_spaces.model_output import Batch, ModelOutput
 from search_spaces.plugins import DuplicateNameError, UnknownNameError, load_user_object
 from search_spaces.suggester import RandomSuggester, ReplaySuggester
 
 B, K, D = 12, 4, 6
 
 
-def batch(seed: int = 0, heads: int = 2) -> tuple[ModelOutput, Tensor]:
+def drawn(seed: int = 0, heads: int = 2) -> tuple[ModelOutput, Batch]:
     draw = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw, requires_grad=True)
 
     output = ModelOutput(normal(B, K), normal(B, D), tuple(normal(B, K) for _ in range(heads)))
-    return output, torch.randint(0, K, (B,), generator=draw)
+    return output, Batch(targets_B=torch.randint(0, K, (B,), generator=draw))
 
 
 def log_p(logits_BK: Tensor) -> list[list[float]]:
@@ -38,28 +38,30 @@ def log_p(logits_BK: Tensor) -> list[list[float]]:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_is_the_mean_over_smoothed_targets(smoothing: float) -> None:
-    output, targets_B = batch()
+    output, batch = drawn()
     expected = 0.0
-    for row, target in zip(log_p(output.logits_BK), targets_B.tolist(), strict=True):
+    for row, target in zip(log_p(output.logits_BK), batch.targets_B.tolist(), strict=True):
         for k, value in enumerate(row):
             mass = smoothing / K + (1 - smoothing) * (k == target)
             expected -= mass * value / B
-    found = losses.CrossEntropy(smoothing=smoothing)(output, targets_B)
+    found = losses.CrossEntropy(smoothing=smoothing)(output, batch)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_weighs_each_example_by_its_miss(gamma: float) -> None:
-    output, targets_B = batch()
-    chosen = [row[t] for row, t in zip(log_p(output.logits_BK), targets_B.tolist(), strict=True)]
+    output, batch = drawn()
+    chosen = [
+        row[t] for row, t in zip(log_p(output.logits_BK), batch.targets_B.tolist(), strict=True)
+    ]
     expected = sum(-((1 - math.exp(value)) ** gamma) * value for value in chosen) / B
-    assert losses.Focal(gamma=gamma)(output, targets_B).item() == pytest.approx(expected, rel=1e-5)
+    assert losses.Focal(gamma=gamma)(output, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_focal_has_finite_gradients_where_the_answer_is_certain() -> None:
     logits_BK = torch.tensor([[200.0, -200.0], [-200.0, 200.0]], requires_grad=True)
     output = ModelOutput(logits_BK, logits_BK)
-    losses.Focal(gamma=0.5)(output, torch.tensor([0, 0])).backward()
+    losses.Focal(gamma=0.5)(output, Batch(targets_B=torch.tensor([0, 0]))).backward()
     assert logits_BK.grad is not None
     assert torch.isfinite(logits_BK.grad).all()
 
@@ -79,16 +81,16 @@ def contrastive(embedding_BD: Tensor, targets: list[int], temperature: float) ->
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
 def test_supervised_contrastive_is_the_published_formula(temperature: float) -> None:
-    output, targets_B = batch()
-    targets_B[0] = K  # alone in its class: no anchor
-    expected = contrastive(output.embedding_BD.detach(), targets_B.tolist(), temperature)
-    found = losses.SupervisedContrastive(temperature=temperature)(output, targets_B)
+    output, batch = drawn()
+    batch.targets_B[0] = K  # alone in its class: no anchor
+    expected = contrastive(output.embedding_BD.detach(), batch.targets_B.tolist(), temperature)
+    found = losses.SupervisedContrastive(temperature=temperature)(output, batch)
     assert found.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_supervised_contrastive_is_a_finite_zero_without_any_pair() -> None:
-    output, _ = batch()
-    found = losses.SupervisedContrastive()(output, torch.arange(B))
+    output, _ = drawn()
+    found = losses.SupervisedContrastive()(output, Batch(targets_B=torch.arange(B)))
     found.backward()
     assert found.item() == 0
     assert output.embedding_BD.grad is not None
@@ -96,15 +98,15 @@ def test_supervised_contrastive_is_a_finite_zero_without_any_pair() -> None:
 
 
 def test_auxiliary_is_the_mean_cross_entropy_of_the_heads() -> None:
-    output, targets_B = batch()
-    heads = [losses.CrossEntropy()(ModelOutput(a, a), targets_B) for a in output.auxiliary]
+    output, batch = drawn()
+    heads = [losses.CrossEntropy()(ModelOutput(a, a), batch) for a in output.auxiliary]
     expected = sum(head.item() for head in heads) / 2
-    assert losses.Auxiliary()(output, targets_B).item() == pytest.approx(expected, rel=1e-6)
+    assert losses.Auxiliary()(output, batch).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_auxiliary_is_a_zero_that_can_be_differentiated_where_there_is_no_head() -> None:
-    output, targets_B = batch(heads=0)
-    found = losses.Auxiliary()(output, targets_B)
+    output, batch = drawn(heads=0)
+    found = losses.Auxiliary()(output, batch)
     found.backward()
     assert found.item() == 0
 
@@ -121,14 +123,14 @@ MIXTURE = LossWeights(
 
 
 def test_a_mixture_weighs_its_terms_by_shares_that_sum_to_one() -> None:
-    output, targets_B = batch()
-    value = losses.build(MIXTURE)(output, targets_B)
+    output, batch = drawn()
+    value = losses.build(MIXTURE)(output, batch)
     assert MIXTURE.shares() == {"auxiliary": 0.25, "focal": 0.5, "supervised_contrastive": 0.25}
-    focal = losses.Focal(gamma=1.0)(output, targets_B).item()
+    focal = losses.Focal(gamma=1.0)(output, batch).item()
     expected = (
-        0.25 * losses.Auxiliary()(output, targets_B).item()
+        0.25 * losses.Auxiliary()(output, batch).item()
         + 0.5 * focal
-        + 0.25 * losses.SupervisedContrastive(temperature=0.2)(output, targets_B).item()
+        + 0.25 * losses.SupervisedContrastive(temperature=0.2)(output, batch).item()
     )
     assert value.total.item() == pytest.approx(expected, rel=1e-6)
     assert value.main.item() == pytest.approx(focal, rel=1e-6)
@@ -136,7 +138,7 @@ def test_a_mixture_weighs_its_terms_by_shares_that_sum_to_one() -> None:
 
 
 def test_only_the_total_carries_a_gradient() -> None:
-    value = losses.build(MIXTURE)(*batch())
+    value = losses.build(MIXTURE)(*drawn())
     assert value.total.requires_grad
     assert not value.main.requires_grad
     assert not any(term.requires_grad for term in value.terms.values())
@@ -241,7 +243,7 @@ class Confidence(nn.Module):
     def __init__(self, *, floor):
         super().__init__()
         self.floor = floor
-    def forward(self, output, targets_B):
+    def forward(self, output, batch):
         return output.logits_BK.abs().mean() + self.floor
 
 losses = loss_domain(main=("cross_entropy",), side=("confidence_of_a_test",))
@@ -255,8 +257,8 @@ losses = loss_domain(main=("cross_entropy",), side=("confidence_of_a_test",))
         "l.confidence_of_a_test.on.floor": 0.25,
     }
     weights = domain.resolve(ReplaySuggester(params), "l")
-    output, targets_B = batch()
-    value = losses.build(weights)(output, targets_B)
+    output, batch = drawn()
+    value = losses.build(weights)(output, batch)
     expected = output.logits_BK.abs().mean().item() + 0.25
     assert value.terms["confidence_of_a_test"].item() == pytest.approx(expected)
     with pytest.raises(DuplicateNameError, match="'focal' exists already"):

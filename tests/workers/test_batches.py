@@ -34,11 +34,11 @@ def test_a_shuffled_epoch_serves_whole_batches_of_different_examples(
     split = numbered(100)
     served = list(split.shuffled(8, None, seeded()))
     assert len(served) == split.num_batches(8) == 12
-    assert all(len(targets) == 8 for _, targets in served)
-    seen = torch.cat([targets for _, targets in served])
+    assert all(len(batch.targets_B) == 8 for batch in served)
+    seen = torch.cat([batch.targets_B for batch in served])
     assert len(set(seen.tolist())) == 96
     assert seen.tolist() != sorted(seen.tolist())
-    pixels = torch.cat([inputs["image"].flatten() for inputs, _ in served])
+    pixels = torch.cat([batch.inputs["image"].flatten() for batch in served])
     assert torch.equal(pixels, seen.float())
 
 
@@ -46,26 +46,26 @@ def test_the_generator_alone_decides_the_order() -> None:
     def order(seed: int) -> list[int]:
         torch.rand(3)
         served = numbered(50).shuffled(5, None, seeded(seed))
-        return torch.cat([targets for _, targets in served]).tolist()
+        return torch.cat([batch.targets_B for batch in served]).tolist()
 
     assert order(1) == order(1) != order(2)
 
 
 def test_evaluation_serves_every_example_in_order() -> None:
-    served = [targets for _, targets in numbered(10).in_order(4)]
+    served = [batch.targets_B for batch in numbered(10).in_order(4)]
     assert [len(targets) for targets in served] == [4, 4, 2]
     assert torch.cat(served).tolist() == list(range(10))
 
 
 def test_fewer_examples_than_a_batch_make_one_batch() -> None:
     split = numbered(5)
-    assert [len(targets) for _, targets in split.shuffled(8, None, seeded())] == [5]
+    assert [len(batch.targets_B) for batch in split.shuffled(8, None, seeded())] == [5]
     assert split.num_batches(8) == 1
 
 
 def test_the_training_part_has_mean_zero_and_deviation_one(digits: Dataset) -> None:
     train, validation, normalisation = on_device(digits, CPU)
-    values = torch.cat([inputs["image"] for inputs, _ in train.in_order(300)])
+    values = torch.cat([batch.inputs["image"] for batch in train.in_order(300)])
     assert float(values.mean()) == pytest.approx(0, abs=1e-4)
     assert float(values.std()) == pytest.approx(1, abs=1e-3)
     assert validation.normalisation is train.normalisation is normalisation
@@ -80,9 +80,25 @@ def test_channels_are_normalised_each_by_itself_and_a_constant_one_stays_finite(
     pixels[:, 1] = 7
     split = Split(inputs={"image": pixels}, targets=np.arange(6) % 2)
     served = DeviceSplit(split, Normalisation.of(split), CPU)
-    values = torch.cat([inputs["image"] for inputs, _ in served.in_order(4)])
+    values = torch.cat([batch.inputs["image"] for batch in served.in_order(4)])
     assert float(values[:, 0].mean()) == pytest.approx(0, abs=1e-5)
     assert torch.equal(values[:, 1], torch.zeros(6, 2, 2))
+
+
+def test_numbers_to_foretell_are_standardised_by_the_training_part_and_come_back() -> None:
+    values = np.array([[1.0, 10.0], [3.0, 10.0], [5.0, 10.0]], dtype=np.float32)
+    state = np.array([[0.0], [2.0], [4.0]], dtype=np.float32)
+    split = Split(inputs={"state": state}, targets=np.zeros(3, dtype=np.int64), values=values)
+    normalisation = Normalisation.of(split)
+    assert normalisation.to_dict()["values"] == {
+        "mean": pytest.approx([3, 10]),
+        "deviation": pytest.approx([np.sqrt(8 / 3), 1]),
+    }
+    (batch,) = DeviceSplit(split, normalisation, CPU).in_order(4)
+    assert batch.values_BV[:, 0].tolist() == pytest.approx([-np.sqrt(1.5), 0, np.sqrt(1.5)])
+    assert batch.inputs["state"][:, 0].tolist() == pytest.approx([-np.sqrt(1.5), 0, np.sqrt(1.5)])
+    assert torch.equal(batch.raw["state"], torch.from_numpy(state))
+    torch.testing.assert_close(batch.units.values(batch.values_BV), torch.from_numpy(values))
 
 
 def test_read_only_arrays_are_used_as_they_lie_without_a_warning() -> None:

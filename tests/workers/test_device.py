@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from search_spaces.losses import CrossEntropy
-from search_spaces.model_output import ModelOutput
+from search_spaces.model_output import Batch, ModelOutput
 from workers import device as device_module
-from workers.batches import on_device
-from workers.data import Dataset
+from workers.batches import DeviceSplit, Normalisation, on_device
+from workers.data import Dataset, Split
 from workers.device import DeviceError, Execution, prepare
 from workers.evaluate import Tally, evaluate
 from workers.failures import BadCandidate, Diverged, classify
@@ -118,3 +119,31 @@ def test_a_validation_loss_that_is_no_number_is_told_as_diverged(digits: Dataset
     list(evaluate(Guess(3, float("nan")), CrossEntropy(), validation, execution, tally))
     with pytest.raises(Diverged, match="val_loss is nan"):
         tally.metrics("val")
+
+
+class FortyTwo(nn.Module):
+    """Foretells the mean, and one deviation above it."""
+
+    def forward(self, inputs: dict[str, Tensor]) -> ModelOutput:
+        return ModelOutput(values_BV=torch.tensor([[0.0, 1.0]]).repeat(len(inputs["state"]), 1))
+
+
+class SquaredError(nn.Module):
+    def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
+        return (output.values_BV - batch.values_BV).square().mean()
+
+
+def test_errors_of_numbers_are_told_in_the_datas_units_and_in_deviations() -> None:
+    values = np.array([[2.0, 0.0], [6.0, 0.0], [2.0, 4.0], [6.0, 4.0]], dtype=np.float32)
+    state = np.ones((4, 3), dtype=np.float32)
+    split = Split(inputs={"state": state}, targets=np.zeros(4, dtype=np.int64), values=values)
+    tally = Tally(CPU)
+    served = DeviceSplit(split, Normalisation.of(split), CPU)
+    execution = Execution(device=CPU, low_precision=None)
+    list(evaluate(FortyTwo(), SquaredError(), served, execution, tally))
+    # The first is 2 off everywhere, the second 4 and 0; deviations are 2.
+    assert tally.metrics("val") == {
+        "val_loss": pytest.approx(1.5),
+        "val_mae": pytest.approx(2.0),
+        "val_rmse": pytest.approx(1.5**0.5),
+    }

@@ -25,10 +25,13 @@ class DataError(ValueError):
 class Split:
     """Examples of one part, in a fixed order."""
 
-    inputs: Mapping[str, NDArray[np.uint8]]
-    """One array by stream name, examples first: (N, channels, height, width) for images."""
+    inputs: Mapping[str, NDArray[Any]]
+    """One array by stream name, examples first: (N, channels, height, width) for images, in bytes;
+    what is no picture is float32."""
     targets: NDArray[np.int64]
-    """Class of each example, (N,)."""
+    """Class of each example, (N,); all zero where nothing is classified."""
+    values: NDArray[np.float32] | None = None
+    """Numbers to be foretold, (N, V), in the data's units; None where there are none."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -38,6 +41,7 @@ class Split:
         return Split(
             inputs={name: array[chosen] for name, array in self.inputs.items()},
             targets=self.targets[chosen],
+            values=None if self.values is None else self.values[chosen],
         )
 
 
@@ -80,6 +84,7 @@ class Dataset:
         }
         for part, split in (("train", self.train), ("validation", self.validation)):
             arrays[f"{part}.targets"] = split.targets
+            arrays[f"{part}.values"] = split.values
             for name, values in split.inputs.items():
                 arrays[f"{part}.inputs.{name}"] = values
         return arrays
@@ -95,15 +100,15 @@ class Dataset:
                     if key.startswith(f"{part}.inputs.")
                 },
                 targets=arrays[f"{part}.targets"],
+                values=arrays[f"{part}.values"],
             )
             for part in ("train", "validation")
         )
-        shapes = {name: tuple(values.shape[1:]) for name, values in train.inputs.items()}
         preprocessing = arrays["preprocessing"]
         return cls(
             train=train,
             validation=validation,
-            task=Task(inputs=shapes, num_classes=arrays["num_classes"]),
+            task=task_of(train, arrays["num_classes"]),
             digest=arrays["digest"],
             class_names=tuple(arrays["class_names"]),
             preprocessing=preprocessing and Preprocessing.from_dict(preprocessing),
@@ -153,14 +158,13 @@ def split_data(raw: RawData, spec: DataSpec) -> Dataset:
         validation = raw.pool.take(chosen)
     train = raw.pool.take(rest)
     _check_classes(raw, taken, train, spec)
-    shapes = {name: tuple(values.shape[1:]) for name, values in train.inputs.items()}
     return Dataset(
         train=train,
         validation=validation,
-        task=Task(inputs=shapes, num_classes=len(raw.class_names)),
+        task=task_of(train, len(raw.class_names)),
         digest=_digest((train, validation, test), raw.class_names),
         class_names=raw.class_names,
-        preprocessing=raw.preprocessing or _as_they_are(shapes),
+        preprocessing=raw.preprocessing or _as_they_are(train),
         sealed_test=test,
     )
 
@@ -211,16 +215,28 @@ def check_names(where: Path, names: Iterable[str]) -> None:
         folded[name.casefold()] = name
 
 
-def _as_they_are(shapes: Mapping[str, tuple[int, ...]]) -> Preprocessing | None:
+def task_of(split: Split, num_classes: int) -> Task:
+    """What a network must serve to answer for these examples."""
+    return Task(
+        inputs={name: tuple(values.shape[1:]) for name, values in split.inputs.items()},
+        num_classes=num_classes,
+        num_values=0 if split.values is None else split.values.shape[1],
+    )
+
+
+def _as_they_are(split: Split) -> Preprocessing | None:
     """What images that were bytes from the start are prepared like."""
-    shape = shapes.get("image", ())
-    if len(shape) != 3:
+    image = split.inputs.get("image")
+    if image is None or image.ndim != 4 or image.dtype != np.uint8:
         return None
+    shape = image.shape[1:]
     return Preprocessing(channels=shape[0], height=shape[1], width=shape[2])
 
 
 def _check_classes(raw: RawData, taken: NDArray[np.int64], train: Split, spec: DataSpec) -> None:
     """Refuse classes that cannot be both learnt and judged."""
+    if not raw.class_names:
+        return
     there = np.bincount(raw.pool.targets[taken], minlength=len(raw.class_names))
     learnt = np.bincount(train.targets, minlength=len(raw.class_names))
     split_off = raw.validation is None or raw.test is None
@@ -236,22 +252,34 @@ def _check_classes(raw: RawData, taken: NDArray[np.int64], train: Split, spec: D
 
 def _check(raw: RawData, spec: DataSpec) -> None:
     for part in (raw.pool, raw.validation, raw.test):
-        if part is None:
-            continue
-        if len(part) == 0:
-            raise DataError("the data set holds no examples")
-        for name, values in part.inputs.items():
-            if len(values) != len(part):
-                raise DataError(f"{len(values)} examples of {name!r} but {len(part)} labels")
-        if part.targets.min() < 0 or part.targets.max() >= len(raw.class_names):
-            raise DataError(
-                f"labels reach from {part.targets.min()} to {part.targets.max()}, "
-                f"but there are {len(raw.class_names)} classes"
-            )
-    if len(raw.class_names) < 2:
+        if part is not None:
+            _check_numbers(part)
+            _check_labels(part, raw.class_names)
+    if len(raw.class_names) < 2 and raw.pool.values is None:
         raise DataError("the data set has one class only: nothing to tell apart")
     if spec.limit is not None and spec.limit < 1:
         raise DataError(f"data.limit must be at least 1, not {spec.limit}")
+
+
+def _check_numbers(part: Split) -> None:
+    if len(part) == 0:
+        raise DataError("the data set holds no examples")
+    numbers = dict(part.inputs)
+    if part.values is not None:
+        numbers["the numbers to foretell"] = part.values
+    for name, values in numbers.items():
+        if len(values) != len(part):
+            raise DataError(f"{len(values)} examples of {name!r} but {len(part)} labels")
+        if values.dtype != np.uint8 and not np.isfinite(values).all():
+            raise DataError(f"{name!r} holds NaN or infinity; remove those examples")
+
+
+def _check_labels(part: Split, class_names: tuple[str, ...]) -> None:
+    if part.targets.min() < 0 or part.targets.max() >= max(1, len(class_names)):
+        raise DataError(
+            f"labels reach from {part.targets.min()} to {part.targets.max()}, "
+            f"but there are {len(class_names)} classes"
+        )
 
 
 def _count(wanted: float, total: int, part: str) -> int:
@@ -292,4 +320,6 @@ def _digest(parts: tuple[Split, ...], class_names: tuple[str, ...]) -> str:
             digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
             digest.update(values.data)
         digest.update(part.targets.astype("<i8").data)
+        if part.values is not None:
+            digest.update(np.ascontiguousarray(part.values, dtype="<f4").data)
     return digest.hexdigest()
