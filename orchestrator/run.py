@@ -30,6 +30,8 @@ DRAIN_S = 60.0
 """How long the end of a search waits for MLflow to show all of it."""
 DRAIN_INTERRUPTED_S = 5.0
 """The same after a signal, when the user is waiting to leave."""
+LEDGER_PATIENCE_S = 120.0
+"""How long a ledger's server that goes away in mid-search is waited for."""
 PATIENCE_S = 2.0
 """How long the end of a search may take without a word."""
 
@@ -64,7 +66,12 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
         OSError: A disk is full.
     """
     home.create()
-    with Ledger.open(home.ledger_url) as ledger, _leased(ledger, parts) as (record, lease):
+    with (
+        Ledger.open(
+            home.ledger_url, patience_s=LEDGER_PATIENCE_S, tell=terminal.complain
+        ) as ledger,
+        _leased(ledger, parts) as (record, lease),
+    ):
         ledger.set_study_state(lease, "running")
         projector = start_projector(
             ledger_url=home.ledger_url,
@@ -123,6 +130,11 @@ def _search(
     """Lets the engine work on the study; says how it ended."""
     ledger, record, lease = recorded
     config = with_gpu_decided(parts.config)
+
+    def stop() -> None:
+        ledger.hurry()  # or a server that is away would be waited for, the study locked
+        study.request_stop("signal")
+
     with (
         Study(
             record=record,
@@ -135,7 +147,7 @@ def _search(
             logs_dir=home.logs,
         ) as study,
         stopped_by_signals(
-            lambda: study.request_stop("signal"),
+            stop,
             terminal,
             f"stopping; go on later with: archscout resume {record.name}",
         ),

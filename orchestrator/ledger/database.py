@@ -44,11 +44,22 @@ from orchestrator.ledger import schema
 from orchestrator.ledger.door import to_json
 from orchestrator.ledger.errors import LedgerError, LedgerUnavailable
 from orchestrator.ledger.migrations import migrate
+from orchestrator.ledger.outage import Outage
 
 T = TypeVar("T")
 
 _BUSY_S = 30.0
 _READING = "archscout_reading"
+_AWAY = frozenset({"57P01", "57P02", "57P03", "53300"})
+"""PostgreSQL's words for: shutting down, crashed, starting up, no connection left."""
+_NOTICE_LOSS = {
+    "connect_timeout": 5,
+    # A line that is cut without a word would otherwise be listened to for hours.
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
 
 _APPEND = insert(schema.event)
 _DONE = select(schema.event.c.id).where(schema.event.c.operation == bindparam("operation"))
@@ -103,12 +114,13 @@ class Transaction:
 class Database:
     """An open database whose schema is ours."""
 
-    def __init__(self, url: str | Path, clock: Clock) -> None:
+    def __init__(self, url: str | Path, clock: Clock, outage: Outage) -> None:
         """Open it, made and migrated where needed.
 
         Args:
             url: A file for SQLite, or a SQLAlchemy URL (`sqlite:///`, `postgresql://`).
             clock: Tells the time of records.
+            outage: Says how long a server that goes away later is waited for.
 
         Raises:
             LedgerError: The URL is not one of a database that a ledger can live in.
@@ -116,10 +128,12 @@ class Database:
             LedgerUnavailable: It cannot be reached.
         """
         self._clock = clock
+        self._outage = outage
         self._url = read_url(url)
         self.name = self._url.render_as_string(hide_password=True)
         """The URL without its password, for messages."""
-        if self._url.get_backend_name() == "sqlite":
+        self._is_file = self._url.get_backend_name() == "sqlite"
+        if self._is_file:
             _make_file(Path(str(self._url.database)))
             self._engine, self._reader = _open_sqlite(self._url)
         else:
@@ -135,65 +149,92 @@ class Database:
 
     def close(self) -> None:
         """Let go of all connections; a write under way in another thread ends first."""
+        self._outage.hurry()
         with self._lock:
             self._writer.close()
             self._engine.dispose()
 
+    def hurry(self) -> None:
+        """Wait for a server that is away no more: who waits in another thread gives up."""
+        self._outage.hurry()
+
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Do the work in one transaction, and return when it is on disk.
 
-        A connection lost on the way is made anew once. Whether the first COMMIT arrived is looked
-        up by the operation's name; if it did, the work is not repeated.
+        A server that is away is waited for. Whether a COMMIT whose answer was lost had arrived is
+        looked up by the operation's name; if it had, the work is not repeated.
         """
         operation = uuid.uuid4().hex
+        result: list[T] = []
         with self._lock, self._named_errors():
-            result: list[T] = []
             try:
-                return self._try_write(work, operation, result)
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                self._writer.close()
-            with self._begun(operation) as tx:
-                done = tx.connection.scalar(_DONE, {"operation": operation}) is not None
-            if done and result:
-                return result[0]
-            return self._try_write(work, operation, result)
+                return self._outlasting(lambda: self._try_write(work, operation, result))
+            except DBAPIError:
+                with contextlib.suppress(DBAPIError):
+                    if result and self._was_committed(operation):
+                        return result[0]
+                raise
 
     def _try_write(self, work: Callable[[Transaction], T], operation: str, result: list[T]) -> T:
+        """One try; `result` is filled once there is nothing left to do but to commit."""
+        if result and self._was_committed(operation):
+            return result[0]
+        result.clear()
         with self._begun(operation) as tx:
-            made = work(tx)
-            result[:] = [made]
-        return made
+            result.append(work(tx))
+        return result[0]
+
+    def _was_committed(self, operation: str) -> bool:
+        """Whether an earlier try took effect; a write without events may be done again anyway."""
+        with self._begun(operation) as tx:
+            return tx.connection.scalar(_DONE, {"operation": operation}) is not None
 
     @contextlib.contextmanager
     def _begun(self, operation: str) -> Iterator[Transaction]:
-        connection = self._connected()
-        with connection.begin():
-            tx = Transaction(connection=connection, operation=operation, clock=self._clock)
-            # A COMMIT cut off on its way may still be at work: its second try waits for it here.
-            tx.lock(int(operation[:15], 16))
-            yield tx
-
-    def _connected(self) -> Connection:
-        """The writer's connection, made anew if the last one was lost."""
         if self._writer.closed:
             self._writer = self._engine.connect()
-        return self._writer
+        try:
+            with self._writer.begin():
+                tx = Transaction(connection=self._writer, operation=operation, clock=self._clock)
+                # A COMMIT cut off on its way may still be at work: a second try waits for it here.
+                tx.lock(int(operation[:15], 16))
+                yield tx
+        except DBAPIError as error:
+            if self._is_away(error):
+                self._writer.invalidate()
+                self._writer.close()
+            raise
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Do the work on one consistent snapshot, once more if the connection was lost."""
+        """Do the work on one consistent snapshot; a server that is away is waited for."""
         with self._named_errors():
-            try:
-                return self._try_read(work)
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-            return self._try_read(work)
+            return self._outlasting(lambda: self._try_read(work))
 
     def _try_read(self, work: Callable[[Connection], T]) -> T:
         with self._reader.connect() as connection, connection.begin():
             return work(connection)
+
+    def _outlasting(self, attempt: Callable[[], T]) -> T:
+        """What the attempt gives, tried again for as long as the server is away."""
+        while True:
+            try:
+                made = attempt()
+            except DBAPIError as error:
+                said = f"ledger {self.name} does not answer: {_said(error)}"
+                if not (self._is_away(error) and self._outage.outlast(said)):
+                    raise
+            else:
+                self._outage.over()
+                return made
+
+    def _is_away(self, error: DBAPIError) -> bool:
+        """Whether the connection is lost or cannot be made, rather than the work refused."""
+        if self._is_file:
+            return False
+        # What the client says itself has no state: a server that is not there, a line that is cut.
+        state = getattr(error.orig, "sqlstate", None)
+        client = isinstance(error, OperationalError) and state is None
+        return error.connection_invalidated or client or state in _AWAY
 
     @contextlib.contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -206,8 +247,8 @@ class Database:
 
 
 def _said(error: Exception) -> str:
-    """What the database said, without the statement and its parameters."""
-    return str(getattr(error, "orig", None) or error).strip()
+    """What the database said, in a line, without the statement and its parameters."""
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
 
 
 def _explain(said: str, url: URL, name: str) -> str:
@@ -217,7 +258,10 @@ def _explain(said: str, url: URL, name: str) -> str:
         return f"the disk of {path} is full ({free} bytes are free): make room, then resume"
     if "locked" in said:
         return f"ledger {name} was locked by another process for {_BUSY_S:.0f} s: {said}"
-    return f"ledger {name} did not answer: {said}"
+    return (
+        f"ledger {name} did not answer: {said}. What it acknowledged is kept: "
+        "once it answers, give the same command again, or resume the study"
+    )
 
 
 def read_url(url: str | Path) -> URL:
@@ -297,7 +341,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def _open_postgresql(url: URL) -> tuple[Engine, Engine]:
-    engine = create_engine(url, hide_parameters=True, connect_args={"connect_timeout": 10})
+    engine = create_engine(url, hide_parameters=True, connect_args=_NOTICE_LOSS)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:

@@ -6,9 +6,9 @@ removed at leisure.
 
 from sqlalchemy import bindparam, delete, select, update
 
-from orchestrator.ledger import leases, reading
+from orchestrator.ledger import leases
 from orchestrator.ledger.database import Transaction
-from orchestrator.ledger.errors import StudyNeeded, UnknownStudy
+from orchestrator.ledger.errors import StudyNeeded
 from orchestrator.ledger.leases import Holder
 from orchestrator.ledger.migrations import ADVISORY_LOCK
 from orchestrator.ledger.promotions import ENDED
@@ -24,7 +24,9 @@ from orchestrator.ledger.schema import (
     study,
     trial,
 )
+from orchestrator.ledger.values import StudyRow
 
+_IS_THERE = select(study.c.id).where(study.c.id == bindparam("of_study"))
 _UIDS = select(trial.c.uid).where(trial.c.study_id == bindparam("of_study"))
 _UNDER_WAY = select(promotion.c.model, promotion.c.alias).where(
     promotion.c.study_id == bindparam("of_study"), promotion.c.state.not_in(sorted(ENDED))
@@ -42,21 +44,21 @@ _FORGET = (
 )
 
 
-def delete_study(tx: Transaction, name: str, holder: Holder) -> None:
-    """Remove a study's rows.
+def delete_study(tx: Transaction, row: StudyRow, holder: Holder) -> None:
+    """Remove a study's rows; none are left where it has been deleted before.
 
     Raises:
-        UnknownStudy: There is none.
         LeaseHeld: A driver runs it.
         StudyNeeded: A trial of it is being promoted, or another study goes back to one.
     """
     tx.lock(ADVISORY_LOCK)
-    found = reading.read_study(tx.connection, name)
-    if found is None:
-        raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")
-    leases.acquire(tx, found.id, name, holder)
-    _refuse_needed(tx, found.id, name)
-    given = {"of_study": found.id}
+    given = {"of_study": row.id}
+    # Its events are gone with it: a COMMIT whose answer was lost is told by the row alone, whose
+    # id is never given to another study.
+    if tx.connection.scalar(_IS_THERE, given) is None:
+        return
+    leases.acquire(tx, row.id, row.name, holder)
+    _refuse_needed(tx, row.id, row.name)
     tx.connection.execute(_FORGET, given)
     for table in (checkpoint, measurement, attempt):
         tx.connection.execute(delete(table).where(table.c.trial_uid.in_(_UIDS)), given)

@@ -9,17 +9,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, update
 
 from orchestrator.clock import Clock, SystemClock
-from orchestrator.ledger import adding, deleting, leases, moves, reading
+from orchestrator.ledger import adding, deleting, leases, moves, reading, studies
 from orchestrator.ledger.database import Database, Transaction
 from orchestrator.ledger.door import finite
-from orchestrator.ledger.errors import StudyConflict, UnknownStudy, UnknownTrial
+from orchestrator.ledger.errors import UnknownStudy, UnknownTrial
 from orchestrator.ledger.leases import Holder, Lease
-from orchestrator.ledger.migrations import ADVISORY_LOCK
+from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.promotions import Promotions
-from orchestrator.ledger.schema import projection, study, trial
+from orchestrator.ledger.schema import projection, trial
 from orchestrator.ledger.values import Attempt, Event, NewTrial, StudyRow
 from orchestrator.trial import Trial, TrialState
 from workers.faults import fault
@@ -28,12 +28,6 @@ from workers.measurement import CheckpointRef, Measurement
 
 T = TypeVar("T")
 
-_COMPARED = ("config_json", "space_name", "space_version", "data_digest", "code_digest")
-
-_ADD_STUDY = insert(study).returning(study)
-_CHANGE_STUDY = update(study).where(study.c.id == bindparam("of_study"))
-_SET_STATE = _CHANGE_STUDY.values(state=bindparam("to_state"))
-_ADD_SPENT = _CHANGE_STUDY.values(spent_s=study.c.spent_s + bindparam("more"))
 _ADVANCE = (
     update(projection)
     .where(projection.c.study_id == bindparam("of_study"), projection.c.cursor < bindparam("to"))
@@ -44,7 +38,6 @@ _REWIND = (
     .where(projection.c.study_id == bindparam("of_study"))
     .values(cursor=0, updated=bindparam("at"))
 )
-_ADD_PROJECTION = insert(projection)
 
 
 class Ledger:
@@ -54,17 +47,26 @@ class Ledger:
         self._database = database
 
     @classmethod
-    def open(cls, url: str | Path, *, clock: Clock | None = None) -> Self:
+    def open(
+        cls,
+        url: str | Path,
+        *,
+        clock: Clock | None = None,
+        patience_s: float = 0.0,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> Self:
         """Open a ledger; file, folders and tables are made where they are missing.
 
         Args:
             url: A file for SQLite, or a SQLAlchemy URL (`sqlite:///FILE`, `postgresql://...`).
             clock: Tells the time; this machine's by default.
+            patience_s: How long a server that goes away afterwards is waited for.
+            tell: Told when one is, and when it is back.
 
         Raises:
             LedgerError: No ledger can be opened there; the message says why.
         """
-        return cls(Database(url, clock or SystemClock()))
+        return cls(Database(url, clock or SystemClock(), Outage(patience_s, tell)))
 
     @property
     def name(self) -> str:
@@ -74,6 +76,10 @@ class Ledger:
     def close(self) -> None:
         """Let go of the database."""
         self._database.close()
+
+    def hurry(self) -> None:
+        """Wait no more for a server that is away; a call that does in another thread gives up."""
+        self._database.hurry()
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +130,7 @@ class Ledger:
             "data_digest": data_digest,
             "code_digest": code_digest,
         }
-        return self._write("study_opened", lambda tx: _open_study(tx, name, given, holder))
+        return self._write("study_opened", lambda tx: studies.open_study(tx, name, given, holder))
 
     def study(self, name: str) -> StudyRow | None:
         """The study of this name, if there is one."""
@@ -166,28 +172,19 @@ class Ledger:
             LeaseHeld: A driver runs it.
             StudyNeeded: A trial of it is being promoted, or another study goes back to one.
         """
-        self._database.write(lambda tx: deleting.delete_study(tx, name, holder))
+        row = self.study(name)
+        if row is None:
+            raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")
+        self._database.write(lambda tx: deleting.delete_study(tx, row, holder))
 
     def set_study_state(self, lease: Lease, state: str) -> None:
         """Say how the study stands: `running`, `finished`, `interrupted` or `broken`."""
-
-        def work(tx: Transaction) -> None:
-            leases.require(tx, lease)
-            tx.connection.execute(_SET_STATE, {"of_study": lease.study_id, "to_state": state})
-            tx.append(lease.study_id, lease.generation, "study_state", {"state": state})
-
-        self._write("state_set", work)
+        self._write("state_set", lambda tx: studies.set_state(tx, lease, state))
 
     def add_spent(self, lease: Lease, seconds: float) -> None:
         """Add to the driver time that the study has used."""
         finite("spent_s", seconds)
-
-        def work(tx: Transaction) -> None:
-            leases.require(tx, lease)
-            tx.connection.execute(_ADD_SPENT, {"of_study": lease.study_id, "more": seconds})
-            tx.append(lease.study_id, lease.generation, "study_spent", {"seconds": seconds})
-
-        self._write("spent_added", work)
+        self._write("spent_added", lambda tx: studies.add_spent(tx, lease, seconds))
 
     # Trials
 
@@ -369,30 +366,3 @@ def _finish(
 ) -> Trial:
     moves.finish(tx, lease, uid, key, ending)
     return reading.read_trials(tx.connection, trial.c.uid == uid)[0]
-
-
-def _open_study(
-    tx: Transaction, name: str, given: Mapping[str, str | None], holder: Holder
-) -> tuple[StudyRow, Lease]:
-    tx.lock(ADVISORY_LOCK)
-    found = reading.read_study(tx.connection, name)
-    if found is None:
-        if given["config_json"] is None:
-            raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")
-        found = _create_study(tx, name, given)
-    elif given["config_json"] is not None:
-        differing = [column for column in _COMPARED if given[column] != getattr(found, column)]
-        if differing:
-            raise StudyConflict(name, found.config_json, differing)
-    lease = leases.acquire(tx, found.id, name, holder)
-    moves.give_back_all(tx, lease)
-    return found, lease
-
-
-def _create_study(tx: Transaction, name: str, given: Mapping[str, str | None]) -> StudyRow:
-    now = tx.now()
-    row = {"name": name, **given, "created": now, "state": "running", "spent_s": 0.0}
-    created = tx.connection.execute(_ADD_STUDY, row).one()
-    tx.connection.execute(_ADD_PROJECTION, {"study_id": created.id, "cursor": 0, "updated": now})
-    tx.append(created.id, 1, "study_created", {"name": name, **given})
-    return StudyRow(**created._asdict())

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, inspect
 from orchestrator.clock import SystemClock
 from orchestrator.ledger import Ledger, LedgerError, SchemaUnknown, migrations
 from orchestrator.ledger.database import Database
+from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.schema import HEAD, VERSION_TABLE, metadata
 
 
@@ -29,7 +30,7 @@ def test_the_code_and_alembic_agree_on_the_newest_revision() -> None:
 
 
 def test_migrations_from_nothing_make_exactly_the_tables_that_the_code_uses(url: str) -> None:
-    database = Database(url, SystemClock())
+    database = Database(url, SystemClock(), Outage(0.0, print))
     with database._engine.connect() as connection, connection.begin():
         options = {"version_table": VERSION_TABLE, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
