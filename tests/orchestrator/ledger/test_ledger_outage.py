@@ -132,15 +132,15 @@ def test_a_search_whose_server_is_killed_comes_to_the_same_study(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(orchestrator.run, "start_projector", lambda **_: NoTracker())
-    assert main(["--home", "calm", *SEARCH]) == 0
+    assert main(["--home", str(tmp_path / "calm"), *SEARCH]) == 0
     monkeypatch.setenv("ARCHSCOUT_LEDGER", ours.url)
     kill, back = _killed_at_the_nth_record(monkeypatch, ours, 7)
-    assert main(["--home", "hurt", *SEARCH]) == 0
+    assert main(["--home", str(tmp_path / "hurt"), *SEARCH]) == 0
     back.join()
     assert kill.is_set()
     assert "waiting for it" in capsys.readouterr().err
     assert of_ledger(ours.url, "surrogate", trials=4, epochs=10) == []
-    calm = Path("calm") / "ledger.db"
+    calm = tmp_path / "calm" / "ledger.db"
     assert story(ours.url, "surrogate") == story(calm, "surrogate")
 
 
