@@ -144,6 +144,12 @@ def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: 
         if measured is None:
             if not re.fullmatch(_METRIC, metric):
                 yield path, f"{shown(metric)} is no metric's name; letters, digits, '_', '.', '-'"
+        elif metric.startswith(("weights/", "terms/")):
+            yield (
+                path,
+                f"{shown(metric)} follows from the loss weights that the study decides: it would "
+                "be met by choosing them. Aim at what no weight changes, such as val_accuracy",
+            )
         elif metric not in measured:
             yield path, _unmeasured(metric, measured)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from orchestrator.aims import check_objectives
 from orchestrator.config import StudyConfig
 from orchestrator.config_checks import user_object
 from orchestrator.problems import Problem, ProblemsError
@@ -56,10 +57,12 @@ def open_parts(config: StudyConfig) -> Opened:
         text = "a define-by-run space says nothing about training; add train: file.py:name"
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
     _check_space(config, space)
+    dataset = load(config.data_spec())
+    check_objectives(config, space, dataset.task)
     return Opened(
         config=config,
         space=space,
-        dataset=load(config.data_spec()),
+        dataset=dataset,
         code_digest=hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None,
     )
 

@@ -17,13 +17,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar, get_args
 
-from search_spaces.domains import Const, Domain, FloatRange, OneOf, Record, SpaceError
+from search_spaces.domains import Const, Domain, FloatRange, OneOf, Record, SpaceError, choice
 from search_spaces.plugins import Registry
 
 Output = Literal["logits", "embedding", "auxiliary"]
 """A part of the network's output that a term reads."""
-Balancer = Literal["fixed"]
+BalancerName = Literal[
+    "fixed", "uncertainty", "dwa", "gradnorm", "mgda", "pcgrad", "imtl_g", "aligned_mtl"
+]
 """How weights adapt in training; `fixed`: not at all."""
+OWN_WEIGHTS = ("mgda", "imtl_g")
+"""Balancers that find the weights from the gradients alone: what was decided has no say."""
 C = TypeVar("C", bound=Callable[..., Any])
 
 
@@ -91,7 +95,7 @@ class LossWeights:
     """Name of the term that is reported, unweighted, as the metric `loss`."""
     terms: Mapping[str, LossTerm] = field(default_factory=lambda: {"cross_entropy": LossTerm()})
     """All terms by name, weights as they were spelt; `shares` puts them on the simplex."""
-    balancer: Balancer = "fixed"
+    balancer: BalancerName = "fixed"
     """How weights adapt in training."""
 
     def __post_init__(self) -> None:
@@ -102,8 +106,8 @@ class LossWeights:
         """
         if self.main not in self.terms or self.terms[self.main].weight == 0:
             raise ValueError(f"losses.main: {self.main!r} is no term with a weight above zero")
-        if self.balancer not in get_args(Balancer):
-            allowed = ", ".join(get_args(Balancer))
+        if self.balancer not in get_args(BalancerName):
+            allowed = ", ".join(get_args(BalancerName))
             raise ValueError(f"losses.balancer: {self.balancer!r} is none of {allowed}")
 
     def shares(self) -> dict[str, float]:
@@ -131,12 +135,18 @@ class LossWeights:
 
     def canonical(self) -> dict[str, Any]:
         """Plain data that is equal for equal losses: shares of the terms that count."""
+        shares = self.shares()
+        alone = len(shares) == 1
         terms = {
             # Twelve digits hold every difference that was meant, and none that division makes.
-            name: {"weight": float(f"{share:.12g}"), **self.terms[name].options}
-            for name, share in self.shares().items()
+            name: {
+                "weight": 1.0 if self.balancer in OWN_WEIGHTS else float(f"{share:.12g}"),
+                **self.terms[name].options,
+            }
+            for name, share in shares.items()
         }
-        return {"main": self.main, "terms": terms, "balancer": self.balancer}
+        balancer = "fixed" if alone else self.balancer
+        return {"main": self.main, "terms": terms, "balancer": balancer}
 
 
 def _term(*, weight: float, **options: float) -> LossTerm:
@@ -147,25 +157,32 @@ def loss_domain(
     *,
     main: Sequence[str] = ("cross_entropy", "focal"),
     side: Sequence[str] = ("auxiliary", "supervised_contrastive"),
+    always: Sequence[str] = (),
+    balancers: Sequence[BalancerName] = ("fixed",),
 ) -> Domain[LossWeights]:
     """Mixtures of one main term, the first by default, with any of the side terms.
+
+    Terms that are `always` there have a weight to decide too: the other tasks of data with several
+    targets. The first balancer is the default.
 
     The main term's weight is 1, a side term's is decided relative to it: each mixture on the
     simplex then has one spelling, and what was drawn comes back to the last bit.
 
     Raises:
         UnknownNameError: A term is not registered.
-        SpaceError: A term is both main and side.
+        SpaceError: A term comes in twice.
     """
-    if both := set(main) & set(side):
-        raise SpaceError(f"loss terms {sorted(both)} cannot be main and side at once")
+    listed = [*main, *side, *always]
+    if twice := {name for name in listed if listed.count(name) > 1}:
+        raise SpaceError(f"loss terms {sorted(twice)} come in twice: as main, side or always")
     importlib.import_module("search_spaces.losses")  # our own terms register themselves
     relative = FloatRange(0.1, 2.0, step=0.1, initial=0.5)
     mains = {name: _term_domain(name, Const(1.0)) for name in main}
-    sides: dict[str, Domain[Any]] = {
-        name: OneOf({"off": Const(None), "on": _term_domain(name, relative)}) for name in side
-    }
-    return Record(_mixed, {"main": OneOf(mains), **sides}, take=_unmixed(side))
+    sides: dict[str, Domain[Any]] = {name: _term_domain(name, relative) for name in always}
+    for name in side:
+        sides[name] = OneOf({"off": Const(None), "on": _term_domain(name, relative)})
+    fields: dict[str, Domain[Any]] = {"main": OneOf(mains), **sides, "balancer": choice(*balancers)}
+    return Record(_mixed, fields, take=_unmixed(sides))
 
 
 def _term_domain(name: str, weight: Domain[float]) -> Domain[dict[str, Any]]:
@@ -173,13 +190,15 @@ def _term_domain(name: str, weight: Domain[float]) -> Domain[dict[str, Any]]:
     return Record(dict, {"name": Const(name), "weight": weight, **TERMS[name].options})
 
 
-def _mixed(*, main: Mapping[str, Any], **sides: Mapping[str, Any] | None) -> LossWeights:
+def _mixed(
+    *, main: Mapping[str, Any], balancer: BalancerName, **sides: Mapping[str, Any] | None
+) -> LossWeights:
     chosen = [main, *(side for side in sides.values() if side is not None)]
     terms = {one["name"]: _term(**{k: v for k, v in one.items() if k != "name"}) for one in chosen}
-    return LossWeights(main=main["name"], terms=terms)
+    return LossWeights(main=main["name"], terms=terms, balancer=balancer)
 
 
-def _unmixed(side: Sequence[str]) -> Callable[[LossWeights], dict[str, Any]]:
+def _unmixed(sides: Iterable[str]) -> Callable[[LossWeights], dict[str, Any]]:
     """Undoes `_mixed` for these side terms."""
 
     def take(losses: LossWeights) -> dict[str, Any]:
@@ -187,6 +206,7 @@ def _unmixed(side: Sequence[str]) -> Callable[[LossWeights], dict[str, Any]]:
             name: {"name": name, "weight": term.weight, **term.options}
             for name, term in losses.terms.items()
         }
-        return {"main": flat[losses.main], **{name: flat.get(name) for name in side}}
+        found = {name: flat.get(name) for name in sides}
+        return {"main": flat[losses.main], "balancer": losses.balancer, **found}
 
     return take

@@ -3,7 +3,7 @@
 Knows parameters; neither data nor losses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,20 +16,24 @@ SECOND_MOMENT = 0.99
 
 
 class Optimization:
-    """Steps a network's parameters along a recipe's schedule."""
+    """Steps all that learns along a recipe's schedule."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, num_steps: int) -> None:
+    def __init__(self, learners: Iterable[nn.Parameter], recipe: Recipe, num_steps: int) -> None:
         self.recipe = recipe
         self.num_steps = num_steps
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.parameters = [p for p in learners if p.requires_grad]
         self.optimizer = _optimizer(self.parameters, recipe)
 
-    def step(self, number: int) -> None:
+    def step(self, number: int, num_batches: int = 1) -> None:
         """Clip the gradients, change the parameters once, and drop the gradients.
 
         Args:
             number: Counts steps over the whole budget, from 0.
+            num_batches: How many batches' gradients were added up; their mean is stepped along.
         """
+        if num_batches > 1:
+            gradients = [p.grad for p in self.parameters if p.grad is not None]
+            torch._foreach_div_(gradients, num_batches)
         rate = schedules.learning_rate(self.recipe, number, self.num_steps)
         momentum = schedules.momentum(self.recipe, number, self.num_steps)
         for group in self.optimizer.param_groups:

@@ -60,7 +60,9 @@ class Trainer:
         self.num_batches = self.train.num_batches(self.recipe.batch_size)
         self.steps_per_epoch = -(-self.num_batches // self.recipe.accumulation)
         self.optimization = Optimization(
-            self.network, self.recipe, job.budget.maximum * self.steps_per_epoch
+            [*self.network.parameters(), *self.loss.parameters()],
+            self.recipe,
+            job.budget.maximum * self.steps_per_epoch,
         )
         self.kept: list[CheckpointRef] = []
         self.trained = self._resume()
@@ -76,7 +78,7 @@ class Trainer:
         for epoch in range(self.trained + 1, self.job.budget.maximum + 1):
             learnt, judged = Tally(self.execution.device), Tally(self.execution.device)
             yield from self._learn(epoch, learnt)
-            metrics = learnt.metrics("train")
+            metrics = learnt.metrics("train") | self.loss.end_epoch()
             yield from self._judge(epoch, judged)
             yield Measurement(
                 fidelity=epoch,
@@ -97,20 +99,19 @@ class Trainer:
         augment = AUGMENTATIONS[self.recipe.augmentation]
         batches = self.train.shuffled(self.recipe.batch_size, augment, generator)
         for done, batch in enumerate(batches, start=1):
-            group = min(accumulation, self.num_batches - (done - 1) // accumulation * accumulation)
-            self._accumulate(batch, group, tally)
+            self._accumulate(batch, tally)
             if done % accumulation == 0 or done == self.num_batches:
-                self.optimization.step(step)
+                self.optimization.step(step, (done - 1) % accumulation + 1)
                 step += 1
             if self._pulse_is_due():
                 tally.mean_loss("train")  # a long epoch need not end to be seen as lost
                 yield from self._pulse(epoch, done / self.num_batches)
 
-    def _accumulate(self, batch: Batch, group: int, tally: Tally) -> None:
-        """Add a batch's share of the gradient of a group of batches."""
+    def _accumulate(self, batch: Batch, tally: Tally) -> None:
+        """Add a batch's gradient to those of its group of batches."""
         output = forward(self.network, batch.inputs, self.execution)
         value = self.loss(output, batch)
-        (value.total / group if group > 1 else value.total).backward()
+        self.loss.backward(value, self.optimization.parameters)
         tally.add(value.main, output, batch)
 
     def _judge(self, epoch: int, tally: Tally) -> Iterator[Progress]:

@@ -3,16 +3,18 @@
 Importing this package registers the terms that ship with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from search_spaces.balancers import Balancer, make
 from search_spaces.loss_weights import TERMS, LossWeights, Output
 from search_spaces.losses.auxiliary import Auxiliary
 from search_spaces.losses.cross_entropy import CrossEntropy
 from search_spaces.losses.focal import Focal
+from search_spaces.losses.scale import Scale
 from search_spaces.losses.supervised_contrastive import SupervisedContrastive
 from search_spaces.model_output import Batch, ModelOutput
 
@@ -30,24 +32,30 @@ __all__ = [
 class LossValue(NamedTuple):
     """What a mixture gives for one batch."""
 
-    total: Tensor
-    """The weighted sum, a scalar: what is minimised."""
     terms: Mapping[str, Tensor]
-    """Each term by name, a scalar without its weight, detached."""
+    """Each term by name, a scalar without its weight."""
     main: Tensor
     """The main term without its weight, detached: what the metric `loss` reports."""
 
 
 class MixedLoss(nn.Module):
-    """A weighted sum of loss terms, its weights summing to one."""
+    """A weighted sum of loss terms, brought to one scale: a weight means the same everywhere.
 
-    def __init__(self, terms: Mapping[str, nn.Module], shares: Mapping[str, float], main: str):
+    Each term counts divided by its own scale and multiplied by the main term's, so that a mixture
+    of one term is that term itself.
+    """
+
+    def __init__(self, weights: LossWeights, terms: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(terms)
-        self.shares = dict(shares)
-        """The weights by name."""
-        self.main = main
+        self.shares = weights.shares()
+        """The decided weights by name; they sum to one."""
+        self.main = weights.main
         """Name of the main term."""
+        self.scale = Scale(len(self.shares))
+        self.balancer: Balancer = make(weights.balancer, torch.tensor(list(self.shares.values())))
+        self.epoch: list[tuple[Tensor, Tensor]] = []
+        """Values and weights of the terms, each (K,), for every batch of the epoch under way."""
 
     @property
     def needs(self) -> frozenset[Output]:
@@ -56,10 +64,47 @@ class MixedLoss(nn.Module):
 
     def forward(self, output: ModelOutput, batch: Batch) -> LossValue:
         """The loss of a batch."""
-        values = {name: term(output, batch) for name, term in self.terms.items()}
-        total = torch.stack([values[name] * share for name, share in self.shares.items()]).sum()
-        detached = {name: value.detach() for name, value in values.items()}
-        return LossValue(total=total, terms=detached, main=detached[self.main])
+        values = {name: self.terms[name](output, batch) for name in self.shares}
+        return LossValue(terms=values, main=values[self.main].detach())
+
+    def backward(self, value: LossValue, parameters: Sequence[nn.Parameter]) -> None:
+        """Add the gradient of the weighted sum to the parameters'.
+
+        Args:
+            value: What `forward` gave for the batch.
+            parameters: All that learn: the network's and this module's.
+        """
+        if len(value.terms) == 1:
+            (alone,) = value.terms.values()
+            alone.backward()  # type: ignore[no-untyped-call]
+            return
+        values_K = torch.stack([value.detach() for value in value.terms.values()])
+        scales_K = self.scale(values_K, runs=self.balancer.runs)
+        factors_K = scales_K[list(self.shares).index(self.main)] / scales_K
+        losses = [term * factors_K[k] for k, term in enumerate(value.terms.values())]
+        weights_K = self.balancer.backward(losses, parameters)
+        self.epoch.append((values_K, weights_K))
+
+    def end_epoch(self) -> dict[str, float]:
+        """What the epoch's batches came to on average, and a beginning for the next.
+
+        Returns:
+            Where there is more than one term, by name `terms/NAME` its value as measured, and
+            `weights/NAME` its weight beside the others; these sum to one.
+        """
+        if not self.epoch:
+            return {}
+        values_K, weights_K = (
+            torch.stack(column).mean(0) for column in zip(*self.epoch, strict=True)
+        )
+        self.epoch.clear()
+        self.balancer.end_epoch(values_K)
+        found: dict[str, float] = {}
+        for name, value, part in zip(
+            self.shares, values_K.tolist(), (weights_K / weights_K.sum()).tolist(), strict=True
+        ):
+            found |= {f"terms/{name}": value, f"weights/{name}": part}
+        return found
 
 
 def build(weights: LossWeights) -> MixedLoss:
@@ -69,8 +114,7 @@ def build(weights: LossWeights) -> MixedLoss:
         UnknownNameError: A term is not registered.
         ValueError: A term has no such option.
     """
-    shares = weights.shares()
-    return MixedLoss({name: _term(name, weights) for name in shares}, shares, weights.main)
+    return MixedLoss(weights, {name: _term(name, weights) for name in weights.shares()})
 
 
 def _term(name: str, weights: LossWeights) -> nn.Module:

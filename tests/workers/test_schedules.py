@@ -65,7 +65,7 @@ def test_every_step_has_a_rate_above_zero_and_at_most_the_highest(
 def test_only_matrices_and_kernels_decay(optimizer: str) -> None:
     network = nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
     recipe = Recipe(optimizer=optimizer, weight_decay=0.3)  # type: ignore[arg-type]
-    decayed, spared = Optimization(network, recipe, 10).optimizer.param_groups
+    decayed, spared = Optimization(network.parameters(), recipe, 10).optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.3, 0.0)
     assert {tuple(p.shape) for p in decayed["params"]} == {(2, 2, 3, 3), (2, 2)}
     assert {tuple(p.shape) for p in spared["params"]} == {(2,)}
@@ -85,7 +85,7 @@ def test_gradients_are_clipped_to_the_recipes_norm() -> None:
             gradient_clip=clip,
         )
         network.weight.grad = torch.full((1, 4), 5.0)
-        Optimization(network, recipe, 1).step(0)
+        Optimization(network.parameters(), recipe, 1).step(0)
         return float((network.weight.detach() - before).norm())
 
     assert moved(None) == pytest.approx(10.0)
@@ -107,12 +107,12 @@ def test_memory_taken_up_in_the_parameters_own_layout_steps_the_same(optimizer: 
 
     recipe = Recipe(optimizer=optimizer)  # type: ignore[arg-type]
     whole = network()
-    steps = Optimization(whole, recipe, 4)
+    steps = Optimization(whole.parameters(), recipe, 4)
     step(whole, steps, 0)
     step(whole, steps, 1)
     resumed = network()
     resumed.load_state_dict({k: v.contiguous() for k, v in whole.state_dict().items()})
-    again = Optimization(resumed, recipe, 4)
+    again = Optimization(resumed.parameters(), recipe, 4)
     again.remember({k: v.contiguous() for k, v in steps.memory().items()})
     step(whole, steps, 2)
     step(resumed, again, 2)

@@ -21,6 +21,7 @@ from workers.job import TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
 from workers.trainer import Trainer
 
+BESIDE = {"cross_entropy": LossTerm(), "auxiliary": LossTerm()}
 MakeJob = Callable[..., TrainingJob]
 
 
@@ -50,9 +51,12 @@ def test_a_small_network_learns_the_digits_in_a_few_epochs(
         {"augmentation": "cutout", "batch_size": 128},
         {"optimizer": "sgd_nesterov", "learning_rate": 0.1, "accumulation": 2},
         {"precision": "bfloat16", "schedule": "cosine"},
-        {"losses": LossWeights(terms={"cross_entropy": LossTerm(), "auxiliary": LossTerm()})},
+        {"losses": LossWeights(terms=BESIDE)},
+        {"losses": LossWeights(terms=BESIDE, balancer="uncertainty")},
+        {"losses": LossWeights(terms=BESIDE, balancer="dwa")},
+        {"losses": LossWeights(terms=BESIDE, balancer="gradnorm")},
     ],
-    ids=["adamw", "sgd", "bfloat16", "auxiliary"],
+    ids=["adamw", "sgd", "bfloat16", "auxiliary", "uncertainty", "dwa", "gradnorm"],
 )
 def test_an_interrupted_and_resumed_training_equals_an_uninterrupted_one(
     make_job: MakeJob, digits: Dataset, tmp_path: Path, recipe: dict[str, Any]

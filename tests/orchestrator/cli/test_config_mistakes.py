@@ -12,7 +12,10 @@ KEYS = (
     "budget, confirm, constraints, data, engine, gates, name, objectives, pruner, resources, "
     "sampler, seed, seed_points, space, stop, tracking, train, warm_start"
 )
-MEASURED = "activation_bytes, flops, parameters, train_accuracy, train_loss, val_accuracy, val_loss"
+MEASURED = (
+    "activation_bytes, flops, parameters, train_accuracy, train_loss, train_mae, train_rmse, "
+    "val_accuracy, val_loss, val_mae, val_rmse"
+)
 SPACES = "hybrid, convolution, transformer, tiny, wide"
 
 MISTAKES = {
@@ -41,6 +44,10 @@ MISTAKES = {
     "Did you mean 'val_accuracy'?",
     "space: tiny\nobjectives: [{metric: val_loss, direction: down}]": "2: "
     "objectives[0].direction: 'down' is not offered. Allowed: maximize, minimize.",
+    "space: tiny\nobjectives: [{metric: weights/auxiliary, direction: maximize}]": "2: "
+    "objectives[0].metric: 'weights/auxiliary' follows from the loss weights that the study "
+    "decides: it would be met by choosing them. Aim at what no weight changes, "
+    "such as val_accuracy",
     "space: tiny\nobjectives: [{metric: val_loss}]": "2: objectives[0].direction: is missing; "
     "say maximize or minimize",
     "space: tiny\nobjectives: {metric: val_loss, direction: minimize}": "2: objectives: "

@@ -1,0 +1,101 @@
+"""Balancers that look at the losses' values alone: one backward pass, as without them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+# K terms
+
+TEMPERATURE = 2.0
+"""How evenly `DynamicAverage` weighs; the paper's value."""
+
+
+class Fixed(nn.Module):
+    """Leaves the weights as they were decided."""
+
+    runs = True
+    shares_K: Tensor
+
+    def __init__(self, shares_K: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("shares_K", shares_K, persistent=False)
+
+    def backward(
+        self,
+        losses: Sequence[Tensor],
+        parameters: Sequence[nn.Parameter],  # noqa: ARG002 - as every balancer
+    ) -> Tensor:
+        """Pass the weighted sum back."""
+        (torch.stack(list(losses)) * self.shares_K).sum().backward()  # type: ignore[no-untyped-call]
+        return self.shares_K
+
+    def end_epoch(self, means_K: Tensor) -> None:
+        """Nothing is remembered."""
+
+
+class Uncertainty(nn.Module):
+    """Learns a log-variance s for each term and weighs it by exp(-s) (Kendall et al. 2018).
+
+    The sum over terms of w (exp(-s) L + s), w being the decided weight: where s has settled,
+    exp(-s) L is 1, and the decided weights say what each term contributes.
+    Source: arXiv:1705.07115, equation 7, without its halves.
+    """
+
+    runs = False
+    shares_K: Tensor
+
+    def __init__(self, shares_K: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("shares_K", shares_K, persistent=False)
+        self.log_variance_K = nn.Parameter(torch.zeros_like(shares_K))
+
+    def backward(
+        self,
+        losses: Sequence[Tensor],
+        parameters: Sequence[nn.Parameter],  # noqa: ARG002 - as every balancer
+    ) -> Tensor:
+        """Pass back what the terms give at the variances learnt so far, and the variances' own."""
+        weights_K = self.shares_K * torch.exp(-self.log_variance_K)
+        losses_K = torch.stack(list(losses))
+        (weights_K * losses_K + self.shares_K * self.log_variance_K).sum().backward()  # type: ignore[no-untyped-call]
+        return weights_K.detach()
+
+    def end_epoch(self, means_K: Tensor) -> None:
+        """Nothing is remembered beside the variances."""
+
+
+class DynamicAverage(nn.Module):
+    """Weighs most what fell least between the last two epochs (Liu et al. 2019).
+
+    Source: arXiv:1803.10704, equation 7; the first two epochs keep the decided weights.
+    """
+
+    runs = True
+    shares_K: Tensor
+    means_2K: Tensor
+
+    def __init__(self, shares_K: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("shares_K", shares_K, persistent=False)
+        self.register_buffer("means_2K", torch.zeros(2, len(shares_K)))
+
+    def backward(
+        self,
+        losses: Sequence[Tensor],
+        parameters: Sequence[nn.Parameter],  # noqa: ARG002 - as every balancer
+    ) -> Tensor:
+        """Pass back the sum, weighed by how the last epochs went."""
+        weights_K = self.shares_K * self._factors()
+        (torch.stack(list(losses)) * weights_K).sum().backward()  # type: ignore[no-untyped-call]
+        return weights_K
+
+    def end_epoch(self, means_K: Tensor) -> None:
+        """Keep the last two epochs' means."""
+        self.means_2K.copy_(torch.stack([self.means_2K[1], means_K]))
+
+    def _factors(self) -> Tensor:
+        older_K, newer_K = self.means_2K
+        # A term that is zero throughout falls neither fast nor slowly.
+        rates_K = torch.where(older_K == 0, torch.ones_like(newer_K), newer_K / older_K)
+        return len(newer_K) * torch.softmax(rates_K / TEMPERATURE, dim=0)
