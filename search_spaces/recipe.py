@@ -19,7 +19,9 @@ from search_spaces.plugins import did_you_mean
 
 Optimizer = Literal["sgd_nesterov", "adamw"]
 Schedule = Literal["one_cycle", "cosine", "linear", "constant"]
-Augmentation = Literal["none", "shift", "cutout", "flip_shift"]
+Augmentation = Literal["none", "shift", "cutout", "flip_shift", "erasing"]
+Mixing = Literal["none", "mixup", "cutmix"]
+AccumulationRule = Literal["fixed", "variance", "forecast"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -42,7 +44,8 @@ class Recipe:
     """Share of all steps in which the learning rate rises to its highest, 0 to below 1."""
     augmentation: Augmentation = "shift"
     """What is done to training images: `shift` moves them a little at random, `cutout` also blanks
-    a random square, `flip_shift` also mirrors half of them left to right."""
+    a random square, `flip_shift` also mirrors half of them left to right, `erasing` also puts noise
+    on a random rectangle of half of them."""
     batch_size: int = 64
     """Examples in one forward pass."""
     accumulation: int = 1
@@ -51,6 +54,14 @@ class Recipe:
     """Arithmetic of the forward pass; `auto` takes bfloat16 where the device is made for it."""
     gradient_clip: float | None = None
     """Largest norm of the gradient of all parameters together; None leaves it as it is."""
+    mixing: Mixing = "none"
+    """What is made of two examples and learnt as both: `mixup` adds them in a random proportion,
+    `cutmix` puts a rectangle of one into the other."""
+    accumulation_rule: AccumulationRule = "fixed"
+    """Whether `accumulation` is all there is, or the fewest batches a step: `variance` takes more
+    while the gradient's measured variance is high, `forecast` while a small LSTM expects it."""
+    weight_average: float | None = None
+    """Decay, a step, of the running average of the weights that is judged in their place."""
 
     def __post_init__(self) -> None:
         """Refuse recipes that no trainer could follow.
@@ -69,14 +80,21 @@ class Recipe:
             ("warmup", 0 <= self.warmup < 1),
             ("batch_size", self.batch_size >= 1),
             ("accumulation", self.accumulation >= 1),
+            ("weight_average", self.weight_average is None or 0 < self.weight_average < 1),
             ("gradient_clip", self.gradient_clip is None or self.gradient_clip > 0),
         ):
             if not fits:
                 raise ValueError(f"recipe.{field}: {getattr(self, field)!r} is out of range")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; `from_dict` undoes it."""
-        return asdict(self)
+        """Plain data; `from_dict` undoes it.
+
+        What recipes learnt later stays out while it has its default: recipes that were written
+        before keep their digest.
+        """
+        plain = asdict(self)
+        defaults = {field.name: field.default for field in fields(self)}
+        return {k: v for k, v in plain.items() if k not in _ADDED or v != defaults[k]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -97,7 +115,10 @@ _NAMES = {
     "schedule": get_args(Schedule),
     "augmentation": get_args(Augmentation),
     "precision": get_args(Precision),
+    "mixing": get_args(Mixing),
+    "accumulation_rule": get_args(AccumulationRule),
 }
+_ADDED = ("mixing", "accumulation_rule", "weight_average")
 _OF_OPTIMIZER = ("learning_rate", "momentum", "weight_decay")
 
 
@@ -108,6 +129,9 @@ def recipe_domain(
     accumulations: Sequence[int] = (1, 2),
     precisions: Sequence[Precision] = ("auto",),
     optimizers: Sequence[Optimizer] = ("sgd_nesterov", "adamw"),
+    mixings: Sequence[Mixing] = ("none",),
+    accumulation_rules: Sequence[AccumulationRule] = ("fixed",),
+    weight_averages: Sequence[float | None] = (None,),
 ) -> Domain[Recipe]:
     """Recipes for small images; of each list the first is the default.
 
@@ -125,6 +149,9 @@ def recipe_domain(
             "accumulation": choice(*accumulations),
             "precision": choice(*precisions),
             "gradient_clip": OneOf({"off": Const(None), "on": Const(1.0)}),
+            "mixing": choice(*mixings),
+            "accumulation_rule": choice(*accumulation_rules),
+            "weight_average": choice(*weight_averages),
         },
         take=_parted,
     )
@@ -168,6 +195,6 @@ def _joined(*, optimizer: Mapping[str, Any], **rest: Any) -> Recipe:
 
 def _parted(recipe: Recipe) -> dict[str, Any]:
     """Undoes `_joined`."""
-    rest = recipe.to_dict()
+    rest = asdict(recipe)
     optimizer = {"name": rest.pop("optimizer")}
     return {"optimizer": optimizer | {name: rest.pop(name) for name in _OF_OPTIMIZER}, **rest}

@@ -4,6 +4,7 @@ Knows pictures only; labels never change here. Draws come from a generator on th
 a seed means the same on every device.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -54,6 +55,30 @@ def cut_out(images_BCHW: Tensor, side: int, generator: torch.Generator) -> Tenso
     return images_BCHW.masked_fill(dark_BHW[:, None], 0)
 
 
+def erase(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise in a rectangle of every other image, by chance (Zhong et al. 2020, arXiv:1708.04896).
+
+    Its area is 2 to 33 % of the image, its sides up to 1 to 3.
+    """
+    num, _, height, width = images_BCHW.shape
+    chance_5B = torch.rand(5, num, generator=generator)
+    area_B = 0.02 + 0.31 * chance_5B[0]
+    ratio_B = torch.exp((2 * chance_5B[1] - 1) * math.log(3))
+    sides_2B = torch.stack([(area_B * ratio_B).sqrt(), (area_B / ratio_B).sqrt()]).clamp_max(1)
+    sizes_2 = torch.tensor([[height], [width]])
+    sides_2B = (sides_2B * sizes_2).round().clamp_min(1)
+    starts_2B = (chance_5B[2:4] * (sizes_2 - sides_2B + 1)).floor()
+    device = images_BCHW.device
+    inside = []
+    for axis, size in enumerate((height, width)):
+        places = torch.arange(size)
+        start_B1, side_B1 = starts_2B[axis, :, None], sides_2B[axis, :, None]
+        inside.append((places >= start_B1) & (places < start_B1 + side_B1))
+    hit_BHW = inside[0][:, :, None] & inside[1][:, None, :] & (chance_5B[4] < 0.5)[:, None, None]
+    noise_BCHW = torch.randint(0, 256, images_BCHW.shape, generator=generator, dtype=torch.uint8)
+    return torch.where(hit_BHW[:, None].to(device), noise_BCHW.to(device), images_BCHW)
+
+
 def _shift_a_little(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
     """By up to a twenty-eighth of the side, and one pixel at least: 1 of 28, 1 of 8, 8 of 224."""
     return shift(images_BCHW, max(1, round(images_BCHW.shape[2] / 28)), generator)
@@ -61,6 +86,10 @@ def _shift_a_little(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
 
 def _flip_shift(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
     return flip(_shift_a_little(images_BCHW, generator), generator)
+
+
+def _erasing(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+    return erase(_shift_a_little(images_BCHW, generator), generator)
 
 
 def _cutout(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
@@ -73,5 +102,6 @@ AUGMENTATIONS: Mapping[str, Augment | None] = {
     "shift": _shift_a_little,
     "cutout": _cutout,
     "flip_shift": _flip_shift,
+    "erasing": _erasing,
 }
 """What each of a recipe's names for it does to a block of images."""

@@ -24,11 +24,11 @@ class Optimization:
         self.parameters = [p for p in learners if p.requires_grad]
         self.optimizer = _optimizer(self.parameters, recipe)
 
-    def step(self, number: int, num_batches: int = 1) -> None:
+    def step(self, number: float, num_batches: int = 1) -> None:
         """Clip the gradients, change the parameters once, and drop the gradients.
 
         Args:
-            number: Counts steps over the whole budget, from 0.
+            number: Counts steps over the whole budget, from 0; a fraction where their size varies.
             num_batches: How many batches' gradients were added up; their mean is stepped along.
         """
         if num_batches > 1:

@@ -15,7 +15,7 @@ MOMENTUM_DIP = 0.1
 """How far one-cycle lowers momentum while the rate is at its highest."""
 
 
-def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
+def learning_rate(recipe: Recipe, step: float, num_steps: int) -> float:
     """The learning rate of a step, counted from 0, of so many in the whole budget."""
     if recipe.schedule == "one_cycle":
         shares = (FIRST_SHARE, 1.0, LAST_SHARE)
@@ -33,7 +33,7 @@ def learning_rate(recipe: Recipe, step: int, num_steps: int) -> float:
     return recipe.learning_rate * share
 
 
-def momentum(recipe: Recipe, step: int, num_steps: int) -> float:
+def momentum(recipe: Recipe, step: float, num_steps: int) -> float:
     """The momentum of a step: one-cycle moves it against the learning rate, others leave it."""
     if recipe.schedule != "one_cycle":
         return recipe.momentum
@@ -41,7 +41,7 @@ def momentum(recipe: Recipe, step: int, num_steps: int) -> float:
     return _cycle(recipe.warmup, step, num_steps, (recipe.momentum, low, recipe.momentum))
 
 
-def _cycle(warmup: float, step: int, num_steps: int, stops: tuple[float, float, float]) -> float:
+def _cycle(warmup: float, step: float, num_steps: int, stops: tuple[float, float, float]) -> float:
     """From the first to the second value in the warm-up, then to the last, by half cosines."""
     first, peak, last = stops
     turn = warmup * num_steps - 1

@@ -20,7 +20,9 @@ from search_spaces.losses import MixedLoss
 from search_spaces.model_output import Batch
 from search_spaces.plugins import load_user_object
 from workers import checkpoint
+from workers.accumulation import Accumulation
 from workers.augmentation import AUGMENTATIONS
+from workers.averaging import Averaging
 from workers.batches import on_device
 from workers.checkpoint import Checkpoint
 from workers.data.dataset import Dataset
@@ -29,6 +31,7 @@ from workers.evaluate import Tally, evaluate, forward
 from workers.failures import BadCandidate
 from workers.job import TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
+from workers.mixing import mixed
 from workers.optimization import Optimization
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,8 @@ class Trainer:
         self.execution = prepare(job, self.recipe.precision)
         torch.manual_seed(_seed(job.seed, "weights"))
         self.network, self.loss = _build(candidate, dataset, self.execution.device)
+        self.averaging = Averaging(self.network, self.recipe.weight_average)
+        self.accumulation = Accumulation(self.recipe)
         self.train, self.validation, self.normalisation = on_device(dataset, self.execution.device)
         self.num_batches = self.train.num_batches(self.recipe.batch_size)
         self.steps_per_epoch = -(-self.num_batches // self.recipe.accumulation)
@@ -78,7 +83,8 @@ class Trainer:
         for epoch in range(self.trained + 1, self.job.budget.maximum + 1):
             learnt, judged = Tally(self.execution.device), Tally(self.execution.device)
             yield from self._learn(epoch, learnt)
-            metrics = learnt.metrics("train") | self.loss.end_epoch()
+            metrics = learnt.metrics("train")
+            metrics |= self.loss.end_epoch() | self.accumulation.end_epoch()
             yield from self._judge(epoch, judged)
             yield Measurement(
                 fidelity=epoch,
@@ -95,29 +101,43 @@ class Trainer:
         generator = torch.Generator().manual_seed(_seed(self.job.seed, f"data {epoch}"))
         self.network.train()
         step = (epoch - 1) * self.steps_per_epoch
-        accumulation = self.recipe.accumulation
+        grouped = 0
         augment = AUGMENTATIONS[self.recipe.augmentation]
         batches = self.train.shuffled(self.recipe.batch_size, augment, generator)
         for done, batch in enumerate(batches, start=1):
-            self._accumulate(batch, tally)
-            if done % accumulation == 0 or done == self.num_batches:
-                self.optimization.step(step, (done - 1) % accumulation + 1)
-                step += 1
+            self._accumulate(batch, generator, tally)
+            grouped += 1
+            self.accumulation.add(grouped, self.optimization.parameters)
+            if grouped >= self.accumulation.wanted or done == self.num_batches:
+                self._step(step + (done - grouped) / self.recipe.accumulation, grouped)
+                grouped = 0
             if self._pulse_is_due():
                 tally.mean_loss("train")  # a long epoch need not end to be seen as lost
                 yield from self._pulse(epoch, done / self.num_batches)
 
-    def _accumulate(self, batch: Batch, tally: Tally) -> None:
+    def _accumulate(self, batch: Batch, generator: torch.Generator, tally: Tally) -> None:
         """Add a batch's gradient to those of its group of batches."""
+        other, share = None, 1.0
+        if self.recipe.mixing != "none":
+            batch, other, share = mixed(batch, self.recipe.mixing, generator)
         output = forward(self.network, batch.inputs, self.execution)
         value = self.loss(output, batch)
+        if other is not None:
+            value = value.between(self.loss(output, other), share)
         self.loss.backward(value, self.optimization.parameters)
         tally.add(value.main, output, batch)
+
+    def _step(self, position: float, num_batches: int) -> None:
+        """Change the weights once, along the mean gradient of so many batches."""
+        self.accumulation.end_step(num_batches, self.optimization.parameters)
+        self.optimization.step(position, num_batches)
+        self.averaging.follow()
 
     def _judge(self, epoch: int, tally: Tally) -> Iterator[Progress]:
         """Count hits on the validation part by the main term, without weights."""
         main_term = self.loss.terms[self.loss.main]
-        for counted in evaluate(self.network, main_term, self.validation, self.execution, tally):
+        judged = self.averaging.judged
+        for counted in evaluate(judged, main_term, self.validation, self.execution, tally):
             if self._pulse_is_due():
                 yield from self._pulse(epoch, counted)
 
@@ -140,7 +160,9 @@ class Trainer:
             if rejected:
                 log.warning("trial %d: no whole checkpoint: starts over", self.job.trial_number)
             return 0
-        self.network.load_state_dict(_beneath("network.", found.tensors))
+        trained = _beneath("training.", found.tensors)
+        self.averaging.remember(_beneath("network.", found.tensors), trained)
+        self.accumulation.load_state_dict(_beneath("accumulation.", found.tensors))
         self.loss.load_state_dict(_beneath("loss.", found.tensors))
         self.optimization.remember(_beneath("optimizer.", found.tensors))
         self.kept.append(reference)
@@ -150,7 +172,9 @@ class Trainer:
         if self.job.checkpoint_dir is None:
             return None
         parts = {
-            "network": self.network.state_dict(),
+            "network": self.averaging.judged.state_dict(),
+            "training": self.averaging.memory(),
+            "accumulation": self.accumulation.state_dict(),
             "loss": self.loss.state_dict(),
             "optimizer": self.optimization.memory(),
         }

@@ -4,7 +4,7 @@ Importing this package registers the terms that ship with it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,14 @@ class LossValue(NamedTuple):
     """Each term by name, a scalar without its weight."""
     main: Tensor
     """The main term without its weight, detached: what the metric `loss` reports."""
+
+    def between(self, other: Self, share: float) -> Self:
+        """This value and another, in the proportion of `share` to the rest."""
+        terms = {
+            name: share * value + (1 - share) * other.terms[name]
+            for name, value in self.terms.items()
+        }
+        return type(self)(terms=terms, main=share * self.main + (1 - share) * other.main)
 
 
 class MixedLoss(nn.Module):

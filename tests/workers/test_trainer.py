@@ -55,8 +55,13 @@ def test_a_small_network_learns_the_digits_in_a_few_epochs(
         {"losses": LossWeights(terms=BESIDE, balancer="uncertainty")},
         {"losses": LossWeights(terms=BESIDE, balancer="dwa")},
         {"losses": LossWeights(terms=BESIDE, balancer="gradnorm")},
+        {"mixing": "mixup", "weight_average": 0.9, "accumulation_rule": "forecast"},
+        {"mixing": "cutmix", "augmentation": "erasing", "accumulation_rule": "variance"},
     ],
-    ids=["adamw", "sgd", "bfloat16", "auxiliary", "uncertainty", "dwa", "gradnorm"],
+    ids=[
+        *("adamw", "sgd", "bfloat16", "auxiliary", "uncertainty", "dwa", "gradnorm"),
+        *("mixup", "cutmix"),
+    ],
 )
 def test_an_interrupted_and_resumed_training_equals_an_uninterrupted_one(
     make_job: MakeJob, digits: Dataset, tmp_path: Path, recipe: dict[str, Any]

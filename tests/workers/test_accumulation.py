@@ -1,0 +1,87 @@
+"""Noise of gradients is measured truly, and the number of batches a step follows it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from search_spaces.recipe import Recipe
+from workers.accumulation import MOST, PROBE, Accumulation, Forecast, squared_norm
+
+WIDTH = 400
+
+
+def step(accumulation: Accumulation, spread: float, *, seed: int) -> int:
+    """One step of batches whose gradients are 1 everywhere, give or take `spread`."""
+    chance = torch.Generator().manual_seed(seed)
+    weights = nn.Parameter(torch.zeros(WIDTH))
+    weights.grad = torch.zeros(WIDTH)
+    number = 0
+    while number < accumulation.wanted:
+        number += 1
+        weights.grad += 1 + spread * torch.randn(WIDTH, generator=chance)
+        accumulation.add(number, [weights])
+    accumulation.end_step(number, [weights])
+    return number
+
+
+def test_the_variance_is_that_of_one_batch_over_the_squared_mean() -> None:
+    accumulation = Accumulation(Recipe(accumulation=4))
+    for seed in range(200):
+        step(accumulation, 1.5, seed=seed)
+    told = accumulation.end_epoch()
+    assert told["gradient/variance"] == pytest.approx(1.5**2, rel=0.1)
+    assert told["gradient/step_variance"] == pytest.approx(1.5**2 / 4, rel=0.1)
+    assert told["gradient/batches"] == 4
+    assert accumulation.end_epoch() == {}
+
+
+def test_a_fixed_single_batch_tells_nothing_of_its_variance() -> None:
+    accumulation = Accumulation(Recipe(accumulation=1))
+    assert {step(accumulation, 1.0, seed=seed) for seed in range(20)} == {1}
+    assert accumulation.end_epoch() == {}
+
+
+@pytest.mark.parametrize("rule", ["variance", "forecast"])
+def test_batches_grow_with_the_noise_and_shrink_as_it_falls(rule: str) -> None:
+    accumulation = Accumulation(Recipe(accumulation_rule=rule))  # type: ignore[arg-type]
+    quiet = [step(accumulation, 0.1, seed=seed) for seed in range(3 * PROBE)]
+    assert sum(quiet) == len(quiet) + 3  # two batches at every probe, one between
+    loud = [step(accumulation, 4.0, seed=seed) for seed in range(8 * PROBE)]
+    assert loud[-1] == MOST
+    quiet = [step(accumulation, 0.1, seed=seed) for seed in range(20 * PROBE)]
+    assert quiet[-PROBE + 1] == 1
+
+
+def test_the_fewest_batches_are_the_recipes() -> None:
+    accumulation = Accumulation(Recipe(accumulation=2, accumulation_rule="variance"))
+    assert {step(accumulation, 0.01, seed=seed) for seed in range(20)} == {2}
+
+
+def test_what_was_measured_survives_a_checkpoint() -> None:
+    recipe = Recipe(accumulation_rule="forecast")
+    torch.manual_seed(1)
+    first, second = Accumulation(recipe), Accumulation(recipe)
+    for seed in range(30):
+        step(first, 1.0 + seed / 10, seed=seed)
+    second.load_state_dict(first.state_dict())
+    later = range(100, 140)
+    assert [step(first, 2.0, seed=s) for s in later] == [step(second, 2.0, seed=s) for s in later]
+    assert torch.equal(first.memory, second.memory)
+
+
+def test_the_forecast_learns_a_rhythm_that_the_last_value_misses() -> None:
+    torch.manual_seed(0)
+    forecast = Forecast()
+    values = [1.0 if turn % 2 else 10.0 for turn in range(600)]
+    expected = [forecast(value) for value in values]
+    missed = [abs(math.log(e / v)) for e, v in zip(expected[:-1], values[1:], strict=True)]
+    assert missed[0] == pytest.approx(math.log(10), rel=0.01)  # begins by expecting no change
+    assert sum(missed[-50:]) / 50 < 0.2 * math.log(10)
+
+
+def test_the_norm_is_that_of_all_gradients_together() -> None:
+    one, other, idle = (nn.Parameter(torch.zeros(2)) for _ in range(3))
+    one.grad, other.grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])
+    assert squared_norm([one, other, idle]) == pytest.approx(25.0)
