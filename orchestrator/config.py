@@ -10,9 +10,18 @@ import json
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from orchestrator.objective import Objective
 from workers.budget import Budget
 from workers.data.spec import DataSpec
 
@@ -27,6 +36,13 @@ PrunerName = Literal["halving", "none"]
 EngineName = Literal["ray_tune", "in_process"]
 Decision = bool | int | float | str | None
 """One decided value of a seed point."""
+BY_NAME, BY_PATH = "seed point by name", "seed point by path"
+"""Pydantic's marks for the two kinds of seed points."""
+SeedPoint = Annotated[
+    Annotated[str, Tag(BY_NAME)] | Annotated[dict[str, Decision], Tag(BY_PATH)],
+    Discriminator(lambda given: BY_NAME if isinstance(given, str) else BY_PATH),
+]
+"""A candidate to try first: parameters by path, or the name of a known network."""
 
 
 def _refuse(message: str) -> PydanticCustomError:
@@ -239,9 +255,10 @@ class StudyConfig(BaseModel):
     resources: ResourcesConfig = ResourcesConfig()
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of everything random in the study."""
-    seed_points: Annotated[tuple[dict[str, Decision], ...], Field(strict=False)] = ()
-    """Parameters of candidates to try first, by path."""
+    seed_points: Annotated[tuple[SeedPoint, ...], Field(strict=False)] = ()
+    """Candidates to try first: parameters by path, or names of known networks."""
     warm_start: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Names of earlier studies on the same data whose results are used (`warm_start`)."""
     tracking: TrackingConfig = TrackingConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     gates: Annotated[tuple[dict[str, Decision], ...], Field(strict=False)] = ()
@@ -273,7 +290,7 @@ class StudyConfig(BaseModel):
             raise _refuse("needs at least one entry")
         return value
 
-    @field_validator("warm_start", "gates")
+    @field_validator("gates")
     @classmethod
     def _not_yet(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
         if value:
@@ -316,6 +333,10 @@ class StudyConfig(BaseModel):
             split_seed=self.data.split.seed,
             limit=self.data.limit,
         )
+
+    def to_objectives(self) -> tuple[Objective, ...]:
+        """The objectives as trials are judged by them."""
+        return tuple(Objective(metric=o.metric, direction=o.direction) for o in self.objectives)
 
     def to_budget(self) -> Budget:
         """The budget section as workers take it."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.config import StudyConfig
+from orchestrator.config import BY_NAME, BY_PATH, StudyConfig
 from orchestrator.problems import Path, nearest, shown
 
 Context = dict[str, Any]
@@ -35,6 +35,7 @@ def problems_of(error: ValidationError, tree: object) -> list[tuple[Path, str]]:
 def _in_tree(location: Path, tree: Any, *, missing: bool) -> Path:
     """The part of a location that the user wrote; one step more where a key is missing."""
     node = tree
+    location = tuple(part for part in location if part not in {BY_NAME, BY_PATH})
     for depth, part in enumerate(location):
         known = (
             part in node

@@ -12,7 +12,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.objective import Objective, pareto_front, rank
 from orchestrator.stopping import judge_of
 from orchestrator.terminal import number, span, table
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import ANSWERED, Trial, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +93,16 @@ class Leaderboard:
         return "\n".join([body, *notes])
 
     def _counted(self) -> str:
-        counted = [f"{count} {name}" for name, count in self.counts.items() if count]
+        words = {ANSWERED: "known from earlier studies"}
+        counted = [
+            f"{count} {words.get(name, name)}" for name, count in self.counts.items() if count
+        ]
         return ", ".join(counted) or "no trials"
 
 
 def leaderboard(config: StudyConfig, state: str, trials: Sequence[Trial]) -> Leaderboard:
     """Ranks a study's trials."""
-    objectives = tuple(Objective(metric=o.metric, direction=o.direction) for o in config.objectives)
+    objectives = config.to_objectives()
     ranking = rank(trials, objectives, judge_of(objectives))
     front = {trial.uid for trial in pareto_front(trials, objectives)}
     return Leaderboard(
@@ -116,14 +119,14 @@ def leaderboard(config: StudyConfig, state: str, trials: Sequence[Trial]) -> Lea
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
     """Trials by how they stand, the good ends first."""
-    special = {"infeasible", "diverged", "duplicate"}
+    special = {ANSWERED, "infeasible", "diverged", "duplicate"}
     found = Counter(
         trial.reason if trial.reason in special and trial.state.is_terminal else trial.state.lower()
         for trial in trials
     )
     names = {"fail": "failed"}
     order = [state.lower() for state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    order += ["infeasible", "diverged", "duplicate", "fail", "running", "waiting"]
+    order += [ANSWERED, "infeasible", "diverged", "duplicate", "fail", "running", "waiting"]
     return {names.get(name, name): found[name] for name in order if found[name]}
 
 

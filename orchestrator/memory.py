@@ -16,6 +16,7 @@ from orchestrator.retention import Retention
 from orchestrator.sampling import Proposer
 from orchestrator.stopping import Halving, judge_of
 from orchestrator.trial import Trial
+from orchestrator.warm_start import NOTHING, Earlier
 from search_spaces.constraints import Constraint
 from search_spaces.task import Task
 from workers.faults import fault
@@ -34,6 +35,7 @@ class Memory:
         task: Task | None,
         trials: Iterable[Trial],
         checkpoints: Path,
+        earlier: Earlier = NOTHING,
     ) -> None:
         self.history = History(trials)
         self.retention = Retention(checkpoints, objectives)
@@ -48,7 +50,10 @@ class Memory:
             else None
         )
         self._proposer = Proposer(
-            sampler=config.sampler.name, objectives=objectives, seed=config.seed
+            sampler=config.sampler.name,
+            objectives=objectives,
+            seed=config.seed,
+            expected=space.expected(),
         )
         self._proposals = Proposals(
             space=space,
@@ -57,16 +62,21 @@ class Memory:
             constraints=[
                 Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints
             ],
-            given=first_points(space, config.seed_points, config.seed),
+            given=first_points(space, config.seed_points, config.seed, task),
+            earlier=earlier,
         )
         for trial in self.history.trials:
             self._observe(trial)
-        self._proposer.rebuild(self.history.trials)
+        self._proposer.rebuild(earlier.history)
+        own = (t for t in self.history.trials if t.parent not in earlier.taught)
+        self._proposer.rebuild(own)
         self.retention.sweep(self.history.trials)
 
     @property
     def has_room(self) -> bool:
-        """Whether another trial may be drawn: neither is the limit reached nor the space tried."""
+        """Whether another trial may be drawn: no limit or target is reached, nor all tried."""
+        if self.reaches_target:  # an earlier study's answer may do so before anything runs
+            return False
         if self._most is not None and self.history.promised >= self._most:
             return False
         return not self._proposals.exhausted(self.history.trials)
@@ -98,6 +108,7 @@ class Memory:
             self._proposer.keep(proposal.draw, trial.uid, trial.number)
             if trial.state.is_terminal:
                 self._proposer.conclude(trial)
+        self.best = best([t for t in (self.best, trial) if t], self._objectives)
 
     def measured(self, uid: str, seen: Measurement) -> None:
         """A measurement was recorded."""

@@ -7,16 +7,19 @@ Knows no ledger and no engine: what is proposed becomes a trial only when the st
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.ledger import NewTrial
+from orchestrator.problems import clean
 from orchestrator.sampling import MAX_REDRAWS, Draw, Proposer, derive_seed
 from orchestrator.screening import Screened, screen
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import ANSWERED, Trial, TrialState
+from orchestrator.warm_start import NOTHING, Earlier
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.constraints import Constraint
-from search_spaces.plugins import did_you_mean
+from search_spaces.domains import DomainError
+from search_spaces.plugins import UnknownNameError, did_you_mean
 from search_spaces.space import DefineByRunSpace, SearchSpace
 from search_spaces.suggester import RandomSuggester, ReplaySuggester, Suggester
 from search_spaces.task import Task
@@ -44,22 +47,29 @@ class Proposal:
     """A candidate that may become a trial."""
 
     candidate: Candidate | Decisions
+    digest: str
+    """By which duplicates are told."""
     params: Mapping[str, Any]
     distributions: Mapping[str, str]
     screened: Screened
     twin: Trial | None
     """The known trial of the same digest, if every redraw was a duplicate."""
+    earlier: Trial | None
+    """The complete trial of the same digest in an earlier study that this one starts from."""
     draw: Draw | None
-    """The open draw; None for a duplicate, which the sampler does not learn."""
+    """The open draw; None where the sampler knows the answer already, from the twin or earlier."""
     sampler_attrs: Mapping[str, Any]
     """What the sampler keeps with the trial."""
 
     def new_trial(self, number: int, *, seed: int) -> NewTrial:
         """The trial to record: waiting for a worker, or answered already."""
         twin, feasible = self.twin, self.screened.feasible
+        answered_by = twin or self.earlier
         answer = (
             (twin.state, "duplicate", twin.values)
             if twin is not None
+            else (TrialState.COMPLETE, ANSWERED, self.earlier.values)
+            if self.earlier is not None
             else (TrialState.WAITING, None, None)
             if feasible
             else (TrialState.PRUNED, "infeasible", None)
@@ -67,11 +77,11 @@ class Proposal:
         return NewTrial(
             number=number,
             uid=uuid.uuid4().hex,
-            parent=None if twin is None else twin.uid,
+            parent=None if answered_by is None else answered_by.uid,
             params=self.params,
             distributions=self.distributions,
             candidate=self.candidate.to_dict(),
-            digest=self.candidate.digest,
+            digest=self.digest,
             seed=seed,
             sampler_attrs=self.sampler_attrs,
             state=answer[0],
@@ -95,6 +105,7 @@ class Proposals:
         task: Task | None,
         constraints: Sequence[Constraint],
         given: Sequence[Mapping[str, Any]],
+        earlier: Earlier = NOTHING,
     ) -> None:
         """Prepares the sequence.
 
@@ -104,6 +115,7 @@ class Proposals:
             task: What networks are built for; None counts no costs.
             constraints: Bounds on the costs, beside the space's own.
             given: Parameters of the first candidates, by number (see `first_points`).
+            earlier: What earlier studies found; candidates of theirs need no training again.
         """
         self._space = space
         self._proposer = proposer
@@ -111,6 +123,7 @@ class Proposals:
         own = space.constraints if isinstance(space, SearchSpace) else ()
         self._constraints = (*constraints, *own)
         self._given = tuple(given)
+        self._answers, self._taught = earlier.answers, earlier.taught
 
     def next(self, number: int, known: Mapping[str, Trial]) -> Proposal:
         """What to try as this trial number.
@@ -124,15 +137,13 @@ class Proposals:
         """
         if number < len(self._given):
             draw = self._proposer.draw(number, 0, self._given[number])
-            return self._proposal(draw, self._resolve(draw), None)
+            return self._proposal(draw, self._resolve(draw), known={})
         for redraw in range(MAX_REDRAWS + 1):
             draw = self._proposer.draw(number, redraw)
-            candidate = self._resolve(draw)
-            twin = known.get(candidate.digest)
-            if twin is None:
+            proposal = self._proposal(draw, self._resolve(draw), known)
+            if proposal.twin is None:
                 break
-            self._proposer.drop(draw)
-        return self._proposal(draw, candidate, twin)
+        return proposal
 
     def exhausted(self, trials: Sequence[Trial]) -> bool:
         """Whether the space holds nothing new: all of it tried, or only duplicates found."""
@@ -156,18 +167,28 @@ class Proposals:
         )
 
     def _proposal(
-        self, draw: Draw, candidate: Candidate | Decisions, twin: Trial | None
+        self, draw: Draw, candidate: Candidate | Decisions, known: Mapping[str, Trial]
     ) -> Proposal:
+        digest = digest_of(candidate, self._task)
+        twin = known.get(digest)
+        screened = (
+            screen(candidate, self._task, self._constraints)
+            if twin is None
+            else Screened(cost=twin.cost, violations=twin.violations)
+        )
+        earlier = self._answers.get(digest) if twin is None and screened.feasible else None
+        if settled := twin is not None or (earlier is not None and earlier.uid in self._taught):
+            self._proposer.drop(draw)
         return Proposal(
             candidate=candidate,
+            digest=digest,
             params=draw.params,
             distributions=draw.distributions,
-            screened=screen(candidate, self._task, self._constraints)
-            if twin is None
-            else Screened(cost=twin.cost, violations=twin.violations),
+            screened=screened,
             twin=twin,
-            draw=draw if twin is None else None,
-            sampler_attrs=self._proposer.attributes(draw) if twin is None else {},
+            earlier=earlier,
+            draw=None if settled else draw,
+            sampler_attrs={} if settled else self._proposer.attributes(draw),
         )
 
     def _resolve(self, draw: Draw) -> Candidate | Decisions:
@@ -178,12 +199,31 @@ class Proposals:
             raise _raised(error) from error
 
 
+def digest_of(candidate: Candidate | Decisions, task: Task | None) -> str:
+    """By what duplicates are told: one for all spellings of a network on the task.
+
+    Decisions of a user's own, and networks that do not fit the task, are told by their spelling.
+    """
+    if task is None or isinstance(candidate, Decisions):
+        return candidate.digest
+    from search_spaces.canonical import network_digest  # noqa: PLC0415 - loads torch
+
+    try:
+        return network_digest(candidate, task)
+    except Exception:  # noqa: BLE001 - a user's block may raise anything; screening says why
+        return candidate.digest
+
+
 def first_points(
-    space: Space, seed_points: Sequence[Mapping[str, Any]], seed: int
+    space: Space,
+    seed_points: Sequence[Mapping[str, Any] | str],
+    seed: int,
+    task: Task | None = None,
 ) -> tuple[Mapping[str, Any], ...]:
     """Parameters of the default candidate and of the seed points, each candidate once.
 
-    What a seed point leaves open is drawn, equally for equal seeds.
+    What a seed point leaves open is drawn, equally for equal seeds. One that names a known network
+    is that network under the default recipe.
 
     Raises:
         SeedPointError: A seed point does not fit the space.
@@ -194,8 +234,9 @@ def first_points(
     if isinstance(space, SearchSpace):
         default = space.default()
         points.append(space.encode(default))
-        seen.add(default.digest)
-    for index, point in enumerate(seed_points):
+        seen.add(digest_of(default, task))
+    for index, given in enumerate(seed_points):
+        point = _network(space, given, f"seed_points[{index}]") if isinstance(given, str) else given
         filling = _Filling(point, seed, index)
         try:
             candidate = space.resolve(filling)
@@ -208,10 +249,31 @@ def first_points(
                 f"seed_points[{index}].{unknown[0]}: the space asks no such thing here."
                 f"{did_you_mean(unknown[0], filling.params)}"
             )
-        if candidate.digest not in seen:
-            seen.add(candidate.digest)
+        if (digest := digest_of(candidate, task)) not in seen:
+            seen.add(digest)
             points.append(filling.params)
     return tuple(points)
+
+
+def _network(space: Space, name: str, where: str) -> Mapping[str, Any]:
+    """Parameters of a known network in the space.
+
+    Raises:
+        SeedPointError: There is no such network, or the space does not hold it.
+    """
+    from search_spaces.catalog.known import known  # noqa: PLC0415 - loads torch
+
+    if not isinstance(space, SearchSpace):
+        raise SeedPointError(f"{where}: space '{space.name}' holds no networks; give parameters")
+    try:
+        return space.encode(replace(space.default(), architecture=known(name)))
+    except UnknownNameError as error:
+        raise SeedPointError(f"{where}: {error}") from error
+    except DomainError as error:
+        raise SeedPointError(
+            f"{where}: network '{name}' lies outside of space '{space.name}'; search a space that "
+            f"holds it as it is. It differs at {clean(str(error), 200)}"
+        ) from error
 
 
 class _Filling:

@@ -6,6 +6,7 @@ sampler built for it, so that a resumed study draws what the uninterrupted one w
 """
 
 import hashlib
+import random
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -17,11 +18,18 @@ from optuna.samplers import BaseSampler
 
 from orchestrator.objective import Objective
 from orchestrator.trial import Trial, TrialState
+from search_spaces.priors import Expected
+from search_spaces.priors import draw as draw_expected
 
 MAX_REDRAWS = 10
 """How often a duplicate is drawn again."""
 
 _STARTUP_TRIALS = 10
+_TRUST = 0.8
+"""The share of the first proposals that follows the space's priors."""
+_HALVED_BY = 10
+"""Results that halve this share; it goes on falling as one over their number, after piBO (Hvarfner
+et al. 2022): what was seen outweighs what was expected."""
 T = TypeVar("T")
 
 _NAME = "study"
@@ -77,18 +85,28 @@ class Proposer:
     dropped draws take one too.
     """
 
-    def __init__(self, *, sampler: str, objectives: Sequence[Objective], seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        sampler: str,
+        objectives: Sequence[Objective],
+        seed: int,
+        expected: Mapping[str, Expected] | None = None,
+    ) -> None:
         """Starts with an empty history.
 
         Args:
             sampler: One of `tpe`, `random`, `nsga2`, `nsga3`, `gp`.
             objectives: What is made better; their directions are told to Optuna.
             seed: The study's.
+            expected: The decisions that have a prior, by name.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it greets every study otherwise
         self._build = _SAMPLERS[sampler]
         self._objectives = tuple(objectives)
         self._seed = seed
+        self._expected = dict(expected or {})
+        self._results = 0
         self._storage = optuna.storages.InMemoryStorage()
         self._study = optuna.create_study(
             study_name=_NAME,
@@ -115,14 +133,18 @@ class Proposer:
     def draw(self, number: int, redraw: int, given: Mapping[str, Any] | None = None) -> Draw:
         """The proposal for a trial number; the same one for the same history, always.
 
-        What is `given`, by name, is taken as it is; the sampler decides the rest.
-
+        What is `given`, by name, is taken as it is; the sampler decides the rest. Where nothing is
+        given, some proposals take all decisions that have a prior from there, the fewer the more
+        results there are. Decisions drawn for a branch that is not taken are never asked for.
 
         From the middle of the redraws on the proposal is drawn uniformly: a model that keeps
         proposing what is known would not find the last untried candidates of a small space.
         """
-        build = _SAMPLERS["random"] if redraw > MAX_REDRAWS // 2 else self._build
+        uniformly = redraw > MAX_REDRAWS // 2
+        build = _SAMPLERS["random"] if uniformly else self._build
         self._study.sampler = _quietly(build, derive_seed(self._seed, "draw", number, redraw))
+        if given is None and not uniformly:
+            given = self._from_priors(number, redraw)
         if given is not None:
             self._study.enqueue_trial(dict(given))
         return Draw(_quietly(self._study.ask))
@@ -182,6 +204,15 @@ class Proposer:
             opened.set_constraint("diverged", 1.0)
         values = list(trial.values or ()) if trial.state is TrialState.COMPLETE else None
         self._study.tell(opened, values, state=state)
+        self._results += trial.state is not TrialState.FAIL
+
+    def _from_priors(self, number: int, redraw: int) -> dict[str, Any] | None:
+        """Every decision that has a prior, drawn from it; None for a proposal that ignores them."""
+        chance = random.Random(derive_seed(self._seed, "prior", number, redraw))  # noqa: S311
+        share = _TRUST / (1 + self._results / _HALVED_BY)
+        if not self._expected or chance.random() >= share:
+            return None
+        return {name: draw_expected(domain, chance) for name, domain in self._expected.items()}
 
     def _enter(self, opened: optuna.Trial, uid: str, number: int) -> None:
         self._open[uid] = opened

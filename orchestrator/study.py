@@ -30,13 +30,13 @@ from orchestrator.heartbeat import Heartbeat
 from orchestrator.jobs import Jobs
 from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerError, StaleAttempt, StudyRow
 from orchestrator.memory import Memory
-from orchestrator.objective import Objective
 from orchestrator.proposals import Space, SpaceError
 from orchestrator.sampling import derive_seed
 from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.standing import standing
 from orchestrator.stopping import judge_of
 from orchestrator.trial import Trial, TrialState
+from orchestrator.warm_start import Basis, earlier
 from search_spaces.task import Task
 from workers.failures import Failure
 from workers.job import AttemptKey, TrainingJob
@@ -80,12 +80,11 @@ class Study:
 
         Raises:
             SeedPointError: A seed point does not fit the space.
+            WarmStartError: An earlier study is gone, or its results do not hold here.
         """
         self.name = record.name
         self.config = config
-        self.objectives = tuple(
-            Objective(metric=o.metric, direction=o.direction) for o in config.objectives
-        )
+        self.objectives = config.to_objectives()
         self.judge = judge_of(self.objectives)
         self._ledger = ledger
         self._lease = lease
@@ -101,6 +100,7 @@ class Study:
             task=task,
             trials=ledger.trials(record.id),
             checkpoints=checkpoints,
+            earlier=earlier(ledger, config, Basis.of(record)),
         )
         self._history = self._memory.history
         self._running: dict[str, Attempt] = {}

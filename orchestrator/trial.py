@@ -7,6 +7,9 @@ from typing import Any
 
 from workers.measurement import Measurement
 
+ANSWERED = "warm_start"
+"""Reason of a complete trial whose result is that of its parent, in an earlier study."""
+
 
 class TrialState(StrEnum):
     """Optuna's five states."""

@@ -15,12 +15,14 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Generic, TypeVar
 
 from search_spaces.leaves import (
+    Confidence,
     Const,
     Domain,
     DomainError,
     FloatRange,
     IntRange,
     SpaceError,
+    check_confidence,
     encodes,
     join,
     same,
@@ -59,7 +61,11 @@ class OneOf(Generic[T_co]):
     """The domains by label (see `Label`). No value may lie in two of them."""
     _: KW_ONLY
     initial: Label = None
-    """Label of the default; None takes the first."""
+    """Label of the default; None takes the prior, else the first."""
+    prior: Label = None
+    """Label of the likeliest branch; None expects none."""
+    confidence: Confidence = "medium"
+    """How far to trust the prior."""
 
     def __post_init__(self) -> None:
         """Refuse labels and branches that would break a law.
@@ -69,8 +75,10 @@ class OneOf(Generic[T_co]):
                 share a value.
         """
         _check_labels(self.branches)
-        if self.initial is not None and self.initial not in self.branches:
-            raise SpaceError(f"OneOf: no branch {self.initial!r} in {list(self.branches)}")
+        check_confidence("OneOf", self.confidence)
+        for label in (self.initial, self.prior):
+            if label is not None and label not in self.branches:
+                raise SpaceError(f"OneOf: no branch {label!r} in {list(self.branches)}")
         for label, branch in self.branches.items():
             others = (name for name in self.branches if name is not label)
             if twin := [name for name in others if branch.default() in self.branches[name]]:
@@ -104,9 +112,9 @@ class OneOf(Generic[T_co]):
         return within if len(self.branches) == 1 else {path: label, **within}
 
     def default(self) -> T_co:
-        """The default of the declared branch, else of the first."""
-        first = next(iter(self.branches))
-        return self.branches[first if self.initial is None else self.initial].default()
+        """The default of the declared branch, else of the likeliest, else of the first."""
+        declared = [label for label in (self.initial, self.prior) if label is not None]
+        return self.branches[[*declared, *self.branches][0]].default()
 
     def size(self) -> float:
         """The branches' sizes together."""
@@ -116,11 +124,14 @@ class OneOf(Generic[T_co]):
         return encodes(self, value)
 
 
-def choice(*values: Any, initial: Label = None) -> OneOf[Any]:
+def choice(
+    *values: Any, initial: Label = None, prior: Label = None, confidence: Confidence = "medium"
+) -> OneOf[Any]:
     """One of several plain values, each its own label."""
     if len({str(value) for value in values}) != len(values):
         raise SpaceError(f"choice: values must read differently, not {values}")
-    return OneOf({value: Const(value) for value in values}, initial=initial)
+    branches = {value: Const(value) for value in values}
+    return OneOf(branches, initial=initial, prior=prior, confidence=confidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +146,11 @@ class Repeat(Generic[T]):
     """The most."""
     _: KW_ONLY
     initial: tuple[T, ...] | None = None
-    """The default; None takes the fewest items, each its own default."""
+    """The default; None takes as many items as expected, else the fewest, each its own default."""
+    prior: int | None = None
+    """The likeliest count; None expects none."""
+    confidence: Confidence = "medium"
+    """How far to trust the prior."""
 
     def __post_init__(self) -> None:
         """Refuse impossible counts.
@@ -146,15 +161,21 @@ class Repeat(Generic[T]):
         _check_not_inline("Repeat", self.item)
         if not 0 <= self.low <= self.high:
             raise SpaceError(f"Repeat: needs 0 <= low <= high, not {self.low} and {self.high}")
+        self.counts  # noqa: B018 - refuses a prior that lies outside
         if self.initial is not None:
             try:
                 self.encode(self.initial, "initial")
             except DomainError as error:
                 raise SpaceError(f"Repeat: the initial value lies outside: {error}") from error
 
+    @property
+    def counts(self) -> IntRange:
+        """The decision of how many."""
+        return IntRange(self.low, self.high, prior=self.prior, confidence=self.confidence)
+
     def resolve(self, suggester: Suggester, path: str) -> tuple[T, ...]:
         """As many items as answered, each under its zero-based index."""
-        count = IntRange(self.low, self.high).resolve(suggester, join(path, "count"))
+        count = self.counts.resolve(suggester, join(path, "count"))
         return tuple(self.item.resolve(suggester, join(path, index)) for index in range(count))
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:
@@ -165,15 +186,15 @@ class Repeat(Generic[T]):
         """
         if type(value) is not tuple:
             raise DomainError(f"{path}: needs a tuple, not {value!r}")
-        count = IntRange(self.low, self.high).encode(len(value), join(path, "count"))
+        count = self.counts.encode(len(value), join(path, "count"))
         items = (self.item.encode(one, join(path, index)) for index, one in enumerate(value))
         return _merge([count, *items])
 
     def default(self) -> tuple[T, ...]:
-        """The declared default, else the fewest items."""
+        """The declared default, else as many items as expected, else the fewest."""
         if self.initial is not None:
             return self.initial
-        return tuple(self.item.default() for _ in range(self.low))
+        return tuple(self.item.default() for _ in range(self.counts.default()))
 
     def size(self) -> float:
         """Every length's combinations together."""

@@ -4,13 +4,15 @@
 """
 
 import math
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from search_spaces.suggester import Suggester, grid_steps, on_grid
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+Confidence = Literal["low", "medium", "high"]
+"""How far a prior is to be trusted (`search_spaces.priors` has the numbers)."""
 
 
 class DomainError(ValueError):
@@ -61,6 +63,27 @@ def encodes(domain: Domain[Any], value: object) -> bool:
     return True
 
 
+def check_prior(domain: Domain[Any], prior: object, confidence: str) -> None:
+    """Refuse an expectation that the domain cannot meet.
+
+    Raises:
+        SpaceError: The prior lies outside, or the confidence is no word for one.
+    """
+    check_confidence(domain, confidence)
+    if prior is not None and prior not in domain:
+        raise SpaceError(f"{domain}: the prior {prior!r} lies outside")
+
+
+def check_confidence(where: object, confidence: str) -> None:
+    """Refuse what is no word for a confidence.
+
+    Raises:
+        SpaceError: It is none.
+    """
+    if confidence not in (allowed := get_args(Confidence)):
+        raise SpaceError(f"{where}: confidence {confidence!r} is none of {', '.join(allowed)}")
+
+
 def same(one: object, other: object) -> bool:
     """Equality that tells 1, 1.0 and True apart."""
     return type(one) is type(other) and one == other
@@ -80,7 +103,11 @@ class IntRange:
     log: bool = False
     """Whether samplers should spread their draws evenly over the logarithm."""
     initial: int | None = None
-    """The default; None takes the smallest."""
+    """The default; None takes the prior, else the smallest."""
+    prior: int | None = field(default=None, repr=False)
+    """The likeliest value; None expects none."""
+    confidence: Confidence = field(default="medium", repr=False)
+    """How far to trust the prior."""
 
     def __post_init__(self) -> None:
         """Refuse ranges that cannot be drawn as they are written.
@@ -96,6 +123,7 @@ class IntRange:
             raise SpaceError(f"{self}: high is off the steps; the last one is {self.high - rest}")
         if self.initial is not None and self.initial not in self:
             raise SpaceError(f"{self}: the initial value lies outside")
+        check_prior(self, self.prior, self.confidence)
 
     def resolve(self, suggester: Suggester, path: str) -> int:
         """The number answered under `path`; nothing is asked where there is no choice."""
@@ -115,8 +143,8 @@ class IntRange:
         return {} if self.low == self.high else {path: value}
 
     def default(self) -> int:
-        """The declared default, else the smallest number."""
-        return self.low if self.initial is None else self.initial
+        """The declared default, else the likeliest number, else the smallest."""
+        return next(n for n in (self.initial, self.prior, self.low) if n is not None)
 
     def size(self) -> float:
         """How many numbers there are."""
@@ -140,7 +168,11 @@ class FloatRange:
     log: bool = False
     """Whether samplers should spread their draws evenly over the logarithm."""
     initial: float | None = None
-    """The default; None takes the smallest."""
+    """The default; None takes the prior, else the smallest."""
+    prior: float | None = field(default=None, repr=False)
+    """The likeliest value; None expects none."""
+    confidence: Confidence = field(default="medium", repr=False)
+    """How far to trust the prior."""
 
     def __post_init__(self) -> None:
         """Refuse ranges that cannot be drawn as they are written.
@@ -160,6 +192,7 @@ class FloatRange:
                 raise SpaceError(f"{self}: high is off the grid of steps from low")
         if self.initial is not None and self.initial not in self:
             raise SpaceError(f"{self}: the initial value lies outside (a float is needed)")
+        check_prior(self, self.prior, self.confidence)
 
     def resolve(self, suggester: Suggester, path: str) -> float:
         """The number answered under `path`, to the last bit; not asked where there is no choice."""
@@ -179,8 +212,8 @@ class FloatRange:
         return {} if self.low == self.high else {path: value}
 
     def default(self) -> float:
-        """The declared default, else the smallest number."""
-        return float(self.low if self.initial is None else self.initial)
+        """The declared default, else the likeliest number, else the smallest."""
+        return float(next(n for n in (self.initial, self.prior, self.low) if n is not None))
 
     def size(self) -> float:
         """How many grid points there are; infinite without a grid."""

@@ -13,6 +13,7 @@ from search_spaces.candidate import Candidate, Decisions
 from search_spaces.constraints import Constraint
 from search_spaces.domains import Const, Domain, Record, SpaceError
 from search_spaces.loss_weights import LossWeights, loss_domain
+from search_spaces.priors import Expected, priors
 from search_spaces.recipe import Recipe, recipe_domain
 from search_spaces.suggester import Suggester
 
@@ -84,6 +85,10 @@ class SearchSpace:
         """The candidate that every study tries first."""
         return self.candidates.default()
 
+    def expected(self) -> dict[str, Expected]:
+        """The decisions that have a prior, by name."""
+        return dict(priors(self.candidates))
+
     def size(self) -> float:
         """How many candidates there are; infinite where a decision is continuous."""
         return self.candidates.size()
@@ -127,6 +132,10 @@ class DefineByRunSpace:
                 f"{self.name}: decisions must be plain JSON data (no tuples, string keys): {error}"
             ) from error
         return Decisions(decisions=dict(decisions))
+
+    def expected(self) -> dict[str, Expected]:
+        """Nothing: a function's decisions have no priors."""
+        return {}
 
     def default(self) -> None:
         """Nothing: the first trial is drawn like any other."""

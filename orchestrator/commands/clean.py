@@ -14,7 +14,6 @@ from orchestrator.commands import studies
 from orchestrator.exit_codes import ExitCode
 from orchestrator.freeing import Portion
 from orchestrator.home import Home
-from orchestrator.objective import Objective
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.process import QUIET_MLFLOW
 
@@ -122,7 +121,7 @@ def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Path]:
     return superfluous(
         home.checkpoints / row.name,
         ledger.trials(row.id),
-        [Objective(metric=o.metric, direction=o.direction) for o in config.objectives],
+        config.to_objectives(),
         needed={p.trial_uid for p in ledger.promotions.all() if p.trial_uid is not None},
     )
 

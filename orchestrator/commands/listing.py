@@ -4,9 +4,10 @@ import argparse
 from datetime import datetime
 
 from orchestrator.commands import studies
+from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
-from orchestrator.objective import Objective, best
+from orchestrator.objective import best
 from orchestrator.problems import place
 from orchestrator.terminal import Terminal, number, span, table
 from orchestrator.trial import Trial
@@ -54,10 +55,7 @@ def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCod
     return ExitCode.DONE
 
 
-def _best(config: object, trials: list[Trial]) -> list[float] | None:
+def _best(config: StudyConfig | None, trials: list[Trial]) -> list[float] | None:
     """Values of the best complete trial; None while there is none."""
-    objectives = [
-        Objective(metric=o.metric, direction=o.direction) for o in getattr(config, "objectives", ())
-    ]
-    winner = best(trials, objectives) if objectives else None
+    winner = None if config is None else best(trials, config.to_objectives())
     return list(winner.values) if winner and winner.values else None

@@ -9,7 +9,7 @@ from orchestrator.home import Home
 from orchestrator.leaderboard import leaderboard
 from orchestrator.machine import refuse_what_does_not_fit, with_gpu_decided
 from orchestrator.opening import Opened, Space, open_parts
-from orchestrator.problems import place
+from orchestrator.problems import Problem, ProblemsError, place
 from orchestrator.run import Outcome, run_study
 from orchestrator.terminal import Terminal, pairs, span
 from search_spaces.space import SearchSpace
@@ -31,6 +31,7 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
 
     refuse_what_does_not_fit(config)
     parts = open_parts(config)
+    _check_earlier(parts, home)
     terminal.remark(header(parts, home, goes_on=goes_on))
     try:
         outcome = run_study(parts, home, terminal)
@@ -45,8 +46,30 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     terminal.remark(f"\n{_ENDED[outcome.reason or outcome.state]}")
     if not outcome.shown:
         terminal.remark("MLflow does not show all of it yet; the next search or resume goes on.")
-    terminal.remark(studies.next_steps(config, home))
+    terminal.remark(studies.next_steps(config, home, board))
     return ExitCode.DONE
+
+
+def _check_earlier(parts: Opened, home: Home) -> None:
+    """Refuses earlier studies that a new one cannot start from.
+
+    Raises:
+        ProblemsError: One does not exist, or its results do not hold here.
+    """
+    if not parts.config.warm_start:
+        return
+    from orchestrator.warm_start import Basis, WarmStartError, earlier  # noqa: PLC0415
+
+    basis = Basis(
+        data_digest=parts.dataset.digest,
+        code_digest=parts.code_digest,
+        space=(parts.space.name, parts.space.version),
+    )
+    with studies.reading(home) as ledger:
+        try:
+            earlier(ledger, parts.config, basis)
+        except WarmStartError as error:
+            raise ProblemsError([Problem(parts.config.name, text=str(error))]) from error
 
 
 def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
@@ -82,7 +105,7 @@ def size(space: Space) -> str:
         return "known only by running it"
     count = space.size()
     if math.isinf(count):
-        return "endless (some decisions are continuous)"
+        return "infinitely many candidates (some decisions are continuous)"
     return f"{count:,.0f} candidates" if count < 1e6 else f"{count:.1e} candidates"
 
 

@@ -9,7 +9,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.leaderboard import counts
-from orchestrator.objective import Objective, best
+from orchestrator.objective import best
 from orchestrator.problems import place
 from orchestrator.terminal import Terminal, number, pairs, span, table
 from orchestrator.trial import Trial
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 def _show_study(
     config: StudyConfig, row: "StudyRow", trials: list[Trial], home: Home, terminal: Terminal
 ) -> None:
-    objectives = [Objective(metric=o.metric, direction=o.direction) for o in config.objectives]
+    objectives = config.to_objectives()
     winner = best(trials, objectives)
     counted = counts(trials)
     stop = config.stop.model_dump(exclude_none=True)

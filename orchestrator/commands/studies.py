@@ -13,6 +13,7 @@ from orchestrator.problems import clean, nearest, place
 from orchestrator.terminal import Terminal, pairs
 
 if TYPE_CHECKING:
+    from orchestrator.leaderboard import Leaderboard
     from orchestrator.ledger import Ledger, StudyRow
 
 NOTHING_YET = "Nothing here yet ({}). Start with: archscout search digits"
@@ -84,21 +85,22 @@ def show(
     board = leaderboard(readable_config(row), row.state, ledger.trials(row.id))
     terminal.answer |= board.to_dict(top)
     terminal.tell(board.text(top))
-    terminal.remark(next_steps(readable_config(row), home))
+    terminal.remark(next_steps(readable_config(row), home, board))
     return ExitCode.DONE
 
 
-def next_steps(config: StudyConfig, home: Home) -> str:
+def next_steps(config: StudyConfig, home: Home, board: "Leaderboard") -> str:
     """The commands that a user is likely to want next."""
     name = config.name
     program = "archscout" if home.is_default else f"archscout --home {home.folder}"
+    best = board.rows[0].trial if board.rows else 0
     steps = {}
     if config.train is None and config.data.source != "surrogate":
         steps[f"promote {name} --model {name}"] = "the best model, proved and registered"
     steps |= {
         "ui": "every trial in MLflow, to browse and compare",
         f"leaderboard {name}": "this table again",
-        f"status {name} --trial 0": "one trial in detail",
+        f"status {name} --trial {best}": "the best trial in detail" if board.rows else "the first",
         "search --help": "what else a search can be told",
     }
     return "\nNext:\n" + pairs({f"  {program} {step}": what for step, what in steps.items()})

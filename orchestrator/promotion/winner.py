@@ -11,10 +11,10 @@ from pathlib import Path
 from orchestrator.config import StudyConfig
 from orchestrator.config_checks import user_object
 from orchestrator.ledger import Ledger, StudyRow
-from orchestrator.objective import Objective, best
+from orchestrator.objective import best
 from orchestrator.promotion.package import Contents, has_users_blocks
 from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import ANSWERED, Trial, TrialState
 from search_spaces.plugins import UserObject, load_user_object
 from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
@@ -68,8 +68,7 @@ def choose(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> 
     """
     if number is not None:
         return trials[number]
-    objectives = [Objective(metric=o.metric, direction=o.direction) for o in config.objectives]
-    chosen = best(trials, objectives)
+    chosen = best(trials, config.to_objectives())
     if chosen is None:
         raise PromotionRefused(
             f"no trial of '{config.name}' has reached the full budget yet; "
@@ -92,6 +91,7 @@ def prepare(ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial) 
         )
     if config.train is not None:
         raise PromotionRefused("this study trains by your own code, which keeps its own models")
+    _require_trained_here(ledger, config, trial)
     whole = _checkpoint(ledger, config, trial)
     user_code = _user_code(study, config, trial)
     dataset = load(config.data_spec())
@@ -113,6 +113,21 @@ def prepare(ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial) 
         checkpoint=whole,
         user_code=user_code,
     )
+
+
+def _require_trained_here(ledger: Ledger, config: StudyConfig, trial: Trial) -> None:
+    """Refuses a result that an earlier study gave, which has the checkpoint."""
+    if trial.reason != ANSWERED:
+        return
+    for name in config.warm_start:
+        row = ledger.study(name)
+        for origin in [] if row is None else ledger.trials(row.id):
+            if origin.uid == trial.parent:
+                raise PromotionRefused(
+                    f"trial {trial.number} was not trained here: its result is that of trial "
+                    f"{origin.number} of '{name}'; promote that one: "
+                    f"archscout promote {name} --trial {origin.number} --model MODEL"
+                )
 
 
 def _checkpoint(ledger: Ledger, config: StudyConfig, trial: Trial) -> Checkpoint:

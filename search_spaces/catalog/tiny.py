@@ -32,7 +32,7 @@ def space() -> SearchSpace:
             Recipe,
             {
                 "optimizer": Const("adamw"),
-                "learning_rate": FloatRange(1e-3, 3e-2, log=True, initial=1e-2),
+                "learning_rate": FloatRange(1e-3, 3e-2, log=True, prior=1e-2),
                 "weight_decay": Const(1e-2),
             },
         ),

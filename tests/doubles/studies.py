@@ -98,6 +98,7 @@ def opened(
     *,
     through: Callable[[Ledger], Any] = lambda ledger: ledger,
     space: Any = SLOPES,
+    version: str = "1",
     **parts: Any,
 ) -> Iterator[Study]:
     """The study on a scratch ledger, as `run` opens it; opened again it is resumed.
@@ -111,7 +112,7 @@ def opened(
             name=asked.name,
             config_json=asked.canonical_json(),
             space_name="slopes",
-            space_version="1",
+            space_version=version,
             data_digest="none",
             holder=holder,
         )

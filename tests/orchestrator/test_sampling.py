@@ -1,5 +1,6 @@
 """What Optuna is told, and that it draws the same from the same history."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,14 +10,25 @@ from studies import a_trial, slopes
 from orchestrator.objective import Objective
 from orchestrator.sampling import MAX_REDRAWS, Proposer, derive_seed
 from orchestrator.trial import Trial, TrialState
+from search_spaces.domains import FloatRange, IntRange
 from workers.measurement import Measurement
 
 ACCURACY = Objective(metric="val_accuracy", direction="maximize")
 SIZE = Objective(metric="parameters", direction="minimize")
 
 
-def proposer(sampler: str = "tpe", *objectives: Objective, seed: int = 0) -> Proposer:
-    return Proposer(sampler=sampler, objectives=objectives or (ACCURACY,), seed=seed)
+EXPECTED = {
+    "rate": FloatRange(1e-4, 1.0, log=True, prior=0.5, confidence="high"),
+    "depth": IntRange(1, 8, prior=8, confidence="high"),
+}
+
+
+def proposer(
+    sampler: str = "tpe", *objectives: Objective, seed: int = 0, expected: Any = None
+) -> Proposer:
+    return Proposer(
+        sampler=sampler, objectives=objectives or (ACCURACY,), seed=seed, expected=expected
+    )
 
 
 def curve(*values: float) -> tuple[Measurement, ...]:
@@ -66,6 +78,54 @@ def test_equal_histories_and_seeds_draw_alike(sampler: str) -> None:
         source.rebuild(past)
     drawn(other, 99)  # what was dropped before leaves no trace
     assert drawn(one, 12) == drawn(other, 12)
+
+
+def expecting(sampler: str, results: int) -> list[dict[str, Any]]:
+    """Draws of many studies that expect high rates, with this many low-rated results so far."""
+    past = [replace(trial, uid=f"p{trial.number}") for trial in history(results)]
+    draws = []
+    for seed in range(40):
+        source = proposer(sampler, seed=seed, expected=EXPECTED)
+        source.rebuild(past)
+        draws.append(drawn(source, results))
+    return draws
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "nsga3", "gp"])
+def test_early_draws_follow_the_priors(sampler: str) -> None:
+    draws = expecting(sampler, 0)
+    assert sum(draw["rate"] > 0.03 for draw in draws) > 25  # 15 without a prior
+    depths = [draw["depth"] for draw in draws if "depth" in draw]
+    assert 10 < len(depths) < 30, "the conditional decision is asked for only where it applies"
+    assert sum(depth > 5 for depth in depths) > len(depths) / 2
+
+
+def test_results_outweigh_the_priors() -> None:
+    early, late = (
+        sum(draw["rate"] > 0.03 for draw in expecting("random", results)) for results in (0, 200)
+    )
+    assert late < 22 < early
+
+
+def test_priors_leave_the_distributions_as_they_are() -> None:
+    plain, expectant = proposer(), proposer(expected=EXPECTED)
+    for source in (plain, expectant):
+        draw = source.draw(0, 0)
+        draw.suggester.suggest_float("rate", 1e-4, 1.0, log=True)
+        source.keep(draw, "u", 0)
+        source.attributes(draw)
+        assert draw.distributions == {
+            "rate": '{"name": "FloatDistribution", "attributes": '
+            '{"step": null, "low": 0.0001, "high": 1.0, "log": true}}'
+        }
+
+
+def test_a_draw_with_priors_depends_on_seed_and_number_alone() -> None:
+    one, other = (proposer(expected=EXPECTED) for _ in range(2))
+    for source in (one, other):
+        source.rebuild(history(3))
+    drawn(other, 99)
+    assert [drawn(one, n) for n in range(3, 9)] == [drawn(other, n) for n in range(3, 9)]
 
 
 def test_redraws_and_numbers_and_seeds_draw_apart() -> None:

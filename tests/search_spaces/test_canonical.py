@@ -111,16 +111,6 @@ def test_a_network_that_says_nothing_needless_keeps_its_digest() -> None:
         assert network_digest(default, task) == default.digest
 
 
-def test_ten_thousand_different_candidates_do_not_collide() -> None:
-    space = load("wide")
-    plain, by_network = set(), set()
-    for seed in range(10_000):
-        drawn = space.resolve(RandomSuggester(seed))
-        plain.add(drawn.digest)
-        by_network.add(network_digest(drawn, TASK))
-    assert len(plain) == len(by_network) == 10_000
-
-
 def test_the_canonical_form_is_its_own_and_costs_the_same() -> None:
     respelt = 0
     for seed in range(20):

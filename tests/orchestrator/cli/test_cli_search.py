@@ -46,7 +46,7 @@ class TestSearch:
         shown = capsys.readouterr().out
         for part in (
             "study      surrogate",
-            "space      tiny, endless",
+            "space      tiny, infinitely many",
             "until      4 trials",
             "rank  trial  val_accuracy  epochs  parameters",
             "4 complete",

@@ -92,7 +92,9 @@ MISTAKES = {
     "share below 1 nor a whole number of examples",
     "space: tiny\nconfirm: {top: 3}": "2: confirm: not available yet; remove top and seeds",
     "space: tiny\ngates: [{metric: val_loss}]": "2: gates: not available yet; remove the entries",
-    "space: tiny\nwarm_start: [old]": "2: warm_start: not available yet; remove the entries",
+    "space: tiny\nwarm_start: [3]": "2: warm_start[0]: needs text, not 3; put it in quotes",
+    "space: tiny\nseed_points: [3]": "2: seed_points[0]: needs keys and values, not 3. "
+    "Keys: parameter paths.",
     "a: &x 1\nspace: tiny": "1: a: anchor '&x'; write the value out where needed",
     "space: !!python/name:os.system tiny": "1: space: tag "
     "'tag:yaml.org,2002:python/name:os.system'; write a plain value",

@@ -1,0 +1,79 @@
+"""The law of the digest: spellings of one network share it, different candidates do not."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from search_spaces.architecture import Architecture
+from search_spaces.blocks import Attention, Block, Chain, MBConv, Stage
+from search_spaces.candidate import Candidate
+from search_spaces.canonical import network_digest
+from search_spaces.catalog import load
+from search_spaces.cost import cost
+from search_spaces.loss_weights import LossWeights
+from search_spaces.recipe import Recipe
+from search_spaces.suggester import RandomSuggester
+from search_spaces.task import Task
+
+TASK = Task(inputs={"image": (1, 16, 16)}, num_classes=4)
+SPACES = ("hybrid", "wide", "transformer")
+PLAIN = {"recipe": Recipe(), "losses": LossWeights()}
+
+
+def respelt(candidate: Candidate) -> Candidate:
+    """The same network, recipe and losses, with everything added that has no effect."""
+    architecture, losses = candidate.architecture, candidate.losses
+    stream = architecture.streams["image"]
+    width = stream.stem.out_shape(TASK.inputs["image"])[0]
+    nothing = Stage(width=width, depth=0, reduction="none", block=MBConv(kernel=5))
+    stages = [replace(stage, block=_wrapped(stage.block)) for stage in stream.stages]
+    stream = replace(stream, stages=(nothing, *stages))
+    doubled = {name: replace(term, weight=2 * term.weight) for name, term in losses.terms.items()}
+    return replace(
+        candidate,
+        architecture=replace(architecture, streams={"image": stream}),
+        losses=replace(losses, terms=doubled),
+        space_version="respelt",
+    )
+
+
+def _wrapped(block: Block) -> Block:
+    if isinstance(block, Attention):
+        window = 5 if block.scope == "all" else block.window
+        stride = block.stride if block.form == "convolution" else 3
+        block = replace(block, window=window, stride=stride)
+    return Chain(blocks=(Chain(blocks=(block,)),))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_network_shares_its_digest_with_its_other_spellings(name: str, samples: int) -> None:
+    space = load(name)
+    for seed in range(samples // len(SPACES)):
+        drawn = space.resolve(RandomSuggester(seed))
+        other = respelt(drawn)
+        assert other.digest != drawn.digest
+        assert network_digest(other, TASK) == network_digest(drawn, TASK), drawn.describe()
+        again = Candidate.from_dict(json.loads(json.dumps(other.to_dict())))
+        assert again == other, "the candidate keeps its own spelling"
+
+
+def test_no_two_different_candidates_share_a_digest(samples: int) -> None:
+    space = load("wide")
+    drawn = {space.resolve(RandomSuggester(seed)).digest for seed in range(samples)}
+    by_network = {network_digest(space.resolve(RandomSuggester(s)), TASK) for s in range(samples)}
+    assert len(by_network) == len(drawn) == samples
+
+
+def test_networks_that_share_a_digest_are_one_network(samples: int) -> None:
+    """Of small networks alone, among which chance finds twins: they cost and weigh the same."""
+    space, found = load("tiny"), dict[str, Architecture]()
+    twins = 0
+    for seed in range(samples // 5):
+        drawn = replace(space.resolve(RandomSuggester(seed)), **PLAIN)
+        other = found.setdefault(network_digest(drawn, TASK), drawn.architecture)
+        if other is not drawn.architecture:
+            twins += 1
+            assert cost(other, TASK) == cost(drawn.architecture, TASK)
+    assert twins
+    assert len(found) > 9

@@ -1,0 +1,109 @@
+"""Priors are found under the names that are asked, and draws from them stay in their domain."""
+
+import statistics
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_spaces.catalog import catalog, load
+from search_spaces.domains import (
+    Const,
+    FloatRange,
+    Inline,
+    IntRange,
+    OneOf,
+    Record,
+    Repeat,
+    Shared,
+    SpaceError,
+    choice,
+)
+from search_spaces.priors import draw, priors
+from search_spaces.suggester import RandomSuggester
+
+NUMBERS = [
+    IntRange(2, 11, step=3, prior=8),
+    IntRange(1, 1000, log=True, prior=30),
+    FloatRange(1e-4, 1.0, log=True, prior=1e-2),
+    FloatRange(0.1, 0.9, step=0.1, prior=0.3),
+    FloatRange(-1.0, 1.0, prior=1.0),
+    choice("a", "b", 3, prior="b"),
+]
+
+
+@given(st.sampled_from(NUMBERS), st.integers(0, 2**32))
+def test_a_draw_lies_in_its_domain(domain: Any, seed: int) -> None:
+    assert draw(domain, Random(seed)) in domain
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_draws_gather_about_the_prior_on_the_domains_own_scale(log: bool) -> None:
+    prior = 1e-2 if log else 0.5
+    spread = {}
+    for confidence in ("low", "medium", "high"):
+        domain = FloatRange(1e-4, 1.0, log=log, prior=prior, confidence=confidence)
+        drawn = [draw(domain, Random(seed)) for seed in range(500)]
+        assert statistics.median(drawn) == pytest.approx(prior, rel=0.3)
+        low, high = sorted(drawn)[50], sorted(drawn)[449]
+        spread[confidence] = high / low if log else high - low
+    assert spread["high"] < spread["medium"] < spread["low"]
+
+
+def test_the_expected_choice_is_likelier_and_the_others_stay_possible() -> None:
+    domain = choice("a", "b", "c", prior="b", confidence="medium")
+    drawn = [draw(domain, Random(seed)) for seed in range(600)]
+    assert drawn.count("b") == pytest.approx(400, abs=50)
+    assert drawn.count("a") > 50 < drawn.count("c")
+
+
+def test_every_prior_is_found_under_the_name_that_is_asked() -> None:
+    rate = Shared("rate", FloatRange(0.0, 1.0, prior=0.5))
+    block = OneOf(
+        {"wide": Record(dict, {"width": IntRange(1, 9, prior=3), "rate": rate}), "flat": Const(0)},
+        prior="flat",
+    )
+    item = Record(dict, {"block": Inline(block), "depth": IntRange(1, 4)})
+    found = dict(priors(Repeat(item, 1, 2, prior=2), "items"))
+    beneath = {f"items.{index}{name}" for index in (0, 1) for name in ("", ".wide.width")}
+    assert set(found) == {"items.count", "rate", *beneath}
+    assert found["items.count"].prior == 2
+
+
+@pytest.mark.parametrize("name", catalog())
+def test_priors_of_ready_spaces_belong_to_decisions_that_are_asked(name: str) -> None:
+    space = load(name)
+    asked: dict[str, Any] = {}
+    for seed in range(40):
+        suggester = RandomSuggester(seed)
+        space.resolve(suggester)
+        asked |= suggester.params
+    expected = space.expected()
+    assert {"recipe.learning_rate", "recipe.optimizer"} & expected.keys()
+    assert set(expected) <= set(asked)
+
+
+def test_the_default_is_the_prior_where_nothing_else_is_declared() -> None:
+    assert IntRange(1, 9, prior=4).default() == 4
+    assert IntRange(1, 9, prior=4, initial=2).default() == 2
+    assert FloatRange(0.0, 1.0, prior=0.5).default() == 0.5
+    assert choice("a", "b", prior="b").default() == "b"
+    assert Repeat(IntRange(1, 3), 1, 4, prior=2).default() == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: IntRange(1, 9, prior=10), "prior 10 lies outside"),
+        (lambda: FloatRange(0.0, 1.0, step=0.1, prior=0.15), "prior 0.15 lies outside"),
+        (lambda: choice("a", "b", prior="c"), "no branch 'c'"),
+        (lambda: Repeat(Const(0), 1, 3, prior=4), "prior 4 lies outside"),
+        (lambda: IntRange(1, 9, prior=3, confidence="sure"), "none of low, medium, high"),
+        (lambda: choice("a", "b", prior="a", confidence="sure"), "none of low, medium, high"),
+    ],
+)
+def test_an_expectation_that_cannot_be_met_is_refused(make: Any, reason: str) -> None:
+    with pytest.raises(SpaceError, match=reason):
+        make()
