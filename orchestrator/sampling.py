@@ -25,9 +25,9 @@ MAX_REDRAWS = 10
 """How often a duplicate is drawn again."""
 
 _STARTUP_TRIALS = 10
-_TRUST = 0.8
+_TRUST = 0.5
 """The share of the first proposals that follows the space's priors."""
-_HALVED_BY = 10
+_HALVED_BY = 5
 """Results that halve this share; it goes on falling as one over their number, after piBO (Hvarfner
 et al. 2022): what was seen outweighs what was expected."""
 T = TypeVar("T")

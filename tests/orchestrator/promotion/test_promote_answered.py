@@ -1,0 +1,25 @@
+"""A result that an earlier study gave is promoted where it was trained."""
+
+from pathlib import Path
+
+import pytest
+from studies import config, opened, run
+
+from orchestrator.ledger import Ledger
+from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.winner import prepare
+
+
+def test_an_answer_is_promoted_where_it_was_trained(tmp_path: Path) -> None:
+    with opened(tmp_path, config(name="first", stop={"trials": 1})) as study:
+        run(study)
+        known = study.trials[0]
+    asked = config(name="second", warm_start=["first"], seed_points=[dict(known.params)])
+    with opened(tmp_path, asked) as study:
+        study.ask()
+        answered = study.trials[0]
+    with Ledger.open(tmp_path / "ledger.db") as ledger:
+        row = ledger.study("second")
+        assert row is not None
+        with pytest.raises(PromotionRefused, match="promote first --trial 0"):
+            prepare(ledger, row, asked.model_copy(update={"train": None}), answered)
