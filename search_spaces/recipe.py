@@ -135,7 +135,7 @@ def recipe_domain(
 ) -> Domain[Recipe]:
     """Recipes for small images; of each list the first is the default, and what is expected.
 
-    Each decision has a modest prior: the recipe that every study tries first was tuned on small
+    Most decisions have a modest prior: the recipe that every study tries first was tuned on small
     images, and good ones for other networks lie about it.
 
     Mirroring is left out by default: a mirrored digit is another digit, or none. Spaces for objects
