@@ -3,11 +3,13 @@
 Pure functions of what was recorded; knows no ledger and no engine.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 from orchestrator.trial import Trial, TrialState
 
-RETRIES: Mapping[str, int] = {
+RETRIES: Mapping[str, float] = {
+    "no_space": math.inf,
     "infrastructure": 5,
     "crash": 2,
     "timeout": 2,
@@ -15,9 +17,10 @@ RETRIES: Mapping[str, int] = {
 }
 """How many further attempts each class of failure earns; classes not named here earn none.
 
-A lost machine says nothing about the trial, so it is retried freely; five bound what an error that
-only looks like one can cost. A process that died may have been killed by its own trial. User code
-and divergence fail the same way again.
+A full disk stops the study, and its trials wait until there is room. A lost machine says nothing
+about the trial, so it is retried freely; five bound what an error that only looks like one can
+cost. A process that died may have been killed by its own trial. User code and divergence fail the
+same way again.
 """
 
 _FIRST = 5
@@ -33,6 +36,18 @@ def earns_retry(kind: str, earlier: Sequence[str]) -> bool:
         earlier: How the attempts before this one ended.
     """
     return list(earlier).count(kind) < RETRIES.get(kind, 0)
+
+
+def shares(earlier: Sequence[str], parent: Trial | None) -> int:
+    """How many times the usual share of the machine an attempt gets: more where memory ran out.
+
+    Args:
+        earlier: How the trial's attempts before this one ended.
+        parent: The trial that it goes back to, if any.
+    """
+    times = list(earlier).count("out_of_memory")
+    times += parent is not None and parent.reason == "out_of_memory"
+    return int(2**times)
 
 
 def breaks_off(ended: Sequence[Trial]) -> str | None:

@@ -45,6 +45,10 @@ class History:
     def __getitem__(self, uid: str) -> Trial:
         return self._trials[uid]
 
+    def find(self, uid: str | None) -> Trial | None:
+        """The trial of this uid, if it is one of this study."""
+        return None if uid is None else self._trials.get(uid)
+
     def __len__(self) -> int:
         return len(self._trials)
 

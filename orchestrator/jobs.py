@@ -31,11 +31,18 @@ class Jobs:
         self._logs = logs
 
     def make(
-        self, trial: Trial, key: AttemptKey, resume_from: Iterable[CheckpointRef]
+        self, trial: Trial, key: AttemptKey, resume_from: Iterable[CheckpointRef], shares: int
     ) -> TrainingJob:
-        """The job of one attempt, which may go on from a checkpoint, the newest given first."""
+        """The job of one attempt.
+
+        Args:
+            trial: What is trained.
+            key: The attempt.
+            resume_from: Checkpoints that it may go on from, the newest first.
+            shares: How many times the usual share of the machine it gets.
+        """
         config, log = self._config, self._log_of(trial)
-        share = min(1.0, config.resources.gpu or 0.0)
+        share = min(1.0, shares * (config.resources.gpu or 0.0))
         return TrainingJob(
             key=key,
             trial_number=trial.number,
@@ -50,6 +57,7 @@ class Jobs:
             resume_from=tuple(resume_from),
             threads=max(1, int(config.resources.cpu)),
             device="cuda" if share else "cpu",
+            shares=shares,
             gpu_share=share,
         )
 

@@ -15,7 +15,7 @@ from orchestrator.proposals import Proposal, Proposals, Space, first_points
 from orchestrator.retention import Retention
 from orchestrator.sampling import Proposer
 from orchestrator.stopping import Halving, judge_of
-from orchestrator.trial import Trial
+from orchestrator.trial import Trial, TrialState
 from orchestrator.warm_start import NOTHING, Earlier
 from search_spaces.constraints import Constraint
 from search_spaces.task import Task
@@ -109,6 +109,19 @@ class Memory:
             if trial.state.is_terminal:
                 self._proposer.conclude(trial)
         self.best = best([t for t in (self.best, trial) if t], self._objectives)
+
+    def reopened(self, trials: Iterable[Trial]) -> None:
+        """Trials that go back to others, and so were not drawn, have been added."""
+        for trial in trials:
+            self.history.put(trial)
+            self._proposer.reopen(trial)
+
+    def started(self, trial: Trial, attempt: int, now: float) -> None:
+        """An attempt at a trial was recorded."""
+        started = trial.started or now
+        self.history.put(
+            replace(trial, state=TrialState.RUNNING, attempts=attempt, started=started)
+        )
 
     def measured(self, uid: str, seen: Measurement) -> None:
         """A measurement was recorded."""

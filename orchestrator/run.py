@@ -155,7 +155,7 @@ def _search(
         Progress(study, terminal),
     ):
         engine.run(study, parts.dataset)
-        return _ending(study)
+    return _ending(study)
 
 
 def _show_the_rest(projector: Tracker, terminal: Terminal, ending: _Ending) -> bool:
@@ -181,8 +181,13 @@ def _ending(study: Study) -> _Ending:
         return _Ending(code=ExitCode.REFUSED, state="interrupted", reason=text)
     if reason == "signal":
         return _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason=reason)
+    if study.obstacle is not None:
+        return _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason=study.obstacle)
     if study.broken is not None:
         return _Ending(code=ExitCode.BROKEN_OFF, state="broken", reason=study.broken)
+    if not study.finished:
+        text = "something was asked for as it ended"
+        return _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason=text)
     return _Ending(code=ExitCode.DONE, state="finished", reason=reason)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from orchestrator.config import StudyConfig
+from orchestrator.course import Course
 from orchestrator.endings import Attempt
 from orchestrator.memory import Memory
 from orchestrator.objective import Objective
@@ -14,23 +15,21 @@ from workers.budget import Budget
 def standing(
     memory: Memory,
     running: Mapping[str, Attempt],
-    *,
+    course: Course,
     config: StudyConfig,
+    *,
     judge: Objective,
     now: float,
-    spent_s: float,
-    stop_reason: str | None,
 ) -> Snapshot:
     """How the study stands.
 
     Args:
         memory: What became of its trials.
         running: Attempts under way, by trial.
+        course: How long it has run, and why it stops.
         config: What its user asked for.
         judge: What rungs judge.
         now: The study's monotonic clock.
-        spent_s: Search time over all resumes.
-        stop_reason: Why nothing new is started, if so.
     """
     history, best, budget = memory.history, memory.best, config.to_budget()
     shown = [
@@ -43,14 +42,14 @@ def standing(
         counted=history.counted,
         trials=config.stop.trials,
         hours=config.stop.hours,
-        spent_s=spent_s,
+        spent_s=course.spent_s,
         running=tuple(sorted(shown, key=lambda r: r.number)),
         judge=judge.metric,
         best_number=best.number if best else None,
         best_values=best.values if best else None,
         best_describe=best.describe if best else None,
         epochs=history.epochs,
-        stop_reason=stop_reason,
+        stop_reason=course.reason,
     )
 
 

@@ -19,18 +19,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.config import StudyConfig
+from orchestrator.course import Course
 from orchestrator.endings import Attempt, Ending, ending_of, lacking, not_finite
-from orchestrator.failing import all_failed, breaks_off
+from orchestrator.failing import all_failed, breaks_off, shares
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.jobs import Jobs
 from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerError, StaleAttempt, StudyRow
 from orchestrator.memory import Memory
 from orchestrator.proposals import Space, SpaceError
+from orchestrator.requests import answer
 from orchestrator.sampling import derive_seed
 from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.standing import standing
@@ -38,7 +39,7 @@ from orchestrator.stopping import judge_of
 from orchestrator.trial import Trial, TrialState
 from orchestrator.warm_start import Basis, earlier
 from search_spaces.task import Task
-from workers.failures import Failure
+from workers.failures import Failure, FailureKind
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
 
@@ -91,8 +92,8 @@ class Study:
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._budget = config.to_budget()
-        checkpoints, logs = checkpoints_dir / record.name, logs_dir and logs_dir / record.name
-        self._jobs = Jobs(config, checkpoints=checkpoints, logs=logs)
+        checkpoints = checkpoints_dir / record.name
+        self._jobs = Jobs(config, checkpoints=checkpoints, logs=logs_dir and logs_dir / record.name)
         self._memory = Memory(
             config=config,
             objectives=self.objectives,
@@ -106,23 +107,18 @@ class Study:
         self._running: dict[str, Attempt] = {}
         self._ended: list[Trial] = []
         self._blocked = False
-        self._stop_reason: str | None = "target" if self._memory.reaches_target else None
-        self._broken: str | None = None
         self._lost: LeaseLost | None = None
-        self._spent_before_s = record.spent_s
-        self._opened = self._accounted = self._clock.monotonic()
-        self._heartbeat = Heartbeat(self.beat, every_s=_BEAT_S, forgives=LedgerError)
+        self._course = Course(self._clock, spent_s=record.spent_s, hours=config.stop.hours)
+        if self._memory.reaches_target:
+            self._course.stop("target")
+        self._heartbeat = Heartbeat(self._attend, every_s=_BEAT_S, forgives=LedgerError)
 
     def __enter__(self) -> Self:
+        self._take_up()
         self._heartbeat.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -199,12 +195,14 @@ class Study:
                 failure,
                 budget=self._budget,
                 objectives=self.objectives,
-                earlier=[a.outcome or "" for a in self._ledger.attempts(trial.uid)],
+                earlier=self._earlier(trial),
             )
             if isinstance(ending, Ending):
                 self._end(trial, attempt, ending)
             else:
                 self._return(attempt, str(ending.kind), ending)
+                if ending.kind is FailureKind.NO_SPACE:
+                    self._course.block(ending.message)
 
     def give_back(self, key: AttemptKey, outcome: str = "interrupted") -> None:
         """Records that an attempt was dropped; its trial waits for another one.
@@ -222,23 +220,24 @@ class Study:
 
     def request_stop(self, reason: str) -> None:
         """Asks for nothing new and for running attempts to pause; the first reason stays."""
-        with self._lock:
-            self._stop_reason = self._stop_reason or reason
+        self._course.stop(reason)
 
     # What an engine, a display and the command line look at
 
     @property
     def stopping(self) -> bool:
         """Whether nothing new starts and what runs is to be given back."""
-        hours = self.config.stop.hours
-        if self._stop_reason is None and hours is not None and self.spent_s >= hours * 3600:
-            self.request_stop("hours")
-        return self._stop_reason is not None
+        return self._course.reason is not None
 
     @property
     def stop_reason(self) -> str | None:
-        """`hours`, `target`, `broken`, `lease`, or what `request_stop` was told."""
-        return self._stop_reason
+        """`hours`, `target`, `broken`, `blocked`, `lease`, or what `request_stop` was told."""
+        return self._course.reason
+
+    @property
+    def obstacle(self) -> str | None:
+        """What keeps the study from going on until somebody clears it away: a full disk."""
+        return self._course.obstacle
 
     @property
     def finished(self) -> bool:
@@ -251,9 +250,9 @@ class Study:
     @property
     def broken(self) -> str | None:
         """Why the search was broken off, or that every trial failed; None if all is well."""
-        if self._broken is None and self.finished:
+        if self._course.broken is None and self.finished:
             return all_failed(self._history.trials)
-        return self._broken
+        return self._course.broken
 
     @property
     def lost(self) -> LeaseLost | None:
@@ -263,7 +262,7 @@ class Study:
     @property
     def spent_s(self) -> float:
         """Search time over all resumes."""
-        return self._spent_before_s + self._clock.monotonic() - self._opened
+        return self._course.spent_s
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -274,30 +273,35 @@ class Study:
     def snapshot(self) -> Snapshot:
         """How the study stands now."""
         with self._lock:
-            return standing(
-                self._memory,
-                self._running,
-                config=self.config,
-                judge=self.judge,
-                now=self._clock.monotonic(),
-                spent_s=self.spent_s,
-                stop_reason=self._stop_reason,
-            )
+            parts = (self._memory, self._running, self._course, self.config)
+            return standing(*parts, judge=self.judge, now=self._clock.monotonic())
 
     def beat(self) -> None:
         """Renews the lease and accounts for the time since the last beat."""
         with self._guarded():
             self._lease = self._ledger.renew(self._lease)
-            now = self._clock.monotonic()
-            self._ledger.add_spent(self._lease, now - self._accounted)
-            self._accounted = now
+            spent_s = self._course.unaccounted_s
+            self._ledger.add_spent(self._lease, spent_s)
+            self._course.account(spent_s)
+
+    def _attend(self) -> None:
+        """What is to be done at even intervals."""
+        self.beat()
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Does what others have asked for."""
+        with self._guarded():
+            for asked in self._ledger.requests(self._lease.study_id):
+                parts = (self._ledger, self._lease, asked, self._history.trials)
+                self._memory.reopened(answer(*parts, seed=self.config.seed))
 
     # Proposing and starting
 
     def _may_draw(self) -> bool:
         if reason := self._memory.impossible:
-            self._break_off(reason)
-        return self._broken is None and self._memory.has_room
+            self._course.break_off(reason)
+        return self._course.broken is None and self._memory.has_room
 
     def _propose(self) -> Trial | None:
         """Adds trials until one needs a worker; None if there is nothing to draw for now."""
@@ -305,7 +309,7 @@ class Study:
             try:
                 proposal = self._memory.propose()
             except SpaceError as error:
-                self._break_off(str(error))
+                self._course.break_off(str(error))
                 return None
             if proposal.twin is not None and not proposal.twin.state.is_terminal:
                 self._blocked = True  # until its twin has ended there is no answer to give
@@ -324,20 +328,20 @@ class Study:
         key = self._ledger.start_attempt(self._lease, trial.uid, node=node, pid=pid)
         attempt = Attempt(key=key, started=self._clock.monotonic())
         self._running[trial.uid] = attempt
-        self._history.put(
-            replace(
-                trial,
-                state=TrialState.RUNNING,
-                attempts=key.number,
-                started=trial.started or self._clock.now(),
-            )
-        )
+        self._memory.started(trial, key.number, self._clock.now())
         if trial.measurements:
             verdict = self._judge(attempt, trial.measurements[-1])
             if verdict is Verdict.STOP or trial.reached >= self._budget.maximum:
                 self.tell(key)
                 return None
-        return self._jobs.make(trial, key, self._ledger.checkpoints(trial.uid))
+        parent = self._history.find(trial.parent)
+        return self._jobs.make(
+            trial, key, self._ledger.checkpoints(trial.uid), shares(self._earlier(trial), parent)
+        )
+
+    def _earlier(self, trial: Trial) -> list[str]:
+        """How attempts at it have ended so far."""
+        return [attempt.outcome or "" for attempt in self._ledger.attempts(trial.uid)]
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -382,7 +386,7 @@ class Study:
         self._memory.ended(ended)
         self._ended.append(ended)
         if reason := breaks_off(self._ended):
-            self._break_off(reason)
+            self._course.break_off(reason)
         elif self._memory.reaches_target:
             self.request_stop("target")
 
@@ -394,7 +398,3 @@ class Study:
         del self._running[trial.uid]
         self._blocked = False
         self._history.put(replace(trial, state=TrialState.WAITING, failure=record))
-
-    def _break_off(self, reason: str) -> None:
-        self._broken = reason
-        self.request_stop("broken")

@@ -6,6 +6,7 @@ Knows no policy: how often each kind is tried again is for the study to say.
 import errno
 import hashlib
 import re
+import shutil
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +18,8 @@ from workers.masking import masked
 
 LONGEST_MESSAGE = 500
 LONGEST_TRACEBACK = 8_000
+OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""How the system says that a disk, or the user's share of it, is full."""
 
 
 class FailureKind(StrEnum):
@@ -32,6 +35,8 @@ class FailureKind(StrEnum):
     """No sign of life for longer than the watchdog allows."""
     INFRASTRUCTURE = "infrastructure"
     """Disk, network, or the machine itself."""
+    NO_SPACE = "no_space"
+    """A disk is full: whoever tries next will find it so too."""
     CRASH = "crash"
     """The worker's process ended without a word, on a machine that lives."""
     BAD_CANDIDATE = "bad_candidate"
@@ -98,6 +103,14 @@ def classify(error: BaseException) -> Failure:
     )
 
 
+def named(error: OSError, path: str) -> OSError:
+    """The same error, which says where it was, and how much room there is on a full disk."""
+    text = error.strerror or str(error)
+    if error.errno in OUT_OF_SPACE:
+        text += f", {shutil.disk_usage(path).free:,} bytes are free"
+    return OSError(error.errno, text, path)
+
+
 def _origin(error: BaseException) -> BaseException:
     """What the wrappers that tell whose fault it is were raised from."""
     while isinstance(error, UserCodeError | BadCandidate) and error.__cause__ is not None:
@@ -112,6 +125,8 @@ def _kind(error: BaseException, origin: BaseException) -> FailureKind:
         return FailureKind.OUT_OF_MEMORY
     if isinstance(error, BadCandidate):
         return FailureKind.BAD_CANDIDATE
+    if isinstance(origin, OSError) and origin.errno in OUT_OF_SPACE:
+        return FailureKind.NO_SPACE
     # A file that the user's code names wrongly is the user's; a full disk under it is not.
     theirs = isinstance(error, UserCodeError) and not _is_of_the_world(origin)
     if isinstance(origin, OSError) and not theirs:
@@ -132,7 +147,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _is_of_the_world(error: BaseException) -> bool:
-    world = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ENETUNREACH}
+    world = {errno.EIO, errno.EROFS, errno.ESTALE, errno.ENETUNREACH}
     return isinstance(error, ConnectionError) or (
         isinstance(error, OSError) and error.errno in world
     )

@@ -54,6 +54,8 @@ class TrainingJob:
     """CPU threads that the worker may use."""
     device: str = "cpu"
     """Torch device type: `cpu` or `cuda`."""
+    shares: int = 1
+    """How many times the usual share of the machine it is placed with; 2 after memory ran out."""
     gpu_share: float = 0.0
     """Share of one GPU's memory that the worker may use, 0 to 1."""
 

@@ -28,7 +28,7 @@ from workers.checkpoint import Checkpoint
 from workers.data.dataset import Dataset
 from workers.device import prepare
 from workers.evaluate import Tally, evaluate, forward
-from workers.failures import BadCandidate
+from workers.failures import BadCandidate, named
 from workers.job import TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
 from workers.mixing import mixed
@@ -190,10 +190,13 @@ class Trainer:
             "normalisation": self.normalisation.to_dict(),
             "precision": self.execution.precision,
         }
-        saved = checkpoint.save(
-            Path(self.job.checkpoint_dir),
-            Checkpoint(epoch=epoch, tensors=tensors, state=state),
-        )
+        try:
+            saved = checkpoint.save(
+                Path(self.job.checkpoint_dir),
+                Checkpoint(epoch=epoch, tensors=tensors, state=state),
+            )
+        except OSError as error:
+            raise named(error, self.job.checkpoint_dir) from error
         self.kept.append(saved)
         return saved
 

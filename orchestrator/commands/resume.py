@@ -13,7 +13,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     with studies.reading(home) as opened:
         ledger, row = studies.found(opened, options.name, home)
         config = studies.readable_config(row).at_address(options.address)
-        if row.state == "finished":
+        if row.state == "finished" and not ledger.requests(row.id):
             terminal.remark(f"Study '{row.name}' is finished.")
             return studies.show(ledger, row, home, terminal)
     from orchestrator.commands import searching  # noqa: PLC0415 - loads torch

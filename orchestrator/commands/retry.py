@@ -1,6 +1,8 @@
 """`archscout retry`: failed trials of one class get another chance, as new trials."""
 
 import argparse
+import time
+from typing import TYPE_CHECKING
 
 from orchestrator.commands import studies
 from orchestrator.exit_codes import CommandError, ExitCode
@@ -8,16 +10,21 @@ from orchestrator.home import Home
 from orchestrator.problems import clean, nearest
 from orchestrator.terminal import Terminal
 
+if TYPE_CHECKING:
+    from orchestrator.config import StudyConfig
+    from orchestrator.ledger import Ledger, StudyRow
+
+_PATIENCE_S = 15.0
+"""How long a driver may take to answer; it looks every 10 s."""
+
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Adds the new trials; `resume` trains them.
+    """Asks for the new trials; a driver that runs the study trains them, otherwise `resume` does.
 
     Raises:
         CommandError: There is no such study, or no such class.
-        LeaseHeld: A driver runs it.
     """
-    from orchestrator import retrying  # noqa: PLC0415 - loads optuna
-    from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator import requests, retrying  # noqa: PLC0415 - loads optuna
 
     known = retrying.classes()
     if options.failure not in known:
@@ -29,28 +36,50 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     with studies.reading(home) as opened:
         ledger, row = studies.found(opened, options.name, home)
         config = studies.readable_config(row)
-        _, lease = ledger.open_study(
-            name=row.name, config_json=None, holder=Holder.of_this_process()
-        )
-        try:
-            trials = ledger.trials(row.id)
-            added = retrying.add_retries(ledger, lease, trials, options.failure, seed=config.seed)
-            if added:  # a finished study would not be gone on with
-                ledger.set_study_state(lease, "interrupted")
-        finally:
-            ledger.release(lease)
-    numbers = {trial.uid: trial.number for trial in trials}
-    terminal.answer |= {
-        "study": row.name,
-        "class": options.failure,
-        "retries": [
-            {"number": trial.number, "parent": numbers[str(trial.parent)]} for trial in added
-        ],
-    }
-    for trial in added:
-        terminal.tell(f"trial {trial.number} tries trial {numbers[str(trial.parent)]} again")
-    if not added:
+        asked = ledger.ask(row.id, requests.RETRY, {"class": options.failure})
+        driven = _answered(ledger, row, config, asked, options.failure)
+        added = (ledger.answer_to(asked) or {}).get("added")
+        trials = {trial.uid: trial for trial in ledger.trials(row.id)}
+    terminal.answer |= {"study": row.name, "class": options.failure, "answered": added is not None}
+    if added is None:
+        terminal.tell(f"Asked for. The driver of '{row.name}' is busy and answers later.")
+        return ExitCode.DONE
+    pairs = [(trials[uid].number, trials[str(trials[uid].parent)].number) for uid in added]
+    terminal.answer["retries"] = [{"number": new, "parent": old} for new, old in pairs]
+    for new, old in pairs:
+        terminal.tell(f"trial {new} tries trial {old} again")
+    if not pairs:
         terminal.tell(f"No trial of '{row.name}' ended as {options.failure} without a retry.")
+    elif driven:
+        terminal.remark(f"\n'{row.name}' is running, and takes them next.")
     else:
         terminal.remark(f"\nNext: archscout resume {row.name}")
     return ExitCode.DONE
+
+
+def _answered(
+    ledger: "Ledger", row: "StudyRow", config: "StudyConfig", asked: int, reason: str
+) -> bool:
+    """Waits for the driver's answer, or answers where nobody drives; whether somebody does."""
+    from orchestrator import requests, retrying  # noqa: PLC0415 - loads optuna
+    from orchestrator.ledger import Holder, LeaseHeld  # noqa: PLC0415 - loads sqlalchemy
+
+    until = time.monotonic() + _PATIENCE_S
+    while ledger.answer_to(asked) is None and time.monotonic() < until:
+        try:
+            _, lease = ledger.open_study(
+                name=row.name, config_json=None, holder=Holder.of_this_process()
+            )
+        except LeaseHeld:
+            time.sleep(0.25)
+            continue
+        try:
+            if retrying.candidates(ledger.trials(row.id), reason):
+                # A finished study would not be gone on with.
+                ledger.set_study_state(lease, "interrupted")
+            for each in ledger.requests(row.id):
+                requests.answer(ledger, lease, each, ledger.trials(row.id), seed=config.seed)
+        finally:
+            ledger.release(lease)
+        return False
+    return True

@@ -21,9 +21,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         return dry_run.show(config, terminal)
     with studies.reading(home) as ledger:
         row = ledger.study(config.name) if ledger else None
-        if row is not None:
+        if ledger is not None and row is not None:
             _refuse_other(studies.config_of(row), config)
-            if row.state == "finished" and ledger is not None:
+            if row.state == "finished" and not ledger.requests(row.id):
                 terminal.remark(f"Study '{config.name}' is finished.")
                 return studies.show(ledger, row, home, terminal)
     from orchestrator.commands import searching  # noqa: PLC0415 - loads torch

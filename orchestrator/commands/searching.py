@@ -138,4 +138,6 @@ def _unfinished(parts: Opened, outcome: Outcome) -> str:
         )
     if outcome.code is ExitCode.REFUSED:
         return f"study '{name}': {outcome.reason}; nothing of it is lost"
+    if outcome.reason != "signal":
+        return f"study '{name}' stopped: {outcome.reason}\nThen go on with: archscout resume {name}"
     return f"study '{name}' was interrupted; go on with: archscout resume {name}"

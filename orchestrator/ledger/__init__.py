@@ -22,7 +22,7 @@ from orchestrator.ledger.errors import (
 )
 from orchestrator.ledger.leases import LEASE_S, Holder, Lease
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.values import Attempt, Event, NewTrial, Promotion, StudyRow
+from orchestrator.ledger.values import Attempt, Event, NewTrial, Promotion, Request, StudyRow
 
 __all__ = [
     "LEASE_S",
@@ -41,6 +41,7 @@ __all__ = [
     "NumberMismatch",
     "Promotion",
     "PromotionHeld",
+    "Request",
     "SchemaUnknown",
     "StaleAttempt",
     "StudyConflict",

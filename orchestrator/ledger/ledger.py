@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import bindparam, update
 
 from orchestrator.clock import Clock, SystemClock
-from orchestrator.ledger import adding, deleting, leases, moves, reading, studies
+from orchestrator.ledger import adding, deleting, leases, moves, reading, requests, studies
 from orchestrator.ledger.database import Database, Transaction
 from orchestrator.ledger.door import finite
 from orchestrator.ledger.errors import UnknownStudy, UnknownTrial
@@ -20,7 +20,7 @@ from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.promotions import Promotions
 from orchestrator.ledger.schema import projection, trial
-from orchestrator.ledger.values import Attempt, Event, NewTrial, StudyRow
+from orchestrator.ledger.values import Attempt, Event, NewTrial, Request, StudyRow
 from orchestrator.trial import Trial, TrialState
 from workers.faults import fault
 from workers.job import AttemptKey
@@ -314,6 +314,32 @@ class Ledger:
     def checkpoints(self, uid: str) -> list[CheckpointRef]:
         """The trial's checkpoints, newest first."""
         return self._database.read(lambda connection: reading.read_checkpoints(connection, uid))
+
+    # Requests
+
+    def ask(self, study_id: int, kind: str, payload: Mapping[str, Any]) -> int:
+        """Ask a study's driver for something; whether there is one now does not matter.
+
+        Returns:
+            The request's id; that of the open one, if the same was asked before.
+        """
+        return self._write("asked", lambda tx: requests.ask(tx, study_id, kind, payload))
+
+    def requests(self, study_id: int) -> list[Request]:
+        """What was asked of a study and has no answer, oldest first."""
+        return self._database.read(lambda connection: requests.read_open(connection, study_id))
+
+    def answer(self, lease: Lease, request_id: int, said: Mapping[str, Any]) -> None:
+        """Say what came of a request; the first answer stays.
+
+        Raises:
+            LeaseLost: Another driver has the study.
+        """
+        self._write("answered", lambda tx: requests.answer(tx, lease, request_id, said))
+
+    def answer_to(self, request_id: int) -> dict[str, Any] | None:
+        """What was said to a request; None while nothing was."""
+        return self._database.read(lambda connection: requests.read_answer(connection, request_id))
 
     @property
     def promotions(self) -> Promotions:

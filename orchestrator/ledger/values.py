@@ -113,3 +113,12 @@ class Promotion:
     """Seconds since the epoch."""
     updated: float
     """Seconds since the epoch, of the last step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What somebody asks of a study's driver."""
+
+    id: int
+    kind: str
+    payload: Mapping[str, Any]

@@ -99,14 +99,18 @@ def opened(
     through: Callable[[Ledger], Any] = lambda ledger: ledger,
     space: Any = SLOPES,
     version: str = "1",
+    alive: bool = False,
     **parts: Any,
 ) -> Iterator[Study]:
     """The study on a scratch ledger, as `run` opens it; opened again it is resumed.
 
-    Its lease is held by a process that is gone: whoever comes next need not wait.
+    Its lease is held by a process that is gone: whoever comes next need not wait. An `alive` one is
+    given back at the end.
     """
     asked = asked or config()
-    holder = replace(Holder.of_this_process(), pid=NOBODY, process_started="never")
+    holder = Holder.of_this_process()
+    if not alive:
+        holder = replace(holder, pid=NOBODY, process_started="never")
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         row, lease = ledger.open_study(
             name=asked.name,
@@ -126,6 +130,8 @@ def opened(
             **{"task": None, **parts},
         ) as study:
             yield study
+        if alive:
+            ledger.release(lease)
 
 
 def run(study: Study, worker: Any = curve) -> None:

@@ -1,5 +1,6 @@
 """What a study promises an engine: counting, retries, endings, and one answer for each attempt."""
 
+import errno
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -206,6 +207,58 @@ def test_failures_are_retried_by_class(
     assert (trial.state, trial.reason, trial.attempts) == (state, reason, attempts)
     assert trial.failure is not None
     assert trial.failure["kind"] == kind
+
+
+def test_after_memory_ran_out_an_attempt_gets_a_larger_share_whoever_starts_it(
+    tmp_path: Path,
+) -> None:
+    asked = config(stop={"trials": 1}, resources={"cpu": 1, "gpu": 0.3})
+    shares = []
+    for kind in (FailureKind.TIMEOUT, FailureKind.OUT_OF_MEMORY, FailureKind.TIMEOUT):
+        with opened(tmp_path, asked) as study:
+            job = study.ask()
+            assert job is not None
+            shares.append((job.shares, job.gpu_share, job.threads))
+            study.tell(job.key, failure(kind))
+    with opened(tmp_path, asked) as study:
+        job = study.ask()
+        assert job is not None
+        shares.append((job.shares, job.gpu_share, job.threads))
+        study.tell(job.key, failure(FailureKind.OUT_OF_MEMORY))
+        assert study.trials[0].reason == "out_of_memory"
+        study._ledger.ask(study._lease.study_id, "retry", {"class": "out_of_memory"})
+    with opened(tmp_path, asked) as study:
+        job = study.ask()
+        assert job is not None
+        assert (job.trial_number, job.shares, job.gpu_share) == (1, 2, 0.6)
+    assert shares == [(1, 0.3, 1), (1, 0.3, 1), (2, 0.6, 1), (2, 0.6, 1)]
+
+
+def test_a_full_disk_stops_the_study_and_costs_no_trial_an_attempt_that_it_would_miss(
+    tmp_path: Path,
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device, 0 bytes are free", "/checkpoints")
+    for _ in range(8):  # more often than any failure is retried
+        worker = Failing([full])
+        with opened(tmp_path, config(stop={"trials": 2})) as study:
+            run(study, worker)
+            assert study.stop_reason == "blocked"
+            assert study.obstacle is not None
+            assert "0 bytes are free: '/checkpoints'" in study.obstacle
+            assert study.broken is None
+            assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+        assert worker.started == [0]
+    with opened(tmp_path, config(stop={"trials": 2})) as study:
+        run(study)
+        assert study.trials[0].state is TrialState.COMPLETE
+
+
+def test_a_request_of_an_unknown_kind_is_answered_and_does_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as study:
+        asked = study._ledger.ask(study._lease.study_id, "dance", {})
+    with opened(tmp_path) as study:
+        assert "does not know 'dance'" in study._ledger.answer_to(asked)["refused"]
+        assert study.trials == ()
 
 
 def test_a_retried_trial_keeps_number_and_parameters(tmp_path: Path) -> None:

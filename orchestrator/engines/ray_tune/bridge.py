@@ -49,6 +49,7 @@ class Bridge:
         self._watch = watch
         self._left = at_most
         self._open: dict[str, AttemptKey] = {}
+        self._shares: dict[str, int] = {}
         self.abandoned = False
         """Whether nobody waits for the run any more."""
         self.error: BaseException | None = None
@@ -68,12 +69,12 @@ class Bridge:
         """The next attempt, if there is a slot for it and the study has one."""
         try:
             # Asked for only when a slot is free: a suggestion drawn ahead would know less.
-            if self.done or len(self._open) >= self._slots():
+            if self.done or sum(map(self._shares.__getitem__, self._open)) >= self._slots():
                 return None
             job = self._study.ask()
             if job is None:
                 return None
-            self._open[trial_id] = job.key
+            self._open[trial_id], self._shares[trial_id] = job.key, job.shares
             self._left -= 1
             return Parcel(job=self._dress(job))
         except Exception as error:  # noqa: BLE001 - see the module's docstring

@@ -74,6 +74,7 @@ class Cluster:
         self._doors = (self._head, _own_node(ray))
         self._looked = float("-inf")
         self._slots = 0
+        self._largest_cpu = 0.0
         self._answered = self._tried = time.monotonic()
         self.scratch = scratch
         """A folder of this process's own, removed at its end."""
@@ -84,8 +85,15 @@ class Cluster:
         if now - self._looked > LOOK_S and _answers(self._head):
             self._looked = now
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+            nodes = [node for node in nodes if slots_of(node, cpu=self._cpu, gpu=self._gpu)]
             self._slots = sum(slots_of(node, cpu=self._cpu, gpu=self._gpu) for node in nodes)
+            self._largest_cpu = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
         return self._slots
+
+    def largest_cpu(self) -> float:
+        """The most CPU cores of a node that holds trials."""
+        self.slots()
+        return self._largest_cpu
 
     def require_slot(self) -> None:
         """Check that at least one trial fits.

@@ -82,7 +82,7 @@ class RayTuneEngine:
         folder = Path(tempfile.mkdtemp(prefix="tune-", dir=cluster.scratch))
         try:
             watch = Watch(silence_s=self._silence_s, stacks=folder / "stacks")
-            trainable = self._trainable(dataset, watch)
+            trainable = self._trainable(dataset, watch, cluster)
             while not (study.finished or study.stopping):
                 bridge = self._bridge(study, cluster, watch)
                 tune_run = TuneRun(bridge, trainable, folder)
@@ -101,7 +101,7 @@ class RayTuneEngine:
         else:
             ray_cluster.disconnect()
 
-    def _trainable(self, dataset: Dataset, watch: Watch) -> Any:
+    def _trainable(self, dataset: Dataset, watch: Watch, cluster: Cluster) -> Any:
         """The worker with its data set, put into the object store once."""
         from ray import tune  # noqa: PLC0415 - takes a second; nobody else pays it
 
@@ -111,7 +111,7 @@ class RayTuneEngine:
             tune.with_parameters(
                 Worker, arrays=dataset.to_arrays(), watch=watch, wear=Wear(**self._wear)
             ),
-            {"cpu": self._cpu, "gpu": self._gpu},
+            lambda config: self._resources(cluster, config["parcel"].job.shares),
         )
 
     def _bridge(self, study: "Study", cluster: Cluster, watch: Watch) -> Bridge:
@@ -123,13 +123,23 @@ class RayTuneEngine:
             at_most=self._trials_per_run,
         )
 
+    def _resources(self, cluster: Cluster, shares: int) -> Any:
+        """What an attempt is placed with: never more than a node has, or than one GPU."""
+        from ray import tune  # noqa: PLC0415 - see `_trainable`
+
+        cpu = max(self._cpu, min(shares * self._cpu, cluster.largest_cpu()))
+        return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": self._gpu_of(shares)}])
+
+    def _gpu_of(self, shares: int) -> float:
+        return max(self._gpu, min(1.0, shares * self._gpu))
+
     def _dress(self, job: TrainingJob) -> TrainingJob:
         """The job with what this engine grants it."""
         return replace(
             job,
             threads=max(1, int(self._cpu)),
             device="cuda" if self._gpu > 0 else "cpu",
-            gpu_share=min(1.0, self._gpu),
+            gpu_share=min(1.0, self._gpu_of(job.shares)),
         )
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from studies import config, curve, opened, run
 
+import orchestrator.commands.retry
+import orchestrator.study
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.upkeep import PROMISES, back_up, look
@@ -85,6 +87,34 @@ class TestRetry:
             row = ledger.study("small")
         assert row is not None
         assert row.state == "interrupted"
+
+    def test_of_a_study_that_is_being_run_is_taken_up_by_its_driver(
+        self, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(orchestrator.study, "_BEAT_S", 0.05)
+        with opened(home, MANY, alive=True) as study:
+            assert study.finished
+            assert retry(home, capsys) == [{"number": 4, "parent": 1}, {"number": 5, "parent": 3}]
+            assert not study.finished
+            assert retry(home, capsys) == []
+            run(study)
+            assert [t.state for t in study.trials[4:]] == [TrialState.COMPLETE] * 2
+        with Ledger.open(home / "ledger.db") as ledger:
+            assert ledger.requests(1) == []
+
+    def test_that_nobody_answers_in_time_waits_for_the_next_driver(
+        self, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(orchestrator.commands.retry, "_PATIENCE_S", 0.1)
+        with opened(home, MANY, alive=True):
+            for _ in range(2):  # asked twice, it is one request
+                assert command(home, "retry", "small", "--class", "out_of_memory") == 0
+        assert "answers later" in capsys.readouterr().out
+        with Ledger.open(home / "ledger.db") as ledger:
+            assert len(ledger.requests(1)) == 1
+        with opened(home, MANY) as study:
+            assert [trial.kind for trial in study.trials[4:]] == ["retry"] * 2
+            assert not study.finished
 
     def test_of_an_unknown_class_names_the_nearest(
         self, home: Path, capsys: pytest.CaptureFixture[str]

@@ -26,6 +26,8 @@ TRAIN = '''
 import ctypes, os, signal, time
 from pathlib import Path
 
+import ray
+
 
 def train(decisions, context):
     """In its first attempt, does what its decision says after one epoch."""
@@ -34,12 +36,16 @@ def train(decisions, context):
     first = folder / f"trial-{decisions['number']}"
     kind = "good" if first.exists() else decisions["kind"]
     first.touch()
+    granted = ray.get_runtime_context().get_assigned_resources()
+    (folder / f"{kind}-{decisions['number']}").write_text(f"{granted['CPU']} {granted['GPU']}")
     for epoch in range(1, context.epochs + 1):
         yield {"val_accuracy": 0.5}
         if kind == "exits":
             os._exit(3)
         if kind == "is killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "needs room":
+            raise MemoryError
         if kind == "sleeps":
             time.sleep(1000)
         if kind == "holds the lock":
@@ -55,14 +61,14 @@ class Script:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         (folder / "mine.py").write_text(TRAIN)
-        self._left = folder / "left"
-        self._left.mkdir()
+        self.left = folder / "left"
+        self.left.mkdir()
 
     @contextmanager
     def study(self, *kinds: str) -> Iterator[Study]:
         def asked(trial: Any) -> dict[str, Any]:
             number = trial.suggest_int("number", 0, len(kinds) - 1)
-            return {"number": number, "kind": kinds[number], "folder": str(self._left)}
+            return {"number": number, "kind": kinds[number], "folder": str(self.left)}
 
         settled = config(
             train=f"{self._folder / 'mine.py'}:train",
@@ -85,7 +91,7 @@ class Script:
 
     def workers(self) -> dict[int, str]:
         """What each process that trained wrote down, by its pid."""
-        return {int(p.name): p.read_text() for p in self._left.glob("[0-9]*")}
+        return {int(p.name): p.read_text() for p in self.left.glob("[0-9]*")}
 
     def living(self) -> list[int]:
         return [pid for pid in self.workers() if psutil.pid_exists(pid)]
@@ -128,6 +134,20 @@ def test_a_trial_that_dies_or_hangs_changes_no_other_and_is_tried_again(
     assert [outcomes[number] for number in (1, 2)] == ["crash", "crash"]
     assert [outcomes[number] for number in (3, 4)] == ["timeout", "timeout"]
     assert capfd.readouterr().out == ""
+
+
+def test_after_memory_ran_out_a_trial_is_placed_with_twice_the_share(
+    engine: RayTuneEngine, data: Dataset, script: Script
+) -> None:
+    with script.study("good", "needs room", "good", "good", "good", "good") as study:
+        engine.run(study, data)
+        assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+        assert [trial.attempts for trial in study.trials] == [1, 2, 1, 1, 1, 1]
+    assert script.first_outcomes()[1] == "out_of_memory"
+    left = script.left
+    assert (left / "needs room-1").read_text() == "1.0 0.25"
+    assert (left / "good-1").read_text() == "2.0 0.5"
+    assert (left / "good-5").read_text() == "1.0 0.25"
 
 
 def test_a_quarter_of_a_gpu_places_four_trials_on_one_and_processes_are_kept(

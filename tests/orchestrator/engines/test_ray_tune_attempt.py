@@ -184,6 +184,14 @@ def test_no_more_is_asked_than_there_are_slots(watch: Watch) -> None:
     assert isinstance(bridge.ask("c"), Parcel)
 
 
+def test_an_attempt_with_a_larger_share_takes_several_slots(watch: Watch) -> None:
+    study = StudyDouble()
+    study.ask = lambda: replace(job(1), shares=2)  # type: ignore[method-assign]
+    bridge = bridge_to(study, watch, slots=3)
+    parcels = [bridge.ask(name) for name in "abc"]
+    assert [parcel is None for parcel in parcels] == [False, False, True]
+
+
 def test_a_run_is_done_after_its_share_of_attempts(watch: Watch) -> None:
     bridge = bridge_to(StudyDouble(), watch, at_most=1)
     assert bridge.ask("a") is not None
