@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-from orchestrator.ledger import Holder, Lease, Ledger, NewTrial
+from orchestrator.ledger import Holder, Lease, Ledger, NewTrial, moves
 from orchestrator.trial import TrialState
 from workers.measurement import CheckpointRef, Measurement
 
@@ -69,6 +69,29 @@ def _writes(ledger: Ledger, lease: Lease) -> Iterator[tuple[str, float]]:
         yield name, median(taken)
 
 
+def _shared(ledger: Ledger, lease: Lease) -> Iterator[tuple[int, float, float]]:
+    """Records that share a commit: how many, and milliseconds of wall and processor for each.
+
+    What group commit could gain at most, with so many writers waiting at any time.
+    """
+    for together in (1, 4, 16):
+        number = len(ledger.trials(lease.study_id))
+        new = _new(number)
+        ledger.add_trial(lease, new)
+        key = ledger.start_attempt(lease, new.uid)
+        times, busy = [], time.process_time()
+        for first in range(1, _ROUNDS, together):
+            seen = [_seen(epoch) for epoch in range(first, first + together)]
+            _timed(
+                times,
+                lambda key=key, seen=seen: ledger._database.write(  # noqa: SLF001
+                    lambda tx: [moves.record(tx, lease, key, each) for each in seen]
+                ),
+            )
+        busy = time.process_time() - busy
+        yield together, median(times) / together, busy * 1e3 / (len(times) * together)
+
+
 def _fsync_ms(folder: Path) -> float:
     """One fsync of a file that grew by a page: what no acknowledged write can do without."""
     times: list[float] = []
@@ -86,13 +109,16 @@ def main() -> None:
         url = sys.argv[1] if len(sys.argv) > 1 else Path(folder) / "ledger.db"
         print(f"fsync of this disk   {_fsync_ms(Path(folder)):8.2f} ms")
         with Ledger.open(url) as ledger:
-            name = uuid.uuid4().hex
             study, lease = ledger.open_study(
-                name=name, config_json="{}", holder=Holder.of_this_process()
+                name=uuid.uuid4().hex, config_json="{}", holder=Holder.of_this_process()
             )
             for operation, taken in _writes(ledger, lease):
                 print(f"{operation:20} {taken:8.2f} ms (median)")
-            for number in range(_ROUNDS, _TRIALS):
+            for together, taken, busy in _shared(ledger, lease):
+                print(
+                    f"record, {together:2} a commit  {taken:8.2f} ms each, processor {busy:.2f} ms"
+                )
+            for number in range(len(ledger.trials(study.id)), _TRIALS):
                 new = _new(number)
                 ledger.add_trial(lease, new)
                 key = ledger.start_attempt(lease, new.uid)
