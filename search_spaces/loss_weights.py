@@ -20,8 +20,13 @@ from typing import Any, Literal, Self, TypeVar, get_args
 from search_spaces.domains import Const, Domain, FloatRange, OneOf, Record, SpaceError, choice
 from search_spaces.plugins import Registry
 
-Output = Literal["logits", "embedding", "auxiliary"]
-"""A part of the network's output that a term reads."""
+Need = Literal[
+    "logits", "embedding", "auxiliary", "values", "towers", "gates", "view", "slopes", "teacher"
+]
+"""What a term reads: a part of the network's output; or a second view of the batch, the output's
+slopes along the inputs, or what a teacher gives."""
+OF_MAIN: frozenset[Need] = frozenset({"logits", "embedding", "values", "towers"})
+"""What there is on examples that nobody learns from: all that a main term may need."""
 BalancerName = Literal[
     "fixed", "uncertainty", "dwa", "gradnorm", "mgda", "pcgrad", "imtl_g", "aligned_mtl"
 ]
@@ -39,8 +44,8 @@ class TermSpec:
     """The name by which candidates refer to it."""
     make: Callable[..., Any]
     """Makes the module from the options; its forward takes (ModelOutput, Batch)."""
-    needs: frozenset[Output]
-    """What of the network's output it reads; the trainer builds auxiliary heads where needed."""
+    needs: frozenset[Need]
+    """What it reads; the trainer builds auxiliary heads where needed."""
     options: Mapping[str, Domain[Any]]
     """The domain of each option."""
 
@@ -49,7 +54,7 @@ TERMS: Registry[TermSpec] = Registry("loss term")
 
 
 def loss_term(
-    name: str, *, needs: Iterable[Output], options: Mapping[str, Domain[Any]] | None = None
+    name: str, *, needs: Iterable[Need], options: Mapping[str, Domain[Any]] | None = None
 ) -> Callable[[C], C]:
     """Register the class that follows as the loss term of this name.
 

@@ -56,6 +56,8 @@ class Batch(NamedTuple):
     """By stream, the same examples in the data's own units."""
     units: Units = Units()
     """How numbers go back to the data's units."""
+    again: Mapping[str, Tensor] = {}
+    """By stream, the same examples augmented otherwise, where a term asks for a second view."""
     view: ModelOutput | None = None
     """What the network gives for the same examples augmented otherwise, where a term asks."""
     teacher: ModelOutput | None = None

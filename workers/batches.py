@@ -6,7 +6,7 @@ cost more than the arithmetic.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -132,18 +132,25 @@ class DeviceSplit:
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All examples as they stand, the last batch smaller."""
-        yield from self._serve(torch.arange(len(self)), batch_size, None, None)
+        yield from self._serve(torch.arange(len(self)), batch_size, (None,), None)
 
     def shuffled(
-        self, batch_size: int, augment: Augment | None, generator: torch.Generator
+        self,
+        batch_size: int,
+        augment: Augment | None,
+        generator: torch.Generator,
+        *,
+        again: bool = False,
     ) -> Iterator[Batch]:
         """Whole batches in random order; an incomplete last one is left out.
 
-        The generator alone decides order and augmentation.
+        The generator alone decides order and augmentation. Where asked, each batch holds its
+        examples `again`, augmented a second time.
         """
         order = torch.randperm(len(self), generator=generator)
         whole = max(batch_size, len(self) // batch_size * batch_size)
-        yield from self._serve(order[:whole], batch_size, augment, generator)
+        ways = (augment, augment) if again else (augment,)
+        yield from self._serve(order[:whole], batch_size, ways, generator)
 
     def num_batches(self, batch_size: int) -> int:
         """How many batches `shuffled` serves."""
@@ -153,30 +160,46 @@ class DeviceSplit:
         self,
         order: Tensor,
         batch_size: int,
-        augment: Augment | None,
+        ways: Sequence[Augment | None],
         generator: torch.Generator | None,
     ) -> Iterator[Batch]:
         each = 4 * sum(math.prod(values.shape[1:]) for values in self.inputs.values())
         block_size = max(1, BLOCK_BYTES // (each * batch_size)) * batch_size
         for chosen in torch.split(order.to(self.device), block_size):
-            raw, inputs = {}, {}
-            for name, values in self.inputs.items():
-                block = values[chosen]
-                if augment is not None and generator is not None and block.ndim == 4:
-                    block = augment(block, generator)
-                raw[name] = block
-                inputs[name] = self.normalisation.apply(name, block)
+            taken = {name: values[chosen] for name, values in self.inputs.items()}
+            views = [self._view(taken, augment, generator) for augment in ways]
             targets_B = self.targets_B[chosen]
             values_BV = self.values_BV[chosen] if len(self.values_BV) else self.values_BV
             for start in range(0, len(chosen), batch_size):
                 batch = slice(start, start + batch_size)
+                parts = [
+                    {name: values[batch] for name, values in part.items()}
+                    for view in views
+                    for part in view
+                ]
                 yield Batch(
-                    inputs={name: values[batch] for name, values in inputs.items()},
+                    inputs=parts[0],
                     targets_B=targets_B[batch],
                     values_BV=values_BV[batch],
-                    raw={name: values[batch] for name, values in raw.items()},
+                    raw=parts[1],
                     units=self.units,
+                    again=parts[2] if len(views) > 1 else {},
                 )
+
+    def _view(
+        self,
+        taken: Mapping[str, Tensor],
+        augment: Augment | None,
+        generator: torch.Generator | None,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """A block as the network reads it, and as it is in the data's units."""
+        raw = {
+            name: augment(values, generator)
+            if augment is not None and generator is not None and values.ndim == 4
+            else values
+            for name, values in taken.items()
+        }
+        return {name: self.normalisation.apply(name, block) for name, block in raw.items()}, raw
 
 
 def on_device(

@@ -25,6 +25,16 @@ class AttemptKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherRef:
+    """Names a promoted network that candidates may learn from."""
+
+    path: str
+    """Folder of its weights and facts."""
+    sha256: str
+    """Over both; a worker reads nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
     """One attempt at one trial."""
 
@@ -48,6 +58,8 @@ class TrainingJob:
     """Where this trial's checkpoints go; None keeps none."""
     log_path: str | None = None
     """The trial's log; None keeps none."""
+    teacher: TeacherRef | None = None
+    """Whom loss terms that distil learn from; None where nobody teaches."""
     resume_from: tuple[CheckpointRef, ...] = ()
     """Checkpoints of earlier attempts, newest first; the first whole one is used."""
     threads: int = 1
@@ -72,6 +84,7 @@ class TrainingJob:
                 "key": AttemptKey(**data["key"]),
                 "data": DataSpec(**data["data"]),
                 "budget": Budget(**data["budget"]),
+                "teacher": TeacherRef(**data["teacher"]) if data["teacher"] else None,
                 "resume_from": tuple(CheckpointRef(**ref) for ref in data["resume_from"]),
             }
         )

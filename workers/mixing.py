@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from search_spaces.model_output import Batch
+from search_spaces.model_output import Batch, ModelOutput
 from search_spaces.recipe import Mixing
 
 # B batch, C channels, H height, W width
@@ -26,34 +26,51 @@ def mixed(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch
     """
     share = float(torch.rand((), generator=generator))
     order = torch.randperm(len(batch.targets_B), generator=generator).to(batch.targets_B.device)
-    other = batch._replace(
+    centre = torch.rand(2, generator=generator).tolist()
+    other = taken(batch, order)
+    shown: dict[str, dict[str, Tensor]] = {"inputs": {}, "again": {}}
+    kept = share
+    for part, mine in shown.items():
+        for name, values in getattr(batch, part).items():
+            theirs = getattr(other, part)[name]
+            if kind == "mixup":
+                mine[name] = torch.lerp(theirs, values, share)
+            elif values.dim() == 4:
+                mine[name], kept = _cut(values, theirs, share, centre)
+            else:
+                mine[name], kept = values, 1.0
+    return batch._replace(inputs=shown["inputs"], again=shown["again"]), other, kept
+
+
+def taken(batch: Batch, order: Tensor) -> Batch:
+    """The batch's examples in another order."""
+
+    def turned(part: Tensor) -> Tensor:
+        return part[order] if len(part) else part
+
+    teacher = batch.teacher
+    return batch._replace(
         inputs={name: values[order] for name, values in batch.inputs.items()},
+        again={name: values[order] for name, values in batch.again.items()},
         raw={name: values[order] for name, values in batch.raw.items()},
-        targets_B=batch.targets_B[order],
-        values_BV=batch.values_BV[order] if len(batch.values_BV) else batch.values_BV,
+        targets_B=turned(batch.targets_B),
+        values_BV=turned(batch.values_BV),
+        teacher=teacher and ModelOutput(logits_BK=turned(teacher.logits_BK)),
     )
-    inputs = {}
-    cut = share
-    for name, values in batch.inputs.items():
-        if kind == "mixup":
-            inputs[name] = torch.lerp(other.inputs[name], values, share)
-        elif values.dim() == 4:
-            inputs[name], cut = _cut(values, other.inputs[name], share, generator)
-        else:
-            inputs[name], cut = values, 1.0
-    return batch._replace(inputs=inputs), other, cut
 
 
 def _cut(
-    images_BCHW: Tensor, others_BCHW: Tensor, share: float, generator: torch.Generator
+    images_BCHW: Tensor, others_BCHW: Tensor, share: float, centre: list[float]
 ) -> tuple[Tensor, float]:
     """Pictures with a rectangle of the others, and the share of their own that is left."""
     height, width = images_BCHW.shape[2:]
-    side = math.sqrt(1 - share)
-    row = int(torch.randint(0, height, (), generator=generator))
-    column = int(torch.randint(0, width, (), generator=generator))
-    top, bottom = (max(0, min(height, round(row + s * side * height / 2))) for s in (-1, 1))
-    left, right = (max(0, min(width, round(column + s * side * width / 2))) for s in (-1, 1))
+    side = math.sqrt(1 - share) / 2
+    top, bottom = (_place(centre[0] + s * side, height) for s in (-1, 1))
+    left, right = (_place(centre[1] + s * side, width) for s in (-1, 1))
     cut_BCHW = images_BCHW.clone()
     cut_BCHW[:, :, top:bottom, left:right] = others_BCHW[:, :, top:bottom, left:right]
     return cut_BCHW, 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def _place(share: float, size: int) -> int:
+    return max(0, min(size, round(share * size)))

@@ -33,6 +33,7 @@ from workers.job import TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
 from workers.mixing import mixed
 from workers.optimization import Optimization
+from workers.teacher import Teacher
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Trainer:
         self.execution = prepare(job, self.recipe.precision)
         torch.manual_seed(_seed(job.seed, "weights"))
         self.network, self.loss = _build(candidate, dataset, self.execution.device)
+        self.teacher = _teacher(job, self.loss, dataset, self.execution.device)
         self.averaging = Averaging(self.network, self.recipe.weight_average)
         self.accumulation = Accumulation(self.recipe)
         self.train, self.validation, self.normalisation = on_device(dataset, self.execution.device)
@@ -103,7 +105,9 @@ class Trainer:
         step = (epoch - 1) * self.steps_per_epoch
         grouped = 0
         augment = AUGMENTATIONS[self.recipe.augmentation]
-        batches = self.train.shuffled(self.recipe.batch_size, augment, generator)
+        batches = self.train.shuffled(
+            self.recipe.batch_size, augment, generator, again="view" in self.loss.needs
+        )
         for done, batch in enumerate(batches, start=1):
             self._accumulate(batch, generator, tally)
             grouped += 1
@@ -117,12 +121,20 @@ class Trainer:
 
     def _accumulate(self, batch: Batch, generator: torch.Generator, tally: Tally) -> None:
         """Add a batch's gradient to those of its group of batches."""
+        if self.teacher is not None:
+            batch = batch._replace(teacher=self.teacher(batch.raw))
         other, share = None, 1.0
         if self.recipe.mixing != "none":
             batch, other, share = mixed(batch, self.recipe.mixing, generator)
+        if "slopes" in self.loss.needs:
+            inputs = {name: values.requires_grad_() for name, values in batch.inputs.items()}
+            batch = batch._replace(inputs=inputs)
         output = forward(self.network, batch.inputs, self.execution)
+        if batch.again:
+            batch = batch._replace(view=forward(self.network, batch.again, self.execution))
         value = self.loss(output, batch)
         if other is not None:
+            other = other._replace(inputs=batch.inputs, view=batch.view)
             value = value.between(self.loss(output, other), share)
         self.loss.backward(value, self.optimization.parameters)
         tally.add(value.main, output, batch)
@@ -235,6 +247,16 @@ def _build(
     # Convolutions on a CPU take up to two thirds less time this way.
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, loss.to(device)
+
+
+def _teacher(
+    job: TrainingJob, loss: MixedLoss, dataset: Dataset, device: torch.device
+) -> Teacher | None:
+    if "teacher" not in loss.needs:
+        return None
+    if job.teacher is None:
+        raise BadCandidate("its loss distils, but the study has no teacher; set teacher")
+    return Teacher(job.teacher, dataset.task, device)
 
 
 def _seed(seed: int, purpose: str) -> int:

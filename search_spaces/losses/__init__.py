@@ -10,22 +10,38 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.balancers import Balancer, make
-from search_spaces.loss_weights import TERMS, LossWeights, Output
+from search_spaces.loss_weights import OF_MAIN, TERMS, LossWeights, Need
+from search_spaces.losses.agreement import Consistency, Distillation, GateEntropy
 from search_spaces.losses.auxiliary import Auxiliary
 from search_spaces.losses.cross_entropy import CrossEntropy
 from search_spaces.losses.focal import Focal
+from search_spaces.losses.physics import Wave, law, rising
+from search_spaces.losses.regression import Huber, Quantile, SquaredError
 from search_spaces.losses.scale import Scale
+from search_spaces.losses.similarity import Clip, NTXent, Triplet
 from search_spaces.losses.supervised_contrastive import SupervisedContrastive
 from search_spaces.model_output import Batch, ModelOutput
 
 __all__ = [
     "Auxiliary",
+    "Clip",
+    "Consistency",
     "CrossEntropy",
+    "Distillation",
     "Focal",
+    "GateEntropy",
+    "Huber",
     "LossValue",
     "MixedLoss",
+    "NTXent",
+    "Quantile",
+    "SquaredError",
     "SupervisedContrastive",
+    "Triplet",
+    "Wave",
     "build",
+    "law",
+    "rising",
 ]
 
 
@@ -66,9 +82,9 @@ class MixedLoss(nn.Module):
         """Values and weights of the terms, each (K,), for every batch of the epoch under way."""
 
     @property
-    def needs(self) -> frozenset[Output]:
-        """What of the network's output is read; `auxiliary` asks for auxiliary heads."""
-        return frozenset[Output]().union(*(TERMS[name].needs for name in self.shares))
+    def needs(self) -> frozenset[Need]:
+        """What the terms read; `auxiliary` asks for auxiliary heads."""
+        return frozenset[Need]().union(*(TERMS[name].needs for name in self.shares))
 
     def forward(self, output: ModelOutput, batch: Batch) -> LossValue:
         """The loss of a batch."""
@@ -120,8 +136,13 @@ def build(weights: LossWeights) -> MixedLoss:
 
     Raises:
         UnknownNameError: A term is not registered.
-        ValueError: A term has no such option.
+        ValueError: A term has no such option, or the main one cannot be measured by itself.
     """
+    if beyond := TERMS[weights.main].needs - OF_MAIN:
+        raise ValueError(
+            f"losses.main: {weights.main!r} needs {', '.join(sorted(beyond))}, which validation "
+            "does not have; make it a side term"
+        )
     return MixedLoss(weights, {name: _term(name, weights) for name in weights.shares()})
 
 

@@ -1,6 +1,7 @@
 """Training learns, tells, resumes to the same numbers, and says when it leaves finite numbers."""
 
 import dataclasses
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -17,8 +19,9 @@ from workers import trainer as trainer_module
 from workers.budget import Budget
 from workers.data import Dataset
 from workers.failures import BadCandidate, Diverged
-from workers.job import TrainingJob
+from workers.job import TeacherRef, TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
+from workers.teacher import FACTS, WEIGHTS, digest
 from workers.trainer import Trainer
 
 BESIDE = {"cross_entropy": LossTerm(), "auxiliary": LossTerm()}
@@ -250,3 +253,39 @@ def test_a_checkpoint_at_the_budgets_end_leaves_nothing_to_train(
     assert last is not None
     resumed = dataclasses.replace(job, resume_from=(last,), budget=Budget(maximum=1))
     assert measured(Trainer(resumed, digits).run()) == []
+
+
+def test_a_second_view_of_every_batch_is_learnt_from(make_job: MakeJob, digits: Dataset) -> None:
+    terms = {"cross_entropy": LossTerm(), "consistency": LossTerm(weight=0.5)}
+    recipe = {"losses": LossWeights(main="cross_entropy", terms=terms), "mixing": "cutmix"}
+    told = measured(Trainer(make_job(epochs=1, recipe=recipe), digits).run())
+    assert told[0].metrics["terms/consistency"] > 0
+
+
+def test_a_student_learns_from_a_teacher_that_is_what_it_was(
+    make_job: MakeJob, digits: Dataset, tmp_path: Path
+) -> None:
+    terms = {"cross_entropy": LossTerm(), "distillation": LossTerm()}
+    recipe = {"losses": LossWeights(main="cross_entropy", terms=terms)}
+    job = make_job(epochs=1, recipe=recipe)
+    with pytest.raises(BadCandidate, match="the study has no teacher"):
+        Trainer(job, digits)
+    teacher = Trainer(make_job(epochs=1), digits)
+    facts = {
+        "candidate": job.candidate,
+        "inputs": {"image": [1, 8, 8]},
+        "class_names": list(digits.class_names),
+        "normalisation": teacher.normalisation.to_dict(),
+    }
+    (tmp_path / FACTS).write_text(json.dumps(facts))
+    (tmp_path / WEIGHTS).write_bytes(
+        safetensors.torch.save(
+            {name: value.contiguous() for name, value in teacher.network.state_dict().items()}
+        )
+    )
+    reference = TeacherRef(path=str(tmp_path), sha256=digest(tmp_path))
+    taught = measured(Trainer(dataclasses.replace(job, teacher=reference), digits).run())
+    assert taught[0].metrics["terms/distillation"] >= 0
+    (tmp_path / WEIGHTS).write_bytes(b"other")
+    with pytest.raises(BadCandidate, match="is not what was fetched"):
+        Trainer(dataclasses.replace(job, teacher=reference), digits)

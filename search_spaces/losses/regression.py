@@ -1,0 +1,52 @@
+"""Errors of foretold numbers: squared, Huber's, and the quantile loss.
+
+All are measured in deviations of the training part, so that numbers of any unit count alike.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from search_spaces.domains import FloatRange
+from search_spaces.loss_weights import loss_term
+from search_spaces.model_output import Batch, ModelOutput
+
+
+@loss_term("mse", needs=("values",))
+class SquaredError(nn.Module):
+    """The mean squared error: foretells the mean."""
+
+    def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
+        """The mean over batch and numbers, a scalar."""
+        return functional.mse_loss(output.values_BV, batch.values_BV)
+
+
+@loss_term(
+    "huber", needs=("values",), options={"delta": FloatRange(0.25, 2.0, step=0.25, initial=1.0)}
+)
+class Huber(nn.Module):
+    """Squared near zero, absolute beyond `delta`: outliers pull no harder (Huber 1964)."""
+
+    def __init__(self, *, delta: float = 1.0) -> None:
+        super().__init__()
+        self.delta = delta
+
+    def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
+        """The mean over batch and numbers, a scalar."""
+        return functional.huber_loss(output.values_BV, batch.values_BV, delta=self.delta)
+
+
+@loss_term(
+    "quantile", needs=("values",), options={"quantile": FloatRange(0.1, 0.9, step=0.1, initial=0.5)}
+)
+class Quantile(nn.Module):
+    """The pinball loss foretells a quantile, half being the median (Koenker and Bassett 1978)."""
+
+    def __init__(self, *, quantile: float = 0.5) -> None:
+        super().__init__()
+        self.quantile = quantile
+
+    def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
+        """The mean over batch and numbers, a scalar."""
+        short_BV = batch.values_BV - output.values_BV
+        return torch.maximum(self.quantile * short_BV, (self.quantile - 1) * short_BV).mean()
