@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install search test check chaos screenshots constraints clean
+.PHONY: help install search test check laws ablation chaos screenshots constraints clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,13 @@ check: install  ## Lint, format, types and layers
 
 test: check  ## All checks, then the tests with branch coverage
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+laws: install  ## Try the laws of the vocabulary on 10,000 candidates of every space; resumable, kept in laws/ (SAMPLES, PROCESSES)
+	LAWS_SAMPLES=$(or $(SAMPLES),10000) OMP_NUM_THREADS=1 $(BIN)/python tests/laws/laws.py --processes $(or $(PROCESSES),2)
+	LAWS_SAMPLES=$(or $(SAMPLES),10000) $(BIN)/pytest tests/laws/test_digest_laws.py -o timeout=0
+
+ablation: install  ## Hybrids and gates against plain networks of equal FLOPs on Fashion-MNIST; resumable, kept in ablation/ (EPOCHS, SEEDS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py --epochs $(or $(EPOCHS),5) --seeds $(or $(SEEDS),3)
 
 chaos: install  ## Kill searches hundreds of times over both databases; results in chaos/ (KILLS, SEED, SHARD)
 	PYTHONPATH=tests/doubles $(BIN)/python tests/chaos/chaos.py --controls --races 100 --kills $(or $(KILLS),300) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)

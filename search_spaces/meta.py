@@ -50,8 +50,24 @@ def _itself(x: Tensor) -> Tensor:
 
 
 def _like_both(x: Tensor, other: Any, *_: Any) -> Tensor | None:
-    same = isinstance(other, Tensor) and x.shape == other.shape
-    return torch.empty_like(x) if same else None
+    if not isinstance(other, Tensor):
+        return torch.empty_like(x) if x.is_floating_point() else None
+    if x.dtype != other.dtype:
+        return None
+    shape = torch.broadcast_shapes(x.shape, other.shape)  # type: ignore[no-untyped-call]
+    # Only what has the shape already: how it lies in memory decides what is copied later.
+    like = x if x.shape == shape else other
+    return torch.empty_like(like) if like.shape == shape else None
+
+
+def _compared(x: Tensor, other: Any) -> Tensor | None:
+    return None if isinstance(other, Tensor) else torch.empty_like(x, dtype=torch.bool)
+
+
+def _mean(x: Tensor, dims: Sequence[int], keep: bool = False) -> Tensor:
+    gone = {dim % x.dim() for dim in dims}
+    sides = [1 if dim in gone else side for dim, side in enumerate(x.shape)]
+    return x.new_empty([side for dim, side in enumerate(sides) if keep or dim not in gone])
 
 
 def _addmm(_bias: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -82,6 +98,10 @@ SHORTCUTS: dict[Any, Callable[..., Any]] = {
     aten._safe_softmax: _like,  # noqa: SLF001 - how torch spells attention's softmax
     aten.add: _like_both,
     aten.mul: _like_both,
+    aten.div: _like_both,
+    aten.ge: _compared,
+    aten.mean: _mean,
+    aten.elu: _like,
     aten.addmm: _addmm,
     aten.native_batch_norm: _batch_norm,
     aten._native_batch_norm_legit: _batch_norm,  # noqa: SLF001 - its name on the meta device

@@ -1,7 +1,7 @@
 """Networks from the literature, as architectures of this grammar, by name.
 
-What the grammar cannot say exactly is left out. Vision Transformers are read at the average of
-their tokens, as timm's `gap` variants are, rather than at a class token of a few hundred weights;
+What the grammar cannot say exactly is left out. Vision Transformers and CvT are read at the average
+of their tokens, as timm's `gap` variants are, rather than at a class token of some hundred weights;
 patches merge by a convolution with bias, which Swin's have not.
 """
 
