@@ -15,6 +15,7 @@ from plotly.subplots import make_subplots
 
 from orchestrator.objective import Objective, best, pareto_front
 from orchestrator.trial import Trial, TrialState
+from orchestrator.weights_map import weights_map
 
 _log = logging.getLogger(__name__)
 
@@ -67,8 +68,8 @@ def study_plots(
         title: The study's name.
 
     Returns:
-        HTML pages by name: `history`, `importance`, `parallel`, and `pareto` with several
-        objectives or `size` with one.
+        HTML pages by name: `history`, `importance`, `parallel`, `pareto` with several objectives
+        or `size` with one, and `weights` where losses of several terms were weighed.
     """
     picture = _Picture(
         title=title,
@@ -321,6 +322,7 @@ _DRAWN: Mapping[str, Callable[[_Picture], go.Figure | None]] = {
     "parallel": _parallel,
     "pareto": _pareto,
     "size": _size,
+    "weights": lambda p: weights_map(p.title, p.objectives[0], p.complete, p.hover(p.complete)),
 }
 
 

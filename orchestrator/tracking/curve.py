@@ -4,6 +4,7 @@ One panel for each quantity, training and validation in one panel where both wer
 no MLflow, and no library: a drawing for every trial must cost next to nothing.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from search_spaces import svg
@@ -15,6 +16,8 @@ _LABEL_WIDTH = 72.0
 _PANELS = 3
 _PREFIXES = ("val_", "train_")
 _COLOURS = {"val": svg.BLUE.edge, "train": svg.ORANGE.edge}
+_PALETTE = (svg.BLUE.edge, svg.ORANGE.edge, svg.GREEN.edge, "#9333ea", "#dc2626", "#0891b2")
+_LINE_HEIGHT = 14.0
 _NAMES = {"val": "validation", "train": "training"}
 
 Points = Sequence[tuple[int, float]]
@@ -36,6 +39,32 @@ def learning_curve(measured: Sequence[Measurement], wanted: Sequence[str]) -> st
         for part in _panel(place * _WIDTH, name, lines)
     ]
     return svg.document(len(panels) * _WIDTH, _HEIGHT, "Learning curve", parts)
+
+
+def loss_curves(measured: Sequence[Measurement]) -> str | None:
+    """Each loss term's value and weight over training; None where there are not two terms.
+
+    Args:
+        measured: What was seen, by rising epoch.
+    """
+    panels = {}
+    for title, prefix in (("loss terms, as measured", "terms/"), ("their weights", "weights/")):
+        names = {key for one in measured for key in one.metrics if key.startswith(prefix)}
+        lines = {
+            name.removeprefix(prefix): [
+                (one.fidelity, one.metrics[name]) for one in measured if name in one.metrics
+            ]
+            for name in sorted(names)
+        }
+        panels[title] = {name: line for name, line in lines.items() if len(line) > 1}
+    if not all(panels.values()):
+        return None
+    parts = [
+        part
+        for place, (title, lines) in enumerate(panels.items())
+        for part in _named_panel(place * _WIDTH, title, lines)
+    ]
+    return svg.document(len(panels) * _WIDTH, _HEIGHT, "Loss terms", parts)
 
 
 def _panels(
@@ -62,7 +91,18 @@ def _bare(metric: str) -> str:
     return metric
 
 
-def _panel(left: float, name: str, lines: Mapping[str, Points]) -> Iterator[str]:
+def _named_panel(left: float, title: str, lines: Mapping[str, Points]) -> Iterator[str]:
+    """A panel whose lines are named within, in their own colours."""
+    colours = dict(zip(lines, itertools.cycle(_PALETTE), strict=False))
+    yield from _panel(left, title, lines, colours)
+    for place, (name, colour) in enumerate(colours.items()):
+        y = _TOP + 12 + place * _LINE_HEIGHT
+        yield svg.words(left + _WIDTH - _RIGHT, y, name, fill=colour, anchor="end")
+
+
+def _panel(
+    left: float, name: str, lines: Mapping[str, Points], colours: Mapping[str, str] = _COLOURS
+) -> Iterator[str]:
     points = [point for line in lines.values() for point in line]
     first, last = min(epoch for epoch, _ in points), max(epoch for epoch, _ in points)
     low, high = min(value for _, value in points), max(value for _, value in points)
@@ -87,9 +127,9 @@ def _panel(left: float, name: str, lines: Mapping[str, Points]) -> Iterator[str]
         yield svg.words(at(epoch, low)[0], bottom + 18, str(epoch), fill=svg.PALE)
     yield svg.words((left + _LEFT + right) / 2, bottom + 34, "epoch", fill=svg.PALE)
     for place, (who, line) in enumerate(lines.items()):
-        yield from _line([at(*point) for point in line], _COLOURS.get(who, svg.BLUE.edge))
-        if who in _COLOURS:
-            at_x, colour = right - place * _LABEL_WIDTH, _COLOURS[who]
+        yield from _line([at(*point) for point in line], colours.get(who, svg.BLUE.edge))
+        if who in _NAMES:
+            at_x, colour = right - place * _LABEL_WIDTH, colours[who]
             yield svg.words(at_x, _TOP - 14, _NAMES[who], fill=colour, anchor="end")
 
 

@@ -6,13 +6,14 @@ Drawn from the ledger's rows, because events carry neither candidates nor whole 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.tracking.curve import learning_curve
+from orchestrator.tracking.curve import learning_curve, loss_curves
 from orchestrator.trial import Trial
 from search_spaces.diagram import diagram
 from search_spaces.task import Task
 
 ARCHITECTURE = "architecture.svg"
 CURVE = "learning_curve.svg"
+TERMS = "loss_terms.svg"
 
 
 class Pictures:
@@ -39,8 +40,9 @@ class Pictures:
 
     def at_last(self, number: int) -> Mapping[str, str]:
         """What can be seen once it has ended."""
-        drawn = learning_curve(self._look_up(number).measurements, self._metrics)
-        return {} if drawn is None else {CURVE: drawn}
+        measured = self._look_up(number).measurements
+        drawn = {CURVE: learning_curve(measured, self._metrics), TERMS: loss_curves(measured)}
+        return {name: picture for name, picture in drawn.items() if picture is not None}
 
 
 def _architecture(candidate: Mapping[str, Any], task: Task | None) -> str | None:

@@ -6,6 +6,7 @@ import pytest
 from orchestrator.objective import Objective
 from orchestrator.plots import short_names, study_plots
 from orchestrator.trial import Trial, TrialState
+from orchestrator.weights_map import weights_map
 from workers.measurement import Measurement
 
 ACCURACY = Objective(metric="val_accuracy", direction="maximize")
@@ -101,3 +102,47 @@ def test_paths_are_shortened_as_far_as_they_stay_apart() -> None:
         "recipe.rate": "recipe.rate",
         "rate": "rate",
     }
+
+
+def weighed(number: int, value: float, **weights: float) -> Trial:
+    terms = {name: {"weight": weight} for name, weight in weights.items()}
+    losses = {"main": next(iter(weights)), "terms": terms, "balancer": "fixed"}
+    return trial(number, value, candidate={"losses": losses})
+
+
+def test_two_loss_terms_are_mapped_along_a_line() -> None:
+    trials = [
+        weighed(0, 0.7, cross_entropy=1, auxiliary=1),
+        weighed(1, 0.8, cross_entropy=1, auxiliary=3),
+        weighed(2, 0.6, cross_entropy=1),
+    ]
+    figure = weights_map("mine", ACCURACY, trials, ["a", "b", "c"])
+    assert figure is not None
+    (points,) = figure.data
+    assert list(points.x) == pytest.approx([0.5, 0.75, 0.0])
+    assert list(points.y) == [0.7, 0.8, 0.6]
+    assert points.text[1] == "b<br>auxiliary 75%, cross_entropy 25%"
+
+
+def test_three_loss_terms_are_mapped_on_a_triangle_and_a_fourth_is_left_to_the_text() -> None:
+    trials = [
+        weighed(0, 0.7, cross_entropy=2, auxiliary=1, focal=1),
+        weighed(1, 0.8, cross_entropy=1, auxiliary=0, focal=1, triplet=2),
+        weighed(2, 0.9, cross_entropy=1, auxiliary=1, focal=2),
+    ]
+    figure = weights_map("mine", LOSS, trials, ["a", "b", "c"])
+    assert figure is not None
+    (points,) = figure.data
+    corners = [axis["title"]["text"] for axis in figure.layout.ternary.to_plotly_json().values()]
+    assert sorted(corners) == ["auxiliary", "cross_entropy", "focal"]
+    assert [a + b + c for a, b, c in zip(points.a, points.b, points.c, strict=True)] == [1, 1, 1]
+    assert list(points.marker.color) == [0.7, 0.8, 0.9]
+    assert points.marker.reversescale
+    assert "triplet 50%" in points.text[1]
+
+
+def test_there_is_no_map_where_nothing_is_weighed() -> None:
+    assert weights_map("mine", ACCURACY, [trial(0, 0.5)], ["a"]) is None
+    assert weights_map("mine", ACCURACY, [weighed(0, 0.5, cross_entropy=1)], ["a"]) is None
+    pages = study_plots([weighed(0, 0.5, mse=1, wave=1)], [ACCURACY], {}, title="mine")
+    assert "weights of the loss terms" in pages["weights"]

@@ -7,7 +7,7 @@ from stories import Story
 from studies import a_trial
 
 from orchestrator.tracking.client import open_client
-from orchestrator.tracking.curve import learning_curve
+from orchestrator.tracking.curve import learning_curve, loss_curves
 from orchestrator.tracking.pictures import Pictures
 from orchestrator.tracking.projection import Projection
 from search_spaces.task import Task
@@ -119,3 +119,18 @@ def test_a_run_shows_its_network_at_once_and_its_curve_in_the_end(story: Story) 
         pass
     found = sorted(path.name for path in (story.home / "artifacts").rglob("*.svg"))
     assert found == ["architecture.svg", "learning_curve.svg"]
+
+
+def test_loss_terms_and_their_weights_are_drawn_side_by_side_each_line_named() -> None:
+    measured = seen(
+        *(
+            {"terms/mse": 1 / epoch, "terms/wave": 0.5, "weights/mse": 0.6, "weights/wave": 0.4}
+            for epoch in (1, 2, 3)
+        )
+    )
+    drawn = loss_curves(measured)
+    assert drawn is not None
+    assert len(lines(drawn)) == 4
+    assert drawn.count(">mse<") == drawn.count(">wave<") == 2
+    assert ">their weights<" in drawn
+    assert loss_curves(seen({"val_loss": 1.0}, {"val_loss": 0.5})) is None
