@@ -1,10 +1,12 @@
 """History: the trials of one study as last seen in the ledger, counted and looked up quickly.
 
-An image, not a memory: every entry was written to the ledger first.
+An image, not a memory: every entry was written to the ledger first. Of trials that have ended it
+leaves out what only their start needs, so that a long search stays small.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from orchestrator.trial import Trial, TrialState
 
@@ -29,6 +31,8 @@ class History:
 
     def put(self, trial: Trial) -> None:
         """Enters a trial, or what has become of it."""
+        if trial.state.is_terminal:
+            trial = replace(trial, candidate={}, distributions={})
         if (before := self._trials.get(trial.uid)) is not None:
             self._count(before, -1)
         self._count(trial, 1)

@@ -37,6 +37,7 @@ class Memory:
         checkpoints: Path,
         earlier: Earlier = NOTHING,
     ) -> None:
+        trials = tuple(trials)
         self.history = History(trials)
         self.retention = Retention(checkpoints, objectives)
         self.best = best(self.history.trials, objectives)
@@ -68,7 +69,7 @@ class Memory:
         for trial in self.history.trials:
             self._observe(trial)
         self._proposer.rebuild(earlier.history)
-        own = (t for t in self.history.trials if t.parent not in earlier.taught)
+        own = (t for t in trials if t.parent not in earlier.taught)
         self._proposer.rebuild(own)
         self.retention.sweep(self.history.trials)
 

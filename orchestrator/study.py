@@ -266,7 +266,7 @@ class Study:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """All trials as last seen in the ledger, by number."""
+        """All trials as last seen in the ledger, by number; ended ones without their candidates."""
         with self._lock:
             return self._history.trials
 
@@ -384,7 +384,7 @@ class Study:
         del self._running[trial.uid]
         self._blocked = False
         self._memory.ended(ended)
-        self._ended.append(ended)
+        self._ended.append(self._history[ended.uid])
         if reason := breaks_off(self._ended):
             self._course.break_off(reason)
         elif self._memory.reaches_target:

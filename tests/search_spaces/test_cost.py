@@ -1,5 +1,7 @@
 """Costs agree with counts by hand, and are counted without memory or arithmetic."""
 
+import gc
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -92,3 +94,16 @@ def test_counting_leaves_the_random_numbers_alone() -> None:
 def test_what_cannot_be_built_has_no_cost() -> None:
     with pytest.raises(UnbuildableError, match="heads must divide"):
         cost(architecture(Stage(width=9, depth=1, block=Attention(heads=2))), TASK)
+
+
+def test_a_network_that_was_counted_leaves_nothing_behind() -> None:
+    def left() -> int:
+        gc.collect()
+        return sum(type(found) is torch.nn.Parameter for found in gc.get_objects())
+
+    network = architecture(Stage(block=Residual(), width=8, depth=2), Stage(block=Attention(heads=2), width=8, depth=1))
+    cost(network, TASK)
+    before = left()
+    for _ in range(3):
+        cost(network, TASK)
+    assert left() == before
