@@ -89,7 +89,8 @@ def measure(engine: str, sampler: str, trials: int) -> None:
     ).slope
     verdict = "as promised" if slope < PROMISED_KB else "MORE THAN PROMISED"
     print(
-        f"{engine}, {sampler}, {trials} trials in {took:.0f} s: {slope:.1f} KB a trial ({verdict}), "
+        f"{engine}, {sampler}, {trials} trials in {took:.0f} s: "
+        f"{slope:.1f} KB a trial ({verdict}), "
         f"from {warm[0].rss_kb / 1024:.0f} to {warm[-1].rss_kb / 1024:.0f} MB; "
         f"files {warm[0].files} to {warm[-1].files} (most {max(x.files for x in warm)}), "
         f"threads {warm[0].threads} to {warm[-1].threads} (most {max(x.threads for x in warm)}); "

@@ -41,9 +41,14 @@ def refuse_what_does_not_fit(config: StudyConfig) -> None:
     """Refuses trials that are larger than this machine, where they are to run on it.
 
     Raises:
-        ProblemsError: A trial asks for more than there is.
+        ProblemsError: A trial asks for more than there is, or nothing can run at the address.
     """
     if config.engine.address is not None:
+        if config.engine.address.startswith("ray://"):
+            # Ray 2.60 would carry the driver, ledger and all, to the cluster's head.
+            text = "Ray's client mode cannot run a search; give the head itself, as HOST:6379"
+            place = ("engine", "address")
+            raise ProblemsError([Problem(config.name, text=text, path=place)])
         return
     cores = os.cpu_count() or 1
     problems = []

@@ -4,10 +4,11 @@ Everything that can be wrong with them shows here, before the first side effect.
 """
 
 import hashlib
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.aims import check_objectives
 from orchestrator.config import StudyConfig
@@ -38,6 +39,14 @@ class Opened:
     def task(self) -> Task | None:
         """What networks are built for; None where the user's own code trains."""
         return None if self.config.train is not None else self.dataset.task
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the ledger tells its readers of the study beside what it compares."""
+        return {
+            "task": None if self.task is None else self.task.to_dict(),
+            "git_revision": _git_revision(self.config),
+        }
 
 
 def open_parts(config: StudyConfig) -> Opened:
@@ -128,3 +137,21 @@ def _checked_train(config: StudyConfig) -> str:
         text = f"'{found.name}' is no function; it must yield metrics an epoch"
         raise ProblemsError([Problem(config.name, text=text, path=("train",))])
     return str(found.sha256)
+
+
+def _git_revision(config: StudyConfig) -> str | None:
+    """The commit of the user's own Python; None where there is none, or no git around it."""
+    own = [found for found in map(user_object, (config.train, config.space)) if found]
+    if not own:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(Path(own[0][0]).parent), "rev-parse", "HEAD"],  # noqa: S607  # The user's own git is the one wanted.
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -78,7 +78,6 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
             study=record.name,
             home=home.folder,
             tracking_uri=home.tracking_uri,
-            task=parts.task,
         )
         ending = _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason="")
         try:
@@ -108,6 +107,7 @@ def _leased(ledger: Ledger, parts: Opened) -> Iterator[tuple[StudyRow, Lease]]:
         space_version=parts.space.version,
         data_digest=parts.dataset.digest,
         code_digest=parts.code_digest,
+        about=parts.about,
         holder=Holder.of_this_process(),
     )
     try:

@@ -138,7 +138,6 @@ def _catch_up(chosen: "Winner", home: Home) -> None:
         study=chosen.study.name,
         home=home.folder,
         tracking_uri=home.tracking_uri,
-        task=chosen.dataset.task,
     )
     projector.drain(_CATCH_UP_S)
     projector.close()

@@ -103,6 +103,7 @@ class Ledger:
         space_version: str = "",
         data_digest: str = "",
         code_digest: str | None = None,
+        about: Mapping[str, Any] | None = None,
         holder: Holder,
     ) -> tuple[StudyRow, Lease]:
         """Take the lease of a study, which is created if it is new.
@@ -116,6 +117,7 @@ class Ledger:
             space_version: The space's version.
             data_digest: Digest of its data.
             code_digest: Digest of the user's own Python, if there is any.
+            about: Plain data told with its creation and never compared; readers of events use it.
             holder: The process that will drive it.
 
         Raises:
@@ -130,7 +132,9 @@ class Ledger:
             "data_digest": data_digest,
             "code_digest": code_digest,
         }
-        return self._write("study_opened", lambda tx: studies.open_study(tx, name, given, holder))
+        return self._write(
+            "study_opened", lambda tx: studies.open_study(tx, name, given, about or {}, holder)
+        )
 
     def study(self, name: str) -> StudyRow | None:
         """The study of this name, if there is one."""

@@ -5,6 +5,7 @@ gone left RUNNING set to WAITING.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import bindparam, insert, update
 
@@ -26,7 +27,11 @@ _ADD_SPENT = _CHANGE.values(spent_s=study.c.spent_s + bindparam("more"))
 
 
 def open_study(
-    tx: Transaction, name: str, given: Mapping[str, str | None], holder: Holder
+    tx: Transaction,
+    name: str,
+    given: Mapping[str, str | None],
+    about: Mapping[str, Any],
+    holder: Holder,
 ) -> tuple[StudyRow, Lease]:
     """Take the lease of a study, which is created if it is new and if a config is given.
 
@@ -40,7 +45,7 @@ def open_study(
     if found is None:
         if given["config_json"] is None:
             raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")
-        found = _create(tx, name, given)
+        found = _create(tx, name, given, about)
     elif given["config_json"] is not None:
         differing = [column for column in _COMPARED if given[column] != getattr(found, column)]
         if differing:
@@ -64,10 +69,12 @@ def add_spent(tx: Transaction, lease: Lease, seconds: float) -> None:
     tx.append(lease.study_id, lease.generation, "study_spent", {"seconds": seconds})
 
 
-def _create(tx: Transaction, name: str, given: Mapping[str, str | None]) -> StudyRow:
+def _create(
+    tx: Transaction, name: str, given: Mapping[str, str | None], about: Mapping[str, Any]
+) -> StudyRow:
     now = tx.now()
     row = {"name": name, **given, "created": now, "state": "running", "spent_s": 0.0}
     created = tx.connection.execute(_ADD, row).one()
     tx.connection.execute(_ADD_PROJECTION, {"study_id": created.id, "cursor": 0, "updated": now})
-    tx.append(created.id, 1, "study_created", {"name": name, **given})
+    tx.append(created.id, 1, "study_created", {"name": name, **given, "about": dict(about)})
     return StudyRow(**created._asdict())

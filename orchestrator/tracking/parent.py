@@ -7,7 +7,6 @@ import getpass
 import importlib.metadata
 import json
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,7 +65,7 @@ def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> 
     return made
 
 
-def common_tags(study: StudyRow) -> dict[str, str]:
+def common_tags(study: StudyRow, git_revision: str | None) -> dict[str, str]:
     """What stands on every run of the study."""
     tags = {
         "archscout.study": study.name,
@@ -76,9 +75,8 @@ def common_tags(study: StudyRow) -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
     }
-    revision = _git_revision()
-    if revision is not None:
-        tags["archscout.git_revision"] = revision
+    if git_revision is not None:
+        tags["archscout.git_revision"] = git_revision
     return tags
 
 
@@ -89,7 +87,7 @@ class ParentRun:
         self._client = client
         self._experiment_id = experiment_id
         self._study = study
-        self._status = ""
+        self._state = self._status = ""
         self.run_id = ""
         """Empty until `open`."""
 
@@ -125,6 +123,7 @@ class ParentRun:
             )
         fault("parent.opened")
         self.run_id, self._status = run.info.run_id, run.info.status
+        self._state = run.data.tags.get("archscout.state", "")
         if run.info.lifecycle_stage == "deleted":
             self._client.restore_run(self.run_id)
         params = [Param(*entry) for entry in param_entries(config_params(config)).items()]
@@ -137,10 +136,11 @@ class ParentRun:
     def set_state(self, state: str, recorded: float) -> None:
         """Show the study's state, taken at `recorded` seconds since the epoch."""
         status = STATUS[state]
+        if state != self._state:
+            self._client.log_batch(self.run_id, tags=[RunTag("archscout.state", state)])
+            self._state = state
         if status == self._status:
             return
-        tags = [RunTag("archscout.state", state)]
-        self._client.log_batch(self.run_id, tags=tags)
         if status in {"FINISHED", "FAILED"}:
             self._client.set_terminated(self.run_id, status, end_time=int(recorded * 1000))
         else:
@@ -193,18 +193,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
-
-
-def _git_revision() -> str | None:
-    """The commit of the working directory, which holds the user's own code if anything does."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607  # The user's own git is the one wanted.
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -6,7 +6,6 @@ it, whatever the reason.
 
 import contextlib
 import io
-import json
 import os
 import selectors
 import subprocess
@@ -15,8 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
-
-from search_spaces.task import Task
 
 QUIET_MLFLOW: Mapping[str, str] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -123,7 +120,7 @@ class ProjectorProcess:
 
 
 def start_projector(
-    *, ledger_url: str, study: str, home: Path, tracking_uri: str, task: Task | None = None
+    *, ledger_url: str, study: str, home: Path, tracking_uri: str
 ) -> ProjectorProcess:
     """Start showing a study in MLflow.
 
@@ -132,7 +129,6 @@ def start_projector(
         study: The study's name; it must exist in the ledger.
         home: Folder for artifacts, logs and the lock that keeps a second projector out.
         tracking_uri: MLflow's store.
-        task: What networks are built for, for their pictures; None where it is not known.
 
     Returns:
         The process, already under way; it waits for an earlier one of the same study to end.
@@ -140,8 +136,6 @@ def start_projector(
     folder = home / "logs" / study
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "orchestrator.tracking.projector"]
-    if task is not None:
-        command += ["--task", json.dumps(task.to_dict())]
     # Addresses may hold passwords: they travel in the environment, which only the owner can read.
     secrets = {"ARCHSCOUT_LEDGER": ledger_url, "MLFLOW_TRACKING_URI": tracking_uri}
     with (folder / "projector.log").open("ab") as log:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -60,7 +61,6 @@ class Projection:
         *,
         artifacts: Path | None,
         logs: Path,
-        task: Task | None = None,
     ) -> None:
         """Remember who follows what; the store is first asked in `step`.
 
@@ -70,7 +70,6 @@ class Projection:
             connect: Opens the store; called again after each failure to.
             artifacts: Folder of the artifacts; None leaves the choice to a server.
             logs: Folder of the study's trial logs.
-            task: What networks are built for, for their pictures; None where it is not known.
         """
         self._ledger = ledger
         self._study = study
@@ -79,7 +78,6 @@ class Projection:
         self._connect = connect
         self._artifacts = artifacts
         self._logs = logs
-        self._task = task
         self._history = History(self._objectives)
         self._store: _Store | None = None
         self._anew = False
@@ -166,7 +164,8 @@ class Projection:
         """Find or make the study's places; fold what was shown before."""
         client, config, study = self._connect(), self._config, self._study
         experiment_id = open_experiment(client, experiment_name(config), self._artifacts)
-        tags = common_tags(study)
+        about = self._about()
+        tags = common_tags(study, about.get("git_revision"))
         source = {"source": config.data.source, "split": config.data.split.model_dump()}
         dataset = dataset_input(config.data.source, study.data_digest, source)
         parent = ParentRun(client, experiment_id, study)
@@ -188,13 +187,18 @@ class Projection:
             logs=self._logs,
             pictures=Pictures(
                 lambda number: self._ledger.trial(study.id, number),
-                self._task,
+                Task.from_dict(about["task"]) if about.get("task") else None,
                 [objective.metric for objective in self._objectives],
             ),
         )
         writer = RunWriter(client, runs, shown_until=start, may_exist_until=may_exist_until)
         self._store = _Store(experiment_id=experiment_id, parent=parent, runs=writer)
         return self._store
+
+    def _about(self) -> dict[str, Any]:
+        """What its first event says of the study beside its row."""
+        first = next(self._events(0), None)
+        return dict(first.payload.get("about") or {}) if first else {}
 
     def keep_place(self) -> None:
         """Move the ledger's cursor.

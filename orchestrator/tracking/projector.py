@@ -8,7 +8,6 @@ is left. It yields the processor to training, and an MLflow that is down or slow
 import argparse
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import re
@@ -20,8 +19,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
-
-from search_spaces.task import Task
 
 if TYPE_CHECKING:
     from orchestrator.tracking.projection import Projection
@@ -204,7 +201,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True)
     parser.add_argument("--home", required=True, type=Path)
-    parser.add_argument("--task", type=json.loads)
     given = parser.parse_args()
     os.nice(10)
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.WARNING)
@@ -253,7 +249,6 @@ def _project(given: argparse.Namespace, orders: Orders, answer: Callable[[str], 
                 lambda: open_client(tracking_uri),
                 artifacts=None if is_server else home / "artifacts",
                 logs=home / "logs" / study,
-                task=None if given.task is None else Task.from_dict(given.task),
             )
             Follower(projection, orders, answer, scrub).run()
     except Exception as failure:  # noqa: BLE001  # A traceback could show an address.

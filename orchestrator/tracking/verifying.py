@@ -15,6 +15,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.ledger import StudyRow
 from orchestrator.tracking import parent
 from orchestrator.tracking.parent import experiment_name
+from orchestrator.tracking.points import Points, points_of
 from orchestrator.tracking.runs import STATUS, metric_key, param_entries
 from orchestrator.trial import Trial
 
@@ -70,12 +71,13 @@ def differences(
         uid = run.data.tags.get("archscout.trial_uid")
         if uid is not None and run.data.tags.get("archscout.study") == study.name:
             children[uid].append(run)
+    points = points_of(client, [run for found in children.values() for run in found])
     for trial in trials:
         shown = children.pop(trial.uid, [])
         if len(shown) != 1:
             yield _differs(f"trial {trial.number}", "run", "one", f"{len(shown)} of them")
         for run in shown:
-            yield from _of_trial(client, trial, run, parents)
+            yield from _of_trial(trial, run, points, parents)
     for uid, strays in children.items():
         for run in strays:
             # Runs of an earlier study of this name stand under that study's own parent.
@@ -141,9 +143,7 @@ def _of_study(own: Sequence[Run], study: StudyRow) -> Iterator[Difference]:
         yield from _equal(_STUDY, "status", parent.STATUS[study.state], run.info.status)
 
 
-def _of_trial(
-    client: MlflowClient, trial: Trial, run: Run, parents: set[str]
-) -> Iterator[Difference]:
+def _of_trial(trial: Trial, run: Run, points: Points, parents: set[str]) -> Iterator[Difference]:
     where, tags = f"trial {trial.number}", run.data.tags
     yield from _life(where, run)
     yield from _equal(where, "status", STATUS[trial.state], run.info.status)
@@ -161,10 +161,10 @@ def _of_trial(
     for name, value in meant.items():
         yield from _equal(where, f"tag {name}", value, tags.get(name))
     yield from _mappings(where, "param", param_entries(trial.params), run.data.params)
-    yield from _of_curves(client, trial, run)
+    yield from _of_curves(trial, run, points)
 
 
-def _of_curves(client: MlflowClient, trial: Trial, run: Run) -> Iterator[Difference]:
+def _of_curves(trial: Trial, run: Run, points: Points) -> Iterator[Difference]:
     """Every point of every metric: missing, foreign, doubled, or of another value."""
     told: defaultdict[str, Counter[tuple[int, float]]] = defaultdict(Counter)
     for name, value in trial.cost.items():
@@ -173,8 +173,7 @@ def _of_curves(client: MlflowClient, trial: Trial, run: Run) -> Iterator[Differe
         for name, value in {"elapsed_s": seen.elapsed_s, **seen.metrics}.items():
             told[metric_key(name)][seen.fidelity, value] += 1
     for name in sorted({*told, *run.data.metrics}):
-        history = client.get_metric_history(run.info.run_id, name)
-        shown = Counter((point.step, point.value) for point in history)
+        shown = points[run.info.run_id][name]
         for point in sorted((told[name] - shown).keys()):
             yield _differs(f"trial {trial.number}", f"metric {name}", _point(point), "no such")
         for point, extra in sorted((shown - told[name]).items()):

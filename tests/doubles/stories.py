@@ -15,8 +15,12 @@ from orchestrator.tracking.client import open_client
 from orchestrator.tracking.projection import Projection
 from orchestrator.tracking.runs import STATUS
 from orchestrator.trial import Trial, TrialState
+from search_spaces.task import Task
 from workers.job import AttemptKey
 from workers.measurement import Measurement
+
+TASK = Task(inputs={"image": (1, 28, 28)}, num_classes=10)
+"""What the study's networks are built for."""
 
 
 class Story:
@@ -44,6 +48,7 @@ class Story:
             space_version="1",
             data_digest="sha256:" + "d" * 64,
             code_digest=None,
+            about={"task": TASK.to_dict(), "git_revision": "9" * 40},
             holder=Holder.of_this_process(),
         )
 

@@ -101,7 +101,10 @@ def test_a_network_that_was_counted_leaves_nothing_behind() -> None:
         gc.collect()
         return sum(type(found) is torch.nn.Parameter for found in gc.get_objects())
 
-    network = architecture(Stage(block=Residual(), width=8, depth=2), Stage(block=Attention(heads=2), width=8, depth=1))
+    network = architecture(
+        Stage(block=Residual(), width=8, depth=2),
+        Stage(block=Attention(heads=2), width=8, depth=1),
+    )
     cost(network, TASK)
     before = left()
     for _ in range(3):

@@ -11,6 +11,8 @@ import re
 import secrets
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +20,9 @@ from typing import Any
 
 LOOK_S = 2.0
 """How often the cluster is asked what it holds, and whether it is there."""
+
+PROBE_S = 15.0
+"""How long a cluster at an address may take to say that it is one."""
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -190,13 +195,38 @@ def _initialise(ray: Any, address: str | None, scratch: Path, options: dict[str,
             **{"num_cpus": os.cpu_count(), "object_store_memory": 512 << 20, **options},
         )
         return
-    # Ray 2.60 tries for many minutes, deaf to signals; `auto` and `ray://` are its own to find.
     if re.fullmatch(r"[^/]+:\d{1,5}", address) and not _answers(address):
         raise EngineLost(f"engine.address: no Ray cluster at {address!r}: nothing answers there")
+    _probe(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         raise EngineLost(f"engine.address: no Ray cluster at {address!r}: {error}") from error
+
+
+def _probe(address: str) -> None:
+    """Make sure that Ray's head is at the address, in a process that can be ended.
+
+    Ray 2.60 tries for many minutes, deaf to signals, where something else listens.
+
+    Raises:
+        EngineLost: It is not, or does not say so in time.
+    """
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
+    try:
+        done = subprocess.run(  # noqa: S603  # Ray's own command; the address is one word of it.
+            [*command, f"--address={address}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        done = None
+    if done is None or done.returncode != 0:
+        local = address == "auto"
+        why = "none runs on this machine" if local else "what answers there is not its head"
+        raise EngineLost(f"engine.address: no Ray cluster at {address!r}: {why}")
 
 
 def _silence(ray: Any) -> None:

@@ -1,10 +1,12 @@
 """An address at which no Ray cluster is."""
 
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import main
 from orchestrator.engines.ray_tune import EngineLost
 from orchestrator.engines.ray_tune import cluster as ray_cluster
 
@@ -22,3 +24,27 @@ def test_an_address_where_nothing_answers_is_said_at_once(tmp_path: Path) -> Non
 
         with pytest.raises(EngineLost, match=f"no Ray cluster at '{address}'"):
             ray_cluster._initialise(Deaf(), address, tmp_path, {})
+
+
+def test_an_address_where_something_else_listens_is_said_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "PROBE_S", 1.0)
+    with socket.socket() as other:  # takes calls and never says a word
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(EngineLost, match="what answers there is not its head"):
+            ray_cluster._initialise(None, address, tmp_path, {})
+        assert time.monotonic() - began < 10
+
+
+def test_rays_client_mode_is_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    words = ["search", "surrogate", "--address", "ray://127.0.0.1:10001"]
+    assert main(["--home", str(home), *words]) == 2
+    assert "give the head itself, as HOST:6379" in capsys.readouterr().err
+    assert not home.exists()

@@ -6,10 +6,8 @@ import pytest
 from stories import Story
 from studies import a_trial
 
-from orchestrator.tracking.client import open_client
 from orchestrator.tracking.curve import learning_curve, loss_curves
 from orchestrator.tracking.pictures import Pictures
-from orchestrator.tracking.projection import Projection
 from search_spaces.task import Task
 from workers.measurement import Measurement
 
@@ -98,14 +96,7 @@ def test_what_cannot_be_drawn_leaves_a_run_without_a_picture(candidate: dict[str
 @pytest.mark.mlflow
 @pytest.mark.filterwarnings("ignore:.*noload.*")
 def test_a_run_shows_its_network_at_once_and_its_curve_in_the_end(story: Story) -> None:
-    projection = Projection(
-        story.ledger,
-        story.study,
-        lambda: open_client(story.tracking_uri),
-        artifacts=story.home / "artifacts",
-        logs=story.home / "logs",
-        task=TASK,
-    )
+    projection = story.projection()
     uid = story.add(candidate={"schema": 1, "architecture": ARCHITECTURE})
     story.start(uid)
     while projection.step():
