@@ -3,6 +3,8 @@
 import json
 import math
 import sqlite3
+import urllib.parse
+import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -225,3 +227,81 @@ def _is_finite(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_finite, value))
     return not isinstance(value, float) or math.isfinite(value)
+
+
+def of_mlflow_over_rest(url: str, ledger: Place, study: str) -> list[str]:
+    """Where a server of MLflow does not show what the ledger holds: runs, ends, every metric."""
+    runs = _runs_over_rest(url, study)
+    by_uid = Counter(run["tags"].get("archscout.trial_uid") for run in runs)
+    known = dict(_trials(ledger, study, "uid, state"))
+    found = [f"trial {uid} has {by_uid[uid]} runs" for uid in known if by_uid[uid] != 1]
+    found += [f"a run shows {uid}, unknown to the ledger" for uid in by_uid.keys() - known]
+    meant = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED", "RUNNING": "RUNNING"}
+    for run in runs:
+        uid = run["tags"].get("archscout.trial_uid")
+        if uid in known and run["status"] != meant.get(known[uid], "SCHEDULED"):
+            found.append(f"the run of trial {uid} is {run['status']}, the trial {known[uid]}")
+    shown = shown_over_rest(url, study)
+    for point in recorded(ledger, study):
+        if shown[point] != 1:
+            found.append(f"{point} is shown {shown[point]} times")
+    return found
+
+
+def recorded(ledger: Place, study: str) -> list[tuple[str, int, str, float]]:
+    """Every metric that the ledger has: trial, epoch, name, value."""
+    return [
+        (uid, epoch, name, value)
+        for (uid,) in _trials(ledger, study, "uid")
+        for epoch, text in rows(
+            ledger, "SELECT epoch, metrics_json FROM measurement WHERE trial_uid = ?", uid
+        )
+        for name, value in json.loads(text).items()
+    ]
+
+
+def shown_over_rest(url: str, study: str) -> "Counter[tuple[str, int, str, float]]":
+    """Every metric that a server of MLflow shows, and how often: trial, epoch, name, value."""
+    runs = {run["id"]: run for run in _runs_over_rest(url, study)}
+    seen: Counter[tuple[str, int, str, float]] = Counter()
+    for name in {name for run in runs.values() for name in run["metrics"]}:
+        having = [identity for identity, run in runs.items() if name in run["metrics"]]
+        for start in range(0, len(having), 100):
+            asked = [("metric_key", name), ("max_results", "25000")]
+            asked += [("run_id", identity) for identity in having[start : start + 100]]
+            path = f"ajax-api/2.0/mlflow/metrics/get-history-bulk?{urllib.parse.urlencode(asked)}"
+            for point in _rest(url, path)["metrics"]:
+                uid = runs[point["run_id"]]["tags"].get("archscout.trial_uid")
+                seen[uid, int(point["step"]), name, float(point["value"])] += 1
+    return seen
+
+
+def _runs_over_rest(url: str, study: str) -> list[dict[str, Any]]:
+    """The runs of a study's trials, deleted ones too."""
+    name = urllib.parse.quote(f"archscout/{study}", safe="")
+    place = f"api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
+    experiment = _rest(url, place)["experiment"]["experiment_id"]
+    found: list[dict[str, Any]] = []
+    token = ""
+    while True:
+        asked = {"experiment_ids": [experiment], "run_view_type": "ALL", "max_results": 1000}
+        answer = _rest(url, "api/2.0/mlflow/runs/search", {**asked, "page_token": token})
+        for run in answer.get("runs", []):
+            tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
+            names = {metric["key"] for metric in run["data"].get("metrics", [])}
+            info = run["info"]
+            found.append(
+                {"id": info["run_id"], "status": info["status"], "tags": tags, "metrics": names}
+            )
+        token = answer.get("next_page_token", "")
+        if not token:
+            return [run for run in found if "archscout.trial_uid" in run["tags"]]
+
+
+def _rest(url: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    sent = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"{url}/{path}", data=sent, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)

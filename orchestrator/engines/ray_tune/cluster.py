@@ -186,14 +186,7 @@ def break_off() -> None:
 
 def _initialise(ray: Any, address: str | None, scratch: Path, options: dict[str, Any]) -> None:
     if address is None:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            _temp_dir=str(scratch / "ray"),
-            **{"num_cpus": os.cpu_count(), "object_store_memory": 512 << 20, **options},
-        )
+        _start(ray, scratch, options)
         return
     if re.fullmatch(r"[^/]+:\d{1,5}", address) and not _answers(address):
         raise EngineLost(f"engine.address: no Ray cluster at {address!r}: nothing answers there")
@@ -202,6 +195,29 @@ def _initialise(ray: Any, address: str | None, scratch: Path, options: dict[str,
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         raise EngineLost(f"engine.address: no Ray cluster at {address!r}: {error}") from error
+
+
+def _start(ray: Any, scratch: Path, options: dict[str, Any]) -> None:
+    """Start a cluster of our own on this machine.
+
+    Raises:
+        EngineLost: Ray 2.60 gave up: its processes have half a minute each to start.
+    """
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            _temp_dir=str(scratch / "ray"),
+            **{"num_cpus": os.cpu_count(), "object_store_memory": 512 << 20, **options},
+        )
+    except Exception as error:  # Ray raises a plain one here
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EngineLost(
+            f"Ray did not start on this machine, which may be too busy or short of memory: {why}. "
+            "`archscout resume` tries again"
+        ) from error
 
 
 def _probe(address: str) -> None:

@@ -48,3 +48,12 @@ def test_rays_client_mode_is_refused_before_anything_is_made(
     assert main(["--home", str(home), *words]) == 2
     assert "give the head itself, as HOST:6379" in capsys.readouterr().err
     assert not home.exists()
+
+
+def test_a_ray_that_does_not_start_is_said_with_the_way_out(tmp_path: Path) -> None:
+    class Busy:
+        def init(self, **_: object) -> None:
+            raise Exception("The current node timed out during startup.\nIt may be overloaded.")
+
+    with pytest.raises(EngineLost, match=r"did not start .* timed out during startup"):
+        ray_cluster._initialise(Busy(), None, tmp_path, {})
