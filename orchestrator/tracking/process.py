@@ -18,8 +18,9 @@ from typing import Protocol
 QUIET_MLFLOW: Mapping[str, str] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
-    # A dead server would otherwise hold one call for minutes (mlflow 3.17.2).
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    # A dead server would otherwise hold one call for minutes (mlflow 3.17.2), and one that created
+    # a run, whose answer was lost, would be repeated blindly and create another.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
