@@ -18,7 +18,7 @@ CREATING = ["ok", "cut", "ok", "cut", "500", "ok", "cut"]
 
 
 def test_whatever_a_server_does_to_calls_each_thing_is_shown_once(story: Story) -> None:
-    server = start_server(home=story.home, tracking_uri=story.tracking_uri, port=None)
+    server = start_server(home=story.home, tracking_uri=story.tracking_uri)
     try:
         with flaky(server.url, FAULTS, creating=CREATING) as proxy:
             process = start_projector(
