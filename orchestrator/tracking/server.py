@@ -23,7 +23,7 @@ from orchestrator.tracking.links import runs_page
 
 HOST = "127.0.0.1"
 
-_START_S = 60.0
+_START_S = 120.0
 _PORTS = 20
 """How many ports from the wanted one on are tried."""
 
