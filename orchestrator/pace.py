@@ -1,27 +1,21 @@
-"""How fast this machine trains: one short training, timed.
+"""How fast this machine trains the default candidate, for a first study on somebody's data.
 
 Knows workers, and no study.
 """
 
-from dataclasses import replace
-
-import numpy as np
 import torch
 
 from orchestrator.first_study import SPACE
 from orchestrator.machine import has_gpu
 from orchestrator.problems import Problem, ProblemsError
 from search_spaces.catalog import load
-from workers.budget import Budget
+from workers.calibration import Place, miniature
 from workers.data.dataset import Dataset
 from workers.data.spec import DataSpec
 from workers.failures import BadCandidate
-from workers.job import AttemptKey, TrainingJob
-from workers.measurement import Measurement
-from workers.start import start
 
-EXAMPLES = 512
-"""Examples of the short training: eight batches of the default candidate."""
+BATCHES = 8
+"""Batches of the short training."""
 
 
 def gpu_to_use() -> bool:
@@ -35,28 +29,13 @@ def example_s(dataset: Dataset, spec: DataSpec, *, gpu: bool) -> float:
     Raises:
         ProblemsError: The default candidate cannot be built for examples of this shape.
     """
+    place = Place(device="cuda" if gpu else "cpu")
     default = load(SPACE).default()
-    job = TrainingJob(
-        key=AttemptKey(trial_uid="0" * 32, number=1, fence=""),
-        trial_number=0,
-        candidate=default.to_dict(),
-        data=spec,
-        budget=Budget(maximum=2),
-        seed=0,
-        device="cuda" if gpu else "cpu",
-    )
-    few = replace(
-        dataset,
-        # Small data sets are repeated: less than a few batches cannot be timed.
-        train=dataset.train.take(np.resize(np.arange(len(dataset.train)), EXAMPLES)),
-        validation=dataset.validation.take(np.arange(min(64, len(dataset.validation)))),
-    )
     try:
-        told = [m.elapsed_s for m in start(job, few) if isinstance(m, Measurement)]
+        return miniature(default, dataset, spec, place, batches=BATCHES).example_s
     except BadCandidate as error:
         shape = " x ".join(map(str, dataset.task.inputs["image"]))
         text = (
             f"examples of {shape} suit no network of space '{SPACE}' ({error}); give larger images"
         )
         raise ProblemsError([Problem(spec.path or spec.source, text=text)]) from error
-    return max(1e-9, (told[1] - told[0]) / EXAMPLES)

@@ -7,6 +7,7 @@ standard output holds the document alone.
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ class Terminal:
     """Print one JSON document instead of text."""
     quiet: bool = False
     """Print results only."""
+    asked: float = field(default_factory=time.monotonic)
+    """When the command was given, by the monotonic clock: who promises an answer in time counts
+    from here."""
     answer: dict[str, Any] = field(default_factory=dict)
     """The document that `--json` prints at the end."""
 

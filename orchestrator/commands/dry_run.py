@@ -1,5 +1,6 @@
 """`archscout search --dry-run`: what would run, and nothing of it."""
 
+from orchestrator.commands.examining import quick_look
 from orchestrator.commands.searching import size
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import flat
@@ -21,6 +22,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     first = parts.space.default() or drawn(config, parts.space, RandomSuggester(config.seed))
     limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
     screened = screen(first, parts.task, limits)
+    expected = quick_look(parts)
     decided = flat(with_gpu_decided(config).model_dump(mode="json", exclude_none=True))
     terminal.answer |= {
         "config": config.model_dump(mode="json"),
@@ -41,6 +43,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
                 "space": f"{parts.space.name} {parts.space.version}, {size(parts.space)}",
                 "first candidate": first.describe(),
                 "its cost": cost or "known only to your own code",
+                "forecast": expected or "not known",
                 "fits": "yes" if screened.feasible else f"no: {_why(screened)}",
             }
         )

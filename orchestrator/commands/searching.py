@@ -3,6 +3,7 @@
 import math
 
 from orchestrator.commands import studies
+from orchestrator.commands.examining import quick_look
 from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
@@ -32,7 +33,10 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     refuse_what_does_not_fit(config)
     parts = open_parts(config)
     _check_earlier(parts, home)
+    expected = None if goes_on else quick_look(parts)
     terminal.remark(header(parts, home, goes_on=goes_on))
+    if expected is not None:
+        terminal.remark(f"forecast   {expected}")
     try:
         outcome = run_study(parts, home, terminal)
     except StudyConflict as error:

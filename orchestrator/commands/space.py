@@ -1,6 +1,7 @@
-"""`archscout space`: what a search space holds, with a few candidates drawn from it."""
+"""`archscout space`: what a search space holds, and whether a study on it can work."""
 
 import argparse
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,39 +9,61 @@ from typing import Any
 from orchestrator.commands.searching import size
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import load
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.doctor.box import Box
+from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
-from orchestrator.opening import Space, drawn, open_parts
+from orchestrator.opening import Opened, Space, drawn, open_parts
 from orchestrator.screening import Screened, screen
 from orchestrator.terminal import Terminal, number, pairs, table
 from search_spaces.candidate import Candidate, Decisions
-from search_spaces.constraints import Constraint
+from search_spaces.space import SearchSpace
 from search_spaces.suggester import RandomSuggester, Suggester
 
 _PROBES = 200
 """Candidates drawn to meet the space's decisions; rarer branches may stay unseen."""
+BOX_S = 8.5
+"""Time for the whole answer but Python's own start and the last step under way."""
+_UNKNOWN = (
+    "What a define-by-run space holds is known only by running it, and what its networks cost, or\n"
+    "how long they train, only to your own code: neither share that builds, nor constraints, nor\n"
+    "a forecast can be told."
+)
 
 
 def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCode:
-    """Shows a space's decisions and sampled candidates with their cost.
+    """Shows a space's decisions, sampled candidates, and what the doctor finds, within seconds.
 
     Raises:
-        CommandError: A sampled candidate does not build.
+        ProblemsError: A search of the study could not work.
     """
+    box = Box.of(BOX_S - (time.monotonic() - terminal.asked))
     config = load(options.config)
     parts = open_parts(config)
-    limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
-    candidates = [
-        drawn(config, parts.space, RandomSuggester(config.seed + index))
-        for index in range(options.samples)
-    ]
-    screened = [screen(candidate, parts.task, limits) for candidate in candidates]
-    decisions = met_decisions(config, parts.space)
+    _show_decisions(parts, terminal)
+    if not isinstance(parts.space, SearchSpace) or parts.task is None:
+        _show_undiagnosed(parts, options.samples, terminal)
+        return ExitCode.DONE
+    from orchestrator.commands import examining  # noqa: PLC0415 - loads torch, in the box
+    from orchestrator.doctor import diagnosis, report  # noqa: PLC0415 - as above
+
+    found = diagnosis.whole(parts, parts.space, parts.task, box, at_least=options.samples)
+    examples = len(parts.dataset.train)
+    shown = found.counted[: options.samples]
+    met = [met.limits[0] for met in found.limits]
+    _show_samples([probe.candidate for probe in shown], [p.screened(met) for p in shown], terminal)
+    terminal.answer["health"] = report.document(found, examples)
+    terminal.tell("\n" + report.text(found, examples))
+    examining.refuse(parts, found)
+    return ExitCode.DONE
+
+
+def _show_decisions(parts: Opened, terminal: Terminal) -> None:
+    """What the space is, and each of its decisions."""
+    decisions = met_decisions(parts.config, parts.space)
     terminal.answer |= {
         "space": {"name": parts.space.name, "version": parts.space.version},
         "size": size(parts.space),
         "decisions": decisions,
-        "samples": [_as_json(c, s) for c, s in zip(candidates, screened, strict=True)],
     }
     terminal.tell(
         pairs(
@@ -52,14 +75,24 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
         )
     )
     terminal.tell("\n" + pairs(decisions))
+
+
+def _show_undiagnosed(parts: Opened, count: int, terminal: Terminal) -> None:
+    """Samples of what only the user's own code understands, and that nothing is known of it."""
+    candidates = [
+        drawn(parts.config, parts.space, RandomSuggester(parts.config.seed + index))
+        for index in range(count)
+    ]
+    _show_samples(candidates, [screen(candidate, None, ()) for candidate in candidates], terminal)
+    terminal.answer["health"] = None
+    terminal.tell(f"\n{_UNKNOWN}")
+
+
+def _show_samples(
+    candidates: Sequence[Candidate | Decisions], screened: Sequence[Screened], terminal: Terminal
+) -> None:
+    terminal.answer["samples"] = [_as_json(c, s) for c, s in zip(candidates, screened, strict=True)]
     terminal.tell("\n" + _samples(candidates, screened))
-    broken = [found.failure.message for found in screened if found.failure]
-    if broken:
-        raise CommandError(
-            f"{len(broken)} of {len(candidates)} candidates do not build: {broken[0]}",
-            ExitCode.INPUT,
-        )
-    return ExitCode.DONE
 
 
 def met_decisions(config: StudyConfig, space: Space) -> dict[str, str]:

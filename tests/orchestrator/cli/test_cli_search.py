@@ -257,15 +257,6 @@ def test_reading_commands_show_a_study(capsys: pytest.CaptureFixture[str]) -> No
     assert "Did you mean 'surrogate'?" in capsys.readouterr().err
 
 
-def test_a_space_is_shown_with_its_decisions_and_samples(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["space", "tiny", "--samples", "3"]) == 0
-    shown = capsys.readouterr().out
-    assert "recipe.learning_rate" in shown
-    assert shown.count("yes") == 3
-
-
 def own_study(folder: Path, body: str) -> Path:
     """A study of the user's own function and training."""
     (folder / "mine.py").write_text(

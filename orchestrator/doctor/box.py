@@ -1,0 +1,34 @@
+"""A box of time: whoever works in it looks how much is left before the next step."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from orchestrator.clock import Clock, SystemClock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """Time that may be spent."""
+
+    ends: float
+    """When it is over, by the clock's monotonic seconds."""
+    clock: Clock = field(default_factory=SystemClock)
+
+    @classmethod
+    def of(cls, seconds: float, clock: Clock | None = None) -> Self:
+        """A box that begins now."""
+        clock = clock or SystemClock()
+        return cls(ends=clock.monotonic() + seconds, clock=clock)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left; at least 0."""
+        return max(0.0, self.ends - self.clock.monotonic())
+
+    def share(self, share: float) -> "Box":
+        """A box for this share of what is left."""
+        return Box.of(self.left_s * share, self.clock)
+
+    def at_most(self, seconds: float) -> "Box":
+        """A box for so many seconds, or for what is left if that is less."""
+        return Box.of(min(seconds, self.left_s), self.clock)

@@ -1,0 +1,168 @@
+"""Which decisions break candidates: those whose presence goes best with not building.
+
+A statement about a candidate is a decision's value, at its own place or at any place of a list, or
+a number's bound. The statement with the largest log-likelihood ratio is named first (Dunning,
+"Accurate Methods for the Statistics of Surprise and Coincidence", 1993), narrowed by a second one
+where that explains more; then the failures that it covers are set aside. Knows no space: only
+answers by name.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_MOST_CANDIDATES = 1500
+_BOUNDS = 8
+"""Bounds that are tried for a number, spread over its values."""
+_SURPRISE = 3.0
+"""Least log-likelihood ratio of a second statement; smaller ones are chance."""
+
+Tried = tuple[Mapping[str, Any], str | None]
+"""A candidate's answers, and why it does not build, if so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Culprit:
+    """A statement that goes with not building."""
+
+    decision: str
+    """As `architecture.streams.image.stages.*.window = 7`; two are joined by `and`."""
+    drawn: int
+    """Candidates of which it is true."""
+    broken: int
+    """Those of them that do not build."""
+    reason: str
+    """Why most of those do not."""
+
+    def __str__(self) -> str:
+        return f"{self.decision}: {self.broken:,} of {self.drawn:,} do not build: {self.reason}"
+
+
+def culprits(tried: Sequence[Tried], at_most: int = 3) -> list[Culprit]:
+    """What breaks candidates, the heaviest first; empty where all build."""
+    tried = _fewer(tried)
+    broken = {index for index, (_, reason) in enumerate(tried) if reason is not None}
+    statements = _statements(tried) if broken else {}
+    found: list[Culprit] = []
+    remaining, everyone = set(broken), set(range(len(tried)))
+    while len(found) < at_most and len(remaining) > 0.05 * len(broken):
+        # Failures that are explained already say nothing more, neither for nor against.
+        still = everyone - (broken - remaining)
+        named = _best(statements, still, remaining)
+        if named is None:
+            break
+        said, true_of = _narrowed(named, statements, still, remaining)
+        hit = true_of & broken
+        reasons = Counter(str(tried[index][1]) for index in sorted(hit))
+        found.append(
+            Culprit(
+                decision=said,
+                drawn=len(true_of),
+                broken=len(hit),
+                reason=reasons.most_common(1)[0][0],
+            )
+        )
+        remaining -= hit
+    return found
+
+
+def _fewer(tried: Sequence[Tried]) -> list[Tried]:
+    """Of many, as many as can be looked through in no time; all kinds of both."""
+    step = max(1, math.ceil(len(tried) / _MOST_CANDIDATES))
+    bad = [entry for entry in tried if entry[1] is not None]
+    if len(bad) < _MOST_CANDIDATES // 10:  # rare failures are worth more than their share
+        return [*bad, *[entry for entry in tried if entry[1] is None][::step]]
+    return list(tried[::step])
+
+
+def _statements(tried: Sequence[Tried]) -> dict[str, set[int]]:
+    """The candidates of which each statement is true."""
+    bounds = {name: _spread(values) for name, values in _numbers(tried).items()}
+    statements: dict[str, set[int]] = {}
+    for index, (params, _) in enumerate(tried):
+        for name, value in params.items():
+            for place in {name, re.sub(r"\.\d+(?=\.|$)", ".*", name)}:
+                for said in _said(place, value, bounds[name]):
+                    statements.setdefault(said, set()).add(index)
+    return statements
+
+
+def _said(place: str, value: Any, bounds: Sequence[float]) -> Iterator[str]:
+    if not isinstance(value, float):
+        yield f"{place} = {value}"
+    for bound in bounds:
+        if value >= bound:
+            yield f"{place} >= {bound:g}"
+        if value <= bound:
+            yield f"{place} <= {bound:g}"
+
+
+def _numbers(tried: Sequence[Tried]) -> dict[str, list[float]]:
+    """All values of the decisions that are numbers; none for the others."""
+    values: dict[str, list[float]] = {}
+    for params, _ in tried:
+        for name, value in params.items():
+            numeric = isinstance(value, int | float) and not isinstance(value, bool)
+            values.setdefault(name, [])
+            if numeric:
+                values[name].append(value)
+    return values
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    """A few of the values, spread over them; the two ends bound nothing."""
+    distinct = sorted(set(values))
+    inner = distinct[1:-1]
+    step = max(1, len(inner) // _BOUNDS)
+    return inner[::step]
+
+
+def _best(
+    statements: Mapping[str, set[int]], among: set[int], broken: set[int]
+) -> tuple[str, set[int]] | None:
+    """The statement that goes best with being broken."""
+
+    def order(said: str) -> tuple[float, bool, bool, str]:
+        true_of = statements[said] & among
+        ratio = _ratio(len(true_of & broken), len(true_of), len(broken & among), len(among))
+        return (-round(ratio, 6), " = " not in said, "*" in said, said)
+
+    best = min(statements, key=order, default=None)
+    return None if best is None or order(best)[0] >= 0 else (best, statements[best] & among)
+
+
+def _narrowed(
+    named: tuple[str, set[int]],
+    statements: Mapping[str, set[int]],
+    among: set[int],
+    broken: set[int],
+) -> tuple[str, set[int]]:
+    """The statement with a second one, if only both together explain the failures."""
+    said, true_of = named
+    hit = true_of & broken
+    if len(hit) == len(true_of):
+        return named
+    second = _best(statements, true_of, hit)
+    if second is None:
+        return named
+    both = second[1] & among
+    surprise = _ratio(len(both & hit), len(both), len(hit), len(true_of))
+    if surprise < _SURPRISE or len(both & hit) < len(hit) / 2:
+        return named
+    return f"{said} and {second[0]}", both
+
+
+def _ratio(hit: int, true_of: int, broken: int, everyone: int) -> float:
+    """Twice the log-likelihood ratio of being broken with and without a statement; 0 if rarer."""
+    if not true_of or hit * everyone < broken * true_of:
+        return 0.0
+    rest, rest_hit = everyone - true_of, broken - hit
+    apart = _likelihood(hit, true_of) + _likelihood(rest_hit, rest)
+    return 2 * (apart - _likelihood(broken, everyone))
+
+
+def _likelihood(hit: int, of: int) -> float:
+    return sum(part * math.log(part / of) for part in (hit, of - hit) if part)
