@@ -77,8 +77,8 @@ def _facts(diagnosis: Diagnosis) -> dict[str, str]:
     fits, drawn = diagnosis.fits
     builds, built = diagnosis.builds
     facts = {
-        "random candidates": f"{share(fits, drawn)} of {drawn:,} fit the data by their shapes; "
-        f"{share(builds, built)} of {built:,} build in full"
+        "random candidates": f"{share(fits, drawn)} fit the data by their shapes; "
+        f"of those counted, {share(builds, built)} build"
     }
     for index, culprit in enumerate(diagnosis.culprits):
         facts["broken by" if index == 0 else "and by" + " " * index] = str(culprit)
@@ -122,11 +122,16 @@ def _spread(diagnosis: Diagnosis, examples: int) -> str:
     rows = []
     for name, values in (costs(diagnosis) | _epochs(diagnosis, examples)).items():
         if values:
-            unit = "s" if name == "epoch_s" else _UNITS.get(name, "")
-            found = [readable(value, unit) for value in quantiles(values).values()]
+            found = [_shown(name, value) for value in quantiles(values).values()]
             rows.append([_NAMES.get(name, name), *found, histogram(values)])
     columns = list(quantiles([0.0]))
     return table(["", *columns, "on a log scale"], rows, right=columns) if rows else ""
+
+
+def _shown(name: str, value: float) -> str:
+    if name == "epoch_s":
+        return span(value) if value >= 10 else f"{value:.2g} s"
+    return readable(value, _UNITS.get(name, ""))
 
 
 def histogram(values: list[float]) -> str:
@@ -164,8 +169,8 @@ def _limit(name: str, met: Met) -> list[str]:
 
 
 def share(part: int, of: int) -> str:
-    """A share in per cent, with what it is of where that is few."""
-    return f"{part / of:.1%}" if of >= 100 else f"{part} of {of}"
+    """A share as people check it: `1,940 of 2,000 (97.0%)`."""
+    return f"{part:,} of {of:,} ({part / of:.1%})" if of else "none"
 
 
 def _span(seconds: Span) -> str:

@@ -15,8 +15,10 @@ from workers.data.memory import available_bytes
 
 log = logging.getLogger(__name__)
 
-BATCHES = 2
-"""Batches of each miniature epoch."""
+FEWEST, MOST = 2, 8
+"""Batches of each miniature epoch: of small networks more, lest the epoch's own time count."""
+ENOUGH_FLOPS = 2e9
+"""Work of a forward pass that makes a miniature epoch long enough."""
 MOST_TIMED = 12
 ONE_S = 2.0
 """The first one may take so long even where no time is left: one is worth much more than none."""
@@ -56,16 +58,21 @@ def pace_of(parts: Opened, probes: Sequence[Probe], box: Box) -> Pace | None:
         if not _fits_memory(load) or len(timed) == MOST_TIMED:
             continue
         if timed:
-            examples = [entry.load.batch_size * entry.example_s for entry in timed]
-            dearer = max(spent / few for spent, few in zip(spent_each, examples, strict=True))
-            foretold = learnt(timed).example_s(load) * load.batch_size * dearer
+            # Building, warming up and so on, as a multiple of the miniature epoch itself.
+            times = [_epoch_s(entry.load, entry.example_s) for entry in timed]
+            dearer = max(spent / epoch for spent, epoch in zip(spent_each, times, strict=True))
+            foretold = _epoch_s(load, learnt(timed).example_s(load)) * dearer
             if foretold * CARE > box.left_s:
                 continue
         elif SLOWEST * load.flops * load.batch_size > max(box.left_s, ONE_S):
             continue
         try:
             seen = miniature(
-                probe.candidate, parts.dataset, parts.config.data_spec(), place, batches=BATCHES
+                probe.candidate,
+                parts.dataset,
+                parts.config.data_spec(),
+                place,
+                batches=_batches(load),
             )
         except Exception as error:  # noqa: BLE001 - its trial will tell the user; here others are timed
             log.debug("not timed: %s", error)
@@ -73,6 +80,15 @@ def pace_of(parts: Opened, probes: Sequence[Probe], box: Box) -> Pace | None:
         timed.append(Timed(load=load, example_s=seen.example_s))
         spent_each.append(seen.spent_s)
     return learnt(timed) if timed else None
+
+
+def _batches(load: Load) -> int:
+    return max(FEWEST, min(MOST, int(ENOUGH_FLOPS / (load.flops * load.batch_size + 1))))
+
+
+def _epoch_s(load: Load, example_s: float) -> float:
+    """Time of a miniature epoch."""
+    return _batches(load) * load.batch_size * example_s
 
 
 def place_of(config: StudyConfig) -> Place:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import main
+from orchestrator.commands import examining, space
 from orchestrator.doctor import diagnosis, feasibility, timing
 
 SURROGATE = ["surrogate", "--engine", "in_process"]
@@ -20,6 +21,9 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnosis, "COUNTED", 4)
     monkeypatch.setattr(timing, "MOST_TIMED", 1)
     monkeypatch.setattr(feasibility, "MOST_STEPS", 4)
+    monkeypatch.setattr(space, "BOX_S", 600.0)  # numbers end it, however busy the machine is
+    monkeypatch.setattr(examining, "QUICK_S", 600.0)
+    monkeypatch.setattr(examining, "PATIENCE_S", 600.0)
 
 
 @pytest.fixture

@@ -199,7 +199,7 @@ def test_a_slow_space_is_told_about_within_the_box(small_space: Make, study: Mak
 
     assert clock.seconds <= 11  # a candidate under way is not cut off
     assert 1 <= len(found.drawn) <= 3
-    assert f"of {len(found.drawn):,}" in report.text(found, 1000)
+    assert f"of {len(found.drawn):,} (100.0%) fit" in report.text(found, 1000)
 
 
 def test_hours_that_end_before_the_first_rung_are_refused(small_space: Make, study: Make) -> None:
