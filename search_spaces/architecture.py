@@ -21,6 +21,7 @@ from search_spaces.blocks.block import (
     piece_from_dict,
     piece_to_dict,
 )
+from search_spaces.blocks.gate import taken_gates
 from search_spaces.blocks.heads import AuxiliaryHead
 from search_spaces.blocks.initialisation import initialise
 from search_spaces.model_output import ModelOutput
@@ -33,11 +34,11 @@ class Fusion(Protocol):
     """A piece that makes one embedding of the streams' maps."""
 
     def out_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """The embedding's shape (D,)."""
+        """The embedding's shape (D,), or (T, D) of streams that are kept apart."""
         ...
 
     def build(self, shapes: Mapping[str, Shape]) -> nn.Module:
-        """A module from maps by stream to an embedding."""
+        """A module from maps by stream to an embedding, batch first."""
         ...
 
 
@@ -118,7 +119,7 @@ class Architecture:
         Args:
             task: Shapes and number of classes.
             auxiliary: Whether each stream also gets class scores off the map before its last
-                stage; they are given in `ModelOutput.auxiliary`.
+                stage, given in `ModelOutput.auxiliary`; a task without classes has none.
 
         Raises:
             UnbuildableError: The decisions do not fit together, or not to the task.
@@ -140,7 +141,9 @@ class Architecture:
             for stream in self.streams.values()
             for stage in stream.stages
         )
-        return " + ".join(streams) + (" gate" if gated else "")
+        joined = getattr(self.fusion, "kind", "")
+        several = "" if len(streams) == 1 or joined == "concatenate" else f" {joined}"
+        return " + ".join(streams) + several + (" gate" if gated else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `from_dict` undoes it."""
@@ -212,13 +215,15 @@ class Network(nn.Module):
             network = StreamNetwork(stream, task.inputs[name], name)
             before, last[name] = _last_two(shapes, name)
             if auxiliary and stream.stages:
-                network.auxiliary = AuxiliaryHead(as_tokens(before, name)[0], task.num_classes)
+                with _Located(f"streams.{name}"):
+                    channels = as_tokens(before, name)[0]
+                    network.auxiliary = AuxiliaryHead(channels, task.num_classes)
             self.streams[name] = network
         self.fusion = architecture.fusion.build(last)
         self.head = architecture.head.build(shapes["fusion"], task)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> ModelOutput:
-        """What the head reads off a batch, its embedding, and auxiliary scores.
+        """What the head reads off a batch, its embedding, auxiliary scores, towers and gates.
 
         Args:
             inputs: By stream, a float tensor whose first dimension is the batch.
@@ -229,8 +234,12 @@ class Network(nn.Module):
             maps[name], logits_BK = stream(inputs[name])
             if logits_BK is not None:
                 auxiliary.append(logits_BK)
-        output: ModelOutput = self.head(self.fusion(maps))
-        return output._replace(auxiliary=tuple(auxiliary))
+        embedding = self.fusion(maps)
+        output: ModelOutput = self.head(embedding)
+        towers = output.towers or (embedding.unbind(1) if embedding.dim() == 3 else ())
+        return output._replace(
+            auxiliary=tuple(auxiliary), towers=towers, gates=taken_gates(self.streams)
+        )
 
 
 class _Located:

@@ -82,6 +82,8 @@ def _stage(stage: Stage, shape: Shape) -> Stage:
         return Stage(width=stage.width, depth=stage.depth, block=block, reduction="none")
     if stage.reduction == "patch":
         return replace(stage, kernel=3)
+    if stage.reduction == "block":
+        return replace(stage, kernel=3, normalisation="batch")
     kept = replace(stage, reduction="none").reaches(shape) == entered
     return replace(stage, reduction="none") if kept and stage.reduction != "tokens" else stage
 

@@ -1,19 +1,32 @@
 """A network as a drawing: what follows what, what lies side by side, how wide and how fine.
 
 Drawn from the plain data of a candidate, so it loads no torch and no code of the user's. Blue are
-convolutions, orange is attention, green is the gate that mixes the two, grey is anything else.
+convolutions, orange is attention, purple is recurrence, green is what mixes by learned weights,
+grey is anything else.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from search_spaces import svg
-from search_spaces.resolution import halved, patch_side
+from search_spaces.diagram_words import (
+    Branches,
+    Fields,
+    Piece,
+    branches,
+    cut,
+    fusion_piece,
+    head_piece,
+    piece,
+    size,
+    stage_shape,
+    stem_shape,
+)
 from search_spaces.task import Shape, Task
 
 _GAP = 30.0
-_PIECE_WIDTH, _PIECE_HEIGHT = 128.0, 50.0
+_PIECE_WIDTH, _PIECE_HEIGHT = 148.0, 50.0
 _BETWEEN_BRANCHES = 14.0
 _MARGIN = 14.0
 _ABOVE, _BELOW = 30.0, 28.0
@@ -21,39 +34,34 @@ _ABOVE, _BELOW = 30.0, 28.0
 _BRANCHING, _GATING = 26.0, 62.0
 """Room before side-by-side branches, and after them for the gate."""
 _PADDING = 10.0
-_MAX_LETTERS = 19
-
-Fields = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Piece:
-    """One box: what it is, and the decisions worth seeing."""
-
-    name: str
-    detail: str
-    colour: svg.Colour
+_BETWEEN_PIECES = 18.0
+"""Room between boxes of one block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Column:
-    """One step of a stream: pieces one over the other see the same input."""
+    """One step of a stream: rows of boxes one over the other see the same input."""
 
     title: str
-    pieces: tuple[_Piece, ...]
+    boxes: Branches
     under: str
     """What comes out of it."""
     depth: int = 1
     framed: bool = False
 
     @property
+    def within(self) -> float:
+        """Width of the longest row."""
+        return max(map(_row_width, self.boxes.rows))
+
+    @property
     def width(self) -> float:
-        sides = _BRANCHING + _GATING if len(self.pieces) > 1 else 0.0
-        return _PIECE_WIDTH + sides + (2 * _PADDING if self.framed else 0.0)
+        sides = _BRANCHING + _GATING if len(self.boxes.rows) > 1 else 0.0
+        return self.within + sides + (2 * _PADDING if self.framed else 0.0)
 
     @property
     def height(self) -> float:
-        count = len(self.pieces)
+        count = len(self.boxes.rows)
         return count * _PIECE_HEIGHT + (count - 1) * _BETWEEN_BRANCHES
 
     @property
@@ -95,116 +103,40 @@ def diagram(architecture: Mapping[str, Any], task: Task | None = None) -> str:
 
 def _columns(name: str, stream: Fields, shape: Shape | None) -> Iterator[_Column]:
     """Input, stem and stages of a stream; `shape` is None from where it is not known."""
-    given = _Piece(name=_cut(name), detail=_size(shape) or "input", colour=svg.GREY)
-    yield _Column(title="input", pieces=(given,), under="")
+    given = Piece(name=cut(name), detail=size(shape) or "input", colour=svg.GREY)
+    yield _Column(title="input", boxes=_one(given), under="")
     stem = stream["stem"]
-    shape = _stem_shape(stem, shape)
-    yield _Column(title="stem", pieces=_pieces(stem), under=_out(shape, stem.get("width")))
+    shape = stem_shape(stem, shape)
+    yield _Column(title="stem", boxes=_one(piece(stem)), under=_out(shape, stem.get("width")))
     for number, stage in enumerate(stream["stages"], start=1):
-        entered = _reduced(stage, shape)
-        # Only blocks of ours are known to keep a map's shape.
-        shape = entered if stage["block"]["kind"] in _WORDS or not stage["depth"] else None
+        shape = stage_shape(stage, shape)
+        # A stage without blocks is what changes width and resolution.
+        block = stage["block"] if stage["depth"] else {"kind": "convolution", **stage}
         yield _Column(
             title=f"stage {number}",
-            pieces=_pieces(stage["block"]),
+            boxes=branches(block),
             under=_out(shape, stage["width"]),
-            depth=stage["depth"],
+            depth=stage["depth"] or 1,
             framed=True,
         )
 
 
 def _ends(architecture: Fields, task: Task | None, *, several: bool) -> Iterator[_Column]:
-    fusion, head = architecture["fusion"], architecture["head"]
-    pooling = fusion.get("pooling", "")
-    joined = _Piece(
-        name="join streams" if several else "pool",
-        detail=pooling or fusion["kind"],
-        colour=svg.GREY,
-    )
-    yield _Column(title="embedding", pieces=(joined,), under="")
-    classes = "scores" if task is None else f"{task.num_classes} classes"
-    dropout = head.get("dropout") or 0
-    read = _Piece(
-        name=classes, detail=f"dropout {dropout:.2g}" if dropout else "linear", colour=svg.GREY
-    )
-    yield _Column(title="head", pieces=(read,), under="")
+    joined = fusion_piece(architecture["fusion"], several=several)
+    yield _Column(title="embedding", boxes=_one(joined), under="")
+    yield _Column(title="head", boxes=_one(head_piece(architecture["head"], task)), under="")
 
 
-def _pieces(block: Fields) -> tuple[_Piece, ...]:
-    if block["kind"] == "gate":
-        return _piece(block["convolution"]), _piece(block["attention"])
-    return (_piece(block),)
+def _one(box: Piece) -> Branches:
+    return Branches(rows=((box,),))
 
 
-def _piece(block: Fields) -> _Piece:
-    words = _WORDS.get(block["kind"])
-    if words is not None:
-        return words(block)
-    plain = [f"{name} {value}" for name, value in block.items() if isinstance(value, int | float)]
-    return _Piece(name=_cut(block["kind"]), detail=_cut(", ".join(plain)), colour=svg.GREY)
-
-
-def _convolution(name: str) -> Callable[[Fields], _Piece]:
-    def piece(block: Fields) -> _Piece:
-        side = block["kernel"]
-        detail = f"{side}\N{MULTIPLICATION SIGN}{side}"
-        if "expansion" in block:
-            detail += f", inside \N{MULTIPLICATION SIGN}{block['expansion']}"
-        if block.get("squeeze"):
-            detail += ", squeeze"
-        return _Piece(name=name, detail=detail, colour=svg.BLUE)
-
-    return piece
-
-
-def _attention(block: Fields) -> _Piece:
-    detail = f"{block['heads']} heads, MLP \N{MULTIPLICATION SIGN}{block['mlp_ratio']:g}"
-    return _Piece(name="attention", detail=detail, colour=svg.ORANGE)
-
-
-def _patches(block: Fields) -> _Piece:
-    return _Piece(name="patches", detail=f"side {block['patch']}", colour=svg.GREY)
-
-
-def _gate(block: Fields) -> _Piece:
-    return _Piece(name="gate", detail=f"{block['convolution']['kind']} ...", colour=svg.GREEN)
-
-
-_WORDS: Mapping[str, Callable[[Fields], _Piece]] = {
-    "convolution": _convolution("convolution"),
-    "residual": _convolution("residual"),
-    "mbconv": _convolution("MBConv"),
-    "convnext": _convolution("ConvNeXt"),
-    "attention": _attention,
-    "patch": _patches,
-    "gate": _gate,
-}
-"""How pieces of ours are shown; all of them keep a map's shape but for stems."""
-
-
-def _stem_shape(stem: Fields, shape: Shape | None) -> Shape | None:
-    if shape is None or len(shape) != 3:
-        return None
-    if stem["kind"] == "patch":
-        side = patch_side(stem["patch"], shape[1], shape[2])
-        return stem["width"], shape[1] // side, shape[2] // side
-    return _reduced(stem, shape) if stem["kind"] == "convolution" else None
-
-
-def _reduced(piece: Fields, shape: Shape | None) -> Shape | None:
-    if shape is None:
-        return None
-    _, height, width = shape
-    sides = (height, width) if piece["reduction"] == "none" else halved(height, width)
-    return (piece["width"], *sides)
+def _row_width(row: tuple[Piece, ...]) -> float:
+    return len(row) * _PIECE_WIDTH + (len(row) - 1) * _BETWEEN_PIECES
 
 
 def _out(shape: Shape | None, width: int | None) -> str:
-    return _size(shape) or ("" if width is None else f"{width} wide")
-
-
-def _size(shape: Shape | None) -> str:
-    return " \N{MULTIPLICATION SIGN} ".join(map(str, shape or ()))
+    return size(shape) or ("" if width is None else f"{width} wide")
 
 
 def _length(columns: list[_Column]) -> float:
@@ -235,36 +167,44 @@ def _column(column: _Column, x: float, level: float) -> Iterator[str]:
         x += _PADDING
     yield svg.words(middle, top - 12, column.title + often, size=12, bold=bool(often))
     yield svg.words(middle, level + column.reach + 17, column.under, fill=svg.PALE)
-    draw = _branches if len(column.pieces) > 1 else _single
+    draw = _branches if len(column.boxes.rows) > 1 else _single
     yield from draw(column, x, level)
 
 
 def _single(column: _Column, x: float, level: float) -> Iterator[str]:
-    yield from _boxed(column.pieces[0], x, level)
+    yield from _boxes(column.boxes.rows[0], x, level)
 
 
 def _branches(column: _Column, x: float, level: float) -> Iterator[str]:
     """Boxes one over the other, fed from one point and mixed in the gate."""
-    gate_x = x + _BRANCHING + _PIECE_WIDTH + _GATING - 20
+    gate_x = x + _BRANCHING + column.within + _GATING - 20
     step = _PIECE_HEIGHT + _BETWEEN_BRANCHES
-    for index, piece in enumerate(column.pieces):
-        own = level + (index - (len(column.pieces) - 1) / 2) * step
+    rows, mix = column.boxes.rows, column.boxes.mix
+    for index, row in enumerate(rows):
+        own = level + (index - (len(rows) - 1) / 2) * step
+        end = x + _BRANCHING + _row_width(row)
         yield svg.arrow(x - _PADDING, level, x + _BRANCHING, own)
-        yield svg.arrow(x + _BRANCHING + _PIECE_WIDTH, own, gate_x - 20, level)
-        yield from _boxed(piece, x + _BRANCHING, own)
+        yield svg.path(f"M{end:g} {own:g}H{gate_x - _GATING + 20:g}")
+        yield svg.arrow(gate_x - _GATING + 20, own, gate_x - 20, level)
+        yield from _boxes(row, x + _BRANCHING, own)
     yield svg.path(f"M{gate_x + 20:g} {level:g}h{_PADDING:g}")
-    yield svg.box(gate_x - 20, level - 20, 40, 40, svg.GREEN, corner=20)
-    yield svg.words(gate_x, level + 4, "gate", bold=True)
+    yield svg.box(
+        gate_x - 20, level - 20, 40, 40, svg.GREEN if mix == "gate" else svg.GREY, corner=20
+    )
+    yield svg.words(gate_x, level + 4, mix, bold=True)
 
 
-def _boxed(piece: _Piece, x: float, level: float) -> Iterator[str]:
+def _boxes(row: tuple[Piece, ...], x: float, level: float) -> Iterator[str]:
+    """Boxes from left to right."""
+    for index, box in enumerate(row):
+        if index:
+            yield svg.arrow(x - _BETWEEN_PIECES, level, x, level)
+        yield from _boxed(box, x, level)
+        x += _PIECE_WIDTH + _BETWEEN_PIECES
+
+
+def _boxed(box: Piece, x: float, level: float) -> Iterator[str]:
     middle = x + _PIECE_WIDTH / 2
-    yield svg.box(x, level - _PIECE_HEIGHT / 2, _PIECE_WIDTH, _PIECE_HEIGHT, piece.colour)
-    yield svg.words(middle, level - 3, piece.name, size=14, bold=True)
-    yield svg.words(middle, level + 14, piece.detail, size=11.5, fill=svg.PALE)
-
-
-def _cut(text: str) -> str:
-    if len(text) <= _MAX_LETTERS:
-        return text
-    return text[: _MAX_LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    yield svg.box(x, level - _PIECE_HEIGHT / 2, _PIECE_WIDTH, _PIECE_HEIGHT, box.colour)
+    yield svg.words(middle, level - 3, box.name, size=14, bold=True)
+    yield svg.words(middle, level + 14, box.detail, size=11.5, fill=svg.PALE)

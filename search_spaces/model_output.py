@@ -27,7 +27,8 @@ class ModelOutput(NamedTuple):
     towers: tuple[Tensor, ...] = ()
     """Of a two-tower network each stream's embedding, of shape (B, D) and length 1."""
     gates: tuple[Tensor, ...] = ()
-    """How far the convolution led in each gate, each of shape (B, G), between 0 and 1."""
+    """How far the convolution led in each gate, each of shape (B, G), between 0 and 1, with its
+    gradient; a hard gate's value before it was rounded."""
 
 
 class Units(NamedTuple):

@@ -23,6 +23,7 @@ class Colour:
 BLUE = Colour(fill="#dbeafe", edge="#2563eb")
 ORANGE = Colour(fill="#ffedd5", edge="#ea580c")
 GREEN = Colour(fill="#bbf7d0", edge="#15803d")
+PURPLE = Colour(fill="#ede9fe", edge="#7c3aed")
 GREY = Colour(fill="#f1f5f9", edge="#64748b")
 FRAME = Colour(fill="#fafafa", edge="#cbd5e1")
 

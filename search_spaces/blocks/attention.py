@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from search_spaces.blocks.block import (
     UnbuildableError,
@@ -16,7 +17,7 @@ from search_spaces.blocks.block import (
 from search_spaces.blocks.drop_path import DropPath
 from search_spaces.blocks.layer_scale import layer_scale
 from search_spaces.blocks.normalisation import activation
-from search_spaces.blocks.positions import POSITIONS, RelativeBias, Rotary
+from search_spaces.blocks.positions import POSITIONS, RelativeBias, Rotary, SinusoidalDistance
 from search_spaces.blocks.self_attention import (
     FORMS,
     ConvolvedAttention,
@@ -46,13 +47,14 @@ class Attention:
     heads: int = 4
     """In how many parts the channels look around independently; divides them."""
     mlp_ratio: float = 2.0
-    """How many times wider the inside of the token-wise network is."""
+    """How many times wider the inside of the token-wise network is; 0 leaves it out."""
     activation: str = "gelu"
     """Inside the token-wise network: `relu`, `gelu` or `silu`."""
     drop_path: float = 0.0
     """Chance that an example skips attention, and again that it skips the token-wise network."""
     positions: str = added("learned")
-    """How a token knows where it lies: `learned`, `none`, `relative` or `rotary`."""
+    """How a token knows where it lies: `learned`, `none`, `relative`, `rotary`, or of a sequence
+    `sinusoidal`."""
     scope: str = added("all")
     """Whom it attends to: `all`, its `window`, its `shifted` window, or a `grid` over the map."""
     window: int = added(7)
@@ -93,39 +95,68 @@ class Attention:
             )
         if self.form == "convolution" and len(shape) != 3:
             raise UnbuildableError("the form 'convolution' needs a map, not a sequence")
+        if self.positions == "sinusoidal" and len(shape) != 2:
+            raise UnbuildableError("sinusoidal positions need a sequence, not a map")
         return shape
 
     def build(self, shape: Shape) -> nn.Module:
         """The module for maps of this shape."""
         return EncoderLayer(self, *as_tokens(self.out_shape(shape), self.kind))
 
+    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+        """The module that also changes width and, by averages, resolution (Dai et al. 2021).
+
+        Raises:
+            UnbuildableError: The form is not `softmax`.
+        """
+        if self.form != "softmax":
+            raise UnbuildableError(f"attention of the form {self.form!r} cannot change the width")
+        channels, height, width = as_tokens(shape, self.kind)
+        layer = as_tokens(self.out_shape(target), self.kind)
+        return EncoderLayer(
+            self, *layer, entry=Entry(channels, layer[0], (height, width), layer[1:])
+        )
+
 
 class EncoderLayer(nn.Module):
     """Attention, then a token-wise network, each added to its input."""
 
     position_NC: nn.Parameter | None
+    mlp: nn.Sequential | None
 
-    def __init__(self, spec: Attention, channels: int, height: int, width: int) -> None:
+    def __init__(
+        self,
+        spec: Attention,
+        channels: int,
+        height: int,
+        width: int,
+        *,
+        entry: "Entry | None" = None,
+    ) -> None:
         super().__init__()
         self.position_NC = None
+        before = channels if entry is None else entry.channels
         if spec.positions == "learned":
-            self.position_NC = nn.Parameter(torch.empty(height * width, channels))
+            self.position_NC = nn.Parameter(torch.empty(height * width, before))
         normalise = TOKEN_NORMALISATIONS[spec.normalisation]
-        self.attention_norm = normalise(channels)
+        self.attention_norm = normalise(before)
+        self.entry = entry
         self.groups = None
         if spec.scope != "all":
             self.groups = Groups(spec.scope, spec.window, height, width)
         self.size = height, width
         sides = self.size if self.groups is None else self.groups.sides
-        self.attention = _attention(spec, channels, *sides)
+        self.attention = _attention(spec, channels, *sides, before=before)
         self.attention_scale = layer_scale(spec.layer_scale, channels)
-        self.mlp_norm = normalise(channels)
-        wide = max(1, round(channels * spec.mlp_ratio))
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, wide), activation(spec.activation), nn.Linear(wide, channels)
-        )
-        self.mlp_scale = layer_scale(spec.layer_scale, channels)
         self.drop = DropPath(spec.drop_path)
+        self.mlp = None
+        if spec.mlp_ratio:
+            self.mlp_norm = normalise(channels)
+            wide = max(1, round(channels * spec.mlp_ratio))
+            self.mlp = nn.Sequential(
+                nn.Linear(channels, wide), activation(spec.activation), nn.Linear(wide, channels)
+            )
+            self.mlp_scale = layer_scale(spec.layer_scale, channels)
         self.start()
 
     def start(self) -> None:
@@ -136,14 +167,20 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The map (B, C, H, W) or sequence (B, N, C), every position informed by others."""
         # In channels-last memory both reshapes are views.
-        tokens_BNC = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
+        tokens_BNC: Tensor = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
         normed_BNC = self.attention_norm(tokens_BNC)
+        if self.entry is not None:
+            tokens_BNC, normed_BNC = self.entry(tokens_BNC), self.entry.pooled(normed_BNC)
         if self.position_NC is not None:
             normed_BNC = normed_BNC + self.position_NC
         attended_BNC = self.attention_scale(self._attend(normed_BNC))
         tokens_BNC = tokens_BNC + self.drop(attended_BNC)
-        tokens_BNC = tokens_BNC + self.drop(self.mlp_scale(self.mlp(self.mlp_norm(tokens_BNC))))
-        y: Tensor = tokens_BNC.transpose(1, 2).reshape(x.shape) if x.dim() == 4 else tokens_BNC
+        if self.mlp is not None:
+            mixed_BNC = self.mlp_scale(self.mlp(self.mlp_norm(tokens_BNC)))
+            tokens_BNC = tokens_BNC + self.drop(mixed_BNC)
+        if x.dim() == 3:
+            return tokens_BNC
+        y: Tensor = tokens_BNC.transpose(1, 2).reshape(len(x), -1, *self.size)
         return y
 
     def _attend(self, tokens_BNC: Tensor) -> Tensor:
@@ -155,8 +192,36 @@ class EncoderLayer(nn.Module):
         return self.groups.join(self.attention(tokens_GNC, self.groups.mask_GNN)).flatten(1, 2)
 
 
-def _attention(spec: Attention, channels: int, height: int, width: int) -> nn.Module:
-    """What lets the tokens of a group of this height and width mix."""
+class Entry(nn.Module):
+    """Brings tokens to half their map's size and to another width."""
+
+    def __init__(
+        self, channels: int, width: int, size: tuple[int, int], target: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        """Width of the tokens that come in."""
+        self.size = size
+        self.halves = size != target
+        self.project = nn.Linear(channels, width)
+
+    def forward(self, tokens_BNC: Tensor) -> Tensor:
+        """The tokens' averages, mapped to the width."""
+        projected_BNC: Tensor = self.project(self.pooled(tokens_BNC))
+        return projected_BNC
+
+    def pooled(self, tokens_BNC: Tensor) -> Tensor:
+        """Averages of 2 by 2 tokens where the map is halved, in the width that came in."""
+        if not self.halves:
+            return tokens_BNC
+        x_BCHW = tokens_BNC.transpose(1, 2).reshape(len(tokens_BNC), -1, *self.size)
+        return functional.avg_pool2d(x_BCHW, 2, ceil_mode=True).flatten(2).transpose(1, 2)
+
+
+def _attention(
+    spec: Attention, channels: int, height: int, width: int, *, before: int
+) -> nn.Module:
+    """What lets the tokens of a group of this height and width mix; `before` is their width."""
     if spec.form == "linear":
         return LinearAttention(channels, spec.heads)
     if spec.form == "convolution":
@@ -167,4 +232,13 @@ def _attention(spec: Attention, channels: int, height: int, width: int) -> nn.Mo
         spec.heads,
         bias=RelativeBias(spec.heads, height, width) if relative else None,
         rotary=Rotary(channels // spec.heads, height, width) if rotary else None,
+        distance=_distance(channels, spec.heads, width) if spec.positions == "sinusoidal" else None,
+        before=before,
     )
+
+
+def _distance(channels: int, heads: int, length: int) -> SinusoidalDistance:
+    """Distances in both directions between the steps of a sequence."""
+    steps_N = torch.arange(length)
+    back_NN = steps_N[:, None] - steps_N[None, :]
+    return SinusoidalDistance(channels, heads, back_NN, nearest=1 - length, farthest=length - 1)

@@ -55,6 +55,19 @@ class Block(Protocol):
         ...
 
 
+@runtime_checkable
+class EnteringBlock(Protocol):
+    """A block that can change width and resolution by itself."""
+
+    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+        """A module from inputs of one shape to the block's results in the other.
+
+        Raises:
+            UnbuildableError: The block cannot take one of the shapes.
+        """
+        ...
+
+
 PieceType = TypeVar("PieceType", bound=type)
 
 BLOCKS: Registry[type] = Registry("block")

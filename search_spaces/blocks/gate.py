@@ -75,6 +75,8 @@ class GatedMix(nn.Module):
 
     last_gate_BG: Tensor | None
     """How much the convolution led in the last forward pass, per example and channel or place."""
+    live_gate_BG: Tensor | None
+    """The same with its gradient, a hard gate's before rounding; whoever reads it clears it."""
 
     def __init__(
         self,
@@ -94,6 +96,7 @@ class GatedMix(nn.Module):
         self.squeeze = nn.Linear(2 * channels, narrow)
         self.decide = nn.Linear(narrow, channels if detail == "channel" else 1)
         self.last_gate_BG = None
+        self.live_gate_BG = None
 
     def start(self) -> None:
         """Begin near an even mix: neither branch may starve before it has learned anything."""
@@ -105,6 +108,7 @@ class GatedMix(nn.Module):
         soft = torch.sigmoid(self.decide(torch.relu(self.squeeze(self._seen(texture, layout)))))
         gate = soft + ((soft > 0.5).to(soft.dtype) - soft).detach() if self.hard else soft
         self.last_gate_BG = gate.detach().flatten(1)
+        self.live_gate_BG = soft.flatten(1)
         return torch.lerp(layout, texture, self._spread(gate, x))
 
     def _seen(self, texture: Tensor, layout: Tensor) -> Tensor:
@@ -135,3 +139,16 @@ def gate_values(network: nn.Module) -> dict[str, Tensor]:
         for name, module in network.named_modules()
         if isinstance(module, GatedMix) and module.last_gate_BG is not None
     }
+
+
+def taken_gates(network: nn.Module) -> tuple[Tensor, ...]:
+    """The gates' values of the forward pass that just ended, with their gradient, in order.
+
+    They are handed out once: a graph that is kept would hold memory, and could not be copied.
+    """
+    gates = []
+    for module in network.modules():
+        if isinstance(module, GatedMix) and module.live_gate_BG is not None:
+            gates.append(module.live_gate_BG)
+            module.live_gate_BG = None
+    return tuple(gates)

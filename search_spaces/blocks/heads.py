@@ -1,29 +1,47 @@
 """Heads: what is read off an embedding, or off a map halfway."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from search_spaces.blocks.block import HEADS, UnbuildableError, register
-from search_spaces.model_output import ModelOutput
+from search_spaces.blocks.block import HEADS, UnbuildableError, added, as_tokens, register
+from search_spaces.model_output import NOTHING, ModelOutput
 from search_spaces.task import Shape, Task
 
-# B batch, C channels, H height, W width, D embedding width, K classes
+# B batch, C channels, H height, W width, D embedding width, K classes, V numbers, T towers
 
-POOLINGS = ("average", "maximum", "last")
-"""The last step is a sequence's alone."""
+POOLINGS = ("average", "maximum", "last", "flatten")
+"""The last step is a sequence's alone; `flatten` keeps every place."""
 
 
 def pool(x: Tensor, pooling: str) -> Tensor:
-    """One number per channel of a map (B, C, H, W) or sequence (B, N, C), shape (B, C).
+    """What is kept of a map (B, C, H, W) or sequence (B, N, C), shape (B, D).
 
-    Its average or its maximum over all places, or what the last step of a sequence holds.
+    One number per channel: its average or its maximum over all places, or what the last step of a
+    sequence holds; or all of it.
     """
     if pooling == "last":
         return x[:, -1]
+    if pooling == "flatten":
+        return x.flatten(1)
     places = (2, 3) if x.dim() == 4 else (1,)
     return x.amax(places) if pooling == "maximum" else x.mean(places)
+
+
+def pooled_width(shape: Shape, pooling: str) -> int:
+    """How many numbers `pool` keeps.
+
+    Raises:
+        UnbuildableError: It is neither map nor sequence, or the last step of a map is asked for.
+    """
+    channels, height, width = as_tokens(shape, "pooling")
+    if pooling == "last" and len(shape) != 2:
+        raise UnbuildableError("only sequences have a last step; pool maps by average")
+    return channels * height * width if pooling == "flatten" else channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,38 +51,184 @@ class Classify:
     kind: ClassVar[str] = "classify"
     dropout: float = 0.0
     """Share of the embedding left out in training."""
+    hidden: int = added(0)
+    """Width of a layer between the embedding and the scores; 0 leaves it out."""
 
     def out_shape(self, shape: Shape, task: Task) -> Shape:
         """The scores' shape (K,).
 
         Raises:
-            UnbuildableError: No embedding, fewer than two classes, or a dropout outside 0 to 1.
+            UnbuildableError: No embedding, fewer than two classes, numbers that nobody would tell,
+                or a dropout outside 0 to 1.
         """
-        if len(shape) != 1:
-            raise UnbuildableError(f"head needs an embedding, not {shape}")
+        _check(shape, self.dropout, self.hidden)
         if task.num_classes < 2:
             raise UnbuildableError(f"head needs at least 2 classes, not {task.num_classes}")
-        if not 0 <= self.dropout < 1:
-            raise UnbuildableError(f"dropout must be at least 0 and below 1, not {self.dropout}")
+        if task.num_values:
+            raise UnbuildableError("the task also asks for numbers; take the head 'both'")
         return (task.num_classes,)
 
     def build(self, shape: Shape, task: Task) -> nn.Module:
         """The module for embeddings of this shape."""
         (num_classes,) = self.out_shape(shape, task)
-        return ClassScores(shape[0], num_classes, self.dropout)
+        return Answers(shape, self.dropout, self.hidden, num_classes=num_classes)
 
 
-class ClassScores(nn.Module):
-    """Scores linear in the embedding."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regress:
+    """The task's numbers, linear in the embedding."""
 
-    def __init__(self, width: int, num_classes: int, dropout: float) -> None:
+    kind: ClassVar[str] = "regress"
+    dropout: float = 0.0
+    """Share of the embedding left out in training."""
+    hidden: int = 0
+    """Width of a layer between the embedding and the numbers; 0 leaves it out."""
+
+    def out_shape(self, shape: Shape, task: Task) -> Shape:
+        """The numbers' shape (V,).
+
+        Raises:
+            UnbuildableError: No embedding, no numbers, classes that nobody would tell, or a dropout
+                outside 0 to 1.
+        """
+        _check(shape, self.dropout, self.hidden)
+        if task.num_values < 1:
+            raise UnbuildableError("the task asks for no numbers; take the head 'classify'")
+        if task.num_classes:
+            raise UnbuildableError("the task also asks for classes; take the head 'both'")
+        return (task.num_values,)
+
+    def build(self, shape: Shape, task: Task) -> nn.Module:
+        """The module for embeddings of this shape."""
+        (num_values,) = self.out_shape(shape, task)
+        return Answers(shape, self.dropout, self.hidden, num_values=num_values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Both:
+    """Scores of the classes and the numbers, whichever the task asks for.
+
+    The head of spaces that do not know their task beforehand.
+    """
+
+    kind: ClassVar[str] = "both"
+    dropout: float = 0.0
+    """Share of the embedding left out in training."""
+    hidden: int = 0
+    """Width of a layer between the embedding and the answers; 0 leaves it out."""
+
+    def out_shape(self, shape: Shape, task: Task) -> Shape:
+        """The answer's shape (K + V,).
+
+        Raises:
+            UnbuildableError: No embedding, neither classes nor numbers, or a dropout outside 0 to
+                1.
+        """
+        _check(shape, self.dropout, self.hidden)
+        if task.num_classes == 1 or not task.num_classes + task.num_values:
+            raise UnbuildableError(
+                f"head needs at least 2 classes or a number to tell, not {task.num_classes} classes"
+            )
+        return (task.num_classes + task.num_values,)
+
+    def build(self, shape: Shape, task: Task) -> nn.Module:
+        """The module for embeddings of this shape."""
+        self.out_shape(shape, task)
+        return Answers(
+            shape,
+            self.dropout,
+            self.hidden,
+            num_classes=task.num_classes,
+            num_values=task.num_values,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embed:
+    """A projection of length 1 and no answer: for contrastive training and retrieval.
+
+    Towers are projected each by itself, into one common space.
+    """
+
+    kind: ClassVar[str] = "embed"
+    width: int = 64
+    """Length of the list of numbers that an example becomes."""
+
+    def out_shape(self, shape: Shape, task: Task) -> Shape:
+        """The projection's shape (D,), or (T, D) of towers.
+
+        Raises:
+            UnbuildableError: No embedding, no width, or the task asks for an answer.
+        """
+        _check(shape, 0.0, 0)
+        if self.width < 1:
+            raise UnbuildableError(f"width must be at least 1, not {self.width}")
+        if task.num_classes or task.num_values:
+            raise UnbuildableError(
+                "the head 'embed' tells neither classes nor numbers; take the head 'both'"
+            )
+        return (*shape[:-1], self.width)
+
+    def build(self, shape: Shape, task: Task) -> nn.Module:
+        """The module for embeddings of this shape."""
+        self.out_shape(shape, task)
+        return Projection(shape, self.width)
+
+
+class Answers(nn.Module):
+    """Scores of classes, numbers, or both, linear in the embedding."""
+
+    score: nn.Linear | None
+    value: nn.Linear | None
+
+    def __init__(
+        self,
+        shape: Shape,
+        dropout: float,
+        hidden: int,
+        *,
+        num_classes: int = 0,
+        num_values: int = 0,
+    ) -> None:
         super().__init__()
+        width = math.prod(shape)
+        self.hidden = (
+            nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
+        )
         self.dropout = nn.Dropout(dropout)
-        self.score = nn.Linear(width, num_classes)
+        self.score = nn.Linear(hidden or width, num_classes) if num_classes else None
+        self.value = nn.Linear(hidden or width, num_values) if num_values else None
 
-    def forward(self, embedding_BD: Tensor) -> ModelOutput:
-        """Scores of shape (B, K), and the embedding."""
-        return ModelOutput(self.score(self.dropout(embedding_BD)), embedding_BD)
+    def forward(self, embedding: Tensor) -> ModelOutput:
+        """Scores (B, K), numbers (B, V), and the embedding (B, D), towers (B, T, D) end to end."""
+        embedding_BD = embedding.flatten(1)
+        read_BD = self.dropout(self.hidden(embedding_BD))
+        return ModelOutput(
+            logits_BK=NOTHING if self.score is None else self.score(read_BD),
+            embedding_BD=embedding_BD,
+            values_BV=NOTHING if self.value is None else self.value(read_BD),
+        )
+
+
+class Projection(nn.Module):
+    """Linear maps to one width, of the embedding or of each tower, then length 1."""
+
+    def __init__(self, shape: Shape, width: int) -> None:
+        super().__init__()
+        towers = shape[0] if len(shape) == 2 else 1
+        self.project = nn.ModuleList([nn.Linear(shape[-1], width) for _ in range(towers)])
+
+    def forward(self, embedding: Tensor) -> ModelOutput:
+        """The projections: as the embedding (B, D), and of towers also apart."""
+        parts = embedding.unbind(1) if embedding.dim() == 3 else (embedding,)
+        projected = tuple(
+            functional.normalize(project(part), dim=1)
+            for project, part in zip(self.project, parts, strict=True)
+        )
+        return ModelOutput(
+            embedding_BD=torch.cat(projected, dim=1),
+            towers=projected if embedding.dim() == 3 else (),
+        )
 
 
 class AuxiliaryHead(nn.Module):
@@ -75,6 +239,11 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
+        if num_classes < 2:
+            raise UnbuildableError(
+                "auxiliary heads score classes, and the task has none; "
+                "leave out the loss term that reads them ('auxiliary')"
+            )
         self.score = nn.Linear(channels, num_classes)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -83,4 +252,16 @@ class AuxiliaryHead(nn.Module):
         return logits_BK
 
 
+def _check(shape: Shape, dropout: float, hidden: int) -> None:
+    if len(shape) not in (1, 2) or min(shape) < 1:
+        raise UnbuildableError(f"head needs an embedding, not {shape}")
+    if not 0 <= dropout < 1:
+        raise UnbuildableError(f"dropout must be at least 0 and below 1, not {dropout}")
+    if hidden < 0:
+        raise UnbuildableError(f"hidden must not be negative, not {hidden}")
+
+
 register(HEADS, Classify)
+register(HEADS, Regress)
+register(HEADS, Both)
+register(HEADS, Embed)

@@ -3,7 +3,7 @@
 The mix by a learned gate stands in `gate`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from search_spaces.blocks.block import (
     Block,
+    EnteringBlock,
     UnbuildableError,
     as_tokens,
     check_name,
@@ -61,11 +62,27 @@ class Chain:
     def build(self, shape: Shape) -> nn.Module:
         """The module for inputs of this shape."""
         self.out_shape(shape)
+        return nn.Sequential(*self._built(self.blocks, shape))
+
+    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+        """The module whose first block changes width and resolution.
+
+        Raises:
+            UnbuildableError: The first block cannot.
+        """
+        self.out_shape(target)
+        first = self.blocks[0]
+        if not isinstance(first, EnteringBlock):
+            raise UnbuildableError(f"{first.kind!r} cannot change the width itself")
+        rest = self._built(self.blocks[1:], first.out_shape(target))
+        return nn.Sequential(first.enter(shape, target), *rest)
+
+    def _built(self, blocks: Sequence[Block], shape: Shape) -> list[nn.Module]:
         modules = []
-        for block in self.blocks:
+        for block in blocks:
             modules.append(block.build(shape))
             shape = block.out_shape(shape)
-        return nn.Sequential(*modules)
+        return modules
 
 
 @register_block
@@ -125,7 +142,7 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The mix, of the shape that went in."""
-        one_BNC, other_BNC = _tokens(self.first(x)), _tokens(self.second(x))
+        one_BNC, other_BNC = tokens_of(self.first(x)), tokens_of(self.second(x))
         mixed_BNC: Tensor = self.mix(one_BNC, other_BNC)
         if x.dim() == 4:
             mixed_BNC = mixed_BNC.transpose(1, 2)
@@ -191,6 +208,7 @@ class CrossAttention(nn.Module):
         return y_BNC
 
 
-def _tokens(x: Tensor) -> Tensor:
+def tokens_of(x: Tensor) -> Tensor:
+    """A map's places, or a sequence as it is, shape (B, N, C)."""
     tokens_BNC: Tensor = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
     return tokens_BNC

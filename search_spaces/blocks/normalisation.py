@@ -32,6 +32,7 @@ NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
     "group": lambda channels: nn.GroupNorm(math.gcd(channels, MOST_GROUPS), channels),
     "layer": MapLayerNorm,
     "rms": MapRMSNorm,
+    "none": lambda _: nn.Identity(),
 }
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     # In place: what comes before (a normalisation, a sum, a linear layer) keeps its input, not what

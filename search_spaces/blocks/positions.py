@@ -5,10 +5,12 @@ from torch import Tensor, nn
 
 from search_spaces.blocks.block import UnbuildableError
 
-# B batch, H heads, N tokens, E channels of a head, P = E/2 pairs of channels
+# B batch, H heads, N tokens, K keys, C channels, E channels of a head, P = E/2 pairs of channels,
+# D distances
 
-POSITIONS = ("learned", "none", "relative", "rotary")
-"""An embedding added to the tokens; nothing; a bias by distance; queries and keys turned."""
+POSITIONS = ("learned", "none", "relative", "rotary", "sinusoidal")
+"""An embedding added to the tokens; nothing; a bias by distance; queries and keys turned; what a
+query makes of the distance."""
 SLOWEST = 10_000.0
 """How many times slower the last pair of channels turns than the first (Su et al. 2021)."""
 
@@ -72,3 +74,52 @@ class Rotary(nn.Module):
             ],
             dim=-1,
         )
+
+
+class SinusoidalDistance(nn.Module):
+    """Adds to attention's scores what each query makes of a key's distance (Dai et al. 2019).
+
+    The distance is given by sinusoids, mapped linearly; two learned vectors a head stand for the
+    query where only the key, or only its distance, counts.
+    """
+
+    table_DC: Tensor
+    index_NK: Tensor
+
+    def __init__(
+        self, channels: int, heads: int, distance_NK: Tensor, *, nearest: int, farthest: int
+    ) -> None:
+        super().__init__()
+        self.project = nn.Linear(channels, channels, bias=False)
+        self.to_key_H1E = nn.Parameter(torch.empty(heads, 1, channels // heads))
+        self.to_distance_H1E = nn.Parameter(torch.empty(heads, 1, channels // heads))
+        places_D = torch.arange(nearest, farthest + 1)
+        speeds_P = SLOWEST ** -(torch.arange((channels + 1) // 2) * 2 / channels)
+        angles_DP = places_D[:, None] * speeds_P
+        table_DC = torch.cat([angles_DP.sin(), angles_DP.cos()], dim=1)[:, :channels]
+        self.register_buffer("table_DC", table_DC, persistent=False)
+        self.register_buffer("index_NK", distance_NK - nearest, persistent=False)
+        self.start()
+
+    def start(self) -> None:
+        """Begin near zero: at first every key counts for what it holds."""
+        nn.init.trunc_normal_(self.to_key_H1E, std=0.02)
+        nn.init.trunc_normal_(self.to_distance_H1E, std=0.02)
+
+    def forward(self, query_BHNE: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The queries for the keys, and what to add to the scaled scores, shape (B, H, N, K).
+
+        Args:
+            query_BHNE: The queries.
+            mask: Which keys may be seen, or what else is added; None: all may, nothing.
+        """
+        batch, heads, length, width = query_BHNE.shape
+        distance_HED = self.project(self.table_DC).unflatten(1, (heads, width)).permute(1, 2, 0)
+        score_BHND = (query_BHNE + self.to_distance_H1E) @ distance_HED / width**0.5
+        index = self.index_NK.expand(batch, heads, length, -1)
+        score_BHNK = score_BHND.gather(3, index)
+        if mask is not None and mask.dtype == torch.bool:
+            score_BHNK = torch.where(mask, score_BHNK, float("-inf"))
+        elif mask is not None:
+            score_BHNK = score_BHNK + mask
+        return query_BHNE + self.to_key_H1E, score_BHNK

@@ -42,8 +42,13 @@ class Recurrent:
 
     def build(self, shape: Shape) -> nn.Module:
         """The module for sequences of this shape."""
-        _, channels = as_sequence(self.out_shape(shape), self.kind)
-        return RecurrentLayer(CELLS[self.cell](channels, channels, batch_first=True), self.dropout)
+        return self.enter(shape, self.out_shape(shape))
+
+    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+        """The module whose state is of another width than what it reads."""
+        _, channels = as_sequence(shape, self.kind)
+        _, width = as_sequence(self.out_shape(target), self.kind)
+        return RecurrentLayer(CELLS[self.cell](channels, width, batch_first=True), self.dropout)
 
 
 class RecurrentLayer(nn.Module):
@@ -62,7 +67,7 @@ class RecurrentLayer(nn.Module):
                 nn.init.zeros_(parameter)
                 continue
             # Each gate's matrix by itself: the cell stacks them.
-            for matrix in parameter.chunk(parameter.shape[0] // parameter.shape[1]):
+            for matrix in parameter.chunk(len(parameter) // self.cell.hidden_size):
                 rule = nn.init.orthogonal_ if "hh" in name else nn.init.xavier_uniform_
                 rule(matrix)
         if isinstance(self.cell, nn.LSTM):

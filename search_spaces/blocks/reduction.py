@@ -6,11 +6,12 @@ from search_spaces.blocks.block import UnbuildableError, as_tokens, check_name
 from search_spaces.resolution import halved
 from search_spaces.task import Shape
 
-REDUCTIONS = ("none", "stride", "pool", "tokens", "patch")
+REDUCTIONS = ("none", "stride", "pool", "tokens", "patch", "block")
 """Keep the size; let the convolution take every other place; convolve, then keep the maxima.
 
-The last two serve networks of tokens: convolve as `stride` does and normalise, without activation
-(Wu et al. 2021, CvT); or normalise, then merge 2 by 2 places (Liu et al. 2022, ConvNeXt).
+The next two serve networks of tokens: convolve as `stride` does and normalise, without activation
+(Wu et al. 2021, CvT); or normalise, then merge 2 by 2 places (Liu et al. 2022, ConvNeXt). Last: the
+first block itself changes width and resolution (Dai et al. 2021, CoAtNet).
 """
 
 
@@ -24,8 +25,12 @@ def reduced(name: str, height: int, width: int) -> tuple[int, int]:
     return (height, width) if name == "none" else halved(height, width)
 
 
-def reducing_convolution(name: str, shape: Shape, width: int, kernel: int) -> nn.Module:
+def reducing_convolution(
+    name: str, shape: Shape, width: int, kernel: int, *, bias: bool = False
+) -> nn.Module:
     """A convolution to `width` channels that also reduces the map; a sequence as one row.
+
+    Of a single step its neighbours are never there: it gets a kernel of 1.
 
     Raises:
         UnbuildableError: Unknown reduction, no map or sequence, no channels, or an even kernel.
@@ -37,6 +42,7 @@ def reducing_convolution(name: str, shape: Shape, width: int, kernel: int) -> nn
         raise UnbuildableError(f"width must be at least 1, not {width}")
     # Of a sequence, which is a map of one row, only the columns are convolved and halved.
     in_rows = len(shape) == 3
+    kernel = kernel if in_rows or columns > 1 else 1
     sides = (height if in_rows else columns, columns)
     halves = reduced(name, *sides) != sides
     step = 2 if halves and name in ("stride", "tokens") else 1
@@ -46,7 +52,7 @@ def reducing_convolution(name: str, shape: Shape, width: int, kernel: int) -> nn
         (kernel if in_rows else 1, kernel),
         (step if in_rows else 1, step),
         padding=(kernel // 2 if in_rows else 0, kernel // 2),
-        bias=name == "tokens",
+        bias=bias or name == "tokens",
     )
     if halves and name == "pool":
         return nn.Sequential(convolve, nn.MaxPool2d((2 if in_rows else 1, 2), ceil_mode=True))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces.blocks.block import UnbuildableError, register_block
+from search_spaces.blocks.block import UnbuildableError, added, check_name, register_block
+from search_spaces.blocks.positions import SinusoidalDistance
 from search_spaces.blocks.recurrent import as_sequence
 from search_spaces.task import Shape
 
@@ -20,8 +21,7 @@ class SegmentMemory:
     """A causal Transformer layer over segments that recall the segment before (Dai et al. 2019).
 
     As in Transformer-XL, what is recalled is what the layer below gave there, no gradient flows
-    into it, and positions count by distance. The distance adds a learned number to the score rather
-    than sinusoids; the cost grows with the length, not its square.
+    into it, and positions count by distance; the cost grows with the length, not its square.
     """
 
     kind: ClassVar[str] = "segment_memory"
@@ -32,6 +32,9 @@ class SegmentMemory:
     """In how many parts the channels look around independently; divides them."""
     mlp_ratio: float = 2.0
     """How many times wider the inside of the step-wise network is."""
+    positions: str = added("learned")
+    """What a distance adds to the score: a `learned` number a head, or what the query makes of its
+    sinusoids (`sinusoidal`, as in the paper)."""
 
     def out_shape(self, shape: Shape) -> Shape:
         """The shape that goes in.
@@ -42,6 +45,7 @@ class SegmentMemory:
         _, channels = as_sequence(shape, self.kind)
         if self.heads < 1 or channels % self.heads:
             raise UnbuildableError(f"heads must divide {channels} channels, not {self.heads}")
+        check_name("positions", self.positions, ("learned", "sinusoidal"))
         if self.segment < 1:
             raise UnbuildableError(f"segment must be at least 1, not {self.segment}")
         return shape
@@ -55,6 +59,7 @@ class SegmentMemory:
 class SegmentLayer(nn.Module):
     """Attention to one's own segment and the one before, then a step-wise network."""
 
+    bias_HM: nn.Parameter | None
     distance_S2S: Tensor
     seen_S2S: Tensor
 
@@ -66,18 +71,25 @@ class SegmentLayer(nn.Module):
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.out = nn.Linear(channels, channels)
-        self.bias_HM = nn.Parameter(torch.empty(spec.heads, 2 * segment))
+        back_S2S = torch.arange(segment)[:, None] + segment - torch.arange(2 * segment)[None, :]
+        self.bias_HM, self.distance = None, None
+        if spec.positions == "learned":
+            self.bias_HM = nn.Parameter(torch.empty(spec.heads, 2 * segment))
+        else:
+            self.distance = SinusoidalDistance(
+                channels, spec.heads, back_S2S.clamp(min=0), nearest=0, farthest=2 * segment - 1
+            )
         self.mlp_norm = nn.LayerNorm(channels)
         wide = max(1, round(channels * spec.mlp_ratio))
         self.mlp = nn.Sequential(nn.Linear(channels, wide), nn.GELU(), nn.Linear(wide, channels))
-        back_S2S = torch.arange(segment)[:, None] + segment - torch.arange(2 * segment)[None, :]
         self.register_buffer("distance_S2S", back_S2S.clamp(min=0), persistent=False)
         self.register_buffer("seen_S2S", back_S2S >= 0, persistent=False)
         self.start()
 
     def start(self) -> None:
         """Begin near zero: at first every distance counts alike."""
-        nn.init.trunc_normal_(self.bias_HM, std=0.02)
+        if self.bias_HM is not None:
+            nn.init.trunc_normal_(self.bias_HM, std=0.02)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         """The sequence, each step informed by its past in its segment and the one before."""
@@ -96,15 +108,18 @@ class SegmentLayer(nn.Module):
     def _attend(self, recalled: Tensor, num_segments: int) -> Tensor:
         """What the second half of each row hears from the row, a row being two segments."""
         query = self.query(recalled[:, self.segment :]).unflatten(2, (self.heads, -1))
+        query = query.transpose(1, 2)
         both = self.key_value(recalled).unflatten(2, (2, self.heads, -1))
         key, value = both.permute(2, 0, 3, 1, 4).unbind(0)
         seen = self.seen_S2S.expand(num_segments, -1, -1).clone()
         seen[0, :, : self.segment] = False
-        bias_HS2S = self.bias_HM[:, self.distance_S2S].to(query.dtype)
-        mask = torch.where(seen[:, None], bias_HS2S, float("-inf"))
-        mask = mask.repeat(len(recalled) // num_segments, 1, 1, 1)
-        heard = functional.scaled_dot_product_attention(
-            query.transpose(1, 2), key, value, attn_mask=mask
-        )
+        seen = seen[:, None]
+        if self.bias_HM is not None:
+            bias_HS2S = self.bias_HM[:, self.distance_S2S].to(query.dtype)
+            seen = torch.where(seen, bias_HS2S, float("-inf"))
+        mask = seen.repeat(len(recalled) // num_segments, 1, 1, 1)
+        if self.distance is not None:
+            query, mask = self.distance(query, mask)
+        heard = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         answer: Tensor = self.out(heard.transpose(1, 2).flatten(2))
         return answer

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces.blocks.positions import RelativeBias, Rotary
+from search_spaces.blocks.positions import RelativeBias, Rotary, SinusoidalDistance
 
 # B batch, N tokens, M keys, C channels, H heads, E = C / heads; in maps: H height, W width
 
@@ -22,13 +22,16 @@ class SelfAttention(nn.Module):
         *,
         bias: RelativeBias | None = None,
         rotary: Rotary | None = None,
+        distance: SinusoidalDistance | None = None,
+        before: int | None = None,
     ) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(channels, 3 * channels)
+        self.qkv = nn.Linear(channels if before is None else before, 3 * channels)
         self.out = nn.Linear(channels, channels)
         self.bias = bias
         self.rotary = rotary
+        self.distance = distance
 
     def forward(self, tokens_BNC: Tensor, mask_GNN: Tensor | None = None) -> Tensor:
         """The tokens, each a mix of what all tokens say, shape (B, N, C).
@@ -41,8 +44,11 @@ class SelfAttention(nn.Module):
         query_BHNE, key_BHNE, value_BHNE = heads_BNHE.permute(2, 0, 3, 1, 4).unbind(0)
         if self.rotary is not None:
             query_BHNE, key_BHNE = self.rotary(query_BHNE), self.rotary(key_BHNE)
+        mask_BHNN = self._mask(query_BHNE, mask_GNN)
+        if self.distance is not None:
+            query_BHNE, mask_BHNN = self.distance(query_BHNE, mask_BHNN)
         mixed_BHNE = functional.scaled_dot_product_attention(
-            query_BHNE, key_BHNE, value_BHNE, attn_mask=self._mask(query_BHNE, mask_GNN)
+            query_BHNE, key_BHNE, value_BHNE, attn_mask=mask_BHNN
         )
         y_BNC: Tensor = self.out(mixed_BHNE.transpose(1, 2).flatten(2))
         return y_BNC

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from search_spaces.blocks.block import Block, UnbuildableError, as_tokens
+from search_spaces.blocks.block import Block, EnteringBlock, UnbuildableError, as_tokens
 from search_spaces.blocks.normalisation import activation, normalisation
 from search_spaces.blocks.reduction import merging_convolution, reduced, reducing_convolution
 from search_spaces.task import Shape
@@ -23,12 +23,13 @@ class Stage:
     reduction: str = "pool"
     """How the map is halved at the start; a small map is not halved.
 
-    `none`, `stride`, `pool`, or as networks of tokens do: `tokens` or `patch`.
+    `none`, `stride`, `pool`, or as networks of tokens do: `tokens` or `patch`. With `block` the
+    first block does it itself and a sequence keeps its length.
     """
     kernel: int = 3
     """Side of the kernel that changes width and resolution, odd."""
     normalisation: str = "batch"
-    """After the change of width and resolution: `batch`, `group` or `layer`."""
+    """After the change of width and resolution: `batch`, `group`, `layer`, `rms` or `none`."""
 
     def out_shape(self, shape: Shape) -> Shape:
         """The shape of the stage's last map.
@@ -36,10 +37,12 @@ class Stage:
         Raises:
             UnbuildableError: The block cannot take the stage's maps.
         """
-        shape = self.reaches(shape)
+        entered = self.reaches(shape)
+        if entered != shape and self.reduction == "block":
+            self._entering()
         for _ in range(self.depth):
-            shape = self.block.out_shape(shape)
-        return shape
+            entered = self.block.out_shape(entered)
+        return entered
 
     def build(self, shape: Shape) -> nn.Module:
         """The module for maps of this shape.
@@ -49,15 +52,19 @@ class Stage:
         """
         layers: list[nn.Module] = []
         entered = self.reaches(shape)
+        first = entered != shape and self.reduction == "block"
         if entered != shape:
             layers += self._entry(shape)
-        for _ in range(self.depth):
-            layers.append(self.block.build(entered))
+        for index in range(self.depth):
+            if index or not first:
+                layers.append(self.block.build(entered))
             entered = self.block.out_shape(entered)
         return nn.Sequential(*layers)
 
     def _entry(self, shape: Shape) -> list[nn.Module]:
         """What changes width and resolution."""
+        if self.reduction == "block":
+            return [self._entering().enter(shape, self.reaches(shape))]
         if self.reduction == "patch":
             channels, _, _ = as_tokens(shape, "stage")
             layers = [
@@ -66,12 +73,26 @@ class Stage:
             ]
         else:
             layers = [
-                reducing_convolution(self.reduction, shape, self.width, self.kernel),
+                reducing_convolution(
+                    self.reduction,
+                    shape,
+                    self.width,
+                    self.kernel,
+                    bias=self.normalisation == "none",
+                ),
                 normalisation(self.normalisation, self.width),
             ]
             if self.reduction != "tokens":
                 layers.append(activation("relu"))
         return layers if len(shape) == 3 else [AsMap(*layers)]
+
+    def _entering(self) -> EnteringBlock:
+        if self.depth and isinstance(self.block, EnteringBlock):
+            return self.block
+        raise UnbuildableError(
+            "the reduction 'block' needs a first block that changes the width itself; "
+            f"{self.block.kind!r} (depth {self.depth}) does not"
+        )
 
     def reaches(self, shape: Shape) -> Shape:
         """The shape of its maps after the change of width and resolution.
@@ -82,6 +103,8 @@ class Stage:
         if self.depth < 0:
             raise UnbuildableError(f"depth must not be negative, not {self.depth}")
         _, height, width = as_tokens(shape, "stage")
+        if len(shape) == 2 and self.reduction == "block":
+            return width, self.width
         if len(shape) == 2:
             return reduced(self.reduction, width, width)[0], self.width
         return (self.width, *reduced(self.reduction, height, width))

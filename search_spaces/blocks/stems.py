@@ -1,4 +1,4 @@
-"""Stems: how an image becomes the first feature map, and a series or text the first sequence."""
+"""Stems of images and spectrograms: how they become the first feature map, or sequence."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -28,22 +28,36 @@ class ConvolutionStem:
     reduction: str = "none"
     """How the map is halved: `none`, `stride` or `pool`; too small an image stays as it is."""
     normalisation: str = "batch"
-    """After the convolution: `batch`, `group` or `layer`."""
+    """After the convolution: `batch`, `group`, `layer`, `rms` or `none`."""
     activation: str = "relu"
     """At the end: `relu`, `gelu` or `silu`."""
+    depth: int = added(1)
+    """How many convolutions; the first one halves the map, all have the same kernel and width."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The first map's shape."""
+        """The first map's shape.
+
+        Raises:
+            UnbuildableError: It is no map, or there is no convolution.
+        """
         _, height, width = as_map(shape, "stem")
+        if self.depth < 1:
+            raise UnbuildableError(f"depth of the stem must be at least 1, not {self.depth}")
         return (self.width, *reduced(self.reduction, height, width))
 
     def build(self, shape: Shape) -> nn.Module:
         """The module for images of this shape."""
-        return nn.Sequential(
-            reducing_convolution(self.reduction, shape, self.width, self.kernel),
-            normalisation(self.normalisation, self.width),
-            activation(self.activation),
-        )
+        layers: list[nn.Module] = []
+        for index in range(self.depth):
+            reduction = "none" if index else self.reduction
+            bias = self.normalisation == "none"
+            layers += [
+                reducing_convolution(reduction, shape, self.width, self.kernel, bias=bias),
+                normalisation(self.normalisation, self.width),
+                activation(self.activation),
+            ]
+            shape = self.out_shape(shape) if not index else shape
+        return nn.Sequential(*layers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,66 +125,58 @@ class Places(nn.Module):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesStem:
-    """The measurements of each step of a series, mapped to the first width."""
+class SpectrogramStem:
+    """A spectrogram (1, frequencies, time) made a sequence of steps in time.
 
-    kind: ClassVar[str] = "series"
-    symbol: ClassVar[str] = "S"
+    Two convolutions halve frequencies and time, then each step's frequencies become one vector (as
+    in Conformer, Gulati et al. 2020). A spectrogram read as an image takes an image's stem instead.
+    """
+
+    kind: ClassVar[str] = "spectrogram"
+    symbol: ClassVar[str] = "H"
     width: int = 64
-    """Channels of the first sequence."""
+    """Channels of the convolutions, and of the first sequence."""
+    normalisation: str = "none"
+    """After each convolution: `batch`, `group`, `layer`, `rms` or `none`."""
+    activation: str = "relu"
+    """After each convolution: `relu`, `gelu` or `silu`."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The first sequence's shape (length, width).
-
-        Raises:
-            UnbuildableError: What goes in is no series (length, features).
-        """
-        if len(shape) != 2 or min(*shape, self.width) < 1:
-            raise UnbuildableError(f"stem needs a series (length, features), not {shape}")
-        return shape[0], self.width
+        """The first sequence's shape (length, width)."""
+        convolve = self._convolution()
+        return convolve.out_shape(convolve.out_shape(shape))[2], self.width
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for series of this shape."""
-        self.out_shape(shape)
-        return nn.Linear(shape[1], self.width)
+        """The module for spectrograms of this shape."""
+        convolve = self._convolution()
+        halved = convolve.out_shape(shape)
+        width, frequencies, _ = convolve.out_shape(halved)
+        return nn.Sequential(
+            convolve.build(shape), convolve.build(halved), Columns(width * frequencies, self.width)
+        )
+
+    def _convolution(self) -> ConvolutionStem:
+        return ConvolutionStem(
+            width=self.width,
+            reduction="stride",
+            normalisation=self.normalisation,
+            activation=self.activation,
+        )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenStem:
-    """A learned vector for each token of a vocabulary."""
+class Columns(nn.Module):
+    """Each column of a map made one step of a sequence."""
 
-    kind: ClassVar[str] = "tokens"
-    symbol: ClassVar[str] = "E"
-    vocabulary: int
-    """How many tokens there are; the inputs are numbers from 0 to one below it."""
-    width: int = 64
-    """Length of the vectors."""
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(features, width)
 
-    def out_shape(self, shape: Shape) -> Shape:
-        """The first sequence's shape (length, width).
-
-        Raises:
-            UnbuildableError: What goes in is no sequence (length,) of tokens.
-        """
-        if len(shape) != 1 or min(*shape, self.vocabulary, self.width) < 1:
-            raise UnbuildableError(f"stem needs a sequence (length,) of tokens, not {shape}")
-        return shape[0], self.width
-
-    def build(self, shape: Shape) -> nn.Module:
-        """The module for sequences of this length."""
-        self.out_shape(shape)
-        return Embedding(self.vocabulary, self.width)
-
-
-class Embedding(nn.Embedding):
-    """Looks tokens up, whatever type their numbers arrive in."""
-
-    def forward(self, tokens_BN: Tensor) -> Tensor:
-        """Their vectors, shape (B, N, C)."""
-        return super().forward(tokens_BN.long())
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """The columns from left to right, shape (B, W, width)."""
+        y_BNC: Tensor = self.project(x_BCHW.flatten(1, 2).transpose(1, 2))
+        return y_BNC
 
 
 register(STEMS, ConvolutionStem)
-register(STEMS, SeriesStem)
-register(STEMS, TokenStem)
 register(STEMS, PatchStem)
+register(STEMS, SpectrogramStem)

@@ -2,7 +2,12 @@
 
 What the grammar cannot say exactly is left out. Vision Transformers and CvT are read at the average
 of their tokens, as timm's `gap` variants are, rather than at a class token of some hundred weights;
-patches merge by a convolution with bias, which Swin's have not.
+patches merge by a convolution with bias, which Swin's have not. CoAtNet's and MaxViT's convolution
+blocks normalise after each convolution, not before the first as well. Transformer-XL normalises
+before its branches rather than after, its last scores have a matrix of their own, and one step is
+answered, not each. Conformer is the encoder for speech (Gulati et al. 2020) without the layer
+normalisation that ends each of its blocks; the network of that name for images (Peng et al. 2021)
+keeps maps and tokens of two sizes at once, which no stage here does.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +20,18 @@ from search_spaces.blocks import (
     Chain,
     Classify,
     Concatenate,
+    ConformerConvolution,
     ConvNeXt,
     ConvolutionStem,
+    FeedForward,
+    MBConv,
     PatchStem,
+    RawStem,
     Recurrent,
+    Regress,
     Residual,
+    SegmentMemory,
+    SpectrogramStem,
     Stage,
     TokenStem,
 )
@@ -74,6 +86,85 @@ def cvt(depths: Sequence[int]) -> Architecture:
     return _image(stem, stages, fusion=NORMALISED, initialisation="truncated_normal")
 
 
+def coatnet(depths: Sequence[int]) -> Architecture:
+    """A CoAtNet (Dai et al. 2021, table 3): two stages of MBConv, two of relative attention."""
+    widths = (96, 192, 384, 768)
+    convolution = MBConv(squeeze=True, activation="gelu", halving="first")
+    blocks: list[Block] = [convolution, convolution, _relative(384), _relative(768)]
+    return _image(
+        ConvolutionStem(width=64, reduction="stride", activation="gelu", depth=2),
+        _entering(widths, depths, blocks),
+        fusion=NORMALISED,
+        initialisation="truncated_normal",
+        hidden=768,
+    )
+
+
+def maxvit(widths: Sequence[int], depths: Sequence[int]) -> Architecture:
+    """A MaxViT (Tu et al. 2022): MBConv, attention in windows and over a grid in each block."""
+    blocks = []
+    for width in widths:
+        window = replace(_relative(width), scope="window", window=7)
+        convolution = MBConv(squeeze=True, activation="gelu")
+        blocks.append(Chain(blocks=(convolution, window, replace(window, scope="grid"))))
+    return _image(
+        ConvolutionStem(width=64, reduction="stride", activation="gelu", depth=2),
+        _entering(widths, depths, blocks),
+        fusion=NORMALISED,
+        initialisation="truncated_normal",
+        hidden=widths[-1],
+    )
+
+
+def conformer(width: int, depth: int, heads: int) -> Architecture:
+    """A Conformer's encoder (Gulati et al. 2020, table 1), of 80 frequencies over time."""
+    half = FeedForward(mlp_ratio=4.0, activation="silu", dropout=0.1, share=0.5)
+    layer = Attention(heads=heads, mlp_ratio=0.0, positions="sinusoidal")
+    block = Chain(blocks=(half, layer, ConformerConvolution(kernel=31), half))
+    stage = Stage(width=width, depth=depth, reduction="none", block=block)
+    return Architecture(
+        streams={"sound": Stream(stem=SpectrogramStem(width=width), stages=(stage,))},
+        fusion=NORMALISED,
+        head=Classify(),
+        initialisation="xavier",
+    )
+
+
+def transformer_xl(width: int, depth: int, heads: int) -> Architecture:
+    """A Transformer-XL (Dai et al. 2019) over bytes, as for enwik8: segments of 512."""
+    layer = SegmentMemory(segment=512, heads=heads, mlp_ratio=4.0, positions="sinusoidal")
+    return _text(TokenStem(vocabulary=204, width=width), layer, width, depth)
+
+
+def hybrid_cvt() -> Architecture:
+    """A convolution of 64 filters with GELU for texture, attention of 8 heads for layout.
+
+    Of 256 by 256 places 16 by 16 tokens of width 256 are left; how they get there, and that four
+    layers follow, is our choice.
+    """
+    narrow = Stage(width=128, depth=0, reduction="stride", block=Residual())
+    layer = Attention(heads=8, mlp_ratio=4.0, positions="relative")
+    return _image(
+        ConvolutionStem(width=64, activation="gelu", reduction="pool"),
+        [
+            narrow,
+            replace(narrow, width=256),
+            Stage(width=256, depth=4, reduction="tokens", normalisation="layer", block=layer),
+        ],
+        fusion=NORMALISED,
+    )
+
+
+def dense_cnn(*filters: int) -> Architecture:
+    """Convolutions of 3 by 3 with bias, each rectified and pooled, then one dense layer."""
+    stages = [
+        Stage(width=width, depth=0, reduction="pool", normalisation="none", block=Residual())
+        for width in filters[1:]
+    ]
+    stem = ConvolutionStem(width=filters[0], reduction="pool", normalisation="none")
+    return _image(stem, stages, fusion=Concatenate(pooling="flatten"))
+
+
 def plain_cnn() -> Architecture:
     """Two convolutions of 32 and 64 filters, each pooled, then the average of what they see."""
     stem = ConvolutionStem(width=32, reduction="pool")
@@ -82,11 +173,25 @@ def plain_cnn() -> Architecture:
 
 def lstm() -> Architecture:
     """Tokens of a vocabulary of 10,000 read by an LSTM of width 128, its last state classified."""
-    stage = Stage(width=128, depth=1, reduction="none", block=Recurrent(dropout=0.2))
-    stream = Stream(stem=TokenStem(vocabulary=10_000, width=128), stages=(stage,))
+    stem = TokenStem(vocabulary=10_000, width=128)
+    return _text(stem, Recurrent(dropout=0.2), 128, 1)
+
+
+def lstm_series() -> Architecture:
+    """Steps of a series read by an LSTM of width 64, numbers foretold from its last state."""
+    stage = Stage(width=64, depth=1, reduction="block", block=Recurrent())
     return Architecture(
-        streams={"text": stream}, fusion=Concatenate(pooling="last"), head=Classify()
+        streams={"series": Stream(stem=RawStem(), stages=(stage,))},
+        fusion=Concatenate(pooling="last"),
+        head=Regress(),
     )
+
+
+def encoder() -> Architecture:
+    """A Transformer encoder over tokens: 2 layers, width 512, 4 heads (Vaswani et al. 2017)."""
+    layer = Attention(heads=4, mlp_ratio=4.0, activation="relu")
+    text = _text(TokenStem(vocabulary=10_000, width=512), layer, 512, 2)
+    return replace(text, fusion=Concatenate())
 
 
 KNOWN: dict[str, Callable[[], Architecture]] = {
@@ -103,10 +208,20 @@ KNOWN: dict[str, Callable[[], Architecture]] = {
     "swin_small": lambda: swin(96, (2, 2, 18, 2), 3),
     "cvt_13": lambda: cvt((1, 2, 10)),
     "cvt_21": lambda: cvt((1, 4, 16)),
+    "coatnet_0": lambda: coatnet((2, 3, 5, 2)),
+    "maxvit_tiny": lambda: maxvit((64, 128, 256, 512), (2, 2, 5, 2)),
+    "conformer_small": lambda: conformer(144, 16, 4),
+    "transformer_xl_12": lambda: transformer_xl(512, 12, 8),
+    "hybrid_cvt": hybrid_cvt,
     "plain_cnn": plain_cnn,
+    "cnn_64": lambda: dense_cnn(32),
+    "cnn_28": lambda: dense_cnn(32, 64),
     "lstm": lstm,
+    "lstm_series": lstm_series,
+    "encoder": encoder,
 }
-"""By name, what makes the architecture; images of the stream `image`, tokens of `text`."""
+"""By name, what makes the architecture; it reads the stream `image`, tokens of `text`, a `series`
+of measurements, or a spectrogram of `sound`."""
 
 
 def known(name: str) -> Architecture:
@@ -141,10 +256,34 @@ def _image(
     *,
     fusion: Concatenate | None = None,
     initialisation: str = "he",
+    hidden: int = 0,
 ) -> Architecture:
     return Architecture(
         streams={"image": Stream(stem=stem, stages=tuple(stages))},
         fusion=fusion or Concatenate(),
-        head=Classify(),
+        head=Classify(hidden=hidden),
         initialisation=initialisation,
+    )
+
+
+def _entering(widths: Sequence[int], depths: Sequence[int], blocks: Sequence[Block]) -> list[Stage]:
+    """Stages whose first block halves the map itself."""
+    return [
+        Stage(width=width, depth=depth, reduction="block", block=block)
+        for width, depth, block in zip(widths, depths, blocks, strict=True)
+    ]
+
+
+def _relative(width: int) -> Attention:
+    """A Transformer layer with a bias by distance, a head for each 32 channels."""
+    return Attention(heads=width // 32, mlp_ratio=4.0, positions="relative")
+
+
+def _text(stem: TokenStem, block: Block, width: int, depth: int) -> Architecture:
+    """Tokens passed through one stage, read at the last step."""
+    stage = Stage(width=width, depth=depth, reduction="none", block=block)
+    return Architecture(
+        streams={"text": Stream(stem=stem, stages=(stage,))},
+        fusion=Concatenate(pooling="last"),
+        head=Classify(),
     )

@@ -5,6 +5,7 @@ no combination of these decisions is impossible.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import (
@@ -68,14 +69,15 @@ def convnext() -> Domain[ConvNeXt]:
     )
 
 
-def attention() -> Domain[Attention]:
-    """Transformer layers."""
+def attention(**more: Domain[Any]) -> Domain[Attention]:
+    """Transformer layers; `more` fields are decided after those that all share."""
     return Record(
         Attention,
         {
             "heads": choice(4, 2, 8),
             "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, initial=2.0),
             "drop_path": FloatRange(0.0, 0.2, step=0.05),
+            **more,
         },
     )
 

@@ -45,7 +45,20 @@ IMAGES = [
     Task(inputs={"image": shape}, num_classes=10)
     for shape in ((1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 48))
 ]
-TASKS: dict[str, list[Task]] = {}
+# Sequences are short here: on the meta device a recurrent cell goes step by step.
+TASKS: dict[str, list[Task]] = {
+    "sequence": [
+        Task(inputs={"series": (9, 3)}, num_classes=0, num_values=2),
+        Task(inputs={"series": (6, 1)}, num_classes=3),
+    ],
+    "text": [Task(inputs={"text": (7,)}, num_classes=4)],
+    "vector": [
+        Task(inputs={"vector": (8,)}, num_classes=3, num_values=2),
+        Task(inputs={"vector": (3,)}, num_classes=0, num_values=1),
+    ],
+    "image_text": [Task(inputs={"image": (3, 12, 9), "text": (7,)}, num_classes=2, num_values=1)],
+    "image_sound": [Task(inputs={"image": (1, 8, 8), "sound": (1, 16, 24)}, num_classes=5)],
+}
 """By the name of the space, what its candidates are built for in turn; images where not said."""
 NUM_COUNTED = 20
 """Of so many candidates of a space the FLOPs are counted twice."""
@@ -159,7 +172,7 @@ def what_is_promised_comes_out(candidate: Candidate, task: Task) -> int:
     """Every piece gives the shape it said; the network's parameters are counted."""
     promised = candidate.architecture.walk(task)
     with torch.device("meta"):
-        network = Network(candidate.architecture, task, auxiliary=True)
+        network = Network(candidate.architecture, task, auxiliary=task.num_classes > 0)
         inputs = {name: torch.empty(BATCH, *shape) for name, shape in task.inputs.items()}
     given: dict[str, tuple[int, ...]] = {}
     for name in promised:
@@ -169,14 +182,18 @@ def what_is_promised_comes_out(candidate: Candidate, task: Task) -> int:
     for name, shape in promised.items():
         assert given[name] == (BATCH, *shape), f"{name} promises {shape}, gives {given[name][1:]}"
     scores = [tuple(auxiliary.shape) for auxiliary in output.auxiliary]
-    assert scores == [(BATCH, task.num_classes)] * len(task.inputs), f"auxiliary scores {scores}"
+    heads = len(task.inputs) if task.num_classes else 0
+    assert scores == [(BATCH, task.num_classes)] * heads, f"auxiliary scores {scores}"
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def noting_shape(given: dict[str, tuple[int, ...]], name: str) -> Any:
     def note(module: nn.Module, args: object, output: Any) -> None:
-        # A head gives a ModelOutput: what it promises is its first part.
-        given[name] = tuple((output if isinstance(output, Tensor) else output[0]).shape)
+        # A head gives a ModelOutput: what it promises are its scores and its numbers.
+        if not isinstance(output, Tensor):
+            parts = [part for part in (output.logits_BK, output.values_BV) if part.numel()]
+            output = torch.cat(parts, dim=1)
+        given[name] = tuple(output.shape)
 
     return note
 

@@ -12,13 +12,16 @@ from search_spaces.blocks import (
     Attention,
     Block,
     Chain,
+    ConformerConvolution,
     ConvNeXt,
     ConvolutionStem,
+    FeedForward,
     Gate,
     MBConv,
     Parallel,
     PatchStem,
     Residual,
+    SpectrogramStem,
     Stage,
     UnbuildableError,
     register_block,
@@ -60,6 +63,8 @@ EXAMPLES: list[tuple[Block, int]] = [
         Parallel(first=ConvNeXt(), second=Residual(), mix="concatenate"),
         2 * (16 * 16 * 9) + 64 + 16 * 185 + (32 * 16 + 16),
     ),
+    (FeedForward(), 32 + (16 * 32 + 32) + (32 * 16 + 16)),
+    (ConformerConvolution(kernel=3), 32 + (16 * 32 + 32) + 16 * 9 + 32 + (16 * 16 + 16)),
 ]
 STEM_EXAMPLES: list[tuple[Block, Shape]] = [
     (ConvolutionStem(width=8), (8, 28, 28)),
@@ -67,6 +72,8 @@ STEM_EXAMPLES: list[tuple[Block, Shape]] = [
     (ConvolutionStem(width=8, reduction="pool", activation="gelu"), (8, 14, 14)),
     (PatchStem(width=8, patch=4), (8, 7, 7)),
     (PatchStem(width=8, patch=5, normalisation="batch"), (8, 5, 5)),
+    (ConvolutionStem(width=8, reduction="stride", normalisation="none", depth=2), (8, 14, 14)),
+    (SpectrogramStem(width=8), (7, 8)),
 ]
 SHAPE = (16, 6, 5)
 
@@ -84,7 +91,12 @@ def test_every_block_of_ours_has_an_example_here() -> None:
     # Blocks and stems of sequences have theirs among the tests of sequences.
     of_steps = {"recurrent", "temporal", "segment_memory"}
     assert {block.kind for block, _ in EXAMPLES} == ours - of_steps
-    assert {stem.kind for stem, _ in STEM_EXAMPLES} == set(STEMS) - {"series", "tokens"}
+    assert {stem.kind for stem, _ in STEM_EXAMPLES} == set(STEMS) - {
+        "series",
+        "tokens",
+        "vector",
+        "raw",
+    }
 
 
 @pytest.mark.parametrize(("block", "parameters"), EXAMPLES, ids=kind)
@@ -245,7 +257,7 @@ def test_an_impossible_drop_path_is_refused() -> None:
         Residual(drop_path=1.0).build(SHAPE)
 
 
-@pytest.mark.parametrize("name", sorted(set(NORMALISATIONS) - {"rms"}))
+@pytest.mark.parametrize("name", sorted(set(NORMALISATIONS) - {"rms", "none"}))
 def test_normalisation_gives_zero_mean_and_unit_variance_over_its_set(name: str) -> None:
     torch.manual_seed(0)
     y = normalisation(name, 16)(torch.randn(5, 16, 3, 3) * 4 + 2)

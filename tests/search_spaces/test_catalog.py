@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from search_spaces.catalog import catalog, load
+from search_spaces.catalog import catalog, example, load
 from search_spaces.cost import cost
 from search_spaces.plugins import UnknownNameError
 from search_spaces.suggester import RandomSuggester, ReplaySuggester
@@ -22,8 +22,11 @@ def test_the_default_lies_in_the_space_and_trains(name: str) -> None:
     assert default in space
     assert space.resolve(ReplaySuggester(space.encode(default))) == default
     torch.manual_seed(0)
-    network = default.architecture.build(TASKS[0])
-    network({"image": torch.randn(4, 1, 8, 8)}).logits_BK.square().sum().backward()
+    task = example(name)
+    network = default.architecture.build(task)
+    inputs = {stream: torch.rand(4, *shape) for stream, shape in task.inputs.items()}
+    output = network(inputs)
+    (output.logits_BK.square().sum() + output.values_BV.square().sum()).backward()
     starved = [key for key, weight in network.named_parameters() if weight.grad is None]
     assert starved == []
 
@@ -84,3 +87,38 @@ def test_the_wide_space_holds_every_hybrid_form() -> None:
     for word in (*forms, *mixes, "tokens", "patch", "rms"):
         assert any(f"='{word}'" in one for one in drawn), word
     assert any("hard=True" in one for one in drawn)
+
+
+def test_every_space_has_a_task_that_its_default_is_built_for() -> None:
+    for name in catalog():
+        assert cost(load(name).default().architecture, example(name)).flops > 0
+    with pytest.raises(UnknownNameError, match="Did you mean 'sequence'"):
+        example("sequense")
+
+
+def test_the_spaces_of_steps_hold_every_form_of_reading_a_sequence() -> None:
+    drawn = [
+        str(load("sequence").resolve(RandomSuggester(seed)).architecture) for seed in range(99)
+    ]
+    forms = ("lstm", "gru", "sinusoidal", "rotary", "relative", "learned", "last", "average")
+    for word in forms:
+        assert any(f"='{word}'" in one for one in drawn), word
+    for kind in ("Recurrent", "TemporalConvolution", "SegmentMemory", "Attention", "Gate"):
+        assert any(f"block={kind}(" in one for one in drawn), kind
+
+
+def test_the_spaces_of_several_streams_hold_every_fusion() -> None:
+    kinds = {
+        load("image_text").resolve(RandomSuggester(seed)).architecture.fusion.kind
+        for seed in range(50)
+    }
+    assert kinds == {"concatenate", "gated", "cross_attention", "two_tower"}
+
+
+def test_vectors_are_read_whole_or_number_by_number_and_only_tokens_attend() -> None:
+    described = [load("vector").resolve(RandomSuggester(seed)) for seed in range(60)]
+    tokens = [one.architecture.streams["vector"].stem.tokens for one in described]
+    attends = ["T" in one.describe() for one in described]
+    assert {*tokens} == {True, False}
+    assert {*attends} == {True, False}
+    assert all(split for split, attend in zip(tokens, attends, strict=True) if attend)

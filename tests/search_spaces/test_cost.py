@@ -12,7 +12,11 @@ from search_spaces.blocks import (
     Classify,
     Concatenate,
     ConvolutionStem,
+    RawStem,
+    Recurrent,
+    Regress,
     Residual,
+    SeriesStem,
     Stage,
     UnbuildableError,
 )
@@ -45,6 +49,31 @@ def test_flops_of_attention_agree_with_a_count_by_hand() -> None:
     mlp = 2 * 36 * (2 * 8 * 16)
     expected = STEM_FLOPS + projections + mixing + mlp + HEAD_FLOPS
     assert cost(architecture(stage), TASK).flops == expected
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3)])
+def test_flops_of_recurrent_cells_agree_with_a_count_by_hand(cell: str, gates: int) -> None:
+    stage = Stage(width=7, depth=2, reduction="block", block=Recurrent(cell=cell))
+    stream = Stream(stem=RawStem(), stages=(stage,))
+    series = Architecture(streams={"x": stream}, fusion=Concatenate(), head=Regress())
+    counted = cost(series, Task(inputs={"x": (12, 5)}, num_classes=0, num_values=2))
+    # Each step maps what it reads and its last state to every gate; the second reads the first.
+    steps = 12 * gates * 7 * ((5 + 7) + (7 + 7))
+    assert counted.flops == 2 * steps + 2 * 7 * 2
+    assert counted.parameters == gates * 7 * ((5 + 7 + 2) + (7 + 7 + 2)) + (7 * 2 + 2)
+
+
+def test_flops_of_attention_by_distance_agree_with_a_count_by_hand() -> None:
+    layer = Attention(heads=2, mlp_ratio=0.0, positions="sinusoidal")
+    stage = Stage(width=8, depth=1, reduction="none", block=layer)
+    stream = Stream(stem=SeriesStem(width=8), stages=(stage,))
+    series = Architecture(streams={"x": stream}, fusion=Concatenate(), head=Regress())
+    counted = cost(series, Task(inputs={"x": (10, 3)}, num_classes=0, num_values=1))
+    distances = 19
+    stem, projections, mixing = 10 * 3 * 8, 10 * 4 * 8 * 8, 2 * 10 * 10 * 8
+    # Sinusoids are mapped once for the whole batch of two, of which half counts for one example.
+    places = distances * 8 * 8 // 2 + 10 * distances * 8
+    assert counted.flops == 2 * (stem + projections + mixing + places + 8)
 
 
 def test_activations_agree_with_a_count_by_hand() -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from search_spaces.catalog import load
+from search_spaces.catalog import example, load
 from search_spaces.diagram import diagram
 from search_spaces.suggester import RandomSuggester
 from search_spaces.task import Task
 
 TASK = Task(inputs={"image": (3, 37, 30)}, num_classes=7)
-SPACES = ["hybrid", "convolution", "transformer", "tiny"]
+SPACES = ["hybrid", "convolution", "transformer", "tiny", "wide"]
 
 
 def drawn(architecture: Any, task: Task | None = TASK) -> dict[str, list[tuple[float, float]]]:
@@ -60,6 +60,62 @@ def test_the_shapes_drawn_are_those_that_the_network_promises(space: str, seed: 
         if re.fullmatch(r"\d+( x \d+)+", text)
     )
     assert [text for _, text in seen] == ["3 x 37 x 30", *promised]
+
+
+@pytest.mark.parametrize("space", ["sequence", "text", "vector", "image_text", "image_sound"])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_shapes_of_other_modalities_are_drawn_as_promised(space: str, seed: int) -> None:
+    architecture = load(space).resolve(RandomSuggester(seed)).architecture
+    task = example(space)
+    promised = [*task.inputs.values()] + [
+        shape for name, shape in architecture.walk(task).items() if name.startswith("streams.")
+    ]
+    places = drawn(architecture.to_dict(), task)
+    seen = {text: len(at) for text, at in places.items() if re.fullmatch(r"\d+( x \d+)*", text)}
+    words = [" x ".join(map(str, shape)) for shape in promised]
+    assert seen == {word: words.count(word) for word in words}
+
+
+@pytest.mark.parametrize("name", [*SPACES, "sequence", "text", "vector", "image_text"])
+def test_every_piece_of_the_ready_spaces_has_words_of_its_own(name: str) -> None:
+    for seed in range(30):
+        data = load(name).resolve(RandomSuggester(seed)).architecture.to_dict()
+        kinds = {kind for kind in re.findall(r"'kind': '(\w+)'", str(data)) if "_" in kind}
+        assert not kinds & set(drawn(data, None)), kinds
+
+
+def test_blocks_of_a_chain_stand_in_a_row_and_a_fixed_mix_is_no_gate() -> None:
+    attention = {"kind": "attention", "heads": 4, "mlp_ratio": 2.0, "scope": "grid"}
+    residual = {"kind": "residual", "kernel": 3}
+    chain = {"kind": "chain", "blocks": [residual, attention]}
+    places = drawn(network(stage(chain)))
+    assert places["residual"][0][0] < places["grid"][0][0]
+    assert places["residual"][0][1] == places["grid"][0][1]
+    parallel = {"kind": "parallel", "first": chain, "second": attention, "mix": "sum"}
+    places = drawn(network(stage(parallel)))
+    assert {"+", "residual", "grid"} <= set(places)
+    assert "gate" not in places
+    assert places["residual"][0][1] < places["+"][0][1]
+
+
+@pytest.mark.parametrize(
+    ("fusion", "words"),
+    [
+        ({"kind": "gated", "width": 64, "pooling": "average"}, ("gated mix", "64 wide")),
+        ({"kind": "cross_attention", "asking": "sound"}, ("cross-attention", "sound asks")),
+        ({"kind": "two_tower", "width": 32}, ("towers", "32 wide, length 1")),
+    ],
+)
+def test_a_fusion_says_how_streams_meet(fusion: dict[str, Any], words: tuple[str, ...]) -> None:
+    assert set(words) <= set(drawn({**network(), "fusion": fusion}))
+
+
+def test_a_head_says_what_it_tells() -> None:
+    both = Task(inputs={"image": (3, 8, 8)}, num_classes=3, num_values=1)
+    places = drawn({**network(), "head": {"kind": "both", "dropout": 0.0}}, both)
+    assert {"3 classes", "and 1 number"} <= set(places)
+    places = drawn({**network(), "head": {"kind": "embed", "width": 16}}, both)
+    assert {"embed", "16 wide, length 1"} <= set(places)
 
 
 def test_branches_of_a_gate_stand_side_by_side_and_meet_in_it() -> None:

@@ -17,22 +17,33 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces.blocks import (
+    Asking,
     Attention,
+    Both,
     Chain,
     Classify,
     Concatenate,
+    ConformerConvolution,
     ConvNeXt,
     ConvolutionStem,
+    Embed,
+    FeedForward,
     Gate,
+    Gated,
     MBConv,
     Parallel,
     PatchStem,
+    RawStem,
     Recurrent,
+    Regress,
     Residual,
     SegmentMemory,
     SeriesStem,
+    SpectrogramStem,
     TemporalConvolution,
     TokenStem,
+    TwoTower,
+    VectorStem,
 )
 from search_spaces.blocks.block import BLOCKS, FUSIONS, HEADS, STEMS
 from search_spaces.blocks.initialisation import initialise
@@ -44,6 +55,9 @@ MAP, STEPS, IMAGE = (16, 4, 4), (12, 16), (1, 8, 8)
 STREAMS = {"map": (32, 4, 4), "steps": (6, 32)}
 EMBEDDING = (64,)
 TASK = Task(inputs={}, num_classes=4, num_values=0)
+NUMBERS = Task(inputs={}, num_classes=0, num_values=2)
+BOTH = Task(inputs={}, num_classes=4, num_values=2)
+NOTHING_ASKED = Task(inputs={}, num_classes=0)
 VOCABULARY = 20
 """Of the sequences (length,) of tokens that stems read."""
 TEXTURE, LAYOUT = Residual(), Attention(heads=2, mlp_ratio=1.0)
@@ -96,6 +110,8 @@ PIECES: dict[str, Entry] = {
         gate_token=Gate(convolution=TEXTURE, attention=LAYOUT, detail="token"),
         gate_hard=Gate(convolution=TEXTURE, attention=LAYOUT, hard=True),
         gate_hard_token=Gate(convolution=TEXTURE, attention=LAYOUT, detail="token", hard=True),
+        feed_forward=FeedForward(),
+        conformer_convolution_map=ConformerConvolution(kernel=3, normalisation="group"),
     ),
     # Softmax does not change where all scores of a query grow alike: keys need no shift.
     "attention_convolved": Entry(
@@ -112,6 +128,10 @@ PIECES: dict[str, Entry] = {
         segment_memory=SegmentMemory(segment=4, heads=2, mlp_ratio=1.0),
         segment_memory_uneven=SegmentMemory(segment=5, heads=2, mlp_ratio=1.0),
         gate_steps=Gate(convolution=TemporalConvolution(), attention=LAYOUT),
+        attention_sinusoidal=Attention(heads=2, positions="sinusoidal", mlp_ratio=0.0),
+        segment_memory_sinusoidal=SegmentMemory(segment=5, heads=2, positions="sinusoidal"),
+        feed_forward_steps=FeedForward(share=0.5, activation="silu", normalisation="rms"),
+        conformer_convolution=ConformerConvolution(kernel=5),
     ),
     **of(
         IMAGE,
@@ -120,15 +140,35 @@ PIECES: dict[str, Entry] = {
         stem_pool=ConvolutionStem(width=16, reduction="pool", activation="gelu"),
         patches=PatchStem(width=16, patch=2),
         patches_overlapping=PatchStem(width=16, patch=2, overlap=1, positions=True),
+        stem_deep=ConvolutionStem(width=8, reduction="stride", normalisation="none", depth=2),
+        spectrogram=SpectrogramStem(width=16),
+        raw=RawStem(),
     ),
     "series": Entry(piece=SeriesStem(width=8), shape=(12, 6)),
     "tokens": Entry(piece=TokenStem(vocabulary=VOCABULARY, width=8), shape=(12,)),
     **of(
+        (12,),
+        vector=VectorStem(width=16),
+        vector_tokens=VectorStem(width=8, tokens=True),
+        raw_vector=RawStem(),
+    ),
+    **of(
         STREAMS,
         concatenate=Concatenate(),
         concatenate_normalised=Concatenate(pooling="maximum", normalisation="layer"),
+        concatenate_whole=Concatenate(pooling="flatten"),
+        gated=Gated(width=32),
+        gated_scalar=Gated(width=32, detail="scalar", pooling="maximum"),
+        cross_attention=Asking(asking="steps", width=32),
+        cross_attention_whole=Asking(asking="map", width=16, heads=2, pooling="flatten"),
+        two_tower=TwoTower(width=32),
     ),
-    **of(EMBEDDING, classify=Classify()),
+    **of(EMBEDDING, classify=Classify(), classify_hidden=Classify(hidden=32)),
+    "regress": Entry(piece=Regress(), shape=EMBEDDING, task=NUMBERS),
+    "both": Entry(piece=Both(hidden=32), shape=EMBEDDING, task=BOTH),
+    "both_towers": Entry(piece=Both(), shape=(2, 32), task=BOTH),
+    "embed": Entry(piece=Embed(width=32), shape=EMBEDDING, task=NOTHING_ASKED),
+    "embed_towers": Entry(piece=Embed(width=16), shape=(2, 32), task=NOTHING_ASKED),
 }
 NAMES = list(PIECES)
 GOLDEN = Path(__file__).with_name("golden_pieces.json")
@@ -138,7 +178,7 @@ def inputs_of(entry: Entry, batch: int) -> Any:
     """Random inputs of the entry's shape; tokens where a stem looks them up."""
     if isinstance(entry.shape, Mapping):
         return {name: torch.randn(batch, *shape) for name, shape in entry.shape.items()}
-    if entry.piece.kind in STEMS and len(entry.shape) == 1:
+    if entry.piece.kind == "tokens":
         return torch.randint(VOCABULARY, (batch, *entry.shape))
     return torch.randn(batch, *entry.shape)
 
@@ -260,7 +300,7 @@ def golden_values(entry: Entry) -> list[float]:
             x: Any = {name: waved((2, *shape), 1.0) for name, shape in entry.shape.items()}
         else:
             x = waved((2, *entry.shape), 1.0)
-            if entry.piece.kind in STEMS and len(entry.shape) == 1:
+            if entry.piece.kind == "tokens":
                 x = ((x + 1) * VOCABULARY / 2.01).long()
         given = torch.cat([part.flatten() for part in parts_of(module(x))])
     places = torch.linspace(0, len(given) - 1, 6).long()

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.architecture import Architecture
 from search_spaces.blocks import (
@@ -23,7 +24,8 @@ from search_spaces.task import Task
 
 IMAGENET = Task(inputs={"image": (3, 224, 224)}, num_classes=1000)
 # Millions of parameters and billions of multiply-adds for 224 by 224: from timm's table of ImageNet
-# results; for CvT, from table 2 of its paper.
+# results; for CvT, from table 2 of its paper; for CoAtNet, from table
+# 4 of its own (25 M, 4.2 B).
 PUBLISHED = {
     "vit_tiny": (5.72, 1.26),
     "vit_small": (22.05, 4.61),
@@ -38,7 +40,21 @@ PUBLISHED = {
     "swin_small": (49.61, 8.77),
     "cvt_13": (19.98, 4.53),
     "cvt_21": (31.54, 7.13),
+    "coatnet_0": (25.0, 4.2),
+    "maxvit_tiny": (30.92, 5.60),
 }
+TASKS = {
+    "conformer_small": Task(inputs={"sound": (1, 80, 400)}, num_classes=1000),
+    "transformer_xl_12": Task(inputs={"text": (1024,)}, num_classes=204),
+    "hybrid_cvt": Task(inputs={"image": (3, 256, 256)}, num_classes=2),
+    "plain_cnn": Task(inputs={"image": (1, 28, 28)}, num_classes=10),
+    "cnn_64": Task(inputs={"image": (3, 64, 64)}, num_classes=10),
+    "cnn_28": Task(inputs={"image": (1, 28, 28)}, num_classes=10),
+    "lstm": Task(inputs={"text": (7,)}, num_classes=2),
+    "lstm_series": Task(inputs={"series": (20, 5)}, num_classes=0, num_values=1),
+    "encoder": Task(inputs={"text": (32,)}, num_classes=4),
+}
+"""What networks are built for that are not for ImageNet."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -58,6 +74,171 @@ def test_a_convolutional_transformer_grows_with_the_image_as_published(
     counted = cost(known(name), large)
     assert counted.flops / 2e9 == pytest.approx(multiply_adds, rel=0.01)
     assert counted.parameters == cost(known(name), IMAGENET).parameters
+
+
+def flops_of(network: nn.Module, *inputs: torch.Tensor) -> int:
+    """Of one example, by torch's counter."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(*inputs)
+    return counter.get_total_flops() // len(inputs[0])
+
+
+def size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+class ConformerReference(nn.Module):
+    """The encoder of Gulati et al. 2020 written from its paper, of 80 frequencies."""
+
+    def __init__(self, width: int, depth: int, heads: int, kernel: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.subsample = nn.Sequential(
+            *(nn.Conv2d(1, width, 3, 2, 1), nn.ReLU(), nn.Conv2d(width, width, 3, 2, 1), nn.ReLU())
+        )
+        self.enter = nn.Linear(20 * width, width)
+        self.layers = nn.ModuleList()
+        for _ in range(depth):
+            dense = [
+                nn.Sequential(
+                    nn.LayerNorm(width),
+                    *(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width)),
+                )
+                for _ in range(2)
+            ]
+            parts = {
+                "first": dense[0],
+                "norm": nn.LayerNorm(width),
+                "query": nn.Linear(width, width),
+                "key": nn.Linear(width, width),
+                "value": nn.Linear(width, width),
+                "place": nn.Linear(width, width, bias=False),
+                "biases": nn.Linear(width, 2, bias=False),
+                "out": nn.Linear(width, width),
+                "convolution_norm": nn.LayerNorm(width),
+                "convolution": nn.Sequential(
+                    *(nn.Conv1d(width, 2 * width, 1), nn.GLU(dim=1)),
+                    nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width),
+                    *(nn.BatchNorm1d(width), nn.SiLU(), nn.Conv1d(width, width, 1)),
+                ),
+                "second": dense[1],
+                "last_norm": nn.LayerNorm(width),
+            }
+            self.layers.append(nn.ModuleDict(parts))
+        self.score = nn.Linear(width, 1000)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.enter(self.subsample(x).flatten(1, 2).transpose(1, 2))
+        _, length, width = x.shape
+        places = torch.zeros(2 * length - 1, width, device=x.device)
+        for layer in self.layers:
+            x = x + layer["first"](x) / 2
+            normed = layer["norm"](x)
+            query, key, value = (
+                layer[name](normed).unflatten(2, (self.heads, -1)).transpose(1, 2)
+                for name in ("query", "key", "value")
+            )
+            far = layer["place"](places).unflatten(1, (self.heads, -1)).permute(1, 2, 0)
+            scores = query @ key.transpose(2, 3) + (query @ far)[..., :length]
+            heard = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+            x = x + layer["out"](heard)
+            x = x + layer["convolution"](layer["convolution_norm"](x).mT).mT
+            x = layer["last_norm"](x + layer["second"](x) / 2)
+        return self.score(x.mean(1))
+
+
+def test_the_conformer_is_as_large_as_one_written_from_its_paper() -> None:
+    counted = cost(known("conformer_small"), TASKS["conformer_small"])
+    with torch.device("meta"):
+        theirs = ConformerReference(144, 16, 4, 31)
+        flops = flops_of(theirs, torch.empty(2, 1, 80, 400))
+    assert counted.parameters == pytest.approx(size(theirs), rel=0.01)
+    assert counted.flops == pytest.approx(flops, rel=0.03)
+
+
+def test_transformer_xl_is_as_large_as_published_and_as_counted_by_hand() -> None:
+    counted = cost(known("transformer_xl_12"), TASKS["transformer_xl_12"])
+    # Dai et al. 2019, table 2: the 12-layer network on enwik8 has 41 million parameters.
+    assert counted.parameters == pytest.approx(41e6, rel=0.01)
+    length, segment, width, inside, layers = 1024, 512, 512, 2048, 12
+    query_and_out, keys_and_values = 2 * width**2, 2 * 2 * width**2  # these also of the memory
+    scores_and_mix = 2 * (2 * segment) * width
+    distances = (2 * segment) * width
+    dense = 2 * width * inside
+    each = query_and_out + keys_and_values + scores_and_mix + distances + dense
+    # The sinusoids are mapped once for a batch of two, and one step is answered.
+    once = 2 * segment * width**2 // 2
+    by_hand = 2 * (layers * (length * each + once) + width * 204)
+    assert counted.flops == pytest.approx(by_hand, rel=0.001)
+
+
+def test_the_encoder_is_torchs_own_with_places_learned_in_each_layer() -> None:
+    counted = cost(known("encoder"), TASKS["encoder"])
+    with torch.device("meta"):
+        layer = nn.TransformerEncoderLayer(512, 4, 2048, batch_first=True, norm_first=True)
+        layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        flops = flops_of(layers, torch.empty(2, 32, 512))
+    assert counted.parameters == size(layers) + 10_000 * 512 + 2 * 32 * 512 + (512 * 4 + 4)
+    assert counted.flops == flops + 2 * 512 * 4
+
+
+def test_the_hybrid_of_convolution_and_attention_is_as_large_as_one_of_torchs_parts() -> None:
+    counted = cost(known("hybrid_cvt"), TASKS["hybrid_cvt"])
+    with torch.device("meta"):
+        layer = nn.TransformerEncoderLayer(256, 8, 1024, batch_first=True, norm_first=True)
+        theirs = nn.Sequential(
+            *(nn.Conv2d(3, 64, 3, padding=1), nn.MaxPool2d(2), nn.GELU()),
+            *(nn.Conv2d(64, 128, 3, 2, 1), nn.ReLU(), nn.Conv2d(128, 256, 3, 2, 1), nn.ReLU()),
+            *(nn.Conv2d(256, 256, 3, 2, 1), nn.Flatten(2), nn.Unflatten(1, (1, 256))),
+        )
+        layers = nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
+        flops = flops_of(theirs, torch.empty(2, 3, 256, 256)) + flops_of(
+            layers, torch.empty(2, 256, 256)
+        )
+    assert counted.parameters == pytest.approx(size(theirs) + size(layers), rel=0.01)
+    assert counted.flops == pytest.approx(flops, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        (
+            "cnn_64",
+            [
+                *(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+                *(nn.Flatten(), nn.Linear(32 * 32 * 32, 10)),
+            ],
+        ),
+        (
+            "cnn_28",
+            [
+                *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+                *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+                *(nn.Flatten(), nn.Linear(64 * 7 * 7, 10)),
+            ],
+        ),
+    ],
+)
+def test_the_dense_convolution_networks_are_those_of_textbooks(
+    name: str, theirs: list[nn.Module]
+) -> None:
+    torch.manual_seed(0)
+    ours, other = known(name).build(TASKS[name]), nn.Sequential(*theirs)
+    pairs = zip(other.state_dict(), ours.state_dict().values(), strict=True)
+    other.load_state_dict(dict(pairs))
+    x = torch.randn(2, *TASKS[name].inputs["image"])
+    torch.testing.assert_close(ours({"image": x}).logits_BK, other(x))
+
+
+def test_the_lstm_of_series_is_torchs_own() -> None:
+    torch.manual_seed(0)
+    ours = known("lstm_series").build(TASKS["lstm_series"])
+    cell, linear = nn.LSTM(5, 64, batch_first=True), nn.Linear(64, 1)
+    values = iter(ours.state_dict().values())
+    for module in (cell, linear):
+        module.load_state_dict({name: next(values) for name in module.state_dict()})
+    x = torch.randn(3, 20, 5)
+    torch.testing.assert_close(ours({"series": x}).values_BV, linear(cell(x)[0][:, -1]))
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -145,7 +326,5 @@ def test_a_negative_overlap_is_refused() -> None:
 
 def test_known_networks_can_be_drawn() -> None:
     for name in KNOWN:
-        shape = (7,) if name == "lstm" else (3, 224, 224)
-        stream = "text" if name == "lstm" else "image"
-        drawing = diagram(known(name).to_dict(), Task(inputs={stream: shape}, num_classes=10))
+        drawing = diagram(known(name).to_dict(), TASKS.get(name, IMAGENET))
         assert drawing.startswith("<svg")

@@ -1,0 +1,25 @@
+"""`image_sound`: an image and a spectrogram, and how they meet."""
+
+from search_spaces.architecture import Stream
+from search_spaces.blocks import SpectrogramStem
+from search_spaces.catalog import image_text, step_parts
+from search_spaces.domains import IntRange, Record, choice
+from search_spaces.space import SearchSpace
+
+
+def space() -> SearchSpace:
+    """The space of networks for pairs of an image and a spectrogram (1, frequencies, time)."""
+    stem = Record(
+        SpectrogramStem,
+        {
+            "width": IntRange(16, 64, step=16, initial=32),
+            "normalisation": choice("batch", "group", "layer"),
+        },
+    )
+    sound = Record(Stream, {"stem": stem, "stages": step_parts.stages(1, 2)})
+    return SearchSpace.of(
+        name="image_sound",
+        version="1",
+        architecture=image_text.with_image("sound", sound),
+        recipe=step_parts.recipe(),
+    )
