@@ -147,9 +147,10 @@ PIECES: dict[str, Entry] = {
     "series": Entry(piece=SeriesStem(width=8), shape=(12, 6)),
     "tokens": Entry(piece=TokenStem(vocabulary=VOCABULARY, width=8), shape=(12,)),
     **of(
-        (12,),
-        vector=VectorStem(width=16),
-        vector_tokens=VectorStem(width=8, tokens=True),
+        # As many numbers as examples: neither stem bends what goes in.
+        (40,),
+        vector=VectorStem(width=40),
+        vector_tokens=VectorStem(width=4, tokens=True),
         raw_vector=RawStem(),
     ),
     **of(
