@@ -48,16 +48,16 @@ IMAGES = [
 # Sequences are short here: on the meta device a recurrent cell goes step by step.
 TASKS: dict[str, list[Task]] = {
     "sequence": [
-        Task(inputs={"series": (9, 3)}, num_classes=0, num_values=2),
-        Task(inputs={"series": (6, 1)}, num_classes=3),
+        Task(inputs={"series": (5, 3)}, num_classes=0, num_values=2),
+        Task(inputs={"series": (4, 1)}, num_classes=3),
     ],
-    "text": [Task(inputs={"text": (7,)}, num_classes=4)],
+    "text": [Task(inputs={"text": (4,)}, num_classes=4)],
     "vector": [
         Task(inputs={"vector": (8,)}, num_classes=3, num_values=2),
         Task(inputs={"vector": (3,)}, num_classes=0, num_values=1),
     ],
-    "image_text": [Task(inputs={"image": (3, 12, 9), "text": (7,)}, num_classes=2, num_values=1)],
-    "image_sound": [Task(inputs={"image": (1, 8, 8), "sound": (1, 16, 24)}, num_classes=5)],
+    "image_text": [Task(inputs={"image": (3, 9, 8), "text": (4,)}, num_classes=2, num_values=1)],
+    "image_sound": [Task(inputs={"image": (1, 8, 8), "sound": (1, 16, 12)}, num_classes=5)],
 }
 """By the name of the space, what its candidates are built for in turn; images where not said."""
 NUM_COUNTED = 20
