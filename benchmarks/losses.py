@@ -127,7 +127,7 @@ def _course(runs: Sequence[Sequence[Mapping[str, float]]], metric: str) -> str:
     """A metric's mean over the runs in the first and the last epoch."""
     ends = [[seen[epoch].get(metric) for seen in runs] for epoch in (0, -1)]
     known = [[value for value in end if value is not None] for end in ends]
-    return " → ".join(f"{statistics.mean(end):.1f}" for end in known) if all(known) else "–"
+    return " → ".join(f"{statistics.mean(end):.1f}" for end in known) if all(known) else "-"
 
 
 NOISE = ("gradient/variance", "gradient/step_variance", "gradient/batches")
