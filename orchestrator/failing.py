@@ -5,6 +5,7 @@ Pure functions of what was recorded; knows no ledger and no engine.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orchestrator.trial import Trial, TrialState
 
@@ -22,6 +23,16 @@ about the trial, so it is retried freely; five bound what an error that only loo
 cost. A process that died may have been killed by its own trial. User code and divergence fail the
 same way again.
 """
+
+
+def in_one_line(failure: Mapping[str, Any]) -> str:
+    """Its class, its first line, where it was raised, and the beginning of its digest."""
+    message = str(failure.get("message", "")).strip().partition("\n")[0]
+    line = f"{failure.get('kind', '')}: {message}".strip(": ")
+    where, digest = failure.get("where"), str(failure.get("digest", ""))[:8]
+    marks = ", ".join(mark for mark in (where, digest) if mark)
+    return f"{line} ({marks})" if marks else line
+
 
 _FIRST = 5
 _ALIKE = 3

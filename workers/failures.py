@@ -67,6 +67,8 @@ class Failure:
     """Where it happened, for a log; empty where nothing was raised."""
     digest: str
     """Equal for failures that are the same mistake again."""
+    where: str = ""
+    """The place that raised, `mine.py:12 in train`; empty where nothing was raised."""
 
     @classmethod
     def without_traceback(cls, kind: FailureKind, message: str) -> Self:
@@ -94,12 +96,15 @@ def classify(error: BaseException) -> Failure:
     first_line = (str(origin).strip().splitlines() or [""])[0]
     name = type(origin).__name__
     frames = traceback.extract_tb(origin.__traceback__ or error.__traceback__)
-    where = f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else ""
+    last = frames[-1] if frames else None
+    file = Path(last.filename).name if last else ""
     return Failure(
         kind=_kind(error, origin),
         message=masked(f"{name}: {first_line}" if first_line else name)[:LONGEST_MESSAGE],
         traceback=masked("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:],
-        digest=_digest(name, first_line, where),
+        # Without the line's number: a mistake is the same after an edit above it.
+        digest=_digest(name, first_line, f"{file}:{last.name}" if last else ""),
+        where=f"{file}:{last.lineno} in {last.name}" if last else "",
     )
 
 

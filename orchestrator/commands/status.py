@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.commands import studies
 from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.failing import in_one_line
 from orchestrator.home import Home
 from orchestrator.leaderboard import counts
 from orchestrator.objective import best
@@ -61,7 +62,9 @@ def _show_study(
         lines["best"] = f"{values} (trial {winner.number}, {winner.describe})"
     failed = [trial for trial in trials if trial.failure is not None]
     if failed:
-        lines["last failure"] = f"trial {failed[-1].number}: {_failure(failed[-1])}"
+        lines["last failure"] = (
+            f"trial {failed[-1].number}: {in_one_line(failed[-1].failure or {})}"
+        )
     terminal.answer |= {
         "study": row.name,
         "state": row.state,
@@ -105,7 +108,7 @@ def _show_trial(
         "\n" + pairs({name: str(value) for name, value in trial.params.items()} or {"": ""})
     )
     if trial.failure is not None:
-        terminal.tell(f"\nfailed: {_failure(trial)}")
+        terminal.tell(f"\nfailed: {in_one_line(trial.failure)}")
         if not log:
             terminal.tell(str(trial.failure.get("traceback") or "").rstrip())
     if log:
@@ -131,12 +134,6 @@ def _as_json(trial: Trial) -> dict[str, Any]:
             for seen in trial.measurements
         ],
     }
-
-
-def _failure(trial: Trial) -> str:
-    """One line on what went wrong."""
-    failure = trial.failure or {}
-    return f"{failure.get('kind', '?')}: {str(failure.get('message', '')).strip()}"
 
 
 def _cell(value: float | None) -> str:

@@ -24,6 +24,7 @@ from mlflow.entities import (
     ViewType,
 )
 
+from orchestrator.failing import in_one_line
 from orchestrator.tracking.history import Point, TrialStory
 from orchestrator.tracking.pictures import Pictures
 from orchestrator.trial import TrialState
@@ -250,7 +251,7 @@ def state_tags(story: TrialStory, budget: Budget) -> dict[str, str]:
     if trial.attempts > 1:
         tags["archscout.attempts"] = str(trial.attempts)
     if trial.failure is not None:
-        tags["archscout.failure"] = tag_value(_failure_line(trial.failure))
+        tags["archscout.failure"] = tag_value(in_one_line(trial.failure))
     for name, violation in trial.violations.items():
         if violation > 0:
             tags[f"archscout.violation.{_key(name)}"] = f"{violation:.6g}"
@@ -304,11 +305,6 @@ def _calls(
         if not any(taken):
             return
         yield taken
-
-
-def _failure_line(failure: Mapping[str, Any]) -> str:
-    kind, message = str(failure.get("kind", "")), str(failure.get("message", ""))
-    return f"{kind}: {message.splitlines()[0] if message else ''}".strip(": ")
 
 
 def _key(name: str) -> str:

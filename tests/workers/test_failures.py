@@ -69,6 +69,7 @@ def test_every_exception_has_its_kind(
     assert failure.kind == kind
     assert type(error).__name__ in failure.message
     assert "Traceback" in failure.traceback
+    assert re.fullmatch(r"test_failures.py:\d+ in raised", failure.where)
 
 
 def test_the_same_mistake_again_has_the_same_digest() -> None:
