@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_every_exception_has_its_kind(
     assert failure.kind == kind
     assert type(error).__name__ in failure.message
     assert "Traceback" in failure.traceback
-    assert re.fullmatch(r"test_failures.py:\d+ in raised", failure.where)
+    assert re.fullmatch(r"test_failures.py:\d+ in fail", failure.where)
 
 
 def test_the_same_mistake_again_has_the_same_digest() -> None:

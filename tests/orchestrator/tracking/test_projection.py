@@ -226,6 +226,7 @@ def test_a_failed_run_carries_its_log_or_else_its_traceback(story: Story) -> Non
     logs.mkdir(parents=True)
     (logs / "0.log").write_text("what it printed")
     failure = {"kind": "user_code", "message": "KeyError: 'x'\nmore", "traceback": "Traceback"}
+    failure |= {"where": "mine.py:3 in train", "digest": "0123456789abcdef"}
     for _ in range(2):
         uid = story.add()
         story.start(uid)
@@ -234,7 +235,9 @@ def test_a_failed_run_carries_its_log_or_else_its_traceback(story: Story) -> Non
     names = []
     for trial in story.trials():
         run = seen.child(trial.uid)
-        assert run.data.tags["archscout.failure"] == "user_code: KeyError: 'x'"
+        assert run.data.tags["archscout.failure"] == (
+            "user_code: KeyError: 'x' (mine.py:3 in train, 01234567)"
+        )
         names.append([artifact.path for artifact in seen.client.list_artifacts(run.info.run_id)])
     assert names == [["0.log"], ["failure.txt"]]
 
