@@ -1,4 +1,4 @@
-"""What cleaning up would free: files on this machine, by kind, measured before they are touched.
+"""What cleaning up would free: files by kind, measured before they are touched.
 
 Knows files only; what nobody needs any more is for others to say.
 """
@@ -6,10 +6,10 @@ Knows files only; what nobody needs any more is for others to say.
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from orchestrator.terminal import table
+from workers.folders import Folder, RemoteFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Portion:
     bytes: int
 
     @classmethod
-    def of(cls, kind: str, paths: Sequence[Path], *, count: int | None = None) -> "Portion":
+    def of(cls, kind: str, paths: Sequence[Folder], *, count: int | None = None) -> "Portion":
         """Files and folders, measured; missing ones count nothing."""
         sizes = [size for path in paths for size in _sizes(path)]
         things = len([path for path in paths if path.exists()]) if count is None else count
@@ -59,20 +59,24 @@ def readable(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def remove(paths: Iterable[Path]) -> None:
+def remove(paths: Iterable[Folder]) -> None:
     """Deletes files and folders; links are removed, not followed.
 
     Raises:
         OSError: One cannot be deleted.
     """
     for path in paths:
-        if path.is_dir() and not path.is_symlink():
+        if isinstance(path, RemoteFolder):
+            path.remove()
+        elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
 
 
-def _sizes(path: Path) -> list[int]:
+def _sizes(path: Folder) -> list[int]:
+    if isinstance(path, RemoteFolder):
+        return path.sizes()
     if path.is_symlink():
         return []
     if path.is_file():

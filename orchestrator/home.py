@@ -11,6 +11,8 @@ from typing import Self
 
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.problems import place
+from workers.folders import Folder, folder_at
+from workers.masking import masked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class Home:
     """SQLAlchemy URL of the ledger; may hold a password, never shown."""
     tracking_uri: str
     """What MLflow is opened with; may hold a password, never shown."""
+    checkpoints_place: str
+    """Path or fsspec URL of all trials' checkpoints."""
 
     @classmethod
     def find(cls, folder: str | None, environment: Mapping[str, str]) -> Self:
@@ -34,6 +38,7 @@ class Home:
             ledger_url=environment.get("ARCHSCOUT_LEDGER") or f"sqlite:///{root / 'ledger.db'}",
             tracking_uri=environment.get("MLFLOW_TRACKING_URI")
             or f"sqlite:///{root / 'mlflow.db'}",
+            checkpoints_place=_place_of(environment.get("ARCHSCOUT_CHECKPOINTS"), root),
         )
 
     @property
@@ -47,15 +52,30 @@ class Home:
         return self.folder / "logs"
 
     @property
-    def checkpoints(self) -> Path:
-        """Checkpoints of all trials."""
-        return self.folder / "checkpoints"
+    def checkpoints(self) -> Folder:
+        """Checkpoints of all trials, on a disk or in a store that fsspec opens.
+
+        Raises:
+            CommandError: The environment names a place where none can be.
+        """
+        try:
+            return folder_at(self.checkpoints_place)
+        except ValueError as error:
+            shown = place(masked(self.checkpoints_place))
+            raise CommandError(
+                f"ARCHSCOUT_CHECKPOINTS: {shown}: {error}", ExitCode.INPUT
+            ) from error
 
     @property
     def owns_stores(self) -> bool:
         """Whether ledger and MLflow lie here: what neither knows is then nobody's."""
         inside = f"sqlite:///{self.folder}/"
         return self.ledger_url.startswith(inside) and self.tracking_uri.startswith(inside)
+
+    @property
+    def owns_checkpoints(self) -> bool:
+        """Whether checkpoints lie here too; elsewhere, other homes may keep theirs beside ours."""
+        return self.checkpoints_place == str(self.folder / "checkpoints")
 
     @property
     def has_ledger(self) -> bool:
@@ -79,3 +99,10 @@ class Home:
                 "give a folder that you may write",
                 ExitCode.INPUT,
             ) from error
+
+
+def _place_of(given: str | None, root: Path) -> str:
+    """Where checkpoints go; paths are absolute, for workers may start elsewhere."""
+    if not given:
+        return str(root / "checkpoints")
+    return given if "://" in given else str(Path(given).expanduser().absolute())

@@ -11,6 +11,7 @@ from orchestrator.config_checks import user_object
 from orchestrator.trial import Trial
 from workers import attempt_log
 from workers.failures import Failure
+from workers.folders import Folder
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import CheckpointRef
 
@@ -18,7 +19,7 @@ from workers.measurement import CheckpointRef
 class Jobs:
     """Makes the jobs of one study."""
 
-    def __init__(self, config: StudyConfig, *, checkpoints: Path, logs: Path | None) -> None:
+    def __init__(self, config: StudyConfig, *, checkpoints: Folder, logs: Path | None) -> None:
         """Makes none yet.
 
         Args:

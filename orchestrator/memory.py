@@ -6,7 +6,6 @@ here they are told together, so that none is forgotten. Writes nothing to the le
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from orchestrator.config import StudyConfig
 from orchestrator.history import History
@@ -20,6 +19,7 @@ from orchestrator.warm_start import NOTHING, Earlier
 from search_spaces.constraints import Constraint
 from search_spaces.task import Task
 from workers.faults import fault
+from workers.folders import Folder
 from workers.measurement import Measurement
 
 
@@ -34,7 +34,7 @@ class Memory:
         space: Space,
         task: Task | None,
         trials: Iterable[Trial],
-        checkpoints: Path,
+        checkpoints: Folder,
         earlier: Earlier = NOTHING,
     ) -> None:
         trials = tuple(trials)

@@ -3,7 +3,6 @@
 Everything that can be wrong with them shows here, before the first side effect.
 """
 
-import hashlib
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from search_spaces.candidate import Candidate, Decisions
 from search_spaces.space import DefineByRunSpace, SearchSpace
 from search_spaces.suggester import RandomSuggester, Suggester
 from search_spaces.task import Task
+from search_spaces.user_code import UserCode
 
 if TYPE_CHECKING:
     from workers.data import Dataset
@@ -32,8 +32,13 @@ class Opened:
     config: StudyConfig
     space: Space
     dataset: "Dataset"
-    code_digest: str | None
-    """SHA-256 over the user's own Python; None where there is none."""
+    code: UserCode | None
+    """The user's own Python; None where there is none."""
+
+    @property
+    def code_digest(self) -> str | None:
+        """SHA-256 over the user's own Python."""
+        return None if self.code is None else self.code.digest
 
     @property
     def task(self) -> Task | None:
@@ -59,9 +64,9 @@ def open_parts(config: StudyConfig) -> Opened:
     """
     from workers.data import load  # noqa: PLC0415 - reading a space needs no data
 
-    space, digests = open_space(config)
+    space = open_space(config)
     if config.train is not None:
-        digests.append(_checked_train(config))
+        _check_train(config)
     elif isinstance(space, DefineByRunSpace):
         text = "a define-by-run space says nothing about training; add train: file.py:name"
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
@@ -72,8 +77,18 @@ def open_parts(config: StudyConfig) -> Opened:
         config=config,
         space=space,
         dataset=dataset,
-        code_digest=hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None,
+        code=user_code(config),
     )
+
+
+def user_code(config: StudyConfig) -> UserCode | None:
+    """The user's own Python, as it is now; None where the config names none.
+
+    Raises:
+        UserFileError: It cannot be read.
+    """
+    references = [each for each in (config.space, config.train) if user_object(each)]
+    return UserCode.read(map(str, references)) if references else None
 
 
 def drawn(config: StudyConfig, space: Space, suggester: Suggester) -> Candidate | Decisions:
@@ -104,8 +119,8 @@ def _check_space(config: StudyConfig, space: Space) -> None:
         raise ProblemsError([Problem(config.name, text=str(error))]) from error
 
 
-def open_space(config: StudyConfig) -> tuple[Space, list[str]]:
-    """The space, and the digests of the user's files it comes from.
+def open_space(config: StudyConfig) -> Space:
+    """The space that the config names.
 
     Raises:
         ProblemsError: The user's object is no space.
@@ -114,29 +129,27 @@ def open_space(config: StudyConfig) -> tuple[Space, list[str]]:
     if user_object(config.space) is None:
         from search_spaces.catalog import load  # noqa: PLC0415 - may load torch
 
-        return load(config.space), []
+        return load(config.space)
     from search_spaces.plugins import load_user_object  # noqa: PLC0415 - runs the user's file
 
     found = load_user_object(config.space, Path.cwd())
     if isinstance(found.value, SearchSpace | DefineByRunSpace):
-        return found.value, [found.sha256]
+        return found.value
     if callable(found.value):
         function = cast("Callable[[object], dict[str, object] | None]", found.value)
-        space = DefineByRunSpace(name=found.name, version=found.sha256[:12], function=function)
-        return space, [found.sha256]
+        return DefineByRunSpace(name=found.name, version=found.sha256[:12], function=function)
     text = f"'{found.name}' is neither a SearchSpace nor a function of a trial"
     raise ProblemsError([Problem(config.name, text=text, path=("space",))])
 
 
-def _checked_train(config: StudyConfig) -> str:
-    """The digest of the user's training file, whose function is there."""
+def _check_train(config: StudyConfig) -> None:
+    """Refuses a training file that does not run, or whose function is not there."""
     from search_spaces.plugins import load_user_object  # noqa: PLC0415 - runs the user's file
 
     found = load_user_object(config.train or "", Path.cwd())
     if not callable(found.value):
         text = f"'{found.name}' is no function; it must yield metrics an epoch"
         raise ProblemsError([Problem(config.name, text=text, path=("train",))])
-    return str(found.sha256)
 
 
 def _git_revision(config: StudyConfig) -> str | None:

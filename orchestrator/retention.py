@@ -6,12 +6,15 @@ is too much, never too little; the next start sweeps it. Knows folders and trial
 
 import re
 import shutil
+import threading
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.objective import Objective, rank
 from orchestrator.stopping import judge_of
 from orchestrator.trial import Trial, TrialState
+from workers.folders import Folder, within
 
 _CHECKPOINT = re.compile(r"\.?epoch-\d+-[0-9a-f]+(\.tmp)?")
 """Ours, finished or not; what else lies in a trial's folder is its user's."""
@@ -23,7 +26,7 @@ MOST_KEPT = 10
 class Retention:
     """The checkpoint folders of one study: one a trial, named by its uid."""
 
-    def __init__(self, folder: Path, objectives: Sequence[Objective]) -> None:
+    def __init__(self, folder: Folder, objectives: Sequence[Objective]) -> None:
         self._folder = folder
         self._objectives = tuple(objectives)
         self._kept: tuple[Trial, ...] = ()
@@ -32,21 +35,33 @@ class Retention:
         """Deletes what ended trials left that are not among the best."""
         known = list(trials)
         self._kept = best_of(known, self._objectives)
-        for trial in known:
-            if trial.state.is_terminal and trial not in self._kept:
-                self._delete(trial)
+        self._delete(
+            trial for trial in known if trial.state.is_terminal and trial not in self._kept
+        )
 
     def ended(self, trial: Trial) -> None:
         """Keeps an ended trial's checkpoints if it is among the best, and drops who is no more."""
         before = (*self._kept, trial)
         self._kept = best_of(before, self._objectives)
-        for other in before:
-            if other not in self._kept:
-                self._delete(other)
+        self._delete(other for other in before if other not in self._kept)
 
-    def _delete(self, trial: Trial) -> None:
-        # A folder that cannot be deleted now costs space, not results: the next sweep tries again.
-        shutil.rmtree(self._folder / trial.uid, ignore_errors=True)
+    def _delete(self, trials: Iterable[Trial]) -> None:
+        folders = [self._folder / trial.uid for trial in trials]
+        if isinstance(self._folder, Path):
+            _free(folders)
+        elif folders:
+            # A store may take its time, and the search must not wait for it.
+            threading.Thread(target=_free, args=(folders,), name="retention", daemon=True).start()
+
+
+def _free(folders: Iterable[Folder]) -> None:
+    # A folder that cannot be deleted now costs space, not results: the next sweep tries again.
+    for folder in folders:
+        if isinstance(folder, Path):
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                folder.remove()
 
 
 def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:
@@ -56,12 +71,13 @@ def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[T
 
 
 def superfluous(
-    folder: Path,
+    folder: Folder,
     trials: Sequence[Trial],
     objectives: Sequence[Objective],
     *,
     needed: Collection[str],
-) -> list[Path]:
+    owned: bool,
+) -> list[Folder]:
     """What lies in a study's checkpoint folder that neither a resume nor a promotion will read.
 
     Args:
@@ -69,19 +85,20 @@ def superfluous(
         trials: All of the study's.
         objectives: The study's.
         needed: uids of trials whose checkpoints stay whatever their rank.
+        owned: Whether what no trial of the study knows is nobody's; else it stays.
     """
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = within(folder)
     kept = {trial.uid for trial in best_of(trials, objectives)} | set(needed)
     kept |= {trial.uid for trial in trials if not trial.state.is_terminal}
     known = {trial.uid: trial for trial in trials}
-    paths = [path for path in found if path.name not in kept]
+    paths = [path for path in found if path.name not in kept and (owned or path.name in known)]
     for path in found:
         if path.name in kept & known.keys() and path.is_dir():
             saved = [seen.checkpoint for seen in known[path.name].measurements if seen.checkpoint]
             newest = {Path(reference.path).name for reference in saved[-2:]}
             paths += [
                 inside
-                for inside in sorted(path.iterdir())
+                for inside in within(path)
                 if _CHECKPOINT.fullmatch(inside.name) and inside.name not in newest
             ]
     return paths

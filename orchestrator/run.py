@@ -151,7 +151,7 @@ def _search(
             terminal,
             f"stopping; go on later with: archscout resume {record.name}",
         ),
-        closing(make_engine(parts)) as engine,
+        closing(make_engine(parts, home)) as engine,
         Progress(study, terminal),
     ):
         engine.run(study, parts.dataset)
@@ -191,17 +191,21 @@ def _ending(study: Study) -> _Ending:
     return _Ending(code=ExitCode.DONE, state="finished", reason=reason)
 
 
-def make_engine(parts: Opened) -> Engine:
+def make_engine(parts: Opened, home: Home) -> Engine:
     """The engine that the config names."""
     config = with_gpu_decided(parts.config)
     if config.engine.name == "in_process":
         from orchestrator.engines.in_process import InProcessEngine  # noqa: PLC0415 - loads torch
 
-        return InProcessEngine()
+        return InProcessEngine(code=parts.code)
     from orchestrator.engines.ray_tune import RayTuneEngine  # noqa: PLC0415 - loads ray
 
     return RayTuneEngine(
-        config.engine.address, cpu=config.resources.cpu, gpu=config.resources.gpu or 0.0
+        config.engine.address,
+        cpu=config.resources.cpu,
+        gpu=config.resources.gpu or 0.0,
+        code=parts.code,
+        checkpoints=home.checkpoints,
     )
 
 

@@ -8,8 +8,7 @@
                     break
             study.tell(job.key)
 
-Holds no truth of its own: it is rebuilt from the ledger, and whoever reads the ledger reads the
-same study. Knows no engine, no network and no display.
+Holds no truth of its own: whoever reads the ledger reads the same study. Knows no engine.
 """
 
 import os
@@ -40,6 +39,7 @@ from orchestrator.trial import Trial, TrialState
 from orchestrator.warm_start import Basis, earlier
 from search_spaces.task import Task
 from workers.failures import Failure, FailureKind
+from workers.folders import Folder
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
 
@@ -62,7 +62,7 @@ class Study:
         lease: Lease,
         space: Space,
         task: Task | None,
-        checkpoints_dir: Path,
+        checkpoints_dir: Folder,
         logs_dir: Path | None = None,
         clock: Clock | None = None,
     ) -> None:

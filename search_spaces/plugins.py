@@ -20,6 +20,9 @@ T = TypeVar("T")
 USER_MODULE = "archscout_user_"
 """How the names of modules begin that users' files became."""
 
+CARRIED: dict[str, tuple[Path, bytes]] = {}
+"""Users' files that go before those on disk, by the path they are named by; see `user_code`."""
+
 
 class UnknownNameError(LookupError):
     """Nothing is registered under a name; the message lists what is."""
@@ -108,19 +111,29 @@ def load_user_object(reference: str, base_dir: Path | str) -> UserObject:
     file, colon, name = reference.rpartition(":")
     if not colon or not file.endswith(".py") or not name.isidentifier():
         raise UserFileError(f"{reference!r} is no reference to Python; write file.py:name")
-    path = (Path(base_dir) / file).resolve()
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        beside = [found.name for found in path.parent.glob("*.py")]
-        hint = did_you_mean(path.name, beside)
-        raise UserFileError(f"{path}: cannot be read: {error.strerror}.{hint}") from error
+    asked = Path(base_dir) / file
+    path, source = CARRIED.get(str(asked)) or read_user_file(asked)
     sha256 = hashlib.sha256(source).hexdigest()
     module = _run(path, source, sha256)
     if name not in vars(module):
         public = [known for known in vars(module) if not known.startswith("_")]
         raise UserFileError(f"{path}: holds no {name!r}.{did_you_mean(name, public)}")
     return UserObject(value=vars(module)[name], name=name, path=path, sha256=sha256)
+
+
+def read_user_file(asked: Path) -> tuple[Path, bytes]:
+    """Where a file really lies, and its bytes.
+
+    Raises:
+        UserFileError: It cannot be read.
+    """
+    path = asked.resolve()
+    try:
+        return path, path.read_bytes()
+    except OSError as error:
+        beside = [found.name for found in path.parent.glob("*.py")]
+        hint = did_you_mean(path.name, beside)
+        raise UserFileError(f"{path}: cannot be read: {error.strerror}.{hint}") from error
 
 
 def _run(path: Path, source: bytes, sha256: str) -> ModuleType:

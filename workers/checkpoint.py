@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there, and are believed only after their bytes are proved.
 
-Knows tensors, plain values and files; neither networks nor trials. Nothing is ever unpickled.
+On a disk they get their name by one rename; in an object store their manifest comes last. Knows
+tensors, plain values and files; neither networks nor trials. Nothing is ever unpickled.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from workers.faults import fault
+from workers.folders import Folder, RemoteFolder, folder_at
 from workers.measurement import CheckpointRef
 
 SCHEMA = 1
@@ -42,42 +45,43 @@ class Checkpoint:
     """All else, as JSON has it."""
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> CheckpointRef:
+def save(folder: Folder, checkpoint: Checkpoint) -> CheckpointRef:
     """Write a checkpoint into a folder of its own under `folder`.
 
-    It gets its name by one rename after every byte has reached the disk: a crash leaves it whole
-    or nameless. Folders are readable by their owner alone.
+    A crash leaves it whole, or without the name or the manifest that make it one. Folders on a
+    disk are readable by their owner alone.
 
     Raises:
-        OSError: The disk is full or fails; nothing is left under the checkpoint's name.
+        OSError: The disk or store is full or fails; nothing is left under the checkpoint's name.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The random part keeps an epoch that is measured again from replacing the first, which the
     # ledger may already refer to.
     name = f"epoch-{checkpoint.epoch:05d}-{secrets.token_hex(4)}"
-    unfinished = folder / f".{name}.tmp"
-    try:
-        unfinished.mkdir(mode=0o700)
-        reference = _write_files(unfinished, folder / name, checkpoint)
-        _sync_folder(unfinished)
-        fault("checkpoint.written")
-        unfinished.rename(folder / name)
-        fault("checkpoint.renamed")
-        _sync_folder(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    return reference
+    contents = _contents(checkpoint)
+    if isinstance(folder, RemoteFolder):
+        _upload(folder / name, contents)
+    else:
+        _write_whole(folder, name, contents)
+    return CheckpointRef(
+        path=str(folder / name),
+        manifest_sha256=hashlib.sha256(contents[MANIFEST]).hexdigest(),
+        bytes=sum(len(content) for content in contents.values()),
+    )
 
 
-def load(reference: CheckpointRef) -> Checkpoint:
+def load(reference: CheckpointRef, within: Folder | None = None) -> Checkpoint:
     """Read a checkpoint whose every byte hashes to what the reference promises.
+
+    Args:
+        reference: Which, as the ledger has it.
+        within: The trial's own folder. No other place is asked over a network: which store is
+            opened is said by whoever runs this, never by a record.
 
     Raises:
         CheckpointError: It is missing, damaged, of a newer schema, or not the one referred to.
     """
-    folder = Path(reference.path)
-    manifest_bytes = _read_regular(folder / MANIFEST, LARGEST_MANIFEST)
+    folder = _place(reference, within)
+    manifest_bytes = _read(folder, MANIFEST, LARGEST_MANIFEST)
     if hashlib.sha256(manifest_bytes).hexdigest() != reference.manifest_sha256:
         raise CheckpointError(f"{folder}: its manifest is not the one that was recorded")
     # Proved to be ours by its hash, so its structure needs no second look beyond the schema.
@@ -87,7 +91,7 @@ def load(reference: CheckpointRef) -> Checkpoint:
     contents = {}
     for name in (TENSORS, STATE):
         promised = manifest["files"][name]
-        contents[name] = _read_regular(folder / name, promised["bytes"])
+        contents[name] = _read(folder, name, promised["bytes"])
         if hashlib.sha256(contents[name]).hexdigest() != promised["sha256"]:
             raise CheckpointError(f"{folder}: {name} has changed since it was written")
     try:
@@ -98,24 +102,29 @@ def load(reference: CheckpointRef) -> Checkpoint:
 
 
 def load_first_whole(
-    references: Iterable[CheckpointRef],
+    references: Iterable[CheckpointRef], within: Folder | None = None
 ) -> tuple[Checkpoint | None, CheckpointRef | None, tuple[str, ...]]:
     """The first checkpoint that can be believed, its reference, and why each before it cannot."""
     rejected: list[str] = []
     for reference in references:
         try:
-            return load(reference), reference, tuple(rejected)
+            return load(reference, within), reference, tuple(rejected)
         except CheckpointError as error:
             rejected.append(str(error))
     return None, None, tuple(rejected)
 
 
 def remove(reference: CheckpointRef) -> None:
-    """Free a checkpoint's space; one that is gone already is fine."""
-    shutil.rmtree(reference.path, ignore_errors=True)
+    """Free the space of a checkpoint of one's own; one that is gone already is fine."""
+    if "://" not in reference.path:
+        shutil.rmtree(reference.path, ignore_errors=True)
+        return
+    with suppress(OSError):  # costs space, until its trial's folder goes
+        RemoteFolder(reference.path).remove()
 
 
-def _write_files(folder: Path, final: Path, checkpoint: Checkpoint) -> CheckpointRef:
+def _contents(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """A checkpoint's files in the order in which they are written, the manifest last."""
     contents = {
         TENSORS: safetensors.torch.save(dict(checkpoint.tensors)),
         STATE: json.dumps(checkpoint.state, sort_keys=True, allow_nan=False).encode(),
@@ -128,19 +137,59 @@ def _write_files(folder: Path, final: Path, checkpoint: Checkpoint) -> Checkpoin
             for name, content in contents.items()
         },
     }
-    contents[MANIFEST] = json.dumps(manifest, sort_keys=True).encode()
-    for name, content in contents.items():
-        with (folder / name).open("xb") as file:
+    return contents | {MANIFEST: json.dumps(manifest, sort_keys=True).encode()}
+
+
+def _write_whole(folder: Path, name: str, contents: Mapping[str, bytes]) -> None:
+    """Write and sync every byte under another name, then rename."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    unfinished = folder / f".{name}.tmp"
+    try:
+        unfinished.mkdir(mode=0o700)
+        for file_name, content in contents.items():
+            with (unfinished / file_name).open("xb") as file:
+                fault("checkpoint.writing")
+                file.write(content)
+                file.flush()
+                fault("checkpoint.syncing")
+                os.fsync(file.fileno())
+        _sync_folder(unfinished)
+        fault("checkpoint.written")
+        unfinished.rename(folder / name)
+        fault("checkpoint.renamed")
+        _sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _upload(folder: RemoteFolder, contents: Mapping[str, bytes]) -> None:
+    """Put every file there; what a crash cuts off has no manifest, and nothing refers to it."""
+    try:
+        for name, content in contents.items():
             fault("checkpoint.writing")
-            file.write(content)
-            file.flush()
-            fault("checkpoint.syncing")
-            os.fsync(file.fileno())
-    return CheckpointRef(
-        path=str(final),
-        manifest_sha256=hashlib.sha256(contents[MANIFEST]).hexdigest(),
-        bytes=sum(len(content) for content in contents.values()),
-    )
+            folder.write(name, content)
+        fault("checkpoint.written")
+    except BaseException:
+        with suppress(OSError):
+            folder.remove()
+        raise
+
+
+def _place(reference: CheckpointRef, within: Folder | None) -> Folder:
+    """The folder that a reference means.
+
+    Raises:
+        CheckpointError: It lies in a store that nobody has allowed.
+    """
+    if "://" not in reference.path:
+        return Path(reference.path)
+    name = reference.path.rpartition("/")[2]
+    if within is None or reference.path != str(within / name):
+        raise CheckpointError(
+            f"{reference.path} lies outside {within}: is ARCHSCOUT_CHECKPOINTS as it was?"
+        )
+    return folder_at(reference.path)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -149,6 +198,19 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _read(folder: Folder, name: str, at_most: int) -> bytes:
+    """A file's bytes; larger ones are refused."""
+    if isinstance(folder, Path):
+        return _read_regular(folder / name, at_most)
+    try:
+        content = folder.read(name, at_most)
+    except OSError as error:
+        raise CheckpointError(f"{folder / name} cannot be read: {error}") from error
+    if len(content) > at_most:
+        raise CheckpointError(f"{folder / name} is larger than was recorded")
+    return content
 
 
 def _read_regular(path: Path, at_most: int) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from workers.budget import Budget
 from workers.data.spec import DataSpec
+from workers.folders import Folder, folder_at
 from workers.measurement import CheckpointRef
 
 
@@ -55,7 +56,7 @@ class TrainingJob:
     space: str | None = None
     """The user's space as `file.py:name`, whose file may register blocks; None for ready ones."""
     checkpoint_dir: str | None = None
-    """Where this trial's checkpoints go; None keeps none."""
+    """Path or fsspec URL under which this trial's checkpoints go; None keeps none."""
     log_path: str | None = None
     """The trial's log; None keeps none."""
     teacher: TeacherRef | None = None
@@ -70,6 +71,11 @@ class TrainingJob:
     """How many times the usual share of the machine it is placed with; 2 after memory ran out."""
     gpu_share: float = 0.0
     """Share of one GPU's memory that the worker may use, 0 to 1."""
+
+    @property
+    def checkpoints(self) -> Folder | None:
+        """Where this trial's checkpoints go, opened."""
+        return None if self.checkpoint_dir is None else folder_at(self.checkpoint_dir)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that crosses a process boundary; `from_dict` undoes it."""

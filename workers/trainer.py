@@ -29,6 +29,7 @@ from workers.data.dataset import Dataset
 from workers.device import prepare
 from workers.evaluate import Tally, evaluate, forward
 from workers.failures import BadCandidate, named
+from workers.folders import FolderUnreachable
 from workers.job import TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
 from workers.mixing import mixed
@@ -165,7 +166,9 @@ class Trainer:
 
     def _resume(self) -> int:
         """Take up the newest whole checkpoint: how many epochs it has seen, 0 without one."""
-        found, reference, rejected = checkpoint.load_first_whole(self.job.resume_from)
+        found, reference, rejected = checkpoint.load_first_whole(
+            self.job.resume_from, self.job.checkpoints
+        )
         for reason in rejected:
             log.warning("trial %d: not resumed from %s", self.job.trial_number, reason)
         if found is None or reference is None:
@@ -181,7 +184,8 @@ class Trainer:
         return found.epoch
 
     def _save(self, epoch: int) -> CheckpointRef | None:
-        if self.job.checkpoint_dir is None:
+        folder = self.job.checkpoints
+        if folder is None:
             return None
         parts = {
             "network": self.averaging.judged.state_dict(),
@@ -203,12 +207,11 @@ class Trainer:
             "precision": self.execution.precision,
         }
         try:
-            saved = checkpoint.save(
-                Path(self.job.checkpoint_dir),
-                Checkpoint(epoch=epoch, tensors=tensors, state=state),
-            )
+            saved = checkpoint.save(folder, Checkpoint(epoch=epoch, tensors=tensors, state=state))
+        except FolderUnreachable:
+            raise  # says where already
         except OSError as error:
-            raise named(error, self.job.checkpoint_dir) from error
+            raise named(error, str(folder)) from error
         self.kept.append(saved)
         return saved
 

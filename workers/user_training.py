@@ -31,7 +31,8 @@ class UserContext:
     threads: int
     """CPU threads that it may use."""
     checkpoint_dir: str | None
-    """A folder of the trial's own, kept between attempts; None where none is kept."""
+    """A folder of the trial's own, kept between attempts: a path, or an fsspec URL where
+    `ARCHSCOUT_CHECKPOINTS` is one; None where none is kept."""
 
 
 def measure(job: TrainingJob) -> Iterator[Measurement]:

@@ -16,6 +16,7 @@ from orchestrator.freeing import Portion
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.process import QUIET_MLFLOW
+from workers.folders import Folder, within
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
@@ -29,9 +30,9 @@ OLD_S = 7 * 86_400
 class _Found:
     """What may go."""
 
-    checkpoints: Mapping[str, Sequence[Path]]
+    checkpoints: Mapping[str, Sequence[Folder]]
     """By study."""
-    orphans: Sequence[Path] = ()
+    orphans: Sequence[Folder] = ()
     """Folders of studies that are gone."""
     logs: Sequence[Path] = ()
     """Of our own defects, old ones."""
@@ -112,7 +113,7 @@ def _everywhere(ledger: "Ledger | None", home: Home, store: "StudyStore | None")
     )
 
 
-def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Path]:
+def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Folder]:
     from orchestrator.retention import superfluous  # noqa: PLC0415 - not for what only reads
 
     config = studies.config_of(row)
@@ -123,13 +124,14 @@ def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Path]:
         ledger.trials(row.id),
         config.to_objectives(),
         needed={p.trial_uid for p in ledger.promotions.all() if p.trial_uid is not None},
+        owned=home.owns_checkpoints,
     )
 
 
-def _orphans(home: Home, known: set[str]) -> Iterator[Path]:
+def _orphans(home: Home, known: set[str]) -> Iterator[Folder]:
     """Folders named after studies that the ledger does not have."""
-    for folder in (home.checkpoints, home.logs):
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for folder in (home.checkpoints, home.logs) if home.owns_checkpoints else (home.logs,):
+        for path in within(folder):
             if path.is_dir() and path.name not in known:
                 yield path
 

@@ -3,8 +3,7 @@
 import argparse
 import os
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator import freeing
@@ -15,10 +14,13 @@ from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.process import QUIET_MLFLOW
 from orchestrator.tracking.projector import only_one
+from workers.folders import Folder, within
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
     from orchestrator.tracking.cleaning import ShownRun, StudyStore
+
+_Folders = Mapping[str, Sequence[Folder]]
 
 _PATIENCE_S = 15.0
 """How long the projection of a driver that has just died may take to end."""
@@ -42,7 +44,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             ledger.require_free(row)
         store = cleaning.StudyStore.open(home.tracking_uri)
         runs = _runs(store, options.name, row, home)
-        folders = _folders(home, options.name) if row is not None or home.owns_stores else []
+        ours = row is not None or (home.owns_stores and home.owns_checkpoints)
+        folders = _folders(ledger, row, home, options.name) if ours else {}
         if row is None and not runs and not folders:
             studies.found(ledger, options.name, home)
         if store is not None:
@@ -66,15 +69,19 @@ def _runs(
     return store.runs(lambda study, _: study == name) if home.owns_stores else []
 
 
-def _folders(home: Home, name: str) -> list[Path]:
-    """Folders of this very name; a name with a path in it names none."""
-    parents = [parent for parent in (home.checkpoints, home.logs) if parent.is_dir()]
-    return [
-        path
-        for parent in parents
-        for path in parent.iterdir()
-        if path.name == name and path.is_dir()
-    ]
+def _folders(ledger: "Ledger | None", row: "StudyRow | None", home: Home, name: str) -> _Folders:
+    """What lies in files, by kind; a name with a path in it names no folder."""
+    found = {
+        kind: [path for path in within(parent) if path.name == name and path.is_dir()]
+        for kind, parent in {"checkpoints": home.checkpoints, "logs": home.logs}.items()
+    }
+    if not home.owns_checkpoints and ledger is not None and row is not None:
+        # A study of another ledger may have the same name there.
+        ours = {trial.uid for trial in ledger.trials(row.id)}
+        found["checkpoints"] = [
+            path for study in found["checkpoints"] for path in within(study) if path.name in ours
+        ]
+    return {kind: paths for kind, paths in found.items() if paths}
 
 
 def _refuse_needed(name: str, runs: "Sequence[ShownRun]", store: "StudyStore") -> None:
@@ -101,14 +108,14 @@ def _portions(
     ledger: "Ledger | None",
     row: "StudyRow | None",
     runs: "Sequence[ShownRun]",
-    folders: Sequence[Path],
+    folders: _Folders,
 ) -> list[Portion]:
     trials = len(ledger.trials(row.id)) if ledger is not None and row is not None else 0
     own = [run.folder for run in runs if run.folder is not None]
     return [
         Portion(kind="trials in the ledger", count=trials, files=0, bytes=0),
         Portion.of("runs in MLflow", own, count=len(runs)),
-        *(Portion.of(path.parent.name, [path]) for path in folders),
+        *(Portion.of(kind, paths) for kind, paths in folders.items()),
     ]
 
 
@@ -124,7 +131,7 @@ def _delete(
     home: Home,
     ledger: "Ledger | None",
     shown: "tuple[StudyStore | None, Sequence[ShownRun]]",
-    folders: Sequence[Path],
+    folders: _Folders,
 ) -> None:
     """The ledger first: then no promotion can begin, and what a crash leaves is found again."""
     from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
@@ -146,4 +153,4 @@ def _delete(
         store, runs = shown
         if store is not None:
             store.remove(runs)
-        freeing.remove(folders)
+        freeing.remove(path for paths in folders.values() for path in paths)

@@ -20,6 +20,7 @@ _BY_NAME = {
     "UnknownStudy": ExitCode.INPUT,
     "SchemaUnknown": ExitCode.INPUT,
     "ResourcesTooLarge": ExitCode.INPUT,
+    "NodesUnfit": ExitCode.INPUT,
     "ServerError": ExitCode.INPUT,
     # Somebody else has it.
     "LeaseHeld": ExitCode.REFUSED,
@@ -31,7 +32,9 @@ _BY_NAME = {
     "PromotionRefused": ExitCode.REFUSED,
     # The world.
     "EngineLost": ExitCode.INTERRUPTED,
+    "UnfitNodeJoined": ExitCode.INTERRUPTED,
     "StoreUnavailable": ExitCode.INTERRUPTED,
+    "FolderUnreachable": ExitCode.INTERRUPTED,
     "LedgerUnavailable": ExitCode.INTERRUPTED,
     "StudyGone": ExitCode.INTERRUPTED,
     "LedgerError": ExitCode.INPUT,

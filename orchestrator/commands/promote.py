@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         registry = _registry(home)
         terminal.remark("reading the trial and its data")
         with _told_to_mlflow(registry, config, trial, options):
-            chosen = winner.prepare(ledger, row, config, trial)
+            chosen = winner.prepare(ledger, row, config, trial, home.checkpoints)
         promoted = _promoter(
             chosen, options, ledger, registry=registry, home=home, terminal=terminal
         ).promote()

@@ -11,6 +11,7 @@ from orchestrator.leaderboard import leaderboard
 from orchestrator.machine import refuse_what_does_not_fit, with_gpu_decided
 from orchestrator.opening import Opened, Space, open_parts
 from orchestrator.problems import Problem, ProblemsError, place
+from orchestrator.reachable import require_checkpoints
 from orchestrator.run import Outcome, run_study
 from orchestrator.terminal import Terminal, pairs, span
 from search_spaces.space import SearchSpace
@@ -31,6 +32,7 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     from orchestrator.ledger import StudyConflict  # noqa: PLC0415 - not for --dry-run
 
     refuse_what_does_not_fit(config)
+    require_checkpoints(home)
     parts = open_parts(config)
     _check_earlier(parts, home)
     expected = None if goes_on else quick_look(parts)

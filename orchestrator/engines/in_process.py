@@ -5,9 +5,11 @@ process and no cluster.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from orchestrator.snapshot import Verdict
+from search_spaces.user_code import UserCode
 from workers.data.dataset import Dataset
 from workers.failures import Failure, classify
 from workers.job import TrainingJob
@@ -23,21 +25,24 @@ Worker = Callable[[TrainingJob, Dataset], Iterator[Measurement | Progress]]
 class InProcessEngine:
     """Trains one attempt after the other."""
 
-    def __init__(self, worker: Worker = start) -> None:
+    def __init__(self, worker: Worker = start, code: UserCode | None = None) -> None:
         """Trains nothing yet.
 
         Args:
             worker: Trains a job; anything with the interface of `workers.start`.
+            code: The user's own Python as the study was opened with it.
         """
         self._worker = worker
+        self._code = code
 
     def run(self, study: "Study", dataset: Dataset) -> None:
         """Trains until the study has nothing left or is stopping."""
-        while (job := study.ask()) is not None:
-            try:
-                self._train(study, job, dataset)
-            finally:
-                study.give_back(job.key)  # an attempt that was told is not touched by this
+        with self._code.installed() if self._code else nullcontext():
+            while (job := study.ask()) is not None:
+                try:
+                    self._train(study, job, dataset)
+                finally:
+                    study.give_back(job.key)  # an attempt that was told is not touched by this
 
     def close(self) -> None:
         """Nothing is held."""

@@ -3,7 +3,6 @@
 Only reads. Whatever is not as it was when the trial was judged is refused here.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,12 @@ from orchestrator.objective import best
 from orchestrator.promotion.package import Contents, has_users_blocks
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.trial import ANSWERED, Trial, TrialState
-from search_spaces.plugins import UserObject, load_user_object
+from search_spaces.plugins import UserFileError, UserObject, load_user_object
+from search_spaces.user_code import UserCode
 from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
 from workers.data import Dataset, Preprocessing, load
+from workers.folders import Folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +78,17 @@ def choose(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> 
     return chosen
 
 
-def prepare(ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial) -> Winner:
+def prepare(
+    ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial, checkpoints: Folder
+) -> Winner:
     """Read a trial's checkpoint and data, and prove both.
+
+    Args:
+        ledger: What is promoted stands there.
+        study: The trial's.
+        config: The study's.
+        trial: What is promoted.
+        checkpoints: Of all studies.
 
     Raises:
         PromotionRefused: They are not what the trial was judged with.
@@ -92,7 +102,7 @@ def prepare(ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial) 
     if config.train is not None:
         raise PromotionRefused("this study trains by your own code, which keeps its own models")
     _require_trained_here(ledger, config, trial)
-    whole = _checkpoint(ledger, config, trial)
+    whole = _checkpoint(ledger, config, trial, checkpoints / study.name / trial.uid)
     user_code = _user_code(study, config, trial)
     dataset = load(config.data_spec())
     if dataset.digest != study.data_digest:
@@ -130,13 +140,13 @@ def _require_trained_here(ledger: Ledger, config: StudyConfig, trial: Trial) -> 
                 )
 
 
-def _checkpoint(ledger: Ledger, config: StudyConfig, trial: Trial) -> Checkpoint:
+def _checkpoint(ledger: Ledger, config: StudyConfig, trial: Trial, folder: Folder) -> Checkpoint:
     """The trial's newest checkpoint; an older one was not judged at the full budget."""
     references = ledger.checkpoints(trial.uid)
     if not references:
         raise PromotionRefused(f"trial {trial.number} kept no checkpoint: it was not trained here")
     try:
-        whole = checkpoint.load(references[0])
+        whole = checkpoint.load(references[0], folder)
     except CheckpointError as error:
         raise PromotionRefused(
             f"the checkpoint of trial {trial.number} cannot be believed: {error}; "
@@ -161,12 +171,14 @@ def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserObject
     """The user's file if the network is built of its blocks; run only if it is the one of then."""
     if user_object(config.space) is None:
         return None
-    path = Path.cwd() / config.space.rpartition(":")[0]
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
-    if hashlib.sha256(digest.encode()).hexdigest() != study.code_digest:
+    try:
+        digest = UserCode.read([config.space]).digest
+    except UserFileError:
+        digest = "none"
+    if digest != study.code_digest:
         raise PromotionRefused(
-            f"{path} is not the file of the search; restore it, and promote from the folder "
-            "that the search was started in"
+            f"{Path.cwd() / config.space.rpartition(':')[0]} or what it imports is not the file of "
+            "the search; restore it, and promote from the folder that the search was started in"
         )
     found = load_user_object(config.space, Path.cwd())
     return found if has_users_blocks(trial.candidate) else None

@@ -84,7 +84,7 @@ def a_promoter(
     chosen = winner.choose(ledger.trials(row.id), config, trial)
     registry: Any = Registry.open(f"sqlite:///{home / 'mlflow.db'}")
     given: dict[str, Any] = {
-        "winner": winner.prepare(ledger, row, config, chosen),
+        "winner": winner.prepare(ledger, row, config, chosen, home / "checkpoints"),
         "model": model,
         "alias": "champion",
         "ledger": ledger,

@@ -126,8 +126,7 @@ def opened(
             ledger=through(ledger),
             lease=lease,
             space=space,
-            checkpoints_dir=tmp_path / "checkpoints",
-            **{"task": None, **parts},
+            **{"task": None, "checkpoints_dir": tmp_path / "checkpoints", **parts},
         ) as study:
             yield study
         if alive:

@@ -5,5 +5,6 @@ The only package that imports ray, and only once a study runs on it.
 
 from orchestrator.engines.ray_tune.cluster import EngineLost, ResourcesTooLarge
 from orchestrator.engines.ray_tune.engine import RayTuneEngine
+from orchestrator.engines.ray_tune.nodes import NodesUnfit, UnfitNodeJoined
 
-__all__ = ["EngineLost", "RayTuneEngine", "ResourcesTooLarge"]
+__all__ = ["EngineLost", "NodesUnfit", "RayTuneEngine", "ResourcesTooLarge", "UnfitNodeJoined"]

@@ -78,27 +78,27 @@ class Cluster:
         self._head: str = ray.get_runtime_context().gcs_address
         self._doors = (self._head, _own_node(ray))
         self._looked = float("-inf")
-        self._slots = 0
-        self._largest_cpu = 0.0
+        self._nodes: list[dict[str, Any]] = []
         self._answered = self._tried = time.monotonic()
         self.scratch = scratch
         """A folder of this process's own, removed at its end."""
 
-    def slots(self) -> int:
-        """How many trials the nodes that are there now hold at once."""
+    def nodes(self) -> list[dict[str, Any]]:
+        """The nodes that are there now and hold trials, as Ray describes them."""
         now = time.monotonic()
         if now - self._looked > LOOK_S and _answers(self._head):
             self._looked = now
-            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            nodes = [node for node in nodes if slots_of(node, cpu=self._cpu, gpu=self._gpu)]
-            self._slots = sum(slots_of(node, cpu=self._cpu, gpu=self._gpu) for node in nodes)
-            self._largest_cpu = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
-        return self._slots
+            alive = [node for node in self._ray.nodes() if node["Alive"]]
+            self._nodes = [node for node in alive if self._slots_of(node)]
+        return self._nodes
+
+    def slots(self) -> int:
+        """How many trials they hold at once."""
+        return sum(map(self._slots_of, self.nodes()))
 
     def largest_cpu(self) -> float:
         """The most CPU cores of a node that holds trials."""
-        self.slots()
-        return self._largest_cpu
+        return max((node["Resources"].get("CPU", 0.0) for node in self.nodes()), default=0.0)
 
     def require_slot(self) -> None:
         """Check that at least one trial fits.
@@ -111,6 +111,9 @@ class Cluster:
                 f"resources: a trial asks for cpu {self._cpu:g} and gpu {self._gpu:g}, and no node "
                 f"has as much. The cluster has {_total(self._ray)}"
             )
+
+    def _slots_of(self, node: dict[str, Any]) -> int:
+        return slots_of(node["Resources"], cpu=self._cpu, gpu=self._gpu)
 
     def alive(self) -> bool:
         """Whether Ray's head and our own node have answered in the last seconds."""

@@ -16,7 +16,10 @@ from orchestrator.engines.ray_tune import cluster as ray_cluster
 from orchestrator.engines.ray_tune.attempt import Watch
 from orchestrator.engines.ray_tune.bridge import Bridge
 from orchestrator.engines.ray_tune.cluster import Cluster
+from orchestrator.engines.ray_tune.nodes import Nodes
+from search_spaces.user_code import UserCode
 from workers.data import Dataset
+from workers.folders import Folder, RemoteFolder
 from workers.job import TrainingJob
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ class RayTuneEngine:
         *,
         cpu: float = 1.0,
         gpu: float = 0.0,
+        code: UserCode | None = None,
+        checkpoints: Folder | None = None,
         silence_s: float = 120.0,
         recycle_after: int = 250,
         recycle_growth_bytes: int = 1 << 30,
@@ -53,6 +58,8 @@ class RayTuneEngine:
             address: A running cluster to join; None starts one on this machine alone.
             cpu: CPU cores of one trial.
             gpu: GPUs of one trial; 0.25 places four on each.
+            code: The user's own Python, carried to the workers; None lets them read it from disk.
+            checkpoints: Where those of all studies go, which every node must reach.
             silence_s: Seconds without sign of progress after which an attempt is ended.
             recycle_after: Trials after which a worker's process is replaced.
             recycle_growth_bytes: Growth of a worker's memory after which it is replaced.
@@ -63,6 +70,8 @@ class RayTuneEngine:
         self._address = address
         self._cpu = cpu
         self._gpu = gpu
+        self._code = code
+        self._checkpoints = checkpoints
         self._silence_s = silence_s
         self._wear = {"trials": recycle_after, "growth_bytes": recycle_growth_bytes}
         self._trials_per_run = trials_per_run
@@ -75,16 +84,20 @@ class RayTuneEngine:
         Raises:
             EngineLost: The cluster is gone; every open attempt was given back.
             ResourcesTooLarge: One trial asks for more than any node has.
+            NodesUnfit: Nodes cannot reach the checkpoints, or lack the GPU that they promise.
+            UnfitNodeJoined: The same of a node that came later.
         """
         cluster = ray_cluster.connect(
             address=self._address, cpu=self._cpu, gpu=self._gpu, options=self._options
         )
         folder = Path(tempfile.mkdtemp(prefix="tune-", dir=cluster.scratch))
+        nodes = self._nodes(study)
         try:
+            nodes.require(cluster.nodes)
             watch = Watch(silence_s=self._silence_s, stacks=folder / "stacks")
             trainable = self._trainable(dataset, watch, cluster)
             while not (study.finished or study.stopping):
-                bridge = self._bridge(study, cluster, watch)
+                bridge = self._bridge(study, (cluster, nodes), watch)
                 tune_run = TuneRun(bridge, trainable, folder)
                 try:
                     _await(tune_run.thread, bridge, cluster)
@@ -92,6 +105,7 @@ class RayTuneEngine:
                     tune_run.thread.join(UNWIND_S)
                     self._stuck = tune_run.thread.is_alive()
         finally:
+            nodes.close()
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -101,6 +115,19 @@ class RayTuneEngine:
         else:
             ray_cluster.disconnect()
 
+    def _nodes(self, study: "Study") -> Nodes:
+        """What nodes must be able to do, if it is we who train there."""
+        import ray  # noqa: PLC0415 - see the package's docstring
+
+        ours = study.config.train is None and study.config.data.source != "surrogate"
+        # On this machine alone, a folder is the same for all.
+        shared = self._address is not None or isinstance(self._checkpoints, RemoteFolder)
+        return Nodes(
+            ray,
+            self._checkpoints if ours and shared else None,
+            cuda=ours and self._gpu > 0,
+        )
+
     def _trainable(self, dataset: Dataset, watch: Watch, cluster: Cluster) -> Any:
         """The worker with its data set, put into the object store once."""
         from ray import tune  # noqa: PLC0415 - takes a second; nobody else pays it
@@ -109,15 +136,26 @@ class RayTuneEngine:
 
         return tune.with_resources(
             tune.with_parameters(
-                Worker, arrays=dataset.to_arrays(), watch=watch, wear=Wear(**self._wear)
+                Worker,
+                arrays=dataset.to_arrays(),
+                code=self._code,
+                watch=watch,
+                wear=Wear(**self._wear),
             ),
             lambda config: self._resources(cluster, config["parcel"].job.shares),
         )
 
-    def _bridge(self, study: "Study", cluster: Cluster, watch: Watch) -> Bridge:
+    def _bridge(self, study: "Study", there: tuple[Cluster, Nodes], watch: Watch) -> Bridge:
+        cluster, nodes = there
+
+        def slots() -> int:
+            # From Tune's thread: a call to a lost cluster may never return.
+            nodes.watch(cluster.nodes())
+            return cluster.slots()
+
         return Bridge(
             study,
-            slots=cluster.slots,
+            slots=slots,
             dress=self._dress,
             watch=watch,
             at_most=self._trials_per_run,

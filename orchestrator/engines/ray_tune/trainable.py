@@ -1,9 +1,13 @@
 """The worker's process: a Tune actor that trains one attempt after another on one data set."""
 
+import os
 import resource
+import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +15,7 @@ from ray.tune import Trainable
 
 from orchestrator.engines.ray_tune.attempt import TRAINING, Attempt, Watch
 from orchestrator.engines.ray_tune.messages import Parcel
+from search_spaces.user_code import UserCode
 from workers.data import Dataset
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
@@ -30,9 +35,19 @@ class Worker(Trainable):
     """Trains attempts; Tune calls `step` for each report and `reset_config` between attempts."""
 
     def setup(  # type: ignore[override]  # tune.with_parameters adds the keywords
-        self, config: dict[str, Any], *, arrays: Mapping[str, Any], watch: Watch, wear: Wear
+        self,
+        config: dict[str, Any],
+        *,
+        arrays: Mapping[str, Any],
+        code: UserCode | None,
+        watch: Watch,
+        wear: Wear,
     ) -> None:
         """Begin the first attempt; the data set is shared with every worker of the node."""
+        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+        self._carried = ExitStack()  # never left: it holds for as long as there is this process
+        if code is not None:
+            self._carried.enter_context(code.installed())
         # Arrays in Ray's object store are read-only, and nobody writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         self._dataset = Dataset.from_arrays(arrays)
@@ -63,11 +78,7 @@ class Worker(Trainable):
         self._trials += 1
         # Tune sends the configuration back with every result: let there be none.
         self.config = {}
-        job = parcel.job
-        if job.device == "cuda" and not _has_cuda():
-            # A cluster can be told that it has GPUs; trials then run where they can.
-            job = replace(job, device="cpu")
-        self._attempt = Attempt(job, self._start, self._watch, self._thread)
+        self._attempt = Attempt(parcel.job, self._start, self._watch, self._thread)
 
     def _start(self, job: TrainingJob) -> Iterator[Measurement | Progress]:
         # Imported in the worker: the driver loads this module too, and torch takes a second.
@@ -80,10 +91,15 @@ class Worker(Trainable):
         return self._trials >= self._wear.trials or grown > self._wear.growth_bytes
 
 
-def _has_cuda() -> bool:
-    import torch  # noqa: PLC0415
+def _leave_with(node: int) -> None:
+    """End this process once its node has.
 
-    return torch.cuda.is_available()
+    Where nobody reaps the dead node's process, Ray 2.60's workers were seen to train on, though
+    their trials had been taken up elsewhere.
+    """
+    while os.getppid() == node:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _memory_bytes() -> int:

@@ -51,8 +51,6 @@ def study() -> Callable[..., Opened]:
         config = StudyConfig.model_validate(
             {"name": "mine", "space": "tiny", "data": {"source": source}, **changed}
         )
-        return Opened(
-            config=config, space=space, dataset=load(DataSpec(source=source)), code_digest=None
-        )
+        return Opened(config=config, space=space, dataset=load(DataSpec(source=source)), code=None)
 
     return make

@@ -47,7 +47,7 @@ def study(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> An
             """It is needed again."""
 
     monkeypatch.setattr(orchestrator.run, "start_projector", lambda **_: NoTracker())
-    monkeypatch.setattr(orchestrator.run, "make_engine", lambda _: Shared())
+    monkeypatch.setattr(orchestrator.run, "make_engine", lambda *_: Shared())
 
     def search(text: str, code: int = 0) -> list[Trial]:
         (tmp_path / "study.yaml").write_text(f"name: mine\n{QUICK}{text}")
@@ -71,7 +71,7 @@ def test_a_space_of_ones_own_with_a_block_of_ones_own_is_searched(
     assert any('"blur"' in json.dumps(dict(trial.candidate)) for trial in trials)
     for trial in trials:
         log = (tmp_path / "mlruns" / "logs" / "mine" / f"{trial.number}.log").read_text()
-        assert "epoch 2 of 2: train_accuracy" in log
+        assert "epoch 2 of 2: " in log
         assert log.rstrip().endswith(f"attempt 1 of trial {trial.number} ended: COMPLETE")
 
 

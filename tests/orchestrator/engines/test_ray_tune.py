@@ -14,11 +14,12 @@ import psutil
 import pytest
 from studies import config, opened
 
-from orchestrator.engines.ray_tune import RayTuneEngine, ResourcesTooLarge
+from orchestrator.engines.ray_tune import NodesUnfit, RayTuneEngine, ResourcesTooLarge
 from orchestrator.study import Study
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
 from workers.data import Dataset, DataSpec, load
+from workers.folders import RemoteFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -208,3 +209,17 @@ def test_a_trial_larger_than_every_node_is_refused(
         pytest.raises(ResourcesTooLarge, match=r"cpu 9 .* no node has as much"),
     ):
         RayTuneEngine(cpu=9.0).run(study, data)
+
+
+def test_nodes_that_cannot_do_what_trials_need_are_refused_before_the_first(
+    engine: RayTuneEngine, data: Dataset, script: Script, tmp_path: Path
+) -> None:
+    nowhere = RemoteFolder("memory://seen-by-this-process-alone")
+    ours = config(space="tiny", train=None, data={"source": "digits", "limit": 50})
+    with opened(tmp_path, ours) as study:
+        with pytest.raises(NodesUnfit, match="cannot read and write memory://seen-by-this"):
+            RayTuneEngine(checkpoints=nowhere).run(study, data)
+        with pytest.raises(NodesUnfit, match=r"finds no GPU there: .* resources.gpu=0"):
+            RayTuneEngine(gpu=0.5).run(study, data)  # the cluster was told that it has one
+        assert not study.trials
+    assert not nowhere.exists()

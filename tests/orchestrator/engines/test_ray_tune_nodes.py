@@ -7,16 +7,21 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from studies import config, opened
 
 from orchestrator.engines.ray_tune import RayTuneEngine
+from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
+from search_spaces.user_code import UserCode
 from workers.data import DataSpec, load
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -37,34 +42,105 @@ def train(decisions, context):
 '''
 
 
+CARRIED = '''
+import os
+import time
+from pathlib import Path
+
+import ray
+
+import neighbour
+
+
+def train(decisions, context):
+    """Leaves the names of its node and process behind."""
+    node = ray.get_runtime_context().get_node_id()
+    (Path(decisions["folder"]) / f"{node}.{os.getpid()}").touch()
+    for epoch in range(1, context.epochs + 1):
+        time.sleep(neighbour.PAUSE_S)
+        yield {"val_accuracy": 0.5}
+'''
+
+
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     made.add_node(num_cpus=1)
+    made.add_node(num_cpus=1)
     yield made
     made.shutdown()
 
 
-def test_a_study_uses_every_node_of_the_cluster_it_joins(cluster: Any, tmp_path: Path) -> None:
-    nodes = tmp_path / "nodes"
-    nodes.mkdir()
-    (tmp_path / "mine.py").write_text(TRAIN)
+class Marks:
+    """What workers left behind: a file for each node and process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def nodes(self) -> set[str]:
+        return {path.name.partition(".")[0] for path in self.folder.iterdir()}
+
+    def living(self, node: str) -> list[int]:
+        """The processes that trained there and still do."""
+        pids = [int(path.suffix[1:]) for path in self.folder.glob(f"{node}.*")]
+        return [
+            pid
+            for pid in pids
+            if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        ]
+
+
+def within(seconds: float, holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return holds()
+
+
+def test_a_search_outlives_a_node_uses_one_that_joins_and_carries_its_code_to_all(
+    cluster: Any, tmp_path: Path
+) -> None:
+    marks = Marks(tmp_path / "marks")
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "mine.py").write_text(CARRIED)
+    (project / "neighbour.py").write_text("PAUSE_S = 0.2\n")
 
     def asked(trial: Any) -> dict[str, Any]:
-        return {"rate": trial.suggest_float("rate", 0, 1), "folder": str(nodes)}
+        return {"rate": trial.suggest_float("rate", 0, 1), "folder": str(marks.folder)}
 
     space = DefineByRunSpace(name="asked", version="1", function=asked)
-    settled = config(train=f"{tmp_path / 'mine.py'}:train", stop={"trials": 6})
+    reference = f"{project / 'mine.py'}:train"
+    settled = config(train=reference, stop={"trials": 24}, pruner={"name": "none"})
+    code = UserCode.read([reference])
+    project.rename(tmp_path / "not-where-it-was")
     with (
-        closing(RayTuneEngine(cluster.address)) as engine,
+        closing(RayTuneEngine(cluster.address, code=code)) as engine,
         opened(tmp_path, settled, space=space) as study,
     ):
-        engine.run(study, load(DataSpec(source="surrogate")))
-        assert study.finished
-        assert len(study.trials) == 6
-    assert len(list(nodes.iterdir())) == 2
+        running = threading.Thread(
+            target=engine.run, args=(study, load(DataSpec(source="surrogate")))
+        )
+        running.start()
+        assert within(90, lambda: len(marks.nodes()) == 3)
+
+        lost = cluster.list_all_nodes()[1]
+        # Its workers are left to themselves, and go as well.
+        lost.all_processes["raylet"][0].process.kill()
+        assert within(20, lambda: any(trial.attempts == 2 for trial in study.trials))
+        assert within(10, lambda: not marks.living(lost.node_id))
+
+        joined = cluster.add_node(num_cpus=1)
+        assert within(60, lambda: joined.node_id in marks.nodes())
+        running.join()
+        assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+        assert [t.number for t in study.trials] == list(range(24))
+        epochs = list(range(1, settled.budget.maximum + 1))
+        for trial in study.trials:
+            assert [seen.fidelity for seen in trial.measurements] == epochs
 
 
 LOSE_HEAD = """

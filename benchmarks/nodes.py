@@ -1,0 +1,219 @@
+"""Nodes lost and joined in mid-search on three Ray nodes on loopback, with the real trainer.
+
+    .venv/bin/python benchmarks/nodes.py [--rounds 3] [--fault node|raylet|frozen] [--fast-checks]
+
+Each round searches on a cluster of its own: a node is lost, another one joins. `node` kills raylet
+and workers, as a machine that goes down; `raylet` kills the raylet alone; `frozen` stops all of
+them, as a network that is cut, and lets them go on once their trials run elsewhere. `--fast-checks`
+starts the head with the settings that README advises. Prints a JSON line a round.
+"""
+
+import os
+import secrets
+import tempfile
+
+# Before ray is imported: nodes listen on loopback, to holders of a token alone, and their workers
+# are not starved.
+os.environ.update({"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"})
+os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
+
+import argparse
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ray.cluster_utils import Cluster
+
+from orchestrator.config import StudyConfig
+from orchestrator.engines.ray_tune import RayTuneEngine
+from orchestrator.ledger import Holder, Ledger
+from orchestrator.study import Study
+from search_spaces.catalog import load as load_space
+from workers.data import load
+
+FAST = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+CONFIG: dict[str, Any] = {
+    "name": "nodes",
+    "space": "tiny",
+    "data": {"source": "digits"},
+    "budget": {"minimum": 40, "maximum": 40, "reduction_factor": 3},
+    "pruner": {"name": "none"},
+    "sampler": {"name": "random"},
+    "stop": {"trials": 8},
+    "seed": 3,
+}
+
+
+def main() -> None:
+    given = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    given.add_argument("--rounds", type=int, default=3)
+    given.add_argument("--fault", choices=["node", "raylet", "frozen"], default="node")
+    given.add_argument("--fast-checks", action="store_true")
+    given.add_argument("--epochs", type=int, default=40, help="of a trial; fewer on a slow machine")
+    options = given.parse_args()
+    CONFIG["budget"]["minimum"] = CONFIG["budget"]["maximum"] = options.epochs
+    if options.fast_checks:
+        os.environ.update(FAST)
+    for _ in range(options.rounds):
+        with tempfile.TemporaryDirectory() as folder, cluster() as nodes:
+            seen = round_of(options.fault, nodes, Path(folder))
+        load = round(os.getloadavg()[0], 1)
+        print(json.dumps({"fault": options.fault, **seen, "load_average": load}), flush=True)
+
+
+@contextmanager
+def cluster() -> Iterator[Any]:
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.add_node(num_cpus=1)
+    made.add_node(num_cpus=1)
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+def round_of(fault: str, nodes: Any, folder: Path) -> dict[str, Any]:
+    config = StudyConfig.model_validate(CONFIG)
+    dataset = load(config.data_spec())
+    with Ledger.open(folder / "ledger.db") as ledger:
+        record, lease = ledger.open_study(
+            name=config.name,
+            config_json=config.canonical_json(),
+            space_name="tiny",
+            space_version="1",
+            data_digest=dataset.digest,
+            holder=Holder.of_this_process(),
+        )
+        parts: dict[str, Any] = {
+            "record": record,
+            "config": config,
+            "ledger": ledger,
+            "lease": lease,
+            "space": load_space("tiny"),
+            "task": dataset.task,
+            "checkpoints_dir": folder / "checkpoints",
+            "logs_dir": folder / "logs",
+        }
+        engine = RayTuneEngine(nodes.address, checkpoints=folder / "checkpoints")
+        with closing(engine), Study(**parts) as study:
+            running = threading.Thread(target=engine.run, args=(study, dataset))
+            running.start()
+            seen = break_and_join(fault, nodes, study, folder / "logs" / config.name)
+            running.join()
+            return {**seen, **judged(study, folder / "logs" / config.name)}
+
+
+def break_and_join(fault: str, nodes: Any, study: Any, logs: Path) -> dict[str, Any]:
+    """Loses the second node once it trains, and adds one when its trials run again."""
+    lost = nodes.list_all_nodes()[1]
+    raylet = psutil.Process(lost.all_processes["raylet"][0].process.pid)
+    workers: list[psutil.Process] = []
+
+    def trains() -> bool:
+        workers[:] = raylet.children(recursive=True)
+        reached = [reached_by(logs, process.pid) for process in workers]
+        return max(reached, default=0) >= 3
+
+    wait(trains)
+    victims = {
+        log.stem
+        for log in logs.glob("*.log")
+        if any(f"process {p.pid} on" in log.read_text() for p in workers)
+    }
+    struck = [raylet] if fault == "raylet" else [raylet, *workers]
+    began = time.monotonic()
+    for process in struck:
+        process.suspend() if fault == "frozen" else process.kill()
+    wait(lambda: any(trial.attempts > 1 for trial in study.trials))
+    noticed = time.monotonic() - began
+    wait(lambda: all(goes_on(logs / f"{stem}.log") for stem in victims if unfinished(study, stem)))
+    recovered = time.monotonic() - began
+    if fault == "frozen":
+        for process in struck:
+            process.resume()
+    left = time.monotonic()
+    wait(lambda: not any(alive(process) for process in workers))
+    gone = time.monotonic() - left
+    began = time.monotonic()
+    joined = nodes.add_node(num_cpus=1)
+    added = time.monotonic() - began
+    fresh = psutil.Process(joined.all_processes["raylet"][0].process.pid)
+    wait(
+        lambda: any(reached_by(logs, p.pid) for p in fresh.children()),
+        or_when=lambda: study.finished,
+    )
+    return {
+        "noticed_s": round(noticed, 1),
+        "recovered_s": round(recovered, 1),
+        "orphans_gone_after_s": round(gone, 1),
+        "node_started_s": round(added, 1),
+        "joined_to_first_epoch_s": round(time.monotonic() - began - added, 1),
+        "joined_used": any(reached_by(logs, p.pid) for p in fresh.children()),
+    }
+
+
+def judged(study: Any, logs: Path) -> dict[str, Any]:
+    """What the round cost, from the trials' logs: epochs trained beyond one each."""
+    redone = {}
+    for trial in study.trials:
+        text = (logs / f"{trial.number}.log").read_text()
+        epochs = Counter(re.findall(r"^.*epoch (\d+) of", text, re.MULTILINE))
+        if trial.attempts > 1:
+            redone[trial.number] = sum(epochs.values()) - len(epochs)
+    measured = [[seen.fidelity for seen in trial.measurements] for trial in study.trials]
+    whole = [epochs == list(range(1, CONFIG["budget"]["maximum"] + 1)) for epochs in measured]
+    return {
+        "lost_trials": len(redone),
+        "epochs_measured_again": redone,
+        "complete": sum(trial.state == "COMPLETE" for trial in study.trials),
+        "every_epoch_once": all(whole),
+    }
+
+
+def reached_by(logs: Path, pid: int) -> int:
+    """The last epoch that a process has told of in the newest attempt of any log."""
+    reached = 0
+    for log in logs.glob("*.log"):
+        last = log.read_text().rpartition(" begins: ")[2]
+        if f"process {pid} on" in last:
+            reached = max([reached, *map(int, re.findall(r"epoch (\d+) of", last))])
+    return reached
+
+
+def goes_on(log: Path) -> bool:
+    """Whether a second attempt has measured an epoch."""
+    _, _, last = log.read_text().rpartition("attempt 2 of trial")
+    return "epoch " in last
+
+
+def unfinished(study: Any, stem: str) -> bool:
+    trial = study.trials[int(stem)]
+    return trial.state != "COMPLETE" or trial.attempts > 1
+
+
+def alive(process: Any) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def wait(holds: Callable[[], bool], or_when: Callable[[], bool] = lambda: False) -> None:
+    end = time.monotonic() + 900
+    while not holds() and not or_when():
+        if time.monotonic() > end:
+            raise TimeoutError("nothing came of it within fifteen minutes")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()

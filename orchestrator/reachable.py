@@ -1,0 +1,67 @@
+"""Whether checkpoints can be written where they are to go: asked before anything else is done.
+
+Leaves nothing behind; knows no study.
+"""
+
+import os
+import secrets
+import threading
+from pathlib import Path
+
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.problems import place
+from workers.folders import RemoteFolder
+from workers.masking import masked
+
+PATIENCE_S = 20.0
+"""How long a store may take to answer: their libraries try for minutes."""
+
+
+def require_checkpoints(home: Home) -> None:
+    """Checks the place of checkpoints.
+
+    Raises:
+        CommandError: Nothing can be written there, or not be read again.
+    """
+    folder = home.checkpoints
+    reason = _unwritable(folder) if isinstance(folder, Path) else _unreachable(folder)
+    if reason is not None:
+        raise CommandError(
+            f"checkpoints cannot go to {place(masked(str(folder)))}: {masked(reason)}. Name a "
+            "folder or an fsspec URL that you may write in ARCHSCOUT_CHECKPOINTS, or unset it",
+            ExitCode.INPUT,
+        )
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Why nothing can be written there; None if something can."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        return f"{there} is a file"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"{there} may not be written"
+
+
+def _unreachable(folder: RemoteFolder) -> str | None:
+    """The same of a store, by putting something there, reading it and taking it away."""
+    answers: list[str | None] = []
+
+    def attempt() -> None:
+        answers.append(_try(folder))
+
+    # A thread that is left to itself if it hangs: the answer is then that there is none.
+    asking = threading.Thread(target=attempt, name="store", daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    return answers[0] if answers else f"no answer within {PATIENCE_S:.0f} s"
+
+
+def _try(folder: RemoteFolder) -> str | None:
+    name, content = f".reached-{secrets.token_hex(4)}", secrets.token_bytes(16)
+    try:
+        (folder / name).write("probe", content)
+        found = (folder / name).read("probe", len(content))
+        (folder / name).remove()
+    except OSError as error:
+        return str(error)
+    return None if found == content else "what was written is not what is read"

@@ -1,0 +1,90 @@
+"""Each node is asked once whether it can do what trials need there."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator.engines.ray_tune import nodes
+from orchestrator.engines.ray_tune.nodes import Nodes, NodesUnfit, UnfitNodeJoined, lacking
+
+
+class Ray:
+    """Answers for its nodes; one that has no answer yet is still busy."""
+
+    exceptions = SimpleNamespace(RayTaskError=LookupError, RayError=ConnectionError)
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def wait(self, references: list[str], timeout: float) -> tuple[list[str], list[str]]:
+        ready = [name for name in references if name in self.answers]
+        return ready, [name for name in references if name not in ready]
+
+    def get(self, name: str) -> Any:
+        if isinstance(self.answers[name], Exception):
+            raise self.answers[name]
+        return self.answers[name]
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(self: Nodes, name: str) -> str:
+        self._ray.asked.append(name)
+        return name
+
+    monkeypatch.setattr(Nodes, "_ask", ask)
+
+
+def cluster(*names: str) -> list[dict[str, str]]:
+    return [{"NodeID": name, "NodeManagerAddress": f"10.0.0.{name[-1]}"} for name in names]
+
+
+def test_a_node_is_asked_once_and_one_that_joins_is_not_waited_for(tmp_path: Path) -> None:
+    ray = Ray(n1=None, n2=None)
+    made = Nodes(ray, tmp_path / "checkpoints", cuda=False)
+    made.require(lambda: cluster("n1", "n2"))
+    made.watch(cluster("n1", "n2", "n3"))
+    made.watch(cluster("n1", "n2", "n3"))
+    assert ray.asked == ["n1", "n2", "n3"]
+    ray.answers["n3"] = "lacks it"
+    with pytest.raises(UnfitNodeJoined, match=r"node 10.0.0.3: lacks it; .* `archscout resume`"):
+        made.watch(cluster("n1", "n2", "n3"))
+    made.close()
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"n1": None, "n2": "lacks it", "n3": "lacks it"}, r"10.0.0.2: lacks it \(and 1 more"),
+        ({"n1": LookupError("in a task:\nModuleNotFoundError: orchestrator")}, "ModuleNotFound"),
+        ({"n1": None}, "do not answer: 10.0.0.2, 10.0.0.3"),
+        ({"n1": ConnectionError(), "n2": None, "n3": None}, "do not answer: 10.0.0.1"),
+    ],
+)
+def test_nodes_that_will_not_do_are_named(
+    answers: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "PATIENCE_S", 0.3)
+    with pytest.raises(NodesUnfit, match=said):
+        Nodes(Ray(**answers), None, cuda=True).require(lambda: cluster("n1", "n2", "n3"))
+
+
+def test_nothing_is_asked_where_nothing_is_needed() -> None:
+    ray = Ray()
+    Nodes(ray, None, cuda=False).require(lambda: cluster("n1"))
+    assert ray.asked == []
+
+
+def test_a_node_looks_for_what_the_driver_left_and_writes_beside_it(tmp_path: Path) -> None:
+    made = Nodes(Ray(), tmp_path, cuda=False)
+    assert lacking(str(made._mark), False) is None
+    assert len(list(Path(str(made._mark)).iterdir())) == 2
+    said = lacking(str(tmp_path / "not-shared" / "mark"), False)
+    assert said is not None
+    assert "cannot read and write" in said
+    assert not (tmp_path / "not-shared").exists()
+    made.close()

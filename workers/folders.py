@@ -1,0 +1,144 @@
+"""Folders for what outlives a worker: on a disk, or in a store that fsspec opens by its URL.
+
+Knows names and bytes; neither checkpoints nor trials. Loads fsspec only where there is a URL.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class FolderUnreachable(OSError):  # noqa: N818 - says what is wrong
+    """A store did not do what it was asked; the message says which, and what its library said."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFolder:
+    """A folder in a store without renames and without fsync: a file is there whole, or not yet.
+
+    A file that is not there raises as on a disk, all else comes out as FolderUnreachable.
+    """
+
+    url: str
+    """With its protocol, without a slash at its end."""
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> "RemoteFolder":
+        return RemoteFolder(f"{self.url}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.url.rpartition("/")[2]
+
+    def is_dir(self) -> bool:
+        """Whether anything lies in it."""
+        return bool(self._do(lambda store, path: store.isdir(path)))
+
+    exists = is_dir
+
+    def iterdir(self) -> "list[RemoteFolder]":
+        """What lies in it; nothing where it is not there."""
+
+        def listed(store: Any, path: str) -> list[str]:
+            try:
+                return [str(found) for found in store.ls(path, detail=False)]
+            except FileNotFoundError:
+                return []
+
+        names = {found.rstrip("/").rpartition("/")[2] for found in self._do(listed)}
+        return [self / name for name in sorted(names)]
+
+    def sizes(self) -> list[int]:
+        """Bytes of every file beneath it."""
+
+        def measured(store: Any, path: str) -> list[int]:
+            return [facts["size"] or 0 for facts in store.find(path, detail=True).values()]
+
+        return self._do(measured)
+
+    def read(self, name: str, at_most: int) -> bytes:
+        """A file's bytes, no more than one beyond what is expected."""
+        return self._do(
+            lambda store, path: bytes(store.cat_file(f"{path}/{name}", start=0, end=at_most + 1))
+        )
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file there, whole."""
+
+        def put(store: Any, path: str) -> None:
+            try:
+                store.pipe_file(f"{path}/{name}", content)
+            except FileNotFoundError:  # a store with folders of its own
+                _make(store, path)
+                store.pipe_file(f"{path}/{name}", content)
+
+        self._do(put)
+
+    def remove(self) -> None:
+        """Free it with all that lies in it; one that is gone already is fine."""
+
+        def freed(store: Any, path: str) -> None:
+            try:
+                store.rm(path, recursive=True)
+            except FileNotFoundError:
+                return
+
+        self._do(freed)
+
+    def _do(self, act: Callable[[Any, str], T]) -> T:
+        try:
+            from fsspec.core import url_to_fs  # noqa: PLC0415 - only where there is a URL
+
+            store, path = url_to_fs(self.url)
+            store.invalidate_cache()  # other processes write here too
+            return act(store, path)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            # Each store's library raises what it likes.
+            raise FolderUnreachable(f"{self.url}: {type(error).__name__}: {error}") from error
+
+
+Folder = Path | RemoteFolder
+
+
+def _make(store: Any, path: str) -> None:
+    """Make a folder and those around it, but for the outermost: a mistyped bucket stays unmade."""
+    root = "/" if path.startswith("/") else ""
+    parts = path.strip("/").split("/")
+    for length in range(2, len(parts) + 1):
+        with suppress(FileExistsError):
+            store.mkdir(root + "/".join(parts[:length]), create_parents=False)
+
+
+def folder_at(place: str) -> Folder:
+    """The folder of a path or URL; `file:` is a path like any other, renames and fsync included.
+
+    Raises:
+        ValueError: The URL names a chain of stores or holds a password.
+    """
+    protocol, separator, rest = place.partition("://")
+    if not separator:
+        return Path(place)
+    if protocol == "file":
+        return Path(rest)
+    if "::" in place:
+        raise ValueError("a chain of stores (`::`) is not written to; name one store")
+    if "@" in rest.partition("/")[0]:
+        raise ValueError(
+            "holds a login, which would be recorded with every checkpoint; give it where the "
+            "store's own library looks for it (environment or configuration file)"
+        )
+    return RemoteFolder(place.rstrip("/"))
+
+
+def within(folder: Folder) -> list[Folder]:
+    """What lies in a folder, by name."""
+    return sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []
