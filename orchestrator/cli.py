@@ -27,7 +27,7 @@ COMMANDS = {
     "leaderboard": "show a study's best trials",
     "space": "show what a search space holds",
     "promote": "put a study's best model into the registry, once it has proved itself",
-    "predict": "ask a registered model about images",
+    "predict": "ask a registered model about images or arrays",
     "retry": "give failed trials of one class another chance, as new trials",
     "verify": "compare what MLflow shows with what the ledger holds",
     "sync": "show a study in MLflow anew, into the same runs",
@@ -229,6 +229,9 @@ def _status(parser: argparse.ArgumentParser) -> None:
 def _leaderboard(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the study's name")
     parser.add_argument("--top", metavar="K", type=_positive, default=10, help="rows (default 10)")
+    parser.add_argument(
+        "--prefer", metavar="a=0.7,b=0.3", help="order the front by weights of the objectives"
+    )
 
 
 def _space(parser: argparse.ArgumentParser) -> None:

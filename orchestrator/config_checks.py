@@ -18,7 +18,7 @@ _NEEDS_PATH = {
     "idx": "a folder",
     "npz": "an .npz file or a folder of .npy files",
 }
-_TAKES_NO_PATH = frozenset({"digits", "surrogate"})
+_TAKES_NO_PATH = frozenset({"digits", "pendulum", "shapes", "surrogate"})
 _PACKAGES = {
     "/usr/share/datasets/fashion-mnist": "; on Debian: apt install dataset-fashion-mnist",
 }

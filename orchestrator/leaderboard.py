@@ -5,11 +5,12 @@ Knows ranked trials; neither where they are kept nor how they were found.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.config import StudyConfig
 from orchestrator.objective import Objective, pareto_front, rank
+from orchestrator.preference import distances
 from orchestrator.stopping import judge_of
 from orchestrator.terminal import number, span, table
 from orchestrator.trial import ANSWERED, Trial, TrialState
@@ -35,10 +36,13 @@ class Row:
     """Its architecture in one line."""
     elapsed_s: float
     """Training time."""
+    distance: float | None = None
+    """From what is preferred; 0 would be best in all. None where nothing is preferred."""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as JSON has it."""
-        return {
+        preferred = {} if self.distance is None else {"distance": self.distance}
+        return preferred | {
             "rank": self.rank,
             "trial": self.trial,
             "uid": self.uid,
@@ -63,6 +67,8 @@ class Leaderboard:
     """Complete trials, best first."""
     counts: Mapping[str, int]
     """Trials by how they stand: `complete`, `pruned`, `infeasible`, ..."""
+    preferred: Mapping[str, float] | None = None
+    """Weight of each objective by which the front is ordered; None: by the first objective."""
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """The leaderboard as JSON has it."""
@@ -71,6 +77,7 @@ class Leaderboard:
             "state": self.state,
             "objectives": [{"metric": o.metric, "direction": o.direction} for o in self.objectives],
             "counts": dict(self.counts),
+            **({} if self.preferred is None else {"preferred": dict(self.preferred)}),
             "trials": [row.to_dict() for row in self.rows[:top]],
         }
 
@@ -83,11 +90,16 @@ class Leaderboard:
         head = ["rank", "trial", *metrics, "epochs", "time", "architecture"]
         if "parameters" not in metrics:
             head.insert(-2, "parameters")
+        if self.preferred is not None:
+            head.insert(2, "distance")
         shown = self.rows[:top]
         body = table(head, [_cells(row, head, several=several) for row in shown], right=head[:-1])
         notes = [self._counted()]
         if several:
             notes.append("* nothing found is better in every objective")
+        if self.preferred is not None:
+            weighed = ", ".join(f"{m} {number(w)}" for m, w in self.preferred.items())
+            notes.append(f"distance: from the best of all, weighed by {weighed}")
         if len(shown) < len(self.rows):
             notes.append(f"{len(shown)} of {len(self.rows)} complete trials shown")
         return "\n".join([body, *notes])
@@ -100,20 +112,33 @@ class Leaderboard:
         return ", ".join(counted) or "no trials"
 
 
-def leaderboard(config: StudyConfig, state: str, trials: Sequence[Trial]) -> Leaderboard:
-    """Ranks a study's trials."""
+def leaderboard(
+    config: StudyConfig,
+    state: str,
+    trials: Sequence[Trial],
+    preferred: Mapping[str, float] | None = None,
+) -> Leaderboard:
+    """Ranks a study's trials; those on the front by what is preferred, if anything is."""
     objectives = config.to_objectives()
     ranking = rank(trials, objectives, judge_of(objectives))
     front = {trial.uid for trial in pareto_front(trials, objectives)}
+    complete = ranking.complete
+    away = {} if preferred is None else distances(complete, objectives, preferred)
+    if away:
+        complete = tuple(sorted(complete, key=lambda t: (t.uid not in front, away[t.uid])))
     return Leaderboard(
         study=config.name,
         state=state,
         objectives=objectives,
         rows=tuple(
-            _row(place, trial, objectives, on_front=trial.uid in front)
-            for place, trial in enumerate(ranking.complete, start=1)
+            replace(
+                _row(place, trial, objectives, on_front=trial.uid in front),
+                distance=away.get(trial.uid),
+            )
+            for place, trial in enumerate(complete, start=1)
         ),
         counts=counts(trials),
+        preferred=preferred,
     )
 
 
@@ -152,6 +177,7 @@ def _cells(row: Row, head: Sequence[str], *, several: bool) -> list[str]:
     known = {
         "rank": f"{mark}{row.rank}",
         "trial": str(row.trial),
+        "distance": "" if row.distance is None else number(row.distance),
         "epochs": str(row.epochs),
         "parameters": "" if row.parameters is None else f"{row.parameters:,}",
         "time": span(row.elapsed_s),

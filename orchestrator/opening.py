@@ -70,8 +70,12 @@ def open_parts(config: StudyConfig) -> Opened:
     elif isinstance(space, DefineByRunSpace):
         text = "a define-by-run space says nothing about training; add train: file.py:name"
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
-    _check_space(config, space)
     dataset = load(config.data_spec())
+    if user_object(config.space) is None and isinstance(space, SearchSpace):
+        from search_spaces.answering import answering  # noqa: PLC0415 - may load torch
+
+        space = answering(space, dataset.task)
+    _check_space(config, space)
     check_objectives(config, space, dataset.task)
     return Opened(
         config=config,

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     terminal.answer |= {"model": name, "alias": alias, "version": model.version}
     terminal.answer["predictions"] = rows
     shown = {"table": _table, "json": _json, "csv": _csv}[options.output]
-    terminal.tell(shown(rows, model.class_names))
+    terminal.tell(shown(rows, model))
     return ExitCode.DONE
 
 
@@ -93,58 +93,63 @@ def _champion(registry: "Registry", name: str, alias: str) -> "Champion":
 def _predict(
     model: "LoadedModel", files: Sequence[Path], terminal: Terminal
 ) -> list[dict[str, Any]]:
-    """One row for each image."""
+    """One row for each example."""
     from orchestrator.promotion.inputs import batches  # noqa: PLC0415 - loads numpy
 
     rows: list[dict[str, Any]] = []
     told = time.monotonic()
     for batch in batches(files, model.shim):
-        answer = model.shim.answer(batch.pixels)
-        columns = [answer[f"probability_{name}"] for name in model.class_names]
+        answer = model.shim.answer(batch.examples)
         for index, (file, within) in enumerate(batch.names):
-            shares = {
-                name: float(column[index])
-                for name, column in zip(model.class_names, columns, strict=True)
-            }
-            label = str(answer["label"][index])
-            row = {"file": file, "label": label, "probability": shares[label]}
-            rows.append(row | {"index": within, "probabilities": shares})
+            row: dict[str, Any] = {"file": file, "index": within}
+            if model.class_names:
+                shares = {
+                    name: float(answer[f"probability_{name}"][index]) for name in model.class_names
+                }
+                label = str(answer["label"][index])
+                row |= {"label": label, "probability": shares[label], "probabilities": shares}
+            if model.value_names:
+                row["values"] = {
+                    name: float(answer[f"value_{name}"][index]) for name in model.value_names
+                }
+            rows.append(row)
         if not terminal.quiet and time.monotonic() - told > _TELL_S:
-            terminal.complain(f"{len(rows)} images so far")
+            terminal.complain(f"{len(rows)} examples so far")
             told = time.monotonic()
     return rows
 
 
-def _table(rows: Sequence[dict[str, Any]], _class_names: Sequence[str]) -> str:
-    """File, label, and what came next."""
+def _table(rows: Sequence[dict[str, Any]], model: "LoadedModel") -> str:
+    """File, label and what came next, and the numbers."""
+    head = ["label", "probability", "else"] if model.class_names else []
+    head += [clean(name) for name in model.value_names]
     cells = []
     for row in rows:
-        ranked = sorted(row["probabilities"].items(), key=lambda entry: -entry[1])
-        second = ranked[1] if ranked[0][0] == row["label"] else ranked[0]
-        cells.append(
-            [
-                clean(_named(row), 200),
-                row["label"],
-                number(row["probability"]),
-                f"{second[0]} {number(second[1])}",
-            ]
-        )
-    return table(["file", "label", "probability", "else"], cells, right=["probability"])
+        told = [clean(_named(row), 200)]
+        if model.class_names:
+            ranked = sorted(row["probabilities"].items(), key=lambda entry: -entry[1])
+            second = ranked[1] if ranked[0][0] == row["label"] else ranked[0]
+            told += [row["label"], number(row["probability"]), f"{second[0]} {number(second[1])}"]
+        cells.append(told + [number(value) for value in row.get("values", {}).values()])
+    right = ["probability", *(clean(name) for name in model.value_names)]
+    return table(["file", *head], cells, right=right)
 
 
-def _json(rows: Sequence[dict[str, Any]], _class_names: Sequence[str]) -> str:
+def _json(rows: Sequence[dict[str, Any]], _model: "LoadedModel") -> str:
     return json.dumps({"predictions": list(rows)}, indent=2, sort_keys=True)
 
 
-def _csv(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> str:
+def _csv(rows: Sequence[dict[str, Any]], model: "LoadedModel") -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["file", "label", "probability", *(f"probability_{name}" for name in class_names)]
-    )
+    head = ["label", "probability"] if model.class_names else []
+    head += [f"probability_{name}" for name in model.class_names]
+    writer.writerow(["file", *head, *(f"value_{name}" for name in model.value_names)])
     for row in rows:
-        shares = [row["probabilities"][name] for name in class_names]
-        writer.writerow([_named(row), row["label"], row["probability"], *shares])
+        told: list[Any] = [_named(row)]
+        if model.class_names:
+            told += [row["label"], row["probability"], *row["probabilities"].values()]
+        writer.writerow([*told, *row.get("values", {}).values()])
     return text.getvalue().rstrip("\n")
 
 

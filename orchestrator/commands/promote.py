@@ -3,7 +3,7 @@
 import argparse
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,9 @@ from orchestrator.commands import studies
 from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
+from orchestrator.objective import pareto_front
 from orchestrator.problems import clean
-from orchestrator.terminal import Terminal, number, pairs
+from orchestrator.terminal import Terminal, pairs
 from orchestrator.tracking.process import QUIET_MLFLOW, start_projector
 from orchestrator.trial import Trial
 
@@ -43,6 +44,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         config = studies.readable_config(row)
         trials = ledger.trials(row.id)
         asked = None if options.trial == "best" else _existing(options.trial, row.name, trials)
+        if asked is None:
+            _check_one_is_best(config, trials)
         os.environ.update(QUIET_MLFLOW)
         from orchestrator.promotion import winner  # noqa: PLC0415 - loads torch and mlflow
 
@@ -69,6 +72,24 @@ def _check_names(model: str, alias: str) -> None:
     if _RESERVED.fullmatch(alias):
         raise CommandError(
             f"--alias: MLflow keeps '{alias}' for itself; say champion, or what it is for",
+            ExitCode.INPUT,
+        )
+
+
+def _check_one_is_best(config: StudyConfig, trials: Sequence[Trial]) -> None:
+    """Refuses to choose between trials of which none is better in every objective.
+
+    Raises:
+        CommandError: There are several.
+    """
+    objectives = config.to_objectives()
+    front = pareto_front(trials, objectives)
+    if len(objectives) > 1 and len(front) > 1:
+        weights = ",".join(f"{o.metric}={1 / len(objectives):.2g}" for o in objectives)
+        raise CommandError(
+            f"study '{config.name}' has {len(objectives)} objectives and {len(front)} trials that "
+            "are best in their way. Say what counts how much: archscout leaderboard "
+            f"{config.name} --prefer {weights}; then promote its first: --trial N",
             ExitCode.INPUT,
         )
 
@@ -158,8 +179,8 @@ def _show(
         "alias": options.alias,
         "version": promoted.version,
         "replaced": promoted.replaced,
-        "val_accuracy": promoted.val_accuracy,
-        "test_accuracy": promoted.test_accuracy,
+        **{f"val_{name}": score for name, score in promoted.validation.items()},
+        **{f"test_{name}": score for name, score in promoted.test.items()},
         "test_openings": promoted.test_openings,
         "was_done": promoted.was_done,
     }
@@ -168,17 +189,23 @@ def _show(
         "model": f"{target}, version {promoted.version}"
         + (" (it was promoted before)" if promoted.was_done else ""),
         "trial": f"{chosen.trial.number} of '{chosen.study.name}', {chosen.architecture}",
-        "validation": f"accuracy {number(promoted.val_accuracy)}, as the search recorded it",
-        "test": f"accuracy {number(promoted.test_accuracy)} (these data's test part was opened "
-        f"{opened})",
+        "validation": f"{_told(promoted.validation)}, as the search recorded it",
+        "test": f"{_told(promoted.test)} (these data's test part was opened {opened})",
     }
     if promoted.replaced is not None and not promoted.was_done:
         lines["replaced"] = f"version {promoted.replaced}"
     terminal.tell(pairs(lines))
     program = "archscout" if home.is_default else f"archscout --home {home.folder}"
     steps = {
-        f"predict {target} FILES": "what it makes of your images",
+        f"predict {target} FILES": "what it makes of your "
+        + ("arrays" if chosen.preprocessing is None else "images"),
         "ui": "the model and its versions in MLflow",
     }
     shown = pairs({f"  {program} {step}": what for step, what in steps.items()})
     terminal.remark(f"\nNext:\n{shown}")
+
+
+def _told(scores: Mapping[str, float]) -> str:
+    from orchestrator.promotion.promoting import told  # noqa: PLC0415 - loads mlflow
+
+    return ", ".join(told(name, score) for name, score in scores.items())

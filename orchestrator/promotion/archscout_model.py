@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-# B batch, C channels, H height, W width, K classes
+# B batch, C channels, K classes, V numbers
 
 CONTENTS = "artifacts/model/"
 """Where our own files lie in the model's folder."""
@@ -46,11 +46,14 @@ class ArchscoutModel(PythonModel):
         files = _proved(Path(context.artifacts["model"]).parents[1])
         self.facts = json.loads(files["model.json"])
         self.class_names: list[str] = self.facts["class_names"]
+        self.value_names: list[str] = self.facts["value_names"]
+        (self.stream,) = self.facts["inputs"]
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with _bundled_code(files):
             self._inputs = importlib.import_module("archscout_preprocessing")
             network = _network(self.facts)
-        self.preprocessing = self._inputs.Preprocessing.from_dict(self.facts["preprocessing"])
+        prepared = self.facts["preprocessing"]
+        self.preprocessing = prepared and self._inputs.Preprocessing.from_dict(prepared)
         network.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
 
@@ -61,57 +64,87 @@ class ArchscoutModel(PythonModel):
         model_input: np.ndarray,
         params: dict[str, Any] | None = None,  # noqa: ARG002 - as above
     ) -> pd.DataFrame:
-        """Label and probability of each class for a batch of images.
+        """What the network makes of a batch of examples.
 
         Args:
             context: MLflow's; not used.
-            model_input: (N, H, W), (N, H, W, C) or (N, C, H, W) numbers.
+            model_input: Images (N, H, W), (N, H, W, C) or (N, C, H, W), or vectors (N, F).
             params: None are known.
 
         Raises:
-            ValueError: The images are of another shape, or hold what is no number.
+            ValueError: The examples are of another shape, or hold what is no number.
         """
-        values = np.asarray(model_input)
-        return self.answer(self._inputs.prepare_arrays(values, self.preprocessing))
+        return self.answer(self.prepare_arrays(np.asarray(model_input)))
 
-    def answer(self, pixels_BCHW: NDArray[np.uint8]) -> pd.DataFrame:
-        """The same for images that are prepared as the network takes them."""
-        logits_BK = self._logits(pixels_BCHW)
-        probabilities_BK = torch.softmax(logits_BK.double(), dim=1).numpy()
-        labels = [self.class_names[index] for index in logits_BK.argmax(dim=1).tolist()]
-        columns = {
-            f"probability_{name}": probabilities_BK[:, index]
-            for index, name in enumerate(self.class_names)
-        }
-        return pd.DataFrame({"label": labels, **columns})
+    def answer(self, prepared: NDArray[Any]) -> pd.DataFrame:
+        """The same for examples that are prepared as the network takes them.
+
+        Label and probability of each class, where there are classes; then each number.
+        """
+        logits_BK, values_BV = self._outputs(prepared)
+        columns: dict[str, Any] = {}
+        if self.class_names:
+            probabilities_BK = torch.softmax(logits_BK.double(), dim=1).numpy()
+            indices = logits_BK.argmax(dim=1).tolist()
+            columns["label"] = [self.class_names[index] for index in indices]
+            for index, name in enumerate(self.class_names):
+                columns[f"probability_{name}"] = probabilities_BK[:, index]
+        for index, name in enumerate(self.value_names):
+            columns[f"value_{name}"] = values_BV[:, index].double().numpy()
+        return pd.DataFrame(columns)
 
     def prepare_image(self, image: Any) -> NDArray[np.uint8]:
-        """A Pillow image as the network takes it."""
+        """A Pillow image as the network takes it.
+
+        Raises:
+            ValueError: The network takes no images.
+        """
+        if self.preprocessing is None:
+            (numbers,) = self.facts["inputs"][self.stream]
+            raise ValueError(f"the model takes {numbers} numbers an example, no images")
         pixels: NDArray[np.uint8] = self._inputs.prepare(image, self.preprocessing)
         return pixels
 
-    def prepare_arrays(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """Images in an array as the network takes them."""
-        pixels: NDArray[np.uint8] = self._inputs.prepare_arrays(values, self.preprocessing)
-        return pixels
+    def prepare_arrays(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Examples in an array as the network takes them."""
+        if self.preprocessing is None:
+            (numbers,) = self.facts["inputs"][self.stream]
+            prepared: NDArray[Any] = self._inputs.prepare_vectors(values, numbers)
+        else:
+            prepared = self._inputs.prepare_arrays(values, self.preprocessing)
+        return prepared
 
-    def _logits(self, pixels_BCHW: NDArray[np.uint8]) -> Tensor:
-        parts = [torch.empty(0, len(self.class_names))]
+    def _outputs(self, prepared: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        """Scores of the classes and numbers in the data's units."""
+        scores = [torch.empty(0, len(self.class_names))]
+        values = [torch.empty(0, len(self.value_names))]
         with torch.inference_mode(), self._precision():
-            for start in range(0, len(pixels_BCHW), BATCH):
-                pixels = torch.from_numpy(np.array(pixels_BCHW[start : start + BATCH]))
-                inputs = {"image": self._normalised(pixels.to(self.device))}
-                parts.append(self.network(inputs).logits_BK.float().cpu())
-        return torch.cat(parts)
+            for start in range(0, len(prepared), BATCH):
+                examples = torch.from_numpy(np.array(prepared[start : start + BATCH]))
+                inputs = {self.stream: self._normalised(examples.to(self.device))}
+                output = self.network(inputs)
+                if self.class_names:
+                    scores.append(output.logits_BK.float().cpu())
+                if self.value_names:
+                    values.append(self._in_units(output.values_BV.float().cpu()))
+        return torch.cat(scores), torch.cat(values)
 
-    def _normalised(self, pixels_BCHW: Tensor) -> Tensor:
+    def _in_units(self, values_BV: Tensor) -> Tensor:
+        """Numbers as the data has them, in the same operations as in training."""
+        moments = self.facts["normalisation"]["values"]
+        return values_BV * torch.tensor(moments["deviation"]) + torch.tensor(moments["mean"])
+
+    def _normalised(self, examples: Tensor) -> Tensor:
         """Mean 0 and deviation 1 over the training part, in the same operations as there."""
-        moments = self.facts["normalisation"]["image"]
+        moments = self.facts["normalisation"][self.stream]
         scale_C = torch.tensor([1 / value for value in moments["deviation"]])
         shift_C = torch.tensor(moments["mean"]) * scale_C
-        values = pixels_BCHW.contiguous(memory_format=torch.channels_last).to(torch.float32)
-        return values.mul_(scale_C.view(1, -1, 1, 1).to(self.device)).sub_(
-            shift_C.view(1, -1, 1, 1).to(self.device)
+        shape = (1, -1, *(1,) * (examples.ndim - 2))
+        if examples.ndim == 4:
+            examples = examples.contiguous(memory_format=torch.channels_last)
+        values = examples.to(torch.float32, copy=True)
+        return values.mul_(scale_C.view(shape).to(self.device)).sub_(
+            shift_C.view(shape).to(self.device)
         )
 
     @contextmanager
@@ -150,7 +183,11 @@ def _network(facts: Mapping[str, Any]) -> Any:
     task = importlib.import_module("search_spaces.task").Task
     shapes = {name: tuple(shape) for name, shape in facts["inputs"].items()}
     return architecture.from_dict(facts["candidate"]["architecture"]).build(
-        task(inputs=shapes, num_classes=len(facts["class_names"]))
+        task(
+            inputs=shapes,
+            num_classes=len(facts["class_names"]),
+            num_values=len(facts["value_names"]),
+        )
     )
 
 

@@ -29,7 +29,7 @@ class _Absent:
 
 
 def main() -> None:
-    """Fetch the model that the first line names, then label what the next lines name."""
+    """Fetch the model that the first line names, then answer for what the next lines name."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     absent: Any = _Absent()
@@ -45,7 +45,7 @@ def _answers(requests: IO[str], folder: Path) -> Iterator[Mapping[str, Any]]:
         model = _proved_model(json.loads(requests.readline()), folder)
         yield {"ready": True}
         for line in requests:
-            yield {"labels": _labels(model, json.loads(line)["inputs"])}
+            yield {"answers": _answered(model, json.loads(line)["inputs"])}
     except Exception as error:  # noqa: BLE001 - told to the parent, which refuses the model
         yield {"error": f"{type(error).__name__}: {error}"}
 
@@ -71,11 +71,16 @@ def _proved_model(request: Mapping[str, str], folder: Path) -> Any:
     return mlflow.pyfunc.load_model(str(proved))
 
 
-def _labels(model: Any, path: str) -> list[str]:
+def _answered(model: Any, path: str) -> dict[str, list[Any]]:
+    """Label and numbers of each example, by the column's name."""
     import numpy as np  # noqa: PLC0415 - as above
 
-    values = np.load(path, allow_pickle=False)
-    return [str(label) for label in model.predict(values)["label"]]
+    table = model.predict(np.load(path, allow_pickle=False))
+    return {
+        name: table[name].tolist()
+        for name in table.columns
+        if name == "label" or name.startswith("value_")
+    }
 
 
 def _beside(name: str) -> Any:

@@ -24,8 +24,8 @@ _PROGRAM = Path(__file__).with_name("clean_process.py")
 class Examinee(Protocol):
     """A model that was fetched back and has proved its files."""
 
-    def labels(self, images: NDArray[Any]) -> list[str]:
-        """The label of each image."""
+    def answers(self, examples: NDArray[Any]) -> Mapping[str, list[Any]]:
+        """The `label` of each example, if it has one, and its numbers as `value_NAME`."""
         ...
 
 
@@ -37,16 +37,16 @@ class CleanModel:
         self._folder = folder
         self._log = log
 
-    def labels(self, images: NDArray[Any]) -> list[str]:
-        """The label of each image, by plain `mlflow.pyfunc`.
+    def answers(self, examples: NDArray[Any]) -> Mapping[str, list[Any]]:
+        """Label and numbers of each example, by plain `mlflow.pyfunc`.
 
         Raises:
             PromotionRefused: The model does not answer.
         """
-        path = self._folder / "images.npy"
-        np.save(path, images, allow_pickle=False)
-        answer = self.ask({"inputs": str(path)})
-        return list(answer["labels"])
+        path = self._folder / "examples.npy"
+        np.save(path, examples, allow_pickle=False)
+        answers: Mapping[str, list[Any]] = self.ask({"inputs": str(path)})["answers"]
+        return answers
 
     def ask(self, request: Mapping[str, str]) -> dict[str, Any]:
         """One question and its answer.

@@ -30,8 +30,8 @@ class Batch:
 
     names: list[tuple[str, int | None]]
     """The file of each, and its place where the file holds several."""
-    pixels: NDArray[np.uint8]
-    """(N, channels, height, width)."""
+    examples: NDArray[Any]
+    """(N, channels, height, width) for images, (N, numbers) for vectors."""
 
 
 def expand(given: Iterable[str]) -> list[Path]:
@@ -72,7 +72,7 @@ def batches(files: Iterable[Path], shim: Any) -> Iterator[Batch]:
     for path in files:
         is_array = path.suffix.lower() in ARRAYS
         if images and (is_array or len(images) == _AT_ONCE):
-            yield Batch(names=names, pixels=np.stack(images))
+            yield Batch(names=names, examples=np.stack(images))
             names, images = [], []
         if is_array:
             yield from _array_batches(path, shim)
@@ -80,7 +80,7 @@ def batches(files: Iterable[Path], shim: Any) -> Iterator[Batch]:
             names.append((str(path), None))
             images.append(_image(path, shim))
     if images:
-        yield Batch(names=names, pixels=np.stack(images))
+        yield Batch(names=names, examples=np.stack(images))
 
 
 def _is_known(path: Path) -> bool:
@@ -100,7 +100,7 @@ def _image(path: Path, shim: Any) -> NDArray[np.uint8]:
 def _array_batches(path: Path, shim: Any) -> Iterator[Batch]:
     try:
         values = _array(path)
-        if tuple(values.shape) in _single_shapes(shim.facts["preprocessing"]):
+        if tuple(values.shape) in _single_shapes(shim.facts):
             values = values[None]
         _check_range(values, shim.facts["preprocessing"])
         for start in range(0, len(values), _AT_ONCE):
@@ -108,7 +108,7 @@ def _array_batches(path: Path, shim: Any) -> Iterator[Batch]:
             names: list[tuple[str, int | None]] = [
                 (str(path), start + place) for place in range(len(part))
             ]
-            yield Batch(names=names, pixels=shim.prepare_arrays(np.asarray(part)))
+            yield Batch(names=names, examples=shim.prepare_arrays(np.asarray(part)))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataError):
             raise
@@ -129,13 +129,18 @@ def _array(path: Path) -> NDArray[Any]:
         chosen = next((name for name in _INPUTS if name in names), None)
         if chosen is None and len(names) != 1:
             listed = ", ".join(names[:10]) or "nothing"
-            raise DataError(f"{path} holds {listed}: name the images x, or leave them alone in it")
+            raise DataError(
+                f"{path} holds {listed}: name the examples x, or leave them alone in it"
+            )
         values: NDArray[Any] = archive[chosen or names[0]]
     return values
 
 
-def _single_shapes(prepared: dict[str, Any]) -> set[tuple[int, ...]]:
-    """Shapes of an array that is one image alone."""
+def _single_shapes(facts: dict[str, Any]) -> set[tuple[int, ...]]:
+    """Shapes of an array that is one example alone."""
+    prepared = facts["preprocessing"]
+    if prepared is None:
+        return {tuple(shape) for shape in facts["inputs"].values()}
     channels, height, width = (prepared[name] for name in ("channels", "height", "width"))
     shapes: set[tuple[int, ...]] = {(height, width, channels), (channels, height, width)}
     if channels == 1:
@@ -143,9 +148,9 @@ def _single_shapes(prepared: dict[str, Any]) -> set[tuple[int, ...]]:
     return shapes
 
 
-def _check_range(values: NDArray[Any], prepared: dict[str, Any]) -> None:
+def _check_range(values: NDArray[Any], prepared: dict[str, Any] | None) -> None:
     """Refuse shares of 1 where bytes are meant: everything would be black."""
-    if values.dtype.kind != "f" or prepared["high"] < 255 or values.size == 0:
+    if prepared is None or values.dtype.kind != "f" or prepared["high"] < 255 or values.size == 0:
         return
     if float(values.max()) <= 1:
         raise ValueError(

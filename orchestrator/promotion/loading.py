@@ -30,6 +30,7 @@ class LoadedModel:
     name: str
     version: int
     class_names: tuple[str, ...]
+    value_names: tuple[str, ...]
     shim: Any
     """Its code file's model: `answer`, `prepare_image`, `prepare_arrays`, `facts`."""
 
@@ -68,7 +69,11 @@ def load(
         shim = _run(proved / package.SHIM.name)
         shim.load_context(SimpleNamespace(artifacts={"model": str(proved / "artifacts/model")}))
     return LoadedModel(
-        name=name, version=champion.version, class_names=tuple(shim.class_names), shim=shim
+        name=name,
+        version=champion.version,
+        class_names=tuple(shim.class_names),
+        value_names=tuple(shim.value_names),
+        shim=shim,
     )
 
 

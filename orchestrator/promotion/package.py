@@ -28,9 +28,8 @@ from orchestrator.promotion import manifest
 from search_spaces.architecture import Architecture
 from search_spaces.blocks.block import BLOCKS, FUSIONS, HEADS, STEMS
 from search_spaces.plugins import USER_MODULE, UserObject
-from search_spaces.task import Task
 from workers.checkpoint import Checkpoint
-from workers.data import Dataset, Preprocessing, preprocessing
+from workers.data import Dataset, Preprocessing, Split, preprocessing
 
 SHIM = Path(__file__).with_name("archscout_model.py")
 SCHEMA = 1
@@ -53,8 +52,8 @@ class Contents:
     """The numbers in which the trial was judged: `float32` or `bfloat16`."""
     dataset: Dataset
     """What it was judged on."""
-    preprocessing: Preprocessing
-    """How a file becomes an input."""
+    preprocessing: Preprocessing | None
+    """How a file becomes an input; None where examples are vectors."""
     user_code: UserObject | None
     """The user's own file, if the candidate is built of its blocks."""
     origin: Mapping[str, Any]
@@ -78,15 +77,19 @@ def build(folder: Path, contents: Contents) -> str:
             python_model=str(SHIM),
             artifacts={"model": str(staged)},
             signature=_signature(contents),
-            input_example=natural(
-                contents.dataset.validation.inputs["image"][:_EXAMPLES], contents.preprocessing
-            ),
+            input_example=examples(contents.dataset.validation, contents.preprocessing)[:_EXAMPLES],
             pip_requirements=[f"{name}=={_release(name)}" for name in _PACKAGES],
         )
     for leftover in folder.rglob("__pycache__"):
         shutil.rmtree(leftover)
     shutil.rmtree(staged.parent)
     return manifest.write(folder)
+
+
+def examples(split: Split, prepared: Preprocessing | None) -> NDArray[Any]:
+    """The examples of a part as the model's signature takes them."""
+    (inputs,) = split.inputs.values()
+    return inputs if prepared is None else natural(inputs, prepared)
 
 
 def natural(pixels: NDArray[np.uint8], prepared: Preprocessing) -> NDArray[Any]:
@@ -129,8 +132,7 @@ def _kinds(value: Any) -> Iterator[str]:
 
 def _weights(contents: Contents) -> dict[str, Tensor]:
     """The network's own tensors, without those that only training needs."""
-    dataset = contents.dataset
-    task = Task(inputs=dataset.task.inputs, num_classes=dataset.task.num_classes)
+    task = contents.dataset.task
     network = Architecture.from_dict(contents.candidate["architecture"]).build(task)
     tensors = contents.checkpoint.tensors
     return {name: tensors[f"network.{name}"] for name in network.state_dict()}
@@ -143,7 +145,8 @@ def _facts(contents: Contents) -> dict[str, Any]:
         "candidate": dict(contents.candidate),
         "inputs": {name: list(shape) for name, shape in dataset.task.inputs.items()},
         "class_names": list(dataset.class_names),
-        "preprocessing": contents.preprocessing.to_dict(),
+        "value_names": list(dataset.value_names),
+        "preprocessing": contents.preprocessing and contents.preprocessing.to_dict(),
         "normalisation": contents.checkpoint.state["normalisation"],
         "precision": contents.precision,
         "user_code": contents.user_code and contents.user_code.sha256,
@@ -175,17 +178,22 @@ def _write_code(folder: Path, user_code: UserObject | None) -> None:
 
 
 def _signature(contents: Contents) -> ModelSignature:
+    names = contents.dataset.class_names
+    answers: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label")] if names else []
+    answers += [ColSpec(DataType.double, f"probability_{name}") for name in names]
+    answers += [ColSpec(DataType.double, f"value_{name}") for name in contents.dataset.value_names]
+    return ModelSignature(inputs=Schema([_taken(contents)]), outputs=Schema(answers))
+
+
+def _taken(contents: Contents) -> TensorSpec:
+    """What goes in."""
     prepared = contents.preprocessing
+    if prepared is None:
+        (shape,) = contents.dataset.task.inputs.values()
+        return TensorSpec(np.dtype(np.float32), (-1, *shape))
     channels = () if prepared.channels == 1 else (prepared.channels,)
     dtype = np.dtype(np.uint8 if _takes_bytes(prepared) else np.float64)
-    answers: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label")]
-    answers += [
-        ColSpec(DataType.double, f"probability_{name}") for name in contents.dataset.class_names
-    ]
-    return ModelSignature(
-        inputs=Schema([TensorSpec(dtype, (-1, prepared.height, prepared.width, *channels))]),
-        outputs=Schema(answers),
-    )
+    return TensorSpec(dtype, (-1, prepared.height, prepared.width, *channels))
 
 
 def _takes_bytes(prepared: Preprocessing) -> bool:

@@ -26,14 +26,16 @@ from orchestrator.promotion.clean_room import Examinee
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.promotion.registry import Champion, Registry, model_uri
 from orchestrator.promotion.winner import Winner
+from orchestrator.terminal import number
 from orchestrator.tracking.cleaning import answering
 from orchestrator.tracking.parent import experiment_name
 from workers.data import Split
 from workers.faults import fault
 
 TOLERANCE = 1 / 500
-"""Share of validation examples that may fall the other way: sums are rounded differently on another
-processor or with other threads, which moves examples that lie between two classes."""
+"""Share of validation examples that may fall the other way, or of an error by which it may differ:
+sums are rounded differently on another processor or with other threads, which moves numbers, and
+examples that lie between two classes."""
 
 Examine = Callable[[str, str, Mapping[str, str]], AbstractContextManager[Examinee]]
 """Opens a clean process on a model's address, its manifest's digest and its code's digests."""
@@ -45,9 +47,10 @@ class Promoted:
 
     version: int
     """Where the alias points now."""
-    val_accuracy: float
-    """By the model in the registry, equal to what the search recorded."""
-    test_accuracy: float
+    validation: Mapping[str, float]
+    """`accuracy` and `mae` by the model in the registry, equal to what the search recorded."""
+    test: Mapping[str, float]
+    """The same on the test part."""
     test_openings: int
     """How often the test part of these data has been opened, by all promotions together."""
     replaced: int | None
@@ -171,14 +174,14 @@ class Promoter:
         digest = str(registered.detail["manifest_sha256"])
         with self.examine(uri, digest, self._expected_code()) as model:
             self.say("scoring the validation part")
-            accuracy = self._score(model, self.winner.dataset.validation)
-            self._check(accuracy)
-            found = self._advance("verified", {"val_accuracy": accuracy})
+            scores = self._scores(model, self.winner.dataset.validation)
+            self._check(scores)
+            found = self._advance("verified", _under("val", scores))
             # In this order: a move between the two is one that the claim will see.
             moves = self.ledger.promotions.moves(self.model, self.alias)
             champion = self.registry.champion(self.model, self.alias)
             self._compare(found, champion)
-            if "test_accuracy" not in found.detail:
+            if not {*_under("test", scores)} <= {*found.detail}:
                 found = self._test(model, found)
         return found, champion, moves
 
@@ -186,8 +189,8 @@ class Promoter:
         """Open the sealed part; that is written down first, so that no opening goes unseen."""
         self.say("scoring the sealed test part")
         self._advance("verified", {"test_openings": verified.detail.get("test_openings", 0) + 1})
-        score = self._score(model, self.winner.dataset.open_test())
-        return self._advance("tested", {"test_accuracy": score})
+        scores = self._scores(model, self.winner.dataset.open_test())
+        return self._advance("tested", _under("test", scores))
 
     def _finish(
         self, proved: Promotion, run: Run, replaced: int | None, *, was_done: bool
@@ -203,7 +206,10 @@ class Promoter:
                 self.model,
                 version,
                 {
-                    "archscout.test_accuracy": repr(proved.detail["test_accuracy"]),
+                    **{
+                        f"archscout.{name}": repr(score)
+                        for name, score in _under("test", self._of(proved, "test")).items()
+                    },
                     "archscout.test_openings": str(openings),
                     "archscout.promotion": "done",
                 },
@@ -214,51 +220,73 @@ class Promoter:
             self._advance("done", {})
         return Promoted(
             version=version,
-            val_accuracy=proved.detail["val_accuracy"],
-            test_accuracy=proved.detail["test_accuracy"],
+            validation=self._of(proved, "val"),
+            test=self._of(proved, "test"),
             test_openings=openings,
             replaced=replaced,
             was_done=was_done,
         )
 
-    def _check(self, accuracy: float) -> None:
+    def _of(self, proved: Promotion, part: str) -> dict[str, float]:
+        """What the operation has found out about a part."""
+        return {name: proved.detail[f"{part}_{name}"] for name in self.winner.scores}
+
+    def _check(self, scores: Mapping[str, float]) -> None:
         count = len(self.winner.dataset.validation)
-        allowed = max(1, int(TOLERANCE * count))
-        if round(abs(accuracy - self.winner.accuracy) * count) > allowed:
-            raise PromotionRefused(
-                f"fetched back from MLflow, the model reaches {accuracy:.4f} on validation; the "
-                f"search recorded {self.winner.accuracy:.4f}. It does not do what was measured"
-            )
+        for name, recorded in self.winner.scores.items():
+            # Hits are counted, an error is measured.
+            allowed = max(1, int(TOLERANCE * count)) / count
+            if name == "mae":
+                allowed = TOLERANCE * max(recorded, 1e-6)
+            if abs(scores[name] - recorded) > allowed * (1 + 1e-9):
+                raise PromotionRefused(
+                    f"fetched back from MLflow, the model has {told(name, scores[name])} on "
+                    f"validation; the search recorded {number(recorded)}. It does not do what was "
+                    "measured"
+                )
 
     def _compare(self, verified: Promotion, champion: Champion | None) -> None:
         if champion is None or champion.version == verified.version:
             return
         name = f"version {champion.version} of {self.model}@{self.alias}"
-        known = champion.tags.get("archscout.val_accuracy")
-        if known is None:
+        known = {
+            metric: champion.tags[f"archscout.val_{metric}"]
+            for metric in self.winner.scores
+            if f"archscout.val_{metric}" in champion.tags
+        }
+        if "archscout.data_digest" not in champion.tags:
             raise PromotionRefused(
                 f"{name} was not promoted by archscout: the two cannot be compared; "
                 "choose another --alias"
             )
-        if champion.tags.get("archscout.data_digest") != self.winner.study.data_digest:
+        if champion.tags["archscout.data_digest"] != self.winner.study.data_digest or {*known} != {
+            *self.winner.scores
+        }:
             raise PromotionRefused(
                 f"{name} was judged on other data: the two cannot be compared; "
                 "choose another --model or --alias"
             )
         # Both as the search recorded them: rounding decides nothing.
-        if self.winner.accuracy < float(known):
-            raise PromotionRefused(
-                f"{name} reaches {float(known):.4f} on validation, this one "
-                f"{self.winner.accuracy:.4f}: it stays"
-            )
+        theirs = {metric: float(score) for metric, score in known.items()}
+        if _beaten(self.winner.scores, theirs):
+            reached = " and ".join(told(metric, score) for metric, score in theirs.items())
+            ours = " and ".join(number(score) for score in self.winner.scores.values())
+            raise PromotionRefused(f"{name} has {reached} on validation, this one {ours}: it stays")
 
-    def _score(self, model: Examinee, split: Split) -> float:
-        images = package.natural(split.inputs["image"], self.winner.preprocessing)
-        labels = model.labels(images)
-        expected = [self.winner.dataset.class_names[target] for target in split.targets]
-        return float(
-            np.mean([found == right for found, right in zip(labels, expected, strict=True)])
-        )
+    def _scores(self, model: Examinee, split: Split) -> dict[str, float]:
+        """`accuracy` of the labels and `mae` of the numbers that the model answers with."""
+        dataset = self.winner.dataset
+        answers = model.answers(package.examples(split, self.winner.preprocessing))
+        scores = {}
+        if dataset.class_names:
+            right = [dataset.class_names[target] for target in split.targets]
+            hits = [label == true for label, true in zip(answers["label"], right, strict=True)]
+            scores["accuracy"] = float(np.mean(hits))
+        if split.values is not None:
+            columns = [answers[f"value_{name}"] for name in dataset.value_names]
+            missed_NV = np.column_stack(columns) - split.values.astype(np.float64)
+            scores["mae"] = float(np.abs(missed_NV).mean())
+        return scores
 
     def _expected_code(self) -> dict[str, str]:
         code = package.installed_code()
@@ -284,7 +312,7 @@ class Promoter:
             "archscout.trial_uid": winner.trial.uid,
             "archscout.candidate_digest": winner.trial.digest,
             "archscout.data_digest": winner.study.data_digest,
-            "archscout.val_accuracy": repr(winner.accuracy),
+            **{f"archscout.val_{name}": repr(score) for name, score in winner.scores.items()},
         }
 
     def _description(self, scores: Mapping[str, Any]) -> str:
@@ -292,11 +320,15 @@ class Promoter:
         lines = {
             "architecture": winner.architecture,
             "study": f"{winner.study.name}, trial {winner.trial.number}",
-            "validation": f"accuracy {winner.accuracy:.4f}",
-            "test": f"accuracy {scores['test_accuracy']:.4f}"
-            if "test_accuracy" in scores
-            else "not opened yet",
-            "classes": ", ".join(winner.dataset.class_names[:20]),
+            "validation": ", ".join(told(name, score) for name, score in winner.scores.items()),
+            "test": ", ".join(
+                told(name, scores[f"test_{name}"])
+                for name in winner.scores
+                if f"test_{name}" in scores
+            )
+            or "not opened yet",
+            "classes": ", ".join(winner.dataset.class_names[:20]) or "none",
+            "numbers": ", ".join(winner.dataset.value_names[:20]) or "none",
             "data digest": winner.study.data_digest,
             "candidate digest": winner.trial.digest,
         }
@@ -311,6 +343,23 @@ def note_refusal(
         run = registry.run_of(experiment_name(config), trial_uid)
         if run is not None:
             registry.note(run, f"refused for {target}: {reason}")
+
+
+def told(metric: str, score: float) -> str:
+    """A score as people read it."""
+    words = {"accuracy": "accuracy", "mae": "mean absolute error"}
+    return f"{words[metric]} {number(score)}"
+
+
+def _under(part: str, scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores by metric, named after the part."""
+    return {f"{part}_{name}": score for name, score in scores.items()}
+
+
+def _beaten(ours: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
+    """Whether the others are nowhere worse and somewhere better."""
+    gains = [(theirs[metric] - ours[metric]) * (-1 if metric == "mae" else 1) for metric in ours]
+    return min(gains) >= 0 and max(gains) > 0
 
 
 def _version(promotion: Promotion) -> int:

@@ -3,7 +3,7 @@
 Only reads. Whatever is not as it was when the trial was judged is refused here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,12 @@ class Winner:
     trial: Trial
     architecture: str
     """In one line."""
-    accuracy: float
-    """On validation at the last epoch of the full budget, as the trial recorded it."""
+    scores: Mapping[str, float]
+    """`accuracy` of classes, `mae` of numbers: on validation at the last epoch of the full budget,
+    as the trial recorded them."""
     dataset: Dataset
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
+    """How a file becomes an input; None where examples are vectors."""
     checkpoint: Checkpoint
     user_code: UserObject | None
     """The user's own file, if the network is built of its blocks."""
@@ -55,7 +57,7 @@ class Winner:
                 "trial_uid": self.trial.uid,
                 "candidate_digest": self.trial.digest,
                 "data_digest": self.study.data_digest,
-                "val_accuracy": self.accuracy,
+                **{f"val_{name}": score for name, score in self.scores.items()},
                 "architecture": self.architecture,
             },
         )
@@ -110,14 +112,14 @@ def prepare(
             f"the data are not those of the search (now {dataset.digest[:12]}, then "
             f"{study.data_digest[:12]}): restore them, or search on the new ones"
         )
-    if dataset.preprocessing is None:
-        raise PromotionRefused("only models of images are promoted")
+    if set(dataset.task.inputs) not in ({"image"}, {"vector"}):
+        raise PromotionRefused("only models of images or of vectors are promoted")
     return Winner(
         study=study,
         config=config,
         trial=trial,
         architecture=trial.describe,
-        accuracy=_recorded_accuracy(config, trial),
+        scores=_recorded_scores(config, trial, dataset),
         dataset=dataset,
         preprocessing=dataset.preprocessing,
         checkpoint=whole,
@@ -160,11 +162,14 @@ def _checkpoint(ledger: Ledger, config: StudyConfig, trial: Trial, folder: Folde
     return whole
 
 
-def _recorded_accuracy(config: StudyConfig, trial: Trial) -> float:
+def _recorded_scores(config: StudyConfig, trial: Trial, dataset: Dataset) -> dict[str, float]:
     last = trial.measurements[-1]
-    if last.fidelity != config.budget.maximum or "val_accuracy" not in last.metrics:
-        raise PromotionRefused(f"trial {trial.number} has no accuracy at the full budget")
-    return last.metrics["val_accuracy"]
+    asked = {"accuracy": dataset.task.num_classes, "mae": dataset.task.num_values}
+    names = [name for name, there in asked.items() if there]
+    for name in names:
+        if last.fidelity != config.budget.maximum or f"val_{name}" not in last.metrics:
+            raise PromotionRefused(f"trial {trial.number} has no val_{name} at the full budget")
+    return {name: last.metrics[f"val_{name}"] for name in names}
 
 
 def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserObject | None:

@@ -20,6 +20,7 @@ EXAMPLES: Mapping[str, Task] = {
     "sequence": Task(inputs={"series": (32, 6)}, num_classes=0, num_values=1),
     "text": Task(inputs={"text": (32,)}, num_classes=4),
     "vector": Task(inputs={"vector": (8,)}, num_classes=3, num_values=2),
+    "pendulum": Task(inputs={"vector": (2,)}, num_classes=0, num_values=3),
     "image_text": Task(inputs={"image": (3, 32, 32), "text": (16,)}, num_classes=2),
     "image_sound": Task(inputs={"image": (3, 32, 32), "sound": (1, 32, 64)}, num_classes=5),
 }

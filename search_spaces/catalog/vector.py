@@ -1,6 +1,6 @@
 """`vector`: plain numbers, such as a table's row or a physical state: dense, or token by token."""
 
-from search_spaces.architecture import Stream
+from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import Block, FeedForward, Stage, VectorStem
 from search_spaces.catalog import parts, step_parts
 from search_spaces.domains import (
@@ -19,19 +19,21 @@ from search_spaces.space import SearchSpace
 
 def space() -> SearchSpace:
     """The space of networks for vectors (numbers,), to classify or to foretell."""
+    return SearchSpace.of(
+        name="vector", version="1", architecture=architecture(), recipe=step_parts.recipe()
+    )
+
+
+def architecture() -> Domain[Architecture]:
+    """Networks of one stream of vectors."""
     # A number's own vectors say which one it is.
     attention = parts.attention(positions=Const("none"))
     branches = {
         "dense": _stream({"feed_forward": dense()}, tokens=False),
         "tokens": _stream({"attention": attention, "feed_forward": dense()}, tokens=True),
     }
-    return SearchSpace.of(
-        name="vector",
-        version="1",
-        architecture=step_parts.answering(
-            {"vector": OneOf(branches)}, step_parts.pooled("average", "maximum")
-        ),
-        recipe=step_parts.recipe(),
+    return step_parts.answering(
+        {"vector": OneOf(branches)}, step_parts.pooled("average", "maximum")
     )
 
 

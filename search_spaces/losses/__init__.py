@@ -15,6 +15,7 @@ from search_spaces.losses.agreement import Consistency, Distillation, GateEntrop
 from search_spaces.losses.auxiliary import Auxiliary
 from search_spaces.losses.cross_entropy import CrossEntropy
 from search_spaces.losses.focal import Focal
+from search_spaces.losses.pendulum import energy_is_kept
 from search_spaces.losses.physics import Wave, law, rising
 from search_spaces.losses.regression import Huber, Quantile, SquaredError
 from search_spaces.losses.scale import Scale
@@ -40,6 +41,7 @@ __all__ = [
     "Triplet",
     "Wave",
     "build",
+    "energy_is_kept",
     "law",
     "rising",
 ]

@@ -64,7 +64,7 @@ def quick_room(registry: Registry) -> Callable[..., Any]:
                 raise PromotionRefused(f"{changed[0]} is not archscout's own")
             shim = loading._run(proved / "archscout_model.py")
             shim.load_context(SimpleNamespace(artifacts={"model": str(proved / "artifacts/model")}))
-            yield SimpleNamespace(labels=lambda images: list(shim.predict(None, images)["label"]))
+            yield SimpleNamespace(answers=lambda given: shim.predict(None, given).to_dict("list"))
 
     return room
 

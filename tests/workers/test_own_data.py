@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from workers.data import DataError, Dataset, DataSpec, Preprocessing, Split, arrays, load
+from workers.data.found import find
 from workers.data.idx import read_array
 from workers.data.images import BrokenImageError, header, read
 from workers.data.inspection import inspect
@@ -223,7 +224,7 @@ def test_damaged_files_are_read_or_refused_and_never_fail_otherwise(
         path.write_bytes(damaged[:cut])
         with contextlib.suppress(DataError, BrokenImageError):
             if kind == "npz":
-                arrays.load(arrays.find(path))
+                arrays.load(find(path))
             else:
                 header(path)
                 read(path, Preprocessing(channels=1, height=8, width=8))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from search_spaces.plugins import did_you_mean
-from workers.data import arrays, digits, folder, idx, stand_in
+from workers.data import arrays, digits, folder, idx, pendulum, shapes, stand_in
 from workers.data.dataset import DataError, Dataset, RawData, Split, split_data
 from workers.data.preprocessing import Preprocessing
 from workers.data.spec import DataSpec
@@ -15,6 +15,8 @@ SOURCES: Mapping[str, Callable[[DataSpec], RawData]] = {
     "folder": folder.read,
     "idx": idx.read,
     "npz": arrays.read,
+    "pendulum": pendulum.read,
+    "shapes": shapes.read,
     "surrogate": stand_in.read,
 }
 """What reads each source, by the name that a config gives it."""

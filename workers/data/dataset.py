@@ -59,6 +59,8 @@ class Dataset:
     """SHA-256 over all parts' arrays, the split and the class names."""
     class_names: tuple[str, ...]
     """What people call each class."""
+    value_names: tuple[str, ...] = ()
+    """What people call each number to be foretold."""
     preprocessing: Preprocessing | None = None
     """How a file becomes an input; None where the inputs are no images."""
     sealed_test: Split | None = field(default=None, repr=False)
@@ -79,6 +81,7 @@ class Dataset:
         arrays: dict[str, Any] = {
             "digest": self.digest,
             "class_names": list(self.class_names),
+            "value_names": list(self.value_names),
             "num_classes": self.task.num_classes,
             "preprocessing": self.preprocessing and self.preprocessing.to_dict(),
         }
@@ -111,6 +114,7 @@ class Dataset:
             task=task_of(train, arrays["num_classes"]),
             digest=arrays["digest"],
             class_names=tuple(arrays["class_names"]),
+            value_names=tuple(arrays["value_names"]),
             preprocessing=preprocessing and Preprocessing.from_dict(preprocessing),
         )
 
@@ -122,6 +126,9 @@ class RawData:
     pool: Split
     """Examples that training and validation are drawn from."""
     class_names: tuple[str, ...]
+    """What people call each class; empty where nothing is classified."""
+    value_names: tuple[str, ...] = ()
+    """What people call each number to be foretold; empty where there are none."""
     validation: Split | None = None
     """The source's own validation part; None: one is split off the pool."""
     test: Split | None = None
@@ -162,8 +169,9 @@ def split_data(raw: RawData, spec: DataSpec) -> Dataset:
         train=train,
         validation=validation,
         task=task_of(train, len(raw.class_names)),
-        digest=_digest((train, validation, test), raw.class_names),
+        digest=_digest((train, validation, test), (*raw.class_names, *raw.value_names)),
         class_names=raw.class_names,
+        value_names=raw.value_names,
         preprocessing=raw.preprocessing or _as_they_are(train),
         sealed_test=test,
     )
@@ -312,8 +320,8 @@ def _draw(
     return shuffled[drawn], shuffled[~drawn]
 
 
-def _digest(parts: tuple[Split, ...], class_names: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(repr(class_names).encode())
+def _digest(parts: tuple[Split, ...], names: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(repr(names).encode())
     for part in parts:
         for name in sorted(part.inputs):
             values = np.ascontiguousarray(part.inputs[name])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from workers.data import arrays, folder, idx, images
 from workers.data.dataset import DataError, RawData, Split
+from workers.data.found import find
 from workers.data.images import Header
 from workers.data.memory import most_bytes
 from workers.data.preprocessing import common_size
@@ -59,11 +60,13 @@ class Inspection:
     """How a study reads this data; its limit is what fits into memory, or None."""
     examples: Mapping[str, int]
     """How many there are, by part."""
-    heights: Spread
-    """Before anything is resized."""
-    widths: Spread
+    heights: Spread | None
+    """Before anything is resized; None where the examples are no images."""
+    widths: Spread | None
     classes: Mapping[str, Mapping[str, int]]
-    """How many examples of each class, by part."""
+    """How many examples of each class, by part; empty where nothing is classified."""
+    numbers: Mapping[str, tuple[float, float, float]]
+    """Least, mean and greatest of each number to be foretold, over the examples to train on."""
     duplicates: Duplicates
     ignored: tuple[str, ...]
     """Files and arrays that are left aside."""
@@ -73,13 +76,14 @@ class Inspection:
     @property
     def shape(self) -> tuple[int, ...]:
         """One example as a network takes it."""
-        return self.raw.pool.inputs["image"].shape[1:]
+        (examples,) = self.raw.pool.inputs.values()
+        return examples.shape[1:]
 
     @property
     def imbalance(self) -> float:
         """How many times the largest class to train on is as large as the smallest."""
         counts = [given["train"] for given in self.classes.values() if given["train"]]
-        return max(counts) / min(counts)
+        return max(counts, default=1) / min(counts, default=1)
 
 
 def inspect(path: Path) -> Inspection:
@@ -92,8 +96,8 @@ def inspect(path: Path) -> Inspection:
     if spec.source == "folder":
         return _folder(spec, path)
     if spec.source == "npz":
-        found = arrays.find(path)
-        return _arrays(spec, arrays.load(found), found.ignored)
+        named = find(path)
+        return _arrays(spec, arrays.load(named), named.ignored)
     known = {file.name for file in path.iterdir() if "ubyte" in file.name}
     ignored = sorted(file.name for file in path.iterdir() if file.name not in known)
     return _arrays(spec, idx.read(spec), tuple(ignored))
@@ -148,6 +152,7 @@ def _folder(spec: DataSpec, path: Path) -> Inspection:
         classes=_classes(
             found.class_names, {part: files.targets for part, files in found.parts.items()}
         ),
+        numbers={},
         duplicates=_duplicates(_parts(raw)),
         ignored=found.ignored,
         raw=raw,
@@ -156,13 +161,14 @@ def _folder(spec: DataSpec, path: Path) -> Inspection:
 
 def _arrays(spec: DataSpec, raw: RawData, ignored: tuple[str, ...]) -> Inspection:
     parts = _parts(raw)
-    _, height, width = raw.pool.inputs["image"].shape[1:]
+    image = raw.pool.inputs.get("image")
     return Inspection(
         spec=spec,
         examples={part: len(split) for part, split in parts.items()},
-        heights=Spread.of([height]),
-        widths=Spread.of([width]),
+        heights=None if image is None else Spread.of([image.shape[2]]),
+        widths=None if image is None else Spread.of([image.shape[3]]),
         classes=_classes(raw.class_names, {part: split.targets for part, split in parts.items()}),
+        numbers=_numbers(raw),
         duplicates=_duplicates(parts),
         ignored=ignored,
         raw=raw,
@@ -196,6 +202,15 @@ def _classes(
     }
 
 
+def _numbers(raw: RawData) -> dict[str, tuple[float, float, float]]:
+    if raw.pool.values is None:
+        return {}
+    return {
+        name: (float(column.min()), float(column.mean()), float(column.max()))
+        for name, column in zip(raw.value_names, raw.pool.values.T, strict=True)
+    }
+
+
 def _duplicates(parts: Mapping[str, Split]) -> Duplicates:
     """Compares all examples by their hash."""
     first_class: dict[bytes, int] = {}
@@ -203,8 +218,9 @@ def _duplicates(parts: Mapping[str, Split]) -> Duplicates:
     contradicting = 0
     for part, split in parts.items():
         counts[part] = Counter()
-        for pixels, target in zip(split.inputs["image"], split.targets, strict=True):
-            content = hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+        (examples,) = split.inputs.values()
+        for example, target in zip(examples, split.targets, strict=True):
+            content = hashlib.blake2b(example.tobytes(), digest_size=16).digest()
             counts[part][content] += 1
             contradicting += first_class.setdefault(content, int(target)) != target
     return Duplicates(

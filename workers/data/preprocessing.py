@@ -1,4 +1,4 @@
-"""How an image or an array becomes what a network takes: bytes of one fixed shape.
+"""How an image or an array becomes what a network takes: bytes or numbers of one fixed shape.
 
 Loading and prediction both go through here, so that a model meets in use what it met in training.
 Stands alone (numpy and Pillow): it can travel with a model.
@@ -136,6 +136,30 @@ def prepare_arrays(values: NDArray[Any], preprocessing: Preprocessing) -> NDArra
             raise ValueError("the values hold NaN or infinity; mend or remove such examples")
         scaled = (part.astype(np.float64) - p.low) * (255 / (p.high - p.low))
         prepared[start : start + _PART] = np.rint(np.clip(scaled, 0, 255))
+    return prepared
+
+
+def prepare_vectors(values: NDArray[Any], width: int) -> NDArray[np.float32]:
+    """Several vectors as a network takes them: (examples, numbers), not scaled.
+
+    Args:
+        values: (N, F) finite numbers.
+        width: How many numbers the network takes.
+
+    Raises:
+        ValueError: They have another shape, or hold what is no number.
+    """
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"is of type {values.dtype}; examples are numbers")
+    if values.shape[1:] != (width,):
+        raise ValueError(
+            f"examples have the shape {values.shape[1:]}; the network takes ({width},)"
+        )
+    prepared = values.astype(np.float32)
+    if not (finite := np.isfinite(prepared).all(axis=1)).all():
+        raise ValueError(
+            f"NaN or infinity in example {int(np.argmin(finite))}; mend or remove such examples"
+        )
     return prepared
 
 

@@ -285,7 +285,7 @@ class TestARefusal:
 
     def test_meets_a_model_that_does_not_do_what_was_measured(self, home: Path) -> None:
         honest = a_promoter(home, "boasting")
-        boasting = replace(honest.winner, accuracy=0.999)
+        boasting = replace(honest.winner, scores={"accuracy": 0.999})
         with pytest.raises(PromotionRefused, match="It does not do what was measured"):
             replace(honest, winner=boasting).promote()
         assert client(home).get_registered_model("boasting").aliases == {}
@@ -372,13 +372,13 @@ class TestACrash:
             with honest.examine(uri, digest, code) as model:
                 asked: list[Any] = []
 
-                def labels(images: Any) -> list[str]:
+                def answers(images: Any) -> Any:
                     asked.append(images)
                     if len(asked) == 2:
                         raise Dead
-                    return list(model.labels(images))
+                    return model.answers(images)
 
-                yield type("Dying", (), {"labels": staticmethod(labels)})
+                yield type("Dying", (), {"answers": staticmethod(answers)})
 
         with pytest.raises(Dead):
             replace(honest, examine=room).promote()

@@ -1,0 +1,20 @@
+"""`pendulum`: a pendulum's next state and energy, by networks that must keep its energy or not."""
+
+from typing import get_args
+
+from search_spaces.catalog import step_parts, vector
+from search_spaces.loss_weights import BalancerName, loss_domain
+from search_spaces.space import SearchSpace
+
+
+def space() -> SearchSpace:
+    """The space of networks for a pendulum's state (angle, velocity)."""
+    return SearchSpace.of(
+        name="pendulum",
+        version="1",
+        architecture=vector.architecture(),
+        recipe=step_parts.recipe(),
+        losses=loss_domain(
+            main=("mse",), side=("pendulum_energy",), balancers=get_args(BalancerName)
+        ),
+    )
