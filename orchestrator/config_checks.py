@@ -24,6 +24,9 @@ _PACKAGES = {
 }
 """Where data that comes as a system package is to be had."""
 
+_OF_WEIGHTS = r"^(weights|terms)/|total|weighted"
+"""Metrics, or what people would call them, that change with the weights of the loss alone."""
+
 Found = Iterator[tuple[Path, str]]
 
 
@@ -144,7 +147,7 @@ def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: 
         if measured is None:
             if not re.fullmatch(_METRIC, metric):
                 yield path, f"{shown(metric)} is no metric's name; letters, digits, '_', '.', '-'"
-        elif metric.startswith(("weights/", "terms/")):
+        elif metric not in measured and re.search(_OF_WEIGHTS, metric):
             yield (
                 path,
                 f"{shown(metric)} follows from the loss weights that the study decides: it would "

@@ -6,6 +6,7 @@ about the machine is for others.
 
 import math
 import re
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from orchestrator.problems import clean
 from workers.data.dataset import DataError, split_data
 from workers.data.inspection import Inspection
 
-SPACE = "hybrid"
 TRIALS = 40
 EPOCHS = 9
 """Epochs of a full training: two judgements before, each letting a third go on."""
@@ -55,6 +55,11 @@ class Limits:
     """How long the search may take."""
 
 
+def space_for(streams: Container[str]) -> str:
+    """The ready space for examples of one of these streams."""
+    return "vector" if "vector" in streams else "hybrid"
+
+
 def limits(found: Inspection, machine: Machine) -> Limits:
     """As much as several full trainings allow within minutes, and as fits into memory."""
     pool = found.examples["train"]
@@ -65,7 +70,7 @@ def limits(found: Inspection, machine: Machine) -> Limits:
     )
     epoch_s = machine.example_s * learnt
     patient = int(FULL_TRAINING_S / (EPOCHS * epoch_s))
-    fewest = _FEWEST_EACH * len(found.classes)
+    fewest = _FEWEST_EACH * max(1, len(found.classes))
     most = min(found.spec.limit or pool, max(patient, fewest))
     limit = _with_all_classes(found, None if most >= pool else _rounded_down(most))
     full_s = EPOCHS * epoch_s * (limit or pool)
@@ -93,18 +98,20 @@ def compose(found: Inspection, path: str, machine: Machine, held: Limits) -> str
     limit = held.limit or ""
     why = f"of {pool:,}; more are better and take longer" if limit else "empty: all of them"
     where = "one GPU a trial" if machine.gpu else f"{machine.cores} trials side by side here"
+    space = space_for(found.raw.pool.inputs)
+    others = "" if space == "vector" else "convolution, transformer, tiny, "
     own = " and ".join(part for part in found.examples if part != "train")
     split = f"the data's own {own} part is used" if own else "shares, or counts from 1"
     lines = [
         (f"# A first study on {clean(path, 200)}; every line may be changed.", ""),
         (f"name: {quoted(study_name(Path(found.spec.path or '')))}", ""),
-        (f"space: {SPACE}", "or convolution, transformer, tiny, file.py:name"),
+        (f"space: {space}", f"or {others}file.py:name"),
         ("data:", ""),
         (f"  source: {found.spec.source}", f"{' x '.join(map(str, found.shape))} once prepared"),
         (f"  path: {quoted(path)}", "from this file's folder"),
         ("  split: {validation: 0.2, test: 0.1, seed: 0}", split),
         (f"  limit: {limit}".rstrip(), why),
-        ("objectives: [{metric: val_accuracy, direction: maximize}]", ""),
+        (f"objectives: [{', '.join(_objectives(found))}]", ""),
         (
             f"budget: {{unit: epoch, minimum: 1, maximum: {EPOCHS}, reduction_factor: 3}}",
             f"a full training takes about {held.full_s:.0f} s here",
@@ -120,6 +127,15 @@ def compose(found: Inspection, path: str, machine: Machine, held: Limits) -> str
         ("seed: 0", "the same seed draws the same candidates"),
     ]
     return "".join(f"{_line(key, why)}\n" for key, why in lines)
+
+
+def _objectives(found: Inspection) -> list[str]:
+    """One for classes and one for numbers; several numbers are measured in their deviations."""
+    asked = ["{metric: val_accuracy, direction: maximize}"] if found.classes else []
+    if found.numbers:
+        error = "val_mae" if len(found.numbers) == 1 else "val_rmse"
+        asked.append(f"{{metric: {error}, direction: minimize}}")
+    return asked
 
 
 def _line(key: str, why: str) -> str:

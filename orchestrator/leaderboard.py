@@ -123,8 +123,10 @@ def leaderboard(
     ranking = rank(trials, objectives, judge_of(objectives))
     front = {trial.uid for trial in pareto_front(trials, objectives)}
     complete = ranking.complete
-    away = {} if preferred is None else distances(complete, objectives, preferred)
-    if away:
+    away: dict[str, float] = {}
+    if preferred is not None:
+        far = distances([trial.values or () for trial in complete], objectives, preferred)
+        away = {trial.uid: distance for trial, distance in zip(complete, far, strict=True)}
         complete = tuple(sorted(complete, key=lambda t: (t.uid not in front, away[t.uid])))
     return Leaderboard(
         study=config.name,

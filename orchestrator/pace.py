@@ -5,9 +5,10 @@ Knows workers, and no study.
 
 import torch
 
-from orchestrator.first_study import SPACE
+from orchestrator.first_study import space_for
 from orchestrator.machine import has_gpu
 from orchestrator.problems import Problem, ProblemsError
+from search_spaces.answering import answering
 from search_spaces.catalog import load
 from workers.calibration import Place, miniature
 from workers.data.dataset import Dataset
@@ -30,12 +31,14 @@ def example_s(dataset: Dataset, spec: DataSpec, *, gpu: bool) -> float:
         ProblemsError: The default candidate cannot be built for examples of this shape.
     """
     place = Place(device="cuda" if gpu else "cpu")
-    default = load(SPACE).default()
+    space = space_for(dataset.task.inputs)
+    default = answering(load(space), dataset.task).default()
     try:
         return miniature(default, dataset, spec, place, batches=BATCHES).example_s
     except BadCandidate as error:
-        shape = " x ".join(map(str, dataset.task.inputs["image"]))
+        (example,) = dataset.task.inputs.values()
+        shape = " x ".join(map(str, example))
         text = (
-            f"examples of {shape} suit no network of space '{SPACE}' ({error}); give larger images"
+            f"examples of {shape} suit no network of space '{space}' ({error}); give larger images"
         )
         raise ProblemsError([Problem(spec.path or spec.source, text=text)]) from error

@@ -1,4 +1,4 @@
-"""A preference over several objectives, said after the search: which trial of the front it picks.
+"""A preference over several objectives, said after the search: which of the front it picks.
 
     archscout leaderboard NAME --prefer val_accuracy=0.7,val_mae=0.3
 
@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.objective import Objective
 from orchestrator.problems import clean, nearest
-from orchestrator.trial import Trial
 
 OF_ALL = 0.05
 """How much the sum of all distances counts beside the largest."""
@@ -34,7 +33,7 @@ def preference(text: str, objectives: Sequence[Objective]) -> dict[str, float]:
         raise PreferenceError(
             f"--prefer weighs several objectives; this study has one, {metrics[0]}: leave it out"
         )
-    example = ",".join(f"{metric}={1 / len(metrics):.2g}" for metric in metrics)
+    example = even_weights(objectives)
     weights = dict.fromkeys(metrics, 0.0)
     said = set()
     for part in text.split(","):
@@ -55,6 +54,11 @@ def preference(text: str, objectives: Sequence[Objective]) -> dict[str, float]:
     return {metric: weight / total for metric, weight in weights.items()}
 
 
+def even_weights(objectives: Sequence[Objective]) -> str:
+    """A preference for all objectives alike, as it is typed."""
+    return ",".join(f"{each.metric}={1 / len(objectives):.2g}" for each in objectives)
+
+
 def _weight(metric: str, text: str) -> float:
     try:
         weight = float(text)
@@ -68,16 +72,15 @@ def _weight(metric: str, text: str) -> float:
 
 
 def distances(
-    trials: Sequence[Trial], objectives: Sequence[Objective], weights: Mapping[str, float]
-) -> dict[str, float]:
-    """How far each complete trial is from what is preferred, by uid; 0 would be best in all."""
+    results: Sequence[Sequence[float]],
+    objectives: Sequence[Objective],
+    weights: Mapping[str, float],
+) -> list[float]:
+    """How far each result, a value an objective, is from what is preferred; 0 is best in all."""
     columns = []
     for index, objective in enumerate(objectives):
-        scores = [objective.score((trial.values or ())[index]) for trial in trials]
+        scores = [objective.score(values[index]) for values in results]
         best, worst = max(scores, default=0.0), min(scores, default=0.0)
         span = best - worst or 1.0
         columns.append([weights[objective.metric] * (best - score) / span for score in scores])
-    return {
-        trial.uid: max(parts) + OF_ALL * math.fsum(parts)
-        for trial, parts in zip(trials, zip(*columns, strict=True), strict=True)
-    }
+    return [max(parts) + OF_ALL * math.fsum(parts) for parts in zip(*columns, strict=True)]

@@ -6,7 +6,7 @@ foretells numbers already is left as it is, and so are spaces of a user's own.
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -31,9 +31,12 @@ def answering(space: SearchSpace, task: Task) -> SearchSpace:
     if not task.num_values or told or not isinstance(candidates, Record):
         return space
     fields: dict[str, Domain[Any]] = {**candidates.fields, "losses": fitting_losses(task)}
-    fields["recipe"] = _changed(fields["recipe"], "augmentation", lambda _: Const("none"))
-    if isinstance(default.architecture.head, Classify):
-        fields["architecture"] = _changed(fields["architecture"], "head", _both)
+    fields["recipe"] = _with(fields["recipe"], {"augmentation": Const("none")})
+    architecture = fields["architecture"]
+    if isinstance(default.architecture.head, Classify) and isinstance(architecture, Record):
+        head = architecture.fields["head"]
+        both = Record(Both, dict(head.fields) if isinstance(head, Record) else {})
+        fields["architecture"] = _with(architecture, {"head": both})
     return replace(space, candidates=Record(Candidate, fields))
 
 
@@ -46,16 +49,8 @@ def fitting_losses(task: Task) -> Domain[LossWeights]:
     )
 
 
-def _changed(
-    domain: Domain[Any], field: str, change: Callable[[Domain[Any]], Domain[Any]]
-) -> Domain[Any]:
-    """A record with one of its decisions replaced; what is no record has nothing to replace."""
-    if not isinstance(domain, Record) or field not in domain.fields:
+def _with(domain: Domain[Any], fields: Mapping[str, Domain[Any]]) -> Domain[Any]:
+    """A record with some of its decisions replaced; what is no record has none to replace."""
+    if not isinstance(domain, Record):
         return domain
-    return replace(domain, fields={**domain.fields, field: change(domain.fields[field])})
-
-
-def _both(head: Domain[Any]) -> Domain[Any]:
-    """Heads that tell classes and numbers, decided as those for classes are."""
-    fields = head.fields if isinstance(head, Record) else {}
-    return Record(Both, dict(fields))
+    return replace(domain, fields={**domain.fields, **fields})

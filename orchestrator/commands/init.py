@@ -15,13 +15,14 @@ from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.first_study import Limits, Machine
 from orchestrator.home import Home
 from orchestrator.problems import clean, place
-from orchestrator.terminal import Terminal, pairs, span, table
+from orchestrator.terminal import Terminal, number, pairs, span, table
 from workers.data.dataset import split_data
 from workers.data.inspection import Inspection, Spread, inspect
 from workers.data.memory import usable_cores
 
 _SHOWN_CLASSES = 20
 _SHOWN_FILES = 5
+_SHOWN_NUMBERS = 8
 _UNEVEN = 3.0
 
 
@@ -128,30 +129,57 @@ def _argument(path: Path) -> str:
 
 def _described(found: Inspection) -> str:
     """What was found, in two tables."""
-    channels, height, width = found.shape
-    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     facts = {
         "data": f"{clean(str(found.spec.path), 200)} (source {found.spec.source})",
         "examples": ", ".join(
             f"{count:,} {'' if len(found.examples) == 1 else part}".rstrip()
             for part, count in found.examples.items()
         ),
-        "sizes": f"height {_spread(found.heights)}, width {_spread(found.widths)}",
-        "prepared": f"{colour}, {height} x {width}",
-        "classes": f"{len(found.classes)}, the largest {found.imbalance:.1f} times the smallest",
+        **_examples(found),
+        **_answers(found),
         "duplicates": _duplicates(found),
         "left aside": _some(found.ignored) or "nothing",
     }
+    return "\n".join([pairs(facts), *(["", *_class_table(found)] if found.classes else [])])
+
+
+def _examples(found: Inspection) -> dict[str, str]:
+    """What one example is."""
+    if found.heights is None or found.widths is None:
+        return {"vectors": f"{found.shape[0]} numbers each"}
+    channels, height, width = found.shape
+    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    return {
+        "sizes": f"height {_spread(found.heights)}, width {_spread(found.widths)}",
+        "prepared": f"{colour}, {height} x {width}",
+    }
+
+
+def _answers(found: Inspection) -> dict[str, str]:
+    """What there is to tell of an example."""
+    facts = {}
+    if found.classes:
+        largest = f"the largest {found.imbalance:.1f} times the smallest"
+        facts["classes"] = f"{len(found.classes)}, {largest}"
+    if found.numbers:
+        spans = [
+            f"{clean(name)}: {number(least)} to {number(most)} (mean {number(mean)})"
+            for name, (least, mean, most) in list(found.numbers.items())[:_SHOWN_NUMBERS]
+        ]
+        more = len(found.numbers) - len(spans)
+        facts["numbers"] = "; ".join(spans) + (f"; and {more} more" if more > 0 else "")
+    return facts
+
+
+def _class_table(found: Inspection) -> list[str]:
     parts = list(found.examples)
     rows = [
         [clean(name), *(f"{counts[part]:,}" for part in parts)]
         for name, counts in list(found.classes.items())[:_SHOWN_CLASSES]
     ]
     more = len(found.classes) - len(rows)
-    return "\n".join(
-        [pairs(facts), "", table(["class", *parts], rows, right=parts)]
-        + ([f"and {more} more"] if more > 0 else [])
-    )
+    shown = [table(["class", *parts], rows, right=parts)]
+    return [*shown, f"and {more} more"] if more > 0 else shown
 
 
 def _spread(spread: Spread) -> str:
@@ -190,7 +218,7 @@ def _remarks(found: Inspection) -> Iterator[str]:
         )
     if any(given.between.values()):
         yield "parts share examples, which makes networks look better than they are: remove them"
-    if given.contradicting:
+    if given.contradicting and found.classes:
         yield f"{given.contradicting:,} examples equal one of another class: mend their labels"
     if found.imbalance > _UNEVEN:
         yield "the classes are uneven: always naming the largest already looks accurate"
@@ -220,9 +248,14 @@ def _plain(found: Inspection) -> Mapping[str, Any]:
         "sizes": {
             name: {"min": spread.least, "median": spread.median, "max": spread.most}
             for name, spread in spreads.items()
+            if spread is not None
         },
         "shape": list(found.shape),
         "classes": {name: dict(counts) for name, counts in found.classes.items()},
+        "numbers": {
+            name: {"min": least, "mean": mean, "max": most}
+            for name, (least, mean, most) in found.numbers.items()
+        },
         "duplicates": {
             "within": dict(found.duplicates.within),
             "between": {"/".join(two): n for two, n in found.duplicates.between.items()},

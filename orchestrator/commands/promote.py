@@ -12,6 +12,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.objective import pareto_front
+from orchestrator.preference import even_weights
 from orchestrator.problems import clean
 from orchestrator.terminal import Terminal, pairs
 from orchestrator.tracking.process import QUIET_MLFLOW, start_projector
@@ -85,11 +86,10 @@ def _check_one_is_best(config: StudyConfig, trials: Sequence[Trial]) -> None:
     objectives = config.to_objectives()
     front = pareto_front(trials, objectives)
     if len(objectives) > 1 and len(front) > 1:
-        weights = ",".join(f"{o.metric}={1 / len(objectives):.2g}" for o in objectives)
         raise CommandError(
             f"study '{config.name}' has {len(objectives)} objectives and {len(front)} trials that "
             "are best in their way. Say what counts how much: archscout leaderboard "
-            f"{config.name} --prefer {weights}; then promote its first: --trial N",
+            f"{config.name} --prefer {even_weights(objectives)}; then promote its first: --trial N",
             ExitCode.INPUT,
         )
 

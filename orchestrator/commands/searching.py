@@ -15,6 +15,7 @@ from orchestrator.reachable import require_checkpoints
 from orchestrator.run import Outcome, run_study
 from orchestrator.terminal import Terminal, pairs, span
 from search_spaces.space import SearchSpace
+from search_spaces.task import Task
 
 _ENDED = {
     "finished": "Finished.",
@@ -94,7 +95,7 @@ def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
             "study": f"{config.name}{' (goes on)' if goes_on else ''}",
             "space": f"{parts.space.name}, {size(parts.space)}",
             "data": f"{config.data.source}: {len(data.train):,} training and "
-            f"{len(data.validation):,} validation examples, {len(data.class_names)} classes",
+            f"{len(data.validation):,} validation examples, {answers(data.task)}",
             "objective": ", ".join(f"{o.metric} ({o.direction})" for o in config.objectives),
             "trials": f"{budget.minimum} to {budget.maximum} epochs each, "
             f"{config.sampler.name} proposes, pruner {config.pruner.name}",
@@ -103,6 +104,13 @@ def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
             "kept in": place(home.folder),
         }
     )
+
+
+def answers(task: Task) -> str:
+    """What there is to tell of each example, in words."""
+    numbers = f"{task.num_values} number{'s' if task.num_values > 1 else ''} to foretell"
+    parts = [f"{task.num_classes} classes" if task.num_classes else ""]
+    return " and ".join(filter(None, [*parts, numbers if task.num_values else ""]))
 
 
 def size(space: Space) -> str:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
+from orchestrator.preference import even_weights
 from orchestrator.problems import clean, nearest, place
 from orchestrator.terminal import Terminal, pairs
 
@@ -95,7 +96,11 @@ def next_steps(config: StudyConfig, home: Home, board: "Leaderboard") -> str:
     program = "archscout" if home.is_default else f"archscout --home {home.folder}"
     best = board.rows[0].trial if board.rows else 0
     steps = {}
-    if config.train is None and config.data.source != "surrogate":
+    if sum(row.on_front for row in board.rows) > 1 and len(board.objectives) > 1:
+        steps[f"leaderboard {name} --prefer {even_weights(board.objectives)}"] = (
+            "which to take, by what counts how much"
+        )
+    elif config.train is None and config.data.source != "surrogate":
         steps[f"promote {name} --model {name}"] = "the best model, proved and registered"
     steps |= {
         "ui": "every trial in MLflow, to browse and compare",

@@ -1,12 +1,15 @@
 """The examples run as they are printed, with spaces, blocks and training of the user's own."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from search_spaces import losses
 from search_spaces.candidate import candidate_from_dict
+from search_spaces.model_output import Batch, ModelOutput, Units
 from search_spaces.plugins import load_user_object
 from search_spaces.space import DefineByRunSpace
 from search_spaces.suggester import RandomSuggester, ReplaySuggester
@@ -40,6 +43,31 @@ def test_a_project_that_exists_learns_what_its_function_decides() -> None:
     assert metrics[-1]["val_accuracy"] > 0.85
 
 
-@pytest.mark.parametrize("name", ["my_space.py", "existing_project.py"])
+@pytest.mark.parametrize("name", ["my_space.py", "existing_project.py", "two_forces.py"])
 def test_an_example_says_how_to_name_it_in_a_study(name: str) -> None:
     assert f"space: {name}:space" in (EXAMPLES / name).read_text()
+
+
+def test_an_energy_term_and_a_wave_term_weigh_what_the_example_says() -> None:
+    space = load_user_object("two_forces.py:space", EXAMPLES).value
+    task = Task(inputs={"vector": (2,)}, num_classes=0, num_values=2)
+    candidate = space.resolve(RandomSuggester(0))
+    assert candidate_from_dict(candidate.to_dict()) == candidate
+    network = candidate.architecture.build(task)
+    mixed = losses.build(candidate.losses)
+    state_B2 = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+    told_B2 = torch.tensor([[0.0, 5.0], [math.pi / 2, 0.0]])
+    batch = Batch(
+        values_BV=told_B2,
+        raw={"vector": state_B2},
+        units=Units(torch.zeros(2), torch.ones(2)),
+    )
+    terms = mixed(ModelOutput(values_BV=told_B2), batch).terms
+    assert float(terms["mse"]) == 0
+    # The first keeps its energy; the second has pi^2/8 of which 1/2 was there.
+    assert float(terms["spring_energy"]) == pytest.approx((math.pi**2 / 8 - 0.5) ** 2 / 2, rel=1e-5)
+    assert float(terms["wave"]) == pytest.approx((abs(math.sin(5)) + 1) / 4, rel=1e-5)
+    assert mixed.shares["wave"] / mixed.shares["spring_energy"] == pytest.approx(0.3)
+    value = mixed(network({"vector": state_B2}), batch)
+    mixed.backward(value, list(network.parameters()))
+    assert any(weight.grad.abs().sum() > 0 for weight in network.parameters())

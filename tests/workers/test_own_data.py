@@ -194,7 +194,7 @@ def test_more_than_fits_into_memory_is_refused_unread(
     np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((4000, 64, 64)), y=np.arange(4000) % 2)
     assert (tmp_path / "bomb.npz").stat().st_size < 200_000
     monkeypatch.setattr("workers.data.folder.most_bytes", lambda: 4000)
-    monkeypatch.setattr("workers.data.arrays.most_bytes", lambda: 50_000)
+    monkeypatch.setattr("workers.data.npy.most_bytes", lambda: 50_000)
     with pytest.raises(DataError, match=r"memory for 0.0; set data.limit to 62 or less"):
         folder(tmp_path / "data")
     with pytest.raises(DataError, match=r"takes 0.1 GiB, and there is memory for"):

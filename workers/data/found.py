@@ -107,9 +107,9 @@ def _sorted(
         else:
             kind[part] = name
     _check_parts(path, kinds[_INPUTS], names)
-    for answers in (kinds[_TARGETS], kinds[_VALUES]):
-        if answers or not kinds[_VALUES]:
-            _check_pairs(path, kinds[_INPUTS], answers, names)
+    given = [answers for answers in (kinds[_TARGETS], kinds[_VALUES]) if answers]
+    for answers in given or [{}]:
+        _check_pairs(path, kinds[_INPUTS], answers, names)
     inputs, targets, values = (
         {part or "train": name for part, name in kind.items()} for kind in kinds.values()
     )

@@ -155,7 +155,8 @@ def prepare_vectors(values: NDArray[Any], width: int) -> NDArray[np.float32]:
         raise ValueError(
             f"examples have the shape {values.shape[1:]}; the network takes ({width},)"
         )
-    prepared = values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        prepared = values.astype(np.float32)
     if not (finite := np.isfinite(prepared).all(axis=1)).all():
         raise ValueError(
             f"NaN or infinity in example {int(np.argmin(finite))}; mend or remove such examples"

@@ -83,5 +83,7 @@ def _cross(across: _Pixels, down: _Pixels, size: _Pixels) -> _Pixels:
 
 
 def _triangle(across: _Pixels, down: _Pixels, size: _Pixels) -> _Pixels:
-    sides: list[_Pixels] = [across * np.sin(turn) + down * np.cos(turn) for turn in np.deg2rad([0, 120, 240])]
+    sides: list[_Pixels] = [
+        across * np.sin(turn) + down * np.cos(turn) for turn in np.deg2rad([0, 120, 240])
+    ]
     return np.maximum(sides[0], np.maximum(sides[1], sides[2])) - 0.6 * size

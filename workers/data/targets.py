@@ -28,8 +28,10 @@ class Targets:
     """What people call each number; empty where none is foretold."""
     values: Mapping[str, NDArray[np.float32]]
     """Numbers to be foretold, (N, V), by part."""
-    arrays: Mapping[str, str]
-    """Name of an array of labels or numbers, by part."""
+    class_arrays: Mapping[str, str]
+    """Name of the array that the classes come from, by part."""
+    value_arrays: Mapping[str, str]
+    """Name of the array that the numbers come from, by part."""
 
     def check_count(self, part: str, count: int) -> None:
         """Refuse examples that are more or fewer than their labels.
@@ -37,10 +39,13 @@ class Targets:
         Raises:
             DataError: They are.
         """
-        for answers in (self.classes, self.values):
+        for answers, arrays in (
+            (self.classes, self.class_arrays),
+            (self.values, self.value_arrays),
+        ):
             if part in answers and len(answers[part]) != count:
                 raise DataError(
-                    f"has {count} examples, but {self.arrays[part]!r} has "
+                    f"has {count} examples, but {arrays[part]!r} has "
                     f"{len(answers[part])} labels; each example needs one"
                 )
 
@@ -80,7 +85,8 @@ def read_targets(found: Found) -> Targets:
         classes=classes,
         value_names=_value_names(found, values, named),
         values=values,
-        arrays=found.targets if labels else named,
+        class_arrays=found.targets,
+        value_arrays=named,
     )
 
 
@@ -116,7 +122,8 @@ def _numbers(found: Found, name: str, read: NDArray[Any]) -> NDArray[np.float32]
             raise DataError("holds text; what is foretold are numbers, classes belong into y")
         if read.ndim > 2:
             raise DataError(f"has the shape {read.shape}; numbers to foretell are (N,) or (N, V)")
-        values_NV = (read[:, None] if read.ndim == 1 else read).astype(np.float32)
+        with np.errstate(over="ignore"):
+            values_NV = (read[:, None] if read.ndim == 1 else read).astype(np.float32)
         if not np.isfinite(values_NV).all():
             raise DataError("holds numbers beyond 3e38; give them in a larger unit")
     return np.ascontiguousarray(values_NV)

@@ -1,0 +1,59 @@
+"""Ready spaces serve tasks that ask for numbers, alone or beside classes."""
+
+import pytest
+import torch
+
+from search_spaces.answering import answering
+from search_spaces.catalog import example, load
+from search_spaces.losses import build
+from search_spaces.model_output import Batch, Units
+from search_spaces.suggester import RandomSuggester, ReplaySuggester
+from search_spaces.task import Task
+
+NUMBERS = Task(inputs={"image": (1, 16, 16)}, num_classes=0, num_values=2)
+BOTH = Task(inputs={"image": (1, 16, 16)}, num_classes=3, num_values=1)
+
+
+def test_a_space_for_classes_stays_as_it_is_where_they_are_all_that_is_asked_for() -> None:
+    space = load("hybrid")
+    assert answering(space, example("hybrid")) is space
+
+
+@pytest.mark.parametrize("name", ["hybrid", "convolution", "transformer", "tiny", "wide"])
+@pytest.mark.parametrize("task", [NUMBERS, BOTH])
+def test_every_space_of_images_tells_numbers(name: str, task: Task) -> None:
+    space = answering(load(name), task)
+    for seed in range(6):
+        chance = RandomSuggester(seed)
+        candidate = space.resolve(chance)
+        assert space.encode(candidate) == chance.params
+        assert candidate.recipe.augmentation == "none"
+    candidate = space.default()
+    assert space.resolve(ReplaySuggester(space.encode(candidate))) == candidate
+    output = candidate.architecture.build(task)({"image": torch.randn(4, 1, 16, 16)})
+    assert output.values_BV.shape == (4, task.num_values)
+    values_BV = torch.randn(4, task.num_values)
+    batch = Batch(
+        targets_B=torch.tensor([0, 1, 2, 0]) * (task.num_classes > 0),
+        values_BV=values_BV,
+        units=Units(torch.zeros(task.num_values), torch.ones(task.num_values)),
+    )
+    terms = build(candidate.losses)(output, batch).terms
+    assert all(torch.isfinite(value) for value in terms.values())
+    assert {*terms} == ({"mse", "cross_entropy"} if task.num_classes else {"mse"})
+
+
+def test_the_weight_of_two_answers_and_how_it_adapts_are_decided() -> None:
+    space = answering(load("tiny"), BOTH)
+    losses = [space.resolve(RandomSuggester(seed)).losses for seed in range(60)]
+    assert all({"mse", one.main} == {*one.terms} for one in losses)
+    assert len({one.balancer for one in losses}) == 8
+    assert len({one.terms["mse"].weight for one in losses}) > 5
+
+
+def test_a_space_that_foretells_numbers_already_stays_as_it_is() -> None:
+    space = load("pendulum")
+    assert answering(space, example("pendulum")) is space
+    drawn = [{*space.resolve(RandomSuggester(seed)).losses.terms} for seed in range(20)]
+    assert {"mse"} in drawn
+    assert {"mse", "pendulum_energy"} in drawn
