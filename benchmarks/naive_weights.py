@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import optuna
 import torch
-from training import trained
+from trainings import trained
 
 from orchestrator.objective import Objective
 from orchestrator.preference import distances
@@ -55,7 +55,8 @@ def candidate(width: int, share: float) -> Candidate:
 
 def searched(seed: int, trials: int, *, naive: bool) -> list[dict[str, float]]:
     """Every trial's share, total and metrics."""
-    dataset = load(DataSpec(source="shapes", limit=EXAMPLES, split_seed=seed))
+    spec = DataSpec(source="shapes", limit=EXAMPLES, split_seed=seed)
+    dataset = load(spec)
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=6)
     directions = ["minimize"] if naive else [each.direction for each in OBJECTIVES]
     study = optuna.create_study(sampler=sampler, directions=directions)
@@ -64,10 +65,11 @@ def searched(seed: int, trials: int, *, naive: bool) -> list[dict[str, float]]:
         trial = study.ask()
         share = trial.suggest_float("share", 0.01, 0.99)
         one = candidate(trial.suggest_int("width", 8, 32, step=8), share)
-        _, last = trained(one, dataset, epochs=EPOCHS, seed=number)
-        found = {name: last.metrics[name] for name in ("val_accuracy", "val_mae")}
-        squared = last.metrics["val_rmse"] ** 2
-        found |= {"share": share, "total": (1 - share) * last.metrics["val_loss"] + share * squared}
+        _, epochs = trained(one, spec, dataset, seed=number, epochs=EPOCHS)
+        last = epochs[-1].metrics
+        found = {name: last[name] for name in ("val_accuracy", "val_mae")}
+        total = (1 - share) * last["val_loss"] + share * last["val_rmse"] ** 2
+        found |= {"share": share, "total": total}
         values = [found["total"]] if naive else [found[each.metric] for each in OBJECTIVES]
         study.tell(trial, values)
         seen.append(found)

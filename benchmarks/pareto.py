@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from training import trained
+from trainings import trained
 
 from search_spaces import svg
 from search_spaces.architecture import Architecture, Stream
@@ -106,7 +106,8 @@ def candidate(arm: Arm) -> Candidate:
 
 def measured(arm: Arm, dataset: Dataset, seed: int, epochs: int) -> dict[str, Any]:
     """One training's figures."""
-    trainer, last = trained(candidate(arm), dataset, epochs=epochs, seed=seed)
+    spec = DataSpec(source=arm[0])
+    trainer, (*_, last) = trained(candidate(arm), spec, dataset, seed=seed, epochs=epochs)
     found = {name: value for name, value in last.metrics.items() if name.startswith("val_")}
     found |= {"elapsed_s": last.elapsed_s}
     return found | (drift(trainer) if arm[0] == "pendulum" else {})

@@ -46,15 +46,23 @@ class Trainings:
 
     def _train(self, candidate: Candidate, seed: int, epochs: int) -> list[dict[str, float]]:
         self._data = self._data or load(self.spec)
-        job = TrainingJob(
-            key=AttemptKey(trial_uid="0" * 32, number=1, fence="none"),
-            trial_number=0,
-            candidate=candidate.to_dict(),
-            data=self.spec,
-            budget=Budget(maximum=epochs),
-            seed=seed,
-        )
         began = time.process_time()
-        seen = [m for m in Trainer(job, self._data).run() if isinstance(m, Measurement)]
+        _, seen = trained(candidate, self.spec, self._data, seed=seed, epochs=epochs)
         epoch_s = (time.process_time() - began) / epochs
         return [dict(measured.metrics) | {"epoch_s": epoch_s} for measured in seen]
+
+
+def trained(
+    candidate: Candidate, spec: DataSpec, dataset: Dataset, *, seed: int, epochs: int
+) -> tuple[Trainer, list[Measurement]]:
+    """The trainer after its last epoch, for whoever looks into it, and what each epoch measured."""
+    job = TrainingJob(
+        key=AttemptKey(trial_uid="0" * 32, number=1, fence="none"),
+        trial_number=0,
+        candidate=candidate.to_dict(),
+        data=spec,
+        budget=Budget(maximum=epochs),
+        seed=seed,
+    )
+    trainer = Trainer(job, dataset)
+    return trainer, [told for told in trainer.run() if isinstance(told, Measurement)]

@@ -56,6 +56,7 @@ TASKS: dict[str, list[Task]] = {
         Task(inputs={"vector": (8,)}, num_classes=3, num_values=2),
         Task(inputs={"vector": (3,)}, num_classes=0, num_values=1),
     ],
+    "pendulum": [Task(inputs={"vector": (2,)}, num_classes=0, num_values=3)],
     "image_text": [Task(inputs={"image": (3, 9, 8), "text": (4,)}, num_classes=2, num_values=1)],
     "image_sound": [Task(inputs={"image": (1, 8, 8), "sound": (1, 16, 12)}, num_classes=5)],
 }
