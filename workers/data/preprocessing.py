@@ -153,7 +153,7 @@ def prepare_vectors(values: NDArray[Any], width: int) -> NDArray[np.float32]:
         raise ValueError(f"is of type {values.dtype}; examples are numbers")
     if values.shape[1:] != (width,):
         raise ValueError(
-            f"examples have the shape {values.shape[1:]}; the network takes ({width},)"
+            f"examples have the shape {values.shape[1:]}; the network takes vectors of {width}"
         )
     with np.errstate(over="ignore"):
         prepared = values.astype(np.float32)
