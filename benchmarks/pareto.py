@@ -184,12 +184,14 @@ def fronts(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
         ("pendulum", "pendulum_energy", "val_rmse", "drift_1000", "drift of energy, 1,000 steps"),
     )
     for index, (source, side, across, up, title) in enumerate(panels):
-        runs = {name: found[f"{source}/{side}/{name}"] for name in BALANCERS}
+        runs = {name: found.get(f"{source}/{side}/{name}", ()) for name in BALANCERS}
         xs = _Axis([run[across] for each in runs.values() for run in each], LEFT + index * 400)
         ys = _Axis([run[up] for each in runs.values() for run in each], TOP + SIDE, up=True)
         parts += xs.drawn(f"{source}: {across}") + ys.drawn(title, beside=xs.start)
         for colour, each in zip(COLOURS, runs.values(), strict=True):
             parts += [svg.dot(xs(r[across]), ys(r[up]), 2.5, colour=colour) for r in each]
+            if not each:
+                continue
             mean = [statistics.mean(run[metric] for run in each) for metric in (across, up)]
             parts.append(svg.dot(xs(mean[0]), ys(mean[1]), 6, colour=colour))
     for row, (colour, name) in enumerate(zip(COLOURS, BALANCERS, strict=True)):
