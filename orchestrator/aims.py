@@ -4,11 +4,12 @@ A search that may choose weights, or the loss by which it is judged, lowers such
 choosing, not by learning. Knows spaces and tasks; no trial.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from orchestrator.config import StudyConfig
 from orchestrator.problems import Path, Problem, ProblemsError
 from search_spaces.candidate import Candidate
+from search_spaces.loss_weights import TERMS
 from search_spaces.space import SearchSpace
 from search_spaces.suggester import RandomSuggester
 from search_spaces.task import Task
@@ -27,16 +28,31 @@ def check_objectives(config: StudyConfig, space: object, task: Task) -> None:
     """
     if config.train is not None or not isinstance(space, SearchSpace):
         return
-    found = [*_of_the_loss(config, space), *_of_the_task(config, task)]
+    drawn = [space.resolve(RandomSuggester(seed)) for seed in range(DRAWN)]
+    found = [
+        *_of_the_loss(config, drawn),
+        *_of_the_task(config, task),
+        *_of_the_teacher(config, drawn),
+    ]
     if found:
         raise ProblemsError([Problem(config.name, text=text, path=path) for path, text in found])
 
 
-def _of_the_loss(config: StudyConfig, space: SearchSpace) -> Iterator[tuple[Path, str]]:
+def _of_the_teacher(config: StudyConfig, drawn: Sequence[Candidate]) -> Iterator[tuple[Path, str]]:
+    distils = any("teacher" in TERMS[name].needs for one in drawn for name in one.losses.shares())
+    if distils and config.teacher is None:
+        yield (
+            ("teacher",),
+            "is missing: a loss term of this space distils. Name a promoted model and its "
+            "version, such as digits/1",
+        )
+    if config.teacher is not None and not distils:
+        yield ("teacher",), "teaches nobody: no loss term of this space distils; remove it"
+
+
+def _of_the_loss(config: StudyConfig, drawn: Sequence[Candidate]) -> Iterator[tuple[Path, str]]:
     named = _metrics(config, "loss")
-    if not named:
-        return
-    mains = sorted({_main(space.resolve(RandomSuggester(seed))) for seed in range(DRAWN)})
+    mains = sorted({_main(one) for one in drawn})
     if len(mains) < 2:
         return
     for index, metric in named:

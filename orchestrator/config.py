@@ -259,6 +259,8 @@ class StudyConfig(BaseModel):
     """Candidates to try first: parameters by path, or names of known networks."""
     warm_start: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Names of earlier studies on the same data whose results are used (`warm_start`)."""
+    teacher: str | None = None
+    """The promoted model, as MODEL/VERSION, that loss terms which distil learn from."""
     tracking: TrackingConfig = TrackingConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     gates: Annotated[tuple[dict[str, Decision], ...], Field(strict=False)] = ()
@@ -290,6 +292,13 @@ class StudyConfig(BaseModel):
             raise _refuse("needs at least one entry")
         return value
 
+    @field_validator("teacher")
+    @classmethod
+    def _a_version(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(rf"{NAME_PATTERN}/[1-9][0-9]{{0,8}}", value):
+            raise _refuse("names no model and version; write MODEL/VERSION, such as digits/1")
+        return value
+
     @field_validator("gates")
     @classmethod
     def _not_yet(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -315,6 +324,8 @@ class StudyConfig(BaseModel):
         Without the cluster's address: it says where a study runs today, not what is searched.
         """
         kept = self.model_dump(mode="json", exclude={"engine": {"address"}})
+        if self.teacher is None:
+            del kept["teacher"]  # studies that began before there were teachers read the same
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
     def at_address(self, address: str | None) -> Self:

@@ -12,24 +12,33 @@ from orchestrator.trial import Trial
 from workers import attempt_log
 from workers.failures import Failure
 from workers.folders import Folder
-from workers.job import AttemptKey, TrainingJob
+from workers.job import AttemptKey, TeacherRef, TrainingJob
 from workers.measurement import CheckpointRef
 
 
 class Jobs:
     """Makes the jobs of one study."""
 
-    def __init__(self, config: StudyConfig, *, checkpoints: Folder, logs: Path | None) -> None:
+    def __init__(
+        self,
+        config: StudyConfig,
+        *,
+        checkpoints: Folder,
+        logs: Path | None,
+        teacher: TeacherRef | None = None,
+    ) -> None:
         """Makes none yet.
 
         Args:
             config: The study's; a share of a GPU is also the share of its memory.
             checkpoints: Folder of its checkpoints; those of a trial go to one named by its uid.
             logs: Folder of its logs, one a trial, named by its number; None keeps none.
+            teacher: Whom its candidates may learn from, if anybody.
         """
         self._config = config
         self._checkpoints = checkpoints
         self._logs = logs
+        self._teacher = teacher
 
     def make(
         self, trial: Trial, key: AttemptKey, resume_from: Iterable[CheckpointRef], shares: int
@@ -55,6 +64,7 @@ class Jobs:
             space=config.space if user_object(config.space) else None,
             checkpoint_dir=str(self._checkpoints / trial.uid),
             log_path=None if log is None else str(log),
+            teacher=self._teacher,
             resume_from=tuple(resume_from),
             threads=max(1, int(config.resources.cpu)),
             device="cuda" if share else "cpu",

@@ -20,6 +20,7 @@ from search_spaces.task import Task
 from search_spaces.user_code import UserCode
 
 if TYPE_CHECKING:
+    from orchestrator.promotion.teaching import Teaching
     from workers.data import Dataset
 
 Space = SearchSpace | DefineByRunSpace
@@ -34,6 +35,8 @@ class Opened:
     dataset: "Dataset"
     code: UserCode | None
     """The user's own Python; None where there is none."""
+    teacher: "Teaching | None" = None
+    """Whom loss terms that distil learn from; None where nobody teaches."""
 
     @property
     def code_digest(self) -> str | None:

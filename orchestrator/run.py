@@ -145,6 +145,7 @@ def _search(
             task=parts.task,
             checkpoints_dir=home.checkpoints,
             logs_dir=home.logs,
+            teacher=None if parts.teacher is None else parts.teacher.lay(home),
         ) as study,
         stopped_by_signals(
             stop,

@@ -1,14 +1,13 @@
 """The study: what is asked, reported and told, recorded before anything else happens.
 
-    with Study(record=row, config=config, ledger=ledger, lease=lease, space=space,
-               task=dataset.task, checkpoints_dir=home / "checkpoints") as study:
+    with Study(record=row, config=config, ledger=ledger, ...) as study:
         while job := study.ask():
             for seen in start(job, dataset):
                 if isinstance(seen, Measurement) and study.report(job.key, seen) != "continue":
                     break
             study.tell(job.key)
 
-Holds no truth of its own: whoever reads the ledger reads the same study. Knows no engine.
+Rebuilt from the ledger, it holds no truth of its own. Knows no engine, network or display.
 """
 
 import os
@@ -40,7 +39,7 @@ from orchestrator.warm_start import Basis, earlier
 from search_spaces.task import Task
 from workers.failures import Failure, FailureKind
 from workers.folders import Folder
-from workers.job import AttemptKey, TrainingJob
+from workers.job import AttemptKey, TeacherRef, TrainingJob
 from workers.measurement import Measurement
 
 _BEAT_S = 10.0  # a third of the lease's time: two beats may fail before it is lost
@@ -49,8 +48,7 @@ _BEAT_S = 10.0  # a third of the lease's time: two beats may fail before it is l
 class Study:
     """One search, between the ledger and an engine; safe to use from several threads.
 
-    Errors of a trial are told, never raised. What raises out of its methods is the ledger's:
-    a database that cannot be reached, a full disk.
+    Errors of a trial are told, never raised; what raises is the ledger's, such as a full disk.
     """
 
     def __init__(
@@ -64,6 +62,7 @@ class Study:
         task: Task | None,
         checkpoints_dir: Folder,
         logs_dir: Path | None = None,
+        teacher: TeacherRef | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Rebuilds the study from the ledger.
@@ -77,6 +76,7 @@ class Study:
             task: What networks are built for; None where nothing is built (no costs are counted).
             checkpoints_dir: Checkpoints go to `checkpoints_dir/STUDY/TRIAL_UID`.
             logs_dir: Logs go to `logs_dir/STUDY/NUMBER.log`; None keeps none.
+            teacher: Whom candidates may learn from, if anybody.
             clock: Tells the time; this machine's by default.
 
         Raises:
@@ -92,8 +92,8 @@ class Study:
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._budget = config.to_budget()
-        checkpoints = checkpoints_dir / record.name
-        self._jobs = Jobs(config, checkpoints=checkpoints, logs=logs_dir and logs_dir / record.name)
+        checkpoints, logs = checkpoints_dir / record.name, logs_dir and logs_dir / record.name
+        self._jobs = Jobs(config, checkpoints=checkpoints, logs=logs, teacher=teacher)
         self._memory = Memory(
             config=config,
             objectives=self.objectives,

@@ -1,6 +1,7 @@
 """Runs a search under the eyes of its user: what is searched, how it goes, what it found."""
 
 import math
+from dataclasses import replace
 
 from orchestrator.commands import studies
 from orchestrator.commands.examining import quick_look
@@ -36,6 +37,7 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     require_checkpoints(home)
     parts = open_parts(config)
     _check_earlier(parts, home)
+    parts = _with_teacher(parts, home)
     expected = None if goes_on else quick_look(parts)
     terminal.remark(header(parts, home, goes_on=goes_on))
     if expected is not None:
@@ -55,6 +57,24 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
         terminal.remark("MLflow does not show all of it yet; the next search or resume goes on.")
     terminal.remark(studies.next_steps(config, home, board))
     return ExitCode.DONE
+
+
+def _with_teacher(parts: Opened, home: Home) -> Opened:
+    """The parts with the teacher that the study names, fetched and proved.
+
+    Raises:
+        CommandError: There is no such model, or it is not what was promoted.
+    """
+    if parts.config.teacher is None:
+        return parts
+    from orchestrator.promotion.refusal import PromotionRefused  # noqa: PLC0415
+    from orchestrator.promotion.teaching import fetch  # noqa: PLC0415 - loads mlflow
+
+    with studies.reading(home) as ledger:
+        try:
+            return replace(parts, teacher=fetch(parts.config.teacher, home, ledger))
+        except PromotionRefused as error:
+            raise CommandError(str(error), ExitCode.INPUT) from error
 
 
 def _check_earlier(parts: Opened, home: Home) -> None:

@@ -51,9 +51,7 @@ def load(
     """
     uri = model_uri(name, champion.version)
     known = _recorded(name, champion, promotions)
-    expected = known or champion.tags.get("archscout.manifest_sha256")
-    if expected is None:
-        raise PromotionRefused(f"{uri} was not promoted by archscout, and is not loaded")
+    expected = expected_manifest(name, champion, promotions)
     with tempfile.TemporaryDirectory(prefix="archscout-predict-") as folder:
         fetched, proved = Path(folder) / "fetched", Path(folder) / "proved"
         fetched.mkdir()
@@ -75,6 +73,20 @@ def load(
         value_names=tuple(shim.value_names),
         shim=shim,
     )
+
+
+def expected_manifest(name: str, champion: Champion, promotions: list[Promotion]) -> str:
+    """What a version's manifest must hash to.
+
+    Raises:
+        PromotionRefused: Nobody knows: it is none of ours.
+    """
+    known = _recorded(name, champion, promotions)
+    expected = known or champion.tags.get("archscout.manifest_sha256")
+    if expected is None:
+        uri = model_uri(name, champion.version)
+        raise PromotionRefused(f"{uri} was not promoted by archscout, and is not loaded")
+    return expected
 
 
 def _recorded(name: str, champion: Champion, promotions: list[Promotion]) -> str | None:

@@ -115,6 +115,15 @@ class Registry:
             raise
         return Champion(version=int(found.version), tags=dict(found.tags))
 
+    def numbered(self, model: str, version: int) -> Champion:
+        """A version by its number.
+
+        Raises:
+            MlflowException: There is none.
+        """
+        found = self._client.get_model_version(model, str(version))
+        return Champion(version=int(found.version), tags=dict(found.tags))
+
     def point(self, model: str, alias: str, version: int) -> None:
         """Move the alias."""
         self._client.set_registered_model_alias(model, alias, str(version))
