@@ -293,7 +293,8 @@ class Study:
         """Does what others have asked for."""
         with self._guarded():
             for asked in self._ledger.requests(self._lease.study_id):
-                parts = (self._ledger, self._lease, asked, self._history.trials)
+                trials = self._ledger.trials(self._lease.study_id)  # ended ones with candidates
+                parts = (self._ledger, self._lease, asked, trials)
                 self._memory.reopened(answer(*parts, seed=self.config.seed))
 
     # Proposing and starting

@@ -27,7 +27,8 @@ ODDS: dict[Confidence, float] = {"low": 2.0, "medium": 4.0, "high": 6.0}
 
 def priors(domain: Domain[Any], path: str = "") -> Iterator[tuple[str, Expected]]:
     """Every decision with a prior that a domain may ask for, by name, in the order of asking."""
-    if isinstance(domain, IntRange | FloatRange | OneOf) and domain.prior is not None:
+    asks = not isinstance(domain, OneOf) or len(domain.branches) > 1
+    if asks and isinstance(domain, IntRange | FloatRange | OneOf) and domain.prior is not None:
         yield path, domain
     for part, name in _parts(domain, path):
         yield from priors(part, name)

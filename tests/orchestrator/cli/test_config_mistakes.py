@@ -7,6 +7,7 @@ import pytest
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import Override, differences, load, presets
 from orchestrator.problems import ProblemsError
+from search_spaces.catalog import catalog
 
 KEYS = (
     "budget, confirm, constraints, data, engine, gates, name, objectives, pruner, resources, "
@@ -16,7 +17,7 @@ MEASURED = (
     "activation_bytes, flops, parameters, train_accuracy, train_loss, train_mae, train_rmse, "
     "val_accuracy, val_loss, val_mae, val_rmse"
 )
-SPACES = "hybrid, convolution, transformer, tiny, wide"
+SPACES = ", ".join(catalog())
 
 MISTAKES = {
     "": "1: space: is missing; give a catalogue name or file.py:name",
