@@ -293,8 +293,12 @@ class Study:
         """Does what others have asked for."""
         with self._guarded():
             for asked in self._ledger.requests(self._lease.study_id):
-                trials = self._ledger.trials(self._lease.study_id)  # ended ones with candidates
-                parts = (self._ledger, self._lease, asked, trials)
+                parts = (
+                    self._ledger,
+                    self._lease,
+                    asked,
+                    self._ledger.trials(self._lease.study_id),
+                )
                 self._memory.reopened(answer(*parts, seed=self.config.seed))
 
     # Proposing and starting

@@ -11,7 +11,7 @@ from search_spaces.catalog import catalog
 
 KEYS = (
     "budget, confirm, constraints, data, engine, gates, name, objectives, pruner, resources, "
-    "sampler, seed, seed_points, space, stop, tracking, train, warm_start"
+    "sampler, seed, seed_points, space, stop, teacher, tracking, train, warm_start"
 )
 MEASURED = (
     "activation_bytes, flops, parameters, train_accuracy, train_loss, train_mae, train_rmse, "
@@ -81,7 +81,7 @@ MISTAKES = {
     "space: tiny\nseed_points: [{a: [1]}]": "2: seed_points[0].a: needs a number, text, true or "
     "false, not a list",
     "space: tiny\ndata: {source: digts}": "2: data.source: nothing reads 'digts'. "
-    "Known: digits, folder, idx, npz, surrogate. Did you mean 'digits'?",
+    "Known: digits, folder, idx, npz, pendulum, shapes, surrogate. Did you mean 'digits'?",
     "space: tiny\ndata: {source: idx}": "2: data.path: source 'idx' reads a folder; give its path",
     "space: tiny\ndata: {source: idx, path: /no/where}": "2: data.path: there is nothing at "
     "/no/where",
@@ -203,7 +203,8 @@ def test_each_preset_is_a_study_of_its_own_name(
 
 
 def test_the_presets_are_those_that_the_handbook_names() -> None:
-    assert presets() == ("digits", "fashion", "pareto", "surrogate", "tiny")
+    ready = ("digits", "fashion", "pareto", "pendulum", "shapes", "surrogate", "tiny")
+    assert presets() == ready
 
 
 def test_overrides_replace_keys_and_errors_in_them_name_the_option() -> None:
