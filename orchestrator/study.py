@@ -292,16 +292,10 @@ class Study:
     def _take_up(self) -> None:
         """Does what others have asked for."""
         with self._guarded():
-            for asked in self._ledger.requests(self._lease.study_id):
-                parts = (
-                    self._ledger,
-                    self._lease,
-                    asked,
-                    self._ledger.trials(self._lease.study_id),
-                )
-                self._memory.reopened(answer(*parts, seed=self.config.seed))
-
-    # Proposing and starting
+            ledger, lease = self._ledger, self._lease
+            for asked in ledger.requests(lease.study_id):
+                trials = ledger.trials(lease.study_id)  # ended ones here have no candidates
+                self._memory.reopened(answer(ledger, lease, asked, trials, seed=self.config.seed))
 
     def _may_draw(self) -> bool:
         if reason := self._memory.impossible:
