@@ -34,8 +34,8 @@ laws: install  ## Try the laws of the vocabulary on 10,000 candidates of every s
 ablation: install  ## Hybrids and gates against plain networks of equal FLOPs on Fashion-MNIST; resumable, kept in ablation/ (EPOCHS, SEEDS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py --epochs $(or $(EPOCHS),5) --seeds $(or $(SEEDS),3)
 
-chaos: install  ## Kill searches hundreds of times over both databases; results in chaos/ (KILLS, SEED, SHARD)
-	PYTHONPATH=tests/doubles $(BIN)/python tests/chaos/chaos.py --controls --races 100 --kills $(or $(KILLS),300) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)
+chaos: install  ## Kill searches hundreds of times over both databases; results in chaos/ (KILLS, RAY_KILLS, RACES, STOCK, SEED, SHARD)
+	PYTHONPATH=tests/doubles $(BIN)/python tests/chaos/chaos.py --controls --promotions --kills $(or $(KILLS),300) --ray-kills $(or $(RAY_KILLS),50) --races $(or $(RACES),100) --stock $(or $(STOCK),2) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)
 
 constraints: install  ## Pin what is installed now
 	@{ echo "# Every package of the tested stack, pinned. Make it anew with \`make constraints\` after changing pyproject.toml."; \

@@ -5,6 +5,7 @@ loaded only when that command runs.
 """
 
 import argparse
+import atexit
 import os
 import sys
 import time
@@ -74,7 +75,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with terminal.answering():
         code = _guarded(given, terminal)
         terminal.answer.setdefault("exit_code", int(code))
+    if arguments is None and "ray" in sys.modules:
+        _leave(code)
     return int(code)
+
+
+def _leave(code: ExitCode) -> NoReturn:
+    """Ends this process without the interpreter's end, in which Ray 2.60 may crash.
+
+    Seen once the cluster was lost: a segmentation fault, its status instead of ours.
+    """
+    atexit._run_exitfuncs()  # noqa: SLF001 - `os._exit` would leave our folders behind
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:

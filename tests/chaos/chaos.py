@@ -2,32 +2,41 @@
 
     PYTHONPATH=tests/doubles python tests/chaos/chaos.py --kills 300 --seed 1 --output chaos
 
-A round that has ended is kept as a file in the output folder: the same command goes on with the
-others. `--shard 0/2` and `--shard 1/2` share the work between two machines; once both have their
-files in one folder, the same command without `--shard` reports on all. Exit 1 if anything was
-violated, a control did not violate, or a point of a full run was not covered.
+What has ended is kept as a file in the output folder: the same command goes on with the rest.
+`--shard 0/2` and `--shard 1/2` share the work between two machines; once both have their files in
+one folder, the same command without `--shard` reports on all. Exit 1 if anything was violated, a
+control did not violate, or a point of a full run was not covered.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 warnings.filterwarnings("ignore", message=".*noload.*")
 
-import controls  # noqa: E402 - the environment comes first
+import champions  # noqa: E402 - the environment comes first
+import controls  # noqa: E402
+import ray_alone  # noqa: E402
+import ray_head  # noqa: E402
+import ray_rounds  # noqa: E402
+import report as reports  # noqa: E402
 import rounds  # noqa: E402
+import stock  # noqa: E402
 from drivers import World  # noqa: E402
 
 from orchestrator.tracking.client import open_client  # noqa: E402
@@ -39,123 +48,165 @@ def main() -> int:
     folder = Path(asked.output)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    share, shares = (int(part) for part in asked.shard.split("/"))
-    databases = asked.databases.split(",")
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
-        server = stack.enter_context(_postgresql(scratch)) if "postgresql" in databases else ""
-        worlds = Worlds(scratch, server, asked.seed)
-        store = _empty_store(scratch)
-        for this in rounds.plan(kills=asked.kills, seed=asked.seed, databases=databases):
-            kept = folder / f"round-{asked.seed}-{asked.kills}-{this.number:04d}.json"
-            if this.number % shares != share or kept.exists():
-                continue
-            chance = random.Random(f"{asked.seed} {this.number}")
-            world = worlds.make(f"round-{this.number}", this.database)
-            rounds.play(this, world, store, chance)
-            _keep(kept, this.to_dict())
-        report = _report(folder, asked)
-        if asked.controls:
-            report["controls"] = {name: controls.play(worlds.maker(name)) for name in databases}
-        if asked.races:
-            report["races"] = {name: _races(worlds, name, asked.races) for name in databases}
+        parts = Parts(asked, scratch, stack)
+        for piece in parts.pieces():
+            kept = folder / piece.file
+            if not kept.exists() and _is_ours(piece.number, asked.shard):
+                came_to = piece.play()
+                if came_to.get("violations"):
+                    parts.save_homes(folder / f"{kept.stem}-homes")
+                _keep(kept, {"number": piece.number, **came_to})
+                parts.homes.clear()
+    report = reports.made(folder, parts.planned())
     report["took_s"] = round(time.monotonic() - began, 1)
     _keep(folder / "report.json", report)
-    print(json.dumps(report, indent=2) if asked.json else _table(report))
-    return int(bool(_faults_of(report)))
+    print(json.dumps(report, indent=2) if asked.json else reports.table(report))
+    return int(bool(reports.faults_of(report)))
 
 
-class Worlds:
-    """Makes a place for each study."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """What is played in one go and kept as one file."""
 
-    def __init__(self, scratch: Path, server: str, seed: int) -> None:
-        self._scratch, self._server, self._seed = scratch, server, seed
+    part: str
+    """Its kind and the size of the plan that it belongs to."""
+    number: int
+    play: Callable[[], dict[str, Any]]
+    """Plays it; gives what came of it."""
 
-    def make(self, name: str, database: str) -> World:
+    @property
+    def file(self) -> str:
+        """Where it is kept."""
+        return f"{self.part}-{self.number:04d}.json"
+
+
+class Parts:
+    """All pieces of a run; servers are started once a piece needs them."""
+
+    def __init__(self, asked: argparse.Namespace, scratch: Path, stack: ExitStack) -> None:
+        self._asked, self._scratch, self._stack = asked, scratch, stack
+        self._databases = asked.databases.split(",")
+        self._started: dict[str, str] = {}
+        self.homes: list[Path] = []
+        """Of the piece under way."""
+        self._rounds = rounds.plan(kills=asked.kills, seed=asked.seed, databases=self._databases)
+        self._ray = ray_rounds.plan(kills=asked.ray_kills, databases=self._databases)
+
+    def save_homes(self, folder: Path) -> None:
+        """Keeps what the piece under way has left, for whoever looks into it."""
+        for home in self.homes:
+            shutil.copytree(home, folder / home.name, dirs_exist_ok=True)
+
+    def planned(self) -> dict[str, reports.Planned]:
+        """By kind, where the pieces are kept and how many there are."""
+        found: dict[str, reports.Planned] = {}
+        for piece in self.pieces():
+            kind = piece.part.partition("-")[0]
+            known = found.get(kind, reports.Planned(part=piece.part, count=0))
+            found[kind] = reports.Planned(part=piece.part, count=known.count + 1)
+        return found
+
+    def pieces(self) -> Iterator[Piece]:
+        """Everything that is asked for."""
+        asked = self._asked
+        for this in self._rounds:
+            yield self._piece(f"rounds-{asked.kills}", this.number, self._round, this)
+        for number, database in enumerate(self._databases):
+            if asked.promotions:
+                name = f"promotions-{asked.races}"
+                yield self._piece(name, number, self._promotions, database)
+            if asked.controls:
+                yield self._piece("controls", number, self._controls, database)
+            if asked.races:
+                yield self._piece(f"races-{asked.races}", number, self._races, database)
+        for on_ray in self._ray:
+            yield self._piece(f"ray-{asked.ray_kills}", on_ray.number, self._ray_round, on_ray)
+        for number in range(asked.stock):
+            yield self._piece(f"stock-{asked.stock}", number, self._stock, number)
+
+    def _piece(
+        self, part: str, number: int, play: Callable[[Any], dict[str, Any]], given: Any
+    ) -> Piece:
+        kind, _, size = part.partition("-")
+        name = "-".join(filter(None, (kind, str(self._asked.seed), size)))
+        return Piece(part=name, number=number, play=lambda: play(given))
+
+    def _round(self, this: rounds.Round) -> dict[str, Any]:
+        chance = random.Random(f"{self._asked.seed} {this.number}")
+        world = self._world(f"round-{this.number}", this.database)
+        rounds.play(this, world, self._store(), chance)
+        return this.to_dict()
+
+    def _ray_round(self, this: ray_rounds.RayRound) -> dict[str, Any]:
+        chance = random.Random(f"{self._asked.seed} ray {this.number}")
+        name = f"ray-{this.number}"
+        if this.alone:
+            ray_alone.play(this, self._world(name, this.database), chance)
+        else:
+            world = self._world(name, this.database, asked=ray_rounds.asked(this.number))
+            ray_rounds.play(this, world, self._store(), self._cluster(), chance)
+        return this.to_dict()
+
+    def _stock(self, number: int) -> dict[str, Any]:
+        chance = random.Random(f"{self._asked.seed} stock {number}")
+        return stock.play(self._world(f"stock-{number}", "sqlite"), self._cluster(), chance)
+
+    def _promotions(self, database: str) -> dict[str, Any]:
+        world = self._world("promotions", database)
+        return {"database": database, **champions.play(world, races=self._asked.races)}
+
+    def _controls(self, database: str) -> dict[str, Any]:
+        played = controls.play(lambda name: self._world(name, database))
+        return {"database": database, "controls": played}
+
+    def _races(self, database: str) -> dict[str, Any]:
+        """Two drivers started at once, that many times: how often exactly one won."""
+        num = self._asked.races
+        worlds = (self._world(f"race-{number}", database) for number in range(num))
+        ended = Counter(map(controls.race, worlds))
+        came_to = {"started": num, "exactly_one_won": ended["lw"], "both_won": ended["ww"]}
+        return {"database": database, "races": came_to}
+
+    def _world(self, name: str, database: str, **given: Any) -> World:
         """A fresh home; on PostgreSQL all studies share one ledger."""
         home = self._scratch / f"{database}-{name}"
         home.mkdir()
-        url = self._server if database == "postgresql" else f"sqlite:///{home / 'ledger.db'}"
-        return World(home=home, url=url, name=name, seed=self._seed)
+        self.homes.append(home)
+        url = f"sqlite:///{home / 'ledger.db'}"
+        if database == "postgresql":
+            url = self._once("postgresql", lambda: _postgresql(self._scratch))
+        return World(home=home, url=url, name=name, seed=self._asked.seed, **given)
 
-    def maker(self, database: str) -> Any:
-        return lambda name: self.make(name, database)
+    def _store(self) -> Path:
+        return Path(self._once("store", lambda: _empty_store(self._scratch)))
 
+    def _cluster(self) -> str:
+        return self._once("ray", lambda: ray_head.running(self._scratch))
 
-def _races(worlds: Worlds, database: str, num: int) -> dict[str, int]:
-    """Two drivers started at once, that many times: how often exactly one won."""
-    ended = Counter(controls.race(worlds.make(f"race-{number}", database)) for number in range(num))
-    return {"started": num, "exactly_one_won": ended["lw"], "both_won": ended["ww"]}
-
-
-def _report(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """What all rounds of this plan that are in the folder came to."""
-    pattern = f"round-{asked.seed}-{asked.kills}-*.json"
-    played = [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
-    kills: Counter[str] = Counter()
-    for each in played:
-        kills.update(each["kills"])
-    missed, at_random = kills.pop("missed", 0), kills.pop("random", 0)
-    errors = {name: count for name, count in kills.items() if ":" in name}
-    at_points = {name: count for name, count in kills.items() if ":" not in name}
-    return {
-        "seed": asked.seed,
-        "rounds": len(played),
-        "kills": at_random + sum(at_points.values()),
-        "kills_at_random_moments": at_random,
-        "kills_at_points": dict(sorted(at_points.items())),
-        "errors": errors,
-        "ended_before_their_fault": missed,
-        "points_not_covered": sorted(set(rounds.POINTS) - set(at_points)),
-        "full": asked.kills >= 2 * len(rounds.POINTS),
-        "violations": [f"round {e['number']}: {line}" for e in played for line in e["violations"]],
-    }
+    def _once(self, name: str, start: Callable[[], Any]) -> str:
+        if name not in self._started:
+            self._started[name] = self._stack.enter_context(start())
+        return self._started[name]
 
 
-def _faults_of(report: dict[str, Any]) -> list[str]:
-    """Why the run is not good; empty is good."""
-    found = list(report["violations"])
-    if report["full"] and report["points_not_covered"]:
-        found.append(f"not covered: {', '.join(report['points_not_covered'])}")
-    for database, played in report.get("controls", {}).items():
-        for name, sides in played.items():
-            found += [f"{database} {name}, guarded: {line}" for line in sides["guarded"]]
-            if not sides["unguarded"]:
-                found.append(f"{database} {name}: the checker saw nothing without the guard")
-    for database, races in report.get("races", {}).items():
-        if races["started"] != races["exactly_one_won"]:
-            found.append(f"{database}: {races}")
-    return found
-
-
-def _table(report: dict[str, Any]) -> str:
-    lines = [f"{count:5d}  {point}" for point, count in report["kills_at_points"].items()]
-    lines.append(f"{report['kills_at_random_moments']:5d}  at random moments")
-    lines += [f"{count:5d}  {point}" for point, count in report["errors"].items()]
-    for database, played in report.get("controls", {}).items():
-        for name, sides in played.items():
-            seen = len(sides["unguarded"])
-            lines.append(
-                f"{name} on {database}: {len(sides['guarded'])} violations, {seen} unguarded"
-            )
-    for database, races in report.get("races", {}).items():
-        lines.append(f"{races['exactly_one_won']} of {races['started']} races: one won, {database}")
-    lines.append(
-        f"{report['kills']} kills in {report['rounds']} rounds, {len(rounds.POINTS)} points, "
-        f"{len(report['points_not_covered'])} not covered, {report['took_s']} s"
-    )
-    lines += [f"VIOLATED {line}" for line in _faults_of(report)] or ["0 violations"]
-    return "\n".join(lines)
+def _is_ours(number: int, shard: str) -> bool:
+    share, shares = (int(part) for part in shard.split("/"))
+    return number % shares == share
 
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=100, help="in process")
+    parser.add_argument("--ray-kills", type=int, default=0, help="through Ray, besides")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--shard", default="0/1", help="which part of the rounds, of how many")
+    parser.add_argument("--shard", default="0/1", help="which part of the work, of how many")
     parser.add_argument("--databases", default="sqlite,postgresql")
     parser.add_argument("--races", type=int, default=0, help="starts of two drivers at once")
+    parser.add_argument("--promotions", action="store_true", help="kill and race promotions too")
     parser.add_argument("--controls", action="store_true", help="play those without guards too")
+    parser.add_argument("--stock", type=int, default=0, help="rounds of stock Tuner.restore")
     parser.add_argument("--output", default="chaos")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
@@ -167,11 +218,12 @@ def _keep(path: Path, content: dict[str, Any]) -> None:
     unfinished.rename(path)
 
 
-def _empty_store(scratch: Path) -> Path:
+@contextmanager
+def _empty_store(scratch: Path) -> Iterator[Path]:
     path = scratch / "mlflow.db"
     client = open_client(f"sqlite:///{path}")
     client._tracking_client.store.engine.dispose()  # no connection may be inherited by a fork
-    return path
+    yield path
 
 
 @contextmanager

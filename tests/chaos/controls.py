@@ -37,11 +37,7 @@ def _always(answer: Any) -> Callable[..., Any]:
 
 def everything(world: World) -> list[str]:
     """All that the checker finds in a study that should be finished."""
-    return checker.of_ledger(_place(world), world.name, TRIALS, EPOCHS)
-
-
-def _place(world: World) -> Any:
-    return world.url if world.url.startswith("postgresql") else world.home / "ledger.db"
+    return checker.of_ledger(world.ledger, world.name, TRIALS, EPOCHS)
 
 
 @contextmanager
@@ -77,7 +73,7 @@ def replaced_attempt(world: World, guard: bool) -> list[str]:
         with without(*patches), suppress(LedgerError):
             ledger.record(lease, first, _measured(1))
         ledger.record(lease, second, _measured(2))
-    return checker.of_events(_place(world), world.name)
+    return checker.of_events(world.ledger, world.name)
 
 
 def replaced_driver(world: World, guard: bool) -> list[str]:
@@ -93,13 +89,13 @@ def replaced_driver(world: World, guard: bool) -> list[str]:
             patches.append(mock.patch.object(moves, "_check_fence", _nothing))
         with without(*patches), suppress(LedgerError):
             ledger.record(lease, key, _measured(1))
-    return checker.of_events(_place(world), world.name)
+    return checker.of_events(world.ledger, world.name)
 
 
 def two_drivers(world: World, guard: bool) -> list[str]:
     """F11: of two drivers that start at once, exactly one runs the study."""
     outcome = race(world, guard=guard)
-    found = checker.of_leases(_place(world), world.name)
+    found = checker.of_leases(world.ledger, world.name)
     return found + ([] if outcome == "lw" else [f"two drivers at once came to {outcome}"])
 
 

@@ -10,8 +10,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import torch
 from studies import SLOPES, config, quality
 
 from orchestrator.config import StudyConfig
+from orchestrator.engines import Engine
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Holder, Ledger, LedgerError
+from orchestrator.requests import RETRY
 from orchestrator.study import Study
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.projection import Projection
@@ -41,10 +43,17 @@ class World:
     """The ledger."""
     name: str
     seed: int
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """What its config says beside its name, seed and number of trials."""
 
     @property
     def config(self) -> StudyConfig:
-        return config(name=self.name, seed=self.seed, stop={"trials": TRIALS})
+        return config(name=self.name, seed=self.seed, stop={"trials": TRIALS}, **self.asked)
+
+    @property
+    def ledger(self) -> Any:
+        """The ledger as the checker takes it."""
+        return self.url if self.url.startswith("postgresql") else self.home / "ledger.db"
 
     @property
     def notes(self) -> Path:
@@ -127,7 +136,12 @@ def trained(work: Path) -> Callable[[TrainingJob, Any], Iterator[Measurement]]:
 
 
 def search(world: World) -> None:
-    """Drives the study to its end, as `run` does."""
+    """Drives the study to its end in this process."""
+    drive(world, InProcessEngine(trained(world.work)), None)
+
+
+def drive(world: World, engine: Engine, dataset: Any) -> None:
+    """Lets an engine work on the study, as `run` does."""
     with Ledger.open(world.url) as ledger:
         row, lease = ledger.open_study(
             name=world.name,
@@ -146,7 +160,7 @@ def search(world: World) -> None:
             task=None,
             checkpoints_dir=world.home / "checkpoints",
         ) as study:
-            InProcessEngine(trained(world.work)).run(study, None)  # type: ignore[arg-type]
+            engine.run(study, dataset)
             assert study.broken is None, study.broken
         ledger.set_study_state(lease, "finished")
         ledger.release(lease)
@@ -167,6 +181,22 @@ def project(world: World) -> None:
         while projection.step():
             pass
         projection.keep_place()
+
+
+def ask(world: World) -> None:
+    """Asks the driver for retries of trials that there are none of."""
+    with Ledger.open(world.url) as ledger:
+        row = ledger.study(world.name)
+        if row is not None:
+            ledger.ask(row.id, RETRY, {"class": "user_code"})
+
+
+def show_anew(world: World) -> None:
+    """Lets the projection begin again at the first event, as `archscout sync` does."""
+    with Ledger.open(world.url) as ledger:
+        row = ledger.study(world.name)
+        assert row is not None
+        ledger.show_anew(row.id)
 
 
 def forked(world: World, body: Callable[[World], None], fault: str | None, log: Path) -> int:

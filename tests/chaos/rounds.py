@@ -4,13 +4,17 @@ import json
 import random
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import checker
 import drivers
 from drivers import BY_THE_WORLD, EPOCHS, FINISHED, TRIALS, World
+
+Body = Callable[[World], None]
+"""What a process does in a world."""
 
 _KILLED = -9
 _MOMENTS_S = (0.01, 0.15)
@@ -39,7 +43,10 @@ SEARCH_POINTS = (
     "state_set.committed",
     "lease_released.uncommitted",
     "lease_released.committed",
+    "answered.uncommitted",
+    "answered.committed",
 )
+ASK_POINTS = ("asked.uncommitted", "asked.committed")
 SHOW_POINTS = (
     "experiment.created",
     "parent.opened",
@@ -50,8 +57,10 @@ SHOW_POINTS = (
     "events.shown",
     "cursor_advanced.uncommitted",
     "cursor_advanced.committed",
+    "cursor_rewound.uncommitted",
+    "cursor_rewound.committed",
 )
-POINTS = SEARCH_POINTS + SHOW_POINTS
+POINTS = SEARCH_POINTS + ASK_POINTS + SHOW_POINTS
 ERROR_POINTS = (
     "checkpoint.writing:ENOSPC",
     "checkpoint.syncing:EIO",
@@ -59,12 +68,12 @@ ERROR_POINTS = (
     "trial_added.uncommitted:EIO",
 )
 _ONCE = frozenset(
-    {"study_opened", "experiment", "parent", "events", "cursor_advanced"}
-    | {"lease_renewed", "spent_added", "state_set", "lease_released"}
+    {"study_opened", "experiment", "parent", "events", "cursor_advanced", "cursor_rewound"}
+    | {"lease_renewed", "spent_added", "state_set", "lease_released", "answered", "asked"}
 )
 """Parts that one process passes once; the others are passed often."""
 
-_LATE = ("lease_renewed", "spent_added", "state_set", "lease_released")
+_LATE = ("lease_renewed", "spent_added", "state_set", "lease_released", "answered")
 """Passed at the end of a search: these strike last, or there is nothing left for the others."""
 
 
@@ -115,36 +124,45 @@ def _at(point: str, kind: str, chance: random.Random) -> str:
 
 def play(this: Round, world: World, store: Path, chance: random.Random) -> None:
     """Plays a round and writes into it what happened."""
-    shutil.copy(store, world.home / "mlflow.db")
-    reference = _uninterrupted(world)
-    log, epochs_lost = world.home / "errors.txt", 0
-    showing = [f for f in this.faults if f is not None and f.startswith(_of_showing())]
-    searching = [f for f in this.faults if f not in showing]
+    reference = uninterrupted(world, store, drivers.search)
+    epochs_lost = 0
+    showing = [f for f in this.faults if f is not None and f.startswith(_of(SHOW_POINTS))]
+    asking = [f for f in this.faults if f is not None and f.startswith(_of(ASK_POINTS))]
+    searching = [f for f in this.faults if f not in showing and f not in asking]
     showing.sort(key=lambda f: SHOW_POINTS.index(f.partition(":")[0]))
     searching.sort(key=lambda f: f is not None and f.startswith(_LATE))
     for fault in searching:
+        if fault is not None and fault.startswith("answered"):
+            finish(this, world, drivers.ask)
         epochs_lost += _strike(this, world, drivers.search, fault, chance)
-    _finish(this, world, drivers.search, log)
+    for fault in asking:
+        _strike(this, world, drivers.ask, fault, chance)
+    finish(this, world, drivers.search)
     for fault in showing:
-        _strike(this, world, drivers.project, fault, chance)
-    _finish(this, world, drivers.project, log)
+        anew = fault.startswith("cursor_rewound")
+        _strike(this, world, drivers.show_anew if anew else drivers.project, fault, chance)
+    finish(this, world, drivers.project)
     this.violations += judged(world, reference, epochs_lost)
 
 
-def _of_showing() -> tuple[str, ...]:
-    return tuple(f"{point}:" for point in SHOW_POINTS)
+def _of(points: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{point}:" for point in points)
 
 
-def _uninterrupted(world: World) -> list[Any]:
-    """The story of the same study without any fault, on an SQLite ledger of its own."""
+def uninterrupted(world: World, store: Path, body: Body) -> list[Any]:
+    """The story of the same study without any fault, on an SQLite ledger of its own.
+
+    Gives the world its empty MLflow, too.
+    """
+    shutil.copy(store, world.home / "mlflow.db")
     home = world.home / "reference"
     home.mkdir()
-    calm = World(home=home, url=f"sqlite:///{home / 'ledger.db'}", name=world.name, seed=world.seed)
-    assert drivers.ended(drivers.forked(calm, drivers.search, None, home / "log")) == FINISHED
+    calm = replace(world, home=home, url=f"sqlite:///{home / 'ledger.db'}")
+    assert drivers.ended(drivers.forked(calm, body, None, home / "log")) == FINISHED
     return checker.story(home / "ledger.db", world.name)
 
 
-def _strike(this: Round, world: World, body: Any, fault: str | None, chance: random.Random) -> int:
+def _strike(this: Round, world: World, body: Body, fault: str | None, chance: random.Random) -> int:
     """Lets one process meet its fault; 1 if that may have cost an epoch."""
     log = world.home / "errors.txt"
     pid = drivers.forked(world, body, fault, log)
@@ -163,18 +181,21 @@ def _strike(this: Round, world: World, body: Any, fault: str | None, chance: ran
     return int(code != FINISHED or bool(struck))
 
 
-def _finish(this: Round, world: World, body: Any, log: Path) -> None:
+def finish(this: Any, world: World, body: Body) -> None:
+    """Lets a process do what is left, which it must do."""
+    log = world.home / "errors.txt"
     code = drivers.ended(drivers.forked(world, body, None, log))
     if code != FINISHED:
-        this.violations.append(f"{body.__name__} without a fault ended with {code}; see {log}")
+        this.violations.append(f"{body} without a fault ended with {code}; see {log}")
 
 
 def judged(world: World, reference: list[Any], epochs_lost: int) -> list[str]:
     """All that is not as promised, judged without the product's code."""
-    ledger: Any = world.url if world.url.startswith("postgresql") else world.home / "ledger.db"
+    ledger = world.ledger
     found = checker.of_ledger(ledger, world.name, TRIALS, EPOCHS)
     notes = [json.loads(line) for line in world.notes.read_text().splitlines()]
     found += checker.of_acknowledged(ledger, notes)
+    found += checker.of_requests(ledger, world.name)
     if checker.story(ledger, world.name) != reference:
         found.append("the study is not the one that an uninterrupted search gives")
     done = Counter(world.work.read_text().splitlines())
@@ -183,3 +204,8 @@ def judged(world: World, reference: list[Any], epochs_lost: int) -> list[str]:
         found.append(f"{again} epochs were trained twice after {epochs_lost} faults")
     found += checker.of_mlflow(world.home / "mlflow.db", ledger, world.name)
     return found
+
+
+def last_struck(path: Path) -> str:
+    """The trial whose worker killed itself last, by its own note."""
+    return str(json.loads(path.read_text().splitlines()[-1])["uid"])

@@ -36,6 +36,32 @@ def measured(home: Path) -> int:
         return 0
 
 
+def num_measured(ledger: Place, study: str) -> int:
+    """How many measurements of a study are kept in a ledger that has its tables."""
+    question = (
+        "SELECT count(*) FROM measurement WHERE trial_uid IN (SELECT uid FROM trial"
+        " WHERE study_id = (SELECT id FROM study WHERE name = ?))"
+    )
+    return int(rows(ledger, question, study)[0][0])
+
+
+def standing(ledger: Place, uid: str) -> tuple[Any, ...]:
+    """How far a trial has come: its newest epoch, and whether it is over."""
+    [(newest,)] = rows(ledger, "SELECT max(epoch) FROM measurement WHERE trial_uid = ?", uid)
+    [(state,)] = rows(ledger, "SELECT state FROM trial WHERE uid = ?", uid)
+    return newest, state not in {"WAITING", "RUNNING"}
+
+
+def num_attempts(ledger: Place, study: str, outcomes: Iterable[str]) -> int:
+    """How many attempts of a study ended in one of these ways."""
+    question = (
+        "SELECT outcome FROM attempt WHERE trial_uid IN (SELECT uid FROM trial"
+        " WHERE study_id = (SELECT id FROM study WHERE name = ?))"
+    )
+    wanted = set(outcomes)
+    return sum(outcome in wanted for (outcome,) in rows(ledger, question, study))
+
+
 def violations(home: Path, study: str, *, trials: int, epochs: int) -> list[str]:
     """Everything about a finished study that is not as promised; empty is good.
 
@@ -142,6 +168,15 @@ def of_acknowledged(ledger: Place, acknowledged: Iterable[dict[str, Any]]) -> li
             if not kept or (said["what"] == "finish" and kept[0][0] != said["state"]):
                 found.append(f"lost: {said['what']} of trial {uid}: {kept}")
     return found
+
+
+def of_requests(ledger: Place, study: str) -> list[str]:
+    """What was asked of a study that has ended, and was never answered."""
+    question = (
+        "SELECT id, kind FROM request WHERE answered IS NULL AND"
+        " study_id = (SELECT id FROM study WHERE name = ?)"
+    )
+    return [f"{kind} {number} was never answered" for number, kind in rows(ledger, question, study)]
 
 
 def story(ledger: Place, study: str) -> list[Any]:

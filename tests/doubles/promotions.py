@@ -77,14 +77,10 @@ def a_promoter(
     `lives` makes it die after so many writes; the process that it leaves in the ledger is gone.
     """
     lives = parts.pop("lives", None)
-    ledger = Ledger.open(home / "ledger.db")
-    row = ledger.study(study)
-    assert row is not None
-    config = StudyConfig.from_json(row.config_json)
-    chosen = winner.choose(ledger.trials(row.id), config, trial)
+    ledger = Ledger.open(parts.pop("ledger_url", home / "ledger.db"))
     registry: Any = Registry.open(f"sqlite:///{home / 'mlflow.db'}")
     given: dict[str, Any] = {
-        "winner": winner.prepare(ledger, row, config, chosen, home / "checkpoints"),
+        "winner": parts.pop("winner", None) or _winner(home, ledger, study, trial),
         "model": model,
         "alias": "champion",
         "ledger": ledger,
@@ -100,3 +96,11 @@ def a_promoter(
         given["registry"] = Mortal(registry, left)
         given["ledger"] = SimpleNamespace(promotions=Mortal(ledger.promotions, left))
     return Promoter(**{**given, **parts})
+
+
+def _winner(home: Path, ledger: Ledger, study: str, trial: int | None) -> winner.Winner:
+    row = ledger.study(study)
+    assert row is not None
+    config = StudyConfig.from_json(row.config_json)
+    chosen = winner.choose(ledger.trials(row.id), config, trial)
+    return winner.prepare(ledger, row, config, chosen, home / "checkpoints")

@@ -46,7 +46,24 @@ class Watch:
 class Attempt:
     """Runs one job; `advance` brings its next measurement, its end or its failure."""
 
-    def __init__(self, job: TrainingJob, start: Start, watch: Watch, thread: Executor) -> None:
+    def __init__(
+        self,
+        job: TrainingJob,
+        start: Start,
+        watch: Watch,
+        thread: Executor,
+        sign: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            job: What is trained.
+            start: Begins it.
+            watch: How long it may be silent.
+            thread: Where it trains.
+            sign: Called about once a second for as long as the watch itself runs.
+        """
+        self._leave_sign = sign
         self._job = job
         self._start = start
         self._silence_s = watch.silence_s
@@ -82,6 +99,7 @@ class Attempt:
             # A user's own generator may prepare for as long as it needs before it first speaks.
             if self._job.train is None or self._spoke:
                 self._alarm.arm()
+                self._leave_sign()
                 quiet_s = time.monotonic() - self._sign
                 if quiet_s >= self._silence_s:
                     failure = silent(f"no sign of progress for {quiet_s:.0f} s", all_stacks())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engines.ray_tune.attempt import Watch, silent
 from orchestrator.engines.ray_tune.messages import Parcel, Report
+from orchestrator.engines.ray_tune.signs import Signs
 from orchestrator.snapshot import Verdict
 from workers.failures import Failure, FailureKind
 from workers.job import AttemptKey, TrainingJob
@@ -101,6 +102,18 @@ class Bridge:
             self._study.tell(key, self._autopsy(key, reason))
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.fail(error)
+
+    def expire(self, signs: Signs) -> list[str]:
+        """Tell of attempts whose process is stopped; their Tune trials, to be ended."""
+        running = {key: trial_id for trial_id, key in self._open.items()}
+        found = [running[key] for key in signs.stopped(list(running))]
+        for trial_id in found:
+            key = self._open.pop(trial_id)
+            try:
+                self._study.tell(key, silent("its process is stopped, or does not answer", ""))
+            except Exception as error:  # noqa: BLE001 - see the module's docstring
+                self.fail(error)
+        return found
 
     def abandon(self) -> None:
         """Give everything back and listen no more: Tune may be stuck, and nobody waits for it."""

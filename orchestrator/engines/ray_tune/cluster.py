@@ -10,11 +10,14 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +160,8 @@ def connect(*, address: str | None, cpu: float, gpu: float, options: dict[str, A
     import ray  # noqa: PLC0415
 
     if not ray.is_initialized():
-        _initialise(ray, address, scratch, options)
+        with _keeping_sigterm():
+            _initialise(ray, address, scratch, options)
     _silence(ray)
     cluster = Cluster(cpu=cpu, gpu=gpu, scratch=scratch)
     cluster.require_slot()
@@ -246,6 +250,21 @@ def _probe(address: str) -> None:
         local = address == "auto"
         why = "none runs on this machine" if local else "what answers there is not its head"
         raise EngineLost(f"engine.address: no Ray cluster at {address!r}: {why}")
+
+
+@contextlib.contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Put the handler of SIGTERM back that was there before.
+
+    Ray 2.60 puts two of its own in its place: one leaves by `sys.exit`, the other prints a stack
+    and aborts the process 3 s later.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _silence(ray: Any) -> None:

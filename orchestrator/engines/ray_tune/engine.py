@@ -17,6 +17,7 @@ from orchestrator.engines.ray_tune.attempt import Watch
 from orchestrator.engines.ray_tune.bridge import Bridge
 from orchestrator.engines.ray_tune.cluster import Cluster
 from orchestrator.engines.ray_tune.nodes import Nodes
+from orchestrator.engines.ray_tune.signs import Signs, read
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
 from workers.folders import Folder, RemoteFolder
@@ -98,7 +99,8 @@ class RayTuneEngine:
             trainable = self._trainable(dataset, watch, cluster)
             while not (study.finished or study.stopping):
                 bridge = self._bridge(study, (cluster, nodes), watch)
-                tune_run = TuneRun(bridge, trainable, folder)
+                signs = Signs(read, silence_s=self._silence_s)
+                tune_run = TuneRun(bridge, signs, trainable, folder)
                 try:
                     _await(tune_run.thread, bridge, cluster)
                 finally:
@@ -184,9 +186,10 @@ class RayTuneEngine:
 class TuneRun:
     """One run of Tune, in a thread."""
 
-    def __init__(self, bridge: Bridge, trainable: Any, folder: Path) -> None:
+    def __init__(self, bridge: Bridge, signs: Signs, trainable: Any, folder: Path) -> None:
         """Begin it."""
         self._bridge = bridge
+        self._signs = signs
         self._trainable = trainable
         self._folder = folder
         self.thread = threading.Thread(target=self._run, name="ray-tune", daemon=True)
@@ -198,7 +201,7 @@ class TuneRun:
         from orchestrator.engines.ray_tune import scheduler as schedulers  # noqa: PLC0415
         from orchestrator.engines.ray_tune.searcher import StudySearcher  # noqa: PLC0415
 
-        scheduler = schedulers.StudyScheduler(self._bridge)
+        scheduler = schedulers.StudyScheduler(self._bridge, self._signs)
         try:
             tune.run(
                 self._trainable,

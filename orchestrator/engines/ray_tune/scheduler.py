@@ -10,14 +10,16 @@ from ray.tune import Stopper
 from ray.tune.schedulers import TrialScheduler
 
 from orchestrator.engines.ray_tune.bridge import Bridge, Next
+from orchestrator.engines.ray_tune.signs import Signs
 
 
 class StudyScheduler(TrialScheduler):
     """Records what workers report and carries the study's verdicts out."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, signs: Signs) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._bridge = bridge
+        self._signs = signs
         self._live: dict[str, Any] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
@@ -54,6 +56,13 @@ class StudyScheduler(TrialScheduler):
     def debug_string(self) -> str:
         """What Tune calls us in its logs."""
         return "archscout"
+
+    def end_stopped(self) -> None:
+        """End processes that give no sign of life any more; their trials are told of."""
+        for trial_id in self._bridge.expire(self._signs):
+            trial = self._live.pop(trial_id, None)
+            if trial is not None:
+                _kill(trial)
 
     def drop(self) -> None:
         """Give every attempt back and end its process, in the middle of an epoch if need be."""
@@ -92,6 +101,8 @@ class StudyStopper(Stopper):
             raise Abandoned
         if self._bridge.over:
             self._scheduler.drop()
+        else:
+            self._scheduler.end_stopped()
         return self._bridge.over
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ray.tune import Trainable
 
+from orchestrator.engines.ray_tune import signs
 from orchestrator.engines.ray_tune.attempt import TRAINING, Attempt, Watch
 from orchestrator.engines.ray_tune.messages import Parcel
 from search_spaces.user_code import UserCode
@@ -78,7 +79,10 @@ class Worker(Trainable):
         self._trials += 1
         # Tune sends the configuration back with every result: let there be none.
         self.config = {}
-        self._attempt = Attempt(parcel.job, self._start, self._watch, self._thread)
+        job = parcel.job
+        self._attempt = Attempt(
+            job, self._start, self._watch, self._thread, sign=lambda: signs.leave(job.key)
+        )
 
     def _start(self, job: TrainingJob) -> Iterator[Measurement | Progress]:
         # Imported in the worker: the driver loads this module too, and torch takes a second.

@@ -3,6 +3,8 @@
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,6 +49,8 @@ def train(decisions, context):
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "needs room":
             raise MemoryError
+        if kind == "is stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if kind == "sleeps":
             time.sleep(1000)
         if kind == "holds the lock":
@@ -127,13 +131,14 @@ def within(seconds: float, holds: Callable[[], bool]) -> bool:
 def test_a_trial_that_dies_or_hangs_changes_no_other_and_is_tried_again(
     engine: RayTuneEngine, data: Dataset, script: Script, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with script.study("good", "exits", "is killed", "sleeps", "holds the lock", "good") as study:
+    kinds = ("good", "exits", "is killed", "sleeps", "holds the lock", "is stopped", "good")
+    with script.study(*kinds) as study:
         engine.run(study, data)
         assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
-        assert [trial.attempts for trial in study.trials] == [1, 2, 2, 2, 2, 1]
+        assert [trial.attempts for trial in study.trials] == [1, 2, 2, 2, 2, 2, 1]
     outcomes = script.first_outcomes()
     assert [outcomes[number] for number in (1, 2)] == ["crash", "crash"]
-    assert [outcomes[number] for number in (3, 4)] == ["timeout", "timeout"]
+    assert [outcomes[number] for number in (3, 4, 5)] == ["timeout"] * 3
     assert capfd.readouterr().out == ""
 
 
@@ -223,3 +228,40 @@ def test_nodes_that_cannot_do_what_trials_need_are_refused_before_the_first(
             RayTuneEngine(gpu=0.5).run(study, data)  # the cluster was told that it has one
         assert not study.trials
     assert not nowhere.exists()
+
+
+TERMINATED = """
+import os, signal, sys
+from pathlib import Path
+from studies import config, opened
+from orchestrator.engines.ray_tune import RayTuneEngine
+from workers.data import DataSpec, load
+
+folder, seen = Path(sys.argv[1]), []
+signal.signal(signal.SIGTERM, lambda *_: seen.append("ours"))
+engine = RayTuneEngine()
+settled = config(train=f"{folder / 'mine.py'}:train", stop={"trials": 1})
+with opened(folder, settled) as study:
+    engine.run(study, load(DataSpec(source="surrogate")))
+os.kill(os.getpid(), signal.SIGTERM)
+print(seen, "aborted in", signal.alarm(0))
+engine.close()
+"""
+
+
+def test_sigterm_stays_ours(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def train(decisions, context):\n"
+        "    for epoch in range(context.epochs):\n"
+        "        yield {'val_accuracy': 0.5}\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", TERMINATED, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ended.stdout == "['ours'] aborted in 0\n", ended.stderr
+    assert "SIGTERM" not in ended.stderr
