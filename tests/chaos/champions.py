@@ -54,7 +54,7 @@ class Scene:
 
     @property
     def answers(self) -> Path:
-        """What the models answer, by trial and images."""
+        """What the models answer, by trial and examples."""
         return self.world.home / "answers"
 
     @property
@@ -242,12 +242,12 @@ def _recording(scene: Scene, promoter: Promoter, chosen: winner.Winner) -> Any:
     def room(*asked: Any) -> Iterator[Any]:
         with quick_room(promoter.registry)(*asked) as model:
 
-            def labels(images: Any) -> list[str]:
-                said = list(model.labels(images))
-                _answer(scene, chosen, images).write_text(json.dumps(said))
+            def answers(examples: Any) -> dict[str, list[Any]]:
+                said = {name: list(given) for name, given in model.answers(examples).items()}
+                _answer(scene, chosen, examples).write_text(json.dumps(said))
                 return said
 
-            yield SimpleNamespace(labels=labels)
+            yield SimpleNamespace(answers=answers)
 
     return room
 
@@ -257,16 +257,16 @@ def _replaying(scene: Scene, _promoter: Promoter, chosen: winner.Winner) -> Any:
 
     @contextmanager
     def room(uri: str, digest: str, code: Mapping[str, str]) -> Iterator[Any]:
-        def labels(images: Any) -> list[str]:
-            return list(json.loads(_answer(scene, chosen, images).read_text()))
+        def answers(examples: Any) -> Any:
+            return json.loads(_answer(scene, chosen, examples).read_text())
 
-        yield SimpleNamespace(labels=labels)
+        yield SimpleNamespace(answers=answers)
 
     return room
 
 
-def _answer(scene: Scene, chosen: winner.Winner, images: Any) -> Path:
-    digest = hashlib.sha256(images.tobytes()).hexdigest()[:16]
+def _answer(scene: Scene, chosen: winner.Winner, examples: Any) -> Path:
+    digest = hashlib.sha256(examples.tobytes()).hexdigest()[:16]
     return scene.answers / f"{chosen.trial.uid}-{digest}.json"
 
 
