@@ -167,7 +167,7 @@ def write_pair(folder: Path, part: str, count: int, *, zipped: bool, separator: 
     for name, values in ((f"images{separator}idx3", images), (f"labels{separator}idx1", labels)):
         content = idx(values)
         path = folder / f"{part}-{name}-ubyte{'.gz' if zipped else ''}"
-        path.write_bytes(gzip.compress(content) if zipped else content)
+        path.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -202,11 +202,11 @@ HUGE = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2**31, 2**31, 2**31)
         (GOOD + b"\0", "more bytes than the 12"),
         (HUGE, "more than it can hold"),
         (HUGE + bytes(1000), "more than it can hold"),
-        (gzip.compress(HUGE + bytes(10**6)), "more than it can hold"),
+        (gzip.compress(HUGE + bytes(10**6), mtime=0), "more than it can hold"),
         (bytes((0, 0, 8, 3)) + struct.pack(">3I", 0, 2, 2), "holds no elements"),
-        (gzip.compress(GOOD)[:-3], "not a whole gzip file"),
-        (gzip.compress(GOOD)[:12] + b"\xff\xff" + gzip.compress(GOOD)[14:], "gzip|IDX|bytes"),
-        (gzip.compress(GOOD[:-1]), "fewer bytes"),
+        (gzip.compress(GOOD, mtime=0)[:-3], "not a whole gzip file"),
+        (gzip.compress(GOOD, mtime=0)[:12] + b"\xff\xff" + gzip.compress(GOOD)[14:], "gzip|IDX|bytes"),
+        (gzip.compress(GOOD[:-1], mtime=0), "fewer bytes"),
     ],
 )
 def test_malformed_idx_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -222,7 +222,7 @@ def test_no_file_makes_the_reader_fail_otherwise(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, zipped: bool
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed"
-    path.write_bytes(gzip.compress(content) if zipped else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if zipped else content)
     with contextlib.suppress(DataError):
         assert read_array(path, dimensions=1).ndim == 1
 
