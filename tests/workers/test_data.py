@@ -187,6 +187,7 @@ def test_without_a_test_pair_the_test_is_split_off(tmp_path: Path) -> None:
 
 
 GOOD = idx(np.zeros((3, 2, 2), dtype=np.uint8))
+ZIPPED = gzip.compress(GOOD, mtime=0)
 HUGE = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2**31, 2**31, 2**31)
 
 
@@ -204,8 +205,8 @@ HUGE = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2**31, 2**31, 2**31)
         (HUGE + bytes(1000), "more than it can hold"),
         (gzip.compress(HUGE + bytes(10**6), mtime=0), "more than it can hold"),
         (bytes((0, 0, 8, 3)) + struct.pack(">3I", 0, 2, 2), "holds no elements"),
-        (gzip.compress(GOOD, mtime=0)[:-3], "not a whole gzip file"),
-        (gzip.compress(GOOD, mtime=0)[:12] + b"\xff\xff" + gzip.compress(GOOD)[14:], "gzip|IDX|bytes"),
+        (ZIPPED[:-3], "not a whole gzip file"),
+        (ZIPPED[:12] + b"\xff\xff" + ZIPPED[14:], "gzip|IDX|bytes"),
         (gzip.compress(GOOD[:-1], mtime=0), "fewer bytes"),
     ],
 )
