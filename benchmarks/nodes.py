@@ -1,11 +1,12 @@
 """Nodes lost and joined in mid-search on three Ray nodes on loopback, with the real trainer.
 
-    .venv/bin/python benchmarks/nodes.py [--rounds 3] [--fault node|raylet|frozen] [--fast-checks]
+    .venv/bin/python benchmarks/nodes.py [--rounds 3] [--event node|raylet|frozen|joined]
 
-Each round searches on a cluster of its own: a node is lost, another one joins. `node` kills raylet
-and workers, as a machine that goes down; `raylet` kills the raylet alone; `frozen` stops all of
-them, as a network that is cut, and lets them go on once their trials run elsewhere. `--fast-checks`
-starts the head with the settings that README advises. Prints a JSON line a round.
+Each round searches on a cluster of its own. `node` kills a raylet and its workers, as a machine
+that goes down; `raylet` kills the raylet alone; `frozen` stops all of them, as a network that is
+cut, and lets them go on once their trial runs elsewhere: two trials then run on three nodes, so
+that one has room. `joined` adds a node to a search that fills the three. `--fast-checks` starts
+the head with the settings that README advises. Prints a JSON line a round.
 """
 
 import os
@@ -59,18 +60,19 @@ CONFIG: dict[str, Any] = {
 def main() -> None:
     given = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     given.add_argument("--rounds", type=int, default=3)
-    given.add_argument("--fault", choices=["node", "raylet", "frozen"], default="node")
+    given.add_argument("--event", choices=["node", "raylet", "frozen", "joined"], default="node")
     given.add_argument("--fast-checks", action="store_true")
     given.add_argument("--epochs", type=int, default=40, help="of a trial; fewer on a slow machine")
     options = given.parse_args()
+    CONFIG["stop"]["trials"] = 8 if options.event == "joined" else 2
     CONFIG["budget"]["minimum"] = CONFIG["budget"]["maximum"] = options.epochs
     if options.fast_checks:
         os.environ.update(FAST)
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder, cluster() as nodes:
-            seen = round_of(options.fault, nodes, Path(folder))
+            seen = round_of(options.event, nodes, Path(folder))
         load = round(os.getloadavg()[0], 1)
-        print(json.dumps({"fault": options.fault, **seen, "load_average": load}), flush=True)
+        print(json.dumps({"event": options.event, **seen, "load_average": load}), flush=True)
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def cluster() -> Iterator[Any]:
         made.shutdown()
 
 
-def round_of(fault: str, nodes: Any, folder: Path) -> dict[str, Any]:
+def round_of(event: str, nodes: Any, folder: Path) -> dict[str, Any]:
     config = StudyConfig.model_validate(CONFIG)
     dataset = load(config.data_spec())
     with Ledger.open(folder / "ledger.db") as ledger:
@@ -109,58 +111,64 @@ def round_of(fault: str, nodes: Any, folder: Path) -> dict[str, Any]:
         engine = RayTuneEngine(nodes.address, checkpoints=folder / "checkpoints")
         with closing(engine), Study(**parts) as study:
             running = threading.Thread(target=engine.run, args=(study, dataset))
+            began = time.monotonic()
             running.start()
-            seen = break_and_join(fault, nodes, study, folder / "logs" / config.name)
+            logs = folder / "logs" / config.name
+            wait(lambda: study.snapshot().epochs > 0)
+            seen = {"first_epoch_s": round(time.monotonic() - began, 1)}
+            seen |= (
+                join(nodes, study, logs) if event == "joined" else lose(event, nodes, study, logs)
+            )
             running.join()
-            return {**seen, **judged(study, folder / "logs" / config.name)}
+            return {**seen, **judged(study, logs)}
 
 
-def break_and_join(fault: str, nodes: Any, study: Any, logs: Path) -> dict[str, Any]:
-    """Loses the second node once it trains, and adds one when its trials run again."""
-    lost = nodes.list_all_nodes()[1]
-    raylet = psutil.Process(lost.all_processes["raylet"][0].process.pid)
-    workers: list[psutil.Process] = []
+def lose(event: str, nodes: Any, study: Study, logs: Path) -> dict[str, Any]:
+    """Loses a node that trains, and waits until its trial is trained on another."""
+    struck: list[psutil.Process] = []
 
     def trains() -> bool:
-        workers[:] = raylet.children(recursive=True)
-        reached = [reached_by(logs, process.pid) for process in workers]
-        return max(reached, default=0) >= 3
+        for node in nodes.list_all_nodes()[1:]:
+            raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+            workers = raylet.children(recursive=True)
+            if any(reached_by(logs, process.pid) >= 3 for process in workers):
+                struck[:] = [raylet, *workers]
+                return True
+        return False
 
     wait(trains)
-    victims = {
-        log.stem
-        for log in logs.glob("*.log")
-        if any(f"process {p.pid} on" in log.read_text() for p in workers)
-    }
-    struck = [raylet] if fault == "raylet" else [raylet, *workers]
+    workers = struck[1:]
     began = time.monotonic()
-    for process in struck:
-        process.suspend() if fault == "frozen" else process.kill()
+    for process in struck[:1] if event == "raylet" else struck:
+        process.suspend() if event == "frozen" else process.kill()
     wait(lambda: any(trial.attempts > 1 for trial in study.trials))
     noticed = time.monotonic() - began
-    wait(lambda: all(goes_on(logs / f"{stem}.log") for stem in victims if unfinished(study, stem)))
+    [lost] = [trial.number for trial in study.trials if trial.attempts > 1]
+    wait(lambda: "epoch " in (logs / f"{lost}.log").read_text().partition("attempt 2 of trial")[2])
     recovered = time.monotonic() - began
-    if fault == "frozen":
-        for process in struck:
-            process.resume()
-    left = time.monotonic()
-    wait(lambda: not any(alive(process) for process in workers))
-    gone = time.monotonic() - left
+    for process in struck if event == "frozen" else []:
+        process.resume()
     began = time.monotonic()
-    joined = nodes.add_node(num_cpus=1)
-    added = time.monotonic() - began
-    fresh = psutil.Process(joined.all_processes["raylet"][0].process.pid)
-    wait(
-        lambda: any(reached_by(logs, p.pid) for p in fresh.children()),
-        or_when=lambda: study.finished,
-    )
+    wait(lambda: not any(map(alive, workers)))
     return {
         "noticed_s": round(noticed, 1),
         "recovered_s": round(recovered, 1),
-        "orphans_gone_after_s": round(gone, 1),
-        "node_started_s": round(added, 1),
-        "joined_to_first_epoch_s": round(time.monotonic() - began - added, 1),
-        "joined_used": any(reached_by(logs, p.pid) for p in fresh.children()),
+        "orphans_gone_after_s": round(time.monotonic() - began, 1),
+    }
+
+
+def join(nodes: Any, study: Study, logs: Path) -> dict[str, Any]:
+    """Adds a node to a search that fills those there are, and waits until it trains."""
+    wait(lambda: len(study.snapshot().running) == 3)
+    node = nodes.add_node(num_cpus=1)
+    began = time.monotonic()
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    wait(lambda: len(study.snapshot().running) == 4)
+    given = time.monotonic() - began
+    wait(lambda: any(reached_by(logs, process.pid) for process in raylet.children()))
+    return {
+        "given_a_trial_s": round(given, 1),
+        "trained_an_epoch_s": round(time.monotonic() - began, 1),
     }
 
 
@@ -192,24 +200,13 @@ def reached_by(logs: Path, pid: int) -> int:
     return reached
 
 
-def goes_on(log: Path) -> bool:
-    """Whether a second attempt has measured an epoch."""
-    _, _, last = log.read_text().rpartition("attempt 2 of trial")
-    return "epoch " in last
-
-
-def unfinished(study: Any, stem: str) -> bool:
-    trial = study.trials[int(stem)]
-    return trial.state != "COMPLETE" or trial.attempts > 1
-
-
 def alive(process: Any) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-def wait(holds: Callable[[], bool], or_when: Callable[[], bool] = lambda: False) -> None:
+def wait(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + 900
-    while not holds() and not or_when():
+    while not holds():
         if time.monotonic() > end:
             raise TimeoutError("nothing came of it within fifteen minutes")
         time.sleep(0.05)
