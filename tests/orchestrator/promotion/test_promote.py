@@ -427,7 +427,7 @@ class TestTwoPromoters:
             )
             for trial, ordered in ((best, marks), (worst, marks[::-1]))
         ]
-        said = [process.communicate(timeout=120)[0] for process in processes]
+        said = [process.communicate(timeout=240)[0] for process in processes]
         codes = [process.returncode for process in processes]
         assert sorted(codes) == [0, 3]
         assert int(said[codes.index(0)]) == alias(home, "rivals")
