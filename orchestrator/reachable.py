@@ -26,6 +26,12 @@ def require_checkpoints(home: Home) -> None:
     """
     folder = home.checkpoints
     reason = _unwritable(folder) if isinstance(folder, Path) else _unreachable(folder)
+    if reason is not None and home.owns_checkpoints:
+        raise CommandError(
+            f"--home {place(home.folder)}: cannot be made ({reason}); give a folder that you may "
+            "write",
+            ExitCode.INPUT,
+        )
     if reason is not None:
         raise CommandError(
             f"checkpoints cannot go to {place(masked(str(folder)))}: {masked(reason)}. Name a "

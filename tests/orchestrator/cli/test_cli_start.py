@@ -55,7 +55,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         (["clean", "../.."], "there is no study '../..'"),
         (["--home", "list", "serch"], "there is no command 'serch'"),
         (["search", "digitz"], "digitz: neither a preset nor a file. Presets: digits, fashion, "
-         "pareto, surrogate, tiny. Did you mean 'digits'?"),
+         "pareto, pendulum, shapes, surrogate, tiny. Did you mean 'digits'?"),
         (["search", "tiny", "--trial", "3"], "archscout search: does not take '--trial'. "
          "Did you mean '--trials'? See archscout search --help"),
         (["list", "mine"], "archscout list: does not take 'mine'. See archscout list --help"),

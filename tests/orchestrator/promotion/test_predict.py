@@ -127,7 +127,7 @@ class TestPredictions:
             (["digits@champion", "objects.npy"], "objects.npy cannot be used: Array can't"),
             (["digits@champion", "wide.npy"], "wide.npy cannot be used: examples have the shape"),
             (["digits@champion", "shares.npy"], "multiply them by 255"),
-            (["digits@champion", "many.npz"], "name the images x"),
+            (["digits@champion", "many.npz"], "name the examples x"),
             (["digits@champion", "cut.npz"], "cut.npz cannot be used"),
         ],
     )

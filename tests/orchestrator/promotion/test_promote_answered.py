@@ -21,5 +21,6 @@ def test_an_answer_is_promoted_where_it_was_trained(tmp_path: Path) -> None:
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         row = ledger.study("second")
         assert row is not None
+        theirs = asked.model_copy(update={"train": None})
         with pytest.raises(PromotionRefused, match="promote first --trial 0"):
-            prepare(ledger, row, asked.model_copy(update={"train": None}), answered)
+            prepare(ledger, row, theirs, answered, tmp_path / "checkpoints")

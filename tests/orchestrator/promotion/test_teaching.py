@@ -60,7 +60,7 @@ def test_a_study_learns_from_a_promoted_model(
     ("more", "expected"),
     [
         ("", "pupils: teacher: is missing: a loss term of this space distils."),
-        ("teacher: digits/9\n", "there is no version 9 of a model 'digits'. Models: digits"),
+        ("teacher: digits/9\n", "there is no version 9 of a model 'digits'. Models: "),
         ("teacher: digits\n", "names no model and version; write MODEL/VERSION, such as digits/1"),
     ],
 )
