@@ -76,6 +76,9 @@ class Attempt:
     def advance(self) -> Report:
         """Train to the next measurement; a failure is an answer, never an exception."""
         self._sign = time.monotonic()
+        if self._is_watched:
+            # First of all: one that is stopped before it gave any sign would never be missed.
+            self._leave_sign()
         pending = self._thread.submit(self._train_on)
         try:
             return self._await(pending)
@@ -94,10 +97,14 @@ class Attempt:
             # What it raises has no trial left to be told to: the verdict is already recorded.
             self._thread.submit(close).exception(timeout=CLOSE_S)
 
+    @property
+    def _is_watched(self) -> bool:
+        # A user's own generator may prepare for as long as it needs before it first speaks.
+        return self._job.train is None or self._spoke
+
     def _await(self, pending: "Future[Report]") -> Report:
         while True:
-            # A user's own generator may prepare for as long as it needs before it first speaks.
-            if self._job.train is None or self._spoke:
+            if self._is_watched:
                 self._alarm.arm()
                 self._leave_sign()
                 quiet_s = time.monotonic() - self._sign

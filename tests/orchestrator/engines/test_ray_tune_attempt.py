@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,6 +122,35 @@ def test_a_users_generator_may_prepare_as_long_as_it_needs(begin: Begin, watch: 
     assert own.measurement == measured(1)
     ours = begin(job(), start).advance()
     assert ours.failure is not None
+
+
+@pytest.mark.parametrize(("train", "expected"), [(None, [1, 1]), ("mine.py:train", [0, 1])])
+def test_a_sign_of_life_is_left_before_training_goes_on(
+    watch: Watch, train: str | None, expected: list[int]
+) -> None:
+    signs: list[None] = []
+    seen: list[int] = []
+
+    def start(job: TrainingJob) -> Seen:
+        for epoch in (1, 2):
+            seen.append(len(signs))
+            yield measured(epoch)
+
+    class AtOnce(ThreadPoolExecutor):
+        """Trains before anybody who waits can look, as a process that is stopped at once."""
+
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            pending = super().submit(*args, **kwargs)
+            wait([pending])
+            return pending
+
+    with AtOnce(1) as thread:
+        attempt = Attempt(job(train=train), start, watch, thread, lambda: signs.append(None))
+        for _ in range(2):
+            signs.clear()
+            attempt.advance()
+        attempt.close()
+    assert seen == expected
 
 
 def test_closing_lets_the_generator_clean_up(begin: Begin, watch: Watch) -> None:
