@@ -5,6 +5,7 @@ Reads trials as values; knows where nothing lies.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -45,8 +46,16 @@ def weights_map(
         f"{text}<br>" + ", ".join(f"{name} {found[name]:.0%}" for name in sorted(found))
         for found, _, text in placed
     ]
-    draw = _triangle if len(names) == CORNERS else _line
-    figure = draw(names, parts, values, said, objective)
+    marker = {
+        "size": 11,
+        "color": values,
+        "colorscale": "Viridis",
+        "reversescale": objective.direction == "minimize",
+    }
+    if len(names) == CORNERS:
+        figure = _triangle(names, parts, marker, said, objective.metric)
+    else:
+        figure = _line(names, parts, marker, said, objective.metric)
     figure.update_layout(title=f"{title}: weights of the loss terms and {objective.metric}")
     return figure
 
@@ -65,46 +74,39 @@ def _ratio(found: Mapping[str, float], names: Sequence[str]) -> tuple[float, ...
 def _line(
     names: Sequence[str],
     parts: Sequence[tuple[float, ...]],
-    values: Sequence[float],
+    marker: Mapping[str, Any],
     said: Sequence[str],
-    objective: Objective,
+    metric: str,
 ) -> go.Figure:
-    marker = {"size": 10, "color": values, "colorscale": "Viridis"}
     figure = go.Figure(
         go.Scatter(
             x=[part[1] for part in parts],
-            y=values,
+            y=marker["color"],
             text=said,
             mode="markers",
-            marker=marker | {"reversescale": objective.direction == "minimize"},
+            marker=marker,
             hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
         )
     )
     figure.update_xaxes(title_text=f"weight of {names[1]} (the rest: {names[0]})", range=[0, 1])
-    figure.update_yaxes(title_text=objective.metric)
+    figure.update_yaxes(title_text=metric)
     return figure
 
 
 def _triangle(
     names: Sequence[str],
     parts: Sequence[tuple[float, ...]],
-    values: Sequence[float],
+    marker: Mapping[str, Any],
     said: Sequence[str],
-    objective: Objective,
+    metric: str,
 ) -> go.Figure:
     figure = go.Figure(
         go.Scatterternary(
             **dict(zip("abc", zip(*parts, strict=True), strict=True)),
             text=said,
             mode="markers",
-            marker={
-                "size": 12,
-                "color": values,
-                "colorscale": "Viridis",
-                "reversescale": objective.direction == "minimize",
-                "colorbar": {"title": objective.metric},
-            },
-            customdata=values,
+            marker={**marker, "colorbar": {"title": metric}},
+            customdata=marker["color"],
             hovertemplate="%{text}<br>%{customdata:.4f}<extra></extra>",
         )
     )

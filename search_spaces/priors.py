@@ -6,13 +6,13 @@ not how far a sampler trusts them.
 
 import math
 from collections.abc import Iterator
-from decimal import Decimal
 from random import Random
 from typing import Any
 
 from search_spaces.domains import Domain, FloatRange, IntRange, Label, OneOf, Record, Repeat, join
 from search_spaces.leaves import Confidence
 from search_spaces.naming import Inline, Shared
+from search_spaces.suggester import grid_point
 
 Expected = IntRange | FloatRange | OneOf[Any]
 """A domain of one decision that has a prior."""
@@ -77,4 +77,4 @@ def _within(domain: IntRange | FloatRange, drawn: float) -> float:
     steps = min(max(round((drawn - domain.low) / domain.step), 0), last)
     if isinstance(domain, IntRange):
         return domain.low + steps * domain.step
-    return float(Decimal(repr(domain.low)) + steps * Decimal(repr(domain.step)))
+    return grid_point(domain.low, domain.step, steps)

@@ -47,6 +47,11 @@ def grid_steps(low: float, high: float, step: float) -> int | None:
     return None if rest else int(steps)
 
 
+def grid_point(low: float, step: float, steps: int) -> float:
+    """The number so many steps above `low`, as people write it: 0.3, not 0.30000000000000004."""
+    return float(Decimal(repr(low)) + steps * Decimal(repr(step)))
+
+
 def on_grid(value: float, low: float, step: float) -> bool:
     """Whether a number is some whole steps above `low`, but for the dust of binary fractions.
 
@@ -105,7 +110,7 @@ class RandomSuggester:
     def _float(self, low: float, high: float, step: float | None, log: bool) -> float:
         if step is not None:
             steps = self._random.randint(0, math.floor((high - low) / step + 1e-8))
-            drawn = float(Decimal(repr(low)) + steps * Decimal(repr(step)))
+            drawn = grid_point(low, step, steps)
         elif log:
             drawn = math.exp(self._random.uniform(math.log(low), math.log(high)))
         else:

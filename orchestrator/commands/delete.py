@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from orchestrator.freeing import Portion
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.process import QUIET_MLFLOW
-from orchestrator.tracking.projector import only_one
 from workers.folders import Folder, within
 
 if TYPE_CHECKING:
@@ -21,9 +19,6 @@ if TYPE_CHECKING:
     from orchestrator.tracking.cleaning import ShownRun, StudyStore
 
 _Folders = Mapping[str, Sequence[Folder]]
-
-_PATIENCE_S = 15.0
-"""How long the projection of a driver that has just died may take to end."""
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
@@ -136,18 +131,7 @@ def _delete(
     """The ledger first: then no promotion can begin, and what a crash leaves is found again."""
     from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
 
-    until = time.monotonic() + _PATIENCE_S
-
-    def give_up(seconds: float) -> bool:
-        time.sleep(seconds)
-        return time.monotonic() > until
-
-    with only_one(home.folder / "locks" / f"{name}.projector", give_up) as held:
-        if not held:
-            raise CommandError(
-                f"study '{name}' is still being shown in MLflow; try again in a minute",
-                ExitCode.REFUSED,
-            )
+    with studies.unshown(home, name):
         if ledger is not None:
             ledger.delete_study(name, Holder.of_this_process())
         store, runs = shown

@@ -1,5 +1,6 @@
 """What the reading commands share: the ledger opened only if there is one, studies by name."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.leaderboard import Leaderboard
     from orchestrator.ledger import Ledger, StudyRow
 
+_PATIENCE_S = 15.0
+"""How long the projection of a driver that has just ended or died may take to end."""
 NOTHING_YET = "Nothing here yet ({}). Start with: archscout search digits"
 
 
@@ -30,6 +33,30 @@ def reading(home: Home) -> Iterator["Ledger | None"]:
 
     with Ledger.open(home.ledger_url) as ledger:
         yield ledger
+
+
+@contextmanager
+def unshown(home: Home, name: str) -> Iterator[None]:
+    """While nobody shows a study in MLflow; a projection that is about to end is waited for.
+
+    Raises:
+        CommandError: Somebody does.
+    """
+    from orchestrator.tracking.projector import only_one  # noqa: PLC0415 - few commands need it
+
+    until = time.monotonic() + _PATIENCE_S
+
+    def give_up(seconds: float) -> bool:
+        time.sleep(seconds)
+        return time.monotonic() > until
+
+    with only_one(home.folder / "locks" / f"{name}.projector", give_up) as held:
+        if not held:
+            raise CommandError(
+                f"study '{name}' is still being shown in MLflow; try again in a minute",
+                ExitCode.REFUSED,
+            )
+        yield
 
 
 def found(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, StudyRow]":

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import time
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import studies, verify
@@ -11,13 +10,10 @@ from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 from orchestrator.tracking import start_projector
 from orchestrator.tracking.process import QUIET_MLFLOW
-from orchestrator.tracking.projector import only_one
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
 
-_PATIENCE_S = 15.0
-"""How long the projection of a driver that has just ended may take to end."""
 _DRAIN_S = 3600.0
 """How long all of it may take; progress is told, and a user may leave at any time."""
 
@@ -46,18 +42,8 @@ def _forget(ledger: "Ledger", row: "StudyRow", home: Home) -> None:
     from orchestrator.tracking.client import open_client  # noqa: PLC0415
     from orchestrator.tracking.verifying import restore  # noqa: PLC0415
 
-    until = time.monotonic() + _PATIENCE_S
-
-    def give_up(seconds: float) -> bool:
-        time.sleep(seconds)
-        return time.monotonic() > until
-
-    with only_one(home.folder / "locks" / f"{row.name}.projector", give_up) as held:
-        if not held:
-            text = f"study '{row.name}' is still being shown in MLflow; try again in a minute"
-            raise CommandError(text, ExitCode.REFUSED)
-        with answering():
-            restore(open_client(home.tracking_uri), row, ledger.trials(row.id))
+    with studies.unshown(home, row.name), answering():
+        restore(open_client(home.tracking_uri), row, ledger.trials(row.id))
         ledger.show_anew(row.id)
 
 

@@ -11,7 +11,7 @@ from orchestrator.doctor.box import Box
 from orchestrator.doctor.probing import Probing
 from search_spaces.domains import Domain, Record
 from search_spaces.space import SearchSpace
-from search_spaces.suggester import grid_steps
+from search_spaces.suggester import grid_point, grid_steps
 
 MOST_SPELLINGS = 5000
 """Spellings that are written out one by one; more are estimated."""
@@ -164,8 +164,10 @@ class Odometer:
         """
         if step is None and low < high:
             raise Endless(name)
-        steps = grid_steps(low, high, step) or 0 if step else 0
-        return float(self._answer(name, [low + k * (step or 0.0) for k in range(steps + 1)]))
+        if step is None:
+            return float(self._answer(name, [low]))
+        steps = grid_steps(low, high, step) or 0
+        return float(self._answer(name, [grid_point(low, step, k) for k in range(steps + 1)]))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """The choice whose turn it is."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from orchestrator.doctor.box import Box
 from orchestrator.doctor.probing import Probe, Probing
 from search_spaces.constraints import Constraint
+from search_spaces.suggester import grid_point
 
 T = TypeVar("T")
 
@@ -154,7 +155,8 @@ class _Varied:
         def draw() -> float:
             if step is None:
                 return self._chance.uniform(low, high)
-            return min(high, low + step * self._chance.randint(0, int((high - low) / step + 1e-8)))
+            steps = self._chance.randint(0, int((high - low) / step + 1e-8))
+            return grid_point(low, step, steps)
 
         return float(self._number(name, low, high, draw))
 
