@@ -8,12 +8,11 @@ run that was cut off goes on where it was. Prints a table in Markdown.
 """
 
 import argparse
-import json
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from trainings import FASHION, Trainings
 
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import (
@@ -32,16 +31,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.cost import cost
 from search_spaces.recipe import Recipe
 from search_spaces.task import Task
-from workers.budget import Budget
-from workers.data import DataSpec, load
-from workers.data.dataset import Dataset
-from workers.job import AttemptKey, TrainingJob
-from workers.measurement import Measurement
-from workers.trainer import Trainer
 
-FASHION = DataSpec(
-    source="idx", path="/usr/share/datasets/fashion-mnist", limit=15_000, validation=5_000
-)
 TASK = Task(inputs={"image": (1, 28, 28)}, num_classes=10)
 RECIPE = Recipe(optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2)
 """What the space `transformer` tries first; no network here was tuned to it."""
@@ -94,38 +84,7 @@ NETWORKS: dict[str, Architecture] = {
 }
 
 
-def run(candidate: Candidate, seed: int, epochs: int, data: Dataset) -> dict[str, float]:
-    """What one training reached, and the processor's seconds an epoch, validation included."""
-    job = TrainingJob(
-        key=AttemptKey(trial_uid="0" * 32, number=1, fence="none"),
-        trial_number=0,
-        candidate=candidate.to_dict(),
-        data=FASHION,
-        budget=Budget(maximum=epochs),
-        seed=seed,
-    )
-    began = time.process_time()
-    seen = [m for m in Trainer(job, data).run() if isinstance(m, Measurement)]
-    return {
-        "val_accuracy": seen[-1].metrics["val_accuracy"],
-        "val_loss": seen[-1].metrics["val_loss"],
-        "epoch_s": (time.process_time() - began) / epochs,
-    }
-
-
-def kept(path: Path) -> dict[tuple[str, int, int], dict[str, float]]:
-    """The finished runs by digest, seed and epochs; a line cut off in writing is no run."""
-    runs = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            found = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        runs[found["digest"], found["seed"], found["epochs"]] = found
-    return runs
-
-
-def row(name: str, architecture: Architecture, runs: Sequence[Mapping[str, Any]]) -> str:
+def row(name: str, architecture: Architecture, runs: Sequence[Mapping[str, float]]) -> str:
     counted = cost(architecture, TASK)
     accuracy = [100 * run["val_accuracy"] for run in runs]
     loss, epoch_s = ([run[metric] for run in runs] for metric in ("val_loss", "epoch_s"))
@@ -158,24 +117,15 @@ def main() -> None:
     flops = [cost(architecture, TASK).flops for architecture in NETWORKS.values()]
     if max(flops) > (1 + TOLERANCE) * min(flops):
         parser.error(f"FLOPs differ by more than {TOLERANCE:.0%}: {flops}")
-    runs = kept(options.runs)
-    options.runs.parent.mkdir(parents=True, exist_ok=True)
-    data = None
+    trainings = Trainings(options.runs, FASHION)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in NETWORKS}
     for name, architecture in NETWORKS.items():
+        candidate = Candidate(
+            architecture=architecture, recipe=RECIPE, space_name="ablation", space_version="1"
+        )
         for seed in range(options.seeds):
-            candidate = Candidate(
-                architecture=architecture, recipe=RECIPE, space_name="ablation", space_version="1"
-            )
-            key = candidate.digest, seed, options.epochs
-            if key not in runs:
-                data = data or load(FASHION)
-                runs[key] = run(candidate, seed, options.epochs, data)
-                named = dict(zip(("digest", "seed", "epochs"), key, strict=True))
-                with options.runs.open("a") as file:
-                    file.write(json.dumps({"network": name, **named, **runs[key]}) + "\n")
-                print(f"seed {seed}, {name}: {runs[key]['val_accuracy']:.4f}", flush=True)
-            rows[name].append(runs[key])
+            rows[name].append(trainings.run(candidate, seed, options.epochs)[-1])
+            print(f"seed {seed}, {name}: {rows[name][-1]['val_accuracy']:.4f}", flush=True)
     print(HEAD)
     for name, architecture in NETWORKS.items():
         print(row(name, architecture, rows[name]))

@@ -9,16 +9,10 @@ import argparse
 import statistics
 import time
 
-from search_spaces.catalog import load as space
-from workers.budget import Budget
-from workers.data import DataSpec, load
-from workers.job import AttemptKey, TrainingJob
-from workers.measurement import Measurement
-from workers.trainer import Trainer
+from trainings import FASHION, trained
 
-FASHION = DataSpec(
-    source="idx", path="/usr/share/datasets/fashion-mnist", limit=15_000, validation=5_000
-)
+from search_spaces.catalog import load as space
+from workers.data import load
 
 
 def main() -> None:
@@ -31,16 +25,8 @@ def main() -> None:
     for epochs in options.epochs:
         reached, took = [], []
         for seed in range(options.seeds):
-            job = TrainingJob(
-                key=AttemptKey(trial_uid="0" * 32, number=1, fence="none"),
-                trial_number=0,
-                candidate=candidate.to_dict(),
-                data=FASHION,
-                budget=Budget(maximum=epochs),
-                seed=seed,
-            )
             began = time.perf_counter()
-            seen = [m for m in Trainer(job, data).run() if isinstance(m, Measurement)]
+            _, seen = trained(candidate, FASHION, data, seed=seed, epochs=epochs)
             took.append(time.perf_counter() - began)
             reached.append(seen[-1].metrics["val_accuracy"])
             print(f"{epochs} epochs, seed {seed}: {reached[-1]:.4f} in {took[-1]:.0f} s")
