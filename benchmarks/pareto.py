@@ -1,12 +1,13 @@
 """What balancers and a law of physics are worth on simulated data with several targets.
 
-    .venv/bin/python benchmarks/pareto.py [--seeds 3] [--results pareto.json] [--figures docs]
+    .venv/bin/python benchmarks/pareto.py [--seeds 10] [--results pareto.json] [--figures docs]
 
 One network and recipe for each data set, fixed epochs, equal seeds for all. On `shapes` the class
 and the angle are two terms of equal share; each balancer gives a point of accuracy against error of
 the angle. On `pendulum` the squared error and the kept energy are; each gives a point of the error
 of a step against the drift of energy over 1,000 steps of the learnt model, each fed its own answer.
-Then the law is switched on and off, and the drift is drawn over the steps. Trainings that the file
+Then the law is switched on, weakly on and off, with all examples and with a tenth of them at as
+many steps of training, and the drift is drawn over the steps of the model. Trainings that the file
 of results knows are not repeated.
 """
 
@@ -14,9 +15,9 @@ import argparse
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -75,42 +76,78 @@ PENDULUM = Architecture(
     fusion=Concatenate(),
     head=Both(),
 )
-Arm = tuple[str, str, str]
-"""Data set, side term or none, balancer."""
+FEW = 300
+"""Examples before validation and test part are taken off, a tenth of all."""
+EPOCHS = {"shapes": 6, "pendulum": 40}
 
 
-def arms() -> Iterator[Arm]:
-    """All that is compared."""
-    yield from (("shapes", "mse", balancer) for balancer in BALANCERS)
-    yield from (("pendulum", "pendulum_energy", balancer) for balancer in BALANCERS)
-    yield "pendulum", "", "fixed"
+class Arm(NamedTuple):
+    """What is trained and compared."""
+
+    source: str
+    side: str = ""
+    """The second term, if there is one."""
+    balancer: BalancerName = "fixed"
+    weight: float = 1.0
+    """Of the second term; the main one has 1."""
+    few: bool = False
+
+    @property
+    def spec(self) -> DataSpec:
+        """The data it is trained on."""
+        return DataSpec(source=self.source, limit=FEW if self.few else None)
+
+    @property
+    def epochs(self) -> int:
+        """As many steps with few examples as with all."""
+        return EPOCHS[self.source] * (pendulum.COUNT // FEW if self.few else 1)
+
+    def __str__(self) -> str:
+        return "/".join(map(str, self))
+
+
+BALANCED: dict[str, dict[str, Arm]] = {
+    source: {name: Arm(source, side, name) for name in BALANCERS}
+    for source, side in (("shapes", "mse"), ("pendulum", "pendulum_energy"))
+}
+"""Arms by data set and balancer."""
+LAW: dict[bool, dict[str, Arm]] = {
+    few: {
+        "law off": Arm("pendulum", few=few),
+        "law at 0.1": Arm("pendulum", "pendulum_energy", weight=0.1, few=few),
+        "law at 1": Arm("pendulum", "pendulum_energy", few=few),
+    }
+    for few in (False, True)
+}
+"""Arms by whether examples are few, and by the law's weight."""
+ARMS = list(
+    dict.fromkeys(arm for arms in (*BALANCED.values(), *LAW.values()) for arm in arms.values())
+)
+Found = Mapping[Arm, Sequence[Mapping[str, float]]]
+"""Figures of each arm, one mapping a seed."""
 
 
 def candidate(arm: Arm) -> Candidate:
-    """The network and recipe of a data set with the arm's loss, all terms of equal share."""
-    source, side, balancer = arm
-    main = "cross_entropy" if source == "shapes" else "mse"
-    names = [main, side] if side else [main]
+    """The network and recipe of a data set with the arm's loss."""
+    main = "cross_entropy" if arm.source == "shapes" else "mse"
+    terms = {main: LossTerm()}
+    if arm.side:
+        terms[arm.side] = LossTerm(weight=arm.weight)
     return Candidate(
-        architecture=SHAPES if source == "shapes" else PENDULUM,
+        architecture=SHAPES if arm.source == "shapes" else PENDULUM,
         recipe=RECIPE,
-        losses=LossWeights(
-            main=main,
-            terms={name: LossTerm() for name in names},
-            balancer=next(name for name in BALANCERS if name == balancer),
-        ),
+        losses=LossWeights(main=main, terms=terms, balancer=arm.balancer),
         space_name="benchmark",
         space_version="1",
     )
 
 
-def measured(arm: Arm, dataset: Dataset, seed: int, epochs: int) -> dict[str, Any]:
+def measured(arm: Arm, dataset: Dataset, seed: int) -> dict[str, Any]:
     """One training's figures."""
-    spec = DataSpec(source=arm[0])
-    trainer, (*_, last) = trained(candidate(arm), spec, dataset, seed=seed, epochs=epochs)
+    trainer, (*_, last) = trained(candidate(arm), arm.spec, dataset, seed=seed, epochs=arm.epochs)
     found = {name: value for name, value in last.metrics.items() if name.startswith("val_")}
     found |= {"elapsed_s": last.elapsed_s}
-    return found | (drift(trainer) if arm[0] == "pendulum" else {})
+    return found | (drift(trainer) if arm.source == "pendulum" else {})
 
 
 def drift(trainer: Trainer) -> dict[str, float]:
@@ -134,88 +171,93 @@ def drift(trainer: Trainer) -> dict[str, float]:
     return found
 
 
-def results(path: Path, seeds: int, epochs: Mapping[str, int]) -> dict[str, list[dict[str, Any]]]:
-    """Figures by arm, a list of one a seed; what is missing is trained and kept at once."""
+def results(path: Path, seeds: int) -> Found:
+    """All figures; what is missing is trained and kept at once."""
     known: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
-    datasets = {source: load(DataSpec(source=source)) for source in epochs}
+    datasets = {spec: load(spec) for spec in dict.fromkeys(arm.spec for arm in ARMS)}
     for seed in range(seeds):
-        for arm in arms():
-            key = "/".join((*arm, str(seed)))
+        for arm in ARMS:
+            key = f"{arm}/{seed}"
             if key not in known:
-                known[key] = measured(arm, datasets[arm[0]], seed, epochs[arm[0]])
+                known[key] = measured(arm, datasets[arm.spec], seed)
                 path.write_text(json.dumps(known, indent=1))
                 print(key, {k: f"{v:.4g}" for k, v in known[key].items()}, flush=True)
-    return {
-        "/".join(arm): [known["/".join((*arm, str(seed)))] for seed in range(seeds)]
-        for arm in arms()
-    }
+    return {arm: [known[f"{arm}/{seed}"] for seed in range(seeds)] for arm in ARMS}
 
 
-def table(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Means and, after them, least and greatest of the seeds, in Markdown."""
+def table(found: Found) -> str:
+    """Medians and, after them, least and greatest of the seeds, in Markdown."""
+    steps = ("val_rmse", *(f"drift_{mark}" for mark in MARKS))
+    parts = (
+        ("shapes", BALANCED["shapes"], ("val_accuracy", "val_mae", "elapsed_s")),
+        ("pendulum", BALANCED["pendulum"], ("val_rmse", "drift_100", "drift_1000", "elapsed_s")),
+        ("all examples", LAW[False], steps),
+        ("few examples", LAW[True], steps),
+    )
     lines = []
-    for source, metrics in (
-        ("shapes", ("val_accuracy", "val_mae", "elapsed_s")),
-        ("pendulum", ("val_rmse", "drift_1", "drift_100", "drift_1000", "elapsed_s")),
-    ):
-        lines += [f"| {source} | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
-        for arm, runs in found.items():
-            if arm.startswith(f"{source}/"):
-                _, side, balancer = arm.split("/")
-                cells = [_cell([run[metric] for run in runs]) for metric in metrics]
-                lines.append(f"| {balancer if side else 'law off'} | {' | '.join(cells)} |")
+    for title, arms, metrics in parts:
+        lines += [f"| {title} | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
+        for name, arm in arms.items():
+            cells = [_cell([run[metric] for run in found[arm]]) for metric in metrics]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 
 
 def _cell(values: Sequence[float]) -> str:
-    return f"{statistics.mean(values):.4g} ({min(values):.4g} to {max(values):.4g})"
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 WIDTH, HEIGHT, LEFT, TOP, SIDE = 940, 420, 70, 50, 310
 COLOURS = ("#2563eb", "#ea580c", "#15803d", "#7c3aed", "#be123c", "#0e7490", "#a16207", "#475569")
 
 
-def fronts(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """A panel for each data set: a small dot a seed, a large one their mean."""
+def fronts(found: Found) -> str:
+    """A panel for each data set: a small dot a seed, a large one their median."""
     parts: list[str] = []
     panels = (
-        ("shapes", "mse", "val_accuracy", "val_mae", "error of the angle, degrees"),
-        ("pendulum", "pendulum_energy", "val_rmse", "drift_1000", "drift of energy, 1,000 steps"),
+        ("shapes", "val_accuracy", "val_mae", "error of the angle, degrees"),
+        ("pendulum", "val_rmse", "drift_1000", "drift of energy, 1,000 steps"),
     )
-    for index, (source, side, across, up, title) in enumerate(panels):
-        runs = {name: found.get(f"{source}/{side}/{name}", ()) for name in BALANCERS}
-        xs = _Axis([run[across] for each in runs.values() for run in each], LEFT + index * 400)
-        ys = _Axis([run[up] for each in runs.values() for run in each], TOP + SIDE, up=True)
+    for index, (source, across, up, title) in enumerate(panels):
+        power = source == "pendulum"
+        places = {
+            name: [tuple(math.log10(r[m]) if power else r[m] for m in (across, up)) for r in runs]
+            for name, runs in ((name, found[arm]) for name, arm in BALANCED[source].items())
+        }
+        every = [place for each in places.values() for place in each]
+        xs = _Axis([x for x, _ in every], LEFT + index * 400, power=power)
+        ys = _Axis([y for _, y in every], TOP + SIDE, up=True, power=power)
         parts += xs.drawn(f"{source}: {across}") + ys.drawn(title, beside=xs.start)
-        for colour, each in zip(COLOURS, runs.values(), strict=True):
-            parts += [svg.dot(xs(r[across]), ys(r[up]), 2.5, colour=colour) for r in each]
-            if not each:
-                continue
-            mean = [statistics.mean(run[metric] for run in each) for metric in (across, up)]
-            parts.append(svg.dot(xs(mean[0]), ys(mean[1]), 6, colour=colour))
+        for colour, each in zip(COLOURS, places.values(), strict=True):
+            parts += [svg.dot(xs(x), ys(y), 2.5, colour=colour) for x, y in each]
+            x, y = (statistics.median(column) for column in zip(*each, strict=True))
+            parts.append(svg.dot(xs(x), ys(y), 6, colour=colour))
     for row, (colour, name) in enumerate(zip(COLOURS, BALANCERS, strict=True)):
         parts.append(svg.dot(830, TOP + 20 * row, 6, colour=colour))
         parts.append(svg.words(842, TOP + 4 + 20 * row, name, anchor="start"))
     return svg.document(WIDTH, HEIGHT, "Balancers on two simulated data sets", parts)
 
 
-def drifts(found: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Drift of energy over the steps with the law and without, a line a seed, both logarithmic."""
-    arms = {"law on": "pendulum/pendulum_energy/fixed", "law off": "pendulum//fixed"}
-    runs = {name: found[arm] for name, arm in arms.items()}
-    xs = _Axis([math.log10(mark) for mark in MARKS], LEFT, power=True)
-    every = [run[f"drift_{mark}"] for each in runs.values() for run in each for mark in MARKS]
-    ys = _Axis([math.log10(value) for value in every], TOP + SIDE, up=True, power=True)
-    parts = xs.drawn("steps of the learnt model") + ys.drawn("mean drift of energy", beside=LEFT)
-    for row, (colour, (name, each)) in enumerate(zip(COLOURS, runs.items(), strict=False)):
-        for run in each:
-            points = [
-                (xs(math.log10(mark)), ys(math.log10(run[f"drift_{mark}"]))) for mark in MARKS
-            ]
-            parts.append(svg.polyline(points, colour=colour))
-        parts.append(svg.words(LEFT + 330, TOP + 20 + 20 * row, name, anchor="start", fill=colour))
-    return svg.document(480, HEIGHT, "Drift of energy with and without the law", parts)
+def drifts(found: Found) -> str:
+    """Drift of energy over the model's steps: a thin line a seed, a thick one their median."""
+    runs = [run for arms in LAW.values() for arm in arms.values() for run in found[arm]]
+    every = [math.log10(run[f"drift_{mark}"]) for run in runs for mark in MARKS]
+    ys = _Axis(every, TOP + SIDE, up=True, power=True)
+    parts: list[str] = []
+    for index, (few, arms) in enumerate(LAW.items()):
+        xs = _Axis([math.log10(mark) for mark in MARKS], LEFT + index * 400, power=True)
+        examples = f"steps of the model, {'a tenth of the' if few else 'all'} examples"
+        parts += xs.drawn(examples) + ys.drawn("mean drift of energy", beside=xs.start)
+        for colour, arm in zip(COLOURS, arms.values(), strict=False):
+            drift_SM = [[math.log10(run[f"drift_{mark}"]) for mark in MARKS] for run in found[arm]]
+            middle_M = [statistics.median(column) for column in zip(*drift_SM, strict=True)]
+            for line, width in [*((one, 0.5) for one in drift_SM), (middle_M, 3)]:
+                points = [(xs(math.log10(m)), ys(d)) for m, d in zip(MARKS, line, strict=True)]
+                parts.append(svg.polyline(points, colour=colour, width=width))
+    for row, (colour, name) in enumerate(zip(COLOURS, LAW[False], strict=False)):
+        parts.append(svg.words(830, TOP + 4 + 20 * row, name, anchor="start", fill=colour))
+    return svg.document(WIDTH, HEIGHT, "Drift of energy with and without the law", parts)
 
 
 class _Axis:
@@ -251,16 +293,13 @@ class _Axis:
 
 def main() -> None:
     """Trains what is missing, prints the table and writes the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shapes-epochs", type=int, default=6)
-    parser.add_argument("--pendulum-epochs", type=int, default=40)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--results", type=Path, default=Path("pareto.json"))
     parser.add_argument("--figures", type=Path, default=Path("docs"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    epochs = {"shapes": options.shapes_epochs, "pendulum": options.pendulum_epochs}
-    found = results(options.results, options.seeds, epochs)
+    found = results(options.results, options.seeds)
     print(table(found))
     (options.figures / "balancers.svg").write_text(fronts(found))
     (options.figures / "energy.svg").write_text(drifts(found))

@@ -25,7 +25,7 @@ class Trainings:
         self.path = path
         self.spec = spec
         self._data: Dataset | None = None
-        self._kept = {}
+        self._kept: dict[tuple[str, int, int], list[dict[str, float]]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         for line in path.read_text().splitlines() if path.exists() else ():
             try:

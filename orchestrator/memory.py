@@ -66,12 +66,7 @@ class Memory:
             given=first_points(space, config.seed_points, config.seed, task),
             earlier=earlier,
         )
-        for trial in self.history.trials:
-            self._observe(trial)
-        self._proposer.rebuild(earlier.history)
-        own = (t for t in trials if t.parent not in earlier.taught)
-        self._proposer.rebuild(own)
-        self.retention.sweep(self.history.trials)
+        self._recall(trials, earlier)
 
     @property
     def has_room(self) -> bool:
@@ -141,6 +136,14 @@ class Memory:
         self._proposer.conclude(trial)
         self.retention.ended(trial)
         self.best = best([t for t in (self.best, trial) if t], self._objectives)
+
+    def _recall(self, trials: Iterable[Trial], earlier: Earlier) -> None:
+        """Learn from trials as the ledger has them, whole, and from earlier studies."""
+        for trial in self.history.trials:
+            self._observe(trial)
+        self._proposer.rebuild(earlier.history)
+        self._proposer.rebuild(t for t in trials if t.parent not in earlier.taught)
+        self.retention.sweep(self.history.trials)
 
     def _observe(self, trial: Trial) -> None:
         if self._halving is not None:

@@ -52,10 +52,8 @@ def weights_map(
         "colorscale": "Viridis",
         "reversescale": objective.direction == "minimize",
     }
-    if len(names) == CORNERS:
-        figure = _triangle(names, parts, marker, said, objective.metric)
-    else:
-        figure = _line(names, parts, marker, said, objective.metric)
+    draw = _triangle if len(names) == CORNERS else _line
+    figure = draw(names, parts, marker, said, objective.metric)
     figure.update_layout(title=f"{title}: weights of the loss terms and {objective.metric}")
     return figure
 

@@ -201,6 +201,10 @@ class _Sources:
                 module = name.removeprefix("code/").removesuffix(".py").replace("/", ".")
                 package = module.endswith(".__init__")
                 self._sources[module.removesuffix(".__init__")] = (content, package)
+        for module in list(self._sources):
+            for end, letter in enumerate(module):
+                if letter == ".":  # a folder may be a package without saying so
+                    self._sources.setdefault(module[:end], (b"", True))
 
     def owns(self, name: str) -> bool:
         """Whether a module is one of ours by its top name."""

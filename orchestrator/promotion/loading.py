@@ -99,7 +99,7 @@ def _recorded(name: str, champion: Champion, promotions: list[Promotion]) -> str
 
 
 def _require_own_code(uri: str, digests: Mapping[str, str]) -> None:
-    own = package.installed_code()
+    own = package.expected_code(None)
     code = {name: digest for name, digest in digests.items() if name.endswith(".py")}
     differing = sorted(name for name in {*own, *code} if own.get(name) != code.get(name))
     if differing:

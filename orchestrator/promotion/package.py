@@ -27,7 +27,7 @@ import search_spaces
 from orchestrator.promotion import manifest
 from search_spaces.architecture import Architecture
 from search_spaces.blocks.block import BLOCKS, FUSIONS, HEADS, STEMS
-from search_spaces.plugins import USER_MODULE, UserObject
+from search_spaces.user_code import UserCode
 from workers.checkpoint import Checkpoint
 from workers.data import Dataset, Preprocessing, Split, preprocessing
 
@@ -35,7 +35,8 @@ SHIM = Path(__file__).with_name("archscout_model.py")
 SCHEMA = 1
 CODE = "artifacts/model/code"
 """Where the bundled sources lie in the model."""
-USER_CODE = f"{CODE}/archscout_user_code.py"
+USER_CODE = "archscout_user_code.py"
+"""The user's own file among them, whatever it was called."""
 _PACKAGES = ("mlflow", "torch", "numpy", "safetensors", "pillow")
 _EXAMPLES = 2
 
@@ -54,8 +55,9 @@ class Contents:
     """What it was judged on."""
     preprocessing: Preprocessing | None
     """How a file becomes an input; None where examples are vectors."""
-    user_code: UserObject | None
-    """The user's own file, if the candidate is built of its blocks."""
+    user_code: UserCode | None
+    """The user's own file and what it imports beside it, if the candidate is built of their
+    blocks."""
     origin: Mapping[str, Any]
     """Study, trial and digests, for people who find the file."""
 
@@ -101,19 +103,21 @@ def natural(pixels: NDArray[np.uint8], prepared: Preprocessing) -> NDArray[Any]:
     return prepared.low + values * ((prepared.high - prepared.low) / 255)
 
 
-def installed_code() -> dict[str, str]:
-    """Digests of the code that this installation puts into models, by its place in them."""
+def expected_code(user_code: UserCode | None) -> dict[str, str]:
+    """Digests of all code in a model that this installation makes, by its place in the model."""
+    sources = _sources(user_code)
     return {
-        **{f"{CODE}/{name}": manifest.digest(source) for name, source in _sources().items()},
+        **{f"{CODE}/{name}": manifest.digest(source) for name, source in sources.items()},
         SHIM.name: manifest.digest(SHIM.read_bytes()),
     }
 
 
 def has_users_blocks(candidate: Mapping[str, Any]) -> bool:
-    """Whether a candidate is built of blocks that a user's file registered."""
+    """Whether a candidate is built of blocks that a user registered."""
     kinds = set(_kinds(candidate.get("architecture")))
+    ours = f"{search_spaces.__name__}."
     return any(
-        registry[name].__module__.startswith(USER_MODULE)
+        not registry[name].__module__.startswith(ours)
         for registry in (BLOCKS, STEMS, FUSIONS, HEADS)
         for name in registry
         if name in kinds
@@ -149,12 +153,12 @@ def _facts(contents: Contents) -> dict[str, Any]:
         "preprocessing": contents.preprocessing and contents.preprocessing.to_dict(),
         "normalisation": contents.checkpoint.state["normalisation"],
         "precision": contents.precision,
-        "user_code": contents.user_code and contents.user_code.sha256,
+        "user_code": contents.user_code and contents.user_code.digest,
         "origin": dict(contents.origin),
     }
 
 
-def _sources() -> dict[str, bytes]:
+def _sources(user_code: UserCode | None) -> dict[str, bytes]:
     """The sources that travel with a model, by their place below its code."""
     root = Path(str(search_spaces.__file__)).parent
     package = {
@@ -162,16 +166,24 @@ def _sources() -> dict[str, bytes]:
         for path in sorted(root.rglob("*.py"))
     }
     return {
+        **({} if user_code is None else _users_sources(user_code)),
         **package,
         "archscout_preprocessing.py": Path(str(preprocessing.__file__)).read_bytes(),
     }
 
 
-def _write_code(folder: Path, user_code: UserObject | None) -> None:
-    sources = _sources()
-    if user_code is not None:
-        sources[Path(USER_CODE).name] = user_code.path.read_bytes()
-    for name, source in sources.items():
+def _users_sources(user_code: UserCode) -> dict[str, bytes]:
+    """The user's file under a name of its own, its neighbours under theirs."""
+    ((_, named),) = user_code.named
+    root = Path(named).parent
+    return {
+        USER_CODE if path == named else Path(path).relative_to(root).as_posix(): source
+        for path, source in user_code.files.items()
+    }
+
+
+def _write_code(folder: Path, user_code: UserCode | None) -> None:
+    for name, source in _sources(user_code).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source)

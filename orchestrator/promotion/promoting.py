@@ -172,7 +172,7 @@ class Promoter:
         uri = model_uri(self.model, _version(registered))
         self.say(f"fetching {uri} back into a clean process")
         digest = str(registered.detail["manifest_sha256"])
-        with self.examine(uri, digest, self._expected_code()) as model:
+        with self.examine(uri, digest, package.expected_code(self.winner.user_code)) as model:
             self.say("scoring the validation part")
             scores = self._scores(model, self.winner.dataset.validation)
             self._check(scores)
@@ -287,12 +287,6 @@ class Promoter:
             missed_NV = np.column_stack(columns) - split.values.astype(np.float64)
             scores["mae"] = float(np.abs(missed_NV).mean())
         return scores
-
-    def _expected_code(self) -> dict[str, str]:
-        code = package.installed_code()
-        if self.winner.user_code is not None:
-            code[package.USER_CODE] = self.winner.user_code.sha256
-        return code
 
     def _advance(self, state: str, detail: Mapping[str, Any]) -> Promotion:
         return self.ledger.promotions.advance(self.operation, self.holder, state, detail=detail)

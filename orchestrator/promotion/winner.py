@@ -14,7 +14,7 @@ from orchestrator.objective import best
 from orchestrator.promotion.package import Contents, has_users_blocks
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.trial import ANSWERED, Trial, TrialState
-from search_spaces.plugins import UserFileError, UserObject, load_user_object
+from search_spaces.plugins import UserFileError, load_user_object
 from search_spaces.user_code import UserCode
 from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
@@ -38,8 +38,8 @@ class Winner:
     preprocessing: Preprocessing | None
     """How a file becomes an input; None where examples are vectors."""
     checkpoint: Checkpoint
-    user_code: UserObject | None
-    """The user's own file, if the network is built of its blocks."""
+    user_code: UserCode | None
+    """The user's own file and its neighbours, if the network is built of their blocks."""
 
     @property
     def contents(self) -> Contents:
@@ -96,13 +96,7 @@ def prepare(
         PromotionRefused: They are not what the trial was judged with.
         DataError: The data cannot be read.
     """
-    if trial.state is not TrialState.COMPLETE:
-        raise PromotionRefused(
-            f"trial {trial.number} is {trial.state}: only trials that reached the full budget are "
-            f"promoted; see archscout leaderboard {config.name}"
-        )
-    if config.train is not None:
-        raise PromotionRefused("this study trains by your own code, which keeps its own models")
+    _require_model(config, trial)
     _require_trained_here(ledger, config, trial)
     whole = _checkpoint(ledger, config, trial, checkpoints / study.name / trial.uid)
     user_code = _user_code(study, config, trial)
@@ -125,6 +119,17 @@ def prepare(
         checkpoint=whole,
         user_code=user_code,
     )
+
+
+def _require_model(config: StudyConfig, trial: Trial) -> None:
+    """Refuses trials that left no finished model of ours."""
+    if trial.state is not TrialState.COMPLETE:
+        raise PromotionRefused(
+            f"trial {trial.number} is {trial.state}: only trials that reached the full budget are "
+            f"promoted; see archscout leaderboard {config.name}"
+        )
+    if config.train is not None:
+        raise PromotionRefused("this study trains by your own code, which keeps its own models")
 
 
 def _require_trained_here(ledger: Ledger, config: StudyConfig, trial: Trial) -> None:
@@ -172,18 +177,18 @@ def _recorded_scores(config: StudyConfig, trial: Trial, dataset: Dataset) -> dic
     return {name: last.metrics[f"val_{name}"] for name in names}
 
 
-def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserObject | None:
-    """The user's file if the network is built of its blocks; run only if it is the one of then."""
+def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserCode | None:
+    """The user's files if the network is built of their blocks; run only if unchanged since."""
     if user_object(config.space) is None:
         return None
     try:
-        digest = UserCode.read([config.space]).digest
+        code = UserCode.read([config.space])
     except UserFileError:
-        digest = "none"
-    if digest != study.code_digest:
+        code = None
+    if code is None or code.digest != study.code_digest:
         raise PromotionRefused(
             f"{Path.cwd() / config.space.rpartition(':')[0]} or what it imports is not the file of "
             "the search; restore it, and promote from the folder that the search was started in"
         )
-    found = load_user_object(config.space, Path.cwd())
-    return found if has_users_blocks(trial.candidate) else None
+    load_user_object(config.space, Path.cwd())  # registers their blocks
+    return code if has_users_blocks(trial.candidate) else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import DatasetInput, Metric, Param, RunTag, ViewType
+from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag, ViewType
 
 from orchestrator.config import StudyConfig
 from orchestrator.ledger import StudyRow
@@ -97,30 +97,8 @@ class ParentRun:
         Returns:
             Whether it was there.
         """
-        # A study deleted from the ledger and begun anew under its old name is another study.
-        created = repr(self._study.created)
-        runs = self._client.search_runs(
-            [self._experiment_id],
-            f"tags.`archscout.study` = '{self._study.name}' "
-            f"and tags.`archscout.kind` = 'study' and tags.`archscout.created` = '{created}'",
-            run_view_type=ViewType.ALL,
-            max_results=1,
-        )
-        if runs:
-            run = runs[0]
-        else:
-            run = self._client.create_run(
-                self._experiment_id,
-                start_time=int(self._study.created * 1000),
-                run_name=self._study.name,
-                tags={
-                    "archscout.kind": "study",
-                    "archscout.space": f"{self._study.space_name} {self._study.space_version}",
-                    "archscout.seed": str(config.seed),
-                    "archscout.created": created,
-                    **tags,
-                },
-            )
+        found = self._find()
+        run = found or self._create({"archscout.seed": str(config.seed), **tags})
         fault("parent.opened")
         self.run_id, self._status = run.info.run_id, run.info.status
         self._state = run.data.tags.get("archscout.state", "")
@@ -131,7 +109,35 @@ class ParentRun:
         self._client.log_inputs(self.run_id, [dataset])
         self._client.set_experiment_tag(self._experiment_id, *_KIND)
         self._client.set_experiment_tag(self._experiment_id, VIEW_TAG, runs_view(config))
-        return bool(runs)
+        return found is not None
+
+    def _find(self) -> Run | None:
+        runs = self._client.search_runs(
+            [self._experiment_id],
+            f"tags.`archscout.study` = '{self._study.name}' and tags.`archscout.kind` = 'study' "
+            f"and tags.`archscout.created` = '{self._created}'",
+            run_view_type=ViewType.ALL,
+            max_results=1,
+        )
+        return runs[0] if runs else None
+
+    def _create(self, tags: Mapping[str, str]) -> Run:
+        return self._client.create_run(
+            self._experiment_id,
+            start_time=int(self._study.created * 1000),
+            run_name=self._study.name,
+            tags={
+                "archscout.kind": "study",
+                "archscout.space": f"{self._study.space_name} {self._study.space_version}",
+                "archscout.created": self._created,
+                **tags,
+            },
+        )
+
+    @property
+    def _created(self) -> str:
+        """Which study it is: one deleted and begun anew under its old name is another."""
+        return repr(self._study.created)
 
     def set_state(self, state: str, recorded: float) -> None:
         """Show the study's state, taken at `recorded` seconds since the epoch."""

@@ -89,18 +89,7 @@ def start_server(*, home: Path, tracking_uri: str, port: int | None = None) -> M
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={
-                **os.environ,
-                # A database's address may hold a password: not on the command line.
-                "MLFLOW_BACKEND_STORE_URI": tracking_uri,
-                "MLFLOW_ARTIFACTS_DESTINATION": str((home / "artifacts").absolute()),
-                # Its job workers take about 240 MB each.
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                "DO_NOT_TRACK": "true",
-                "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-                "PYTHONWARNINGS": "ignore",
-            },
+            env=_environment(home, tracking_uri),
             start_new_session=True,
         )
     server = MlflowServer(process, f"http://{HOST}:{chosen}")
@@ -110,6 +99,21 @@ def start_server(*, home: Path, tracking_uri: str, port: int | None = None) -> M
         server.close()
         raise
     return server
+
+
+def _environment(home: Path, tracking_uri: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        # A database's address may hold a password: not on the command line.
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": str((home / "artifacts").absolute()),
+        # Its job workers take about 240 MB each.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "PYTHONWARNINGS": "ignore",
+    }
 
 
 def serve(

@@ -48,7 +48,7 @@ def test_batches_grow_with_the_noise_and_shrink_as_it_falls(rule: str) -> None:
     accumulation = Accumulation(Recipe(accumulation_rule=rule))  # type: ignore[arg-type]
     quiet = [step(accumulation, 0.1, seed=seed) for seed in range(3 * PROBE)]
     assert sum(quiet) == len(quiet) + 3  # two batches at every probe, one between
-    loud = [step(accumulation, 4.0, seed=seed) for seed in range(8 * PROBE)]
+    loud = [step(accumulation, 12.0, seed=seed) for seed in range(8 * PROBE)]
     assert loud[-1] == MOST
     quiet = [step(accumulation, 0.1, seed=seed) for seed in range(20 * PROBE)]
     assert quiet[-PROBE + 1] == 1

@@ -141,13 +141,16 @@ class TestAPromotedModel:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "mine.py").write_text(MINE)
+        (tmp_path / "parts").mkdir()
+        (tmp_path / "parts" / "smooth.py").write_text(SMOOTH)
         own = tmp_path / "home"
         search = ["tiny", "--name", "mine", "--set", "space=mine.py:space"]
         assert answer("search", *search, "--trials", "1", at=own)[0] == 0
         code, said, _ = answer("promote", "mine", "--model", "mine", at=own)
         assert code == 0, said
-        bundled = files(own, "mine") / package.USER_CODE
-        assert bundled.read_text() == MINE
+        bundled = files(own, "mine") / package.CODE
+        assert (bundled / package.USER_CODE).read_text() == MINE
+        assert (bundled / "parts" / "smooth.py").read_text() == SMOOTH
         np.save(tmp_path / "one.npy", np.zeros((8, 8), dtype=np.uint8))
         assert answer("predict", "mine@champion", "one.npy", at=own)[0] == 0
         (tmp_path / "mine.py").write_text(MINE + "\n")
@@ -156,15 +159,12 @@ class TestAPromotedModel:
         assert "is not the file of the search" in said["errors"][0]
 
 
-MINE = """
+SMOOTH = """
 from dataclasses import dataclass
 
 from torch import nn
 
-from search_spaces.blocks import ConvolutionStem, Stage, register_block
-from search_spaces.catalog.parts import classifier
-from search_spaces.domains import Const, Repeat
-from search_spaces.space import SearchSpace
+from search_spaces.blocks import register_block
 
 
 @register_block
@@ -177,7 +177,14 @@ class Smooth:
 
     def build(self, shape):
         return nn.AvgPool2d(3, stride=1, padding=1)
+"""
+MINE = """
+from parts.smooth import Smooth
 
+from search_spaces.blocks import ConvolutionStem, Stage
+from search_spaces.catalog.parts import classifier
+from search_spaces.domains import Const, Repeat
+from search_spaces.space import SearchSpace
 
 stage = Const(Stage(width=8, depth=1, block=Smooth()))
 space = SearchSpace.of(
@@ -276,9 +283,9 @@ class TestARefusal:
     def test_meets_code_that_is_not_ours_even_under_a_manifest_of_its_own(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        honest = package.installed_code()
+        honest = package.expected_code(None)
         monkeypatch.setattr(
-            package, "installed_code", lambda: {**honest, "archscout_model.py": "another"}
+            package, "expected_code", lambda _: {**honest, "archscout_model.py": "another"}
         )
         with pytest.raises(PromotionRefused, match="is not archscout's own"):
             a_promoter(home, "foreign").promote()
