@@ -43,17 +43,24 @@ def take(pages: Pages, seen: Seen, folder: Path) -> None:
     pages.open(run_page(experiment_id, seen.parent.info.run_id), "Show more")
     pages.click("Show more")
     save("study")
-    pages.open(artifact(seen, seen.parent, "plots/history.html"), "plots/history.html\n")
-    with pages.in_frame():
-        pages.until_a_chart_says("best so far")
-    save("plots")
+    for name, plot, says in (
+        ("plots", "history", "best so far"),
+        ("weights", "weights", "weights of the loss terms"),
+    ):
+        pages.open(artifact(seen, seen.parent, f"plots/{plot}.html"), f"plots/{plot}.html\n")
+        with pages.in_frame():
+            pages.until_a_chart_says(says)
+        save(name)
     gated = next((run for run in ranked if "gate" in str(run.info.run_name)), best)
-    pages.open(artifact(seen, gated, "architecture.svg"), "architecture.svg\n")
-    pages.until_a_picture_is_wider_than(300)
-    save("architecture")
-    pages.open(artifact(seen, gated, "learning_curve.svg"), "learning_curve.svg\n")
-    pages.until_a_picture_is_wider_than(300)
-    save("learning-curve")
+    mixed = next(run for run in ranked if any(m.startswith("weights/") for m in run.data.metrics))
+    for name, run, picture in (
+        ("architecture", gated, "architecture.svg"),
+        ("learning-curve", gated, "learning_curve.svg"),
+        ("loss-terms", mixed, "loss_terms.svg"),
+    ):
+        pages.open(artifact(seen, run, picture), f"{picture}\n")
+        pages.until_a_picture_is_wider_than(300)
+        save(name)
     pages.open(comparison(experiment_id, three), "Comparing 3 Runs", "val_accuracy")
     save("comparison")
     pages.open(
