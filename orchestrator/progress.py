@@ -83,9 +83,15 @@ class Progress:
 def summary(now: Snapshot) -> str:
     """The whole study in one line."""
     trials = f"{now.counted}" if now.trials is None else f"{now.counted}/{now.trials}"
-    states = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
-    counted = [f"{now.counts[s]} {word}" for s, word in states.items() if now.counts.get(s)]
-    parts = [f"{trials} trials", ", ".join(counted)]
+    stand = {
+        "complete": now.counts.get("COMPLETE", 0),
+        "pruned": now.counts.get("PRUNED", 0) - now.screened,
+        "infeasible": now.screened,
+        "failed": now.counts.get("FAIL", 0),
+        "running": now.counts.get("RUNNING", 0),
+    }
+    counted = ", ".join(f"{count} {word}" for word, count in stand.items() if count)
+    parts = [f"{trials} trials", counted]
     if now.best_values is not None:
         values = ", ".join(number(value) for value in now.best_values)
         parts.append(f"best {values} (trial {now.best_number}, {now.best_describe})")

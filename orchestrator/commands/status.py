@@ -104,9 +104,8 @@ def _show_trial(
         ]
         head = ["epoch", *metrics]
         terminal.tell("\n" + table(head, rows, right=head))
-    terminal.tell(
-        "\n" + pairs({name: str(value) for name, value in trial.params.items()} or {"": ""})
-    )
+    params = {name: _decided(value) for name, value in trial.params.items()}
+    terminal.tell("\n" + pairs(params or {"": ""}))
     if trial.failure is not None:
         terminal.tell(f"\nfailed: {in_one_line(trial.failure)}")
         if not log:
@@ -134,6 +133,11 @@ def _as_json(trial: Trial) -> dict[str, Any]:
             for seen in trial.measurements
         ],
     }
+
+
+def _decided(value: object) -> str:
+    """A decision as people write it; samplers leave the dust of binary fractions on a grid."""
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _cell(value: float | None) -> str:

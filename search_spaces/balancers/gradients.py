@@ -37,8 +37,11 @@ class ByGradients(nn.Module):
         ]
         columns = [torch.stack(column) for column in zip(*rows, strict=True)]
         gramian_KK = torch.stack([_gramian(column) for column in columns]).sum(0)
-        weights_K = self.weigh(gramian_KK, torch.stack([loss.detach() for loss in losses]))
-        weights_K = weights_K.to(gramian_KK.device)
+        losses_K = torch.stack([loss.detach() for loss in losses])
+        if bool(gramian_KK.isfinite().all()):
+            weights_K = self.weigh(gramian_KK, losses_K).to(gramian_KK.device)
+        else:  # it has diverged: what solvers would choke on is passed on, for others to see
+            weights_K = torch.full_like(losses_K, torch.nan)
         for parameter, column in zip(parameters, columns, strict=True):
             if parameter.grad is None:
                 # In the parameter's own layout: fused optimizers walk both in raw memory.

@@ -65,6 +65,14 @@ def test_the_weights_told_are_those_that_were_used(name: BalancerName) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("name", BALANCERS)
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_gradients_that_are_no_numbers_are_passed_on_for_the_trainer_to_see(
+    name: BalancerName, wrong: float
+) -> None:
+    assert not balanced(name, [(1.0, 0.0), (wrong, 10.0)]).isfinite().all()
+
+
 def test_fixed_weights_stay_as_they_were_decided() -> None:
     found = balanced("fixed", [(1.0, 0.0), (0.0, 10.0)], torch.tensor([0.25, 0.75]))
     assert found.tolist() == pytest.approx([0.25, 7.5])

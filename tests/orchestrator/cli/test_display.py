@@ -65,6 +65,8 @@ def test_a_line_tells_counts_and_the_best() -> None:
     assert summary(LATER) == (
         "5/10 trials · 2 complete, 2 pruned, 1 running · best 0.9725 (trial 1, C32-C64)"
     )
+    screened = replace(LATER, counts={"COMPLETE": 2, "PRUNED": 9, "RUNNING": 1}, screened=7)
+    assert "2 complete, 2 pruned, 7 infeasible, 1 running" in summary(screened)
 
 
 def test_running_trials_show_architecture_epoch_rung_metric_and_time() -> None:
