@@ -5,10 +5,12 @@ Knows no trial and no budget: promotion evaluates by the same lines as training.
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from search_spaces.model_output import Batch, ModelOutput
 from workers.batches import DeviceSplit
@@ -79,7 +81,11 @@ class Tally:
 
 def forward(network: nn.Module, inputs: Mapping[str, Tensor], execution: Execution) -> ModelOutput:
     """One forward pass in the execution's precision; what comes out is float32."""
-    with execution.autocast():
+    with ExitStack() as stack:
+        stack.enter_context(execution.autocast())
+        if any(values.requires_grad for values in inputs.values()):
+            # Slopes along the inputs are differentiated again, which fused attention cannot be.
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         output: ModelOutput = network(inputs)
     return ModelOutput(*(_float(part) for part in output))
 

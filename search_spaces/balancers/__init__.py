@@ -29,7 +29,7 @@ class Balancer(Protocol):
     """Passes the gradients of several losses back; a module, so that checkpoints keep its state."""
 
     runs: bool
-    """Whether it wants terms divided by their running scale, or else by what they were at first:
+    """Whether it wants terms divided by their running size, or else by what they were at first:
     a method that follows the fall of the losses would not see it otherwise."""
 
     def backward(self, losses: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Tensor:

@@ -16,6 +16,9 @@ ASYMMETRY = 1.5
 RATE = 0.025
 """GradNorm's learning rate; the paper's value."""
 
+SILENT = 1e-12
+"""Squared norm of a gradient, relative to the largest, below which it is rounding."""
+
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """Weights (K,) from the Gramian (K, K) of the gradients and the losses (K,), both on one scale."""
 
@@ -78,10 +81,10 @@ class GradNorm(nn.Module):
     def forward(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
         """The weights for this step; they have moved for the next."""
         used_K = self.weights_K.clone()
-        if not bool(self.first_K.any()):
-            self.first_K.copy_(losses_K)
+        self.first_K.copy_(torch.where(self.first_K == 0, losses_K, self.first_K))
         norms_K = gramian_KK.diagonal().clamp_min(0).sqrt()
-        rates_K = losses_K / torch.where(self.first_K == 0, torch.ones_like(losses_K), self.first_K)
+        # A term that has not been heard yet lags no more than the others.
+        rates_K = torch.where(self.first_K == 0, 1.0, losses_K / self.first_K)
         pulls_K = used_K * norms_K
         lagging_K = (rates_K / rates_K.mean().clamp_min(1e-12)) ** ASYMMETRY
         slope_K = torch.sign(pulls_K - pulls_K.mean() * lagging_K) * norms_K
@@ -94,12 +97,22 @@ class GradNorm(nn.Module):
 def mgda() -> Weigh:
     """The convex combination of least norm (Désidéri 2012; Sener and Koltun 2018).
 
-    The decided weights have no say in it. Source: arXiv:1810.04650.
+    The decided weights have no say in it; nor has a term without a gradient, which would always
+    be the shortest. Source: arXiv:1810.04650.
     """
     from torchjd.aggregation import MGDAWeighting  # noqa: PLC0415 - loaded where it is used
 
     weighting = MGDAWeighting()
-    return lambda gramian_KK, _: weighting(gramian_KK.cpu())
+
+    def weigh(gramian_KK: Tensor, _: Tensor) -> Tensor:
+        gramian_KK = gramian_KK.cpu()
+        squares_K = gramian_KK.diagonal()
+        heard_K = squares_K > SILENT * squares_K.max()
+        weights_K = torch.zeros_like(squares_K)
+        weights_K[heard_K] = weighting(gramian_KK[heard_K][:, heard_K])
+        return weights_K
+
+    return weigh
 
 
 def imtl_g() -> Weigh:

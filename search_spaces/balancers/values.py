@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 TEMPERATURE = 2.0
 """How evenly `DynamicAverage` weighs; the paper's value."""
+FASTEST_RISE = 2.0
+"""By what factor a term can have risen, for `DynamicAverage`: one that comes out of nothing would
+silence all others for an epoch."""
 
 
 class Fixed(nn.Module):
@@ -97,5 +100,5 @@ class DynamicAverage(nn.Module):
     def _factors(self) -> Tensor:
         older_K, newer_K = self.means_2K
         # A term that is zero throughout falls neither fast nor slowly.
-        rates_K = torch.where(older_K == 0, torch.ones_like(newer_K), newer_K / older_K)
+        rates_K = torch.where(older_K == 0, 1.0, newer_K / older_K).clamp_max(FASTEST_RISE)
         return len(newer_K) * torch.softmax(rates_K / TEMPERATURE, dim=0)

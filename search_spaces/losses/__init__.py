@@ -67,8 +67,8 @@ class LossValue(NamedTuple):
 class MixedLoss(nn.Module):
     """A weighted sum of loss terms, brought to one scale: a weight means the same everywhere.
 
-    Each term counts divided by its own scale and multiplied by the main term's, so that a mixture
-    of one term is that term itself.
+    Each term counts divided by its own size and multiplied by the main term's, so that a mixture
+    of one term is that term itself. The others join as soon as their sizes are known.
     """
 
     def __init__(self, weights: LossWeights, terms: Mapping[str, nn.Module]) -> None:
@@ -78,7 +78,7 @@ class MixedLoss(nn.Module):
         """The decided weights by name; they sum to one."""
         self.main = weights.main
         """Name of the main term."""
-        self.scale = Scale(len(self.shares))
+        self.scale = Scale(len(self.shares), list(self.shares).index(self.main))
         self.balancer: Balancer = make(weights.balancer, torch.tensor(list(self.shares.values())))
         self.epoch: list[tuple[Tensor, Tensor]] = []
         """Values and weights of the terms, each (K,), for every batch of the epoch under way."""
@@ -105,8 +105,7 @@ class MixedLoss(nn.Module):
             alone.backward()  # type: ignore[no-untyped-call]
             return
         values_K = torch.stack([value.detach() for value in value.terms.values()])
-        scales_K = self.scale(values_K, runs=self.balancer.runs)
-        factors_K = scales_K[list(self.shares).index(self.main)] / scales_K
+        factors_K = self.scale(values_K, runs=self.balancer.runs)
         losses = [term * factors_K[k] for k, term in enumerate(value.terms.values())]
         weights_K = self.balancer.backward(losses, parameters)
         self.epoch.append((values_K, weights_K))

@@ -45,6 +45,8 @@ class Law(nn.Module):
         left = self.residual(inputs, batch.units.values(output.values_BV))
         if not isinstance(left, Tensor) or left.numel() == 0:
             raise ValueError(f"a law must give a tensor that holds something, not {left!r}")
+        if output.values_BV.requires_grad and not left.requires_grad:
+            raise ValueError("a law must follow from the outputs, not from the inputs alone")
         over = left.clamp_min(0) if self.kind == "at_most" else left
         return over.square().mean()
 

@@ -7,41 +7,53 @@ from torch import Tensor, nn
 
 MEMORY = 0.98
 """Share of a running mean that stays at every step: it looks back over about fifty."""
+KNOWN = 10
+"""Steps at which a term must have been seen before it counts: bounds and margins begin near zero,
+and what is divided by almost nothing would lead all others."""
+SETTLED = 50
+"""Steps after which a size that does not follow its term stays as it is."""
 FLOOR = 0.01
-"""Of a term's first size: what it counts for at least. A term that is all but solved would
+"""Of a term's largest size so far: what it counts for at least. A term that is all but solved would
 otherwise be blown up until its noise led."""
 
 
 class Scale(nn.Module):
-    """The size of each term: a running mean of its absolute value."""
+    """The size of each term, a running mean of its absolute value, beside that of the main term."""
 
-    first_K: Tensor
     mean_K: Tensor
-    steps: Tensor
+    largest_K: Tensor
+    steps_K: Tensor
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, main: int) -> None:
         super().__init__()
-        self.register_buffer("first_K", torch.zeros(count))
+        self.main = main
+        """Position of the main term."""
         self.register_buffer("mean_K", torch.zeros(count))
-        self.register_buffer("steps", torch.zeros(count))
+        self.register_buffer("largest_K", torch.zeros(count))
+        self.register_buffer("steps_K", torch.zeros(count))
 
     def forward(self, values_K: Tensor, *, runs: bool) -> Tensor:
-        """The sizes after one more step, shape (K,), above zero.
+        """What brings each term to the main one's size after one more step, shape (K,).
+
+        The main term's factor is 1; that of a term whose size is not known yet is 0.
 
         Args:
             values_K: The terms as measured; a zero tells nothing of a term's size and is passed
                 over: a contrastive term without a pair in the batch.
-            runs: Whether sizes follow the terms, or else stay as they were at first.
+            runs: Whether sizes follow the terms for good, or else until they have settled.
         """
         sizes_K = values_K.abs()
-        seen_K = sizes_K > 0
-        new_K = seen_K & (self.steps == 0)
-        self.first_K.copy_(torch.where(new_K, sizes_K, self.first_K))
-        self.steps += seen_K
+        told_K = sizes_K > 0
+        if not runs:
+            told_K &= self.steps_K < SETTLED
+        self.steps_K += told_K
         moved_K = self.mean_K * MEMORY + sizes_K * (1 - MEMORY)
-        self.mean_K.copy_(torch.where(seen_K, moved_K, self.mean_K))
+        self.mean_K.copy_(torch.where(told_K, moved_K, self.mean_K))
         # The mean began at zero: it is short by what the first steps could not have added.
-        running_K = self.mean_K / (1 - MEMORY**self.steps).clamp_min(1e-12)
-        followed_K = torch.maximum(running_K, FLOOR * self.first_K)
-        sizes_K = followed_K if runs else self.first_K
-        return torch.where(self.steps == 0, torch.ones_like(sizes_K), sizes_K)
+        running_K = self.mean_K / (1 - MEMORY**self.steps_K).clamp_min(1e-12)
+        self.largest_K.copy_(torch.maximum(self.largest_K, running_K))
+        followed_K = torch.maximum(running_K, FLOOR * self.largest_K)
+        known_K = self.steps_K >= KNOWN
+        factors_K = torch.where(known_K, followed_K[self.main] / followed_K, 0.0)
+        factors_K[self.main] = 1.0
+        return factors_K

@@ -88,8 +88,9 @@ class Clip(nn.Module):
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:  # noqa: ARG002 - as every term
         """The mean over both directions and the batch, a scalar."""
         first_BD, second_BD = output.towers
-        scale = self.log_scale.clamp_max(HOTTEST).exp()
-        logits_BB = scale * first_BD.float() @ second_BD.float().T
+        with torch.no_grad():  # not in the graph: a clamped parameter would never come back
+            self.log_scale.clamp_max_(HOTTEST)
+        logits_BB = self.log_scale.exp() * first_BD.float() @ second_BD.float().T
         each_B = torch.arange(len(logits_BB), device=logits_BB.device)
         there = functional.cross_entropy(logits_BB, each_B)
         return (there + functional.cross_entropy(logits_BB.T, each_B)) / 2

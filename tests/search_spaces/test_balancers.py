@@ -14,6 +14,7 @@ from torchjd.scalarization import DWA, UW
 from search_spaces import losses
 from search_spaces.balancers import BALANCERS, make
 from search_spaces.balancers.gradients import GradNorm
+from search_spaces.balancers.values import DynamicAverage
 from search_spaces.loss_weights import (
     OWN_WEIGHTS,
     BalancerName,
@@ -22,7 +23,7 @@ from search_spaces.loss_weights import (
     loss_domain,
     loss_term,
 )
-from search_spaces.losses.scale import FLOOR, Scale
+from search_spaces.losses.scale import FLOOR, KNOWN, SETTLED, Scale
 from search_spaces.model_output import Batch, ModelOutput
 from search_spaces.suggester import RandomSuggester, ReplaySuggester
 
@@ -123,11 +124,36 @@ def test_gradnorm_helps_the_term_that_lags_behind() -> None:
     assert weights[0] > 0.6
 
 
+def test_gradnorm_waits_for_a_term_that_is_silent_at_first() -> None:
+    gramian_KK = torch.eye(2)
+    for size in (2.3, 0.02):
+        weigh = GradNorm(EVEN)
+        weigh(gramian_KK, torch.tensor([size, 0.0]))
+        for _ in range(200):
+            weights_K = weigh(gramian_KK, torch.tensor([size, size]))
+        assert weights_K.tolist() == pytest.approx([0.5, 0.5], abs=0.05)
+
+
+def test_a_term_out_of_nothing_does_not_silence_the_others_under_dwa() -> None:
+    balancer = DynamicAverage(EVEN)
+    for means in ([1.0, 1e-9], [1.0, 1e-3]):
+        balancer.end_epoch(torch.tensor(means))
+    weights_K = balancer.backward([torch.ones((), requires_grad=True)] * 2, [])
+    assert weights_K[0] > 0.3
+
+
 def test_mgda_finds_the_shortest_convex_combination() -> None:
     # Of (2, 0) and (0, 1): a = 1 / 5, by setting the derivative of the norm to zero.
     assert balanced("mgda", [(2.0, 0.0), (0.0, 1.0)]).tolist() == pytest.approx([0.4, 0.8], 1e-3)
     # The shorter of two that point one way is the shortest of all.
     assert balanced("mgda", [(3.0, 0.0), (1.0, 0.0)]).tolist() == pytest.approx([1.0, 0.0])
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_a_term_without_a_gradient_does_not_stop_the_others(name: BalancerName) -> None:
+    found = balanced(name, [(1.0, 2.0), (0.0, 0.0)])
+    assert found[1].item() == pytest.approx(2 * found[0].item())
+    assert found[0] > 0.05
 
 
 def test_pcgrad_drops_what_conflicts() -> None:
@@ -170,7 +196,7 @@ def test_a_weight_means_the_same_whatever_a_terms_own_scale(
         loss = losses.build(LossWeights(main="cross_entropy", terms=terms, balancer=name))
         loss.terms["inflated_for_a_test"].factor = scale  # type: ignore[assignment]
         learners = [*network.parameters(), *loss.parameters()]
-        for _ in range(3):
+        for _ in range(KNOWN + 3):
             network.zero_grad()
             batch = Batch(targets_B=torch.tensor([0, 1, 2]))
             value = loss(ModelOutput(logits_BK=network(torch.randn(3, 5))), batch)
@@ -181,14 +207,41 @@ def test_a_weight_means_the_same_whatever_a_terms_own_scale(
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-5)
 
 
-def test_a_solved_term_is_not_blown_up_and_a_silent_one_is_passed_over() -> None:
-    scale = Scale(3)
-    scale(torch.tensor([1.0, 4.0, 0.0]), runs=True)
-    for _ in range(2000):
-        found = scale(torch.tensor([1.0, 1e-9, 0.0]), runs=True)
-    assert found.tolist() == pytest.approx([1.0, 4.0 * FLOOR, 1.0], rel=1e-4)
-    assert scale(torch.tensor([1.0, 1.0, 7.0]), runs=True)[2].item() == pytest.approx(7.0)
-    assert scale(torch.tensor([5.0, 5.0, 5.0]), runs=False).tolist() == [1.0, 4.0, 7.0]
+def scaled(scale: Scale, *values: float, steps: int, runs: bool = True) -> list[float]:
+    """The factors after so many steps of these values."""
+    for _ in range(steps):
+        factors_K = scale(torch.tensor(values), runs=runs)
+    found: list[float] = factors_K.tolist()
+    return found
+
+
+def test_a_term_joins_when_its_size_is_known() -> None:
+    scale = Scale(3, main=0)
+    assert scaled(scale, 2.0, 4.0, 0.0, steps=KNOWN - 1) == [1.0, 0.0, 0.0]
+    assert scaled(scale, 2.0, 4.0, 0.0, steps=1) == pytest.approx([1.0, 0.5, 0.0])
+    assert scaled(scale, 2.0, 4.0, 8.0, steps=KNOWN) == pytest.approx([1.0, 0.5, 0.25])
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_term_that_begins_near_zero_is_not_blown_up(runs: bool) -> None:
+    scale = Scale(2, main=0)
+    assert scaled(scale, 1.0, 1e-8, steps=1, runs=runs) == [1.0, 0.0]
+    factors = [scaled(scale, 1.0, 1.0, steps=1, runs=runs)[1] for _ in range(2 * SETTLED)]
+    assert max(factors) < 1.2
+    assert factors[-1] == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_solved_term_counts_as_a_share_of_its_largest_size() -> None:
+    scale = Scale(2, main=0)
+    scaled(scale, 1.0, 0.1, steps=20)
+    scaled(scale, 1.0, 4.0, steps=1000)
+    assert scaled(scale, 1.0, 1e-9, steps=2000)[1] == pytest.approx(1 / (4.0 * FLOOR), rel=1e-3)
+
+
+def test_sizes_that_do_not_follow_stay_once_they_have_settled() -> None:
+    scale = Scale(2, main=0)
+    scaled(scale, 1.0, 4.0, steps=SETTLED, runs=False)
+    assert scaled(scale, 9.0, 0.1, steps=100, runs=False) == pytest.approx([1.0, 0.25])
 
 
 def test_weights_that_a_balancer_overrules_make_no_other_candidate() -> None:

@@ -9,10 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces import losses
+from search_spaces.architecture import Architecture, Stream
+from search_spaces.blocks import Attention, Concatenate, Regress, Stage, VectorStem
 from search_spaces.loss_weights import LossTerm, LossWeights, loss_domain
 from search_spaces.losses.physics import Law, Rising
 from search_spaces.model_output import Batch, ModelOutput, Units
 from search_spaces.plugins import load_user_object
+from search_spaces.task import Task
+from workers.device import Execution
+from workers.evaluate import forward
 
 B, K, D, V = 8, 3, 5, 2
 MAKE = torch.Generator().manual_seed(0)
@@ -91,6 +96,16 @@ def test_clip_is_least_where_pairs_match_and_learns_its_temperature() -> None:
     assert matched.item() < found.item()
 
 
+def test_clips_temperature_comes_back_from_its_limit() -> None:
+    term = losses.Clip()
+    nn.init.constant_(term.log_scale, math.log(1000.0))
+    towers = tuple(functional.normalize(normal(B, D)) for _ in range(2))
+    term(ModelOutput(towers=towers), Batch()).backward()
+    assert term.log_scale.item() == pytest.approx(math.log(100.0))
+    assert term.log_scale.grad is not None
+    assert term.log_scale.grad > 0  # pairs that do not match want it cooler
+
+
 def test_consistency_is_the_distance_of_two_answers() -> None:
     one, other = normal(B, K), normal(B, K)
     output = ModelOutput(logits_BK=one, values_BV=torch.ones(B, V))
@@ -137,6 +152,39 @@ def test_a_law_is_told_in_the_datas_units() -> None:
     assert float(Law(lambda i, o: -left(i, o), "at_most")(output, batch)) == 0
     with pytest.raises(ValueError, match="must give a tensor"):
         Law(lambda i, o: 0.0, "equal")(output, batch)  # type: ignore[arg-type, return-value]
+
+
+def test_a_law_that_the_outputs_have_no_part_in_is_refused() -> None:
+    output = ModelOutput(values_BV=torch.ones(1, 1, requires_grad=True))
+    batch = Batch(raw={"state": torch.tensor([[4.0]])}, units=Units(torch.zeros(1), torch.ones(1)))
+    with pytest.raises(ValueError, match="must follow from the outputs"):
+        Law(lambda i, _: i["state"], "equal")(output, batch)
+
+
+def test_values_at_a_boundary_are_a_law_too() -> None:
+    def wall(inputs, outputs):  # type: ignore[no-untyped-def]
+        return outputs * (inputs["state"] == 0)
+
+    batch = Batch(
+        raw={"state": torch.tensor([[0.0], [1.0]])}, units=Units(torch.zeros(1), torch.ones(1))
+    )
+    output = ModelOutput(values_BV=torch.tensor([[3.0], [5.0]]))
+    assert float(Law(wall, "equal")(output, batch)) == pytest.approx(4.5)
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_slopes_are_learnt_through_attention_in_float32(heads: int) -> None:
+    stage = Stage(width=16, depth=1, reduction="none", block=Attention(heads=heads))
+    network = Architecture(
+        streams={"state": Stream(stem=VectorStem(width=16, tokens=True), stages=(stage,))},
+        fusion=Concatenate(),
+        head=Regress(),
+    ).build(Task(inputs={"state": (3,)}, num_classes=0, num_values=1))
+    inputs = {"state": normal(B, 3).requires_grad_()}
+    execution = Execution(device=torch.device("cpu"), low_precision=None)
+    output = forward(network, inputs, execution)
+    Rising("state", 0, 0, 1)(output, Batch(inputs=inputs)).backward()
+    assert any(p.grad is not None and p.grad.any() for p in network.streams.parameters())
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1, 0.0), (-1, 9.0)])
