@@ -22,24 +22,28 @@ def mixed(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch
     streams alone. The proportion is drawn evenly, for the whole batch at once.
 
     Returns:
-        The batch as it is shown, the batch of the others, and the share of the first.
+        The batch as it is shown, the batch of the others, and the share of the first: with `cutmix`
+        the mean over all pictures, 1 where there are none.
     """
     share = float(torch.rand((), generator=generator))
     order = torch.randperm(len(batch.targets_B), generator=generator).to(batch.targets_B.device)
     centre = torch.rand(2, generator=generator).tolist()
     other = taken(batch, order)
     shown: dict[str, dict[str, Tensor]] = {"inputs": {}, "again": {}}
-    kept = share
+    kept: list[float] = []
     for part, mine in shown.items():
         for name, values in getattr(batch, part).items():
             theirs = getattr(other, part)[name]
             if kind == "mixup":
                 mine[name] = torch.lerp(theirs, values, share)
             elif values.dim() == 4:
-                mine[name], kept = _cut(values, theirs, share, centre)
+                mine[name], left = _cut(values, theirs, share, centre)
+                kept.append(left)
             else:
-                mine[name], kept = values, 1.0
-    return batch._replace(inputs=shown["inputs"], again=shown["again"]), other, kept
+                mine[name] = values
+    if kind == "cutmix":
+        share = sum(kept) / len(kept) if kept else 1.0
+    return batch._replace(inputs=shown["inputs"], again=shown["again"]), other, share
 
 
 def taken(batch: Batch, order: Tensor) -> Batch:

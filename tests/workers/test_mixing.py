@@ -40,6 +40,19 @@ def test_cutmix_leaves_what_is_no_picture_alone() -> None:
     assert torch.equal(shown.inputs["series"], series)
 
 
+@pytest.mark.parametrize("order", [("image", "vector"), ("vector", "image")])
+def test_cutmix_tells_the_pictures_share_whatever_stands_beside_them(
+    order: tuple[str, str],
+) -> None:
+    pictured, generator = pictures(1)
+    parts = {**pictured.inputs, "vector": torch.zeros(6, 3)}
+    batch = pictured._replace(inputs={name: parts[name] for name in order})
+    shown, other, share = mixed(batch, "cutmix", generator)
+    assert 0 < share < 1
+    expected = share * batch.targets_B + (1 - share) * other.targets_B
+    torch.testing.assert_close(shown.inputs["image"].mean((1, 2, 3)), expected)
+
+
 def test_erasing_puts_noise_on_one_rectangle_of_half_of_the_pictures() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.zeros(400, 2, 20, 30, dtype=torch.uint8)
@@ -55,19 +68,45 @@ def test_erasing_puts_noise_on_one_rectangle_of_half_of_the_pictures() -> None:
 
 def test_the_average_follows_the_weights_by_its_decay() -> None:
     network = nn.Linear(1, 1, bias=False)
-    averaging = Averaging(network, 0.75)
+    averaging = Averaging(network, 0.2)
     values = [1.0, 5.0, 9.0]
     for value in values:
         network.weight.data.fill_(value)
         averaging.follow()
-    # The first is taken as it is; then a quarter of the way to each.
-    assert _weight(averaging.judged) == pytest.approx(0.75 * (0.75 * 1 + 0.25 * 5) + 0.25 * 9)
-    again = Averaging(nn.Linear(1, 1, bias=False), 0.75)
+    # The first is taken as it is; the second by the rising decay of 2 / 11, the third by its own.
+    expected = 0.2 * (2 / 11 * 1 + 9 / 11 * 5) + 0.8 * 9
+    assert _weight(averaging.judged) == pytest.approx(expected)
+    again = Averaging(nn.Linear(1, 1, bias=False), 0.2)
     again.remember(averaging.judged.state_dict(), averaging.memory())
     for one in (averaging, again):
         one.network.weight.data.fill_(2.0)  # type: ignore[operator, union-attr]
         one.follow()
     assert _weight(again.judged) == _weight(averaging.judged)
+
+
+def test_a_slow_average_has_left_the_first_weights_after_an_epoch_of_a_few_steps() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    averaging = Averaging(network, 0.999)
+    for step in range(30):
+        network.weight.data.fill_(0.0 if step == 0 else 1.0)
+        averaging.follow()
+    assert _weight(averaging.judged) > 0.99
+
+
+def test_a_rising_decay_goes_on_where_a_checkpoint_left_it() -> None:
+    torch.manual_seed(0)
+    values = torch.rand(40)
+    networks = [nn.Linear(1, 1, bias=False) for _ in range(2)]
+    whole, resumed = (Averaging(network, 0.999) for network in networks)
+    for step, value in enumerate(values.tolist()):
+        for network in networks:
+            network.weight.data.fill_(value)
+        whole.follow()
+        if step == 20:
+            resumed.remember(whole.judged.state_dict(), whole.memory())
+        if step > 20:
+            resumed.follow()
+    assert _weight(resumed.judged) == _weight(whole.judged)
 
 
 def test_without_a_decay_the_network_itself_is_judged() -> None:
