@@ -45,7 +45,7 @@ def take(pages: Pages, seen: Seen, folder: Path) -> None:
     save("study")
     for name, plot, says in (
         ("plots", "history", "best so far"),
-        ("weights", "weights", "weights of the loss terms"),
+        ("weights", "weights", "digits: weights of the loss terms and val_accuracy"),
     ):
         pages.open(artifact(seen, seen.parent, f"plots/{plot}.html"), f"plots/{plot}.html\n")
         with pages.in_frame():

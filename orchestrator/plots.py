@@ -322,7 +322,7 @@ _DRAWN: Mapping[str, Callable[[_Picture], go.Figure | None]] = {
     "parallel": _parallel,
     "pareto": _pareto,
     "size": _size,
-    "weights": lambda p: weights_map(p.title, p.objectives[0], p.complete, p.hover(p.complete)),
+    "weights": lambda p: weights_map(p.title, p.objectives[0], p.trials, p.hover(p.trials)),
 }
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,27 +119,53 @@ def test_two_loss_terms_are_mapped_along_a_line() -> None:
     ]
     figure = weights_map("mine", ACCURACY, trials, ["a", "b", "c"])
     assert figure is not None
-    (points,) = figure.data
-    assert list(points.x) == pytest.approx([0.5, 0.75, 0.0])
-    assert list(points.y) == [0.7, 0.8, 0.6]
-    assert points.text[1] == "b<br>auxiliary 75%, cross_entropy 25%"
+    stopped, complete = figure.data
+    assert list(complete.x) == pytest.approx([0.5, 0.75, 0.0])
+    assert list(complete.y) == [0.7, 0.8, 0.6]
+    assert complete.text[1] == "b<br>auxiliary 75%, cross_entropy 25%"
+    assert not stopped.x
+
+
+def test_what_was_stopped_is_mapped_apart_and_balanced_weights_as_they_ended() -> None:
+    told = {"weights/cross_entropy": 0.2, "weights/auxiliary": 0.8, "val_accuracy": 0.4}
+    measured = Measurement(fidelity=1, metrics=told, elapsed_s=1.0)
+    balanced = weighed(1, 0.0, cross_entropy=1, auxiliary=1)
+    trials = [
+        weighed(0, 0.7, cross_entropy=1, auxiliary=1),
+        replace(balanced, state=TrialState.PRUNED, values=None, measurements=(measured,)),
+        replace(balanced, state=TrialState.PRUNED, values=None, measurements=()),
+    ]
+    figure = weights_map("mine", ACCURACY, trials, ["a", "b", "c"])
+    assert figure is not None
+    stopped, complete = figure.data
+    assert (list(complete.x), list(complete.y)) == ([0.5], [0.7])
+    assert (list(stopped.x), list(stopped.y)) == ([0.8], [0.4])
 
 
 def test_three_loss_terms_are_mapped_on_a_triangle_and_a_fourth_is_left_to_the_text() -> None:
     trials = [
-        weighed(0, 0.7, cross_entropy=2, auxiliary=1, focal=1),
-        weighed(1, 0.8, cross_entropy=1, auxiliary=0, focal=1, triplet=2),
-        weighed(2, 0.9, cross_entropy=1, auxiliary=1, focal=2),
+        weighed(0, 0.7, cross_entropy=2, auxiliary=1, triplet=1),
+        weighed(1, 0.8, cross_entropy=1, auxiliary=0, triplet=1, wave=2),
+        weighed(2, 0.9, cross_entropy=1, auxiliary=1, triplet=2),
     ]
     figure = weights_map("mine", LOSS, trials, ["a", "b", "c"])
     assert figure is not None
-    (points,) = figure.data
+    _, points = figure.data
     corners = [axis["title"]["text"] for axis in figure.layout.ternary.to_plotly_json().values()]
-    assert sorted(corners) == ["auxiliary", "cross_entropy", "focal"]
+    assert sorted(corners) == ["auxiliary", "cross_entropy", "triplet"]
     assert [a + b + c for a, b, c in zip(points.a, points.b, points.c, strict=True)] == [1, 1, 1]
     assert list(points.marker.color) == [0.7, 0.8, 0.9]
     assert points.marker.reversescale
-    assert "triplet 50%" in points.text[1]
+    assert "wave 50%" in points.text[1]
+
+
+def test_main_terms_that_exclude_each_other_share_a_corner() -> None:
+    trials = [weighed(0, 0.7, cross_entropy=1, auxiliary=1), weighed(1, 0.8, focal=1, auxiliary=3)]
+    figure = weights_map("mine", ACCURACY, trials, ["a", "b"])
+    assert figure is not None
+    _, complete = figure.data
+    assert list(complete.x) == pytest.approx([0.5, 0.75])
+    assert figure.layout.xaxis.title.text == "weight of auxiliary (the rest: main term)"
 
 
 def test_there_is_no_map_where_nothing_is_weighed() -> None:
