@@ -4,7 +4,7 @@ Knows no trial and no budget: promotion evaluates by the same lines as training.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,15 +20,19 @@ from workers.failures import Diverged
 # B batch, K classes, V numbers
 
 EVALUATION_BATCH = 256
+MOST_NAMED = 16
+"""Numbers that are told an error each; of more, only what they come to together."""
 
 
 class Tally:
     """Loss, hits and errors summed up on the device, read once: reading waits for the device."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, value_names: Sequence[str] = ()) -> None:
+        self.value_names = value_names
+        """What the numbers foretold are called."""
         self.loss = torch.zeros((), device=device, dtype=torch.float64)
         self.hits = torch.zeros((), device=device, dtype=torch.int64)
-        self.distance = torch.zeros((), device=device, dtype=torch.float64)
+        self.distance_V = torch.zeros(len(value_names), device=device, dtype=torch.float64)
         self.squares = torch.zeros((), device=device, dtype=torch.float64)
         self.count = self.num_scored = self.num_values = 0
 
@@ -43,8 +47,8 @@ class Tally:
             missed_BV = output.values_BV.detach() - batch.values_BV
             self.squares += missed_BV.square().sum(dtype=torch.float64)
             in_units_BV = missed_BV * batch.units.values_deviation_V
-            self.distance += in_units_BV.abs().sum(dtype=torch.float64)
-            self.num_values += missed_BV.numel()
+            self.distance_V += in_units_BV.abs().sum(0, dtype=torch.float64)
+            self.num_values += len(missed_BV)
 
     def mean_loss(self, part: str) -> float:
         """Mean loss so far; the part is named if it is no number.
@@ -60,9 +64,10 @@ class Tally:
     def metrics(self, part: str) -> dict[str, float]:
         """What was counted under the part's name.
 
-        `loss` always; `accuracy` where classes are told; where numbers are, `mae`, their mean
-        absolute error in the data's units, and `rmse`, their root mean squared error in
-        deviations of the training part, so that 1 is what foretelling the mean comes to.
+        `loss` always; `accuracy` where classes are told; where a number is, `mae`, its mean
+        absolute error in the data's units, or `mae/NAME` for each of several; and `rmse`, the root
+        mean squared error of all in deviations of the training part, so that 1 is what
+        foretelling the mean comes to.
 
         Raises:
             Diverged: The loss, or an error of the numbers, is no finite number.
@@ -71,12 +76,21 @@ class Tally:
         if self.num_scored:
             found[f"{part}_accuracy"] = int(self.hits) / self.num_scored
         if self.num_values:
-            found[f"{part}_mae"] = float(self.distance) / self.num_values
-            found[f"{part}_rmse"] = math.sqrt(float(self.squares) / self.num_values)
+            errors = (self.distance_V / self.num_values).tolist()
+            named = zip(mae_names(self.value_names), errors, strict=False)
+            found |= {f"{part}_{name}": error for name, error in named}
+            found[f"{part}_rmse"] = math.sqrt(float(self.squares) / self.num_values / len(errors))
         for name, value in found.items():
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value}")
         return found
+
+
+def mae_names(value_names: Sequence[str]) -> list[str]:
+    """What the errors of numbers are called: of different units, no two make a sum."""
+    if len(value_names) == 1:
+        return ["mae"]
+    return [f"mae/{name}" for name in value_names[:MOST_NAMED]]
 
 
 def forward(network: nn.Module, inputs: Mapping[str, Tensor], execution: Execution) -> ModelOutput:

@@ -4,8 +4,8 @@ TRAINER_METRICS = (
     *("train_accuracy", "train_loss", "train_mae", "train_rmse"),
     *("val_accuracy", "val_loss", "val_mae", "val_rmse"),
 )
-"""What the trainer measures after every epoch: accuracy where the data has classes, `mae` and
-`rmse` where it has numbers to be foretold.
+"""What the trainer measures after every epoch: accuracy where the data has classes, `rmse` where
+it has numbers to be foretold, and `mae` where it is one; `mae/NAME` for each of several.
 
 Both losses are the unweighted main term: only that is comparable between loss weightings."""
 COST_METRICS = ("activation_bytes", "flops", "parameters")

@@ -64,6 +64,7 @@ class Trainer:
         self.teacher = _teacher(job, self.loss, dataset, self.execution.device)
         self.averaging = Averaging(self.network, self.recipe.weight_average)
         self.accumulation = Accumulation(self.recipe)
+        self.value_names = dataset.value_names
         self.train, self.validation, self.normalisation = on_device(dataset, self.execution.device)
         self.num_batches = self.train.num_batches(self.recipe.batch_size)
         self.steps_per_epoch = -(-self.num_batches // self.recipe.accumulation)
@@ -84,7 +85,7 @@ class Trainer:
         """
         yield Progress(epoch=self.trained + 1, done=0.0)
         for epoch in range(self.trained + 1, self.job.budget.maximum + 1):
-            learnt, judged = Tally(self.execution.device), Tally(self.execution.device)
+            learnt, judged = (Tally(self.execution.device, self.value_names) for _ in range(2))
             yield from self._learn(epoch, learnt)
             metrics = learnt.metrics("train")
             metrics |= self.loss.end_epoch() | self.accumulation.end_epoch()

@@ -48,7 +48,7 @@ class Promoted:
     version: int
     """Where the alias points now."""
     validation: Mapping[str, float]
-    """`accuracy` and `mae` by the model in the registry, equal to what the search recorded."""
+    """`accuracy`, `mae` or `rmse` by the model in the registry, equal to what was recorded."""
     test: Mapping[str, float]
     """The same on the test part."""
     test_openings: int
@@ -236,7 +236,7 @@ class Promoter:
         for name, recorded in self.winner.scores.items():
             # Hits are counted, an error is measured.
             allowed = max(1, int(TOLERANCE * count)) / count
-            if name == "mae":
+            if name != "accuracy":
                 allowed = TOLERANCE * max(recorded, 1e-6)
             if abs(scores[name] - recorded) > allowed * (1 + 1e-9):
                 raise PromotionRefused(
@@ -274,7 +274,7 @@ class Promoter:
             raise PromotionRefused(f"{name} has {reached} on validation, this one {ours}: it stays")
 
     def _scores(self, model: Examinee, split: Split) -> dict[str, float]:
-        """`accuracy` of the labels and `mae` of the numbers that the model answers with."""
+        """What the model's answers come to, by the names that its winner has."""
         dataset = self.winner.dataset
         answers = model.answers(package.examples(split, self.winner.preprocessing))
         scores = {}
@@ -286,7 +286,9 @@ class Promoter:
             columns = [answers[f"value_{name}"] for name in dataset.value_names]
             missed_NV = np.column_stack(columns) - split.values.astype(np.float64)
             scores["mae"] = float(np.abs(missed_NV).mean())
-        return scores
+            deviation_V = self.winner.checkpoint.state["normalisation"]["values"]["deviation"]
+            scores["rmse"] = float(np.sqrt(np.square(missed_NV / deviation_V).mean()))
+        return {name: scores[name] for name in self.winner.scores}
 
     def _advance(self, state: str, detail: Mapping[str, Any]) -> Promotion:
         return self.ledger.promotions.advance(self.operation, self.holder, state, detail=detail)
@@ -341,7 +343,11 @@ def note_refusal(
 
 def told(metric: str, score: float) -> str:
     """A score as people read it."""
-    words = {"accuracy": "accuracy", "mae": "mean absolute error"}
+    words = {
+        "accuracy": "accuracy",
+        "mae": "mean absolute error",
+        "rmse": "root mean squared error in deviations",
+    }
     return f"{words[metric]} {number(score)}"
 
 
@@ -352,7 +358,9 @@ def _under(part: str, scores: Mapping[str, float]) -> dict[str, float]:
 
 def _beaten(ours: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
     """Whether the others are nowhere worse and somewhere better."""
-    gains = [(theirs[metric] - ours[metric]) * (-1 if metric == "mae" else 1) for metric in ours]
+    gains = [
+        (theirs[metric] - ours[metric]) * (1 if metric == "accuracy" else -1) for metric in ours
+    ]
     return min(gains) >= 0 and max(gains) > 0
 
 

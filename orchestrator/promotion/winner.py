@@ -32,8 +32,8 @@ class Winner:
     architecture: str
     """In one line."""
     scores: Mapping[str, float]
-    """`accuracy` of classes, `mae` of numbers: on validation at the last epoch of the full budget,
-    as the trial recorded them."""
+    """`accuracy` of classes; `mae` of a number, or `rmse` of several: on validation at the last
+    epoch of the full budget, as the trial recorded them."""
     dataset: Dataset
     preprocessing: Preprocessing | None
     """How a file becomes an input; None where examples are vectors."""
@@ -169,8 +169,10 @@ def _checkpoint(ledger: Ledger, config: StudyConfig, trial: Trial, folder: Folde
 
 def _recorded_scores(config: StudyConfig, trial: Trial, dataset: Dataset) -> dict[str, float]:
     last = trial.measurements[-1]
-    asked = {"accuracy": dataset.task.num_classes, "mae": dataset.task.num_values}
-    names = [name for name, there in asked.items() if there]
+    names = ["accuracy"] if dataset.class_names else []
+    if dataset.value_names:
+        # Errors in different units do not add up.
+        names.append("mae" if len(dataset.value_names) == 1 else "rmse")
     for name in names:
         if last.fidelity != config.budget.maximum or f"val_{name}" not in last.metrics:
             raise PromotionRefused(f"trial {trial.number} has no val_{name} at the full budget")

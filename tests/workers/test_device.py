@@ -137,13 +137,14 @@ def test_errors_of_numbers_are_told_in_the_datas_units_and_in_deviations() -> No
     values = np.array([[2.0, 0.0], [6.0, 0.0], [2.0, 4.0], [6.0, 4.0]], dtype=np.float32)
     state = np.ones((4, 3), dtype=np.float32)
     split = Split(inputs={"state": state}, targets=np.zeros(4, dtype=np.int64), values=values)
-    tally = Tally(CPU)
+    tally = Tally(CPU, ["left", "right"])
     served = DeviceSplit(split, Normalisation.of(split), CPU)
     execution = Execution(device=CPU, low_precision=None)
     list(evaluate(FortyTwo(), SquaredError(), served, execution, tally))
     # The first is 2 off everywhere, the second 4 and 0; deviations are 2.
     assert tally.metrics("val") == {
         "val_loss": pytest.approx(1.5),
-        "val_mae": pytest.approx(2.0),
+        "val_mae/left": pytest.approx(2.0),
+        "val_mae/right": pytest.approx(2.0),
         "val_rmse": pytest.approx(1.5**0.5),
     }
