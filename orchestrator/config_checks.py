@@ -142,19 +142,31 @@ def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
 
 
 def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - one shape for all checks
-    measured = measured_metrics(tree.get("train"))
     for path, metric in _metrics(tree, "objectives"):
-        if measured is None:
-            if not re.fullmatch(_METRIC, metric):
-                yield path, f"{shown(metric)} is no metric's name; letters, digits, '_', '.', '-'"
-        elif metric not in measured and re.search(_OF_WEIGHTS, metric):
-            yield (
-                path,
-                f"{shown(metric)} follows from the loss weights that the study decides: it would "
-                "be met by choosing them. Aim at what no weight changes, such as val_accuracy",
-            )
-        elif metric not in measured:
-            yield path, _unmeasured(metric, measured)
+        if wrong := aimless(metric, tree.get("train")):
+            yield path, wrong
+
+
+def aimless(metric: str, train: str | None) -> str | None:
+    """Why nothing can be aimed at a metric of this name; None if it can.
+
+    Args:
+        metric: Name of the metric.
+        train: The study's `train` key; what a user's own training measures is theirs to say.
+    """
+    measured = measured_metrics(train)
+    if measured is None:
+        if re.fullmatch(_METRIC, metric):
+            return None
+        return f"{shown(metric)} is no metric's name; letters, digits, '_', '.', '-'"
+    if metric in measured:
+        return None
+    if re.search(_OF_WEIGHTS, metric):
+        return (
+            f"{shown(metric)} follows from the loss weights that the study decides: it would "
+            "be met by choosing them. Aim at what no weight changes, such as val_accuracy"
+        )
+    return _unmeasured(metric, measured)
 
 
 def _constraints(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - as above

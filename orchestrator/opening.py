@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Any, cast
 from orchestrator.aims import check_objectives
 from orchestrator.config import StudyConfig
 from orchestrator.config_checks import user_object
+from orchestrator.drawing import Space, drawn
 from orchestrator.problems import Problem, ProblemsError
-from search_spaces.candidate import Candidate, Decisions
 from search_spaces.space import DefineByRunSpace, SearchSpace
-from search_spaces.suggester import RandomSuggester, Suggester
+from search_spaces.suggester import RandomSuggester
 from search_spaces.task import Task
 from search_spaces.user_code import UserCode
 
 if TYPE_CHECKING:
     from orchestrator.promotion.teaching import Teaching
     from workers.data import Dataset
-
-Space = SearchSpace | DefineByRunSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,21 +94,6 @@ def user_code(config: StudyConfig) -> UserCode | None:
     """
     references = [each for each in (config.space, config.train) if user_object(each)]
     return UserCode.read(map(str, references)) if references else None
-
-
-def drawn(config: StudyConfig, space: Space, suggester: Suggester) -> Candidate | Decisions:
-    """What the space makes of the suggester's answers.
-
-    Raises:
-        ProblemsError: The user's own space raised.
-    """
-    try:
-        return space.resolve(suggester)
-    except Exception as error:  # the user's own function may raise anything
-        if user_object(config.space) is None:
-            raise
-        text = f"the space raised {type(error).__name__}: {error}"
-        raise ProblemsError([Problem(config.name, text=text, path=("space",))]) from error
 
 
 def _check_space(config: StudyConfig, space: Space) -> None:

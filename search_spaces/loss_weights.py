@@ -21,11 +21,20 @@ from search_spaces.domains import Const, Domain, FloatRange, OneOf, Record, Spac
 from search_spaces.plugins import Registry
 
 Need = Literal[
-    "logits", "embedding", "auxiliary", "values", "towers", "gates", "view", "slopes", "teacher"
+    "logits",
+    "embedding",
+    "auxiliary",
+    "values",
+    "towers",
+    "gates",
+    "labels",
+    "view",
+    "slopes",
+    "teacher",
 ]
-"""What a term reads: a part of the network's output; or a second view of the batch, the output's
-slopes along the inputs, or what a teacher gives."""
-OF_MAIN: frozenset[Need] = frozenset({"logits", "embedding", "values", "towers"})
+"""What a term reads: a part of the network's output; or the batch's classes alone, a second view
+of it, the output's slopes along the inputs, or what a teacher gives."""
+OF_MAIN: frozenset[Need] = frozenset({"logits", "embedding", "values", "towers", "labels"})
 """What there is on examples that nobody learns from: all that a main term may need."""
 BalancerName = Literal[
     "fixed", "uncertainty", "dwa", "gradnorm", "mgda", "pcgrad", "imtl_g", "aligned_mtl"

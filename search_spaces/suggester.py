@@ -65,11 +65,18 @@ def on_grid(value: float, low: float, step: float) -> bool:
 class RandomSuggester:
     """Answers by chance, equally for equal seeds and equal questions."""
 
-    def __init__(self, seed: int) -> None:
-        self.params: dict[str, Any] = {}
+    def __init__(self, seed: int, given: Mapping[str, Any] | None = None) -> None:
+        """Let chance answer, but for what is given.
+
+        Args:
+            seed: Seed of chance.
+            given: Answers that stand already, by name; each must be an option of its question.
+        """
+        self.params: dict[str, Any] = dict(given or {})
         """What was answered so far, by name, in the order of the questions."""
+        self.questions: dict[str, Question] = {}
+        """What was asked so far, by name, in order."""
         self._random = random.Random(seed)  # noqa: S311 - draws of a search, no secrets
-        self._questions: dict[str, Question] = {}
 
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
@@ -96,7 +103,7 @@ class RandomSuggester:
         return self.params[name]
 
     def _is_new(self, name: str, question: Question) -> bool:
-        known = self._questions.setdefault(name, question)
+        known = self.questions.setdefault(name, question)
         if known != question:
             raise SuggestionError(
                 f"{name}: asked as {known} and as {question}; one name must have one domain"

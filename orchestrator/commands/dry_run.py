@@ -4,9 +4,10 @@ from orchestrator.commands.examining import quick_look
 from orchestrator.commands.searching import size
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import flat
+from orchestrator.drawing import drawn
 from orchestrator.exit_codes import ExitCode
 from orchestrator.machine import refuse_what_does_not_fit, with_gpu_decided
-from orchestrator.opening import drawn, open_parts
+from orchestrator.opening import open_parts
 from orchestrator.screening import Screened, screen
 from orchestrator.terminal import Terminal, number, pairs
 from search_spaces.constraints import Constraint

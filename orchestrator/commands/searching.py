@@ -6,11 +6,12 @@ from dataclasses import replace
 from orchestrator.commands import studies
 from orchestrator.commands.examining import quick_look
 from orchestrator.config import StudyConfig
+from orchestrator.drawing import Space
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.leaderboard import leaderboard
 from orchestrator.machine import refuse_what_does_not_fit, with_gpu_decided
-from orchestrator.opening import Opened, Space, open_parts
+from orchestrator.opening import Opened, open_parts
 from orchestrator.problems import Problem, ProblemsError, place
 from orchestrator.reachable import require_checkpoints
 from orchestrator.run import Outcome, run_study

@@ -10,9 +10,10 @@ from orchestrator.commands.searching import size
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import load
 from orchestrator.doctor.box import Box
+from orchestrator.drawing import Space, drawn
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
-from orchestrator.opening import Opened, Space, drawn, open_parts
+from orchestrator.opening import Opened, open_parts
 from orchestrator.screening import Screened, screen
 from orchestrator.terminal import Terminal, number, pairs, table
 from search_spaces.candidate import Candidate, Decisions

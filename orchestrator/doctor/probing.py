@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.config import StudyConfig
 from orchestrator.doctor.box import Box
-from orchestrator.opening import drawn
+from orchestrator.drawing import drawn
 from orchestrator.screening import Screened, screen
 from search_spaces.architecture import Architecture
 from search_spaces.candidate import Candidate

@@ -21,7 +21,7 @@ HOTTEST = math.log(100)
 
 @loss_term(
     "triplet",
-    needs=("embedding",),
+    needs=("embedding", "labels"),
     options={"margin": FloatRange(0.05, 0.5, step=0.05, initial=0.2)},
 )
 class Triplet(nn.Module):

@@ -9,7 +9,7 @@ from search_spaces.model_output import Batch, ModelOutput
 
 @loss_term(
     "supervised_contrastive",
-    needs=("embedding",),
+    needs=("embedding", "labels"),
     options={"temperature": FloatRange(0.05, 0.5, step=0.05, initial=0.1)},
 )
 class SupervisedContrastive(nn.Module):

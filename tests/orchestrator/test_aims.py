@@ -7,9 +7,11 @@ import pytest
 from orchestrator.aims import check_objectives
 from orchestrator.config import StudyConfig
 from orchestrator.problems import ProblemsError
-from search_spaces.catalog import load
-from search_spaces.domains import Const
-from search_spaces.loss_weights import LossWeights
+from search_spaces.answering import answering
+from search_spaces.catalog import NAMES, example, load
+from search_spaces.domains import Const, Domain, OneOf, Record
+from search_spaces.loss_weights import LossTerm, LossWeights, loss_domain
+from search_spaces.recipe import recipe_domain
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
 
@@ -30,15 +32,103 @@ def test_a_loss_that_the_space_decides_is_no_objective(metric: str) -> None:
         check_objectives(config("val_accuracy", metric), load("hybrid"), BOTH)
 
 
-def test_a_loss_that_the_space_leaves_alone_may_be_one() -> None:
-    tiny = load("tiny")
-    fixed = SearchSpace.of(
-        name="fixed",
-        version="1",
-        architecture=tiny.candidates.fields["architecture"],  # type: ignore[attr-defined]
-        losses=Const(LossWeights()),
+def space_of(losses: Domain[LossWeights], **parts: Any) -> SearchSpace:
+    architecture = load("tiny").candidates.fields["architecture"]  # type: ignore[attr-defined]
+    return SearchSpace.of(
+        name="own", version="1", architecture=architecture, losses=losses, **parts
     )
-    check_objectives(config("val_loss", "val_accuracy", "val_mae"), fixed, BOTH)
+
+
+def test_a_loss_that_the_space_leaves_alone_may_be_one() -> None:
+    check_objectives(
+        config("val_loss", "val_accuracy", "val_mae"), space_of(Const(LossWeights())), BOTH
+    )
+
+
+def beside(weight: float) -> Domain[LossWeights]:
+    terms = {"cross_entropy": LossTerm(), "auxiliary": LossTerm(weight=weight)}
+    return Const(LossWeights(terms=terms))
+
+
+def one_of_many() -> Domain[LossWeights]:
+    many = {f"w{k}": beside(0.01 * (k + 1)) for k in range(200)}
+    return OneOf({**many, "focal": Const(LossWeights(main="focal", terms={"focal": LossTerm()}))})
+
+
+def far_within() -> Domain[LossWeights]:
+    nested: Domain[LossWeights] = Const(LossWeights(main="focal", terms={"focal": LossTerm()}))
+    for k in range(12):
+        nested = OneOf({"mild": beside(0.1 * (k + 1)), "other": nested})
+    return nested
+
+
+@pytest.mark.parametrize("losses", [one_of_many(), far_within()])
+def test_a_main_term_that_chance_hardly_draws_is_found(losses: Domain[LossWeights]) -> None:
+    with pytest.raises(ProblemsError, match="cross_entropy or focal"):
+        check_objectives(config("val_loss"), space_of(losses), BOTH)
+
+
+@pytest.mark.parametrize("metric", ["weights/auxiliary", "terms/auxiliary", "val_total"])
+def test_what_follows_from_the_weights_is_no_objective(metric: str) -> None:
+    wanted = rf"objectives\[0\].metric: '{metric}' follows from the loss weights"
+    with pytest.raises(ProblemsError, match=wanted):
+        check_objectives(config(metric), load("tiny"), BOTH)
+
+
+def test_training_examples_that_the_space_chooses_are_no_aim() -> None:
+    losses = Const(LossWeights())
+    chosen = space_of(losses, recipe=recipe_domain(augmentations=("none", "shift")))
+    with pytest.raises(ProblemsError, match=r"by choosing easier ones\. Aim at val_accuracy"):
+        check_objectives(config("train_accuracy"), chosen, BOTH)
+    check_objectives(config("val_accuracy"), chosen, BOTH)
+    alike = space_of(losses, recipe=recipe_domain(augmentations=("shift",)))
+    check_objectives(config("train_accuracy"), alike, BOTH)
+
+
+CLASSES = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
+NUMBERS = Task(inputs={"image": (1, 8, 8)}, num_classes=0, num_values=2)
+
+
+@pytest.mark.parametrize(
+    ("main", "side", "task", "needs"),
+    [
+        ("cross_entropy", "mse", CLASSES, "numbers, of which the data has none"),
+        ("cross_entropy", "wave", CLASSES, "numbers, of which the data has none"),
+        ("cross_entropy", "clip", CLASSES, "two streams; the data has one"),
+        ("mse", "auxiliary", NUMBERS, "classes, of which the data has none"),
+        ("mse", "triplet", NUMBERS, "classes, of which the data has none"),
+        ("mse", "supervised_contrastive", NUMBERS, "classes, of which the data has none"),
+    ],
+)
+def test_a_loss_term_that_the_data_cannot_serve_is_refused(
+    main: str, side: str, task: Task, needs: str
+) -> None:
+    space = space_of(loss_domain(main=(main,), side=(side,)))
+    with pytest.raises(ProblemsError, match=f"mine: space: its loss term '{side}' needs {needs}"):
+        check_objectives(config("parameters"), space, task)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ready_spaces_are_accepted_on_what_they_are_made_for(name: str) -> None:
+    task = example(name)
+    check_objectives(config("parameters"), answering(load(name), task), task)
+
+
+@pytest.mark.parametrize("task", [CLASSES, NUMBERS, BOTH])
+def test_a_ready_space_is_accepted_once_it_suits_the_data(task: Task) -> None:
+    check_objectives(config("parameters"), answering(load("hybrid"), task), task)
+
+
+def test_a_space_that_raises_for_a_rare_option_is_a_mistake_in_the_input() -> None:
+    def make(*, kind: str) -> LossWeights:
+        if kind == "bad":
+            raise ZeroDivisionError("of the user's own")
+        return LossWeights()
+
+    kinds = {f"good{k}": Const(f"good{k}") for k in range(200)} | {"bad": Const("bad")}
+    space = space_of(Record(make, {"kind": OneOf(kinds)}))
+    with pytest.raises(ProblemsError, match="the space raised ZeroDivisionError: of the user's"):
+        check_objectives(config("val_accuracy", space="mine.py:space"), space, BOTH)
 
 
 @pytest.mark.parametrize(

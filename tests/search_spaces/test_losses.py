@@ -155,7 +155,7 @@ def test_terms_count_on_the_main_terms_scale() -> None:
 
 def test_a_mixture_says_what_it_reads() -> None:
     assert losses.build(LossWeights()).needs == {"logits"}
-    assert losses.build(MIXTURE).needs == {"logits", "auxiliary", "embedding"}
+    assert losses.build(MIXTURE).needs == {"logits", "auxiliary", "embedding", "labels"}
 
 
 @settings(deadline=None)

@@ -1,0 +1,42 @@
+"""Draws that meet every option do so, in few draws."""
+
+import pytest
+
+from search_spaces.catalog import NAMES, load
+from search_spaces.covering import AT_MOST, BY_CHANCE, covering
+from search_spaces.domains import Const, Domain, FloatRange, OneOf, choice
+from search_spaces.suggester import Suggester
+
+
+def test_each_choice_and_each_end_of_a_range_is_met() -> None:
+    wide = choice(*range(500))
+    assert set(covering(lambda s: wide.resolve(s, "wide"))) == set(range(500))
+    drawn = set(covering(lambda s: FloatRange(0.0, 1.0).resolve(s, "share")))
+    assert {0.0, 1.0} <= drawn
+
+
+def test_what_lies_behind_rare_answers_is_met() -> None:
+    nested: Domain[int] = Const(0)
+    for depth in range(1, 31):
+        nested = OneOf({"here": Const(depth), "beyond": nested})
+    assert set(covering(lambda s: nested.resolve(s, "nested"))) == set(range(31))
+
+
+def test_draws_end_at_the_limit_and_where_all_is_met() -> None:
+    wide = choice(*range(500))
+    assert len(list(covering(lambda s: wide.resolve(s, "wide"), at_most=100))) == 100
+    assert len(list(covering(lambda s: choice(1, 2).resolve(s, "few")))) == BY_CHANCE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_ready_space_is_covered_long_before_the_limit(name: str) -> None:
+    space = load(name)
+    asked = 0
+
+    def resolve(suggester: Suggester) -> None:
+        nonlocal asked
+        asked += 1
+        space.resolve(suggester)
+
+    list(covering(resolve))
+    assert asked < AT_MOST / 2
