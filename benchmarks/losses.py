@@ -136,7 +136,7 @@ HEADS = {
     "losses": ["losses", "accuracy, %", "range", "cross-entropy", "CPU s an epoch"],
     "accumulation": [
         *("batches", "accuracy, %", "range", "cross-entropy", "CPU s an epoch"),
-        *("variance of a batch, first → last epoch", "of a step", "batches a measured step"),
+        *("variance of a batch, first → last epoch", "of a step", "batches a step"),
     ],
 }
 

@@ -1,9 +1,9 @@
 """How many batches' gradients are averaged for one step of the optimizer, and how noisy they are.
 
-The noise of a batch's gradient is measured from two norms that are there anyway, of the first batch
-alone and of the mean over the step (McCandlish et al. 2018, arXiv:1812.06162, appendix A). Where
-the recipe lets the number of batches adapt, it doubles as the noise that is left in a step passes
-a threshold and halves again as it falls. Knows gradients; neither data nor losses.
+The noise of a batch's gradient is measured from the norms of every batch's own gradient and of
+their mean over the step (McCandlish et al. 2018, arXiv:1812.06162, appendix A). Where the recipe
+lets the number of batches adapt, it doubles as the noise that is left in a step passes a threshold
+and halves again as it falls. Knows gradients; neither data nor losses.
 """
 
 import math
@@ -24,8 +24,11 @@ PROBE = 8
 """Every so many steps of one batch take two: one gradient alone says nothing of its variance."""
 FORECAST_RATE = 0.05
 """Learning rate of the forecast."""
-MEMORY = 0.9
-"""Share of the running means that stays at every measured step."""
+MEMORY = 0.95
+"""Share of the running means that stays at every measured step. One step alone tells the signal to
+a few times its size, too little to choose by."""
+MOST_NOISE = 1e6
+"""What is told for a gradient without a signal that could be measured."""
 
 
 class Accumulation(nn.Module):
@@ -40,8 +43,9 @@ class Accumulation(nn.Module):
         self.forecast = Forecast() if recipe.accumulation_rule == "forecast" else None
         # Batches a step, steps so far, running noise and signal, measured steps.
         self.register_buffer("memory", torch.tensor([self.fewest, 0, 0, 0, 0], dtype=torch.float64))
-        self.first = 0.0
-        self.seen: list[tuple[float, float, int]] = []
+        self.sums: dict[nn.Parameter, Tensor] = {}
+        self.norms: list[Tensor] = []
+        self.seen: list[tuple[float, float, float, int]] = []
 
     @property
     def wanted(self) -> int:
@@ -49,51 +53,72 @@ class Accumulation(nn.Module):
         batches, steps = int(self.memory[0]), int(self.memory[1])
         return max(batches, 2) if self.adapts and steps % PROBE == 0 else batches
 
-    def add(self, number: int, parameters: Sequence[nn.Parameter]) -> None:
-        """Take note that the gradient of the step's batch `number`, from 1, has been added."""
-        if number == 1 and self.wanted > 1:
-            self.first = squared_norm(parameters)
+    def add(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Take the gradient of one more of the step's batches aside, where it takes several.
+
+        The next batch's then stands alone, and its norm costs no copy; `end_step` brings the sum.
+        """
+        if self.wanted < 2:
+            return
+        self.norms.append(squared_norm(parameters))
+        for parameter in parameters:
+            if parameter.grad is None:
+                continue
+            if parameter in self.sums:
+                self.sums[parameter] += parameter.grad
+            else:
+                self.sums[parameter] = parameter.grad
+            parameter.grad = None
 
     def end_step(self, number: int, parameters: Sequence[nn.Parameter]) -> None:
-        """Measure the noise of a step of so many batches, and choose how many the next takes."""
+        """Bring back the sum of so many batches' gradients, and choose how many the next takes."""
         self.memory[1] += 1
-        if number < 2:
-            return
-        mean = squared_norm(parameters) / number**2
-        noise = max(0.0, (self.first - mean) / (1 - 1 / number))
-        signal = max(0.0, (number * mean - self.first) / (number - 1))
-        self.memory[2:4] = self.memory[2:4] * MEMORY + (1 - MEMORY) * torch.tensor(
-            [noise, signal], dtype=torch.float64
-        )
-        self.memory[4] += 1
-        self.seen.append((self._relative(), self._relative() / number, number))
-        if self.adapts:
+        for parameter, total in self.sums.items():
+            parameter.grad = total
+        self.sums.clear()
+        if number > 1:
+            self._measure(number, float(squared_norm(parameters)) / number**2)
+        self.norms.clear()
+        if self.memory[4] > 0:
+            noise, signal = self.memory[2:4].tolist()
+            self.seen.append((noise, signal, noise / number, number))
+        if number > 1 and self.adapts:
             self._adapt()
 
     def end_epoch(self) -> dict[str, float]:
-        """What the epoch's measured steps came to on average, and a beginning for the next.
+        """What the epoch's steps came to, and a beginning for the next.
 
         Returns:
-            `gradient/variance`: of one batch's gradient as a multiple of its squared mean;
-            `gradient/step_variance`: the same of what the optimizer stepped along;
-            `gradient/batches`: how many batches a measured step took. Nothing where no step took
-            two.
+            `gradient/variance`: the mean variance of one batch's gradient over its mean squared
+            mean; `gradient/step_variance`: the same of what the optimizer stepped along;
+            `gradient/batches`: how many batches a step took on average. Nothing as long as no step
+            took two.
         """
         if not self.seen:
             return {}
-        before, after, batches = (math.fsum(part) for part in zip(*self.seen, strict=True))
+        noise, signal, left, batches = map(math.fsum, zip(*self.seen, strict=True))
         count = len(self.seen)
         self.seen.clear()
-        names = ("gradient/variance", "gradient/step_variance", "gradient/batches")
-        return dict(zip(names, (before / count, after / count, batches / count), strict=True))
+        return {
+            "gradient/variance": relative(noise, signal),
+            "gradient/step_variance": relative(left, signal),
+            "gradient/batches": batches / count,
+        }
 
-    def _relative(self) -> float:
-        """The running variance of one batch's gradient over its running squared mean."""
-        noise, signal = self.memory[2:4].tolist()
-        return min(noise / signal, 1e6) if signal > 0 else (1e6 if noise > 0 else 0.0)
+    def _measure(self, number: int, mean: float) -> None:
+        """Move the running noise and signal by what a step's norms say.
+
+        A single step's signal may be negative: clamped, it would not average to the true one.
+        """
+        every = float(torch.stack(self.norms).mean())
+        noise = (every - mean) / (1 - 1 / number)
+        signal = (number * mean - every) / (number - 1)
+        measured = torch.tensor([noise, signal], dtype=torch.float64)
+        self.memory[2:4] = self.memory[2:4] * MEMORY + (1 - MEMORY) * measured
+        self.memory[4] += 1
 
     def _adapt(self) -> None:
-        expected = self._relative()
+        expected = relative(*self.memory[2:4].tolist())
         if self.forecast is not None:
             expected = self.forecast(expected)
         batches = int(self.memory[0])
@@ -131,7 +156,7 @@ class Forecast(nn.Module):
         self.last.copy_(seen)
         with torch.no_grad():
             change = self.read(self._next()[0])
-        return math.exp(min(float(seen + change), math.log(1e6)))
+        return math.exp(min(float(seen + change), math.log(MOST_NOISE)))
 
     def _correct(self, seen: Tensor) -> None:
         """Learn from what came after the last answer, then take that answer's place in time."""
@@ -149,8 +174,15 @@ class Forecast(nn.Module):
         return hidden, cell
 
 
-def squared_norm(parameters: Sequence[nn.Parameter]) -> float:
-    """The squared length of all gradients together."""
+def relative(noise: float, signal: float) -> float:
+    """A variance over a squared mean, at most `MOST_NOISE`; both may be off by chance."""
+    if signal > 0:
+        return min(max(noise, 0.0) / signal, MOST_NOISE)
+    return MOST_NOISE if noise > 0 else 0.0
+
+
+def squared_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """The squared length of all gradients together, a scalar on their device."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norms = torch._foreach_norm(gradients)  # noqa: SLF001 - what torch's own clipping calls
-    return float(torch.stack(list(norms)).double().square().sum())
+    return torch.stack(list(norms)).double().square().sum()

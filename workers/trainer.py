@@ -113,7 +113,7 @@ class Trainer:
         for done, batch in enumerate(batches, start=1):
             self._accumulate(batch, generator, tally)
             grouped += 1
-            self.accumulation.add(grouped, self.optimization.parameters)
+            self.accumulation.add(self.optimization.parameters)
             if grouped >= self.accumulation.wanted or done == self.num_batches:
                 self._step(step + (done - grouped) / self.recipe.accumulation, grouped)
                 grouped = 0

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from search_spaces.recipe import Recipe
 from workers.accumulation import MOST, PROBE, Accumulation, Forecast, squared_norm
@@ -12,18 +12,27 @@ from workers.accumulation import MOST, PROBE, Accumulation, Forecast, squared_no
 WIDTH = 400
 
 
-def step(accumulation: Accumulation, spread: float, *, seed: int) -> int:
-    """One step of batches whose gradients are 1 everywhere, give or take `spread`."""
+def step(accumulation: Accumulation, spread: float, *, seed: int, uneven: float = 0.0) -> int:
+    """One step of batches whose gradients are 1 everywhere, give or take `spread`.
+
+    The spread itself differs from batch to batch by the logarithm's deviation `uneven`, and its
+    mean square is what it is without.
+    """
     chance = torch.Generator().manual_seed(seed)
     weights = nn.Parameter(torch.zeros(WIDTH))
-    weights.grad = torch.zeros(WIDTH)
     number = 0
     while number < accumulation.wanted:
         number += 1
-        weights.grad += 1 + spread * torch.randn(WIDTH, generator=chance)
-        accumulation.add(number, [weights])
+        size = torch.exp(uneven * torch.randn((), generator=chance) - uneven**2)
+        pass_back(weights, 1 + spread * size * torch.randn(WIDTH, generator=chance))
+        accumulation.add([weights])
     accumulation.end_step(number, [weights])
     return number
+
+
+def pass_back(weights: nn.Parameter, gradient: Tensor) -> None:
+    """Add a batch's gradient to the weights', as autograd does."""
+    weights.grad = gradient.clone() if weights.grad is None else weights.grad + gradient
 
 
 def test_the_variance_is_that_of_one_batch_over_the_squared_mean() -> None:
@@ -35,6 +44,55 @@ def test_the_variance_is_that_of_one_batch_over_the_squared_mean() -> None:
     assert told["gradient/step_variance"] == pytest.approx(1.5**2 / 4, rel=0.1)
     assert told["gradient/batches"] == 4
     assert accumulation.end_epoch() == {}
+
+
+def test_a_large_variance_is_told_truly_where_the_batches_norms_differ() -> None:
+    accumulation = Accumulation(Recipe(accumulation=2))
+    for seed in range(3000):
+        step(accumulation, 8.0, seed=seed, uneven=0.5)
+    told = accumulation.end_epoch()
+    assert told["gradient/variance"] == pytest.approx(64, rel=0.15)
+    assert told["gradient/step_variance"] == pytest.approx(32, rel=0.15)
+
+
+def test_one_step_without_a_signal_does_not_carry_the_epochs_figure_away() -> None:
+    accumulation = Accumulation(Recipe(accumulation=2))
+    weights = nn.Parameter(torch.zeros(1))
+    for gradients in [(1.0, -1.0), *[(1.0, 1.0)] * 20]:
+        weights.grad = None
+        for gradient in gradients:
+            pass_back(weights, torch.tensor([gradient]))
+            accumulation.add([weights])
+        accumulation.end_step(2, [weights])
+    assert accumulation.end_epoch()["gradient/variance"] < 1
+
+
+def test_what_is_told_of_an_adaptive_epoch_is_of_all_its_steps() -> None:
+    accumulation = Accumulation(Recipe(accumulation_rule="variance"))
+    for spread in (1.0, 6.0, 1.0):
+        done = [step(accumulation, spread, seed=seed) for seed in range(100)]
+        assert accumulation.end_epoch()["gradient/batches"] == sum(done) / len(done)
+    done = [step(accumulation, 1.0, seed=seed) for seed in range(5 * PROBE)]
+    told = accumulation.end_epoch()
+    left = sum(1 / number for number in done) / len(done)
+    assert told["gradient/step_variance"] / told["gradient/variance"] == pytest.approx(left, 0.02)
+    assert left > 0.9  # one batch was enough nearly throughout
+
+
+def test_the_optimizer_gets_the_sum_of_all_batches() -> None:
+    accumulation = Accumulation(Recipe(accumulation=3))
+    always, once, never = parameters = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    for number in range(1, 4):
+        pass_back(always, torch.tensor([1.0, number]))
+        if number == 2:
+            pass_back(once, torch.tensor([5.0, 7.0]))
+        accumulation.add(parameters)
+    accumulation.end_step(3, parameters)
+    assert always.grad is not None
+    assert always.grad.tolist() == [3.0, 6.0]
+    assert once.grad is not None
+    assert once.grad.tolist() == [5.0, 7.0]
+    assert never.grad is None
 
 
 def test_a_fixed_single_batch_tells_nothing_of_its_variance() -> None:
@@ -71,6 +129,18 @@ def test_what_was_measured_survives_a_checkpoint() -> None:
     assert torch.equal(first.memory, second.memory)
 
 
+def test_an_epoch_after_a_checkpoint_tells_what_it_would_have_told() -> None:
+    first, second = (Accumulation(Recipe(accumulation_rule="variance")) for _ in range(2))
+    for seed in range(30):
+        step(first, 3.0, seed=seed)
+    first.end_epoch()
+    second.load_state_dict(first.state_dict())
+    for seed in range(30, 60):
+        step(first, 3.0, seed=seed)
+        step(second, 3.0, seed=seed)
+    assert first.end_epoch() == second.end_epoch()
+
+
 def test_the_forecast_learns_a_rhythm_that_the_last_value_misses() -> None:
     torch.manual_seed(0)
     forecast = Forecast()
@@ -84,4 +154,4 @@ def test_the_forecast_learns_a_rhythm_that_the_last_value_misses() -> None:
 def test_the_norm_is_that_of_all_gradients_together() -> None:
     one, other, idle = (nn.Parameter(torch.zeros(2)) for _ in range(3))
     one.grad, other.grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])
-    assert squared_norm([one, other, idle]) == pytest.approx(25.0)
+    assert float(squared_norm([one, other, idle])) == pytest.approx(25.0)
