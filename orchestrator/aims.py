@@ -16,13 +16,16 @@ from search_spaces.covering import covering
 from search_spaces.loss_weights import TERMS, Need
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
+from workers.metrics import mae_names
 
 _OF_CLASSES: frozenset[Need] = frozenset({"logits", "auxiliary", "labels"})
 _OF_NUMBERS: frozenset[Need] = frozenset({"values", "slopes"})
 _OF_STREAMS: frozenset[Need] = frozenset({"towers"})
 
 
-def check_objectives(config: StudyConfig, space: object, task: Task) -> None:
+def check_objectives(
+    config: StudyConfig, space: object, task: Task, value_names: Sequence[str] = ()
+) -> None:
     """Refuses aims and losses that this search could meet by choosing, or that no data serves.
 
     Every option of the space is looked at (`covering`). A user's own training says for itself what
@@ -40,7 +43,7 @@ def check_objectives(config: StudyConfig, space: object, task: Task) -> None:
         *_of_the_name(config),
         *_of_the_loss(config, candidates),
         *_of_the_examples(config, candidates),
-        *_of_the_task(config, task),
+        *_of_the_task(config, task, value_names or [str(n) for n in range(task.num_values)]),
         *_of_the_terms(needs, task),
         *_of_the_teacher(config, needs),
     ]
@@ -121,15 +124,20 @@ def _of_the_examples(
             )
 
 
-def _of_the_task(config: StudyConfig, task: Task) -> Iterator[tuple[Path, str]]:
-    for names, there, lacking, instead in (
-        (("accuracy",), task.num_classes, "no classes", "val_mae, val_rmse"),
-        (("mae", "rmse"), task.num_values, "no numbers to foretell", "val_accuracy"),
-    ):
-        if not there:
-            for index, metric in _metrics(config, *names):
-                text = f"'{metric}' is not measured: the data has {lacking}. Measured: {instead}"
-                yield ("objectives", index, "metric"), text
+def _of_the_task(
+    config: StudyConfig, task: Task, value_names: Sequence[str]
+) -> Iterator[tuple[Path, str]]:
+    errors = ["rmse", *mae_names(value_names)] if value_names else []
+    measured = ["loss", *(["accuracy"] if task.num_classes else []), *errors]
+    for index, objective in enumerate(config.objectives):
+        part, _, metric = objective.metric.partition("_")
+        if part in ("train", "val") and metric not in measured:
+            lacking = f"{len(value_names)} numbers, each with an error of its own"
+            if metric == "accuracy" or not value_names:
+                lacking = "no classes" if metric == "accuracy" else "no numbers to foretell"
+            listed = ", ".join(f"val_{name}" for name in measured)
+            text = f"'{objective.metric}' is not measured: the data has {lacking}. Measured: "
+            yield ("objectives", index, "metric"), text + listed
 
 
 def _metrics(config: StudyConfig, *names: str) -> list[tuple[int, str]]:

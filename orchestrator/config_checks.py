@@ -24,6 +24,7 @@ _PACKAGES = {
 }
 """Where data that comes as a system package is to be had."""
 
+_OF_A_NUMBER = r"(train|val)_mae/."
 _OF_WEIGHTS = r"^(weights|terms)/|total|weighted"
 """Metrics, or what people would call them, that change with the weights of the loss alone."""
 
@@ -159,7 +160,7 @@ def aimless(metric: str, train: str | None) -> str | None:
         if re.fullmatch(_METRIC, metric):
             return None
         return f"{shown(metric)} is no metric's name; letters, digits, '_', '.', '-'"
-    if metric in measured:
+    if metric in measured or re.match(_OF_A_NUMBER, metric):
         return None
     if re.search(_OF_WEIGHTS, metric):
         return (

@@ -77,7 +77,7 @@ def open_parts(config: StudyConfig) -> Opened:
 
         space = answering(space, dataset.task)
     _check_space(config, space)
-    check_objectives(config, space, dataset.task)
+    check_objectives(config, space, dataset.task, dataset.value_names)
     return Opened(
         config=config,
         space=space,

@@ -16,12 +16,11 @@ from search_spaces.model_output import Batch, ModelOutput
 from workers.batches import DeviceSplit
 from workers.device import Execution
 from workers.failures import Diverged
+from workers.metrics import mae_names
 
 # B batch, K classes, V numbers
 
 EVALUATION_BATCH = 256
-MOST_NAMED = 16
-"""Numbers that are told an error each; of more, only what they come to together."""
 
 
 class Tally:
@@ -84,13 +83,6 @@ class Tally:
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value}")
         return found
-
-
-def mae_names(value_names: Sequence[str]) -> list[str]:
-    """What the errors of numbers are called: of different units, no two make a sum."""
-    if len(value_names) == 1:
-        return ["mae"]
-    return [f"mae/{name}" for name in value_names[:MOST_NAMED]]
 
 
 def forward(network: nn.Module, inputs: Mapping[str, Tensor], execution: Execution) -> ModelOutput:

@@ -16,7 +16,7 @@ from search_spaces.blocks.block import (
 )
 from search_spaces.blocks.drop_path import DropPath
 from search_spaces.blocks.layer_scale import layer_scale
-from search_spaces.blocks.normalisation import activation
+from search_spaces.blocks.normalisation import RMSNorm, activation
 from search_spaces.blocks.positions import POSITIONS, RelativeBias, Rotary, SinusoidalDistance
 from search_spaces.blocks.self_attention import (
     FORMS,
@@ -29,7 +29,7 @@ from search_spaces.task import Shape
 
 # B batch, C channels, H height, W width, N = H*W tokens, G groups of tokens
 
-TOKEN_NORMALISATIONS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+TOKEN_NORMALISATIONS = {"layer": nn.LayerNorm, "rms": RMSNorm}
 """Of each token over its channels (Ba et al. 2016; Zhang and Sennrich 2019)."""
 
 

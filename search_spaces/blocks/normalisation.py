@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from search_spaces.blocks.block import check_name
 
@@ -19,8 +20,17 @@ class MapLayerNorm(nn.LayerNorm):
         return super().forward(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class MapRMSNorm(nn.RMSNorm):
-    """Divides every position of a map by its channels' root mean square (Zhang, Sennrich 2019)."""
+class RMSNorm(nn.RMSNorm):
+    """Divides by the root mean square (Zhang, Sennrich 2019), in the precision of what comes in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input, over its last dimension of mean square 1, then scaled."""
+        # Autocast leaves the scale in float32, which no fused kernel takes beside bfloat16.
+        return functional.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+class MapRMSNorm(RMSNorm):
+    """Divides every position of a map by its channels' root mean square."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """The map, over C of mean square 1 at each position, then scaled."""

@@ -143,6 +143,15 @@ def test_a_metric_that_the_data_cannot_serve_is_no_objective(metric: str, task: 
         check_objectives(config(metric), load("hybrid"), task)
 
 
+def test_of_several_numbers_each_is_aimed_at_by_its_name() -> None:
+    task, names = Task(inputs={"state": (3,)}, num_classes=0, num_values=2), ("angle", "speed")
+    space = answering(load("vector"), task)
+    check_objectives(config("val_rmse", "val_mae/angle", "val_mae/speed"), space, task, names)
+    for metric in ("val_mae", "val_mae/weight"):
+        with pytest.raises(ProblemsError, match=f"'{metric}' is not measured: the data has 2 num"):
+            check_objectives(config(metric), space, task, names)
+
+
 def test_what_a_users_own_training_measures_is_theirs_to_judge() -> None:
     own = config("val_loss", space="mine.py:space", train="mine.py:train")
     check_objectives(own, load("hybrid"), BOTH)
