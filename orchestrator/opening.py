@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from workers.data import Dataset
 
 
+TAUGHT = "+teacher."
+"""Stands between a space's version and the SHA-256 of the teacher's manifest."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
     """A study's parts, ready to be searched."""
@@ -40,6 +44,13 @@ class Opened:
     def code_digest(self) -> str | None:
         """SHA-256 over the user's own Python."""
         return None if self.code is None else self.code.digest
+
+    @property
+    def space_version(self) -> str:
+        """The space's version as the ledger keeps it: another teacher makes another space of it."""
+        if self.teacher is None:
+            return self.space.version
+        return f"{self.space.version}{TAUGHT}{self.teacher.manifest_sha256}"
 
     @property
     def task(self) -> Task | None:

@@ -104,7 +104,7 @@ def _leased(ledger: Ledger, parts: Opened) -> Iterator[tuple[StudyRow, Lease]]:
         name=config.name,
         config_json=config.canonical_json(),
         space_name=parts.space.name,
-        space_version=parts.space.version,
+        space_version=parts.space_version,
         data_digest=parts.dataset.digest,
         code_digest=parts.code_digest,
         about=parts.about,
@@ -145,7 +145,9 @@ def _search(
             task=parts.task,
             checkpoints_dir=home.checkpoints,
             logs_dir=home.logs,
-            teacher=None if parts.teacher is None else parts.teacher.lay(home),
+            teacher=None
+            if parts.teacher is None
+            else parts.teacher.lay(home.checkpoints / record.name),
         ) as study,
         stopped_by_signals(
             stop,

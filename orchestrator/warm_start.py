@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.config import StudyConfig
 from orchestrator.ledger import Ledger, StudyRow
+from orchestrator.opening import TAUGHT
 from orchestrator.problems import clean, nearest
 from orchestrator.trial import Trial, TrialState
 from search_spaces.constraints import Constraint
@@ -31,7 +32,8 @@ class Basis:
     data_digest: str
     code_digest: str | None
     space: tuple[str, str]
-    """Its name and version; trials of another space answer, but are no history."""
+    """Its name and version as the ledger keeps them; trials of another space answer, but are no
+    history."""
     began: float | None = None
     """When the study began; None for one that is about to."""
 
@@ -105,8 +107,14 @@ def _differing(row: StudyRow, config: StudyConfig, basis: Basis) -> list[str]:
         "training code": (row.code_digest, basis.code_digest),
         "budget": (other.budget, config.budget),
         "list of objectives": (other.objectives, config.objectives),
+        "teacher": (_teacher(row.space_version), _teacher(basis.space[1])),
     }
     return [what for what, (theirs, ours) in pairs.items() if theirs != ours]
+
+
+def _teacher(space_version: str) -> str:
+    """The SHA-256 of the teacher's manifest; empty where nobody teaches."""
+    return space_version.partition(TAUGHT)[2]
 
 
 def _ended(trials: Sequence[Trial], before: float | None) -> list[Trial]:

@@ -30,7 +30,7 @@ class TeacherRef:
     """Names a promoted network that candidates may learn from."""
 
     path: str
-    """Folder of its weights and facts."""
+    """Path or fsspec URL of the folder of its weights and facts."""
     sha256: str
     """Over both; a worker reads nothing else."""
 

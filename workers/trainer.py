@@ -260,7 +260,7 @@ def _teacher(
         return None
     if job.teacher is None:
         raise BadCandidate("its loss distils, but the study has no teacher; set teacher")
-    return Teacher(job.teacher, dataset.task, device)
+    return Teacher(job.teacher, dataset, device)
 
 
 def _seed(seed: int, purpose: str) -> int:

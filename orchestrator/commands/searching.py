@@ -37,8 +37,8 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     refuse_what_does_not_fit(config)
     require_checkpoints(home)
     parts = open_parts(config)
-    _check_earlier(parts, home)
     parts = _with_teacher(parts, home)
+    _check_earlier(parts, home)
     expected = None if goes_on else quick_look(parts)
     terminal.remark(header(parts, home, goes_on=goes_on))
     if expected is not None:
@@ -64,7 +64,7 @@ def _with_teacher(parts: Opened, home: Home) -> Opened:
     """The parts with the teacher that the study names, fetched and proved.
 
     Raises:
-        CommandError: There is no such model, or it is not what was promoted.
+        CommandError: There is no such model, it is not what was promoted, or it cannot teach this.
     """
     if parts.config.teacher is None:
         return parts
@@ -73,9 +73,11 @@ def _with_teacher(parts: Opened, home: Home) -> Opened:
 
     with studies.reading(home) as ledger:
         try:
-            return replace(parts, teacher=fetch(parts.config.teacher, home, ledger))
+            teacher = fetch(parts.config.teacher, home, ledger)
+            teacher.require_fit(parts.dataset, parts.code_digest)
         except PromotionRefused as error:
             raise CommandError(str(error), ExitCode.INPUT) from error
+    return replace(parts, teacher=teacher)
 
 
 def _check_earlier(parts: Opened, home: Home) -> None:
@@ -91,7 +93,7 @@ def _check_earlier(parts: Opened, home: Home) -> None:
     basis = Basis(
         data_digest=parts.dataset.digest,
         code_digest=parts.code_digest,
-        space=(parts.space.name, parts.space.version),
+        space=(parts.space.name, parts.space_version),
     )
     with studies.reading(home) as ledger:
         try:
@@ -150,7 +152,7 @@ def _changed(name: str, differing: tuple[str, ...]) -> str:
         "data_digest": "the data set",
         "code_digest": "your own Python files",
         "space_name": "the search space",
-        "space_version": "the search space's version",
+        "space_version": "the search space's version or its teacher",
         "config_json": "the config",
     }
     changed = " and ".join(words.get(column, column) for column in differing)

@@ -3,9 +3,12 @@
 Nothing of what a model brings is run; its weights and architecture are plain data.
 """
 
+import json
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 
@@ -17,34 +20,82 @@ from orchestrator.promotion.manifest import ManifestError
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.promotion.registry import Registry, model_uri
 from orchestrator.tracking.cleaning import answering
+from search_spaces.architecture import Architecture
+from workers.data import Dataset
+from workers.folders import Folder, RemoteFolder
 from workers.job import TeacherRef
-from workers.teacher import FACTS, WEIGHTS, digest
-
-FOLDER = "teachers"
-"""Where fetched teachers lie beneath the home."""
+from workers.teacher import FACTS, digest, network, read, unfit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teaching:
     """A teacher's proved files."""
 
-    name: str
-    """MODEL-VERSION."""
+    reference: str
+    """MODEL/VERSION."""
+    manifest_sha256: str
+    """Of the model as it was promoted."""
     files: dict[str, bytes]
     """By name."""
 
-    def lay(self, home: Home) -> TeacherRef:
+    def require_fit(self, dataset: Dataset, code_digest: str | None) -> None:
+        """Refuses a teacher that cannot teach.
+
+        Args:
+            dataset: What is to be learnt.
+            code_digest: Of the study's own Python, whose blocks the teacher may be built of.
+
+        Raises:
+            PromotionRefused: It answers another task, or cannot be built here.
+        """
+        facts = json.loads(self.files[FACTS])
+        if reason := unfit(facts, dataset):
+            raise PromotionRefused(f"teacher: {self.reference} {reason}")
+        try:
+            parts = _parts(Architecture.from_dict(facts["candidate"]["architecture"]))
+            foreign = any(not type(part).__module__.startswith("search_spaces.") for part in parts)
+            network(self.files)
+        except (ValueError, LookupError, TypeError, RuntimeError) as error:
+            raise PromotionRefused(
+                f"teacher: {self.reference} cannot be built here; code of a user's own does not "
+                f"come with a teacher: {error}"
+            ) from error
+        if foreign and facts["user_code"] != code_digest:
+            raise PromotionRefused(
+                f"teacher: {self.reference} is built of blocks of a user's own, and those of this "
+                "study are others; name a teacher of ready blocks"
+            )
+
+    def lay(self, folder: Folder) -> TeacherRef:
         """Put the files where workers find them.
+
+        Args:
+            folder: Of the study's checkpoints, which every worker reaches.
 
         Raises:
             OSError: They cannot be written.
         """
-        folder = home.folder / FOLDER / self.name
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        sha256 = digest(self.files)
+        place = folder / f"teacher-{sha256[:16]}"
+        if isinstance(place, Path):
+            place.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, content in self.files.items():
-            if not (folder / name).exists() or (folder / name).read_bytes() != content:
-                (folder / name).write_bytes(content)
-        return TeacherRef(path=str(folder), sha256=digest(folder))
+            if isinstance(place, RemoteFolder):
+                place.write(name, content)
+            elif not (place / name).exists() or (place / name).read_bytes() != content:
+                (place / name).write_bytes(content)
+        return TeacherRef(path=str(place), sha256=sha256)
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """A decided value and all the decided values within."""
+    if isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _parts(inner)
+    elif is_dataclass(value):
+        yield value
+        for field in fields(value):
+            yield from _parts(getattr(value, field.name))
 
 
 def fetch(reference: str, home: Home, ledger: Ledger | None) -> Teaching:
@@ -71,7 +122,7 @@ def fetch(reference: str, home: Home, ledger: Ledger | None) -> Teaching:
         promotions = ledger.promotions.all() if ledger else []
         expected = expected_manifest(model, version, promotions)
         files = _proved(registry, model, version.version, expected)
-    return Teaching(name=f"{model}-{number}", files=files)
+    return Teaching(reference=reference, manifest_sha256=expected, files=files)
 
 
 def _proved(registry: Registry, model: str, version: int, expected: str) -> dict[str, bytes]:
@@ -86,4 +137,4 @@ def _proved(registry: Registry, model: str, version: int, expected: str) -> dict
             uri = model_uri(model, version)
             raise PromotionRefused(f"teacher: {uri} is not what was promoted: {error}") from None
         inside = proved / "artifacts" / "model"
-        return {name: (inside / name).read_bytes() for name in (FACTS, WEIGHTS)}
+        return read(inside)

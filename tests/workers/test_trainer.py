@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from search_spaces.loss_weights import LossTerm, LossWeights
 from workers import trainer as trainer_module
 from workers.budget import Budget
 from workers.data import Dataset
+from workers.data.dataset import Split
 from workers.failures import BadCandidate, Diverged
 from workers.job import TeacherRef, TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
-from workers.teacher import FACTS, WEIGHTS, digest
+from workers.teacher import FACTS, WEIGHTS, digest, read
 from workers.trainer import Trainer
 
 BESIDE = {"cross_entropy": LossTerm(), "auxiliary": LossTerm()}
@@ -262,6 +263,27 @@ def test_a_second_view_of_every_batch_is_learnt_from(make_job: MakeJob, digits: 
     assert told[0].metrics["terms/consistency"] > 0
 
 
+def taught_on(
+    digits: Dataset, make_job: MakeJob, folder: Path, names: Sequence[str] = ()
+) -> TeacherRef:
+    """A network of a few steps, laid in a folder as a teacher."""
+    job = make_job(epochs=1)
+    teacher = Trainer(job, digits)
+    facts = {
+        "candidate": job.candidate,
+        "inputs": {"image": [1, 8, 8]},
+        "class_names": list(names or digits.class_names),
+        "normalisation": teacher.normalisation.to_dict(),
+    }
+    (folder / FACTS).write_text(json.dumps(facts))
+    (folder / WEIGHTS).write_bytes(
+        safetensors.torch.save(
+            {name: value.contiguous() for name, value in teacher.network.state_dict().items()}
+        )
+    )
+    return TeacherRef(path=str(folder), sha256=digest(read(folder)))
+
+
 def test_a_student_learns_from_a_teacher_that_is_what_it_was(
     make_job: MakeJob, digits: Dataset, tmp_path: Path
 ) -> None:
@@ -270,22 +292,47 @@ def test_a_student_learns_from_a_teacher_that_is_what_it_was(
     job = make_job(epochs=1, recipe=recipe)
     with pytest.raises(BadCandidate, match="the study has no teacher"):
         Trainer(job, digits)
-    teacher = Trainer(make_job(epochs=1), digits)
-    facts = {
-        "candidate": job.candidate,
-        "inputs": {"image": [1, 8, 8]},
-        "class_names": list(digits.class_names),
-        "normalisation": teacher.normalisation.to_dict(),
-    }
-    (tmp_path / FACTS).write_text(json.dumps(facts))
-    (tmp_path / WEIGHTS).write_bytes(
-        safetensors.torch.save(
-            {name: value.contiguous() for name, value in teacher.network.state_dict().items()}
-        )
-    )
-    reference = TeacherRef(path=str(tmp_path), sha256=digest(tmp_path))
+    reference = taught_on(digits, make_job, tmp_path)
     taught = measured(Trainer(dataclasses.replace(job, teacher=reference), digits).run())
     assert taught[0].metrics["terms/distillation"] >= 0
     (tmp_path / WEIGHTS).write_bytes(b"other")
     with pytest.raises(BadCandidate, match="is not what was fetched"):
         Trainer(dataclasses.replace(job, teacher=reference), digits)
+
+
+def test_a_teacher_whose_classes_stand_in_another_order_teaches_nobody(
+    make_job: MakeJob, digits: Dataset, tmp_path: Path
+) -> None:
+    terms = {"cross_entropy": LossTerm(), "distillation": LossTerm()}
+    job = make_job(epochs=1, recipe={"losses": LossWeights(terms=terms)})
+    turned = taught_on(digits, make_job, tmp_path, digits.class_names[::-1])
+    with pytest.raises(BadCandidate, match=r"tells 10 classes \(9, 8, .*; this study's data has"):
+        Trainer(dataclasses.replace(job, teacher=turned), digits)
+
+
+def test_a_teacher_of_classes_teaches_who_tells_numbers_too(
+    make_job: MakeJob, digits: Dataset, tmp_path: Path
+) -> None:
+    terms = {"cross_entropy": LossTerm(), "distillation": LossTerm(), "mse": LossTerm()}
+    student = make_job(epochs=1, recipe={"losses": LossWeights(terms=terms)})
+    candidate = {**student.candidate, "architecture": dict(student.candidate["architecture"])}
+    candidate["architecture"]["head"] = {"kind": "both"}
+    reference = taught_on(digits, make_job, tmp_path)
+    job = dataclasses.replace(student, teacher=reference, candidate=candidate)
+    (told,) = measured(Trainer(job, with_values(digits)).run())
+    assert told.metrics["terms/distillation"] > 0
+
+
+def with_values(dataset: Dataset) -> Dataset:
+    """The same examples, each with its class as a number to foretell."""
+
+    def told(part: Split) -> Split:
+        return dataclasses.replace(part, values=part.targets[:, None].astype(np.float32))
+
+    return dataclasses.replace(
+        dataset,
+        task=dataclasses.replace(dataset.task, num_values=1),
+        train=told(dataset.train),
+        validation=told(dataset.validation),
+        value_names=("class",),
+    )

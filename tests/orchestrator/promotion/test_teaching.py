@@ -1,11 +1,24 @@
 """A promoted model teaches the candidates of another study, and only what was promoted does."""
 
+import dataclasses
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from store import serving
+
+from orchestrator.home import Home
+from orchestrator.ledger import Ledger
+from orchestrator.promotion import teaching
+from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.teaching import Teaching, fetch
+from workers.data import load
+from workers.data.spec import DataSpec
 
 pytestmark = [
     pytest.mark.mlflow,
@@ -52,8 +65,8 @@ def test_a_study_learns_from_a_promoted_model(
     seen = trial["trial"]["measurements"][-1]["metrics"]
     assert seen["terms/distillation"] > 0
     assert 0 < seen["weights/distillation"] < 1
-    (teacher,) = (home / "teachers").iterdir()
-    assert teacher.name == "digits-1"
+    (teacher,) = (home / "checkpoints" / "pupils").glob("teacher-*")
+    assert {path.name for path in teacher.iterdir()} == {"model.json", "weights.safetensors"}
 
 
 @pytest.mark.parametrize(
@@ -75,4 +88,81 @@ def test_a_teacher_that_is_not_there_is_refused_and_nothing_created(
     assert code == 2
     assert expected in said
     assert answer("status", "pupils", at=promoted)[0] == 2
-    assert not (promoted / "teachers").exists()
+    assert not (promoted / "checkpoints" / "pupils").exists()
+
+
+def test_a_teacher_of_other_classes_is_refused_and_nothing_created(
+    promoted: Path, tmp_path: Path, study: Callable[[str], Path], answer: Callable[..., Any]
+) -> None:
+    digits = load(DataSpec(source="digits")).train
+    names = np.array([f"digit {label}" for label in digits.targets[:200]])
+    np.savez(tmp_path / "named.npz", x=digits.inputs["image"][:200, 0], y=names)
+    more = "teacher: digits/1\ndata: {source: npz, path: named.npz}\n"
+    told = study(more).read_text().replace("data: {source: digits}\n", "")
+    (tmp_path / "study.yaml").write_text(told)
+    code, _, said = answer("search", str(tmp_path / "study.yaml"), at=promoted)
+    assert code == 2
+    assert "teacher: digits/1 tells 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9); this study's" in said
+    assert answer("status", "pupils", at=promoted)[0] == 2
+
+
+def test_a_study_goes_on_with_its_own_teacher_alone(
+    promoted: Path,
+    tmp_path: Path,
+    study: Callable[[str], Path],
+    answer: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(promoted, home)
+    assert answer("search", str(study("teacher: digits/1\n")), at=home)[0] == 0
+    with closing(sqlite3.connect(home / "ledger.db")) as ledger, ledger:
+        ledger.execute("UPDATE study SET state = 'interrupted' WHERE name = 'pupils'")
+    assert answer("resume", "pupils", at=home)[0] == 0
+    with closing(sqlite3.connect(home / "ledger.db")) as ledger, ledger:
+        ledger.execute("UPDATE study SET state = 'interrupted' WHERE name = 'pupils'")
+
+    def another(*asked: Any) -> Teaching:
+        return dataclasses.replace(fetch(*asked), manifest_sha256="f" * 64)
+
+    monkeypatch.setattr(teaching, "fetch", another)
+    code, _, said = answer("resume", "pupils", at=home)
+    assert code == 2
+    assert "the search space's version or its teacher changed since" in said
+    more = "teacher: digits/1\nname: others\nwarm_start: [pupils]\n"
+    later = study(more).read_text().replace("name: pupils\n", "", 1)
+    (tmp_path / "study.yaml").write_text(later)
+    code, _, said = answer("search", str(tmp_path / "study.yaml"), at=home)
+    assert code == 2
+    assert "results of study 'pupils' do not hold here: it has another teacher" in said
+
+
+def test_a_teacher_is_read_from_the_store_that_holds_the_checkpoints(
+    promoted: Path,
+    tmp_path: Path,
+    study: Callable[[str], Path],
+    answer: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(promoted, home)
+    with serving() as store:
+        monkeypatch.setenv("ARCHSCOUT_CHECKPOINTS", f"{store.url}/kept")
+        code, _, said = answer("search", str(study("teacher: digits/1\n")), at=home)
+        assert code == 0, said
+        assert any("/pupils/teacher-" in path for path in store.files)
+    _, trial, _ = answer("status", "pupils", "--trial", "0", at=home)
+    assert trial["trial"]["measurements"][-1]["metrics"]["terms/distillation"] > 0
+
+
+def test_a_teacher_of_a_users_own_blocks_is_refused(promoted: Path) -> None:
+    home = Home.find(str(promoted), {})
+    with Ledger.open(home.ledger_url) as ledger:
+        teacher = fetch("digits/1", home, ledger)
+    digits = load(DataSpec(source="digits"))
+    teacher.require_fit(digits, None)
+    facts = teacher.files["model.json"].replace(b'"classify"', b'"head_of_a_users_own"')
+    assert facts != teacher.files["model.json"]
+    other = dataclasses.replace(teacher, files={**teacher.files, "model.json": facts})
+    with pytest.raises(PromotionRefused, match="code of a user's own does not come with a teach"):
+        other.require_fit(digits, None)
