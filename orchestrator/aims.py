@@ -131,6 +131,8 @@ def _of_the_task(
     measured = ["loss", *(["accuracy"] if task.num_classes else []), *errors]
     for index, objective in enumerate(config.objectives):
         part, _, metric = objective.metric.partition("_")
+        if aimless(objective.metric, None):
+            continue  # said already
         if part in ("train", "val") and metric not in measured:
             lacking = f"{len(value_names)} numbers, each with an error of its own"
             if metric == "accuracy" or not value_names:

@@ -71,8 +71,9 @@ def test_a_main_term_that_chance_hardly_draws_is_found(losses: Domain[LossWeight
 @pytest.mark.parametrize("metric", ["weights/auxiliary", "terms/auxiliary", "val_total"])
 def test_what_follows_from_the_weights_is_no_objective(metric: str) -> None:
     wanted = rf"objectives\[0\].metric: '{metric}' follows from the loss weights"
-    with pytest.raises(ProblemsError, match=wanted):
+    with pytest.raises(ProblemsError, match=wanted) as refused:
         check_objectives(config(metric), load("tiny"), BOTH)
+    assert len(refused.value.problems) == 1
 
 
 def test_training_examples_that_the_space_chooses_are_no_aim() -> None:
