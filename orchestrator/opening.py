@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 TAUGHT = "+teacher."
-"""Stands between a space's version and the SHA-256 of the teacher's manifest."""
+"""Stands between a space's version and the beginning of the SHA-256 of the teacher's manifest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Opened:
         """The space's version as the ledger keeps it: another teacher makes another space of it."""
         if self.teacher is None:
             return self.space.version
-        return f"{self.space.version}{TAUGHT}{self.teacher.manifest_sha256}"
+        return f"{self.space.version}{TAUGHT}{self.teacher.manifest_sha256[:16]}"
 
     @property
     def task(self) -> Task | None:
