@@ -4,7 +4,7 @@ Knows shapes and modules: no training, no sampler.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol, Self
 
 import torch
@@ -28,6 +28,19 @@ from search_spaces.model_output import ModelOutput
 from search_spaces.task import Shape, Task
 
 # B batch, C channels, H height, W width, D embedding width, K classes
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """A decided value and all the decided values within."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _parts(inner)
+    elif is_dataclass(value):
+        yield value
+        for field in fields(value):
+            yield from _parts(getattr(value, field.name))
 
 
 class Fusion(Protocol):
@@ -144,6 +157,17 @@ class Architecture:
         joined = getattr(self.fusion, "kind", "")
         several = "" if len(streams) == 1 or joined == "concatenate" else f" {joined}"
         return " + ".join(streams) + several + (" gate" if gated else "")
+
+    def parts(self) -> Iterator[Any]:
+        """Everything that it is put together from, blocks within blocks too."""
+        return _parts(self)
+
+    @property
+    def layers(self) -> int:
+        """How many pieces compute: stems, the head, and blocks, each as often as it is repeated."""
+        stages = [stage for stream in self.streams.values() for stage in stream.stages]
+        blocks = sum(stage.depth * len(list(_parts(stage.block))) for stage in stages)
+        return len(self.streams) + blocks + 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; `from_dict` undoes it."""

@@ -1,7 +1,7 @@
 """How long an epoch of a network takes here, predicted from a few that were timed.
 
-The time of one example is taken as a / batch size + b * FLOPs + c * activation bytes: what a step
-costs by itself, arithmetic, and memory traffic. Knows numbers only.
+The time of one example is taken as a * layers / batch size + b * FLOPs + c * activation bytes: what
+each layer costs a step by itself, arithmetic, and memory traffic. Knows numbers only.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,13 @@ class Load:
 
     flops: float
     activation_bytes: float
+    layers: int
     batch_size: int
 
     def terms(self) -> tuple[float, float, float]:
         """The three numbers whose weighted sum is the time, each about 1 for a small network."""
-        return (self.flops / 1e7, self.activation_bytes / 3e5, 64 / self.batch_size)
+        steps = self.layers / 10 * 64 / self.batch_size
+        return (self.flops / 1e7, self.activation_bytes / 3e5, steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

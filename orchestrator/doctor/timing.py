@@ -38,6 +38,7 @@ def load_of(probe: Probe) -> Load:
     return Load(
         flops=cost["flops"],
         activation_bytes=cost["activation_bytes"],
+        layers=probe.candidate.architecture.layers,
         batch_size=probe.candidate.recipe.batch_size,
     )
 

@@ -26,7 +26,6 @@ from torch import Tensor
 import search_spaces
 from orchestrator.promotion import manifest
 from search_spaces.architecture import Architecture
-from search_spaces.blocks.block import BLOCKS, FUSIONS, HEADS, STEMS
 from search_spaces.user_code import UserCode
 from workers.checkpoint import Checkpoint
 from workers.data import Dataset, Preprocessing, Split, preprocessing
@@ -112,26 +111,10 @@ def expected_code(user_code: UserCode | None) -> dict[str, str]:
     }
 
 
-def has_users_blocks(candidate: Mapping[str, Any]) -> bool:
-    """Whether a candidate is built of blocks that a user registered."""
-    kinds = set(_kinds(candidate.get("architecture")))
+def has_users_blocks(architecture: Architecture) -> bool:
+    """Whether an architecture is built of blocks that a user registered."""
     ours = f"{search_spaces.__name__}."
-    return any(
-        not registry[name].__module__.startswith(ours)
-        for registry in (BLOCKS, STEMS, FUSIONS, HEADS)
-        for name in registry
-        if name in kinds
-    )
-
-
-def _kinds(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        if isinstance(value.get("kind"), str):
-            yield value["kind"]
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _kinds(item)
+    return any(not type(part).__module__.startswith(ours) for part in architecture.parts())
 
 
 def _weights(contents: Contents) -> dict[str, Tensor]:

@@ -5,10 +5,8 @@ Nothing of what a model brings is run; its weights and architecture are plain da
 
 import json
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlflow.exceptions import MlflowException
 
@@ -17,6 +15,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.promotion import manifest
 from orchestrator.promotion.loading import expected_manifest
 from orchestrator.promotion.manifest import ManifestError
+from orchestrator.promotion.package import has_users_blocks
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.promotion.registry import Registry, model_uri
 from orchestrator.tracking.cleaning import answering
@@ -52,8 +51,7 @@ class Teaching:
         if reason := unfit(facts, dataset):
             raise PromotionRefused(f"teacher: {self.reference} {reason}")
         try:
-            parts = _parts(Architecture.from_dict(facts["candidate"]["architecture"]))
-            foreign = any(not type(part).__module__.startswith("search_spaces.") for part in parts)
+            foreign = has_users_blocks(Architecture.from_dict(facts["candidate"]["architecture"]))
             network(self.files)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
             raise PromotionRefused(
@@ -85,17 +83,6 @@ class Teaching:
             elif not (place / name).exists() or (place / name).read_bytes() != content:
                 (place / name).write_bytes(content)
         return TeacherRef(path=str(place), sha256=sha256)
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    """A decided value and all the decided values within."""
-    if isinstance(value, dict | list | tuple):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _parts(inner)
-    elif is_dataclass(value):
-        yield value
-        for field in fields(value):
-            yield from _parts(getattr(value, field.name))
 
 
 def fetch(reference: str, home: Home, ledger: Ledger | None) -> Teaching:

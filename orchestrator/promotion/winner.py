@@ -14,6 +14,7 @@ from orchestrator.objective import best
 from orchestrator.promotion.package import Contents, has_users_blocks
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.trial import ANSWERED, Trial, TrialState
+from search_spaces.architecture import Architecture
 from search_spaces.plugins import UserFileError, load_user_object
 from search_spaces.user_code import UserCode
 from workers import checkpoint
@@ -193,4 +194,5 @@ def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserCode |
             "the search; restore it, and promote from the folder that the search was started in"
         )
     load_user_object(config.space, Path.cwd())  # registers their blocks
-    return code if has_users_blocks(trial.candidate) else None
+    architecture = Architecture.from_dict(trial.candidate["architecture"])
+    return code if has_users_blocks(architecture) else None

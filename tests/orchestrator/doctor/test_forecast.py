@@ -81,23 +81,24 @@ def test_doubtful_times_widen_the_range_and_equal_seeds_agree() -> None:
 
 
 LOADS = [
-    Load(flops=flops, activation_bytes=kept, batch_size=batch)
-    for flops, kept, batch in [
-        (1e7, 2e5, 64), (8e7, 6e5, 32), (2e7, 3e5, 128),
-        (4e7, 8e5, 32), (3e7, 2e5, 64), (5e6, 1e5, 128),
+    Load(flops=flops, activation_bytes=kept, layers=layers, batch_size=batch)
+    for flops, kept, layers, batch in [
+        (1e7, 2e5, 3, 64), (8e7, 6e5, 9, 32), (2e7, 3e5, 20, 128),
+        (4e7, 8e5, 5, 32), (3e7, 2e5, 12, 64), (5e6, 1e5, 4, 128),
     ]
 ]  # fmt: skip
 
 
 def machine(load: Load) -> Timed:
     """A machine whose pace is known."""
-    took = 2e-10 * load.flops + 3e-9 * load.activation_bytes + 1e-2 / load.batch_size
+    took = 2e-10 * load.flops + 3e-9 * load.activation_bytes
+    took += 1e-3 * load.layers / load.batch_size
     return Timed(load=load, example_s=took)
 
 
 def test_the_pace_of_a_machine_that_keeps_to_the_formula_is_found() -> None:
     pace = learnt([machine(load) for load in LOADS])
-    unseen = Load(flops=6e7, activation_bytes=5e5, batch_size=16)
+    unseen = Load(flops=6e7, activation_bytes=5e5, layers=30, batch_size=16)
 
     assert pace.error == pytest.approx(0, abs=1e-6)
     assert pace.example_s(unseen) == pytest.approx(machine(unseen).example_s)
