@@ -193,9 +193,12 @@ def test_ray_listens_on_loopback_alone_and_only_to_holders_of_our_token(
     with script.study("good") as study:
         engine.run(study, data)
     me = psutil.Process()
+    # Not a browser that other tests left open.
+    rays = [each for each in me.children(recursive=True) if "ray" in " ".join(each.cmdline())]
+    assert rays
     listening = {
         connection.laddr.ip.removeprefix("::ffff:")
-        for process in [me, *me.children(recursive=True)]
+        for process in [me, *rays]
         for connection in process.net_connections()
         if connection.status == psutil.CONN_LISTEN
     }
