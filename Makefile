@@ -25,7 +25,7 @@ check: install  ## Lint, format, types and layers
 	$(BIN)/lint-imports --no-cache
 
 test: check  ## All checks, then the tests with branch coverage
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 laws: install  ## Try the laws of the vocabulary on 10,000 candidates of every space; resumable, kept in laws/ (SAMPLES, PROCESSES)
 	LAWS_SAMPLES=$(or $(SAMPLES),10000) OMP_NUM_THREADS=1 $(BIN)/python tests/laws/laws.py --processes $(or $(PROCESSES),2)

@@ -143,6 +143,7 @@ def _triangle(
                 mode="markers",
                 marker=marker,
                 customdata=[point.value for point in points],
+                cliponaxis=False,  # with one term off, a trial lies on an edge
                 hovertemplate="%{text}<br>%{customdata:.4f}<extra></extra>",
             )
         )

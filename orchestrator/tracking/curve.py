@@ -17,7 +17,8 @@ _PANELS = 3
 _PREFIXES = ("val_", "train_")
 _COLOURS = {"val": svg.BLUE.edge, "train": svg.ORANGE.edge}
 _PALETTE = (svg.BLUE.edge, svg.ORANGE.edge, svg.GREEN.edge, "#9333ea", "#dc2626", "#0891b2")
-_LINE_HEIGHT = 14.0
+_LINE_HEIGHT = 20.0
+_TERM_WIDTH = 180.0
 _NAMES = {"val": "validation", "train": "training"}
 
 Points = Sequence[tuple[int, float]]
@@ -59,12 +60,19 @@ def loss_curves(measured: Sequence[Measurement]) -> str | None:
         panels[title] = {name: line for name, line in lines.items() if len(line) > 1}
     if not all(panels.values()):
         return None
+    terms = sorted({name for lines in panels.values() for name in lines})
+    colours = dict(zip(terms, itertools.cycle(_PALETTE), strict=False))
     parts = [
         part
         for place, (title, lines) in enumerate(panels.items())
-        for part in _named_panel(place * _WIDTH, title, lines)
+        for part in _panel(place * _WIDTH, title, lines, colours)
     ]
-    return svg.document(len(panels) * _WIDTH, _HEIGHT, "Loss terms", parts)
+    right = len(panels) * _WIDTH
+    for place, (name, colour) in enumerate(colours.items()):
+        y = _TOP + place * _LINE_HEIGHT
+        parts.append(svg.dot(right, y, 4, colour=colour))
+        parts.append(svg.words(right + 10, y + 4, name, anchor="start"))
+    return svg.document(right + _TERM_WIDTH, _HEIGHT, "Loss terms", parts)
 
 
 def _panels(
@@ -89,15 +97,6 @@ def _bare(metric: str) -> str:
     for prefix in _PREFIXES:
         metric = metric.removeprefix(prefix)
     return metric
-
-
-def _named_panel(left: float, title: str, lines: Mapping[str, Points]) -> Iterator[str]:
-    """A panel whose lines are named within, in their own colours."""
-    colours = dict(zip(lines, itertools.cycle(_PALETTE), strict=False))
-    yield from _panel(left, title, lines, colours)
-    for place, (name, colour) in enumerate(colours.items()):
-        y = _TOP + 12 + place * _LINE_HEIGHT
-        yield svg.words(left + _WIDTH - _RIGHT, y, name, fill=colour, anchor="end")
 
 
 def _panel(

@@ -5,6 +5,7 @@ Everything of Ray's that has to be said before its import is said here.
 
 import atexit
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -181,6 +182,7 @@ def break_off() -> None:
     Ray 2.60 ends this process when its parts are used after `ray.shutdown`, and waits for a lost
     head for ever: so nothing of it is touched again, and only what we started is killed.
     """
+    gc.freeze()  # placement groups left behind would ask the head to free them, and wait for it
     from ray._private import worker  # noqa: PLC0415
     from ray.experimental import internal_kv  # noqa: PLC0415
 

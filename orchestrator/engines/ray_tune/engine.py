@@ -77,7 +77,7 @@ class RayTuneEngine:
         self._wear = {"trials": recycle_after, "growth_bytes": recycle_growth_bytes}
         self._trials_per_run = trials_per_run
         self._options = ray_options or {}
-        self._stuck = False
+        self._broken = False
 
     def run(self, study: "Study", dataset: Dataset) -> None:
         """Keep every slot of the cluster busy until the study has nothing left or is stopping.
@@ -103,16 +103,19 @@ class RayTuneEngine:
                 tune_run = TuneRun(bridge, signs, trainable, folder)
                 try:
                     _await(tune_run.thread, bridge, cluster)
+                except ray_cluster.EngineLost:
+                    self._broken = True
+                    raise
                 finally:
                     tune_run.thread.join(UNWIND_S)
-                    self._stuck = tune_run.thread.is_alive()
+                    self._broken |= tune_run.thread.is_alive()
         finally:
             nodes.close()
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Disconnect from Ray; a cluster of our own ends with all its processes."""
-        if self._stuck:
+        if self._broken:
             ray_cluster.break_off()
         else:
             ray_cluster.disconnect()

@@ -1,10 +1,6 @@
 """The Ray Tune engine on several nodes, and when the head of its cluster is lost."""
 
 import os
-
-# Before ray is imported: nodes that tests start listen on loopback.
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-
 import subprocess
 import sys
 import threading
@@ -19,6 +15,7 @@ import pytest
 from studies import config, opened
 
 from orchestrator.engines.ray_tune import RayTuneEngine
+from orchestrator.engines.ray_tune.cluster import _keep_to_ourselves, _scratch
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
 from search_spaces.user_code import UserCode
@@ -64,6 +61,8 @@ def train(decisions, context):
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
+    # Ray decides once a process whether nodes ask for a token; other tests' clusters do.
+    _keep_to_ourselves(_scratch())
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})

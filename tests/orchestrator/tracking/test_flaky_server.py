@@ -11,7 +11,7 @@ from stories import Story
 from orchestrator.tracking import start_projector
 from orchestrator.tracking.server import start_server
 
-pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore:.*noload.*")]
+pytestmark = [pytest.mark.mlflow, pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*noload.*")]
 
 FAULTS = ["slow", *random.Random(4).choices(["ok", "cut", "500", "429"], k=20)]
 CREATING = ["ok", "cut", "ok", "cut", "500", "ok", "cut"]
