@@ -134,9 +134,12 @@ def _of_the_task(
         if aimless(objective.metric, None):
             continue  # said already
         if part in ("train", "val") and metric not in measured:
-            lacking = f"{len(value_names)} numbers, each with an error of its own"
-            if metric == "accuracy" or not value_names:
-                lacking = "no classes" if metric == "accuracy" else "no numbers to foretell"
+            if metric == "accuracy":
+                lacking = "no classes"
+            elif not value_names:
+                lacking = "no numbers to foretell"
+            else:
+                lacking = f"{len(value_names)} numbers, each with an error of its own"
             listed = ", ".join(f"val_{name}" for name in measured)
             text = f"'{objective.metric}' is not measured: the data has {lacking}. Measured: "
             yield ("objectives", index, "metric"), text + listed

@@ -56,26 +56,17 @@ _FORGIVEN = 1
 
 
 @dataclass(slots=True, kw_only=True)
-class RayRound:
-    """What one round is to do, and what came of it."""
+class RayRound(rounds.Played):
+    """A round of drivers on Ray."""
 
-    number: int
-    database: str
     alone: bool = False
     """Whether each driver starts a cluster of its own."""
-    kills: Counter[str] = field(default_factory=Counter)
-    violations: list[str] = field(default_factory=list)
     seconds: dict[str, list[float]] = field(default_factory=dict)
     """How long what took, each time."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "database": self.database,
-            "kills": dict(self.kills),
-            "violations": self.violations,
-            "seconds": self.seconds,
-        }
+        # `super()` without a class finds none in a dataclass with slots (Python 3.11).
+        return {**rounds.Played.to_dict(self), "seconds": self.seconds}
 
     def took(self, what: str, seconds: float) -> None:
         """Keeps how long something took."""

@@ -78,13 +78,11 @@ _LATE = ("lease_renewed", "spent_added", "state_set", "lease_released", "answere
 
 
 @dataclass(slots=True, kw_only=True)
-class Round:
-    """What one round is to do, and what came of it."""
+class Played:
+    """A round of whatever kind, and what came of it."""
 
     number: int
     database: str
-    faults: list[str | None]
-    """One for each process that is to die; None dies at a random moment."""
     kills: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
@@ -95,6 +93,14 @@ class Round:
             "kills": dict(self.kills),
             "violations": self.violations,
         }
+
+
+@dataclass(slots=True, kw_only=True)
+class Round(Played):
+    """A round of drivers in process."""
+
+    faults: list[str | None]
+    """One for each process that is to die; None dies at a random moment."""
 
 
 def plan(*, kills: int, seed: int, databases: list[str], per_round: int = 8) -> list[Round]:

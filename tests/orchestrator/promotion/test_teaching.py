@@ -54,18 +54,22 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Pa
     return write
 
 
+@pytest.fixture
+def own_home(promoted: Path, tmp_path: Path) -> Path:
+    """A copy of the home, for tests that add studies to it."""
+    return Path(shutil.copytree(promoted, tmp_path / "home"))
+
+
 def test_a_study_learns_from_a_promoted_model(
-    promoted: Path, tmp_path: Path, study: Callable[[str], Path], answer: Callable[..., Any]
+    own_home: Path, study: Callable[[str], Path], answer: Callable[..., Any]
 ) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(promoted, home)
-    code, _, said = answer("search", str(study("teacher: digits/1\n")), at=home)
+    code, _, said = answer("search", str(study("teacher: digits/1\n")), at=own_home)
     assert code == 0, said
-    _, trial, _ = answer("status", "pupils", "--trial", "0", at=home)
+    _, trial, _ = answer("status", "pupils", "--trial", "0", at=own_home)
     seen = trial["trial"]["measurements"][-1]["metrics"]
     assert seen["terms/distillation"] > 0
     assert 0 < seen["weights/distillation"] < 1
-    (teacher,) = (home / "checkpoints" / "pupils").glob("teacher-*")
+    (teacher,) = (own_home / "checkpoints" / "pupils").glob("teacher-*")
     assert {path.name for path in teacher.iterdir()} == {"model.json", "weights.safetensors"}
 
 
@@ -106,52 +110,51 @@ def test_a_teacher_of_other_classes_is_refused_and_nothing_created(
     assert answer("status", "pupils", at=promoted)[0] == 2
 
 
+def interrupt(home: Path) -> None:
+    """Leave the pupils' study as a driver does that was stopped."""
+    with closing(sqlite3.connect(home / "ledger.db")) as ledger, ledger:
+        ledger.execute("UPDATE study SET state = 'interrupted' WHERE name = 'pupils'")
+
+
 def test_a_study_goes_on_with_its_own_teacher_alone(
-    promoted: Path,
+    own_home: Path,
     tmp_path: Path,
     study: Callable[[str], Path],
     answer: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(promoted, home)
-    assert answer("search", str(study("teacher: digits/1\n")), at=home)[0] == 0
-    with closing(sqlite3.connect(home / "ledger.db")) as ledger, ledger:
-        ledger.execute("UPDATE study SET state = 'interrupted' WHERE name = 'pupils'")
-    assert answer("resume", "pupils", at=home)[0] == 0
-    with closing(sqlite3.connect(home / "ledger.db")) as ledger, ledger:
-        ledger.execute("UPDATE study SET state = 'interrupted' WHERE name = 'pupils'")
+    assert answer("search", str(study("teacher: digits/1\n")), at=own_home)[0] == 0
+    interrupt(own_home)
+    assert answer("resume", "pupils", at=own_home)[0] == 0
+    interrupt(own_home)
 
     def another(*asked: Any) -> Teaching:
         return dataclasses.replace(fetch(*asked), manifest_sha256="f" * 64)
 
     monkeypatch.setattr(teaching, "fetch", another)
-    code, _, said = answer("resume", "pupils", at=home)
+    code, _, said = answer("resume", "pupils", at=own_home)
     assert code == 2
     assert "the search space's version or its teacher changed since" in said
     more = "teacher: digits/1\nname: others\nwarm_start: [pupils]\n"
     later = study(more).read_text().replace("name: pupils\n", "", 1)
     (tmp_path / "study.yaml").write_text(later)
-    code, _, said = answer("search", str(tmp_path / "study.yaml"), at=home)
+    code, _, said = answer("search", str(tmp_path / "study.yaml"), at=own_home)
     assert code == 2
     assert "results of study 'pupils' do not hold here: it has another teacher" in said
 
 
 def test_a_teacher_is_read_from_the_store_that_holds_the_checkpoints(
-    promoted: Path,
-    tmp_path: Path,
+    own_home: Path,
     study: Callable[[str], Path],
     answer: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(promoted, home)
     with serving() as store:
         monkeypatch.setenv("ARCHSCOUT_CHECKPOINTS", f"{store.url}/kept")
-        code, _, said = answer("search", str(study("teacher: digits/1\n")), at=home)
+        code, _, said = answer("search", str(study("teacher: digits/1\n")), at=own_home)
         assert code == 0, said
         assert any("/pupils/teacher-" in path for path in store.files)
-    _, trial, _ = answer("status", "pupils", "--trial", "0", at=home)
+    _, trial, _ = answer("status", "pupils", "--trial", "0", at=own_home)
     assert trial["trial"]["measurements"][-1]["metrics"]["terms/distillation"] > 0
 
 
