@@ -4,6 +4,7 @@ The ledger has the end of a trial before anything of it is deleted, so what a cr
 is too much, never too little; the next start sweeps it. Knows folders and trials only.
 """
 
+import math
 import re
 import shutil
 import threading
@@ -11,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.objective import Objective, rank
+from orchestrator.objective import Objective, pareto_front, rank
 from orchestrator.stopping import judge_of
 from orchestrator.trial import Trial, TrialState
 from workers.folders import Folder, within
@@ -21,6 +22,9 @@ _CHECKPOINT = re.compile(r"\.?epoch-\d+-[0-9a-f]+(\.tmp)?")
 
 MOST_KEPT = 10
 """How many of the best trials keep their checkpoints."""
+
+MAX_FRONT_BYTES = 4 * 2**30
+"""Size of the checkpoints that the Pareto front keeps beyond MOST_KEPT trials."""
 
 
 class Retention:
@@ -65,9 +69,45 @@ def _free(folders: Iterable[Folder]) -> None:
 
 
 def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:
-    """The complete trials that keep their checkpoints, best first."""
+    """Return the complete trials that keep their checkpoints, best first.
+
+    These are the MOST_KEPT best of the ranking and, with several objectives, the whole Pareto
+    front as far as MAX_FRONT_BYTES reach: any of its trials may be the one that the user prefers.
+    Where they do not reach, the most crowded trials go first, so that the best by each objective
+    and the spread of the front stay.
+    """
     done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    return rank(done, objectives, judge_of(objectives)).complete[:MOST_KEPT]
+    complete = rank(done, objectives, judge_of(objectives)).complete
+    if len(objectives) < 2:
+        return complete[:MOST_KEPT]
+    front = _uncrowded_first(pareto_front(done, objectives), objectives)
+    kept, size = set(), 0
+    for place, trial in enumerate(front):
+        size += _checkpoint_bytes(trial)
+        if place < MOST_KEPT or size <= MAX_FRONT_BYTES:
+            kept.add(trial.uid)
+    others = [trial.uid for trial in complete if trial.uid not in {each.uid for each in front}]
+    kept.update(others[: max(0, MOST_KEPT - len(front))])
+    return tuple(trial for trial in complete if trial.uid in kept)
+
+
+def _uncrowded_first(front: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    """Sort a front by falling crowding distance (NSGA-II, Deb et al. 2002); extremes come first."""
+    distance = dict.fromkeys((trial.uid for trial in front), 0.0)
+    for index in range(len(objectives)):
+        ordered = sorted(((trial.values or ())[index], trial.number, trial.uid) for trial in front)
+        span = ordered[-1][0] - ordered[0][0] if ordered else 0.0
+        for before, (_, _, uid), after in zip(ordered, ordered[1:], ordered[2:], strict=False):
+            distance[uid] += (after[0] - before[0]) / span if span else 0.0
+        for _, _, uid in (*ordered[:1], *ordered[-1:]):
+            distance[uid] = math.inf
+    return sorted(front, key=lambda trial: (-distance[trial.uid], trial.number))
+
+
+def _checkpoint_bytes(trial: Trial) -> int:
+    """Size of the two newest checkpoints, which are those on disk."""
+    sizes = [seen.checkpoint.bytes for seen in trial.measurements if seen.checkpoint]
+    return sum(sizes[-2:])
 
 
 def superfluous(
