@@ -203,6 +203,9 @@ class ResourcesConfig(BaseModel):
     """Cores of a trial."""
     gpu: float | None = Field(default=None, ge=0)
     """GPUs of a trial, shares of one allowed; None is 1 where one is found and 0 elsewhere."""
+    silence_s: float | None = Field(default=None, gt=0, le=1_000_000)
+    """Seconds without progress after which an attempt is ended and tried again; None is 120 for
+    built-in training and no limit for a user's own."""
 
     @field_validator("gpu")
     @classmethod
@@ -324,8 +327,11 @@ class StudyConfig(BaseModel):
         Without the cluster's address: it says where a study runs today, not what is searched.
         """
         kept = self.model_dump(mode="json", exclude={"engine": {"address"}})
+        # Studies that began before there were these keys read the same.
         if self.teacher is None:
-            del kept["teacher"]  # studies that began before there were teachers read the same
+            del kept["teacher"]
+        if self.resources.silence_s is None:
+            del kept["resources"]["silence_s"]
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
     def at_address(self, address: str | None) -> Self:

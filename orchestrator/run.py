@@ -209,6 +209,7 @@ def make_engine(parts: Opened, home: Home) -> Engine:
         gpu=config.resources.gpu or 0.0,
         code=parts.code,
         checkpoints=home.checkpoints,
+        silence_s=config.resources.silence_s,
     )
 
 

@@ -34,13 +34,20 @@ class Watch:
     """How long an attempt may be silent, and who learns where it hung."""
 
     silence_s: float
-    """Seconds without Progress or Measurement after which the attempt is given up."""
+    """Seconds without Progress or Measurement after which built-in training is ended, and seconds
+    without a heartbeat after which any process is."""
+    user_silence_s: float | None = None
+    """Seconds without a measurement after which a user's own training is ended; None never."""
     stacks: Path
     """Folder for the stacks of processes whose interpreter no longer answers."""
 
     def file(self, key: AttemptKey) -> Path:
         """Where an attempt's stacks are written."""
         return self.stacks / f"{key.trial_uid}-{key.number}.txt"
+
+    def limit_s(self, job: TrainingJob) -> float | None:
+        """Seconds without progress after which a job's attempt is ended; None for no limit."""
+        return self.silence_s if job.train is None else self.user_silence_s
 
 
 class Attempt:
@@ -61,24 +68,23 @@ class Attempt:
             start: Begins it.
             watch: How long it may be silent.
             thread: Where it trains.
-            sign: Called about once a second for as long as the watch itself runs.
+            sign: Heartbeat of the process, called about once a second while it trains.
         """
         self._leave_sign = sign
         self._job = job
         self._start = start
-        self._silence_s = watch.silence_s
+        self._limit_s = watch.limit_s(job)
+        self._poll_s = min(1.0, watch.silence_s / 4)
         self._thread = thread
         self._iterator: Iterator[Measurement | Progress] | None = None
         self._sign = time.monotonic()
-        self._spoke = False
         self._alarm = _Alarm(watch.file(job.key), watch.silence_s + 2)
 
     def advance(self) -> Report:
         """Train to the next measurement; a failure is an answer, never an exception."""
         self._sign = time.monotonic()
-        if self._is_watched:
-            # First of all: one that is stopped before it gave any sign would never be missed.
-            self._leave_sign()
+        # First of all: one that is stopped before it gave any sign would never be missed.
+        self._leave_sign()
         pending = self._thread.submit(self._train_on)
         try:
             return self._await(pending)
@@ -97,22 +103,16 @@ class Attempt:
             # What it raises has no trial left to be told to: the verdict is already recorded.
             self._thread.submit(close).exception(timeout=CLOSE_S)
 
-    @property
-    def _is_watched(self) -> bool:
-        # A user's own generator may prepare for as long as it needs before it first speaks.
-        return self._job.train is None or self._spoke
-
     def _await(self, pending: "Future[Report]") -> Report:
         while True:
-            if self._is_watched:
-                self._alarm.arm()
-                self._leave_sign()
-                quiet_s = time.monotonic() - self._sign
-                if quiet_s >= self._silence_s:
-                    failure = silent(f"no sign of progress for {quiet_s:.0f} s", all_stacks())
-                    return Report(ended=True, failure=failure)
+            self._alarm.arm()
+            self._leave_sign()
+            quiet_s = time.monotonic() - self._sign
+            if self._limit_s is not None and quiet_s >= self._limit_s:
+                failure = silent(f"no sign of progress for {quiet_s:.0f} s", all_stacks())
+                return Report(ended=True, failure=failure)
             try:
-                return pending.result(timeout=min(1.0, self._silence_s / 4))
+                return pending.result(timeout=self._poll_s)
             except TimeoutError:
                 continue
 
@@ -122,7 +122,7 @@ class Attempt:
             if self._iterator is None:
                 self._iterator = self._start(self._job)
             for item in self._iterator:
-                self._sign, self._spoke = time.monotonic(), True
+                self._sign = time.monotonic()
                 if not isinstance(item, Measurement):
                     continue
                 measurement = item

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from orchestrator.study import Study
 
 
+RAISE_LIMIT = "If your code needs longer, raise resources.silence_s"
+"""Suggested fix where a process was ended that may have been at work."""
+
+
 class Next(Enum):
     """What becomes of a worker after its report."""
 
@@ -110,7 +114,8 @@ class Bridge:
         for trial_id in found:
             key = self._open.pop(trial_id)
             try:
-                self._study.tell(key, silent("its process is stopped, or does not answer", ""))
+                text = f"its process is stopped, or does not answer. {RAISE_LIMIT}"
+                self._study.tell(key, silent(text, ""))
             except Exception as error:  # noqa: BLE001 - see the module's docstring
                 self.fail(error)
         return found
@@ -154,7 +159,8 @@ class Bridge:
         path = self._watch.file(key)
         stacks = path.read_text(errors="replace") if path.exists() else ""
         if stacks:
-            return silent(f"no sign of progress for {self._watch.silence_s:.0f} s", stacks)
+            text = f"its process did not respond for {self._watch.silence_s:.0f} s"
+            return silent(f"{text}: one call held Python's lock. {RAISE_LIMIT}", stacks)
         first = "worker process ended without a word"
         return replace(Failure.without_traceback(_kind_of_death(reason), first), traceback=reason)
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from orchestrator.study import Study
 
 
+SILENCE_S = 120.0
+"""How long built-in training may go without progress, and any process without a heartbeat."""
 STOP_S = 8.0
 """How long Tune may take to end its processes once a run is dropped."""
 
@@ -47,7 +49,7 @@ class RayTuneEngine:
         gpu: float = 0.0,
         code: UserCode | None = None,
         checkpoints: Folder | None = None,
-        silence_s: float = 120.0,
+        silence_s: float | None = None,
         recycle_after: int = 250,
         recycle_growth_bytes: int = 1 << 30,
         trials_per_run: int = 400,
@@ -61,7 +63,8 @@ class RayTuneEngine:
             gpu: GPUs of one trial; 0.25 places four on each.
             code: The user's own Python, carried to the workers; None lets them read it from disk.
             checkpoints: Where those of all studies go, which every node must reach.
-            silence_s: Seconds without sign of progress after which an attempt is ended.
+            silence_s: Seconds without progress after which any attempt is ended; None is
+                `SILENCE_S` for built-in training and no limit for a user's own.
             recycle_after: Trials after which a worker's process is replaced.
             recycle_growth_bytes: Growth of a worker's memory after which it is replaced.
             trials_per_run: Attempts after which Tune is started afresh: it forgets none of its
@@ -95,11 +98,15 @@ class RayTuneEngine:
         nodes = self._nodes(study)
         try:
             nodes.require(cluster.nodes)
-            watch = Watch(silence_s=self._silence_s, stacks=folder / "stacks")
+            watch = Watch(
+                silence_s=self._silence_s or SILENCE_S,
+                user_silence_s=self._silence_s,
+                stacks=folder / "stacks",
+            )
             trainable = self._trainable(dataset, watch, cluster)
             while not (study.finished or study.stopping):
                 bridge = self._bridge(study, (cluster, nodes), watch)
-                signs = Signs(read, silence_s=self._silence_s)
+                signs = Signs(read, silence_s=watch.silence_s)
                 tune_run = TuneRun(bridge, signs, trainable, folder)
                 try:
                     _await(tune_run.thread, bridge, cluster)

@@ -74,6 +74,7 @@ MISTAKES = {
     "space: tiny\nengine: {name: in_process, address: auto}": "2: engine: engine 'in_process' runs "
     "in this process and takes no address; remove the address or use engine ray_tune",
     "space: tiny\nresources: {cpu: -1}": "2: resources.cpu: must be above 0, not -1",
+    "space: tiny\nresources: {silence_s: 0}": "2: resources.silence_s: must be above 0, not 0",
     "space: tiny\nresources: {gpu: 1.5}": "2: resources.gpu: 1.5 GPUs cannot be had: "
     "a share of one, or whole ones",
     "space: tiny\nseed: -1": "2: seed: must be at least 0, not -1",
@@ -260,6 +261,15 @@ def test_a_folder_is_no_config(tmp_path: Path) -> None:
 def test_the_ledger_spelling_of_a_config_reads_back_as_the_same_config() -> None:
     config = load("pareto", [Override.parse("seed_points", "[{a.b: 1, c: x, d: 0.5}]", "--set")])
     assert StudyConfig.from_json(config.canonical_json()) == config
+
+
+@pytest.mark.parametrize("key", ["teacher", "resources.silence_s"])
+def test_a_key_that_is_unset_leaves_no_trace_in_the_stored_config(key: str) -> None:
+    unset = load("digits")
+    assert f'"{key.rpartition(".")[2]}"' not in unset.canonical_json()
+    value = {"teacher": "digits/1", "resources.silence_s": "600"}[key]
+    given = load("digits", [Override.parse(key, value, "--set")])
+    assert StudyConfig.from_json(given.canonical_json()) == given != unset
 
 
 def test_differences_are_told_key_by_key() -> None:

@@ -113,21 +113,32 @@ def test_progress_alone_keeps_an_attempt_alive(begin: Begin) -> None:
     assert begin(job(), start).advance().measurement == measured(1)
 
 
-def test_a_users_generator_may_prepare_as_long_as_it_needs(begin: Begin, watch: Watch) -> None:
-    def start(job: TrainingJob) -> Seen:
-        time.sleep(2 * watch.silence_s)
-        yield measured(1)
-
-    own = begin(job(train="mine.py:train"), start).advance()
-    assert own.measurement == measured(1)
-    ours = begin(job(), start).advance()
-    assert ours.failure is not None
-
-
-@pytest.mark.parametrize(("train", "expected"), [(None, [1, 1]), ("mine.py:train", [0, 1])])
-def test_a_sign_of_life_is_left_before_training_goes_on(
-    watch: Watch, train: str | None, expected: list[int]
+@pytest.mark.parametrize("slow_epoch", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("train", "user_silence_s", "ended"),
+    [(None, None, True), ("mine.py:train", None, False), ("mine.py:train", 0.2, True)],
+)
+def test_users_own_training_has_no_time_limit_unless_they_set_one(
+    watch: Watch, train: str | None, user_silence_s: float | None, ended: bool, slow_epoch: int
 ) -> None:
+    def start(job: TrainingJob) -> Seen:
+        for epoch in (1, 2, 3):
+            time.sleep(2 * watch.silence_s if epoch == slow_epoch else 0)
+            yield measured(epoch)
+
+    with ThreadPoolExecutor(1) as thread:
+        own = replace(watch, user_silence_s=user_silence_s)
+        attempt = Attempt(job(train=train), start, own, thread)
+        reports = [attempt.advance() for _ in range(slow_epoch)]
+        attempt.close()
+    failure = reports[-1].failure
+    assert (failure is not None) == ended
+    if failure is not None:
+        assert failure.kind is FailureKind.TIMEOUT
+
+
+@pytest.mark.parametrize("train", [None, "mine.py:train"])
+def test_a_sign_of_life_is_left_before_training_goes_on(watch: Watch, train: str | None) -> None:
     signs: list[None] = []
     seen: list[int] = []
 
@@ -150,7 +161,7 @@ def test_a_sign_of_life_is_left_before_training_goes_on(
             signs.clear()
             attempt.advance()
         attempt.close()
-    assert seen == expected
+    assert seen == [1, 1]
 
 
 def test_closing_lets_the_generator_clean_up(begin: Begin, watch: Watch) -> None:
