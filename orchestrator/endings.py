@@ -5,11 +5,12 @@ worker afterwards. Knows no ledger and no engine.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from orchestrator.failing import earns_retry
 from orchestrator.objective import Objective, result
+from orchestrator.problems import nearest
 from orchestrator.trial import Trial, TrialState
 from workers.budget import Budget
 from workers.failures import Failure, FailureKind
@@ -74,7 +75,7 @@ def ending_of(
         values = result(objectives, trial.measurements[-1].metrics, trial.cost)
         if values is not None:
             return Ending(state=TrialState.COMPLETE, values=values)
-        failure = lacking(trial, trial.measurements[-1], objectives)
+        failure = lacking(trial.cost, trial.measurements[-1], objectives, budget)
     elif attempt.stopped:
         return Ending(state=TrialState.PRUNED, reason="rung")
     failure = attempt.failure or failure or _ended_early(reached, budget)
@@ -85,9 +86,15 @@ def ending_of(
     return Ending(state=TrialState.FAIL, reason=_reason(failure), failure=failure)
 
 
-def not_finite(seen: Measurement) -> Failure | None:
-    """The divergence that a measurement shows, if any."""
-    bad = {name: value for name, value in seen.metrics.items() if not math.isfinite(value)}
+def not_finite(seen: Measurement, judged: Collection[Objective]) -> Failure | None:
+    """Return the divergence that a measurement shows, if any.
+
+    Args:
+        seen: The measurement.
+        judged: Objectives by which the study compares trials; no other metric ends one.
+    """
+    names = {objective.metric for objective in judged}
+    bad = {name: value for name, value in _not_finite(seen).items() if name in names}
     if not bad:
         return None
     return Failure.without_traceback(
@@ -95,17 +102,48 @@ def not_finite(seen: Measurement) -> Failure | None:
     )
 
 
-def lacking(trial: Trial, seen: Measurement, objectives: Sequence[Objective]) -> Failure | None:
-    """The failure of a measurement by which the trial cannot be judged, if any is missing."""
-    missing = [
-        o.metric for o in objectives if o.metric not in seen.metrics and o.metric not in trial.cost
-    ]
+def finite_part(seen: Measurement) -> tuple[Measurement, Mapping[str, float]]:
+    """Split a measurement into what can be recorded, and its metrics that are not finite."""
+    bad = _not_finite(seen)
+    if not bad:
+        return seen, bad
+    kept = {name: value for name, value in seen.metrics.items() if name not in bad}
+    return replace(seen, metrics=kept), bad
+
+
+def _not_finite(seen: Measurement) -> dict[str, float]:
+    return {name: value for name, value in seen.metrics.items() if not math.isfinite(value)}
+
+
+def lacking(
+    cost: Mapping[str, float],
+    seen: Measurement,
+    objectives: Sequence[Objective],
+    budget: Budget,
+) -> Failure | None:
+    """Return the failure of a measurement that lacks an objective, if it does.
+
+    Args:
+        cost: What the trial is known to cost; its names need no measurement.
+        seen: Measurement at an epoch where trials are judged.
+        objectives: The study's.
+        budget: The study's.
+    """
+    known = {*seen.metrics, *cost}
+    missing = [o.metric for o in objectives if o.metric not in known]
     if not missing:
         return None
-    return Failure.without_traceback(
-        FailureKind.USER_CODE,
-        f"an objective was not measured: {', '.join(missing)}; measured: {_listed(seen.metrics)}",
-    )
+    rungs = budget.rungs()
+    if seen.fidelity == rungs[0]:
+        when = f"first judged at {budget.unit} {rungs[0]}: if it is measured later, set "
+        when += f"budget.minimum to that {budget.unit}"
+    else:
+        when = f"judged at {budget.unit}s {', '.join(map(str, rungs))}: choose a budget (minimum, "
+        when += f"maximum, reduction_factor) whose {budget.unit}s all measure it"
+    text = f"objective {', '.join(missing)} was not measured at {budget.unit} {seen.fidelity}."
+    text += f"{nearest(missing[0], seen.metrics)} Trials are {when}."
+    text += f" Measured: {_listed(seen.metrics)}"
+    return Failure.without_traceback(FailureKind.USER_CODE, text)
 
 
 def _reason(failure: Failure) -> str:

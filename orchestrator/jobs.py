@@ -3,7 +3,7 @@
 Knows where a study's files go; neither what is in them nor who runs the jobs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from orchestrator.config import StudyConfig
@@ -84,6 +84,13 @@ class Jobs:
         if failure is not None:
             text += f": {failure.message}\n{failure.traceback}"
         attempt_log.append(log, text)
+
+    def left_out(self, trial: Trial, fidelity: int, metrics: Mapping[str, float]) -> None:
+        """Name metrics of an epoch in the trial's log that cannot be recorded."""
+        log = self._log_of(trial)
+        if log is not None and metrics:
+            named = ", ".join(f"{name} {value}" for name, value in sorted(metrics.items()))
+            attempt_log.append(log, f"epoch {fidelity}: not recorded, no finite number: {named}")
 
     def _log_of(self, trial: Trial) -> Path | None:
         return None if self._logs is None else self._logs / f"{trial.number}.log"

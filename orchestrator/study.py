@@ -22,7 +22,7 @@ from typing import Self
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.config import StudyConfig
 from orchestrator.course import Course
-from orchestrator.endings import Attempt, Ending, ending_of, lacking, not_finite
+from orchestrator.endings import Attempt, Ending, ending_of, finite_part, lacking, not_finite
 from orchestrator.failing import all_failed, breaks_off, shares
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.jobs import Jobs
@@ -160,11 +160,12 @@ class Study:
         """
         with self._guarded():
             attempt = self._attempt(key)
+            if attempt is not None and not attempt.is_over:
+                attempt.failure = not_finite(seen, (self.judge, *self.objectives))
             if attempt is None or attempt.is_over:
                 return Verdict.STOP
-            attempt.failure = not_finite(seen)
-            if attempt.failure is not None:
-                return Verdict.STOP
+            seen, left_out = finite_part(seen)
+            self._jobs.left_out(self._history[key.trial_uid], seen.fidelity, left_out)
             try:
                 fresh = self._ledger.record(self._lease, key, seen)
             except StaleAttempt:
@@ -362,7 +363,7 @@ class Study:
         if seen.fidelity >= self._budget.maximum:
             return Verdict.CONTINUE
         if seen.fidelity in self._budget.rungs():
-            attempt.failure = lacking(trial, seen, self.objectives)
+            attempt.failure = lacking(trial.cost, seen, self.objectives, self._budget)
             attempt.stopped = not self._memory.goes_on(trial, seen.fidelity)
         if attempt.is_over:
             return Verdict.STOP

@@ -27,7 +27,7 @@ class Measurement:
     fidelity: int
     """Epochs trained when it was taken, from 1."""
     metrics: Mapping[str, float]
-    """Values by name: `train_*` and `val_*`, all finite."""
+    """Values by name: `train_*` and `val_*`; a user's own may be NaN or infinite."""
     elapsed_s: float
     """Training time of this attempt so far, evaluation included."""
     checkpoint: CheckpointRef | None = None

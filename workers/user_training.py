@@ -4,7 +4,6 @@ Knows nothing of what they train. The generator is called as `train(decisions, c
 yields a mapping of metrics after every epoch.
 """
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from search_spaces.plugins import load_user_object
-from workers.failures import Diverged, UserCodeError
+from workers.failures import UserCodeError
 from workers.job import TrainingJob
 from workers.measurement import Measurement
 
@@ -42,7 +41,6 @@ def measure(job: TrainingJob) -> Iterator[Measurement]:
 
     Raises:
         UserCodeError: Their file or generator raised, or yielded something else than metrics.
-        Diverged: A metric is no finite number.
     """
     started = time.monotonic()
     epochs = _start(job)
@@ -53,8 +51,6 @@ def measure(job: TrainingJob) -> Iterator[Measurement]:
                 if found is None:
                     return
                 metrics = _checked(found, epoch)
-            except Diverged:
-                raise
             except Exception as error:
                 raise UserCodeError(f"the user's train generator failed: {error}") from error
             yield Measurement(fidelity=epoch, metrics=metrics, elapsed_s=time.monotonic() - started)
@@ -98,8 +94,6 @@ def _checked(found: Any, epoch: int) -> dict[str, float]:
             metrics[name] = float(value)
         except (TypeError, ValueError):
             _refuse(f"epoch {epoch}: metric {name!r} must be a number, not {value!r}")
-        if not math.isfinite(metrics[name]):
-            raise Diverged(f"metric {name!r} is {metrics[name]} after epoch {epoch}")
     return metrics
 
 

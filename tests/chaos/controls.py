@@ -146,13 +146,15 @@ def not_a_number(world: World, guard: bool) -> list[str]:
     def diverging(job: Any, dataset: Any) -> Iterator[Measurement]:
         for seen in curve(job, dataset):
             bad = job.trial_number == 1 and seen.fidelity == 2
-            metrics = {**seen.metrics, "val_loss": math.nan} if bad else seen.metrics
+            worse = {"val_loss": math.nan, "val_accuracy": math.inf}
+            metrics = {**seen.metrics, **worse} if bad else seen.metrics
             yield Measurement(fidelity=seen.fidelity, metrics=metrics, elapsed_s=seen.elapsed_s)
 
     patches = [mock.patch.object(drivers, "trained", _always(diverging))]
     if not guard:
         patches += [
             mock.patch.object(orchestrator.study, "not_finite", _nothing),
+            mock.patch.object(orchestrator.study, "finite_part", lambda seen: (seen, {})),
             mock.patch.object(moves, "finite", lambda _, value: value),
             mock.patch.object(moves, "to_json", json.dumps),
             mock.patch("orchestrator.ledger.database.to_json", json.dumps),

@@ -313,7 +313,7 @@ def test_a_trial_that_does_not_measure_the_objective_fails_at_the_first_rung(
         trial = study.trials[0]
         assert trial.state is TrialState.FAIL
         assert trial.failure is not None
-        assert "val_accuracy; measured: val_loss" in trial.failure["message"]
+        assert "val_accuracy was not measured at epoch 1" in trial.failure["message"]
 
 
 def test_a_worker_that_ends_early_of_its_own_accord_has_failed(tmp_path: Path) -> None:
