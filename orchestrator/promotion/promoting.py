@@ -138,7 +138,7 @@ class Promoter:
         if run is None:
             raise PromotionRefused(
                 f"MLflow shows no run of trial {self.winner.trial.number}; "
-                f"let it catch up with: archscout resume {self.winner.study.name}"
+                f"show the study again with: archscout sync {self.winner.study.name}"
             )
         return run
 
