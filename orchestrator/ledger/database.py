@@ -45,6 +45,7 @@ from orchestrator.ledger.door import to_json
 from orchestrator.ledger.errors import LedgerError, LedgerUnavailable
 from orchestrator.ledger.migrations import migrate
 from orchestrator.ledger.outage import Outage
+from workers.masking import scrubber
 
 T = TypeVar("T")
 
@@ -130,8 +131,9 @@ class Database:
         self._clock = clock
         self._outage = outage
         self._url = read_url(url)
-        self.name = self._url.render_as_string(hide_password=True)
-        """The URL without its password, for messages."""
+        self.name = shown_name(self._url)
+        """Driver, host, port and database, for messages."""
+        self._scrub = scrubber(str(url))
         self._is_file = self._url.get_backend_name() == "sqlite"
         if self._is_file:
             _make_file(Path(str(self._url.database)))
@@ -220,7 +222,7 @@ class Database:
             try:
                 made = attempt()
             except DBAPIError as error:
-                said = f"ledger {self.name} does not answer: {_said(error)}"
+                said = f"ledger {self.name} does not answer: {self._said(error)}"
                 if not (self._is_away(error) and self._outage.outlast(said)):
                     raise
             else:
@@ -241,14 +243,13 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise LedgerUnavailable(_explain(_said(error), self._url, self.name)) from None
+            raise LedgerUnavailable(_explain(self._said(error), self._url, self.name)) from None
         except DBAPIError as error:
-            raise LedgerError(f"ledger {self.name} refused: {_said(error)}") from None
+            raise LedgerError(f"ledger {self.name} refused: {self._said(error)}") from None
 
-
-def _said(error: Exception) -> str:
-    """What the database said, in a line, without the statement and its parameters."""
-    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    def _said(self, error: Exception) -> str:
+        """Return the database's own words in one line, without statement, parameters, secrets."""
+        return self._scrub(str(getattr(error, "orig", None) or error).strip().partition("\n")[0])
 
 
 def _explain(said: str, url: URL, name: str) -> str:
@@ -262,6 +263,16 @@ def _explain(said: str, url: URL, name: str) -> str:
         f"ledger {name} did not answer: {said}. What it acknowledged is kept: "
         "once it answers, give the same command again, or resume the study"
     )
+
+
+def shown_name(url: URL) -> str:
+    """Return the address as messages show it: never built from what may hold a secret."""
+    if url.get_backend_name() == "sqlite":
+        return f"{url.drivername}:///{url.database}"
+    # An unescaped `@` in the password makes its rest a part of the host.
+    host = str(url.host or url.query.get("host") or "").rpartition("@")[2]
+    port = f":{url.port}" if url.port else ""
+    return f"{url.drivername}://{host}{port}/{url.database or ''}"
 
 
 def read_url(url: str | Path) -> URL:
@@ -287,6 +298,11 @@ def read_url(url: str | Path) -> URL:
         raise LedgerError(
             f"a ledger cannot live in {read.drivername!r} ({dialect}): "
             "use sqlite:///FILE or postgresql://user@host/database"
+        )
+    if dialect != "sqlite" and "@" in f"{read.host}{read.database}":
+        raise LedgerError(
+            "the ledger's URL has an unescaped '@' in its user or password: write it as %40 "
+            "(and '/' as %2F, ':' as %3A)"
         )
     if dialect == "sqlite" and read.database in {None, "", ":memory:"}:
         raise LedgerError("a ledger in memory forgets: give a file, sqlite:///FILE")

@@ -7,17 +7,18 @@ docs/ledger.md, asked in SQL that both databases understand.
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.ledger.database import read_url
+from orchestrator.ledger.database import read_url, shown_name
 from orchestrator.ledger.errors import LedgerError, LedgerUnavailable
 from orchestrator.ledger.migrations import revision
 from orchestrator.ledger.schema import HEAD
+from workers.masking import scrubber
 
 PROMISES: Mapping[str, str] = {
     "trial numbers are dense": (
@@ -90,7 +91,11 @@ def look(url: str) -> Found:
         LedgerError: It cannot be reached.
     """
     engine, name = _engine(url)
-    with _named_errors(name), contextlib.closing(_Disposed(engine)), engine.connect() as connection:
+    with (
+        _named_errors(name, scrubber(url)),
+        contextlib.closing(_Disposed(engine)),
+        engine.connect() as connection,
+    ):
         found = revision(connection)
         problems = list(_of_file(connection)) if engine.dialect.name == "sqlite" else []
         if found is None:
@@ -122,8 +127,8 @@ def back_up(url: str, target: Path) -> int:
     except (OSError, sqlite3.Error) as error:
         raise LedgerUnavailable(f"{target}: no backup was made: {error}") from None
     finally:
-        for left in target.parent.glob(f"{unfinished.name}*"):
-            left.unlink(missing_ok=True)
+        for side in ("", "-journal", "-wal", "-shm"):
+            unfinished.with_name(unfinished.name + side).unlink(missing_ok=True)
     return target.stat().st_size
 
 
@@ -159,7 +164,7 @@ def _broken(connection: Connection) -> Iterator[str]:
 
 def _engine(url: str) -> tuple[Engine, str]:
     read = read_url(url)
-    name = read.render_as_string(hide_password=True)
+    name = shown_name(read)
     if read.get_backend_name() != "sqlite":
         return create_engine(read, hide_parameters=True), name
     place = Path(str(read.database)).absolute()
@@ -183,8 +188,9 @@ class _Disposed:
 
 
 @contextlib.contextmanager
-def _named_errors(name: str) -> Iterator[None]:
+def _named_errors(name: str, scrub: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise LedgerUnavailable(f"ledger {name} cannot be read: {error.orig}") from None
+        said = scrub(str(error.orig))
+        raise LedgerUnavailable(f"ledger {name} cannot be read: {said}") from None

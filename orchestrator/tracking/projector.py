@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import re
 import select
 import signal
 import sys
@@ -19,6 +18,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
+
+from workers.masking import scrubber
 
 if TYPE_CHECKING:
     from orchestrator.tracking.projection import Projection
@@ -156,19 +157,6 @@ class Follower:
             _log.warning("going on")
             self._failures = 0
         return result
-
-
-def scrubber(*addresses: str) -> Callable[[str], str]:
-    """A function that takes passwords of the addresses out of a text."""
-    found = [re.search(r"://[^/@]*:([^/@]+)@", address) for address in addresses]
-    secrets = [match[1] for match in found if match]
-
-    def scrub(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    return scrub
 
 
 @contextlib.contextmanager
