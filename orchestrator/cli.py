@@ -8,15 +8,14 @@ import argparse
 import atexit
 import os
 import sys
-import time
-import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.problems import ProblemsError, clean, nearest, place
+from orchestrator.privacy import private_files
+from orchestrator.problems import ProblemsError, clean, nearest
 from orchestrator.terminal import Terminal
 
 COMMANDS = {
@@ -98,12 +97,16 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
         options = _parse(given)
         home = Home.find(options.home, os.environ)
         run: Command = import_module(f"orchestrator.commands.{_MODULES[options.command]}").run
-        return run(options, home, terminal)
+        if options.command == "init":  # writes the user's own file
+            return run(options, home, terminal)
+        with private_files():
+            return run(options, home, terminal)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.DONE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the user never sees a traceback
         message, code = _answer_to(error, home)
+        message = home.scrub(message)
         terminal.complain(message)
         terminal.answer["errors"] = message.splitlines()
         return code
@@ -119,20 +122,7 @@ def _answer_to(error: BaseException, home: Home) -> tuple[str, ExitCode]:
         return "interrupted", ExitCode.INTERRUPTED
     from orchestrator.commands import failures  # noqa: PLC0415 - not for what goes well
 
-    return failures.known(error) or (_defect(error, home), ExitCode.DEFECT)
-
-
-def _defect(error: BaseException, home: Home) -> str:
-    """One line on a mistake of ours; the traceback goes to a log."""
-    what = f"archscout failed: {type(error).__name__}: {clean(str(error), 200)}"
-    log = home.logs / f"defect-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    try:
-        home.create()
-        log.parent.mkdir(mode=0o700, exist_ok=True)
-        log.write_text("".join(traceback.format_exception(error)))
-    except (OSError, CommandError) as no_log:
-        return f"{what} (no log could be written to {place(log)}: {no_log})"
-    return f"{what}. This is a defect of archscout; the log is {place(log)}"
+    return failures.known(error) or (failures.defect(error, home), ExitCode.DEFECT)
 
 
 def _parse(given: Sequence[str]) -> argparse.Namespace:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from orchestrator import privacy
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.problems import place
 from workers.folders import Folder, folder_at
-from workers.masking import masked
+from workers.masking import masked, scrubber
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,20 +86,39 @@ class Home:
         path = self.ledger_url.partition(":///")[2].partition("?")[0]
         return bool(path) and Path(path).exists()
 
+    def scrub(self, text: str) -> str:
+        """Return the text without the secrets of this home's addresses."""
+        return scrubber(self.ledger_url, self.tracking_uri, self.checkpoints_place)(text)
+
     def create(self) -> None:
-        """Makes the folder for its owner alone, if it is not there.
+        """Make the folder for its owner alone; close one that is there and ours to others.
 
         Raises:
-            CommandError: It cannot be made or written.
+            CommandError: It cannot be made or written, or every account may put files there.
         """
+        self.refuse_public()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            privacy.close_to_others(self.folder)
         except OSError as error:
             raise CommandError(
                 f"--home {place(self.folder)}: cannot be made ({error.strerror}); "
                 "give a folder that you may write",
                 ExitCode.INPUT,
             ) from error
+
+    def refuse_public(self) -> None:
+        """Refuse a folder such as /tmp, in which another account could plant a database of ours.
+
+        Raises:
+            CommandError: It is one.
+        """
+        if privacy.open_to_all(self.folder):
+            raise CommandError(
+                f"--home {place(self.folder)}: every account of this machine may put files there. "
+                f"Give a folder of your own, such as {place(self.folder / 'archscout')}",
+                ExitCode.INPUT,
+            )
 
 
 def _place_of(given: str | None, root: Path) -> str:

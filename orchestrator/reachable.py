@@ -19,11 +19,12 @@ PATIENCE_S = 20.0
 
 
 def require_checkpoints(home: Home) -> None:
-    """Checks the place of checkpoints.
+    """Checks the home and the place of checkpoints.
 
     Raises:
-        CommandError: Nothing can be written there, or not be read again.
+        CommandError: Nothing can be written there, or not be read again, or everybody may.
     """
+    home.refuse_public()
     folder = home.checkpoints
     reason = _unwritable(folder) if isinstance(folder, Path) else _unreachable(folder)
     if reason is not None and home.owns_checkpoints:

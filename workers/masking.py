@@ -21,6 +21,7 @@ _FIELD = re.compile(
 _USERINFO = re.compile(r"(://[^\s/:]*:)\S+(?=@)")
 """Greedy up to the last `@`: an unescaped password may contain `/`, `:` and `@`."""
 
+_STARS = "***"
 _MIN_SECRET = 4
 """Shorter strings occur in ordinary words; replacing them would garble the text."""
 
@@ -36,7 +37,7 @@ def secrets_in(address: str) -> set[str]:
     for url in (address, _FIELD.sub(r"\1***", address)):
         found |= {match[0].removeprefix(match[1]) for match in _USERINFO.finditer(url)}
     found |= {unquote(secret) for secret in found}
-    return {secret for secret in found if len(secret) >= _MIN_SECRET and secret != "***"}
+    return {secret for secret in found if len(secret) >= _MIN_SECRET and secret != _STARS}
 
 
 def scrubber(*addresses: str) -> Callable[[str], str]:

@@ -4,9 +4,14 @@ Knows the exceptions of every part; loaded only when one was raised.
 """
 
 import errno
+import os
+import time
+import traceback
 
-from orchestrator.exit_codes import ExitCode
-from orchestrator.problems import place
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.privacy import opener
+from orchestrator.problems import clean, place
 
 _BY_NAME = {
     # Mistakes in the input.
@@ -51,3 +56,17 @@ def known(error: BaseException) -> tuple[str, ExitCode] | None:
         where = f" at {place(error.filename)}" if error.filename else ""
         return f"no space left{where}; free some, then resume the study", ExitCode.INTERRUPTED
     return None
+
+
+def defect(error: BaseException, home: Home) -> str:
+    """Return one line on an internal error; its traceback goes to a private log, masked."""
+    what = f"archscout failed: {type(error).__name__}: {clean(home.scrub(str(error)), 200)}"
+    log = home.logs / f"defect-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    try:
+        home.create()
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(log, "w", encoding="utf-8", errors="backslashreplace", opener=opener) as file:
+            file.write(home.scrub("".join(traceback.format_exception(error))))
+    except (OSError, CommandError) as no_log:
+        return f"{what} (no log could be written to {place(log)}: {no_log})"
+    return f"{what}. This is a defect of archscout; the log is {place(log)}"

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator import privacy
+
 QUIET_MLFLOW: Mapping[str, str] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -148,5 +150,6 @@ def start_projector(
             bufsize=0,
             env={**os.environ, **QUIET_MLFLOW, "OMP_NUM_THREADS": "1", **secrets},
             start_new_session=True,  # A Ctrl-C at the terminal is the driver's to answer.
+            umask=privacy.UMASK,
         )
     return ProjectorProcess(process)

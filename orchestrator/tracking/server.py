@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from orchestrator import privacy
 from orchestrator.tracking.links import runs_page
 
 HOST = "127.0.0.1"
@@ -91,6 +92,7 @@ def start_server(*, home: Path, tracking_uri: str, port: int | None = None) -> M
             stderr=log,
             env=_environment(home, tracking_uri),
             start_new_session=True,
+            umask=privacy.UMASK,
         )
     server = MlflowServer(process, f"http://{HOST}:{chosen}")
     try:
