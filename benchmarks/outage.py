@@ -58,6 +58,7 @@ with mlflow.start_run() as run:
 
 EPOCHS = 10
 SLOTS = 2
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PROMISED_S = 60.0
 """How long after it serves again MLflow may lack something."""
 
@@ -89,7 +90,7 @@ class Server:
                 start_new_session=True,
             )
         while True:
-            with suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=2):
+            with suppress(OSError), _DIRECT.open(f"{self.url}/health", timeout=2):
                 return
             time.sleep(0.2)
 

@@ -1,7 +1,6 @@
 """`archscout clean`: frees what no study, resume, promotion or registered model will ever read."""
 
 import argparse
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from orchestrator.exit_codes import ExitCode
 from orchestrator.freeing import Portion
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
-from orchestrator.tracking.process import QUIET_MLFLOW
+from orchestrator.tracking.environment import prepare_process
 from workers.folders import Folder, within
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         LeaseHeld: A driver runs it.
         StoreUnavailable: MLflow does not answer.
     """
-    os.environ.update(QUIET_MLFLOW)
+    prepare_process()
     from orchestrator.tracking import cleaning  # noqa: PLC0415 - loads mlflow
 
     with studies.reading(home) as ledger, cleaning.answering():

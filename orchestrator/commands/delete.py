@@ -1,7 +1,6 @@
 """`archscout delete`: a study with all that there is of it, unless the registry refers to it."""
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.freeing import Portion
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
-from orchestrator.tracking.process import QUIET_MLFLOW
+from orchestrator.tracking.environment import prepare_process
 from workers.folders import Folder, within
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         StudyNeeded: It is being promoted, or another study goes back to it.
         StoreUnavailable: MLflow does not answer.
     """
-    os.environ.update(QUIET_MLFLOW)
+    prepare_process()
     from orchestrator.tracking import cleaning  # noqa: PLC0415 - loads mlflow
 
     with studies.reading(home) as ledger, cleaning.answering():

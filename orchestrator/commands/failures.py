@@ -27,6 +27,7 @@ _BY_NAME = {
     "ResourcesTooLarge": ExitCode.INPUT,
     "NodesUnfit": ExitCode.INPUT,
     "ServerError": ExitCode.INPUT,
+    "StoreAddressError": ExitCode.INPUT,
     # Somebody else has it.
     "LeaseHeld": ExitCode.REFUSED,
     "LeaseLost": ExitCode.REFUSED,

@@ -4,7 +4,6 @@ import argparse
 import csv
 import io
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,14 @@ from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.problems import clean, nearest, place
 from orchestrator.terminal import Terminal, number, table
-from orchestrator.tracking.process import QUIET_MLFLOW
+from orchestrator.tracking.addresses import registry_uri, require_registry, sqlite_file
+from orchestrator.tracking.environment import prepare_process
 
 if TYPE_CHECKING:
     from orchestrator.promotion.loading import LoadedModel
     from orchestrator.promotion.registry import Champion, Registry
 
 _TELL_S = 2.0
-_SQLITE = "sqlite:///"
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
@@ -53,10 +52,10 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
 
 def _open(name: str, alias: str, home: Home) -> "LoadedModel":
-    os.environ.update(QUIET_MLFLOW)
-    if home.tracking_uri.startswith(_SQLITE) and not (
-        Path(home.tracking_uri.removeprefix(_SQLITE)).exists()
-    ):
+    prepare_process()
+    require_registry(home.tracking_uri)
+    file = sqlite_file(registry_uri(home.tracking_uri))
+    if file is not None and not file.exists():
         raise CommandError(
             f"there is no model '{clean(name)}', nor any other ({place(home.folder)}). "
             "Put one there with: archscout promote STUDY --model NAME",

@@ -1,7 +1,6 @@
 """`archscout promote`: a search's winner into the model registry, once it has proved itself."""
 
 import argparse
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from orchestrator.objective import pareto_front
 from orchestrator.preference import even_weights
 from orchestrator.problems import clean
 from orchestrator.terminal import Terminal, pairs
-from orchestrator.tracking.process import QUIET_MLFLOW, start_projector
+from orchestrator.tracking.environment import prepare_process
+from orchestrator.tracking.process import start_projector
 from orchestrator.trial import Trial
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         asked = None if options.trial == "best" else _existing(options.trial, row.name, trials)
         if asked is None:
             _check_one_is_best(config, trials)
-        os.environ.update(QUIET_MLFLOW)
+        prepare_process()
         from orchestrator.promotion import winner  # noqa: PLC0415 - loads torch and mlflow
 
         trial = winner.choose(trials, config, asked)

@@ -16,6 +16,8 @@ from orchestrator.problems import Problem, ProblemsError, place
 from orchestrator.reachable import require_checkpoints
 from orchestrator.run import Outcome, run_study
 from orchestrator.terminal import Terminal, pairs, span
+from orchestrator.tracking.addresses import require_usable
+from orchestrator.tracking.environment import prepare_process
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
 
@@ -36,6 +38,7 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
 
     refuse_what_does_not_fit(config)
     require_checkpoints(home)
+    require_usable(home.tracking_uri)
     parts = open_parts(config)
     parts = _with_teacher(parts, home)
     _check_earlier(parts, home)
@@ -68,6 +71,7 @@ def _with_teacher(parts: Opened, home: Home) -> Opened:
     """
     if parts.config.teacher is None:
         return parts
+    prepare_process()
     from orchestrator.promotion.refusal import PromotionRefused  # noqa: PLC0415
     from orchestrator.promotion.teaching import fetch  # noqa: PLC0415 - loads mlflow
 

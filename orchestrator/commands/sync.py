@@ -1,7 +1,6 @@
 """`archscout sync`: shows a study in MLflow anew, from the first event, into the same runs."""
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import studies, verify
@@ -9,7 +8,7 @@ from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 from orchestrator.tracking import start_projector
-from orchestrator.tracking.process import QUIET_MLFLOW
+from orchestrator.tracking.environment import prepare_process
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
@@ -37,7 +36,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
 def _forget(ledger: "Ledger", row: "StudyRow", home: Home) -> None:
     """Puts the cursor before the first event, and undeletes runs, while nobody projects."""
-    os.environ.update(QUIET_MLFLOW)
+    prepare_process()
     from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - loads mlflow
     from orchestrator.tracking.client import open_client  # noqa: PLC0415
     from orchestrator.tracking.verifying import restore  # noqa: PLC0415

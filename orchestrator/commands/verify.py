@@ -1,14 +1,13 @@
 """`archscout verify`: whether MLflow shows what the ledger holds; every difference has a line."""
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import studies
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
-from orchestrator.tracking.process import QUIET_MLFLOW
+from orchestrator.tracking.environment import prepare_process
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
@@ -35,7 +34,7 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
     Raises:
         StoreUnavailable: MLflow does not answer.
     """
-    os.environ.update(QUIET_MLFLOW)
+    prepare_process()
     from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - loads mlflow
     from orchestrator.tracking.client import open_client  # noqa: PLC0415
     from orchestrator.tracking.verifying import differences  # noqa: PLC0415

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.tracking.process import QUIET_MLFLOW
+from orchestrator.tracking.addresses import registry_uri
+from orchestrator.tracking.environment import mlflow_environment
 from workers.masking import masked
 
 _LOG = "log"
@@ -116,6 +117,7 @@ def _start(folder: Path, tracking_uri: str) -> "subprocess.Popen[str]":
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
     }
+    made = mlflow_environment(environment)
     with (folder / _LOG).open("w") as log:
         return subprocess.Popen(  # noqa: S603  # Our own program.
             [sys.executable, "-I", "-B", "-W", "ignore", str(_PROGRAM)],
@@ -126,11 +128,12 @@ def _start(folder: Path, tracking_uri: str) -> "subprocess.Popen[str]":
             cwd=folder,
             # The address may hold a password: in the environment, which only we can read.
             env={
-                **environment,
-                **QUIET_MLFLOW,
+                **made,
+                # It reads files alone, by MLflow's own client.
+                "MLFLOW_HTTP_REQUEST_TIMEOUT": made["MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT"],
                 # As the trial was judged, as a rule: sums are rounded by the thread.
                 "OMP_NUM_THREADS": "1",
                 "MLFLOW_TRACKING_URI": tracking_uri,
-                "MLFLOW_REGISTRY_URI": tracking_uri,
+                "MLFLOW_REGISTRY_URI": registry_uri(tracking_uri),
             },
         )

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.runs import tag_value
 
@@ -39,7 +40,9 @@ class Registry:
 
         Raises:
             MlflowException: The store does not answer.
+            StoreAddressError: Neither runs nor models can be kept there.
         """
+        require_registry(uri)
         return cls(open_client(uri))
 
     def run_of(self, experiment: str, trial_uid: str) -> Run | None:

@@ -16,10 +16,10 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from orchestrator.tracking.addresses import require_registry, sqlite_file
 from orchestrator.tracking.client import open_client
 from workers.masking import masked
 
-_SQLITE = "sqlite:///"
 _OURS = "archscout/"
 
 
@@ -79,7 +79,8 @@ class StudyStore:
         Raises:
             MlflowException: It does not answer.
         """
-        if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+        require_registry(uri)
+        if (file := sqlite_file(uri)) is not None and not file.exists():
             return None
         return cls(open_client(uri))
 

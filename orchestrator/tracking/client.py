@@ -5,7 +5,8 @@ import sqlite3
 
 from mlflow import MlflowClient
 
-_SQLITE = "sqlite:///"
+from orchestrator.tracking.addresses import registry_uri, require_usable, sqlite_file
+from orchestrator.tracking.transport import use_safe_requests
 
 
 def open_client(uri: str) -> MlflowClient:
@@ -15,10 +16,13 @@ def open_client(uri: str) -> MlflowClient:
     search writes, and a commit costs one fsync instead of three.
 
     Raises:
+        StoreAddressError: MLflow cannot be used at the address.
         MlflowException: The store does not answer.
     """
-    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    if uri.startswith(_SQLITE):
-        with contextlib.closing(sqlite3.connect(uri.removeprefix(_SQLITE), timeout=20)) as file:
+    require_usable(uri)
+    use_safe_requests()
+    client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri(uri))
+    if (path := sqlite_file(uri)) is not None:
+        with contextlib.closing(sqlite3.connect(path, timeout=20)) as file:
             file.execute("PRAGMA journal_mode=WAL").fetchone()
     return client

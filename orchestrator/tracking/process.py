@@ -11,25 +11,12 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from orchestrator import privacy
-
-QUIET_MLFLOW: Mapping[str, str] = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    # A dead server would otherwise hold one call for minutes (mlflow 3.17.2), and one that created
-    # a run, whose answer was lost, would be repeated blindly and create another.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
-}
-"""What every process of ours that loads mlflow has in its environment: no telemetry, no pickle."""
+from orchestrator.tracking.environment import mlflow_environment
 
 
 class Tracker(Protocol):
@@ -141,6 +128,12 @@ def start_projector(
     command = [sys.executable, "-P", "-m", "orchestrator.tracking.projector"]
     # Addresses may hold passwords: they travel in the environment, which only the owner can read.
     secrets = {"ARCHSCOUT_LEDGER": ledger_url, "MLFLOW_TRACKING_URI": tracking_uri}
+    # The projection itself repeats what failed, and looks for an order in between.
+    environment = mlflow_environment(
+        os.environ,
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+        MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT="60",
+    )
     with (folder / "projector.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  # Our own module, with a validated name.
             [*command, "--study", study, "--home", str(home.absolute())],
@@ -148,7 +141,7 @@ def start_projector(
             stdout=subprocess.PIPE,
             stderr=log,
             bufsize=0,
-            env={**os.environ, **QUIET_MLFLOW, "OMP_NUM_THREADS": "1", **secrets},
+            env={**environment, "OMP_NUM_THREADS": "1", **secrets},
             start_new_session=True,  # A Ctrl-C at the terminal is the driver's to answer.
             umask=privacy.UMASK,
         )

@@ -221,12 +221,12 @@ def _project(given: argparse.Namespace, orders: Orders, answer: Callable[[str], 
     try:
         # Loaded at the lowered priority: these take a second of processor time.
         from orchestrator.ledger import Ledger  # noqa: PLC0415
+        from orchestrator.tracking.addresses import is_server  # noqa: PLC0415
         from orchestrator.tracking.client import open_client  # noqa: PLC0415
         from orchestrator.tracking.projection import Projection  # noqa: PLC0415
 
         _silence_engines()
 
-        is_server = tracking_uri.startswith(("http://", "https://"))
         with Ledger.open(ledger_url) as ledger:
             row = ledger.study(study)
             if row is None:
@@ -235,7 +235,7 @@ def _project(given: argparse.Namespace, orders: Orders, answer: Callable[[str], 
                 ledger,
                 row,
                 lambda: open_client(tracking_uri),
-                artifacts=None if is_server else home / "artifacts",
+                artifacts=None if is_server(tracking_uri) else home / "artifacts",
                 logs=home / "logs" / study,
             )
             Follower(projection, orders, answer, scrub).run()

@@ -20,9 +20,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orchestrator import privacy
+from orchestrator.tracking.addresses import (
+    is_database,
+    is_server,
+    public_address,
+    registry_uri,
+    require_usable,
+)
+from orchestrator.tracking.environment import mlflow_environment
 from orchestrator.tracking.links import runs_page
 
 HOST = "127.0.0.1"
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens addresses of this machine, which a proxy that the environment names cannot reach."""
 
 _START_S = 120.0
 _PORTS = 20
@@ -46,7 +57,7 @@ class MlflowServer:
         name = urllib.parse.quote(experiment, safe="")
         path = f"{self.url}/api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
         try:
-            with urllib.request.urlopen(path, timeout=10) as answer:  # noqa: S310  # Loopback.
+            with _DIRECT.open(path, timeout=10) as answer:
                 found = json.load(answer)
         except urllib.error.HTTPError:
             return None
@@ -104,18 +115,18 @@ def start_server(*, home: Path, tracking_uri: str, port: int | None = None) -> M
 
 
 def _environment(home: Path, tracking_uri: str) -> dict[str, str]:
-    return {
-        **os.environ,
-        # A database's address may hold a password: not on the command line.
-        "MLFLOW_BACKEND_STORE_URI": tracking_uri,
+    defaults = {
         "MLFLOW_ARTIFACTS_DESTINATION": str((home / "artifacts").absolute()),
         # Its job workers take about 240 MB each.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "PYTHONWARNINGS": "ignore",
     }
+    # A database's address may hold a password: not on the command line.
+    address = {"MLFLOW_BACKEND_STORE_URI": tracking_uri}
+    registry = registry_uri(tracking_uri)
+    if is_database(registry):  # a server does not show the models of another server
+        defaults["MLFLOW_REGISTRY_STORE_URI"] = registry
+    return {**mlflow_environment(os.environ, **defaults), **address}
 
 
 def serve(
@@ -137,9 +148,11 @@ def serve(
 
     Raises:
         ServerError: The server did not start.
+        StoreAddressError: MLflow cannot be used at the address.
     """
-    if tracking_uri.startswith(("http://", "https://")):
-        say("MLflow is served elsewhere: open the address in MLFLOW_TRACKING_URI.")
+    require_usable(tracking_uri)
+    if is_server(tracking_uri):
+        say(f"MLflow: {public_address(tracking_uri)}")
         return
     with _terminable():
         server = start_server(home=home, tracking_uri=tracking_uri, port=port)
@@ -188,7 +201,7 @@ def _await_answer(process: "subprocess.Popen[bytes]", url: str, log_path: Path) 
         if process.poll() is not None:
             raise ServerError(f"MLflow's server ended at once; its log: {log_path}")
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2):  # noqa: S310  # Loopback.
+            with _DIRECT.open(f"{url}/health", timeout=2):
                 return
         except (OSError, http.client.HTTPException):
             time.sleep(0.1)

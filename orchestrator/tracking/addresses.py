@@ -1,0 +1,109 @@
+"""Which addresses MLflow can be used at, and what kind of store each one is; loads no MLflow."""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+_SERVERS = ("http", "https")
+_DRIVERS: Mapping[str, str] = {
+    "sqlite": "sqlite3",
+    "sqlite+pysqlite": "sqlite3",
+    "postgresql": "psycopg2",
+    "postgresql+psycopg2": "psycopg2",
+    "postgresql+psycopg": "psycopg",
+    "postgresql+pg8000": "pg8000",
+    "mysql": "MySQLdb",
+    "mysql+mysqldb": "MySQLdb",
+    "mysql+pymysql": "pymysql",
+    "mysql+mysqlconnector": "mysql",
+    "mssql": "pyodbc",
+    "mssql+pyodbc": "pyodbc",
+    "mssql+pymssql": "pymssql",
+}
+"""Python module that each scheme of a database needs."""
+_DATABRICKS = ("databricks", "databricks-uc", "uc")
+_ALLOWED = (
+    "Allowed: the http:// or https:// address of an MLflow server, or a database "
+    "(sqlite:///FILE, postgresql://, mysql://, mssql://)"
+)
+
+
+class StoreAddressError(ValueError):
+    """MLflow cannot be used at an address; the message holds no part of it that may be secret."""
+
+
+def require_usable(uri: str, variable: str = "MLFLOW_TRACKING_URI") -> None:
+    """Check an address without opening it.
+
+    Args:
+        uri: The address.
+        variable: The environment variable that names it.
+
+    Raises:
+        StoreAddressError: No store of MLflow that archscout can use has such an address.
+    """
+    scheme = _scheme(uri)
+    if scheme in _SERVERS:
+        if not urlsplit(uri).hostname:
+            raise StoreAddressError(f"{variable}: the address names no host. {_ALLOWED}")
+    elif scheme in _DATABRICKS:
+        raise StoreAddressError(
+            f"{variable}: Databricks ({scheme}) is not supported, because its experiments and "
+            f"models have names of another form. {_ALLOWED}. Unset it, or name one of these"
+        )
+    elif scheme not in _DRIVERS:
+        what = f"{scheme}: is not a store" if scheme else "a folder is not a store"
+        raise StoreAddressError(f"{variable}: {what} that archscout can use. {_ALLOWED}")
+    elif importlib.util.find_spec(_DRIVERS[scheme]) is None:
+        raise StoreAddressError(
+            f"{variable}: {scheme}:// needs the Python module {_DRIVERS[scheme]}, which is not "
+            "installed. Install it, or name another driver in the address (DATABASE+DRIVER://)"
+        )
+    elif sqlite_file(uri) in {Path(), Path(":memory:")}:
+        raise StoreAddressError(f"{variable}: sqlite:// names no file. Allowed: sqlite:///FILE")
+
+
+def is_server(uri: str) -> bool:
+    """Whether an MLflow server answers at the address, which then decides where files go."""
+    return _scheme(uri) in _SERVERS
+
+
+def is_database(uri: str) -> bool:
+    """Whether the store is a database that this machine opens itself."""
+    return _scheme(uri) in _DRIVERS
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a store in SQLite, `Path()` where the address names none; None for others."""
+    if _scheme(uri).partition("+")[0] != "sqlite":
+        return None
+    return Path(unquote(uri.partition(":///")[2].partition("?")[0]))
+
+
+def registry_uri(tracking_uri: str, environment: Mapping[str, str] = os.environ) -> str:
+    """The address of the model registry: that of the runs, unless MLFLOW_REGISTRY_URI differs."""
+    return environment.get("MLFLOW_REGISTRY_URI") or tracking_uri
+
+
+def require_registry(tracking_uri: str) -> None:
+    """Check the addresses of the runs and of the model registry.
+
+    Raises:
+        StoreAddressError: As `require_usable`.
+    """
+    require_usable(tracking_uri)
+    require_usable(registry_uri(tracking_uri), "MLFLOW_REGISTRY_URI")
+
+
+def public_address(uri: str) -> str:
+    """The address of a server without login and query, for people to open."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def _scheme(uri: str) -> str:
+    """The scheme in lower case; `databricks` may stand alone."""
+    return uri.lower() if uri.lower() in _DATABRICKS else urlsplit(uri).scheme
