@@ -104,7 +104,9 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.DONE
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the user never sees a traceback
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if isinstance(error, SystemExit) and not error.code:
+            raise  # --help and --version
         message, code = _answer_to(error, home)
         message = home.scrub(message)
         terminal.complain(message)
@@ -120,6 +122,9 @@ def _answer_to(error: BaseException, home: Home) -> tuple[str, ExitCode]:
         return str(error), error.code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", ExitCode.INTERRUPTED
+    if isinstance(error, SystemExit):
+        text = f"your own Python ends the program (SystemExit: {error.code}); let it raise instead"
+        return text, ExitCode.INPUT
     from orchestrator.commands import failures  # noqa: PLC0415 - not for what goes well
 
     return failures.known(error) or (failures.defect(error, home), ExitCode.DEFECT)

@@ -10,6 +10,7 @@ import hashlib
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -101,8 +102,8 @@ class UserObject:
 def load_user_object(reference: str, base_dir: Path | str) -> UserObject:
     """The object that `file.py:name` names, the file taken relative to `base_dir`.
 
-    The file is run by path, once a process and content. Its folder is put at the end of the import
-    path, so that it finds its neighbours.
+    The file is run by path, once a process and content, as a script without options. Its folder is
+    put at the end of the import path, so that it finds its neighbours.
 
     Raises:
         UserFileError: The reference is malformed, the file is missing or does not run, or the name
@@ -136,6 +137,16 @@ def read_user_file(asked: Path) -> tuple[Path, bytes]:
         raise UserFileError(f"{path}: cannot be read: {error.strerror}.{hint}") from error
 
 
+@contextmanager
+def as_script(path: Path | str) -> Iterator[None]:
+    """Run a user's code with the `sys.argv` of their file alone: our options are none of theirs."""
+    before, sys.argv = sys.argv, [str(path)]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
 def _run(path: Path, source: bytes, sha256: str) -> ModuleType:
     # The name carries path and content: two files called space.py are two modules, and one that was
     # edited is run again. Dataclasses and pickle look classes up by it in sys.modules.
@@ -149,14 +160,19 @@ def _run(path: Path, source: bytes, sha256: str) -> ModuleType:
         sys.path.append(str(path.parent))
     sys.modules[known] = module
     try:
-        exec(compile(source, str(path), "exec"), vars(module))  # noqa: S102 - the user named it
-    except Exception as error:
+        with as_script(path):
+            exec(compile(source, str(path), "exec"), vars(module))  # noqa: S102 - the user named it
+    except (Exception, SystemExit) as error:
         del sys.modules[known]
-        raise UserFileError(f"{_place(path, error)}: cannot be run: {_reason(error)}") from error
+        what = f": cannot be run: {_reason(error)}"
+        if isinstance(error, SystemExit):
+            what = f" ends the program while it is loaded ({_reason(error)}). Let it define "
+            what += "functions alone; what it does belongs under `if __name__ == '__main__':`"
+        raise UserFileError(f"{_place(path, error)}{what}") from error
     return module
 
 
-def _place(path: Path, error: Exception) -> str:
+def _place(path: Path, error: BaseException) -> str:
     """File and line of the user's file where an error came from."""
     if isinstance(error, SyntaxError):
         return f"{error.filename or path}:{error.lineno}"
@@ -165,6 +181,6 @@ def _place(path: Path, error: Exception) -> str:
     return f"{path}:{lines[-1]}" if lines else str(path)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{type(error).__name__}: {text}"

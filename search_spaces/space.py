@@ -13,6 +13,7 @@ from search_spaces.candidate import Candidate, Decisions
 from search_spaces.constraints import Constraint
 from search_spaces.domains import Const, Domain, Record, SpaceError
 from search_spaces.loss_weights import LossWeights, loss_domain
+from search_spaces.plugins import as_script
 from search_spaces.priors import Expected, priors
 from search_spaces.recipe import Recipe, recipe_domain
 from search_spaces.suggester import Suggester
@@ -117,10 +118,15 @@ class DefineByRunSpace:
         """The decisions that the suggester's answers lead to.
 
         Raises:
-            SpaceError: The function gives what is no plain JSON object.
+            SpaceError: The function gives what is no plain JSON object, or ends the program.
         """
         asking = _Recording(suggester)
-        given = self.function(asking)
+        code = getattr(self.function, "__code__", None)
+        try:
+            with as_script(self.name if code is None else code.co_filename):
+                given = self.function(asking)
+        except SystemExit as error:
+            raise SpaceError(f"{self.name}: ends the program (SystemExit: {error})") from error
         decisions = asking.params if given is None else given
         if not isinstance(decisions, Mapping):
             raise SpaceError(f"{self.name}: must give a dict or None, not {decisions!r}")

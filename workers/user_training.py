@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from search_spaces.plugins import load_user_object
+from search_spaces.plugins import as_script, load_user_object
 from workers.failures import UserCodeError
 from workers.job import TrainingJob
 from workers.measurement import Measurement
@@ -43,11 +43,14 @@ def measure(job: TrainingJob) -> Iterator[Measurement]:
         UserCodeError: Their file or generator raised, or yielded something else than metrics.
     """
     started = time.monotonic()
-    epochs = _start(job)
+    file = str(job.train).rpartition(":")[0]
+    with as_script(file):
+        epochs = _start(job)
     try:
         for epoch in range(1, job.budget.maximum + 1):
             try:
-                found = next(epochs, None)
+                with as_script(file):
+                    found = next(epochs, None)
                 if found is None:
                     return
                 metrics = _checked(found, epoch)

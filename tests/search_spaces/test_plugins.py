@@ -1,6 +1,7 @@
 """Names and user files: every mistake is told with its place and the nearest match."""
 
 import hashlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from search_spaces.plugins import (
     load_user_object,
     nearest,
 )
+from search_spaces.space import DefineByRunSpace, SpaceError
+from search_spaces.suggester import RandomSuggester
 
 
 def test_the_nearest_name_is_found_and_far_ones_are_not() -> None:
@@ -46,6 +49,9 @@ def test_a_name_cannot_be_taken_twice() -> None:
     with pytest.raises(DuplicateNameError, match="block 'gate' exists already"):
         registry.register("gate", 2)
     assert registry["gate"] == 1
+
+
+OPTIONS = "import argparse\nparser = argparse.ArgumentParser()\n"
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -110,6 +116,8 @@ def test_a_file_finds_its_neighbours_and_may_hold_slotted_dataclasses(
         ("mine.py:spaec", "mine.py: holds no 'spaec'. Did you mean 'space'?"),
         ("breaks.py:space", "breaks.py:2: cannot be run: NameError: name 'undefined'"),
         ("grammar.py:space", "grammar.py:1: cannot be run: SyntaxError"),
+        ("quits.py:space", "quits.py:2 ends the program while it is loaded (SystemExit: no data)"),
+        ("demands.py:space", "demands.py:4 ends the program while it is loaded (SystemExit: 2)"),
         ("imports.py:space", "imports.py:1: cannot be run: ModuleNotFoundError: No module named"),
     ],
 )
@@ -119,6 +127,8 @@ def test_a_reference_that_leads_nowhere_says_where_it_breaks(
     write(tmp_path, "mine.py", "space = 1\n")
     write(tmp_path, "breaks.py", "space = 1\nundefined\n")
     write(tmp_path, "grammar.py", "space = = 1\n")
+    write(tmp_path, "quits.py", "import sys\nsys.exit('no data')\n")
+    write(tmp_path, "demands.py", f"{OPTIONS}parser.add_argument('data')\nparser.parse_args()\n")
     write(tmp_path, "imports.py", "import no_such_package_here\n")
     with pytest.raises(UserFileError) as caught:
         load_user_object(reference, tmp_path)
@@ -133,3 +143,27 @@ def test_a_broken_file_that_was_mended_is_run_again(tmp_path: Path) -> None:
         load_user_object("mine.py:space", tmp_path)
     write(tmp_path, "mine.py", "space = 3\n")
     assert load_user_object("mine.py:space", tmp_path).value == 3
+
+
+def test_a_file_that_parses_its_options_sees_none_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["archscout", "search", "study.yaml"])
+    body = "import sys\nparser.add_argument('--width', default=3)\nargs = parser.parse_args()\n"
+    path = write(tmp_path, "script.py", f"{OPTIONS}{body}argv = sys.argv\n")
+    assert load_user_object("script.py:argv", tmp_path).value == [str(path)]
+    assert load_user_object("script.py:args", tmp_path).value.width == 3
+    assert sys.argv == ["archscout", "search", "study.yaml"]
+
+
+def test_a_space_that_parses_its_options_or_ends_the_program_does_neither_to_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["archscout", "search", "study.yaml"])
+    body = "def space(trial):\n    parser.parse_args()\n"
+    body += "    raise SystemExit(trial.suggest_int('x', 1, 9))\n"
+    write(tmp_path, "script.py", OPTIONS + body)
+    function = load_user_object("script.py:space", tmp_path).value
+    space = DefineByRunSpace(name="mine", version="1", function=function)
+    with pytest.raises(SpaceError, match=r"mine: ends the program \(SystemExit: \d\)"):
+        space.resolve(RandomSuggester(0))

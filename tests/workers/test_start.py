@@ -166,6 +166,17 @@ def test_a_users_metric_that_is_no_finite_number_is_passed_on(
     assert str(seen.metrics["a"]) == value
 
 
+def test_a_users_training_that_parses_its_options_sees_none_of_the_workers(
+    make_job: MakeJob, digits: Dataset, tmp_path: Path
+) -> None:
+    body = (
+        "import argparse\nparse = argparse.ArgumentParser().parse_args\nparse()\n"
+        "def train(d, c):\n    parse()\n    for _ in range(2):\n        parse()\n"
+        "        yield {'a': 1}\n"
+    )
+    assert len(tell(make_job, digits, write(tmp_path, body))) == 2
+
+
 def test_a_users_space_file_is_run_before_the_candidate_is_read(
     make_job: MakeJob, digits: Dataset, tmp_path: Path
 ) -> None:

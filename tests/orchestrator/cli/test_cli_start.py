@@ -143,6 +143,20 @@ def test_an_interrupted_command_ends_with_status_4(monkeypatch: pytest.MonkeyPat
     assert main(["list"]) == 4
 
 
+def test_user_code_that_ends_the_program_is_a_mistake_in_the_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ends(*_: object) -> None:
+        raise SystemExit("no data")
+
+    monkeypatch.setattr("orchestrator.commands.listing.run", ends)
+    assert main(["list", "--json"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["errors"] == [
+        "your own Python ends the program (SystemExit: no data); let it raise instead"
+    ]
+
+
 def test_a_home_that_cannot_be_made_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
