@@ -13,7 +13,7 @@ from orchestrator.objective import Objective, best, reaches
 from orchestrator.proposals import Proposal, Proposals, Space, first_points
 from orchestrator.retention import Retention
 from orchestrator.sampling import Proposer
-from orchestrator.stopping import Halving, judge_of
+from orchestrator.stopping import Halving, judges_of
 from orchestrator.trial import Trial, TrialState
 from orchestrator.warm_start import NOTHING, Earlier
 from search_spaces.constraints import Constraint
@@ -46,7 +46,7 @@ class Memory:
         self._most = config.stop.trials
         self._target = config.stop.target
         self._halving = (
-            Halving(config.to_budget(), judge_of(objectives))
+            Halving(config.to_budget(), judges_of(objectives))
             if config.pruner.name == "halving"
             else None
         )

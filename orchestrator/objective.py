@@ -3,8 +3,10 @@
 Knows values and trials only: neither who proposes nor who trains.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import ge
 from typing import Literal
 
 from orchestrator.trial import Trial, TrialState
@@ -73,6 +75,27 @@ def pareto_front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tu
     return tuple(sorted((trial for trial, _ in front), key=lambda t: t.number))
 
 
+def pareto_order(points: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """Sort keys that order points by non-domination, larger keys being better.
+
+    The crowded-comparison order of NSGA-II (Deb et al. 2002): a point of an earlier front comes
+    first, and within a front the one of larger crowding distance, so both ends lead. Equal points
+    get equal keys; points of one objective are ordered by their value.
+
+    Args:
+        points: Scores of equal length, more being better in each.
+
+    Returns:
+        A key for each point, in the given order.
+    """
+    if not points or len(points[0]) < 2:
+        return list(points)
+    keys: dict[tuple[float, ...], tuple[float, ...]] = {}
+    for number, front in enumerate(_fronts(points)):
+        keys |= {point: (-number, distance) for point, distance in _crowding(front).items()}
+    return [keys[point] for point in points]
+
+
 def best(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Trial | None:
     """The complete trial best in the first objective, then the next; the earliest of equals."""
     return max(_ranked(trials), key=lambda t: (*_scores(t, objectives), -t.number), default=None)
@@ -107,6 +130,41 @@ def rank(trials: Iterable[Trial], objectives: Sequence[Objective], judge: Object
     return Ranking(
         complete=tuple(complete), pruned=tuple(sorted(stopped, key=lambda t: _reach(t, judge)))
     )
+
+
+def _fronts(points: Sequence[tuple[float, ...]]) -> list[list[tuple[float, ...]]]:
+    """Non-dominated fronts of the distinct points (efficient sort of Zhang et al. 2015).
+
+    Sorted from the best first score down, a point can be dominated by earlier ones only. A front
+    without a dominator of it has none behind it either, so the front is found by bisection.
+    """
+    fronts: list[list[tuple[float, ...]]] = []
+    for point in sorted(set(points), reverse=True):
+        low, high = 0, len(fronts)
+        while low < high:
+            middle = (low + high) // 2
+            if any(all(map(ge, other, point)) for other in reversed(fronts[middle])):
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(fronts):
+            fronts.append([])
+        fronts[low].append(point)
+    return fronts
+
+
+def _crowding(front: Sequence[tuple[float, ...]]) -> dict[tuple[float, ...], float]:
+    """Crowding distance of each point of a front; infinite at the ends of each objective."""
+    distances = dict.fromkeys(front, 0.0)
+    for axis in range(len(front[0])):
+        ranked = sorted(front, key=lambda point: (point[axis], point))
+        low, high = ranked[0], ranked[-1]
+        if low[axis] == high[axis]:
+            continue
+        distances[low] = distances[high] = math.inf
+        for before, point, after in zip(ranked, ranked[1:], ranked[2:], strict=False):
+            distances[point] += (after[axis] - before[axis]) / (high[axis] - low[axis])
+    return distances
 
 
 def _reach(trial: Trial, judge: Objective) -> tuple[float, float, int]:

@@ -7,20 +7,27 @@ by the last: the running maximum ranks noisy curves better. Knows no sampler and
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from orchestrator.objective import Objective
+from orchestrator.objective import Objective, pareto_order
 from orchestrator.trial import Trial
 from workers.budget import Budget
 from workers.measurement import Measurement
 
 
 def judge_of(objectives: Sequence[Objective]) -> Objective:
-    """The objective by which trials are compared before they are complete: the first trained one.
+    """The objective by which people compare trials before they are complete: the first trained one.
 
     A study of costs alone is judged by validation accuracy, which every worker of ours measures.
     """
     fall_back = Objective(metric="val_accuracy", direction="maximize")
     return next((o for o in objectives if not o.is_cost), fall_back)
+
+
+def judges_of(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
+    """The objectives by which rungs compare trials: all, if one of them is trained."""
+    trained = any(not objective.is_cost for objective in objectives)
+    return tuple(objectives) if trained else (judge_of(objectives),)
 
 
 def score_at(measurements: Sequence[Measurement], fidelity: int, judge: Objective) -> float | None:
@@ -33,11 +40,28 @@ def score_at(measurements: Sequence[Measurement], fidelity: int, judge: Objectiv
     return max(scores, default=None)
 
 
-def decide(history: Mapping[str, float], trial: str, reduction_factor: int) -> bool:
+def scores_at(trial: Trial, fidelity: int, judges: Sequence[Objective]) -> tuple[float, ...] | None:
+    """The best score of each judge up to a fidelity; None if one of them was never measured.
+
+    Costs are known before training.
+    """
+    scores = [
+        judge.score(trial.cost[judge.metric])
+        if judge.metric in trial.cost
+        else score_at(trial.measurements, fidelity, judge)
+        for judge in judges
+    ]
+    return None if None in scores else tuple(score for score in scores if score is not None)
+
+
+def decide(
+    history: Mapping[str, float | tuple[float, ...]], trial: str, reduction_factor: int
+) -> bool:
     """Whether a trial goes on beyond a rung.
 
     Args:
-        history: Score by trial of all that were measured at the rung, this one included.
+        history: Score, or key of `pareto_order`, by trial of all that were measured at the rung,
+            this one included.
         trial: Whose turn it is.
         reduction_factor: One in this many goes on.
 
@@ -48,18 +72,19 @@ def decide(history: Mapping[str, float], trial: str, reduction_factor: int) -> b
     places = len(history) // reduction_factor
     if places == 0 or trial not in history:
         return True
-    better = sum(score > history[trial] for score in history.values())
+    own: Any = history[trial]
+    better: int = sum(score > own for score in history.values())
     return better < places
 
 
 class Halving:
     """The rungs of one study and who was seen there."""
 
-    def __init__(self, budget: Budget, judge: Objective) -> None:
+    def __init__(self, budget: Budget, judges: Sequence[Objective]) -> None:
         self._rungs = budget.rungs()[:-1]
         self._reduction_factor = budget.reduction_factor
-        self._judge = judge
-        self._history: dict[int, dict[str, float]] = {rung: {} for rung in self._rungs}
+        self._judges = tuple(judges)
+        self._history: dict[int, dict[str, tuple[float, ...]]] = {rung: {} for rung in self._rungs}
 
     def observe(self, trial: Trial) -> None:
         """Enters a trial at every rung that it has reached; again is the same as once."""
@@ -67,9 +92,9 @@ class Halving:
         for rung in self._rungs:
             if rung > reached or trial.uid in self._history[rung]:
                 continue
-            score = score_at(trial.measurements, rung, self._judge)
-            if score is not None:
-                self._history[rung][trial.uid] = score
+            scores = scores_at(trial, rung, self._judges)
+            if scores is not None:
+                self._history[rung][trial.uid] = scores
 
     def goes_on(self, trial: Trial, fidelity: int) -> bool:
         """Whether the trial is trained beyond this fidelity; always so between rungs.
@@ -80,4 +105,6 @@ class Halving:
         """
         if trial.number == 0 or trial.kind != "search":
             return True
-        return decide(self._history.get(fidelity, {}), trial.uid, self._reduction_factor)
+        seen = self._history.get(fidelity, {})
+        keys = dict(zip(seen, pareto_order(list(seen.values())), strict=True))
+        return decide(keys, trial.uid, self._reduction_factor)

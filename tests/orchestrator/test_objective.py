@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studies import a_trial
 
-from orchestrator.objective import Objective, best, dominates, pareto_front, rank, result
+from orchestrator.objective import (
+    Objective,
+    best,
+    dominates,
+    pareto_front,
+    pareto_order,
+    rank,
+    result,
+)
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import Measurement
 
@@ -30,6 +38,41 @@ def by_brute_force(trials: list[Trial]) -> set[int]:
         for t in trials
         if not any(dominates(o.values or (), t.values or (), BOTH) for o in trials)
     }
+
+
+@given(st.integers(2, 3).flatmap(lambda count: st.lists(st.tuples(*[few] * count), max_size=25)))
+def test_the_order_peels_one_front_after_the_other(found: list[tuple[float, ...]]) -> None:
+    def dominated(point: tuple[float, ...]) -> bool:
+        return any(
+            other != point and all(a >= b for a, b in zip(other, point, strict=True))
+            for other in rest
+        )
+
+    number = dict(zip(found, (-key[0] for key in pareto_order(found)), strict=True))
+    rest, expected = set(found), 0
+    while rest:
+        front = {point for point in rest if not dominated(point)}
+        assert {point for point in found if number[point] == expected} == front
+        rest, expected = rest - front, expected + 1
+
+
+@given(values, st.randoms(use_true_random=False))
+def test_the_order_depends_on_the_points_alone(found: list[Any], chance: Any) -> None:
+    keys = dict(zip(found, pareto_order(found), strict=True))
+    shuffled = chance.sample(found, len(found))
+    assert pareto_order(shuffled) == [keys[point] for point in shuffled]
+
+
+def test_the_ends_of_a_front_and_its_lonely_points_come_first() -> None:
+    front = [(0.0, 9.0), (1.0, 8.0), (2.0, 7.0), (6.0, 3.0), (9.0, 0.0)]
+    ranked = sorted(zip(pareto_order(front), front, strict=True), reverse=True)
+    assert {point for _, point in ranked[:2]} == {front[0], front[-1]}
+    assert [point for _, point in ranked[2:]] == [front[3], front[2], front[1]]
+
+
+def test_one_objective_orders_by_its_values() -> None:
+    assert pareto_order([(2.0,), (1.0,), (2.0,)]) == [(2.0,), (1.0,), (2.0,)]
+    assert pareto_order([]) == []
 
 
 @given(values)

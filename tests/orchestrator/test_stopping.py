@@ -1,13 +1,15 @@
 """Successive halving, decided from what was recorded."""
 
+import random
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from studies import a_trial
 
-from orchestrator.objective import Objective
-from orchestrator.stopping import Halving, decide, judge_of, score_at
+from orchestrator.objective import Objective, pareto_order
+from orchestrator.stopping import Halving, decide, judge_of, judges_of, score_at
 from orchestrator.trial import Trial
 from workers.budget import Budget
 from workers.measurement import Measurement
@@ -85,8 +87,14 @@ def test_a_cost_does_not_judge_rungs() -> None:
     assert judge_of((SIZE,)) == ACCURACY
 
 
+def test_rungs_compare_all_objectives_of_a_study_that_trains_for_one() -> None:
+    assert judges_of((ACCURACY,)) == (ACCURACY,)
+    assert judges_of((SIZE, ACCURACY)) == (SIZE, ACCURACY)
+    assert judges_of((SIZE,)) == (ACCURACY,)
+
+
 def halving_over(*trials: Trial) -> Halving:
-    halving = Halving(Budget(minimum=1, maximum=9, reduction_factor=3), ACCURACY)
+    halving = Halving(Budget(minimum=1, maximum=9, reduction_factor=3), [ACCURACY])
     for trial in trials:
         halving.observe(trial)
     return halving
@@ -136,3 +144,82 @@ def test_rungs_rebuilt_from_the_end_are_those_seen_on_the_way(curves: list[list[
         assert [on_the_way.goes_on(trial, rung) for rung in (1, 3)] == [
             rebuilt.goes_on(trial, rung) for rung in (1, 3)
         ]
+
+
+def sized(number: int, accuracy: float, parameters: float) -> Trial:
+    return replace(curve(number, accuracy), cost={"parameters": parameters})
+
+
+def of_two(*trials: Trial) -> Halving:
+    halving = Halving(Budget(minimum=1, maximum=9, reduction_factor=3), [ACCURACY, SIZE])
+    for trial in trials:
+        halving.observe(trial)
+    return halving
+
+
+def test_a_rung_keeps_both_ends_of_the_front() -> None:
+    large, small = sized(1, 0.9, 1e6), sized(2, 0.5, 1e3)
+    dominated = [sized(number, 0.4, 1e5) for number in range(3, 9)]
+    halving = of_two(large, small, *dominated)
+    assert halving.goes_on(large, 1)
+    assert halving.goes_on(small, 1)
+    assert not any(halving.goes_on(trial, 1) for trial in dominated)
+
+
+pairs = st.lists(st.tuples(few, few), min_size=1, max_size=30)
+
+
+@given(pairs, factors)
+def test_whoever_dominates_goes_on_wherever_the_dominated_does(
+    found: list[tuple[float, float]], factor: int
+) -> None:
+    keys = dict(zip(map(str, range(len(found))), pareto_order(found), strict=True))
+    passed = {name for name in keys if decide(keys, name, factor)}
+    assert passed
+    for name, (first, second) in enumerate(found):
+        for other, (third, fourth) in enumerate(found):
+            if first >= third and second >= fourth and str(other) in passed:
+                assert str(name) in passed
+
+
+@given(pairs, factors)
+def test_two_objectives_pass_no_more_than_the_rung_has_places_and_the_ends_of_a_front(
+    found: list[tuple[float, float]], factor: int
+) -> None:
+    keys = dict(enumerate(pareto_order(sorted(set(found)))))
+    named = {str(name): key for name, key in keys.items()}
+    passed = sum(decide(named, name, factor) for name in named)
+    places = len(named) // factor or len(named)
+    assert places <= passed
+    tied = max(list(named.values()).count(key) for key in named.values())
+    assert passed < places + tied
+
+
+def test_survivors_of_both_objectives_cover_more_than_those_of_the_first() -> None:
+    for seed in range(5):
+        chance = random.Random(seed)
+        drawn = []
+        for number in range(1, 91):
+            size = chance.uniform(0.0, 1.0)
+            drawn.append(sized(number, max(0.0, size**0.5 - chance.uniform(0.0, 0.5)), size))
+        both, first = (survivors(drawn, judges) for judges in ([ACCURACY, SIZE], [ACCURACY]))
+        assert abs(len(both) - len(first)) < 10
+        assert hypervolume(both) > 1.05 * hypervolume(first)
+
+
+def survivors(drawn: list[Trial], judges: list[Objective]) -> list[Trial]:
+    halving, passed = Halving(Budget(minimum=1, maximum=3, reduction_factor=3), judges), []
+    for trial in drawn:
+        halving.observe(trial)
+        passed += [trial] if halving.goes_on(trial, 1) else []
+    return passed
+
+
+def hypervolume(trials: list[Trial]) -> float:
+    """Area between the front and the reference of accuracy 0 and size 1."""
+    area, reached = 0.0, 1.0
+    points = [(t.measurements[-1].metrics["val_accuracy"], t.cost["parameters"]) for t in trials]
+    for accuracy, size in sorted(points, reverse=True):
+        area += accuracy * max(0.0, reached - size)
+        reached = min(reached, size)
+    return area
