@@ -6,8 +6,10 @@ sampler built for it, so that a resumed study draws what the uninterrupted one w
 """
 
 import hashlib
+import math
 import random
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -15,8 +17,10 @@ from typing import Any, TypeVar
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
 
-from orchestrator.objective import Objective
+from orchestrator.objective import Objective, pareto_order, result
 from orchestrator.trial import Trial, TrialState
 from search_spaces.priors import Expected
 from search_spaces.priors import draw as draw_expected
@@ -36,14 +40,90 @@ _NAME = "study"
 _PARENTS = ":parent:"
 _GENERATION = ":generation"
 
+_REACHED = "reached"
+"""User attribute of a stopped trial in a study of several objectives: its last step and values."""
+_GOOD_SHARE = 0.1
+"""Share of the finished trials that TPE takes for good where there are several objectives."""
+
+
+class _ParetoTPESampler(optuna.samplers.TPESampler):
+    """TPE for several objectives, to which stopped trials count by the values they have shown.
+
+    Optuna lets a trial report nothing in a study of several objectives, so its own TPE takes all
+    stopped trials for equal and worst. This one orders them as Optuna does for one objective, the
+    further trained first, and by non-domination among trials that were trained as far.
+
+    One sampler serves one draw: good and bad trials are told apart once for all its decisions.
+    """
+
+    _good_and_bad: tuple[list[FrozenTrial], list[FrozenTrial]] | None = None
+
+    def _sample(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if self._good_and_bad is None:
+            others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+            self._good_and_bad = _good_and_bad(others, study.directions)
+        good, bad = self._good_and_bad
+        likely = self._build_parzen_estimator(study, search_space, good, handle_below=True)
+        unlikely = self._build_parzen_estimator(study, search_space, bad, handle_below=False)
+        samples = likely.sample(self._rng.rng, self._n_ei_candidates)
+        improvement = self._compute_acquisition_func(samples, likely, unlikely)
+        best = self._compare(samples, improvement)
+        return {name: d.to_external_repr(best[name]) for name, d in search_space.items()}
+
+
+def _good_and_bad(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    """Split trials as TPE does: the best tenth, and the rest with those that still run."""
+    states = optuna.trial.TrialState
+    running = [t for t in trials if t.state is states.RUNNING]
+    by_step: dict[float, list[tuple[tuple[float, ...], FrozenTrial]]] = defaultdict(list)
+    for trial in trials:
+        if trial.state in {states.COMPLETE, states.PRUNED}:
+            step, scores = _merit(trial, directions)
+            by_step[step].append((scores, trial))
+    ordered: list[FrozenTrial] = []
+    for step in sorted(by_step, reverse=True):
+        keys = pareto_order([scores for scores, _ in by_step[step]])
+        best_first = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)
+        ordered += [by_step[step][place][1] for place in best_first]
+    good = math.ceil(_GOOD_SHARE * len(ordered))
+
+    def by_number(chosen: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+        return sorted(chosen, key=lambda t: t.number)
+
+    return by_number(ordered[:good]), by_number([*ordered[good:], *running])
+
+
+def _merit(
+    trial: FrozenTrial, directions: Sequence[StudyDirection]
+) -> tuple[float, tuple[float, ...]]:
+    """How far a finished trial came, and its scores among those that came as far.
+
+    Complete trials lead; stopped ones follow by their last step, then those that showed nothing,
+    and the infeasible ones by how much they violate.
+    """
+    violation = sum(v for v in trial.constraints.values() if v > 0)
+    if violation > 0:
+        return -2.0, (-violation,)
+    step, values = trial.user_attrs.get(_REACHED, (-1.0, ()))
+    if trial.state is optuna.trial.TrialState.COMPLETE:
+        step, values = math.inf, trial.values
+    signs = (1.0 if d is StudyDirection.MAXIMIZE else -1.0 for d in directions)
+    return step, tuple(sign * value for sign, value in zip(signs, values, strict=False))
+
+
+_TPE: Mapping[str, Any] = {
+    "multivariate": True,
+    "group": True,
+    "constant_liar": True,
+    "n_startup_trials": _STARTUP_TRIALS,
+}
 _SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(
-        seed=seed,
-        multivariate=True,
-        group=True,
-        constant_liar=True,
-        n_startup_trials=_STARTUP_TRIALS,
-    ),
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, **_TPE),
+    "tpe of several objectives": lambda seed: _ParetoTPESampler(seed=seed, **_TPE),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=20),
     "nsga3": lambda seed: optuna.samplers.NSGAIIISampler(seed=seed, population_size=20),
@@ -102,7 +182,8 @@ class Proposer:
             expected: The decisions that have a prior, by name.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it greets every study otherwise
-        self._build = _SAMPLERS[sampler]
+        several = sampler == "tpe" and len(objectives) > 1
+        self._build = _SAMPLERS["tpe of several objectives" if several else sampler]
         self._objectives = tuple(objectives)
         self._seed = seed
         self._expected = dict(expected or {})
@@ -187,17 +268,14 @@ class Proposer:
     def conclude(self, trial: Trial) -> None:
         """Tells how an open trial has ended.
 
-        PRUNED ones carry the steps they reported, infeasible and diverged ones a violated
-        constraint and no value: the sampler learns where not to go. FAIL teaches it nothing.
+        PRUNED ones carry the steps they reported, with several objectives the values of the last
+        one; infeasible and diverged ones a violated constraint and no value: the sampler learns
+        where not to go. FAIL teaches it nothing.
         """
         opened = self._open.pop(trial.uid)
         state = optuna.trial.TrialState[trial.state.value]
-        lesson = trial.reason not in {"infeasible", "diverged"}
-        if lesson and len(self._objectives) == 1:  # Trial.report raises with several objectives
-            metric = self._objectives[0].metric
-            for seen in trial.measurements:
-                if metric in seen.metrics:
-                    opened.report(seen.metrics[metric], step=seen.fidelity)
+        if trial.reason not in {"infeasible", "diverged"}:
+            self._report(opened, trial)
         for name, violation in trial.violations.items():
             opened.set_constraint(name, violation)
         if trial.reason == "diverged":
@@ -205,6 +283,18 @@ class Proposer:
         values = list(trial.values or ()) if trial.state is TrialState.COMPLETE else None
         self._study.tell(opened, values, state=state)
         self._results += trial.state is not TrialState.FAIL
+
+    def _report(self, opened: optuna.Trial, trial: Trial) -> None:
+        """Tells what was measured of a trial; Trial.report raises with several objectives."""
+        if len(self._objectives) == 1:
+            metric = self._objectives[0].metric
+            for seen in trial.measurements:
+                if metric in seen.metrics:
+                    opened.report(seen.metrics[metric], step=seen.fidelity)
+        elif trial.measurements:
+            values = result(self._objectives, trial.measurements[-1].metrics, trial.cost)
+            if values is not None:
+                opened.set_user_attr(_REACHED, (trial.reached, values))
 
     def _from_priors(self, number: int, redraw: int) -> dict[str, Any] | None:
         """Every decision that has a prior, drawn from it; None for a proposal that ignores them."""

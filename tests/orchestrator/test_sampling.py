@@ -8,7 +8,7 @@ from optuna.trial import TrialState as Told
 from studies import a_trial, slopes
 
 from orchestrator.objective import Objective
-from orchestrator.sampling import MAX_REDRAWS, Proposer, derive_seed
+from orchestrator.sampling import MAX_REDRAWS, Proposer, _good_and_bad, derive_seed
 from orchestrator.trial import Trial, TrialState
 from search_spaces.domains import FloatRange, IntRange
 from workers.measurement import Measurement
@@ -17,6 +17,11 @@ ACCURACY = Objective(metric="val_accuracy", direction="maximize")
 SIZE = Objective(metric="parameters", direction="minimize")
 
 
+DISTRIBUTIONS = {
+    "kind": '{"name": "CategoricalDistribution", "attributes": {"choices": ["flat", "steep"]}}',
+    "rate": '{"name": "FloatDistribution", "attributes": '
+    '{"step": null, "low": 0.0001, "high": 1.0, "log": true}}',
+}
 EXPECTED = {
     "rate": FloatRange(1e-4, 1.0, log=True, prior=0.5, confidence="high"),
     "depth": IntRange(1, 8, prior=8, confidence="high"),
@@ -172,9 +177,56 @@ def test_what_must_not_come_again_is_told_without_value_and_with_its_constraint(
     assert seen.constraints == constraints
 
 
-def test_with_several_objectives_no_steps_are_told() -> None:
-    trial = a_trial(0, state=TrialState.PRUNED, reason="rung", measurements=curve(0.5))
-    assert told(trial, ACCURACY, SIZE).intermediate_values == {}
+def stopped(number: int, steps: int, accuracy: float, size: float, rate: float = 0.1) -> Trial:
+    """A trial of two objectives that a rung stopped."""
+    return a_trial(
+        number,
+        state=TrialState.PRUNED,
+        reason="rung",
+        params={"kind": "flat", "rate": rate},
+        distributions=DISTRIBUTIONS,
+        measurements=curve(*[accuracy] * steps),
+        cost={"parameters": size},
+    )
+
+
+def test_with_several_objectives_a_stopped_trial_is_told_with_its_last_values() -> None:
+    seen = told(stopped(0, 2, 0.5, 300.0), ACCURACY, SIZE)
+    assert (seen.state, seen.values, seen.intermediate_values) == (Told.PRUNED, None, {})
+    assert seen.user_attrs == {"reached": (2, (0.5, 300.0))}
+
+
+def good_of(trials: list[Trial]) -> list[int]:
+    """The trials that TPE with two objectives takes for good."""
+    source = proposer("tpe", ACCURACY, SIZE)
+    source.rebuild(trials)
+    good, bad = _good_and_bad(source._study.trials, source._study.directions)
+    assert sorted(t.number for t in (*good, *bad)) == [t.number for t in trials]
+    return [t.number for t in good]
+
+
+def test_tpe_takes_the_further_trained_and_of_these_the_nondominated_for_good() -> None:
+    complete = a_trial(0, state=TrialState.COMPLETE, values=(0.1, 9e9), measurements=curve(0.1))
+    far = [stopped(1, 3, 0.5, 900.0), stopped(2, 3, 0.4, 400.0), stopped(3, 3, 0.3, 500.0)]
+    near = [stopped(n, 1, 0.6 + n / 100, 100.0 + n) for n in range(4, 24)]
+    nothing = a_trial(24, state=TrialState.PRUNED, reason="diverged")
+    infeasible = a_trial(
+        25, state=TrialState.PRUNED, reason="infeasible", violations={"parameters": 0.1}
+    )
+    running = a_trial(26, state=TrialState.RUNNING)
+    assert good_of([complete, *far, *near, nothing, infeasible, running]) == [0, 1, 2]
+
+
+def test_every_objective_of_stopped_trials_teaches_tpe() -> None:
+    """Rates from 1e-4 to 1, better in one objective only: where they are small, or large."""
+    rates = [10 ** (-4 + number / 10) for number in range(40)]
+    for sign, wanted in ((1, range(15)), (-1, range(25, 40))):
+        past = [stopped(n, 1, 0.5, 100.0 + sign * n, rate) for n, rate in enumerate(rates)]
+        source = proposer("tpe", ACCURACY, SIZE)
+        source.rebuild(past)
+        low, high = rates[wanted[0]], rates[wanted[-1]]
+        near = sum(low <= drawn(source, number)["rate"] <= high * 1.3 for number in range(40, 60))
+        assert near > 15, "by chance 7 or 8"
 
 
 @pytest.mark.parametrize("state", [TrialState.WAITING, TrialState.RUNNING])

@@ -31,6 +31,12 @@ COARSE = DefineByRunSpace(name="coarse", version="1", function=coarse)
 
 def asked(sampler: str, seed: int = 0) -> StudyConfig:
     """A study long enough for the sampler to have left its random beginnings."""
+    if sampler == "tpe of two":
+        objectives = [
+            {"metric": "val_accuracy", "direction": "maximize"},
+            {"metric": "seed", "direction": "minimize"},
+        ]
+        return config(objectives=objectives, seed=seed, stop={"trials": 16})
     if sampler == "nsga3":  # a generation is 20 complete trials
         parts: dict[str, Any] = {
             "stop": {"trials": 26},
@@ -67,7 +73,7 @@ def run_until_killed(folder: Path, sampler: str, after: int, *, acknowledged: bo
         run(study)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga3"])
+@pytest.mark.parametrize("sampler", ["tpe", "tpe of two", "random", "nsga3"])
 @given(kills=st.lists(st.tuples(st.integers(1, 70), st.booleans()), min_size=1, max_size=3))
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_resumed_is_the_same_study_as_uninterrupted(
