@@ -1,13 +1,18 @@
 """What follows from failures: another attempt, the end of a trial, or the end of the search.
 
-Pure functions of what was recorded; knows no ledger and no engine.
+Pure functions of what was recorded; open no ledger and know no engine.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.trial import Trial, TrialState
+from workers.failures import Failure, FailureKind
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Attempt  # `status` reads this module without a ledger
 
 RETRIES: Mapping[str, float] = {
     "no_space": math.inf,
@@ -22,6 +27,14 @@ A full disk stops the study, and its trials wait until there is room. A lost mac
 about the trial, so it is retried freely; five bound what an error that only looks like one can
 cost. A process that died may have been killed by its own trial. User code and divergence fail the
 same way again.
+"""
+
+MAX_LOSSES = 3
+"""Attempts in a row that may end with their driver, no epoch recorded, before the trial fails.
+
+A trial can kill its driver: in process by a segmentation fault, elsewhere where the kernel ends a
+whole container for one process's memory. So can a power cut; an attempt that recorded an epoch
+shows that the trial is not the cause.
 """
 
 
@@ -47,6 +60,31 @@ def earns_retry(kind: str, earlier: Sequence[str]) -> bool:
         earlier: How the attempts before this one ended.
     """
     return list(earlier).count(kind) < RETRIES.get(kind, 0)
+
+
+def losses(attempts: "Sequence[Attempt]") -> int:
+    """Number of newest attempts in a row that ended with their driver and recorded no epoch.
+
+    Args:
+        attempts: The trial's, oldest first.
+    """
+    fruitless = takewhile(lambda a: a.outcome == "lost" and not a.measured, reversed(attempts))
+    return sum(1 for _ in fruitless)
+
+
+def lost_too_often(study: str, number: int) -> Failure:
+    """The failure of a trial whose last MAX_LOSSES attempts were lost.
+
+    Args:
+        study: The study's name.
+        number: The trial's number.
+    """
+    return Failure.without_traceback(
+        FailureKind.INFRASTRUCTURE,
+        f"the driver's process died {MAX_LOSSES} times in a row while trial {number} ran, with no "
+        "new epoch recorded: the trial may have killed it (out of memory, a crash in native code). "
+        f"To try it again: archscout retry {study} --class infrastructure",
+    )
 
 
 def shares(earlier: Sequence[str], parent: Trial | None) -> int:

@@ -18,6 +18,7 @@ class History:
         self._trials: dict[str, Trial] = {}
         self._known: dict[str, Trial] = {}
         self._waiting: dict[str, Trial] = {}
+        self._losses: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         """Trials by state; duplicates are left out."""
         self.counted = 0
@@ -68,8 +69,21 @@ class History:
 
     @property
     def waiting(self) -> Trial | None:
-        """The waiting trial of the lowest number."""
-        return min(self._waiting.values(), key=lambda t: t.number, default=None)
+        """The waiting trial to start next: fewest losses first, then the lowest number."""
+        return min(
+            self._waiting.values(),
+            key=lambda t: (self._losses.get(t.uid, 0), t.number),
+            default=None,
+        )
+
+    @property
+    def all_waiting(self) -> tuple[Trial, ...]:
+        """The waiting trials."""
+        return tuple(self._waiting.values())
+
+    def postpone(self, uid: str, losses: int) -> None:
+        """Let waiting trials with fewer losses start before this one."""
+        self._losses[uid] = losses
 
     @property
     def promised(self) -> int:

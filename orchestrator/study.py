@@ -22,8 +22,20 @@ from typing import Self
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.config import StudyConfig
 from orchestrator.course import Course
+<<<<<<< HEAD
 from orchestrator.endings import Attempt, Ending, ending_of, finite_part, lacking, not_finite
 from orchestrator.failing import all_failed, breaks_off, shares
+=======
+from orchestrator.endings import Attempt, Ending, ending_of, lacking, not_finite
+from orchestrator.failing import (
+    MAX_LOSSES,
+    all_failed,
+    breaks_off,
+    losses,
+    lost_too_often,
+    shares,
+)
+>>>>>>> 45525f0 (Fail a trial whose driver died three times in a row without a new epoch)
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.jobs import Jobs
 from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerError, StaleAttempt, StudyRow
@@ -114,6 +126,7 @@ class Study:
         self._heartbeat = Heartbeat(self._attend, every_s=_BEAT_S, forgives=LedgerError)
 
     def __enter__(self) -> Self:
+        self._settle_losses()
         self._take_up()
         self._heartbeat.start()
         return self
@@ -297,6 +310,25 @@ class Study:
             for asked in ledger.requests(lease.study_id):
                 trials = ledger.trials(lease.study_id)  # ended ones here have no candidates
                 self._memory.reopened(answer(ledger, lease, asked, trials, seed=self.config.seed))
+
+    def _settle_losses(self) -> None:
+        """Fail waiting trials that were lost too often, and put the others that were lost last."""
+        with self._guarded():
+            for trial in self._history.all_waiting:
+                number = losses(self._ledger.attempts(trial.uid)) if trial.attempts else 0
+                self._history.postpone(trial.uid, number)
+                if number >= MAX_LOSSES:
+                    failure = lost_too_often(self.name, trial.number)
+                    ended = self._ledger.finish(
+                        self._lease,
+                        trial.uid,
+                        key=None,
+                        state=TrialState.FAIL,
+                        reason=str(failure.kind),
+                        violations=trial.violations,
+                        failure=failure.to_dict(),
+                    )
+                    self._memory.ended(ended)
 
     def _may_draw(self) -> bool:
         if reason := self._memory.impossible:

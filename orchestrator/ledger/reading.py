@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select
 
 from orchestrator.ledger.schema import attempt, checkpoint, event, measurement, projection, study
 from orchestrator.ledger.schema import trial as trial_table
@@ -27,8 +27,19 @@ _CHECKPOINTS = (
     .where(checkpoint.c.trial_uid == bindparam("of_trial"))
     .order_by(checkpoint.c.epoch.desc())
 )
+_NUM_MEASURED = (
+    select(func.count())
+    .where(
+        measurement.c.trial_uid == attempt.c.trial_uid,
+        measurement.c.attempt == attempt.c.number,
+    )
+    .scalar_subquery()
+    .label("measured")
+)
 _ATTEMPTS = (
-    select(attempt).where(attempt.c.trial_uid == bindparam("of_trial")).order_by(attempt.c.number)
+    select(attempt, _NUM_MEASURED)
+    .where(attempt.c.trial_uid == bindparam("of_trial"))
+    .order_by(attempt.c.number)
 )
 _MEASURED = (
     select(
@@ -92,6 +103,7 @@ def read_attempts(connection: Connection, uid: str) -> list[Attempt]:
             ended=found.ended,
             outcome=found.outcome,
             failure=_optional(found.failure_json),
+            measured=found.measured,
         )
         for found in connection.execute(_ATTEMPTS, {"of_trial": uid})
     ]

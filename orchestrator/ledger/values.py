@@ -76,6 +76,8 @@ class Attempt:
     """`complete`, `pruned`, `fail`, what `give_back` was told, or `lost` with its driver."""
     failure: Mapping[str, Any] | None
     """The classified failure, if it ended with one."""
+    measured: int
+    """Epochs recorded from it; an epoch that an earlier attempt had recorded does not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

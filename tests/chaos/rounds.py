@@ -73,6 +73,11 @@ _ONCE = frozenset(
 )
 """Parts that one process passes once; the others are passed often."""
 
+_FORGIVEN = 1
+"""Deaths in a row after which the next comes once the trial has a new epoch: a third would end it,
+as it should."""
+_PROGRESS = "recorded.committed:1:kill"
+
 _LATE = ("lease_renewed", "spent_added", "state_set", "lease_released", "answered")
 """Passed at the end of a search: these strike last, or there is nothing left for the others."""
 
@@ -141,6 +146,8 @@ def play(this: Round, world: World, store: Path, chance: random.Random) -> None:
         if fault is not None and fault.startswith("answered"):
             finish(this, world, drivers.ask)
         epochs_lost += _strike(this, world, drivers.search, fault, chance)
+        if checker.losses(world.ledger, world.name) > _FORGIVEN:
+            epochs_lost += _strike(this, world, drivers.search, _PROGRESS, chance)
     for fault in asking:
         _strike(this, world, drivers.ask, fault, chance)
     finish(this, world, drivers.search)

@@ -7,8 +7,11 @@ import urllib.parse
 import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 Place = Path | str
 """A database: an SQLite file, or a PostgreSQL URL."""
@@ -17,8 +20,6 @@ Place = Path | str
 def rows(database: Place, question: str, *values: Any) -> list[tuple[Any, ...]]:
     """The answer to a question, read without writing."""
     if isinstance(database, str):
-        import psycopg
-
         with psycopg.connect(database, autocommit=True) as server:
             return server.execute(question.replace("?", "%s").encode(), values).fetchall()
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
@@ -60,6 +61,27 @@ def num_attempts(ledger: Place, study: str, outcomes: Iterable[str]) -> int:
     )
     wanted = set(outcomes)
     return sum(outcome in wanted for (outcome,) in rows(ledger, question, study))
+
+
+def losses(ledger: Place, study: str) -> int:
+    """The most drivers in a row that died in one open trial before it came to a new epoch."""
+    worst = 0
+    try:
+        kept = _trials(ledger, study, "uid, state")
+    except (sqlite3.OperationalError, psycopg.errors.UndefinedTable):  # killed before it had any
+        return 0
+    for uid, state in kept:
+        attempts = rows(
+            ledger,
+            "SELECT outcome, (SELECT count(*) FROM measurement"
+            " WHERE trial_uid = attempt.trial_uid AND attempt = attempt.number)"
+            " FROM attempt WHERE trial_uid = ? ORDER BY number DESC",
+            uid,
+        )
+        if state in {"WAITING", "RUNNING"}:
+            alike = (outcome in {None, "lost"} and not epochs for outcome, epochs in attempts)
+            worst = max(worst, sum(takewhile(bool, alike)))
+    return worst
 
 
 def violations(home: Path, study: str, *, trials: int, epochs: int) -> list[str]:
