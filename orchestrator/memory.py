@@ -4,8 +4,9 @@ Sampler, rungs, counts, the best and whose checkpoints stay are functions of the
 here they are told together, so that none is forgotten. Writes nothing to the ledger.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from orchestrator.config import StudyConfig
 from orchestrator.history import History
@@ -50,6 +51,8 @@ class Memory:
             if config.pruner.name == "halving"
             else None
         )
+        self._lessons: list[Callable[[], None]] = []
+        """What the sampler is to be told before it draws again."""
         self._proposer = Proposer(
             sampler=config.sampler.name,
             objectives=objectives,
@@ -87,30 +90,45 @@ class Memory:
         """Says so if candidate after candidate violated the constraints."""
         return self._proposals.impossible(self.history.trials)
 
-    def propose(self) -> Proposal:
-        """The next candidate.
+    def prepare_draw(self) -> Callable[[], Proposal]:
+        """Return the function that draws the next candidate from the history as it is now.
 
-        Raises:
-            SpaceError: The user's define-by-run space raised.
+        The function needs none of this object's state but the sampler, which it alone uses: others
+        may go on telling what happens, and the next draw sees it. One draw at a time. It raises
+        SpaceError where the user's define-by-run space raises.
         """
-        proposal = self._proposals.next(len(self.history), self.history.known)
-        fault("proposal.drawn")
-        return proposal
+        number, known = len(self.history), dict(self.history.known)
+        lessons, self._lessons = self._lessons, []
+
+        def draw() -> Proposal:
+            for lesson in lessons:
+                lesson()
+            proposal = self._proposals.next(number, known)
+            fault("proposal.drawn")
+            return proposal
+
+        return draw
+
+    def discard(self, proposal: Proposal) -> None:
+        """Forget a proposal that becomes no trial."""
+        if proposal.draw is not None:
+            self._lessons.append(partial(self._proposer.drop, proposal.draw))
 
     def added(self, trial: Trial, proposal: Proposal) -> None:
         """The proposal has become a trial of the ledger."""
         self.history.put(trial)
         if proposal.draw is not None:
-            self._proposer.keep(proposal.draw, trial.uid, trial.number)
+            keep = partial(self._proposer.keep, proposal.draw, trial.uid, trial.number)
+            self._lessons.append(keep)
             if trial.state.is_terminal:
-                self._proposer.conclude(trial)
+                self._lessons.append(partial(self._proposer.conclude, trial))
         self.best = best([t for t in (self.best, trial) if t], self._objectives)
 
     def reopened(self, trials: Iterable[Trial]) -> None:
         """Trials that go back to others, and so were not drawn, have been added."""
         for trial in trials:
             self.history.put(trial)
-            self._proposer.reopen(trial)
+            self._lessons.append(partial(self._proposer.reopen, trial))
 
     def started(self, trial: Trial, attempt: int, now: float) -> None:
         """An attempt at a trial was recorded."""
@@ -133,7 +151,7 @@ class Memory:
     def ended(self, trial: Trial) -> None:
         """A trial's end was recorded."""
         self.history.put(trial)
-        self._proposer.conclude(trial)
+        self._lessons.append(partial(self._proposer.conclude, trial))
         self.retention.ended(trial)
         self.best = best([t for t in (self.best, trial) if t], self._objectives)
 

@@ -243,12 +243,13 @@ class Proposer:
             for key, numbers in shared.items()
             if _PARENTS in key and key not in self._recorded_parents
         }
-        self._recorded_parents.update(parents)
         kept: dict[str, Any] = {k: v for k, v in own.items() if k.endswith(_GENERATION)}
         return {**kept, **({"parents": parents} if parents else {})}
 
     def keep(self, draw: Draw, uid: str, number: int) -> None:
         """The draw has become a trial of the ledger, open until concluded."""
+        shared = self._storage.get_study_system_attrs(self._study_id)
+        self._recorded_parents.update(key for key in shared if _PARENTS in key)
         self._enter(draw.suggester, uid, number)
 
     def reopen(self, trial: Trial) -> None:

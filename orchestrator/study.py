@@ -19,37 +19,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from orchestrator.attempts import Attempts
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.config import StudyConfig
 from orchestrator.course import Course
-<<<<<<< HEAD
-from orchestrator.endings import Attempt, Ending, ending_of, finite_part, lacking, not_finite
-from orchestrator.failing import all_failed, breaks_off, shares
-=======
-from orchestrator.endings import Attempt, Ending, ending_of, lacking, not_finite
-from orchestrator.failing import (
-    MAX_LOSSES,
-    all_failed,
-    breaks_off,
-    losses,
-    lost_too_often,
-    shares,
-)
->>>>>>> 45525f0 (Fail a trial whose driver died three times in a row without a new epoch)
+from orchestrator.failing import all_failed
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.jobs import Jobs
-from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerError, StaleAttempt, StudyRow
+from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerError, StudyRow
+from orchestrator.losses import settle_losses
 from orchestrator.memory import Memory
-from orchestrator.proposals import Space, SpaceError
+from orchestrator.proposals import Proposal, Space, SpaceError
 from orchestrator.requests import answer
 from orchestrator.sampling import derive_seed
 from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.standing import standing
 from orchestrator.stopping import judge_of
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import Trial
 from orchestrator.warm_start import Basis, earlier
 from search_spaces.task import Task
-from workers.failures import Failure, FailureKind
+from workers.failures import Failure
 from workers.folders import Folder
 from workers.job import AttemptKey, TeacherRef, TrainingJob
 from workers.measurement import Measurement
@@ -103,9 +92,8 @@ class Study:
         self._lease = lease
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
-        self._budget = config.to_budget()
+        self._drawing = threading.Lock()  # taken before the other one, never after it
         checkpoints, logs = checkpoints_dir / record.name, logs_dir and logs_dir / record.name
-        self._jobs = Jobs(config, checkpoints=checkpoints, logs=logs, teacher=teacher)
         self._memory = Memory(
             config=config,
             objectives=self.objectives,
@@ -116,19 +104,32 @@ class Study:
             earlier=earlier(ledger, config, Basis.of(record)),
         )
         self._history = self._memory.history
-        self._running: dict[str, Attempt] = {}
-        self._ended: list[Trial] = []
         self._blocked = False
+        self._closed = False
         self._lost: LeaseLost | None = None
         self._course = Course(self._clock, spent_s=record.spent_s, hours=config.stop.hours)
         if self._memory.reaches_target:
             self._course.stop("target")
-        self._heartbeat = Heartbeat(self._attend, every_s=_BEAT_S, forgives=LedgerError)
+        self._attempts = Attempts(
+            ledger=ledger,
+            lease=lease,
+            config=config,
+            memory=self._memory,
+            jobs=Jobs(config, checkpoints=checkpoints, logs=logs, teacher=teacher),
+            course=self._course,
+            clock=self._clock,
+        )
+        # The lease has a thread of its own: nothing that holds the study's lock may delay it.
+        self._heartbeats = [
+            Heartbeat(beat, every_s=_BEAT_S, forgives=LedgerError)
+            for beat in (self._renew, self._attend)
+        ]
 
     def __enter__(self) -> Self:
         self._settle_losses()
         self._take_up()
-        self._heartbeat.start()
+        for heartbeat in self._heartbeats:
+            heartbeat.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,17 +137,22 @@ class Study:
 
     def close(self) -> None:
         """Gives back what still runs and accounts for the time; the lease stays the caller's."""
-        self._heartbeat.stop()
-        for attempt in tuple(self._running.values()):
-            self.give_back(attempt.key)
-        self.beat()
+        for heartbeat in self._heartbeats:
+            heartbeat.stop()
+        with self._lock:
+            self._closed = True
+            for attempt in tuple(self._attempts.running.values()):
+                self.give_back(attempt.key)
+        self._renew()
+        self._account()
 
     # What an engine calls
 
     def ask(self, *, node: str | None = None, pid: int | None = None) -> TrainingJob | None:
         """The next attempt to run, already recorded as running.
 
-        Unfinished trials come first, then new ones.
+        Unfinished trials come first, then new ones. While a new one is drawn, which may take
+        seconds, reports and tells go on; the draw sees what had been told when it began.
 
         Args:
             node: Where it will run, for people; this host by default.
@@ -155,15 +161,11 @@ class Study:
         Returns:
             None if there is nothing to start now; unless `finished`, ask again after a tell.
         """
-        with self._guarded():
-            while not self.stopping:
-                trial = self._history.waiting or self._propose()
-                if trial is None:
-                    return None
-                job = self._start(trial, node or socket.gethostname(), pid or os.getpid())
-                if job is not None:
-                    return job
-        return None
+        where = node or socket.gethostname(), pid or os.getpid()
+        while True:
+            job = self._start_waiting(*where)
+            if job is not None or not self._draw():
+                return job
 
     def report(self, key: AttemptKey, seen: Measurement) -> Verdict:
         """Records a measurement and judges it.
@@ -172,23 +174,7 @@ class Study:
             STOP also for an attempt that is no longer the trial's newest: its worker should exit.
         """
         with self._guarded():
-            attempt = self._attempt(key)
-            if attempt is not None and not attempt.is_over:
-                attempt.failure = not_finite(seen, (self.judge, *self.objectives))
-            if attempt is None or attempt.is_over:
-                return Verdict.STOP
-            seen, left_out = finite_part(seen)
-            self._jobs.left_out(self._history[key.trial_uid], seen.fidelity, left_out)
-            try:
-                fresh = self._ledger.record(self._lease, key, seen)
-            except StaleAttempt:
-                del self._running[key.trial_uid]
-                return Verdict.STOP
-            if fresh:  # an epoch measured again was judged when it was first seen
-                self._memory.measured(key.trial_uid, seen)
-                return self._judge(attempt, seen)
-            if not self.stopping:
-                return Verdict.CONTINUE
+            return self._attempts.report(key, seen)
         return Verdict.PAUSE
 
     def tell(self, key: AttemptKey, failure: Failure | None = None) -> None:
@@ -199,24 +185,8 @@ class Study:
         trial's newest, changes nothing.
         """
         with self._guarded():
-            attempt = self._attempt(key)
-            if attempt is None:
-                return
-            trial = self._history[key.trial_uid]
-            ending = ending_of(
-                trial,
-                attempt,
-                failure,
-                budget=self._budget,
-                objectives=self.objectives,
-                earlier=self._earlier(trial),
-            )
-            if isinstance(ending, Ending):
-                self._end(trial, attempt, ending)
-            else:
-                self._return(attempt, str(ending.kind), ending)
-                if ending.kind is FailureKind.NO_SPACE:
-                    self._course.block(ending.message)
+            self._attempts.tell(key, failure)
+            self._blocked = False
 
     def give_back(self, key: AttemptKey, outcome: str = "interrupted") -> None:
         """Records that an attempt was dropped; its trial waits for another one.
@@ -224,13 +194,8 @@ class Study:
         A trial that has reached its end already is told instead.
         """
         with self._guarded():
-            attempt = self._attempt(key)
-            if attempt is None:
-                return
-            if attempt.is_over or self._history[key.trial_uid].reached >= self._budget.maximum:
-                self.tell(key)
-            else:
-                self._return(attempt, outcome, None)
+            self._attempts.give_back(key, outcome)
+            self._blocked = False
 
     def request_stop(self, reason: str) -> None:
         """Asks for nothing new and for running attempts to pause; the first reason stays."""
@@ -257,7 +222,7 @@ class Study:
     def finished(self) -> bool:
         """Whether nothing runs and nothing is left to start."""
         with self._lock:
-            if self._running:
+            if self._attempts.running:
                 return False
             return self.stopping or not (self._history.waiting or self._may_draw())
 
@@ -287,20 +252,31 @@ class Study:
     def snapshot(self) -> Snapshot:
         """How the study stands now."""
         with self._lock:
-            parts = (self._memory, self._running, self._course, self.config)
+            parts = (self._memory, self._attempts.running, self._course, self.config)
             return standing(*parts, judge=self.judge, now=self._clock.monotonic())
 
-    def beat(self) -> None:
-        """Renews the lease and accounts for the time since the last beat."""
+    @property
+    def _over(self) -> bool:
+        """Whether nothing starts any more."""
+        return self._closed or self.stopping
+
+    def _renew(self) -> None:
+        """Renews the lease, without the study's lock."""
+        try:
+            self._ledger.renew(self._lease)
+        except LeaseLost as error:
+            self._lose(error)
+
+    def _account(self) -> None:
+        """Accounts for the time since the last call."""
         with self._guarded():
-            self._lease = self._ledger.renew(self._lease)
             spent_s = self._course.unaccounted_s
             self._ledger.add_spent(self._lease, spent_s)
             self._course.account(spent_s)
 
     def _attend(self) -> None:
         """What is to be done at even intervals."""
-        self.beat()
+        self._account()
         self._take_up()
 
     def _take_up(self) -> None:
@@ -312,68 +288,63 @@ class Study:
                 self._memory.reopened(answer(ledger, lease, asked, trials, seed=self.config.seed))
 
     def _settle_losses(self) -> None:
-        """Fail waiting trials that were lost too often, and put the others that were lost last."""
+        """Fail waiting trials that were lost too often; the others that were lost start last."""
         with self._guarded():
-            for trial in self._history.all_waiting:
-                number = losses(self._ledger.attempts(trial.uid)) if trial.attempts else 0
-                self._history.postpone(trial.uid, number)
-                if number >= MAX_LOSSES:
-                    failure = lost_too_often(self.name, trial.number)
-                    ended = self._ledger.finish(
-                        self._lease,
-                        trial.uid,
-                        key=None,
-                        state=TrialState.FAIL,
-                        reason=str(failure.kind),
-                        violations=trial.violations,
-                        failure=failure.to_dict(),
-                    )
-                    self._memory.ended(ended)
+            waiting = self._history.all_waiting
+            for trial, number in settle_losses(self._ledger, self._lease, self.name, waiting):
+                if trial.state.is_terminal:
+                    self._memory.ended(trial)
+                else:
+                    self._history.postpone(trial.uid, number)
 
     def _may_draw(self) -> bool:
         if reason := self._memory.impossible:
             self._course.break_off(reason)
         return self._course.broken is None and self._memory.has_room
 
-    def _propose(self) -> Trial | None:
-        """Adds trials until one needs a worker; None if there is nothing to draw for now."""
-        while not self._blocked and self._may_draw():
-            try:
-                proposal = self._memory.propose()
-            except SpaceError as error:
-                self._course.break_off(str(error))
-                return None
-            if proposal.twin is not None and not proposal.twin.state.is_terminal:
-                self._blocked = True  # until its twin has ended there is no answer to give
-                return None
-            number = len(self._history)
-            trial = self._ledger.add_trial(
-                self._lease, proposal.new_trial(number, seed=derive_seed(self.config.seed, number))
-            )
-            self._memory.added(trial, proposal)
-            if trial.state is TrialState.WAITING:
-                return trial
+    def _start_waiting(self, node: str, pid: int) -> TrainingJob | None:
+        with self._guarded():
+            while not self._over and (trial := self._history.waiting) is not None:
+                job = self._attempts.start(trial, node, pid)
+                if job is not None:
+                    return job
+                self._blocked = False
         return None
 
-    def _start(self, trial: Trial, node: str, pid: int) -> TrainingJob | None:
-        """Starts an attempt; None if the trial needs none, for its driver died as it ended."""
-        key = self._ledger.start_attempt(self._lease, trial.uid, node=node, pid=pid)
-        attempt = Attempt(key=key, started=self._clock.monotonic())
-        self._running[trial.uid] = attempt
-        self._memory.started(trial, key.number, self._clock.now())
-        if trial.measurements:
-            verdict = self._judge(attempt, trial.measurements[-1])
-            if verdict is Verdict.STOP or trial.reached >= self._budget.maximum:
-                self.tell(key)
-                return None
-        parent = self._history.find(trial.parent)
-        return self._jobs.make(
-            trial, key, self._ledger.checkpoints(trial.uid), shares(self._earlier(trial), parent)
-        )
+    def _draw(self) -> bool:
+        """Adds the next trial, others go on meanwhile; False if there is none to draw for now."""
+        with self._drawing:
+            with self._guarded():
+                if self._history.waiting is not None:
+                    return not self._over
+                if self._over or self._blocked or not self._may_draw():
+                    return False
+                number, draw = len(self._history), self._memory.prepare_draw()
+            try:
+                proposal = draw()
+            except SpaceError as error:
+                self._course.break_off(str(error))
+                return False
+            with self._guarded():
+                return self._add(number, proposal)
+        return False
 
-    def _earlier(self, trial: Trial) -> list[str]:
-        """How attempts at it have ended so far."""
-        return [attempt.outcome or "" for attempt in self._ledger.attempts(trial.uid)]
+    def _add(self, number: int, proposal: Proposal) -> bool:
+        """Records a proposal as a trial, unless the study has changed too much meanwhile."""
+        if self._over or number != len(self._history):  # a retry may have taken the number
+            self._memory.discard(proposal)
+            return not self._over
+        if proposal.twin is not None:
+            twin = self._history[proposal.twin.uid]  # it may have ended since
+            if not twin.state.is_terminal:
+                self._blocked = True  # until its twin has ended there is no answer to give
+                return False
+            proposal = replace(proposal, twin=twin)
+        trial = self._ledger.add_trial(
+            self._lease, proposal.new_trial(number, seed=derive_seed(self.config.seed, number))
+        )
+        self._memory.added(trial, proposal)
+        return True
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -382,51 +353,10 @@ class Study:
             try:
                 yield
             except LeaseLost as error:
-                self._lost = error
-                self._running.clear()
-                self.request_stop("lease")
+                self._lose(error)
 
-    def _attempt(self, key: AttemptKey) -> Attempt | None:
-        attempt = self._running.get(key.trial_uid)
-        return attempt if attempt is not None and attempt.key == key else None
-
-    def _judge(self, attempt: Attempt, seen: Measurement) -> Verdict:
-        trial = self._history[attempt.key.trial_uid]
-        if seen.fidelity >= self._budget.maximum:
-            return Verdict.CONTINUE
-        if seen.fidelity in self._budget.rungs():
-            attempt.failure = lacking(trial.cost, seen, self.objectives, self._budget)
-            attempt.stopped = not self._memory.goes_on(trial, seen.fidelity)
-        if attempt.is_over:
-            return Verdict.STOP
-        return Verdict.PAUSE if self.stopping else Verdict.CONTINUE
-
-    def _end(self, trial: Trial, attempt: Attempt, ending: Ending) -> None:
-        self._jobs.ended(trial, attempt.key, ending.words, ending.failure)
-        ended = self._ledger.finish(
-            self._lease,
-            trial.uid,
-            key=attempt.key,
-            state=ending.state,
-            reason=ending.reason,
-            values=ending.values,
-            violations=trial.violations,
-            failure=ending.failure.to_dict() if ending.failure else None,
-        )
-        del self._running[trial.uid]
-        self._blocked = False
-        self._memory.ended(ended)
-        self._ended.append(self._history[ended.uid])
-        if reason := breaks_off(self._ended):
-            self._course.break_off(reason)
-        elif self._memory.reaches_target:
-            self.request_stop("target")
-
-    def _return(self, attempt: Attempt, outcome: str, failure: Failure | None) -> None:
-        record = failure.to_dict() if failure else None
-        self._ledger.give_back(self._lease, attempt.key, outcome, failure=record)
-        trial = self._history[attempt.key.trial_uid]
-        self._jobs.ended(trial, attempt.key, f"{outcome}; the trial waits for another", failure)
-        del self._running[trial.uid]
-        self._blocked = False
-        self._history.put(replace(trial, state=TrialState.WAITING, failure=record))
+    def _lose(self, error: LeaseLost) -> None:
+        self._lost = error
+        self.request_stop("lease")
+        with self._lock:
+            self._attempts.running.clear()
