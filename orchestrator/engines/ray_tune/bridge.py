@@ -5,7 +5,9 @@ ends the run, and is raised by the engine afterwards. Tune's hooks come from one
 and `give_back` from another; the study is safe for both. Knows no Ray.
 """
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 RAISE_LIMIT = "If your code needs longer, raise resources.silence_s"
 """Suggested fix where a process was ended that may have been at work."""
+
+
+SOON_S = 0.05
+"""How long Tune's loop waits for a draw before it looks after its workers again."""
 
 
 class Next(Enum):
@@ -55,6 +61,8 @@ class Bridge:
         self._left = at_most
         self._open: dict[str, AttemptKey] = {}
         self._shares: dict[str, int] = {}
+        self._asked: Future[TrainingJob | None] | None = None
+        """The question that the study is answering."""
         self.abandoned = False
         """Whether nobody waits for the run any more."""
         self.error: BaseException | None = None
@@ -71,12 +79,12 @@ class Bridge:
         return self.over or self._left <= 0 or self._study.finished
 
     def ask(self, trial_id: str) -> Parcel | None:
-        """The next attempt, if there is a slot for it and the study has one."""
+        """The next attempt, if there is a slot for it and the study has one by now."""
         try:
             # Asked for only when a slot is free: a suggestion drawn ahead would know less.
-            if self.done or sum(map(self._shares.__getitem__, self._open)) >= self._slots():
+            if self._asked is None and (self.done or not self._has_slot()):
                 return None
-            job = self._study.ask()
+            job = self._answer()
             if job is None:
                 return None
             self._open[trial_id], self._shares[trial_id] = job.key, job.shares
@@ -85,6 +93,24 @@ class Bridge:
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.fail(error)
             return None
+
+    def _has_slot(self) -> bool:
+        return sum(map(self._shares.__getitem__, self._open)) < self._slots()
+
+    def _answer(self) -> TrainingJob | None:
+        """The study's answer; None while it draws, unless there is nothing else to wait for.
+
+        A draw may take seconds, in which Tune's one thread must record what workers report. An
+        attempt that starts after the run is over is given back as the study is closed.
+        """
+        patience_s = 0.0 if self._asked else SOON_S
+        self._asked = self._asked or _in_a_thread(self._study.ask)
+        while not wait([self._asked], timeout=patience_s).done:
+            if self._open or self.over:
+                return None
+            patience_s = SOON_S
+        answer, self._asked = self._asked, None
+        return answer.result()
 
     def receive(self, trial_id: str, report: Report) -> Next:
         """Record a worker's report; what it does next is the study's verdict."""
@@ -163,6 +189,20 @@ class Bridge:
             return silent(f"{text}: one call held Python's lock. {RAISE_LIMIT}", stacks)
         first = "worker process ended without a word"
         return replace(Failure.without_traceback(_kind_of_death(reason), first), traceback=reason)
+
+
+def _in_a_thread(ask: Callable[[], TrainingJob | None]) -> "Future[TrainingJob | None]":
+    """Ask in a daemon thread: a draw under way must not keep the process from ending."""
+    answer: Future[TrainingJob | None] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - raised where the answer is taken
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="archscout-draw", daemon=True).start()
+    return answer
 
 
 def _kind_of_death(reason: str) -> FailureKind:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.engines.ray_tune import bridge as bridges
 from orchestrator.engines.ray_tune.attempt import TRAINING, Attempt, Start, Watch
 from orchestrator.engines.ray_tune.bridge import Bridge, Next
 from orchestrator.engines.ray_tune.cluster import slots_of
@@ -178,6 +179,11 @@ def test_closing_lets_the_generator_clean_up(begin: Begin, watch: Watch) -> None
     attempt.close()
     assert closed.is_set()
     assert list(watch.stacks.iterdir()) == []
+
+
+@pytest.fixture(autouse=True)
+def _answers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridges, "SOON_S", 60.0)
 
 
 class StudyDouble:

@@ -1,0 +1,246 @@
+"""A draw may take its time: meanwhile the study records, keeps its lease, and can be stopped."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import SLOPES, config, curve, opened, run, slopes, story
+
+from orchestrator.config import StudyConfig
+from orchestrator.engines.ray_tune import bridge as bridges
+from orchestrator.engines.ray_tune.attempt import Watch
+from orchestrator.engines.ray_tune.bridge import Bridge
+from orchestrator.engines.ray_tune.messages import Report
+from orchestrator.ledger import Holder, Ledger
+from orchestrator.study import Study
+from orchestrator.trial import Trial, TrialState
+from search_spaces.space import DefineByRunSpace
+from workers.failures import Failure, FailureKind
+from workers.job import TrainingJob
+
+LONG_S = 60.0
+"""No test waits for so long unless it fails."""
+ASKED = config(pruner={"name": "none"}, sampler={"name": "tpe"})
+
+
+class Gate:
+    """A space that draws at once, or stands still in the middle of a draw while it is shut."""
+
+    def __init__(self, space: Callable[[Any], dict[str, Any]] = slopes) -> None:
+        self._space = space
+        self.open = threading.Event()
+        self.open.set()
+        self.reached = threading.Event()
+        self.in_draw: Callable[[], None] = lambda: None
+        self.space = DefineByRunSpace(name="slopes", version="1", function=self._draw)
+
+    def _draw(self, trial: Any) -> dict[str, Any]:
+        if not self.open.is_set():
+            self.reached.set()
+            self.in_draw()
+            assert self.open.wait(LONG_S)
+            self.in_draw()
+        return self._space(trial)
+
+    @contextmanager
+    def drawing(self, study: Study) -> Iterator["Future[TrainingJob | None]"]:
+        """An `ask` that draws for as long as the body runs; its answer can be had afterwards."""
+        with ThreadPoolExecutor(1) as thread:
+            self.reached.clear()
+            self.open.clear()
+            try:
+                asked = thread.submit(study.ask)
+                assert self.reached.wait(LONG_S)
+                yield asked
+                assert not asked.done()
+            finally:
+                self.open.set()
+            asked.result(LONG_S)
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+def recorded(folder: Path) -> list[Trial]:
+    with Ledger.open(folder / "ledger.db") as ledger:
+        row = ledger.study("small")
+        return [] if row is None else ledger.trials(row.id)
+
+
+def started(study: Study) -> TrainingJob:
+    job = study.ask()
+    assert job is not None
+    return job
+
+
+def train(study: Study, job: TrainingJob) -> None:
+    for seen in curve(job, None):
+        study.report(job.key, seen)
+    study.tell(job.key)
+
+
+def test_reports_tells_and_heartbeats_go_on_during_a_draw(tmp_path: Path, gate: Gate) -> None:
+    with opened(tmp_path, ASKED, space=gate.space) as study:
+        first = started(study)
+        with gate.drawing(study) as asked:
+            train(study, first)
+            study._renew()
+            study._attend()
+            assert study.snapshot().counts["COMPLETE"] == 1
+            assert not study.finished
+            assert [trial.state for trial in recorded(tmp_path)] == [TrialState.COMPLETE]
+        second = asked.result()
+        assert second is not None
+        assert second.trial_number == 1
+
+
+def test_nothing_that_holds_the_study_delays_its_lease(tmp_path: Path) -> None:
+    with opened(tmp_path) as study, study._lock, ThreadPoolExecutor(1) as thread:
+        thread.submit(study._renew).result(LONG_S)
+
+
+def test_a_draw_sees_what_was_told_when_it_began_and_the_next_one_sees_the_rest(
+    tmp_path: Path, gate: Gate
+) -> None:
+    seen: list[list[str]] = []
+    with opened(tmp_path, ASKED, space=gate.space) as study:
+        proposer = study._memory._proposer
+        gate.in_draw = lambda: seen.append([t.state.name for t in proposer._study.trials])
+        first = started(study)
+        with gate.drawing(study):
+            train(study, first)
+        with gate.drawing(study):
+            pass
+    during, after, following, _ = seen
+    assert during == after == ["RUNNING", "RUNNING"]
+    assert following == ["COMPLETE", "RUNNING", "RUNNING"]
+
+
+def test_two_who_ask_at_once_get_two_numbers(tmp_path: Path, gate: Gate) -> None:
+    with (
+        opened(tmp_path, ASKED, space=gate.space) as study,
+        ThreadPoolExecutor(3) as threads,
+    ):
+        with gate.drawing(study) as asked:
+            others = [threads.submit(study.ask) for _ in range(3)]
+        jobs = [future.result(LONG_S) for future in (asked, *others)]
+        assert sorted(job.trial_number for job in jobs if job) == [0, 1, 2, 3]
+    assert [trial.number for trial in recorded(tmp_path)] == [0, 1, 2, 3]
+
+
+def take_over(study: Study, folder: Path) -> None:
+    with Ledger.open(folder / "ledger.db") as other:
+        other.open_study(name="small", config_json=None, holder=Holder.of_this_process())
+    study._renew()
+
+
+INTERRUPTIONS: dict[str, Callable[[Study, Path], None]] = {
+    "signal": lambda study, _: study.request_stop("signal"),
+    "lost lease": take_over,
+    "closed": lambda study, _: study.close(),
+}
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_a_draw_that_was_overtaken_by_the_end_records_nothing(
+    tmp_path: Path, gate: Gate, interruption: str
+) -> None:
+    with opened(tmp_path, ASKED, space=gate.space) as study:
+        train(study, started(study))
+        with gate.drawing(study) as asked:
+            INTERRUPTIONS[interruption](study, tmp_path)
+            before = recorded(tmp_path)
+        assert asked.result() is None
+        assert recorded(tmp_path) == before
+        assert [trial.number for trial in before] == [0]
+
+
+def test_a_draw_whose_number_a_retry_has_taken_is_made_again(tmp_path: Path, gate: Gate) -> None:
+    with opened(tmp_path, ASKED, space=gate.space) as study:
+        study.tell(started(study).key, Failure.without_traceback(FailureKind.USER_CODE, "no"))
+        with gate.drawing(study) as asked:
+            study._ledger.ask(study._lease.study_id, "retry", {"class": "user_code"})
+            study._attend()
+        retried, drawn = asked.result(), started(study)
+        assert retried is not None
+        assert (retried.trial_number, drawn.trial_number) == (1, 2)
+    assert [trial.kind for trial in recorded(tmp_path)] == ["search", "retry", "search"]
+
+
+def test_a_twin_that_ends_during_the_draw_answers_it(tmp_path: Path) -> None:
+    gate = Gate(lambda trial: {"kind": trial.suggest_categorical("kind", ["flat"])} | FIXED)
+    with opened(tmp_path, ASKED, space=gate.space) as study:
+        first = started(study)
+        with gate.drawing(study) as asked:
+            train(study, first)
+        assert asked.result() is None
+        assert study.finished
+        assert study.trials[1].reason == "duplicate"
+        assert study.trials[1].values == study.trials[0].values
+
+
+FIXED = {"rate": 0.1, "depth": 0}
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Watch:
+    return Watch(silence_s=LONG_S, stacks=tmp_path / "stacks")
+
+
+def bridge_to(study: Study, watch: Watch, slots: int) -> Bridge:
+    return Bridge(study, slots=lambda: slots, dress=lambda job: job, watch=watch, at_most=1000)
+
+
+def test_tunes_loop_records_reports_while_the_study_draws(
+    tmp_path: Path, gate: Gate, watch: Watch
+) -> None:
+    with opened(tmp_path, ASKED, space=gate.space) as study:
+        bridge = bridge_to(study, watch, slots=2)
+        parcel = bridge.ask("a")
+        assert parcel is not None
+        gate.open.clear()
+        assert bridge.ask("b") is None
+        assert gate.reached.wait(LONG_S)
+        for seen in curve(parcel.job, None):
+            bridge.receive("a", Report(measurement=seen, ended=seen.fidelity == 9))
+        assert [trial.state for trial in recorded(tmp_path)] == [TrialState.COMPLETE]
+        assert not bridge.done
+        gate.open.set()
+        following = bridge.ask("c")  # nothing runs any more: waits for the draw
+        assert following is not None
+        assert following.job.trial_number == 1
+
+
+def test_what_a_draw_raises_ends_the_run(watch: Watch) -> None:
+    class Failing:
+        stopping = finished = False
+
+        def ask(self) -> None:
+            raise OSError("no space left on device")
+
+    bridge = bridge_to(Failing(), watch, slots=1)  # type: ignore[arg-type]
+    assert bridge.ask("a") is None
+    assert isinstance(bridge.error, OSError)
+
+
+def test_with_one_slot_the_bridge_draws_what_the_engine_in_process_does(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridges, "SOON_S", 0.0)  # no answer is ever there at once
+    asked: StudyConfig = config(stop={"trials": 14}, sampler={"name": "tpe"})
+    with opened(tmp_path / "calm", asked) as study:
+        run(study)
+        calm = story(study)
+    with opened(tmp_path / "tune", asked, space=SLOPES) as study:
+        bridge = bridge_to(study, watch, slots=1)
+        while (parcel := bridge.ask("t")) is not None:
+            reports = (Report(measurement=m, ended=m.fidelity == 9) for m in curve(parcel.job, 0))
+            while bridge.receive("t", next(reports)) is bridges.Next.GO_ON:
+                pass
+        assert story(study) == calm
