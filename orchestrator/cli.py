@@ -259,6 +259,10 @@ def _promote(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alias", metavar="A", default="champion", help="what it is asked for by (champion)"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="replace the champion without comparing the two"
+    )
+    parser.add_argument("--reason", metavar="TEXT", help="why it is forced; kept with the version")
 
 
 def _predict(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import studies
@@ -40,6 +41,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         DataError: The data cannot be read.
     """
     _check_names(options.model, options.alias)
+    forced = _reason(options)
     with studies.reading(home) as opened:
         ledger, row = studies.found(opened, options.name, home)
         config = studies.readable_config(row)
@@ -55,9 +57,10 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         terminal.remark("reading the trial and its data")
         with _told_to_mlflow(registry, config, trial, options):
             chosen = winner.prepare(ledger, row, config, trial, home.checkpoints)
-        promoted = _promoter(
+        promoter = _promoter(
             chosen, options, ledger, registry=registry, home=home, terminal=terminal
-        ).promote()
+        )
+        promoted = replace(promoter, forced=forced).promote()
     _show(chosen, promoted, options, home, terminal)
     return ExitCode.DONE
 
@@ -75,6 +78,18 @@ def _check_names(model: str, alias: str) -> None:
             f"--alias: MLflow keeps '{alias}' for itself; say champion, or what it is for",
             ExitCode.INPUT,
         )
+
+
+def _reason(options: argparse.Namespace) -> str | None:
+    """Return why the champion is to be replaced whatever the comparison says; None if it is not."""
+    reason = clean(options.reason or "", 500).strip()
+    if options.force and not reason:
+        raise CommandError(
+            "--force: say why with --reason TEXT; it is kept with the version", ExitCode.INPUT
+        )
+    if reason and not options.force:
+        raise CommandError("--reason: it belongs to --force; add it", ExitCode.INPUT)
+    return reason or None
 
 
 def _check_one_is_best(config: StudyConfig, trials: Sequence[Trial]) -> None:
@@ -189,7 +204,7 @@ def _show(
         "model": f"{target}, version {promoted.version}"
         + (" (it was promoted before)" if promoted.was_done else ""),
         "trial": f"{chosen.trial.number} of '{chosen.study.name}', {chosen.architecture}",
-        "validation": f"{_told(promoted.validation)}, as the search recorded it",
+        "validation": _told(promoted.validation) + _recorded(chosen, promoted),
         "test": f"{_told(promoted.test)} (these data's test part was opened {opened})",
     }
     if promoted.replaced is not None and not promoted.was_done:
@@ -205,7 +220,13 @@ def _show(
     terminal.remark(f"\nNext:\n{shown}")
 
 
+def _recorded(chosen: "Winner", promoted: "Promoted") -> str:
+    if dict(promoted.validation) == dict(chosen.scores):
+        return ", as the search recorded it"
+    return f"; the search recorded {_told(chosen.scores)}, within rounding"
+
+
 def _told(scores: Mapping[str, float]) -> str:
-    from orchestrator.promotion.promoting import told  # noqa: PLC0415 - loads mlflow
+    from orchestrator.promotion.comparison import told  # noqa: PLC0415 - loads mlflow
 
     return ", ".join(told(name, score) for name, score in scores.items())

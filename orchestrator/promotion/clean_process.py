@@ -1,14 +1,13 @@
 """A process that knows nothing of archscout: fetches a model back from MLflow, proves it, answers.
 
-Run by path with `python -I`. Reads one JSON document a line, answers one a line. Whatever libraries
-print goes to standard error.
+Run by path with `python -I` in an empty folder, where `proved` then holds the model's files. Reads
+one JSON document a line, answers one a line. Whatever libraries print goes to standard error.
 """
 
 import importlib.util
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -34,15 +33,14 @@ def main() -> None:
     os.dup2(2, 1)
     absent: Any = _Absent()
     sys.meta_path.insert(0, absent)
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        for answer in _answers(sys.stdin, Path(folder)):
-            answers.write(json.dumps(answer) + "\n")
-            answers.flush()
+    for answer in _answers(sys.stdin):
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
-def _answers(requests: IO[str], folder: Path) -> Iterator[Mapping[str, Any]]:
+def _answers(requests: IO[str]) -> Iterator[Mapping[str, Any]]:
     try:
-        model = _proved_model(json.loads(requests.readline()), folder)
+        model = _proved_model(json.loads(requests.readline()), Path.cwd())
         yield {"ready": True}
         for line in requests:
             yield {"answers": _answered(model, json.loads(line)["inputs"])}
@@ -65,9 +63,11 @@ def _proved_model(request: Mapping[str, str], folder: Path) -> Any:
     proved = folder / "proved"
     proved.mkdir()
     digests = manifest.proved_copy(fetched, proved, request["manifest_sha256"])
-    for name, expected in json.loads(request["code"]).items():
-        if digests.get(name) != expected:
-            raise ValueError(f"{name} is not archscout's own")
+    if (expected := json.loads(request["code"])) is not None:
+        code = {name: digest for name, digest in digests.items() if name.endswith(".py")}
+        for name in sorted({*expected, *code}):
+            if code.get(name) != expected.get(name):
+                raise ValueError(f"{name} is not archscout's own")
     return mlflow.pyfunc.load_model(str(proved))
 
 

@@ -29,6 +29,10 @@ class Examinee(Protocol):
         """The `label` of each example, if it has one, and its numbers as `value_NAME`."""
         ...
 
+    def file(self, name: str) -> bytes | None:
+        """The bytes of one of its files, by its place in the model; None if it has no such file."""
+        ...
+
 
 class CleanModel:
     """A registered model, loaded in a process and a folder of its own."""
@@ -48,6 +52,11 @@ class CleanModel:
         np.save(path, examples, allow_pickle=False)
         answers: Mapping[str, list[Any]] = self.ask({"inputs": str(path)})["answers"]
         return answers
+
+    def file(self, name: str) -> bytes | None:
+        """Return the bytes of a proved file, by its place in the model; None if there is none."""
+        path = self._folder / "proved" / name
+        return path.read_bytes() if path.is_file() else None
 
     def ask(self, request: Mapping[str, str]) -> dict[str, Any]:
         """One question and its answer.
@@ -84,7 +93,7 @@ class CleanModel:
 
 @contextmanager
 def clean_room(
-    uri: str, tracking_uri: str, manifest_sha256: str, code: Mapping[str, str]
+    uri: str, tracking_uri: str, manifest_sha256: str, code: Mapping[str, str] | None
 ) -> Iterator[CleanModel]:
     """A registered model, fetched back and proved where archscout cannot be imported.
 
@@ -92,7 +101,8 @@ def clean_room(
         uri: `models:/NAME/VERSION`.
         tracking_uri: MLflow's store.
         manifest_sha256: What the model's manifest must hash to.
-        code: What its code files must hash to.
+        code: What its code files must hash to; None where the ledger recorded the manifest, which
+            then vouches for them.
 
     Raises:
         PromotionRefused: A file is missing or differs, or the model does not load.

@@ -50,7 +50,7 @@ def load(
         PromotionRefused: A file is missing or differs, or its code is nobody's we know.
     """
     uri = model_uri(name, champion.version)
-    known = _recorded(name, champion, promotions)
+    known = recorded_manifest(name, champion, promotions)
     expected = expected_manifest(name, champion, promotions)
     with tempfile.TemporaryDirectory(prefix="archscout-predict-") as folder:
         fetched, proved = Path(folder) / "fetched", Path(folder) / "proved"
@@ -81,7 +81,7 @@ def expected_manifest(name: str, champion: Champion, promotions: list[Promotion]
     Raises:
         PromotionRefused: Nobody knows: it is none of ours.
     """
-    known = _recorded(name, champion, promotions)
+    known = recorded_manifest(name, champion, promotions)
     expected = known or champion.tags.get("archscout.manifest_sha256")
     if expected is None:
         uri = model_uri(name, champion.version)
@@ -89,7 +89,8 @@ def expected_manifest(name: str, champion: Champion, promotions: list[Promotion]
     return expected
 
 
-def _recorded(name: str, champion: Champion, promotions: list[Promotion]) -> str | None:
+def recorded_manifest(name: str, champion: Champion, promotions: list[Promotion]) -> str | None:
+    """Return what a version's manifest must hash to by the ledger; None if it does not know it."""
     """The manifest's digest as the ledger has it."""
     for promotion in promotions:
         same = (promotion.model, promotion.version) == (name, champion.version)

@@ -17,6 +17,7 @@ from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
+import safetensors.numpy
 import safetensors.torch
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -29,6 +30,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.user_code import UserCode
 from workers.checkpoint import Checkpoint
 from workers.data import Dataset, Preprocessing, Split, preprocessing
+from workers.data.identity import example_digests
 
 SHIM = Path(__file__).with_name("archscout_model.py")
 SCHEMA = 1
@@ -36,6 +38,10 @@ CODE = "artifacts/model/code"
 """Where the bundled sources lie in the model."""
 USER_CODE = "archscout_user_code.py"
 """The user's own file among them, whatever it was called."""
+FACTS = "artifacts/model/model.json"
+"""Where a model says what it takes and answers."""
+TRAINING_EXAMPLES = "artifacts/model/training_examples.safetensors"
+"""Where a model keeps the digests of the examples that it was trained on."""
 _PACKAGES = ("mlflow", "torch", "numpy", "safetensors", "pillow")
 _EXAMPLES = 2
 
@@ -71,7 +77,9 @@ def build(folder: Path, contents: Contents) -> str:
     _write_code(staged / "code", contents.user_code)
     (staged / "weights.safetensors").write_bytes(safetensors.torch.save(_weights(contents)))
     facts = json.dumps(_facts(contents), indent=1, sort_keys=True, allow_nan=False)
-    (staged / "model.json").write_text(facts)
+    (staged / Path(FACTS).name).write_text(facts)
+    trained = np.sort(example_digests(contents.dataset.train)).view(np.int64)
+    safetensors.numpy.save_file({"digests": trained}, staged / Path(TRAINING_EXAMPLES).name)
     with _quiet():
         mlflow.pyfunc.save_model(
             path=str(folder),

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
@@ -23,21 +22,34 @@ from orchestrator.config import StudyConfig
 from orchestrator.ledger import AliasMoved, Holder, Ledger, LedgerError, Promotion
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import Examinee
+from orchestrator.promotion.comparison import (
+    Comparison,
+    compare_on_unseen,
+    compare_recorded,
+    recorded_metrics,
+    score,
+    told,
+)
+from orchestrator.promotion.loading import expected_manifest, recorded_manifest
 from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.promotion.registry import Champion, Registry, model_uri
+from orchestrator.promotion.registry import OPENINGS, Champion, Registry, model_uri
 from orchestrator.promotion.winner import Winner
 from orchestrator.terminal import number
 from orchestrator.tracking.cleaning import answering
 from orchestrator.tracking.parent import experiment_name
-from workers.data import Split
 from workers.faults import fault
 
-TOLERANCE = 1 / 500
+TOLERANCE, REDUCED_TOLERANCE = 1 / 500, 1 / 100
 """Share of validation examples that may fall the other way, or of an error by which it may differ:
 sums are rounded differently on another processor or with other threads, which moves numbers, and
-examples that lie between two classes."""
+examples that lie between two classes. In reduced precision they move further."""
 
-Examine = Callable[[str, str, Mapping[str, str]], AbstractContextManager[Examinee]]
+_NOT_COMPARED = (
+    "the two cannot be compared; choose another --model or --alias, or replace it all the same "
+    "with --force --reason TEXT"
+)
+
+Examine = Callable[[str, str, Mapping[str, str] | None], AbstractContextManager[Examinee]]
 """Opens a clean process on a model's address, its manifest's digest and its code's digests."""
 
 
@@ -75,6 +87,8 @@ class Promoter:
     say: Callable[[str], None]
     """Told each step."""
     holder: Holder
+    forced: str | None = None
+    """The user's reason for replacing the champion whatever the comparison says; it is recorded."""
 
     @property
     def operation(self) -> str:
@@ -111,7 +125,7 @@ class Promoter:
         arrived = champion is not None and champion.version == begun.version
         if arrived and begun.state in {"moving", "done"}:
             return self._finish(begun, run, begun.expected_version, was_done=begun.state == "done")
-        self._compare(begun, champion)  # spares the registry a version that cannot win
+        self._require_better(begun, champion)  # spares the registry a version that cannot win
         if begun.state in {"begun", "refused"}:
             begun = self._register(run)
         proved, champion, moves = self._prove(begun)
@@ -161,10 +175,7 @@ class Promoter:
             self.holder,
             "registered",
             version=version,
-            detail={
-                "manifest_sha256": manifest_sha256,
-                "data_digest": self.winner.study.data_digest,
-            },
+            detail={"manifest_sha256": manifest_sha256, **self.winner.identity},
         )
 
     def _prove(self, registered: Promotion) -> tuple[Promotion, Champion | None, int]:
@@ -174,13 +185,13 @@ class Promoter:
         digest = str(registered.detail["manifest_sha256"])
         with self.examine(uri, digest, package.expected_code(self.winner.user_code)) as model:
             self.say("scoring the validation part")
-            scores = self._scores(model, self.winner.dataset.validation)
+            scores = score(self.winner, model, self.winner.dataset.validation)
             self._check(scores)
             found = self._advance("verified", _under("val", scores))
             # In this order: a move between the two is one that the claim will see.
             moves = self.ledger.promotions.moves(self.model, self.alias)
             champion = self.registry.champion(self.model, self.alias)
-            self._compare(found, champion)
+            found = self._require_better(found, champion, model)
             if not {*_under("test", scores)} <= {*found.detail}:
                 found = self._test(model, found)
         return found, champion, moves
@@ -188,19 +199,29 @@ class Promoter:
     def _test(self, model: Examinee, verified: Promotion) -> Promotion:
         """Open the sealed part; that is written down first, so that no opening goes unseen."""
         self.say("scoring the sealed test part")
-        self._advance("verified", {"test_openings": verified.detail.get("test_openings", 0) + 1})
-        scores = self._scores(model, self.winner.dataset.open_test())
+        openings = verified.detail.get("test_openings", 0) + 1
+        self._advance("verified", {"test_openings": openings})
+        self.registry.tag(self.model, _version(verified), {OPENINGS: str(openings)})
+        scores = score(self.winner, model, self.winner.dataset.open_test())
         return self._advance("tested", _under("test", scores))
+
+    def _openings(self) -> int:
+        """Return how often the test part was opened, by this home and by others of its registry."""
+        identity = self.winner.identity
+        promotions = self.ledger.promotions.all()
+        here: int = sum(
+            promotion.detail.get("test_openings", 0)
+            for promotion in promotions
+            if any(promotion.detail.get(name) == digest for name, digest in identity.items())
+        )
+        known = {promotion.operation for promotion in promotions}
+        return here + self.registry.openings(identity["test_digest"], besides=known)
 
     def _finish(
         self, proved: Promotion, run: Run, replaced: int | None, *, was_done: bool
     ) -> Promoted:
         version = _version(proved)
-        openings = sum(
-            promotion.detail.get("test_openings", 0)
-            for promotion in self.ledger.promotions.all()
-            if promotion.detail.get("data_digest") == self.winner.study.data_digest
-        )
+        openings = self._openings()
         if not was_done:
             self.registry.tag(
                 self.model,
@@ -233,62 +254,65 @@ class Promoter:
 
     def _check(self, scores: Mapping[str, float]) -> None:
         count = len(self.winner.dataset.validation)
+        precision = self.winner.contents.precision
+        tolerance = TOLERANCE if precision == "float32" else REDUCED_TOLERANCE
         for name, recorded in self.winner.scores.items():
             # Hits are counted, an error is measured.
-            allowed = max(1, int(TOLERANCE * count)) / count
+            allowed = max(1, int(tolerance * count)) / count
             if name != "accuracy":
-                allowed = TOLERANCE * max(recorded, 1e-6)
+                allowed = tolerance * max(recorded, 1e-6)
             if abs(scores[name] - recorded) > allowed * (1 + 1e-9):
                 raise PromotionRefused(
                     f"fetched back from MLflow, the model has {told(name, scores[name])} on "
                     f"validation; the search recorded {number(recorded)}. It does not do what was "
-                    "measured"
+                    f"measured in {precision}; promote it on a machine like the one that trained "
+                    "it, or promote another trial"
                 )
 
-    def _compare(self, verified: Promotion, champion: Champion | None) -> None:
-        if champion is None or champion.version == verified.version:
-            return
-        name = f"version {champion.version} of {self.model}@{self.alias}"
-        known = {
-            metric: champion.tags[f"archscout.val_{metric}"]
-            for metric in self.winner.scores
-            if f"archscout.val_{metric}" in champion.tags
-        }
-        if "archscout.data_digest" not in champion.tags:
-            raise PromotionRefused(
-                f"{name} was not promoted by archscout: the two cannot be compared; "
-                "choose another --alias"
-            )
-        if champion.tags["archscout.data_digest"] != self.winner.study.data_digest or {*known} != {
-            *self.winner.scores
-        }:
-            raise PromotionRefused(
-                f"{name} was judged on other data: the two cannot be compared; "
-                "choose another --model or --alias"
-            )
-        # Both as the search recorded them: rounding decides nothing.
-        theirs = {metric: float(score) for metric, score in known.items()}
-        if _beaten(self.winner.scores, theirs):
-            reached = " and ".join(told(metric, score) for metric, score in theirs.items())
-            ours = " and ".join(number(score) for score in self.winner.scores.values())
-            raise PromotionRefused(f"{name} has {reached} on validation, this one {ours}: it stays")
+    def _require_better(
+        self, promotion: Promotion, champion: Champion | None, model: Examinee | None = None
+    ) -> Promotion:
+        """Refuse a challenger that the champion beats, unless the user forces it.
 
-    def _scores(self, model: Examinee, split: Split) -> dict[str, float]:
-        """What the model's answers come to, by the names that its winner has."""
-        dataset = self.winner.dataset
-        answers = model.answers(package.examples(split, self.winner.preprocessing))
-        scores = {}
-        if dataset.class_names:
-            right = [dataset.class_names[target] for target in split.targets]
-            hits = [label == true for label, true in zip(answers["label"], right, strict=True)]
-            scores["accuracy"] = float(np.mean(hits))
-        if split.values is not None:
-            columns = [answers[f"value_{name}"] for name in dataset.value_names]
-            missed_NV = np.column_stack(columns) - split.values.astype(np.float64)
-            scores["mae"] = float(np.abs(missed_NV).mean())
-            deviation_V = self.winner.checkpoint.state["normalisation"]["values"]["deviation"]
-            scores["rmse"] = float(np.sqrt(np.square(missed_NV / deviation_V).mean()))
-        return {name: scores[name] for name in self.winner.scores}
+        Args:
+            promotion: The challenger's.
+            champion: What the alias points to.
+            model: The challenger, fetched back; without it, only what was recorded is compared.
+        """
+        if champion is None or champion.version == promotion.version:
+            return promotion
+        if self.forced is not None:
+            self.say(f"replacing version {champion.version} without comparison: {self.forced}")
+            return promotion if model is None else self._note("forced", self.forced)
+        name = f"version {champion.version} of {self.model}@{self.alias}"
+        if "archscout.data_digest" not in champion.tags:
+            raise PromotionRefused(f"{name} was not promoted by archscout: {_NOT_COMPARED}")
+        comparison = compare_recorded(self.winner, champion)
+        if comparison is None:
+            if model is None:
+                return promotion
+            self.say(f"{name} was judged on other data: scoring both on the newest")
+            comparison = self._compare_on_unseen(name, champion, model)
+        if comparison.champion_wins:
+            raise PromotionRefused(f"{name} has {comparison.describe()}: it stays")
+        return promotion if model is None else self._note("compared", comparison.describe())
+
+    def _compare_on_unseen(self, name: str, champion: Champion, model: Examinee) -> Comparison:
+        promotions = self.ledger.promotions.all()
+        digest = expected_manifest(self.model, champion, promotions)
+        known = recorded_manifest(self.model, champion, promotions)
+        code = package.expected_code(None) if known is None else None
+        try:
+            with self.examine(model_uri(self.model, champion.version), digest, code) as theirs:
+                return compare_on_unseen(self.winner, model, theirs)
+        except PromotionRefused as refusal:
+            raise PromotionRefused(
+                f"{name} was judged on other data, and {refusal}: {_NOT_COMPARED}"
+            ) from refusal
+
+    def _note(self, key: str, text: str) -> Promotion:
+        """Record on the promotion how the comparison went."""
+        return self._advance("verified", {key: text})
 
     def _advance(self, state: str, detail: Mapping[str, Any]) -> Promotion:
         return self.ledger.promotions.advance(self.operation, self.holder, state, detail=detail)
@@ -307,8 +331,8 @@ class Promoter:
             "archscout.trial": str(winner.trial.number),
             "archscout.trial_uid": winner.trial.uid,
             "archscout.candidate_digest": winner.trial.digest,
-            "archscout.data_digest": winner.study.data_digest,
-            **{f"archscout.val_{name}": repr(score) for name, score in winner.scores.items()},
+            **{f"archscout.{name}": digest for name, digest in self.winner.identity.items()},
+            **{f"archscout.{name}": repr(v) for name, v in recorded_metrics(winner).items()},
         }
 
     def _description(self, scores: Mapping[str, Any]) -> str:
@@ -325,6 +349,7 @@ class Promoter:
             or "not opened yet",
             "classes": ", ".join(winner.dataset.class_names[:20]) or "none",
             "numbers": ", ".join(winner.dataset.value_names[:20]) or "none",
+            **{key: scores[key] for key in ("compared", "forced") if key in scores},
             "data digest": winner.study.data_digest,
             "candidate digest": winner.trial.digest,
         }
@@ -341,27 +366,9 @@ def note_refusal(
             registry.note(run, f"refused for {target}: {reason}")
 
 
-def told(metric: str, score: float) -> str:
-    """A score as people read it."""
-    words = {
-        "accuracy": "accuracy",
-        "mae": "mean absolute error",
-        "rmse": "root mean squared error in deviations",
-    }
-    return f"{words[metric]} {number(score)}"
-
-
 def _under(part: str, scores: Mapping[str, float]) -> dict[str, float]:
     """Scores by metric, named after the part."""
     return {f"{part}_{name}": score for name, score in scores.items()}
-
-
-def _beaten(ours: Mapping[str, float], theirs: Mapping[str, float]) -> bool:
-    """Whether the others are nowhere worse and somewhere better."""
-    gains = [
-        (theirs[metric] - ours[metric]) * (1 if metric == "accuracy" else -1) for metric in ours
-    ]
-    return min(gains) >= 0 and max(gains) > 0
 
 
 def _version(promotion: Promotion) -> int:

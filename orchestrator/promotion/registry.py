@@ -3,7 +3,7 @@
 Every call can be repeated: a version is looked up by its operation before it is created.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from orchestrator.tracking.client import open_client
 from orchestrator.tracking.runs import tag_value
 
 OPERATION = "archscout.operation"
+OPENINGS = "archscout.test_opened"
+"""Tag of how often this version's own promotion opened the test part."""
 _EXISTS, _ABSENT = "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -126,6 +128,14 @@ class Registry:
         """
         found = self._client.get_model_version(model, str(version))
         return Champion(version=int(found.version), tags=dict(found.tags))
+
+    def openings(self, test_digest: str, besides: Collection[str]) -> int:
+        """Return how often a test part was opened by promotions other than these operations."""
+        found = self._client.search_model_versions(
+            f"tags.`archscout.test_digest` = '{test_digest}'"
+        )
+        others = [version.tags for version in found if version.tags.get(OPERATION) not in besides]
+        return sum(int(tags.get(OPENINGS, 0)) for tags in others)
 
     def point(self, model: str, alias: str, version: int) -> None:
         """Move the alias."""

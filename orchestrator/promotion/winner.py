@@ -20,6 +20,7 @@ from search_spaces.user_code import UserCode
 from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
 from workers.data import Dataset, Preprocessing, load
+from workers.data.identity import test_part_identity
 from workers.folders import Folder
 
 
@@ -41,6 +42,9 @@ class Winner:
     checkpoint: Checkpoint
     user_code: UserCode | None
     """The user's own file and its neighbours, if the network is built of their blocks."""
+    identity: Mapping[str, str]
+    """Digests by which the sealed test part is recognised: `data_digest` of the whole study, and
+    those of `workers.data.identity`."""
 
     @property
     def contents(self) -> Contents:
@@ -119,6 +123,7 @@ def prepare(
         preprocessing=dataset.preprocessing,
         checkpoint=whole,
         user_code=user_code,
+        identity={"data_digest": study.data_digest} | test_part_identity(dataset),
     )
 
 

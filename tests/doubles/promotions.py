@@ -50,7 +50,7 @@ def quick_room(registry: Registry) -> Callable[..., Any]:
     """The steps of the clean process, done here: seconds become a moment."""
 
     @contextmanager
-    def room(uri: str, digest: str, code: Mapping[str, str]) -> Iterator[Any]:
+    def room(uri: str, digest: str, code: Mapping[str, str] | None) -> Iterator[Any]:
         _, model, version = uri.rsplit("/", 2)
         with tempfile.TemporaryDirectory() as name:
             proved = Path(name) / "proved"
@@ -60,11 +60,14 @@ def quick_room(registry: Registry) -> Callable[..., Any]:
                 digests = manifest.proved_copy(fetched, proved, digest)
             except manifest.ManifestError as error:
                 raise PromotionRefused(str(error)) from error
-            if changed := [name for name in code if digests.get(name) != code[name]]:
+            if changed := [name for name in code or {} if digests.get(name) != code[name]]:
                 raise PromotionRefused(f"{changed[0]} is not archscout's own")
             shim = loading._run(proved / "archscout_model.py")
             shim.load_context(SimpleNamespace(artifacts={"model": str(proved / "artifacts/model")}))
-            yield SimpleNamespace(answers=lambda given: shim.predict(None, given).to_dict("list"))
+            yield SimpleNamespace(
+                answers=lambda given: shim.predict(None, given).to_dict("list"),
+                file=lambda name: (proved / name).read_bytes() if name in digests else None,
+            )
 
     return room
 

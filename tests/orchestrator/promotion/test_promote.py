@@ -308,12 +308,6 @@ class TestARefusal:
         assert versions(home, "elsewhere") == []
         assert "the data are not those" in note(home, numbers(home)[0])
 
-    def test_meets_a_champion_that_was_judged_on_other_data(self, home: Path) -> None:
-        a_promoter(home, "judged").promote()
-        client(home).set_model_version_tag("judged", "1", "archscout.data_digest", "other")
-        with pytest.raises(PromotionRefused, match="was judged on other data"):
-            a_promoter(home, "judged", trial=numbers(home)[1]).promote()
-
     def test_meets_a_damaged_checkpoint(self, home: Path, answer: Answer) -> None:
         with Ledger.open(home / "ledger.db") as ledger:
             trial = ledger.trial(ledger.studies()[0].id, numbers(home)[0])
