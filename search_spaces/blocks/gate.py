@@ -109,7 +109,9 @@ class GatedMix(nn.Module):
         gate = soft + ((soft > 0.5).to(soft.dtype) - soft).detach() if self.hard else soft
         self.last_gate_BG = gate.detach().flatten(1)
         self.live_gate_BG = soft.flatten(1)
-        return torch.lerp(layout, texture, self._spread(gate, x))
+        # Written out: torch.lerp wants one number format, and under autocast the branches may give
+        # two and the gate a third.
+        return layout + self._spread(gate, x) * (texture - layout)
 
     def _seen(self, texture: Tensor, layout: Tensor) -> Tensor:
         """What the gate is computed from: both branches' averages, or both at each place."""

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cuda_autocast import CudaAutocast
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -170,7 +171,7 @@ def one_network_has_one_spelling(candidate: Candidate, task: Task) -> None:
 
 
 def what_is_promised_comes_out(candidate: Candidate, task: Task) -> int:
-    """Every piece gives the shape it said; the network's parameters are counted."""
+    """Every piece gives the shape it said, in low precision too; parameters are counted."""
     promised = candidate.architecture.walk(task)
     with torch.device("meta"):
         network = Network(candidate.architecture, task, auxiliary=task.num_classes > 0)
@@ -178,7 +179,7 @@ def what_is_promised_comes_out(candidate: Candidate, task: Task) -> int:
     given: dict[str, tuple[int, ...]] = {}
     for name in promised:
         network.get_submodule(name).register_forward_hook(noting_shape(given, name))
-    with torch.no_grad(), Counting():
+    with torch.no_grad(), Counting(), CudaAutocast():
         output = network(inputs)
     for name, shape in promised.items():
         assert given[name] == (BATCH, *shape), f"{name} promises {shape}, gives {given[name][1:]}"

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import laws
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from search_spaces.blocks import Attention, Recurrent, Residual
 from search_spaces.catalog import catalog, load
@@ -49,6 +50,16 @@ def lying() -> Any:
 def test_a_broken_promise_of_a_shape_is_noticed() -> None:
     with pytest.raises(AssertionError, match=r"streams\.image\.stages\.0 promises"):
         laws.what_is_promised_comes_out(lying(), TASK)
+
+
+def test_a_block_that_wants_one_number_format_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mixed(module: nn.Linear, x: Tensor) -> Tensor:
+        y = functional.linear(x, module.weight, module.bias)
+        return torch.lerp(y, torch.zeros_like(y), functional.softmax(y, dim=-1))
+
+    monkeypatch.setattr(nn.Linear, "forward", mixed)
+    with pytest.raises(RuntimeError, match="expected dtype"):
+        laws.what_is_promised_comes_out(load("tiny").default(), TASK)
 
 
 def test_a_candidate_that_cannot_be_read_back_is_noticed() -> None:

@@ -5,14 +5,17 @@ add to `golden_pieces.json` are in the failure's message. More entries of one ki
 its options lead to other code.
 """
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from cuda_autocast import CudaAutocast, cast
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -172,6 +175,12 @@ PIECES: dict[str, Entry] = {
     "embed_towers": Entry(piece=Embed(width=16), shape=(2, 32), task=NOTHING_ASKED),
 }
 NAMES = list(PIECES)
+AUTOCASTS: tuple[tuple[torch.dtype, Callable[[], AbstractContextManager[Any]]], ...] = (
+    (torch.bfloat16, lambda: torch.autocast("cpu", dtype=torch.bfloat16)),
+    (torch.bfloat16, lambda: CudaAutocast(torch.bfloat16)),
+    (torch.float16, lambda: CudaAutocast(torch.float16)),
+)
+"""Number formats, and what casts to them."""
 GOLDEN = Path(__file__).with_name("golden_pieces.json")
 
 
@@ -280,6 +289,30 @@ def test_gradients_reach_every_parameter_and_what_goes_in(name: str) -> None:
         if name not in reached or not reached[name].abs().max() > 1e-6 * largest
     }
     assert starved == entry.starved
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_piece_learns_in_low_precision_whatever_it_reads(name: str) -> None:
+    torch.manual_seed(0)
+    entry = PIECES[name]
+    module, x = built(entry), inputs_of(entry, 2)
+    for (low, autocast), lowered in itertools.product(AUTOCASTS, (False, True)):
+        given = differentiable(cast(x, low if lowered else torch.float32))
+        with autocast():
+            parts = [part.float() for part in parts_of(module(given))]
+        module.zero_grad()
+        torch.stack([part.square().sum() for part in parts]).sum().backward()
+        leaves = [*module.parameters(), *(given.values() if isinstance(given, dict) else [given])]
+        found = [*parts, *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+        assert len(found) > len(parts)
+        assert all(one.isfinite().all() for one in found)
+
+
+def differentiable(x: Any) -> Any:
+    """Copies of a piece's inputs to be differentiated by; tokens cannot be."""
+    if isinstance(x, dict):
+        return {name: differentiable(values) for name, values in x.items()}
+    return x.clone().requires_grad_(x.is_floating_point())
 
 
 def waved(shape: Shape, start: float) -> Tensor:
