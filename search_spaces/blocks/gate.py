@@ -111,7 +111,8 @@ class GatedMix(nn.Module):
         self.live_gate_BG = soft.flatten(1)
         # Written out: torch.lerp wants one number format, and under autocast the branches may give
         # two and the gate a third.
-        return layout + self._spread(gate, x) * (texture - layout)
+        mixed: Tensor = layout + self._spread(gate, x) * (texture - layout)
+        return mixed
 
     def _seen(self, texture: Tensor, layout: Tensor) -> Tensor:
         """What the gate is computed from: both branches' averages, or both at each place."""

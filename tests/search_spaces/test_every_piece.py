@@ -53,6 +53,7 @@ from search_spaces.blocks.initialisation import initialise
 from search_spaces.model_output import ModelOutput
 from search_spaces.plugins import Registry
 from search_spaces.task import Shape, Task
+from workers.averaging import Averaging
 
 MAP, STEPS, IMAGE = (16, 4, 4), (12, 16), (1, 8, 8)
 STREAMS = {"map": (32, 4, 4), "steps": (6, 32)}
@@ -313,6 +314,19 @@ def differentiable(x: Any) -> Any:
     if isinstance(x, dict):
         return {name: differentiable(values) for name, values in x.items()}
     return x.clone().requires_grad_(x.is_floating_point())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_average_of_weights_that_stay_is_the_piece_bit_by_bit(name: str) -> None:
+    module = built(PIECES[name])
+    averaging = Averaging(module, 0.99)
+    for _ in range(30):
+        averaging.follow()
+    judged = averaging.judged
+    kept = dict(itertools.chain(judged.named_parameters(), judged.named_buffers()))
+    for key, value in itertools.chain(module.named_parameters(), module.named_buffers()):
+        assert torch.equal(kept[key], value), key
+        assert kept[key] is not value
 
 
 def waved(shape: Shape, start: float) -> Tensor:
