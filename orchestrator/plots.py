@@ -1,7 +1,4 @@
-"""Pictures of a study as HTML that opens without a network: history, importance, trade-offs.
-
-Reads trials as values. Knows where nothing lies: neither ledger nor tracker.
-"""
+"""Plots of a study from its trials, as HTML pages: history, importance, trade-offs."""
 
 import logging
 import math
@@ -14,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from orchestrator.objective import Objective, best, pareto_front
+from orchestrator.plot_pages import to_page
 from orchestrator.trial import Trial, TrialState
 from orchestrator.weights_map import weights_map
 
@@ -58,6 +56,7 @@ def study_plots(
     names: Mapping[str, str],
     *,
     title: str,
+    offline: bool = True,
 ) -> dict[str, str]:
     """Draw what there is enough to draw.
 
@@ -66,6 +65,7 @@ def study_plots(
         objectives: What the study makes better.
         names: What to call a trial, by uid: its architecture in one line.
         title: The study's name.
+        offline: Whether pages open without a network, which makes each of them 5 MB large.
 
     Returns:
         HTML pages by name: `history`, `importance`, `parallel`, `pareto` with several objectives
@@ -84,7 +84,7 @@ def study_plots(
         figure = draw(picture)
         if figure is not None:
             figure.update_layout(template="plotly_white", title_font_size=18)
-            pages[name] = figure.to_html(include_plotlyjs=True, full_html=True)
+            pages[name] = to_page(figure, offline=offline)
     return pages
 
 

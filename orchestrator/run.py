@@ -49,6 +49,8 @@ class Outcome:
     """All that the study has now."""
     shown: bool = True
     """Whether MLflow shows all of it already."""
+    not_shown: str = ""
+    """Why it does not, as far as that is known."""
 
 
 def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
@@ -78,6 +80,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
             study=record.name,
             home=home.folder,
             tracking_uri=home.tracking_uri,
+            on_behind=_warning(terminal),
         )
         ending = _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason="")
         try:
@@ -93,6 +96,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
             reason=ending.reason,
             trials=tuple(ledger.trials(record.id)),
             shown=shown,
+            not_shown="" if shown else projector.reason,
         )
 
 
@@ -159,6 +163,21 @@ def _search(
     ):
         engine.run(study, parts.dataset)
     return _ending(study)
+
+
+def _warning(terminal: Terminal) -> Callable[[str], None]:
+    """What tells the user, once for each reason, that MLflow takes nothing."""
+    said: set[str] = set()
+
+    def warn(reason: str) -> None:
+        if reason not in said:
+            said.add(reason)
+            terminal.complain(
+                f"MLflow does not take what is recorded: {reason}\n"
+                "The search continues; what is missing in MLflow is kept and sent later."
+            )
+
+    return warn
 
 
 def _show_the_rest(projector: Tracker, terminal: Terminal, ending: _Ending) -> bool:

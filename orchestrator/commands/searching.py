@@ -54,13 +54,21 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     terminal.answer |= board.to_dict()
     terminal.remark()
     terminal.tell(board.text(10))
+    terminal.answer["mlflow"] = {"complete": outcome.shown, "reason": outcome.not_shown}
     if outcome.code is not ExitCode.DONE:
         raise CommandError(_unfinished(parts, outcome), outcome.code)
     terminal.remark(f"\n{_ENDED[outcome.reason or outcome.state]}")
     if not outcome.shown:
-        terminal.remark("MLflow does not show all of it yet; the next search or resume goes on.")
+        terminal.remark(_not_shown(config.name, outcome.not_shown))
     terminal.remark(studies.next_steps(config, home, board))
     return ExitCode.DONE
+
+
+def _not_shown(name: str, reason: str) -> str:
+    """What MLflow lacks of a finished study, and the command that shows it."""
+    if not reason:
+        return f"MLflow does not show all of it yet. Show the rest: archscout sync {name}"
+    return f"MLflow does not show all of it yet: {reason}\nAfter mending: archscout sync {name}"
 
 
 def _with_teacher(parts: Opened, home: Home) -> Opened:

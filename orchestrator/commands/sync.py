@@ -58,5 +58,6 @@ def _show(row: "StudyRow", home: Home, terminal: Terminal) -> None:
         projector.close()
     if not shown:
         log = home.logs / row.name / "projector.log"
-        text = f"MLflow did not take all of '{row.name}' (see {log}); the same command goes on"
+        why = f": {projector.reason}" if projector.reason else ""
+        text = f"MLflow did not take all of '{row.name}'{why} (see {log}); the same command goes on"
         raise CommandError(text, ExitCode.INTERRUPTED)

@@ -7,10 +7,9 @@ it, whatever the reason.
 import contextlib
 import io
 import os
-import selectors
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +20,11 @@ from orchestrator.tracking.environment import mlflow_environment
 
 class Tracker(Protocol):
     """Shows a study to people while it runs; never waited for but here."""
+
+    @property
+    def reason(self) -> str:
+        """Why not all is shown; empty if that is not known."""
+        ...
 
     def drain(self, timeout_s: float, on_left: Callable[[int], None] | None = None) -> bool:
         """Wait until all that is recorded is shown.
@@ -46,8 +50,27 @@ class Tracker(Protocol):
 class ProjectorProcess:
     """The projection of one study, running beside its driver."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        on_behind: Callable[[str], None] | None = None,
+    ) -> None:
+        """Listen to a process that was started.
+
+        Args:
+            process: The process.
+            on_behind: Told in a thread of its own why the store takes nothing, whenever the reason
+                is a new one.
+        """
         self._process = process
+        self._on_behind = on_behind
+        self._on_left: Callable[[int], None] | None = None
+        self._answered = threading.Event()
+        self._complete = False
+        self.reason = ""
+        """Why not all is shown, as the store or its library said it; empty if that is not known."""
+        self._listener = threading.Thread(target=self._listen, name="projector", daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int:
@@ -64,29 +87,33 @@ class ProjectorProcess:
         Returns:
             Whether nothing is left; False also where the process has died.
         """
-        deadline = time.monotonic() + timeout_s
+        self._complete = False
+        self._answered.clear()
+        self._on_left = on_left
         try:
             self._pipe(self._process.stdin).write(b"drain\n")
         except OSError:
             return False
-        answers = self._pipe(self._process.stdout)
-        text = b""
-        with selectors.DefaultSelector() as selector:
-            selector.register(answers, selectors.EVENT_READ)
-            while (remaining := deadline - time.monotonic()) > 0:
-                if not selector.select(remaining):
-                    break
-                chunk = os.read(answers.fileno(), 4096)
-                if not chunk:
-                    break
-                *lines, text = (text + chunk).split(b"\n")
-                for line in lines:
-                    word, _, number = line.partition(b" ")
-                    if word == b"drained":
-                        return True
-                    if on_left is not None:
-                        on_left(int(number))
-        return False
+        self._answered.wait(timeout_s)
+        return self._complete
+
+    def _listen(self) -> None:
+        """Take in what the process says, until it ends."""
+        with self._pipe(self._process.stdout) as answers:
+            for line in answers:
+                word, _, text = line.decode(errors="replace").strip().partition(" ")
+                self._hear(word, text)
+        self._answered.set()
+
+    def _hear(self, word: str, text: str) -> None:
+        self.reason = text if word in {"behind", "lacking"} else ""
+        if word == "left" and self._on_left is not None:
+            self._on_left(int(text))
+        elif word == "behind" and self._on_behind is not None:
+            self._on_behind(text)
+        elif word in {"drained", "lacking"}:
+            self._complete = word == "drained"
+            self._answered.set()
 
     def hurry(self) -> None:
         """Let the process end by itself; a `drain` that waits in another thread then returns."""
@@ -101,7 +128,7 @@ class ProjectorProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._pipe(self._process.stdout).close()
+        self._listener.join(2)
 
     @staticmethod
     def _pipe(pipe: "io.BufferedIOBase | object | None") -> "io.FileIO":
@@ -110,7 +137,12 @@ class ProjectorProcess:
 
 
 def start_projector(
-    *, ledger_url: str, study: str, home: Path, tracking_uri: str
+    *,
+    ledger_url: str,
+    study: str,
+    home: Path,
+    tracking_uri: str,
+    on_behind: Callable[[str], None] | None = None,
 ) -> ProjectorProcess:
     """Start showing a study in MLflow.
 
@@ -119,6 +151,7 @@ def start_projector(
         study: The study's name; it must exist in the ledger.
         home: Folder for artifacts, logs and the lock that keeps a second projector out.
         tracking_uri: MLflow's store.
+        on_behind: Told, in another thread, why MLflow takes nothing.
 
     Returns:
         The process, already under way; it waits for an earlier one of the same study to end.
@@ -145,4 +178,4 @@ def start_projector(
             start_new_session=True,  # A Ctrl-C at the terminal is the driver's to answer.
             umask=privacy.UMASK,
         )
-    return ProjectorProcess(process)
+    return ProjectorProcess(process, on_behind)

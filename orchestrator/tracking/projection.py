@@ -4,8 +4,10 @@ The ledger keeps a cursor: everything up to it is shown. A crash between showing
 cursor shows the same again, which changes nothing.
 """
 
+import functools
 import itertools
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,9 +20,16 @@ from mlflow.exceptions import MlflowException
 from orchestrator.config import StudyConfig
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.tracking import page
-from orchestrator.tracking.history import History, TrialStory
+from orchestrator.tracking.files import Files
+from orchestrator.tracking.history import History
 from orchestrator.tracking.links import run_page, runs_page
-from orchestrator.tracking.parent import ParentRun, common_tags, experiment_name, open_experiment
+from orchestrator.tracking.parent import (
+    TABLE,
+    ParentRun,
+    common_tags,
+    experiment_name,
+    open_experiment,
+)
 from orchestrator.tracking.pictures import Pictures
 from orchestrator.tracking.runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
 from search_spaces.task import Task
@@ -32,6 +41,10 @@ _PAGE = 2000
 """Events read at once: when far behind, all points of a trial go out together."""
 
 _KEEP_PLACE_EVERY_S = 10.0
+
+_NAMED = 3
+"""How many of many are named."""
+_REASON_LENGTH = 300
 
 _FINAL = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"})
 """Refusals that another try would meet again: of a run that its user deleted, for example."""
@@ -86,7 +99,11 @@ class Projection:
         self._kept = 0
         self._kept_at = time.monotonic()
         self._noted = -1
-        self._drawn = -1
+        self._drawn = self._tabled = -1
+        self._has_offline_plots = False
+        self._table = ""
+        self._files = Files()
+        self._refused: dict[str, str] = {}
 
     @property
     def shown(self) -> int:
@@ -97,6 +114,16 @@ class Projection:
     def has_news_to_draw(self) -> bool:
         """Whether anything was shown since the last plots."""
         return self._drawn != self._shown
+
+    def lacking(self) -> str:
+        """What the store refused for good, or did not take so far, and why; empty if nothing."""
+        parts = [f"{what} is refused: {why}" for what, why in self._refused.items()]
+        parts = [*parts[:_NAMED], f"{len(parts) - _NAMED} more trials"][: len(parts)]
+        if waiting := self._files.waiting:
+            more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
+            named = ", ".join(waiting[:_NAMED])
+            parts.append(f"files ({named}{more}) are not uploaded: {reason(self._files.reason)}")
+        return "; ".join(parts)
 
     def last_event(self) -> int:
         """Id of the newest event; 0 before the first."""
@@ -119,6 +146,7 @@ class Projection:
         """
         store = self._store or self._open()
         before = self._shown
+        self._files.retry()
         if self._shown == self._read:
             events = self._ledger.events(self._study.id, self._read, _PAGE)
             if not events:
@@ -138,27 +166,41 @@ class Projection:
             self.keep_place()
         return self._shown - before
 
-    def summarise(self, *, plots: bool) -> None:
-        """Show the leaderboard and, if asked, the plots; without news it does nothing.
+    def summarise(self, *, plots: bool, table: bool = True, final: bool = False) -> None:
+        """Show the description and, if asked, what is drawn of it; without news it does nothing.
+
+        Args:
+            plots: Whether to draw the plots.
+            table: Whether to upload the whole leaderboard.
+            final: Whether nothing follows: plots then open without a network, which makes each of
+                them 5 MB large, and files that failed are tried again.
 
         Raises:
             MlflowException: The store did not answer.
         """
         store = self._store or self._open()
-        if self._noted != self._shown:
-            self._note(store)
+        table = table and self._tabled != self._shown
+        if table or self._noted != self._shown:
+            self._note(store, table=table)
             self._noted = self._shown
-        if plots and self.has_news_to_draw:
-            # Optuna and plotly are loaded when there is something to draw, not before.
-            from orchestrator.plots import study_plots  # noqa: PLC0415
+        if plots and (self.has_news_to_draw or (final and not self._has_offline_plots)):
+            self._draw(store, offline=final)
+        if final:
+            self._files.retry(at_once=True)
 
-            shown = self._shown
-            trials = self._ledger.trials(self._study.id)
-            names = {uid: story.name for uid, story in self._history.trials.items()}
-            store.parent.set_plots(
-                study_plots(trials, self._objectives, names, title=self._study.name)
-            )
-            self._drawn = shown
+    def _draw(self, store: _Store, *, offline: bool) -> None:
+        # Optuna and plotly are loaded when there is something to draw, not before.
+        from orchestrator.plots import study_plots  # noqa: PLC0415
+
+        shown = self._shown
+        trials = self._ledger.trials(self._study.id)
+        names = {uid: story.name for uid, story in self._history.trials.items()}
+        title = self._study.name
+        pages = study_plots(trials, self._objectives, names, title=title, offline=offline)
+        for name, text in pages.items():
+            upload = functools.partial(store.parent.set_plots, {name: text})
+            self._files.send(f"plots/{name}.html", upload)
+        self._drawn, self._has_offline_plots = shown, offline
 
     def _open(self) -> _Store:
         """Find or make the study's places; fold what was shown before."""
@@ -171,6 +213,7 @@ class Projection:
         parent = ParentRun(client, experiment_id, study)
         was_there = parent.open(config, tags, dataset)
         self._history = History(self._objectives)
+        self._files, self._refused, self._table = Files(), {}, ""
         self._read = self._shown = 0
         may_exist_until = self.last_event()
         start = self._ledger.cursor(study.id) if was_there and not self._anew else 0
@@ -190,6 +233,7 @@ class Projection:
                 Task.from_dict(about["task"]) if about.get("task") else None,
                 [objective.metric for objective in self._objectives],
             ),
+            files=self._files,
         )
         writer = RunWriter(client, runs, shown_until=start, may_exist_until=may_exist_until)
         self._store = _Store(experiment_id=experiment_id, parent=parent, runs=writer)
@@ -213,12 +257,15 @@ class Projection:
     def _flush(self, store: _Store) -> None:
         history = self._history
         for uid in list(history.changed):
+            trial = f"trial {history.trials[uid].trial.number}"
             try:
                 store.runs.show(history.trials[uid], history.fresh.get(uid, ()))
+                self._refused.pop(trial, None)
             except MlflowException as refused:
                 if refused.error_code not in _FINAL:
                     raise
-                _log.warning("trial %s is not shown: %s", uid, refused.message)
+                _log.warning("%s is not shown: %s", trial, reason(refused))
+                self._refused[trial] = reason(refused)
             del history.changed[uid]
             history.fresh.pop(uid, None)
         if history.fresh_best:
@@ -226,10 +273,10 @@ class Projection:
             history.fresh_best.clear()
         store.parent.set_state(history.state, history.state_recorded)
 
-    def _note(self, store: _Store) -> None:
+    def _note(self, store: _Store, *, table: bool) -> None:
         stories = list(self._history.trials.values())
         rows = page.ranked(stories, self._objectives)
-        run_ids = _run_ids(store, rows)
+        run_ids = store.runs.run_ids([row.trial.uid for row in rows])
         links = {uid: store.link(run_id) for uid, run_id in run_ids.items()}
 
         def note(parent_link: str | None) -> str:
@@ -242,8 +289,15 @@ class Projection:
                 board_link=runs_page(store.experiment_id),
             )
 
-        store.parent.set_note(note(None), note(store.link(store.parent.run_id)))
-        store.parent.set_table(page.leaderboard_table(rows, self._objectives, run_ids))
+        if self._noted != self._shown:
+            store.parent.set_note(note(None), note(store.link(store.parent.run_id)))
+        whole = page.leaderboard_table(rows, self._objectives, run_ids)
+        if not table:
+            return
+        self._tabled = self._shown
+        if whole != self._table:
+            self._table = whole
+            self._files.send(TABLE, lambda: store.parent.set_table(whole))
 
     def _events(self, after: int) -> Iterator[Event]:
         while events := self._ledger.events(self._study.id, after, _PAGE):
@@ -251,6 +305,9 @@ class Projection:
             after = events[-1].id
 
 
-def _run_ids(store: _Store, rows: list[TrialStory]) -> dict[str, str]:
-    found = {row.trial.uid: store.runs.run_id(row.trial.uid) for row in rows}
-    return {uid: run_id for uid, run_id in found.items() if run_id is not None}
+def reason(failure: Exception | None) -> str:
+    """What a store or its library said, in one line."""
+    text = re.sub(r"<?\S* object at 0x[0-9a-f]+>?:? ?", "", str(failure or ""))
+    lines = text.strip().splitlines() or [type(failure).__name__]
+    kind = "" if isinstance(failure, MlflowException) else f"{type(failure).__name__}: "
+    return f"{kind}{lines[0]}"[:_REASON_LENGTH]

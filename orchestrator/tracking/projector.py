@@ -1,8 +1,12 @@
 """The projection as a process: `python -m orchestrator.tracking.projector --study NAME --home DIR`.
 
 Reads the addresses of ledger and store from the environment. Follows the ledger until its standard
-input closes or it is told to terminate; the line `drain` asks it to answer `drained` once nothing
-is left. It yields the processor to training, and an MLflow that is down or slow only delays it.
+input closes or it is told to terminate. It yields the processor to training, and an MLflow that is
+down or slow only delays it.
+
+The line `drain` asks it to answer, once nothing is left to try, `drained` if all is shown or
+`lacking REASON` if the store refused some of it. Until then it says `left N`, and at any time
+`behind REASON` while the store takes nothing, `again` once it does.
 """
 
 import argparse
@@ -30,8 +34,9 @@ _POLL_S = 0.25
 _MAX_PAUSE_S = 5.0
 _NOTE_EVERY_S = 10.0
 _PLOT_EVERY_S = 60.0
-_PLOT_SHARE = 20
-"""Plots may take one part in this many of the time."""
+_SHARE = 20
+"""Plots may take one part in this many of the time, and files may be late by one part in as many of
+the age of the search: uploads then grow with its logarithm, not with its length."""
 _LAST_WORDS_S = 10.0
 """How long it goes on after its driver is gone."""
 
@@ -86,8 +91,10 @@ class Follower:
         self._answer = answer
         self._scrub = scrub
         self._failures = 0
-        self._next_note = 0.0
-        self._next_plot = time.monotonic() + _PLOT_EVERY_S
+        self._said = ""
+        self._began = time.monotonic()
+        self._next_note = self._next_table = 0.0
+        self._next_plot = self._began + _PLOT_EVERY_S
 
     def run(self) -> None:
         """Follow until told to end, then show what is there, within a limit."""
@@ -110,11 +117,12 @@ class Follower:
         elif moved:
             self._answer(f"left {self._projection.left()}")
             self._orders.wait(0)
-        elif self._try(lambda: self._projection.summarise(plots=True)) is None:
+        elif self._try(lambda: self._projection.summarise(plots=True, final=True)) is None:
             self._orders.wait(self._pause())
         else:
             self._orders.drain = False
-            self._answer("drained")
+            lacking = self._scrub(self._projection.lacking())
+            self._answer(f"lacking {lacking}" if lacking else "drained")
 
     def _finish(self) -> None:
         """Events recorded from now on are another driver's, and another projector's."""
@@ -133,12 +141,16 @@ class Follower:
     def _summarise_now_and_then(self) -> None:
         now = time.monotonic()
         plots = now >= self._next_plot and self._projection.has_news_to_draw
+        table = now >= self._next_table
         if plots or now >= self._next_note:
-            self._try(lambda: self._projection.summarise(plots=plots))
+            self._try(lambda: self._projection.summarise(plots=plots, table=table))
             done = time.monotonic()
+            late = (done - self._began) / _SHARE
             self._next_note = done + _NOTE_EVERY_S
+            if table:
+                self._next_table = done + max(_NOTE_EVERY_S, late)
             if plots:
-                self._next_plot = done + max(_PLOT_EVERY_S, _PLOT_SHARE * (done - now))
+                self._next_plot = done + max(_PLOT_EVERY_S, late, _SHARE * (done - now))
 
     def _pause(self) -> float:
         return min(_POLL_S * 2.0**self._failures, _MAX_PAUSE_S)
@@ -148,15 +160,27 @@ class Follower:
         try:
             result = work() or 0
         except Exception as failure:  # noqa: BLE001  # Whatever fails, the ledger keeps its place.
-            if self._failures == 0:
-                kind, text = type(failure).__name__, self._scrub(str(failure))
-                _log.warning("behind: %s: %s", kind, text[:500])
-            self._failures = min(self._failures + 1, 10)
+            self._failed(failure)
             return None
         if self._failures:
             _log.warning("going on")
             self._failures = 0
+            if self._said:
+                self._said = ""
+                self._answer("again")
         return result
+
+    def _failed(self, failure: Exception) -> None:
+        """Log the first failure, and report one that the next try met again."""
+        from orchestrator.tracking.projection import reason  # noqa: PLC0415 - loads mlflow
+
+        text = self._scrub(reason(failure))
+        if self._failures == 0:
+            _log.warning("behind: %s", text)
+        elif text != self._said:
+            self._said = text
+            self._answer(f"behind {text}")
+        self._failures = min(self._failures + 1, 10)
 
 
 @contextlib.contextmanager

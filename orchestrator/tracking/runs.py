@@ -7,7 +7,7 @@ carries the ledger's time, parameters and tags say the same each time. Only expl
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mlflow.entities import (
 )
 
 from orchestrator.failing import in_one_line
+from orchestrator.tracking.files import Files
 from orchestrator.tracking.history import Point, TrialStory
 from orchestrator.tracking.pictures import Pictures
 from orchestrator.trial import TrialState
@@ -50,6 +51,8 @@ _PARAM_LENGTH = 6000
 _TAG_LENGTH = 5000
 # MLflow 3.17.2 cuts longer parameters without a word; ours end in a sign that they were cut.
 
+_RUNS_A_CALL = 1000
+_UID = "archscout.trial_uid"
 _FOREIGN = re.compile(r"[^\w.\- /]")
 
 
@@ -70,6 +73,8 @@ class StudyRuns:
     """Folder of the trials' logs."""
     pictures: Pictures
     """What is drawn of a trial."""
+    files: Files
+    """Uploads them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,15 +108,32 @@ class RunWriter:
         self._may_exist_until = may_exist_until
         self._shown: dict[str, _Shown] = {}
         self._doubtful: set[str] = set()
+        self._earlier: dict[str, str] | None = None
 
-    def run_id(self, uid: str) -> str | None:
-        """The run of a trial that has been shown; None if somebody removed it."""
-        if uid not in self._shown:
-            run = self._find(uid)
-            if run is None:
-                return None
-            self._shown[uid] = _known(run)
-        return self._shown[uid].run_id
+    def run_ids(self, uids: Collection[str]) -> dict[str, str]:
+        """The runs of trials that have been shown, by uid, without those that somebody removed."""
+        known = {uid: self._shown[uid].run_id for uid in uids if uid in self._shown}
+        if len(known) < len(uids):
+            if self._earlier is None:
+                self._earlier = self._list()
+            known |= {uid: self._earlier[uid] for uid in uids if uid in self._earlier}
+        return known
+
+    def _list(self) -> dict[str, str]:
+        """The runs that the store has, in few calls."""
+        found: dict[str, str] = {}
+        token: str | None = None
+        while token != "":
+            page = self._client.search_runs(
+                [self._study.experiment_id],
+                f"tags.`mlflow.parentRunId` = '{self._study.parent_run_id}'",
+                run_view_type=ViewType.ALL,
+                max_results=_RUNS_A_CALL,
+                page_token=token,
+            )
+            found |= {run.data.tags.get(_UID, ""): run.info.run_id for run in page}
+            token = page.token or ""
+        return found
 
     def show(self, story: TrialStory, fresh: Sequence[Point]) -> None:
         """Bring the trial's run up to date.
@@ -139,13 +161,9 @@ class RunWriter:
                 Metric(metric_key(name), value, _ms(trial.created), 0)
                 for name, value in trial.cost.items()
             ]
-            self._draw(shown.run_id, self._study.pictures.at_first(trial.number))
         self._send(shown.run_id, metrics, params, tags)
+        self._attach(shown, story)
         shown.has_params = True
-        if trial.state.is_terminal and shown.status != STATUS[trial.state]:
-            self._draw(shown.run_id, self._study.pictures.at_last(trial.number))
-        if trial.state is TrialState.FAIL and shown.status != STATUS[TrialState.FAIL]:
-            self._attach_failure(shown.run_id, story)
         self._set_status(shown, story)
         shown.tags.update(tags)
 
@@ -221,11 +239,24 @@ class RunWriter:
         fault("run.ended")
         shown.status = status
 
+    def _attach(self, shown: _Shown, story: TrialStory) -> None:
+        """Upload what is due; before the status is set, so that a kill in between repeats it."""
+        trial, pictures, run_id = story.trial, self._study.pictures, shown.run_id
+        uploads: dict[str, Callable[[], None]] = {}
+        if not shown.has_params:
+            uploads["architecture"] = lambda: self._draw(run_id, pictures.at_first(trial.number))
+        if trial.state.is_terminal and shown.status != STATUS[trial.state]:
+            uploads["curves"] = lambda: self._draw(run_id, pictures.at_last(trial.number))
+        if trial.state is TrialState.FAIL and shown.status != STATUS[TrialState.FAIL]:
+            uploads["log"] = lambda: self._upload_failure(run_id, story)
+        for what, upload in uploads.items():
+            self._study.files.send(f"{what} of trial {trial.number}", upload)
+
     def _draw(self, run_id: str, pictures: Mapping[str, str]) -> None:
         for name, svg in pictures.items():
             self._client.log_text(run_id, svg, name)
 
-    def _attach_failure(self, run_id: str, story: TrialStory) -> None:
+    def _upload_failure(self, run_id: str, story: TrialStory) -> None:
         """The trial's log, or where there is none what the failure itself tells."""
         log = self._study.logs / f"{story.trial.number}.log"
         failure = story.trial.failure or {}

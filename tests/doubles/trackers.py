@@ -4,6 +4,7 @@
 class NoTracker:
     """Says that it has shown all."""
 
+    reason = ""
     drained_s: float | None = None
     """How long the last one would have waited."""
 

@@ -338,6 +338,7 @@ def test_a_signal_while_mlflow_catches_up_ends_the_waiting_alone(tmp_path: Path)
     code = (
         "import os, signal, sys, threading; import orchestrator.run\n"
         "class Behind:\n"
+        "    reason = 'UNAUTHENTICATED: invalid token'\n"
         "    def __init__(self): self.over = threading.Event()\n"
         "    def drain(self, *_):\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -354,7 +355,10 @@ def test_a_signal_while_mlflow_catches_up_ends_the_waiting_alone(tmp_path: Path)
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert "leaving MLflow behind; nothing is lost" in ran.stderr
-    assert "MLflow does not show all of it yet" in ran.stdout
+    assert (
+        "MLflow does not show all of it yet: UNAUTHENTICATED: invalid token\n"
+        "After mending: archscout sync surrogate\n"
+    ) in ran.stdout
     with Ledger.open(tmp_path / "mlruns" / "ledger.db") as ledger:
         row = ledger.study("surrogate")
         assert row is not None
