@@ -89,6 +89,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
             with suppress(LedgerError):
                 ledger.set_study_state(lease, ending.state)
             shown = _show_the_rest(projector, terminal, ending)
+            not_shown = "" if shown else projector.reason
             projector.close()
         return Outcome(
             code=ending.code,
@@ -96,7 +97,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
             reason=ending.reason,
             trials=tuple(ledger.trials(record.id)),
             shown=shown,
-            not_shown="" if shown else projector.reason,
+            not_shown=not_shown,
         )
 
 

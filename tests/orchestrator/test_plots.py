@@ -81,6 +81,18 @@ def test_several_objectives_have_a_front_and_no_picture_of_size(count: int) -> N
     assert "dominated" in pages["pareto"]
 
 
+def test_pages_hold_plotly_only_where_they_must_open_without_a_network() -> None:
+    trials = [trial(number, number / 40) for number in range(40)]
+    offline = study_plots(trials, [ACCURACY], {}, title="mine")
+    online = study_plots(trials, [ACCURACY], {}, title="mine", offline=False)
+    assert set(online) == set(offline)
+    for name, page in online.items():
+        assert len(page) < 100_000
+        assert len(offline[name]) > 4_000_000
+        assert "window.Plotly||" in page
+        assert 'src="http' not in offline[name]
+
+
 def test_few_trials_give_few_pictures() -> None:
     assert sorted(study_plots([], [ACCURACY], {}, title="empty")) == ["history"]
     pages = study_plots([trial(0, 0.5)], [ACCURACY], {}, title="one")

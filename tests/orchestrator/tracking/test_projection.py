@@ -1,6 +1,7 @@
 import contextlib
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -322,3 +323,94 @@ def test_plots_stand_under_the_parent(story: Story) -> None:
         "plots/importance.html",
         "plots/parallel.html",
     ]
+
+
+class _Counting:
+    """A client that counts its calls, and whose store takes no files."""
+
+    def __init__(self, client: MlflowClient, *, takes_files: bool = True) -> None:
+        self._client = client
+        self._takes_files = takes_files
+        self.calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        if name in {"log_text", "log_artifact"} and not self._takes_files:
+            raise ModuleNotFoundError("No module named 'boto3'")
+        return getattr(self._client, name)
+
+
+def counted(story: Story, *, takes_files: bool = True) -> tuple[Projection, _Counting]:
+    client: Any = _Counting(open_client(story.tracking_uri), takes_files=takes_files)
+    projection = Projection(
+        story.ledger, story.study, lambda: client, artifacts=None, logs=story.home / "logs"
+    )
+    return projection, client
+
+
+def test_a_store_that_takes_no_files_is_shown_every_number(story: Story) -> None:
+    for value in (0.5, 0.7):
+        story.whole(value)
+    uid = story.add()
+    story.start(uid)
+    story.finish(uid, "FAIL", reason="user_code", failure={"traceback": "Traceback"})
+    projection, client = counted(story, takes_files=False)
+    while projection.step():
+        pass
+    projection.summarise(plots=True, final=True)
+    assert_shows(Seen(story.tracking_uri), story.trials())
+    assert "not uploaded: ModuleNotFoundError: No module named 'boto3'" in projection.lacking()
+    assert "trial 0" in projection.lacking()
+    client._takes_files = True
+    projection.summarise(plots=True, final=True)
+    assert projection.lacking() == ""
+    seen = Seen(story.tracking_uri)
+    files = [file.path for file in seen.client.list_artifacts(seen.parent.info.run_id)]
+    assert files == ["leaderboard.json", "plots"]
+    failed = seen.client.list_artifacts(seen.child(uid).info.run_id)
+    assert [file.path for file in failed] == ["failure.txt"]
+
+
+def test_a_refusal_for_good_is_named_until_the_trial_is_shown(story: Story) -> None:
+    uid = story.add()
+    story.start(uid)
+    projection = story.projection()
+    projection.step()
+    seen = Seen(story.tracking_uri)
+    run_id = seen.child(uid).info.run_id
+    seen.client.delete_run(run_id)
+    story.measure(uid, 1, val_accuracy=0.5)
+    projection.step()
+    assert projection.lacking().startswith("trial 0 is refused: ")
+    seen.client.restore_run(run_id)
+    story.measure(uid, 2, val_accuracy=0.6)
+    projection.step()
+    assert projection.lacking() == ""
+
+
+def test_a_resume_looks_runs_up_in_one_search(story: Story) -> None:
+    uids = [story.whole(index / 10) for index in range(6)]
+    project(story)
+    projection, client = counted(story)
+    for _ in range(2):
+        projection.summarise(plots=False)
+    assert client.calls["search_runs"] == 2  # the study's own run, and those of all trials
+    seen = Seen(story.tracking_uri)
+    for uid in uids:
+        assert seen.child(uid).info.run_id in seen.parent.data.tags["mlflow.note.content"]
+
+
+def test_what_did_not_change_is_not_uploaded_again(story: Story) -> None:
+    story.whole(0.5)
+    projection, client = counted(story)
+    while projection.step():
+        pass
+    projection.summarise(plots=False)
+    before = client.calls["log_text"]
+    running = story.add()
+    story.start(running)
+    story.measure(running, 1, val_accuracy=0.1)
+    while projection.step():
+        pass
+    projection.summarise(plots=False)  # nobody completed: the leaderboard is the same
+    assert client.calls["log_text"] == before
