@@ -15,15 +15,17 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from orchestrator.objective import Objective
 from workers.budget import Budget
-from workers.data.spec import DataSpec
+from workers.data.spec import NO_DATA, DataSpec
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """What all of a name must match: studies, models, aliases."""
@@ -245,6 +247,7 @@ class StudyConfig(BaseModel):
     train: str | None = None
     """The user's own training generator as `file.py:name`; None trains the candidate's network."""
     data: DataConfig = DataConfig()
+    """Source `NO_DATA` where a user's own training names no data; then no dump has the section."""
     objectives: Annotated[tuple[ObjectiveConfig, ...], Field(strict=False)] = (
         ObjectiveConfig(metric="val_accuracy", direction="maximize"),
     )
@@ -267,6 +270,20 @@ class StudyConfig(BaseModel):
     tracking: TrackingConfig = TrackingConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     gates: Annotated[tuple[dict[str, Decision], ...], Field(strict=False)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_training_claims_no_data(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("train") and given.get("data") is None:
+            return {**given, "data": DataConfig(source=NO_DATA)}
+        return given
+
+    @model_serializer(mode="wrap")
+    def _without_unnamed_data(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        kept: dict[str, Any] = dump(self)
+        if self.data.source == NO_DATA:
+            del kept["data"]
+        return kept
 
     @field_validator("name")
     @classmethod

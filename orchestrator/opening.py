@@ -5,7 +5,7 @@ Everything that can be wrong with them shows here, before the first side effect.
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +18,7 @@ from search_spaces.space import DefineByRunSpace, SearchSpace
 from search_spaces.suggester import RandomSuggester
 from search_spaces.task import Task
 from search_spaces.user_code import UserCode
+from workers.data.spec import NO_DATA, DataSpec
 
 if TYPE_CHECKING:
     from orchestrator.promotion.teaching import Teaching
@@ -82,7 +83,7 @@ def open_parts(config: StudyConfig) -> Opened:
     elif isinstance(space, DefineByRunSpace):
         text = "a define-by-run space says nothing about training; add train: file.py:name"
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
-    dataset = load(config.data_spec())
+    dataset = _no_data() if config.data.source == NO_DATA else load(config.data_spec())
     if user_object(config.space) is None and isinstance(space, SearchSpace):
         from search_spaces.answering import answering  # noqa: PLC0415 - may load torch
 
@@ -95,6 +96,13 @@ def open_parts(config: StudyConfig) -> Opened:
         dataset=dataset,
         code=user_code(config),
     )
+
+
+def _no_data() -> "Dataset":
+    """Return what stands for the data of a study that names none: workers get a few constants."""
+    from workers.data import load  # noqa: PLC0415 - reading a space needs no data
+
+    return replace(load(DataSpec(source="surrogate")), digest=NO_DATA)
 
 
 def user_code(config: StudyConfig) -> UserCode | None:

@@ -16,6 +16,7 @@ from orchestrator.opening import TAUGHT
 from orchestrator.problems import clean, nearest
 from orchestrator.trial import Trial, TrialState
 from search_spaces.constraints import Constraint
+from workers.data.spec import NO_DATA
 
 _TEACHING = frozenset({None, "rung", "diverged"})
 """Reasons of trials that teach a sampler; infeasible ones were so by another study's bounds."""
@@ -103,13 +104,18 @@ def _differing(row: StudyRow, config: StudyConfig, basis: Basis) -> list[str]:
     except ValidationError:
         return ["release's config"]
     pairs = {
-        "data set": (row.data_digest, basis.data_digest),
+        "data set": _data(row.data_digest, basis.data_digest),
         "training code": (row.code_digest, basis.code_digest),
         "budget": (other.budget, config.budget),
         "list of objectives": (other.objectives, config.objectives),
         "teacher": (_teacher(row.space_version), _teacher(basis.space[1])),
     }
     return [what for what, (theirs, ours) in pairs.items() if theirs != ours]
+
+
+def _data(theirs: str, ours: str) -> tuple[str, str]:
+    """Digests to compare; whose own training names no data is known by its code alone."""
+    return ("", "") if NO_DATA in {theirs, ours} else (theirs, ours)
 
 
 def _teacher(space_version: str) -> str:

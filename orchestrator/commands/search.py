@@ -4,12 +4,13 @@ import argparse
 from collections.abc import Iterator
 
 from orchestrator.commands import studies
-from orchestrator.config import StudyConfig
+from orchestrator.config import DataConfig, StudyConfig
 from orchestrator.config_file import Override, differences, load
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.problems import Problem, ProblemsError
 from orchestrator.terminal import Terminal
+from workers.data.spec import NO_DATA
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
@@ -22,7 +23,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     with studies.reading(home) as ledger:
         row = ledger.study(config.name) if ledger else None
         if ledger is not None and row is not None:
-            _refuse_other(studies.config_of(row), config)
+            stored = studies.config_of(row)
+            config = _as_stored(config, stored)
+            _refuse_other(stored, config)
             if row.state == "finished" and not ledger.requests(row.id):
                 terminal.remark(f"Study '{config.name}' is finished.")
                 return studies.show(ledger, row, home, terminal)
@@ -65,6 +68,14 @@ def _given(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
         value = getattr(options, option)
         if value is not None:
             yield key, value, f"--{option}"
+
+
+def _as_stored(config: StudyConfig, stored: StudyConfig | None) -> StudyConfig:
+    """Return the config with the data set that earlier releases recorded where none is named."""
+    unnamed = config.data.source == NO_DATA
+    if unnamed and stored is not None and stored.data == DataConfig():
+        return config.model_copy(update={"data": stored.data})
+    return config
 
 
 def _refuse_other(stored: StudyConfig | None, config: StudyConfig) -> None:

@@ -20,6 +20,7 @@ from orchestrator.tracking.addresses import require_usable
 from orchestrator.tracking.environment import prepare_process
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
+from workers.data.spec import NO_DATA
 
 _ENDED = {
     "finished": "Finished.",
@@ -129,7 +130,9 @@ def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
         {
             "study": f"{config.name}{' (goes on)' if goes_on else ''}",
             "space": f"{parts.space.name}, {size(parts.space)}",
-            "data": f"{config.data.source}: {len(data.train):,} training and "
+            "data": "read by your own training"
+            if config.data.source == NO_DATA
+            else f"{config.data.source}: {len(data.train):,} training and "
             f"{len(data.validation):,} validation examples, {answers(data.task)}",
             "objective": ", ".join(f"{o.metric} ({o.direction})" for o in config.objectives),
             "trials": f"{budget.minimum} to {budget.maximum} epochs each, "

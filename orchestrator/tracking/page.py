@@ -11,6 +11,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.objective import Objective, rank
 from orchestrator.tracking.history import TrialStory
 from orchestrator.trial import TrialState
+from workers.data.spec import NO_DATA
 
 TOP = 10
 """Rows of the leaderboard in a description."""
@@ -86,7 +87,7 @@ def config_params(config: StudyConfig) -> dict[str, Any]:
     for path in _SHOWN_CONFIG:
         value: Any = data
         for part in path.split("."):
-            value = value[part]
+            value = None if value is None else value.get(part)
         if value is not None:
             flat[path] = value
     for index, objective in enumerate(config.objectives):
@@ -176,8 +177,8 @@ def study_note(
     bounds = "".join(f", {entry.metric} at most {entry.at_most:g}" for entry in config.constraints)
     counts = _counts(stories)
     text = [
-        f"Study **{config.name}**: search space `{_base(config.space)}` on data "
-        f"`{config.data.source}`, to {aims}{bounds}.",
+        f"Study **{config.name}**: search space `{_base(config.space)}`{_on_data(config)}, "
+        f"to {aims}{bounds}.",
         f"Each trial trains for up to {config.budget.maximum} {config.budget.unit}s; "
         f"{counts or 'no trial yet'}.",
     ]
@@ -220,3 +221,7 @@ def _number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{int(value):,}" if value == int(value) and abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _on_data(config: StudyConfig) -> str:
+    return "" if config.data.source == NO_DATA else f" on data `{config.data.source}`"

@@ -91,7 +91,9 @@ class ParentRun:
         self.run_id = ""
         """Empty until `open`."""
 
-    def open(self, config: StudyConfig, tags: Mapping[str, str], dataset: DatasetInput) -> bool:
+    def open(
+        self, config: StudyConfig, tags: Mapping[str, str], inputs: list[DatasetInput]
+    ) -> bool:
         """Find or create the run and say what the study is.
 
         Returns:
@@ -106,7 +108,8 @@ class ParentRun:
             self._client.restore_run(self.run_id)
         params = [Param(*entry) for entry in param_entries(config_params(config)).items()]
         self._client.log_batch(self.run_id, params=params)
-        self._client.log_inputs(self.run_id, [dataset])
+        if inputs:
+            self._client.log_inputs(self.run_id, inputs)
         self._client.set_experiment_tag(self._experiment_id, *_KIND)
         self._client.set_experiment_tag(self._experiment_id, VIEW_TAG, runs_view(config))
         return found is not None

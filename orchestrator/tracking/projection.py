@@ -33,6 +33,7 @@ from orchestrator.tracking.parent import (
 from orchestrator.tracking.pictures import Pictures
 from orchestrator.tracking.runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
 from search_spaces.task import Task
+from workers.data.spec import NO_DATA
 from workers.faults import fault
 
 _log = logging.getLogger(__name__)
@@ -209,9 +210,11 @@ class Projection:
         about = self._about()
         tags = common_tags(study, about.get("git_revision"))
         source = {"source": config.data.source, "split": config.data.split.model_dump()}
-        dataset = dataset_input(config.data.source, study.data_digest, source)
+        inputs = [dataset_input(config.data.source, study.data_digest, source)]
+        if config.data.source == NO_DATA:
+            inputs = []
         parent = ParentRun(client, experiment_id, study)
-        was_there = parent.open(config, tags, dataset)
+        was_there = parent.open(config, tags, inputs)
         self._history = History(self._objectives)
         self._files, self._refused, self._table = Files(), {}, ""
         self._read = self._shown = 0
@@ -225,7 +228,7 @@ class Projection:
             experiment_id=experiment_id,
             parent_run_id=parent.run_id,
             common_tags=tags,
-            dataset=dataset,
+            inputs=inputs,
             budget=config.to_budget(),
             logs=self._logs,
             pictures=Pictures(

@@ -67,7 +67,8 @@ class StudyRuns:
     experiment_id: str
     parent_run_id: str
     common_tags: Mapping[str, str]
-    dataset: DatasetInput
+    inputs: list[DatasetInput]
+    """The data set, unless the study names none."""
     budget: Budget
     logs: Path
     """Folder of the trials' logs."""
@@ -179,7 +180,8 @@ class RunWriter:
             # An answer that is lost on its way leaves a run that this process knows nothing of.
             self._doubtful.add(uid)
             shown = self._create(story)
-        self._client.log_inputs(shown.run_id, [self._study.dataset])
+        if self._study.inputs:
+            self._client.log_inputs(shown.run_id, self._study.inputs)
         self._doubtful.discard(uid)
         self._shown[uid] = shown
         return shown

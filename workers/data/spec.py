@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+NO_DATA = "none"
+"""Source, and digest, of the data of a study whose own training names no data."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSpec:
