@@ -14,8 +14,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         ledger, row = studies.found(opened, options.name, home)
         config = studies.readable_config(row).at_address(options.address)
         if row.state == "finished" and not ledger.requests(row.id):
-            terminal.remark(f"Study '{row.name}' is finished.")
-            return studies.show(ledger, row, home, terminal)
+            return studies.show_finished(ledger, row, home, terminal)
     from orchestrator.commands import searching  # noqa: PLC0415 - loads torch
 
     return searching.search(config, home, terminal, goes_on=True)

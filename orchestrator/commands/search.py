@@ -27,8 +27,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             config = _as_stored(config, stored)
             _refuse_other(stored, config)
             if row.state == "finished" and not ledger.requests(row.id):
-                terminal.remark(f"Study '{config.name}' is finished.")
-                return studies.show(ledger, row, home, terminal)
+                return studies.show_finished(ledger, row, home, terminal)
     from orchestrator.commands import searching  # noqa: PLC0415 - loads torch
 
     return searching.search(config, home, terminal, goes_on=row is not None)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _PATIENCE_S = 15.0
 """How long the projection of a driver that has just ended or died may take to end."""
+_SHOWN_EVENTS = {"trial_added", "measurement", "trial_finished", "study_state"}
+"""Kinds of events that change what MLflow shows."""
+_EVENTS = 100
+"""How many of the next events are looked at; between those that are shown there are few others."""
 NOTHING_YET = "Nothing here yet ({}). Start with: archscout search digits"
 
 
@@ -117,6 +121,17 @@ def show(
     return ExitCode.DONE
 
 
+def show_finished(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -> ExitCode:
+    """Show a study that nothing can be added to, and whether MLflow lacks a part of it."""
+    terminal.remark(f"Study '{row.name}' is finished.")
+    kinds = {event.kind for event in ledger.events(row.id, ledger.cursor(row.id), _EVENTS)}
+    if kinds & _SHOWN_EVENTS:
+        terminal.remark(
+            f"MLflow does not show all of it yet. Show the rest: archscout sync {row.name}"
+        )
+    return show(ledger, row, home, terminal)
+
+
 def next_steps(config: StudyConfig, home: Home, board: "Leaderboard") -> str:
     """The commands that a user is likely to want next."""
     name = config.name
@@ -130,7 +145,7 @@ def next_steps(config: StudyConfig, home: Home, board: "Leaderboard") -> str:
     elif config.train is None and config.data.source != "surrogate":
         steps[f"promote {name} --model {name}"] = "the best model, proved and registered"
     steps |= {
-        "ui": "every trial in MLflow, to browse and compare",
+        "ui": "the trials in MLflow, to browse and compare",
         f"leaderboard {name}": "this table again",
         f"status {name} --trial {best}": "the best trial in detail" if board.rows else "the first",
         "search --help": "what else a search can be told",

@@ -92,6 +92,7 @@ class Follower:
         self._scrub = scrub
         self._failures = 0
         self._said = ""
+        self._has_reported = False
         self._began = time.monotonic()
         self._next_note = self._next_table = 0.0
         self._next_plot = self._began + _PLOT_EVERY_S
@@ -106,10 +107,17 @@ class Follower:
                 continue
             if moved is not None:
                 self._summarise_now_and_then()
+                self._report_lacking()
             # However slow the store, at most a third of the time is spent on it.
             took = time.monotonic() - began
             self._orders.wait(max(self._pause(), min(2 * took, _MAX_PAUSE_S)))
         self._finish()
+
+    def _report_lacking(self) -> None:
+        """Tell the driver once, while the search runs, what the store does not take."""
+        if not self._has_reported and (lacking := self._projection.lacking()):
+            self._has_reported = True
+            self._answer(f"behind {self._scrub(lacking)}")
 
     def _drain(self, moved: int | None) -> None:
         if moved is None:
@@ -254,7 +262,7 @@ def _project(given: argparse.Namespace, orders: Orders, answer: Callable[[str], 
         with Ledger.open(ledger_url) as ledger:
             row = ledger.study(study)
             if row is None:
-                _die(f"no study {study!r} in the ledger")
+                _die(f"no study {study!r} in the ledger", answer)
             projection = Projection(
                 ledger,
                 row,
@@ -264,11 +272,12 @@ def _project(given: argparse.Namespace, orders: Orders, answer: Callable[[str], 
             )
             Follower(projection, orders, answer, scrub).run()
     except Exception as failure:  # noqa: BLE001  # A traceback could show an address.
-        _die(scrub(f"{type(failure).__name__}: {failure}"))
+        _die(scrub(f"{type(failure).__name__}: {failure}"), answer)
 
 
-def _die(reason: str) -> NoReturn:
+def _die(reason: str, answer: Callable[[str], None]) -> NoReturn:
     _log.error("%s", reason)
+    answer(f"behind {reason.splitlines()[0]}")
     sys.exit(1)
 
 

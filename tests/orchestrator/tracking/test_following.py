@@ -101,12 +101,25 @@ def test_the_driver_hears_why_the_store_takes_nothing_and_when_it_does_again(
     projection.missing = "files are not uploaded: 403 s3cr3t"
     said = follow(monkeypatch, orders, projection)
     behind = "behind token *** is refused by http://me:***@host"
-    assert said == [behind, "again", behind, "again", "lacking files are not uploaded: 403 ***"]
+    missing = "files are not uploaded: 403 ***"
+    assert said == [
+        *(behind, "again"),
+        f"behind {missing}",
+        *(behind, "again"),
+        f"lacking {missing}",
+    ]
 
 
 def test_one_hiccup_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
     orders = Orders(100, drain_at_s=90)
     assert follow(monkeypatch, orders, Projection(orders, outages=[(50, 50.2)])) == ["drained"]
+
+
+def test_a_projection_that_cannot_start_says_why() -> None:
+    said: list[str] = []
+    with pytest.raises(SystemExit):
+        projector._die("ImportError: no such driver\nmore", said.append)
+    assert said == ["behind ImportError: no such driver"]
 
 
 def answering(script: str) -> "subprocess.Popen[bytes]":
