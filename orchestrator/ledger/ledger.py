@@ -6,7 +6,6 @@ Knows no sampler, no engine and no tracker: they are functions of what it holds.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import bindparam, update
@@ -73,6 +72,11 @@ class Ledger:
         """Where it lives, without any password."""
         return self._database.name
 
+    @property
+    def identity(self) -> str:
+        """Its own name for good; what it left in MLflow and in folders bears it."""
+        return self._database.read(reading.read_identity)
+
     def close(self) -> None:
         """Let go of the database."""
         self._database.close()
@@ -84,12 +88,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # Studies and leases

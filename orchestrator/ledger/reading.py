@@ -7,12 +7,21 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select
 
-from orchestrator.ledger.schema import attempt, checkpoint, event, measurement, projection, study
+from orchestrator.ledger.schema import (
+    attempt,
+    checkpoint,
+    event,
+    identity,
+    measurement,
+    projection,
+    study,
+)
 from orchestrator.ledger.schema import trial as trial_table
 from orchestrator.ledger.values import Attempt, Event, StudyRow
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import CheckpointRef, Measurement
 
+_IDENTITY = select(identity.c.id).order_by(identity.c.created, identity.c.id).limit(1)
 _STUDIES = select(study).order_by(study.c.id)
 _STUDY = select(study).where(study.c.name == bindparam("of_name"))
 _CURSOR = select(projection.c.cursor).where(projection.c.study_id == bindparam("of_study"))
@@ -61,6 +70,11 @@ _MEASURED = (
     )
     .order_by(measurement.c.trial_uid, measurement.c.epoch)
 )
+
+
+def read_identity(connection: Connection) -> str:
+    """The ledger's identity, which it was given when it was made or upgraded."""
+    return str(connection.execute(_IDENTITY).scalar_one())
 
 
 def read_study(connection: Connection, name: str) -> StudyRow | None:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest schema revision; a ledger at it is opened without loading Alembic."""
 
 VERSION_TABLE = "archscout_version"
@@ -38,6 +38,13 @@ def _study_id(*, primary_key: bool = False) -> "Column[int]":
 def _trial_uid() -> "Column[str]":
     return Column("trial_uid", ForeignKey("trial.uid"), primary_key=True)
 
+
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created", Double, nullable=False),
+)
 
 study = Table(
     "study",

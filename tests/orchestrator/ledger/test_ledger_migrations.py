@@ -3,18 +3,20 @@
 import re
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import Connection, create_engine, inspect
 
 from orchestrator.clock import SystemClock
-from orchestrator.ledger import Ledger, LedgerError, SchemaUnknown, migrations
-from orchestrator.ledger.database import Database
+from orchestrator.ledger import Ledger, LedgerError, SchemaUnknown, migrations, upkeep
+from orchestrator.ledger.database import Database, read_url
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.schema import HEAD, VERSION_TABLE, metadata
 
@@ -41,6 +43,59 @@ def test_migrations_from_nothing_make_exactly_the_tables_that_the_code_uses(url:
             wanted = {c.name for c in table.constraints if type(c).__name__ == "CheckConstraint"}
             assert checks == wanted
     database.close()
+
+
+@pytest.mark.parametrize("released", ["0001", "0002"])
+def test_a_ledger_of_every_released_schema_opens_and_keeps_what_it_holds(
+    url: str, released: str
+) -> None:
+    name = f"old-{uuid.uuid4().hex}"
+    _make(url, released, name)
+    with Ledger.open(url) as ledger:
+        row = ledger.study(name)
+        assert row is not None
+        assert (row.config_json, row.state, row.spent_s) == ("{}", "finished", 2.0)
+        identity = ledger.identity
+    assert re.fullmatch("[0-9a-f]{32}", identity)
+    with Ledger.open(url) as again:
+        assert again.identity == identity
+    found = upkeep.look(url)
+    assert found.revision == HEAD
+    assert [problem for problem in found.problems if "identity" in problem] == []
+
+
+def test_two_ledgers_have_two_identities(tmp_path: Path) -> None:
+    names = set()
+    for name in ("a.db", "b.db"):
+        with Ledger.open(tmp_path / name) as ledger:
+            names.add(ledger.identity)
+    assert len(names) == 2
+
+
+def _make(url: str, revision: str, name: str) -> None:
+    """A ledger as a release with this schema left it, with a study in it."""
+    if url.startswith("sqlite"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir()
+    engine = create_engine(read_url(url))
+    with engine.begin() as connection:
+        _to(connection, revision)
+        connection.exec_driver_sql(
+            "INSERT INTO study (name, config_json, space_name, space_version, data_digest, created,"
+            f" state, spent_s) VALUES ('{name}', '{{}}', 's', '1', 'd', 1.0, 'finished', 2.0)"
+        )
+    engine.dispose()
+
+
+def _to(connection: Connection, revision: str) -> None:
+    """Bring a database to a revision; the one that tests share is there already."""
+    if migrations.revision(connection) != HEAD:
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    elif revision == "0001":
+        connection.exec_driver_sql("DROP TABLE identity")
+        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
 
 
 def test_another_programs_alembic_table_in_the_same_database_is_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Which ledgers have studies in a home: an empty file HOME/ledgers/IDENTITY/STUDY for each.
+
+A home may serve several ledgers, one after another, as ARCHSCOUT_LEDGER is set or not. What is
+not of the ledger that is open now must never be taken for what a deleted study has left.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+
+from workers.folders import beneath, within
+
+
+class Owners:
+    """Marks of the ledgers whose studies have folders in one home."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def claim(self, ledger: str, study: str) -> None:
+        """Record that the ledger has the study."""
+        mark = beneath(self._folder / ledger / study, self._folder)
+        mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mark.touch(mode=0o600)
+
+    def release(self, ledger: str, study: str) -> None:
+        """Take the mark away, if there is one."""
+        mark = beneath(self._folder / ledger / study, self._folder)
+        mark.unlink(missing_ok=True)
+        with suppress(OSError):  # other studies of the ledger
+            mark.parent.rmdir()
+
+    def ledgers(self) -> set[str]:
+        """Return the identities of all ledgers that have, or had, a study here."""
+        return {path.name for path in within(self._folder)}
+
+    def of(self, study: str) -> set[str]:
+        """Return the identities of the ledgers that have a study of this name."""
+        return {
+            ledger.name
+            for ledger in within(self._folder)
+            if any(mark.name == study for mark in within(ledger))
+        }
+
+    def is_sole(self, ledger: str, study: str, *, unmarked: bool) -> bool:
+        """Return whether what bears the study's name is of this ledger alone.
+
+        Args:
+            ledger: Its identity.
+            study: The study's name.
+            unmarked: What to say of a study without a mark, as releases before marks left them.
+        """
+        owners = self.of(study)
+        return owners == {ledger} or (unmarked and not owners)
