@@ -225,6 +225,20 @@ class TrackingConfig(BaseModel):
     experiment: str | None = Field(default=None, min_length=1, max_length=250)
     """Experiment name; None is `archscout/NAME`."""
 
+    @field_validator("experiment")
+    @classmethod
+    def _plain_parts(cls, value: str | None) -> str | None:
+        parts = [] if value is None else value.split("/")
+        if any(part in {"", ".", ".."} or part != part.strip() for part in parts) or (
+            value is not None and not value.isprintable()
+        ):
+            raise _refuse(
+                "not an experiment's name; allowed are printable names with single slashes "
+                "between their parts, none of them '.', '..', empty or with blanks around it; "
+                "write vision/team-a, or remove the key for archscout/NAME"
+            )
+        return value
+
 
 class ConfirmConfig(BaseModel):
     """How the best are trained again with fresh seeds."""

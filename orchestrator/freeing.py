@@ -3,12 +3,12 @@
 Knows files only; what nobody needs any more is for others to say.
 """
 
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.terminal import table
+from workers import folders
 from workers.folders import Folder, RemoteFolder
 
 
@@ -59,19 +59,15 @@ def readable(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def remove(paths: Iterable[Folder]) -> None:
-    """Deletes files and folders; links are removed, not followed.
+def remove(paths: Iterable[Folder], root: Folder) -> None:
+    """Delete files and folders below the root; links are removed, not followed.
 
     Raises:
+        PathOutside: One lies elsewhere; it and those after it stay.
         OSError: One cannot be deleted.
     """
     for path in paths:
-        if isinstance(path, RemoteFolder):
-            path.remove()
-        elif path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        folders.remove(path, root)
 
 
 def _sizes(path: Folder) -> list[int]:

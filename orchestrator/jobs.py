@@ -11,7 +11,7 @@ from orchestrator.config_checks import user_object
 from orchestrator.trial import Trial
 from workers import attempt_log
 from workers.failures import Failure
-from workers.folders import Folder
+from workers.folders import Folder, beneath
 from workers.job import AttemptKey, TeacherRef, TrainingJob
 from workers.measurement import CheckpointRef
 
@@ -62,7 +62,7 @@ class Jobs:
             seed=trial.seed,
             train=config.train,
             space=config.space if user_object(config.space) else None,
-            checkpoint_dir=str(self._checkpoints / trial.uid),
+            checkpoint_dir=str(beneath(self._checkpoints / trial.uid, self._checkpoints)),
             log_path=None if log is None else str(log),
             teacher=self._teacher,
             resume_from=tuple(resume_from),

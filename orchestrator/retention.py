@@ -6,7 +6,6 @@ is too much, never too little; the next start sweeps it. Knows folders and trial
 
 import math
 import re
-import shutil
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from pathlib import Path
 from orchestrator.objective import Objective, pareto_front, rank
 from orchestrator.stopping import judge_of
 from orchestrator.trial import Trial, TrialState
-from workers.folders import Folder, within
+from workers.folders import Folder, PathOutside, remove, within
 
 _CHECKPOINT = re.compile(r"\.?epoch-\d+-[0-9a-f]+(\.tmp)?")
 """Ours, finished or not; what else lies in a trial's folder is its user's."""
@@ -52,20 +51,18 @@ class Retention:
     def _delete(self, trials: Iterable[Trial]) -> None:
         folders = [self._folder / trial.uid for trial in trials]
         if isinstance(self._folder, Path):
-            _free(folders)
+            _free(folders, self._folder)
         elif folders:
             # A store may take its time, and the search must not wait for it.
-            threading.Thread(target=_free, args=(folders,), name="retention", daemon=True).start()
+            given = (folders, self._folder)
+            threading.Thread(target=_free, args=given, name="retention", daemon=True).start()
 
 
-def _free(folders: Iterable[Folder]) -> None:
+def _free(folders: Iterable[Folder], root: Folder) -> None:
     # A folder that cannot be deleted now costs space, not results: the next sweep tries again.
     for folder in folders:
-        if isinstance(folder, Path):
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                folder.remove()
+        with suppress(OSError, PathOutside):
+            remove(folder, root)
 
 
 def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:

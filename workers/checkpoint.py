@@ -20,8 +20,9 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from workers import folders
 from workers.faults import fault
-from workers.folders import Folder, RemoteFolder, folder_at
+from workers.folders import Folder, RemoteFolder
 from workers.measurement import CheckpointRef
 
 SCHEMA = 1
@@ -114,13 +115,22 @@ def load_first_whole(
     return None, None, tuple(rejected)
 
 
-def remove(reference: CheckpointRef) -> None:
-    """Free the space of a checkpoint of one's own; one that is gone already is fine."""
-    if "://" not in reference.path:
-        shutil.rmtree(reference.path, ignore_errors=True)
-        return
+def remove(reference: CheckpointRef, within: Folder) -> None:
+    """Free the space of a checkpoint in its trial's own folder; one that is gone is fine."""
     with suppress(OSError):  # costs space, until its trial's folder goes
-        RemoteFolder(reference.path).remove()
+        folders.remove(within / _name(reference), within)
+
+
+def _name(reference: CheckpointRef) -> str:
+    """Return the checkpoint's own name: records may say where it lay, not where it lies.
+
+    Raises:
+        CheckpointError: It has none.
+    """
+    name = reference.path.rpartition("/")[2]
+    if name in {"", ".", ".."}:
+        raise CheckpointError(f"{reference.path!r} names no checkpoint")
+    return name
 
 
 def _contents(checkpoint: Checkpoint) -> dict[str, bytes]:
@@ -177,19 +187,29 @@ def _upload(folder: RemoteFolder, contents: Mapping[str, bytes]) -> None:
 
 
 def _place(reference: CheckpointRef, within: Folder | None) -> Folder:
-    """The folder that a reference means.
+    """Return the folder that a reference means: in the trial's own, wherever that lies now.
+
+    A folder may have been moved or copied since the record. A path on this machine outside of it is
+    only read, and proved by its hash like any other.
 
     Raises:
         CheckpointError: It lies in a store that nobody has allowed.
     """
-    if "://" not in reference.path:
-        return Path(reference.path)
-    name = reference.path.rpartition("/")[2]
-    if within is None or reference.path != str(within / name):
+    name = _name(reference)
+    if within is not None and (reference.path == str(within / name) or _is_there(within / name)):
+        return within / name
+    if "://" in reference.path:
         raise CheckpointError(
             f"{reference.path} lies outside {within}: is ARCHSCOUT_CHECKPOINTS as it was?"
         )
-    return folder_at(reference.path)
+    return Path(reference.path)
+
+
+def _is_there(folder: Folder) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {error}") from error
 
 
 def _sync_folder(folder: Path) -> None:

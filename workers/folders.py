@@ -3,6 +3,8 @@
 Knows names and bytes; neither checkpoints nor trials. Loads fsspec only where there is a URL.
 """
 
+import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -107,6 +109,56 @@ class RemoteFolder:
 
 
 Folder = Path | RemoteFolder
+Place = TypeVar("Place", Path, RemoteFolder, Folder)
+
+
+class PathOutside(ValueError):  # noqa: N818 - says what is wrong
+    """A path from a config, a name or a store leads out of the folder that it must lie in."""
+
+
+def beneath(path: Place, root: Folder) -> Place:
+    """Return the path if it lies below the root once links are followed.
+
+    Raises:
+        PathOutside: It is the root itself, or leads elsewhere.
+    """
+    if isinstance(path, Path) and isinstance(root, Path):
+        inside = _real(root) in _real(path).parents
+    else:
+        whole = str(path)
+        rest: str = whole.removeprefix(f"{root}/")
+        inside = rest != whole and not {"", ".", ".."} & {*rest.split("/")}
+    if not inside:
+        raise PathOutside(f"{str(path)!r} leads out of {root}")
+    return path
+
+
+def _real(path: Path) -> Path:
+    """Return the path with its links followed, whether it is there or not."""
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:  # no path at all
+        raise PathOutside(f"{str(path)!r}: {error}") from None
+
+
+def remove(path: Folder, root: Folder) -> None:
+    """Delete a file or folder below the root; a link is deleted, never followed.
+
+    Raises:
+        PathOutside: It lies elsewhere, or is the root itself. Nothing was deleted.
+        OSError: It cannot be deleted; one that is gone already is fine.
+    """
+    if isinstance(path, RemoteFolder):
+        beneath(path, root).remove()
+        return
+    if path.name in {"", ".."} or isinstance(root, RemoteFolder):
+        raise PathOutside(f"{str(path)!r} leads out of {root}")
+    if _real(path.parent) != _real(root):
+        beneath(path.parent, root)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _make(store: Any, path: str) -> None:

@@ -222,8 +222,9 @@ class Trainer:
         Called only when the newest was taken, so that the ledger never refers to less than two;
         files of attempts that it does not know of stay: they may be a newer attempt's.
         """
-        while len(self.kept) > KEPT_CHECKPOINTS:
-            checkpoint.remove(self.kept.pop(0))
+        folder = self.job.checkpoints
+        while folder is not None and len(self.kept) > KEPT_CHECKPOINTS:
+            checkpoint.remove(self.kept.pop(0), folder)
 
 
 def _candidate(job: TrainingJob) -> Candidate:

@@ -211,8 +211,8 @@ def test_an_epoch_saved_twice_gives_two_folders(tmp_path: Path) -> None:
 
 def test_removing_twice_is_fine(tmp_path: Path) -> None:
     reference = checkpoint.save(tmp_path, example())
-    checkpoint.remove(reference)
-    checkpoint.remove(reference)
+    checkpoint.remove(reference, tmp_path)
+    checkpoint.remove(reference, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

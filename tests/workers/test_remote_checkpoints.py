@@ -72,8 +72,8 @@ def test_a_damaged_file_is_refused_and_the_checkpoint_before_is_used(
 
 def test_a_removed_checkpoint_is_refused_and_may_be_removed_again(folder: RemoteFolder) -> None:
     reference = checkpoint.save(folder, example())
-    checkpoint.remove(reference)
-    checkpoint.remove(reference)
+    checkpoint.remove(reference, folder)
+    checkpoint.remove(reference, folder)
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.load(reference, folder)
     assert within(folder) == []
@@ -106,9 +106,11 @@ def test_a_store_is_opened_only_where_whoever_runs_it_said(folder: RemoteFolder)
     for place in (None, folder / "..", Path("/tmp"), RemoteFolder("memory://elsewhere")):
         with pytest.raises(CheckpointError, match="is ARCHSCOUT_CHECKPOINTS as it was"):
             checkpoint.load(reference, place)
-    deeper = replace(reference, path=f"{folder}/../{Path(reference.path).name}")
-    with pytest.raises(CheckpointError, match="is ARCHSCOUT_CHECKPOINTS as it was"):
-        checkpoint.load(deeper, folder)
+    elsewhere = replace(reference, path=f"memory://elsewhere/{Path(reference.path).name}")
+    assert checkpoint.load(elsewhere, folder).epoch == example().epoch  # from its own folder
+    for nameless in ("memory://elsewhere/..", "memory://elsewhere/", "memory://elsewhere/."):
+        with pytest.raises(CheckpointError, match="names no checkpoint"):
+            checkpoint.load(replace(reference, path=nameless), folder)
 
 
 def test_a_store_that_fails_is_an_error_of_the_world(store: Store) -> None:
@@ -120,7 +122,7 @@ def test_a_store_that_fails_is_an_error_of_the_world(store: Store) -> None:
             checkpoint.save(folder, example())
         with pytest.raises(CheckpointError, match="cannot be read"):
             checkpoint.load(reference, folder)
-        checkpoint.remove(reference)  # costs space, and no trial
+        checkpoint.remove(reference, folder)  # costs space, and no trial
     finally:
         store.fails = False
     folder.remove()
