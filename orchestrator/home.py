@@ -11,6 +11,7 @@ from typing import Self
 
 from orchestrator import privacy
 from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.ownership import Owners
 from orchestrator.problems import place
 from workers.folders import Folder, folder_at
 from workers.masking import masked, scrubber
@@ -48,6 +49,11 @@ class Home:
         return self == Home.find(None, os.environ)
 
     @property
+    def artifacts(self) -> Path:
+        """MLflow's artifacts, unless a server keeps them."""
+        return self.folder / "artifacts"
+
+    @property
     def logs(self) -> Path:
         """Logs of studies, and of our own defects."""
         return self.folder / "logs"
@@ -72,6 +78,19 @@ class Home:
         """Whether ledger and MLflow lie here: what neither knows is then nobody's."""
         inside = f"sqlite:///{self.folder}/"
         return self.ledger_url.startswith(inside) and self.tracking_uri.startswith(inside)
+
+    @property
+    def owners(self) -> Owners:
+        """Which ledgers have studies here."""
+        return Owners(self.folder / "ledgers")
+
+    def is_sole_ledger(self, ledger: str) -> bool:
+        """Return whether no other ledger than the one of this identity was ever used here."""
+        return self.owns_stores and self.owners.ledgers() <= {ledger}
+
+    def is_sole_owner(self, ledger: str, study: str) -> bool:
+        """Return whether what bears a study's name here is of the ledger of this identity alone."""
+        return self.owners.is_sole(ledger, study, unmarked=self.is_sole_ledger(ledger))
 
     @property
     def owns_checkpoints(self) -> bool:

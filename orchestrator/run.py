@@ -74,6 +74,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
         ) as ledger,
         _leased(ledger, parts) as (record, lease),
     ):
+        home.owners.claim(ledger.identity, record.name)
         ledger.set_study_state(lease, "running")
         projector = start_projector(
             ledger_url=home.ledger_url,

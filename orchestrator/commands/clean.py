@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from orchestrator import freeing
 from orchestrator.commands import studies
-from orchestrator.exit_codes import ExitCode
+from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.freeing import Portion
 from orchestrator.home import Home
+from orchestrator.problems import place
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.environment import prepare_process
 from workers.folders import Folder, within
@@ -31,13 +32,15 @@ class _Found:
 
     checkpoints: Mapping[str, Sequence[Folder]]
     """By study."""
-    orphans: Sequence[Folder] = ()
+    orphans: Sequence[Path] = ()
     """Folders of studies that are gone."""
     logs: Sequence[Path] = ()
     """Of our own defects, old ones."""
     store: "StudyStore | None" = None
     runs: "Sequence[ShownRun]" = ()
     """Of studies that are gone."""
+    left: Sequence[Path] = ()
+    """Folders named after no study of this ledger, which may be another's."""
 
     def portions(self) -> list[Portion]:
         own = [run.folder for run in self.runs if run.folder is not None]
@@ -54,7 +57,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     """Shows what would go, and with `--yes` deletes it.
 
     Raises:
-        CommandError: There is no study of the name given.
+        CommandError: There is no study of the name given, or no ledger to say what is needed.
         LeaseHeld: A driver runs it.
         StoreUnavailable: MLflow does not answer.
     """
@@ -63,7 +66,10 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     with studies.reading(home) as ledger, cleaning.answering():
         if options.name is None:
-            store = cleaning.StudyStore.open(home.tracking_uri)
+            if ledger is None:
+                raise _no_ledger(home)
+            known = ledger
+            store = cleaning.StudyStore.open(home.tracking_uri, home.artifacts, ledger.identity)
             found = _everywhere(ledger, home, store)
         else:
             known, row = studies.found(ledger, options.name, home)
@@ -74,34 +80,50 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         terminal.tell(freeing.shown(portions))
         for path in found.orphans:
             terminal.remark(f"no study of this ledger: {path}")
+        for path in found.left:
+            terminal.remark(f"stays, for it may be another ledger's: {path}")
+        for outside in sorted({str(run.outside) for run in found.runs if run.outside}):
+            terminal.remark(f"stays, for it lies outside of this home: {outside}")
         if options.yes:
-            _remove(found, ledger)
+            _remove(found, known, home)
             terminal.tell("Deleted.")
         else:
             terminal.tell("\nNothing was deleted. To do it, add --yes.")
     return ExitCode.DONE
 
 
-def _everywhere(ledger: "Ledger | None", home: Home, store: "StudyStore | None") -> _Found:
-    """What may go of all studies, and of those that the ledger does not have."""
+def _no_ledger(home: Home) -> CommandError:
+    return CommandError(
+        f"there is no ledger in {place(home.folder)}, so nothing says what is still needed. If its "
+        "studies are in another one, name it in ARCHSCOUT_LEDGER as their search did",
+        ExitCode.REFUSED,
+    )
+
+
+def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Found:
+    """What may go of all studies, and of those that the ledger had and does not have any more."""
     from orchestrator.ledger import LeaseHeld  # noqa: PLC0415 - loads sqlalchemy
 
-    rows = ledger.studies() if ledger else []
+    rows, identity = ledger.studies(), ledger.identity
     checkpoints = {}
     for row in rows:
         with suppress(LeaseHeld):  # whoever runs a study cleans up after it
-            if ledger is not None:
-                ledger.require_free(row)
-                checkpoints[row.name] = _superfluous(ledger, row, home)
+            ledger.require_free(row)
+            checkpoints[row.name] = _superfluous(ledger, row, home)
     runs: Sequence[ShownRun] = ()
-    if store is not None and home.owns_stores:
+    alone = home.is_sole_ledger(identity) and not (store and store.has_others())
+    if store is not None:
         known = {(row.name, row.created) for row in rows}
-        gone = store.runs(lambda study, created: (study, created) not in known)
+        gone = store.runs(lambda study, created: (study, created) not in known, unmarked=alone)
         needed = store.needed(gone)
         runs = [run for run in gone if run.run_id not in needed]
+    folders = list(_unknown(home, {row.name for row in rows}))
+    owners = home.owners
+    ours = [path for path in folders if owners.is_sole(identity, path.name, unmarked=alone)]
     return _Found(
         checkpoints=checkpoints,
-        orphans=list(_orphans(home, {row.name for row in rows})) if home.owns_stores else [],
+        orphans=ours,
+        left=[path for path in folders if path not in ours],
         logs=[
             path
             for path in sorted(home.logs.glob("defect-*.log"))
@@ -123,29 +145,33 @@ def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Folder]:
         ledger.trials(row.id),
         config.to_objectives(),
         needed={p.trial_uid for p in ledger.promotions.all() if p.trial_uid is not None},
-        owned=home.owns_checkpoints,
+        owned=home.owns_checkpoints and home.is_sole_owner(ledger.identity, row.name),
     )
 
 
-def _orphans(home: Home, known: set[str]) -> Iterator[Folder]:
+def _unknown(home: Home, known: set[str]) -> Iterator[Path]:
     """Folders named after studies that the ledger does not have."""
     for folder in (home.checkpoints, home.logs) if home.owns_checkpoints else (home.logs,):
         for path in within(folder):
-            if path.is_dir() and path.name not in known:
+            if isinstance(path, Path) and path.is_dir() and path.name not in known:
                 yield path
 
 
-def _remove(found: _Found, ledger: "Ledger | None") -> None:
+def _remove(found: _Found, ledger: "Ledger", home: Home) -> None:
     from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
 
     for name, paths in found.checkpoints.items():
-        if ledger is not None and paths:
+        if paths:
             # Held meanwhile, so that nobody begins to train from what is being deleted.
             _, lease = ledger.open_study(
                 name=name, config_json=None, holder=Holder.of_this_process()
             )
-            freeing.remove(paths)
+            freeing.remove(paths, home.checkpoints)
             ledger.release(lease)
     if found.store is not None:
         found.store.remove(found.runs)
-    freeing.remove([*found.orphans, *found.logs])
+    for root in (home.checkpoints, home.logs):
+        freeing.remove((path for path in found.orphans if path.parent == root), root)
+    freeing.remove(found.logs, home.logs)
+    for name in {path.name for path in found.orphans}:
+        home.owners.release(ledger.identity, name)

@@ -33,43 +33,62 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     from orchestrator.tracking import cleaning  # noqa: PLC0415 - loads mlflow
 
     with studies.reading(home) as ledger, cleaning.answering():
-        row = ledger.study(options.name) if ledger else None
-        if ledger is not None and row is not None:
+        if ledger is None:
+            raise studies.unknown(options.name, home)
+        row = ledger.study(options.name)
+        if row is not None:
             ledger.require_free(row)
-        store = cleaning.StudyStore.open(home.tracking_uri)
-        runs = _runs(store, options.name, row, home)
-        ours = row is not None or (home.owns_stores and home.owns_checkpoints)
-        folders = _folders(ledger, row, home, options.name) if ours else {}
+        store = cleaning.StudyStore.open(home.tracking_uri, home.artifacts, ledger.identity)
+        alone = home.is_sole_ledger(ledger.identity) and not (store and store.has_others())
+        runs = _runs(store, options.name, row, unmarked=alone)
+        sole = home.owners.is_sole(ledger.identity, options.name, unmarked=alone)
+        folders = _folders(ledger, row, home, options.name, sole=sole)
         if row is None and not runs and not folders:
             studies.found(ledger, options.name, home)
         if store is not None:
             _refuse_needed(options.name, runs, store)
         _tell(_portions(ledger, row, runs, folders), options.name, terminal, acts=options.yes)
+        for outside in sorted({str(run.outside) for run in runs if run.outside}):
+            terminal.remark(f"stays, for it lies outside of this home: {outside}")
         if options.yes:
-            _delete(options.name, home, ledger if row else None, (store, runs), folders)
+            _delete(options.name, home, ledger, (store, runs), folders)
             terminal.tell("Deleted.")
     return ExitCode.DONE
 
 
 def _runs(
-    store: "StudyStore | None", name: str, row: "StudyRow | None", home: Home
+    store: "StudyStore | None", name: str, row: "StudyRow | None", *, unmarked: bool
 ) -> "list[ShownRun]":
     """The study's runs; of one that the ledger has lost, those that can be nobody else's."""
     if store is None:
         return []
     if row is not None:
         created = row.created
-        return store.runs(lambda study, when: (study, when) == (name, created))
-    return store.runs(lambda study, _: study == name) if home.owns_stores else []
+        return store.runs(lambda study, when: (study, when) == (name, created), unmarked=True)
+    return store.runs(lambda study, _: study == name, unmarked=unmarked)
 
 
-def _folders(ledger: "Ledger | None", row: "StudyRow | None", home: Home, name: str) -> _Folders:
-    """What lies in files, by kind; a name with a path in it names no folder."""
+def _folders(
+    ledger: "Ledger", row: "StudyRow | None", home: Home, name: str, *, sole: bool
+) -> _Folders:
+    """What lies in files, by kind; a name with a path in it names no folder.
+
+    Args:
+        ledger: Whose study it is.
+        row: The study; None of one that the ledger has lost.
+        home: Where the files lie.
+        name: The study's.
+        sole: Whether no other ledger has a study of this name here.
+    """
+    if row is None and not (sole and home.owns_checkpoints and home.owns_stores):
+        return {}
     found = {
         kind: [path for path in within(parent) if path.name == name and path.is_dir()]
         for kind, parent in {"checkpoints": home.checkpoints, "logs": home.logs}.items()
     }
-    if not home.owns_checkpoints and ledger is not None and row is not None:
+    if row is not None and not sole and home.owners.of(name) - {ledger.identity}:
+        del found["logs"]  # by number, and so those of both
+    if row is not None and not (sole and home.owns_checkpoints):
         # A study of another ledger may have the same name there.
         ours = {trial.uid for trial in ledger.trials(row.id)}
         found["checkpoints"] = [
@@ -99,12 +118,12 @@ def _refuse_needed(name: str, runs: "Sequence[ShownRun]", store: "StudyStore") -
 
 
 def _portions(
-    ledger: "Ledger | None",
+    ledger: "Ledger",
     row: "StudyRow | None",
     runs: "Sequence[ShownRun]",
     folders: _Folders,
 ) -> list[Portion]:
-    trials = len(ledger.trials(row.id)) if ledger is not None and row is not None else 0
+    trials = len(ledger.trials(row.id)) if row is not None else 0
     own = [run.folder for run in runs if run.folder is not None]
     return [
         Portion(kind="trials in the ledger", count=trials, files=0, bytes=0),
@@ -123,7 +142,7 @@ def _tell(portions: Sequence[Portion], name: str, terminal: Terminal, *, acts: b
 def _delete(
     name: str,
     home: Home,
-    ledger: "Ledger | None",
+    ledger: "Ledger",
     shown: "tuple[StudyStore | None, Sequence[ShownRun]]",
     folders: _Folders,
 ) -> None:
@@ -131,9 +150,11 @@ def _delete(
     from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
 
     with studies.unshown(home, name):
-        if ledger is not None:
+        if ledger.study(name) is not None:
             ledger.delete_study(name, Holder.of_this_process())
         store, runs = shown
         if store is not None:
             store.remove(runs)
-        freeing.remove(path for paths in folders.values() for path in paths)
+        for kind, root in {"checkpoints": home.checkpoints, "logs": home.logs}.items():
+            freeing.remove(folders.get(kind, ()), root)
+        home.owners.release(ledger.identity, name)

@@ -34,6 +34,7 @@ _BY_NAME = {
     "StudyNeeded": ExitCode.REFUSED,
     "PromotionHeld": ExitCode.REFUSED,
     "AliasMoved": ExitCode.REFUSED,
+    "PathOutside": ExitCode.REFUSED,
     # A gate.
     "PromotionRefused": ExitCode.REFUSED,
     # The world.

@@ -13,6 +13,7 @@ from orchestrator.home import Home
 from orchestrator.preference import even_weights
 from orchestrator.problems import clean, nearest, place
 from orchestrator.terminal import Terminal, pairs
+from workers.folders import beneath
 
 if TYPE_CHECKING:
     from orchestrator.leaderboard import Leaderboard
@@ -54,13 +55,20 @@ def unshown(home: Home, name: str) -> Iterator[None]:
         time.sleep(seconds)
         return time.monotonic() > until
 
-    with only_one(home.folder / "locks" / f"{name}.projector", give_up) as held:
+    locks = home.folder / "locks"
+    with only_one(beneath(locks / f"{name}.projector", locks), give_up) as held:
         if not held:
             raise CommandError(
                 f"study '{name}' is still being shown in MLflow; try again in a minute",
                 ExitCode.REFUSED,
             )
         yield
+
+
+def unknown(name: str, home: Home) -> CommandError:
+    """Return the error of a study that is looked for where there is no ledger."""
+    text = f"there is no study '{clean(name)}'. {NOTHING_YET.format(place(home.folder))}"
+    return CommandError(text, ExitCode.INPUT)
 
 
 def found(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, StudyRow]":
@@ -70,10 +78,7 @@ def found(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, Stud
         CommandError: There is none.
     """
     if ledger is None:
-        raise CommandError(
-            f"there is no study '{clean(name)}'. {NOTHING_YET.format(place(home.folder))}",
-            ExitCode.INPUT,
-        )
+        raise unknown(name, home)
     row = ledger.study(name)
     if row is None:
         names = [known.name for known in ledger.studies()]

@@ -36,7 +36,7 @@ from orchestrator.promotion.registry import OPENINGS, Champion, Registry, model_
 from orchestrator.promotion.winner import Winner
 from orchestrator.terminal import number
 from orchestrator.tracking.cleaning import answering
-from orchestrator.tracking.parent import experiment_name
+from orchestrator.tracking.experiment import experiment_name
 from workers.faults import fault
 
 TOLERANCE, REDUCED_TOLERANCE = 1 / 500, 1 / 100

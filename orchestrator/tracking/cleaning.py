@@ -3,7 +3,6 @@
 Knows runs, experiments and versions; which studies are to go is for others to say.
 """
 
-import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from orchestrator.tracking.addresses import require_registry, sqlite_file
 from orchestrator.tracking.client import open_client
+from orchestrator.tracking.experiment import LEDGER, made_by
+from workers.folders import PathOutside, beneath, remove
 from workers.masking import masked
-
-_OURS = "archscout/"
 
 
 class StoreUnavailable(Exception):  # noqa: N818 - says what is the case
@@ -55,26 +54,35 @@ class ShownRun:
     """The trial's number; None for the study's own run."""
     parent: str | None
     """The study's own run, of a trial's."""
+    ledger: str | None
+    """Identity of the ledger that made the study's own run; None of one from before marks."""
     artifact_uri: str
+    folder: Path | None
+    """The run's own folder, one above its artifacts; None where it has none in this home."""
 
     @property
-    def folder(self) -> Path | None:
-        """The run's own folder, one above its artifacts; None where it has none on this machine."""
-        place = urlparse(self.artifact_uri)
-        folder = Path(unquote(place.path)).parent
-        return folder if place.scheme in {"", "file"} and folder.name == self.run_id else None
+    def outside(self) -> Path | None:
+        """Where its files lie on this machine if not in this home; they stay."""
+        return local_path(self.artifact_uri) if self.folder is None else None
 
 
 class StudyStore:
     """What one MLflow store shows of studies."""
 
-    def __init__(self, client: MlflowClient) -> None:
+    def __init__(self, client: MlflowClient, artifacts: Path, ledger: str) -> None:
         self._client = client
+        self._artifacts = artifacts
+        self._ledger = ledger
         self._store: Any = client._tracking_client.store  # noqa: SLF001 - see `_erase`
 
     @classmethod
-    def open(cls, uri: str) -> Self | None:
+    def open(cls, uri: str, artifacts: Path, ledger: str) -> Self | None:
         """The store; None where none was made yet.
+
+        Args:
+            uri: Its address.
+            artifacts: The home's folder of artifacts: files elsewhere are left alone.
+            ledger: Identity of the ledger that is open.
 
         Raises:
             MlflowException: It does not answer.
@@ -82,34 +90,45 @@ class StudyStore:
         require_registry(uri)
         if (file := sqlite_file(uri)) is not None and not file.exists():
             return None
-        return cls(open_client(uri))
+        return cls(open_client(uri), artifacts, ledger)
 
     @property
     def erases(self) -> bool:
         """Whether what is removed is gone for good; a server keeps it until `mlflow gc` there."""
         return hasattr(self._store, "_hard_delete_run")
 
-    def runs(self, wanted: Callable[[str, float], bool]) -> list[ShownRun]:
-        """All runs of the studies wanted, deleted ones too.
+    def runs(self, wanted: Callable[[str, float], bool], *, unmarked: bool) -> list[ShownRun]:
+        """All runs of the studies wanted, deleted ones too, but for those of other ledgers.
 
         Args:
             wanted: Asked with a study's name and the time at which it was created.
+            unmarked: Whether those from before marks are taken.
         """
+        parents = self._studies()
+        ours = {self._ledger, None} if unmarked else {self._ledger}
+        shown: list[ShownRun] = []
+        for parent in parents:
+            tags = parent.data.tags
+            study, mark = tags["archscout.study"], tags.get(LEDGER)
+            if mark in ours and wanted(study, float(tags.get("archscout.created", "nan"))):
+                mine = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+                children = self._search([parent.info.experiment_id], mine)
+                shown += [self._shown(run, study, mark) for run in (*children, parent)]
+        return shown
+
+    def has_others(self) -> bool:
+        """Return whether another ledger has a study in this store."""
+        return not {run.data.tags.get(LEDGER) for run in self._studies()} <= {self._ledger, None}
+
+    def _studies(self) -> list[Run]:
+        """Return all studies' own runs, deleted ones too."""
         experiments = [
             found.experiment_id
             for found in _pages(
                 lambda token: self._client.search_experiments(ViewType.ALL, page_token=token)
             )
         ]
-        shown: list[ShownRun] = []
-        for parent in self._search(experiments, "tags.`archscout.kind` = 'study'"):
-            tags = parent.data.tags
-            study = tags["archscout.study"]
-            if wanted(study, float(tags.get("archscout.created", "nan"))):
-                mine = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-                children = self._search([parent.info.experiment_id], mine)
-                shown += [_shown(run, study) for run in (*children, parent)]
-        return shown
+        return self._search(experiments, "tags.`archscout.kind` = 'study'")
 
     def needed(self, runs: Collection[ShownRun]) -> dict[str, str]:
         """What in the registry refers to runs, by run; a trial's run needs its study's."""
@@ -146,15 +165,17 @@ class StudyStore:
             return
         # Not by `mlflow gc --run-ids`: that also erases every deleted experiment and logged model
         # of the store, whosesoever (mlflow 3.17.2). This is what it calls for a run.
-        with suppress(FileNotFoundError):
-            get_artifact_repository(run.artifact_uri).delete_artifacts()  # type: ignore[no-untyped-call]
+        if local_path(run.artifact_uri) is None:
+            with suppress(FileNotFoundError):
+                get_artifact_repository(run.artifact_uri).delete_artifacts()  # type: ignore[no-untyped-call]
         self._store._hard_delete_run(run.run_id)  # noqa: SLF001
         if run.folder is not None:
-            shutil.rmtree(run.folder, ignore_errors=True)
+            with suppress(OSError):
+                remove(run.folder, self._artifacts)
 
     def _remove_if_empty(self, experiment_id: str) -> None:
         experiment = self._client.get_experiment(experiment_id)
-        if not experiment.name.startswith(_OURS):
+        if not made_by(experiment, self._ledger, self._artifacts):
             return
         view = ViewType.ALL if self.erases else ViewType.ACTIVE_ONLY
         if self._client.search_runs([experiment_id], run_view_type=view, max_results=1):
@@ -163,9 +184,14 @@ class StudyStore:
             self._client.delete_experiment(experiment_id)
         if self.erases:
             self._store._hard_delete_experiment(experiment_id)  # noqa: SLF001
-            place = urlparse(experiment.artifact_location)
-            if place.scheme in {"", "file"}:
-                shutil.rmtree(unquote(place.path), ignore_errors=True)
+            self._remove_empty(local_path(experiment.artifact_location))
+
+    def _remove_empty(self, folder: Path | None) -> None:
+        """Remove an experiment's folder, and those around it, as far as nothing lies in them."""
+        with suppress(OSError, PathOutside):
+            while folder is not None:
+                beneath(folder, self._artifacts).rmdir()
+                folder = folder.parent
 
     def _search(self, experiments: list[str], text: str) -> list[Run]:
         # Listed in full first: what is about to change must not move under its own pages.
@@ -177,16 +203,31 @@ class StudyStore:
             )
         )
 
+    def _shown(self, run: Run, study: str, ledger: str | None) -> ShownRun:
+        uri = str(run.info.artifact_uri)
+        return ShownRun(
+            run_id=run.info.run_id,
+            experiment_id=run.info.experiment_id,
+            study=study,
+            trial=run.data.tags.get("archscout.trial"),
+            parent=run.data.tags.get("mlflow.parentRunId"),
+            ledger=ledger,
+            artifact_uri=uri,
+            folder=self._folder(run.info.run_id, local_path(uri)),
+        )
 
-def _shown(run: Run, study: str) -> ShownRun:
-    return ShownRun(
-        run_id=run.info.run_id,
-        experiment_id=run.info.experiment_id,
-        study=study,
-        trial=run.data.tags.get("archscout.trial"),
-        parent=run.data.tags.get("mlflow.parentRunId"),
-        artifact_uri=str(run.info.artifact_uri),
-    )
+    def _folder(self, run_id: str, artifacts: Path | None) -> Path | None:
+        if artifacts is None or artifacts.parent.name != run_id:
+            return None
+        with suppress(PathOutside):
+            return beneath(artifacts.parent, self._artifacts)
+        return None
+
+
+def local_path(uri: str) -> Path | None:
+    """Return the path that an artifacts' address means on this machine; None for any other."""
+    place = urlparse(uri)
+    return Path(unquote(place.path)) if place.scheme in {"", "file"} else None
 
 
 def _pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:

@@ -8,9 +8,15 @@ _MODELS = "workflowType=machine_learning"
 """Keeps MLflow's pages (3.17.2) from opening in their mode for prompts and agents."""
 
 
-def runs_page(experiment_id: str) -> str:
-    """Where MLflow's pages list the trials as a leaderboard, after the server's address."""
-    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}&{_MODELS}"
+def runs_page(experiment_id: str, *, view: bool = True) -> str:
+    """Return where MLflow's pages list the trials, after the server's address.
+
+    Args:
+        experiment_id: The experiment's.
+        view: Whether it holds our view, which lists them as a leaderboard.
+    """
+    shown = f"viewStateShareKey={VIEW}&" if view else ""
+    return f"#/experiments/{experiment_id}/runs?{shown}{_MODELS}"
 
 
 def run_page(experiment_id: str, run_id: str) -> str:

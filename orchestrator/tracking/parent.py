@@ -8,15 +8,14 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag, ViewType
 
 from orchestrator.config import StudyConfig
 from orchestrator.ledger import StudyRow
+from orchestrator.tracking.experiment import LEDGER, Experiment
 from orchestrator.tracking.history import BestPoint
-from orchestrator.tracking.links import VIEW_TAG
 from orchestrator.tracking.page import config_params, runs_view
 from orchestrator.tracking.runs import metric_key, param_entries, tag_value
 from workers.faults import fault
@@ -33,36 +32,7 @@ TABLE = "leaderboard.json"
 """Artifact that holds the leaderboard as a table."""
 
 _NOTE = "mlflow.note.content"
-_KIND = ("mlflow.experimentKind", "custom_model_development")
-"""Without it MLflow's pages guess, from the first runs they see, whether this is about prompts."""
 _PACKAGES = ("archscout", "torch", "optuna", "ray", "mlflow", "sqlalchemy")
-
-
-def experiment_name(config: StudyConfig) -> str:
-    """Where MLflow shows the study."""
-    return config.tracking.experiment or f"archscout/{config.name}"
-
-
-def open_experiment(client: MlflowClient, name: str, artifacts: Path | None) -> str:
-    """Find, restore or create the experiment.
-
-    Args:
-        client: The store.
-        name: The experiment's name.
-        artifacts: Folder of its artifacts; None leaves the choice to a server.
-
-    Returns:
-        Its id.
-    """
-    known = client.get_experiment_by_name(name)
-    if known is not None:
-        if known.lifecycle_stage == "deleted":
-            client.restore_experiment(known.experiment_id)
-        return str(known.experiment_id)
-    location = None if artifacts is None else (artifacts / name).absolute().as_uri()
-    made = str(client.create_experiment(name, artifact_location=location))
-    fault("experiment.created")
-    return made
 
 
 def common_tags(study: StudyRow, git_revision: str | None) -> dict[str, str]:
@@ -83,9 +53,21 @@ def common_tags(study: StudyRow, git_revision: str | None) -> dict[str, str]:
 class ParentRun:
     """The parent run of one study in one store."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, study: StudyRow) -> None:
+    def __init__(
+        self, client: MlflowClient, experiment: Experiment, study: StudyRow, ledger: str
+    ) -> None:
+        """Find and say nothing yet.
+
+        Args:
+            client: The store.
+            experiment: The study's.
+            study: As the ledger has it.
+            ledger: The ledger's identity, which the run bears.
+        """
         self._client = client
-        self._experiment_id = experiment_id
+        self._experiment = experiment
+        self._experiment_id = experiment.id
+        self._ledger = ledger
         self._study = study
         self._state = self._status = ""
         self.run_id = ""
@@ -101,6 +83,8 @@ class ParentRun:
         """
         found = self._find()
         run = found or self._create({"archscout.seed": str(config.seed), **tags})
+        if LEDGER not in run.data.tags:
+            self._client.set_tag(run.info.run_id, LEDGER, self._ledger)
         fault("parent.opened")
         self.run_id, self._status = run.info.run_id, run.info.status
         self._state = run.data.tags.get("archscout.state", "")
@@ -110,8 +94,7 @@ class ParentRun:
         self._client.log_batch(self.run_id, params=params)
         if inputs:
             self._client.log_inputs(self.run_id, inputs)
-        self._client.set_experiment_tag(self._experiment_id, *_KIND)
-        self._client.set_experiment_tag(self._experiment_id, VIEW_TAG, runs_view(config))
+        self._experiment.set_view(runs_view(config))
         return found is not None
 
     def _find(self) -> Run | None:
@@ -133,6 +116,7 @@ class ParentRun:
                 "archscout.kind": "study",
                 "archscout.space": f"{self._study.space_name} {self._study.space_version}",
                 "archscout.created": self._created,
+                LEDGER: self._ledger,
                 **tags,
             },
         )
@@ -171,8 +155,8 @@ class ParentRun:
             self._client.log_batch(self.run_id, metrics=metrics)
 
     def set_note(self, note: str, experiment_note: str) -> None:
-        """Describe the study on the run and on the experiment, in markdown."""
-        self._client.set_experiment_tag(self._experiment_id, _NOTE, tag_value(experiment_note))
+        """Describe the study on the run and on an experiment of its own, in markdown."""
+        self._experiment.describe(experiment_note)
         self._client.set_tag(self.run_id, _NOTE, tag_value(note))
 
     def set_table(self, table: str) -> None:

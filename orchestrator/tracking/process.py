@@ -16,6 +16,7 @@ from typing import Protocol
 
 from orchestrator import privacy
 from orchestrator.tracking.environment import mlflow_environment
+from workers.folders import beneath
 
 
 class Tracker(Protocol):
@@ -156,7 +157,7 @@ def start_projector(
     Returns:
         The process, already under way; it waits for an earlier one of the same study to end.
     """
-    folder = home / "logs" / study
+    folder = beneath(home / "logs" / study, home / "logs")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "orchestrator.tracking.projector"]
     # Addresses may hold passwords: they travel in the environment, which only the owner can read.

@@ -20,16 +20,11 @@ from mlflow.exceptions import MlflowException
 from orchestrator.config import StudyConfig
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.tracking import page
+from orchestrator.tracking.experiment import Experiment, experiment_name
 from orchestrator.tracking.files import Files
 from orchestrator.tracking.history import History
 from orchestrator.tracking.links import run_page, runs_page
-from orchestrator.tracking.parent import (
-    TABLE,
-    ParentRun,
-    common_tags,
-    experiment_name,
-    open_experiment,
-)
+from orchestrator.tracking.parent import TABLE, ParentRun, common_tags
 from orchestrator.tracking.pictures import Pictures
 from orchestrator.tracking.runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
 from search_spaces.task import Task
@@ -55,13 +50,13 @@ _FINAL = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVAL
 class _Store:
     """The study's places in one MLflow store."""
 
-    experiment_id: str
+    experiment: Experiment
     parent: ParentRun
     runs: RunWriter
 
     def link(self, run_id: str) -> str:
         """Where MLflow's pages show the run, from any of them."""
-        return run_page(self.experiment_id, run_id)
+        return run_page(self.experiment.id, run_id)
 
 
 class Projection:
@@ -206,14 +201,17 @@ class Projection:
     def _open(self) -> _Store:
         """Find or make the study's places; fold what was shown before."""
         client, config, study = self._connect(), self._config, self._study
-        experiment_id = open_experiment(client, experiment_name(config), self._artifacts)
+        ledger = self._ledger.identity
+        experiment = Experiment.open(
+            client, experiment_name(config), self._artifacts, ledger=ledger, study=study.name
+        )
         about = self._about()
         tags = common_tags(study, about.get("git_revision"))
         source = {"source": config.data.source, "split": config.data.split.model_dump()}
         inputs = [dataset_input(config.data.source, study.data_digest, source)]
         if config.data.source == NO_DATA:
             inputs = []
-        parent = ParentRun(client, experiment_id, study)
+        parent = ParentRun(client, experiment, study, ledger)
         was_there = parent.open(config, tags, inputs)
         self._history = History(self._objectives)
         self._files, self._refused, self._table = Files(), {}, ""
@@ -225,7 +223,7 @@ class Projection:
         )
         self._read = self._shown = start
         runs = StudyRuns(
-            experiment_id=experiment_id,
+            experiment_id=experiment.id,
             parent_run_id=parent.run_id,
             common_tags=tags,
             inputs=inputs,
@@ -239,7 +237,7 @@ class Projection:
             files=self._files,
         )
         writer = RunWriter(client, runs, shown_until=start, may_exist_until=may_exist_until)
-        self._store = _Store(experiment_id=experiment_id, parent=parent, runs=writer)
+        self._store = _Store(experiment=experiment, parent=parent, runs=writer)
         return self._store
 
     def _about(self) -> dict[str, Any]:
@@ -289,7 +287,7 @@ class Projection:
                 rows,
                 links=links,
                 parent_link=parent_link,
-                board_link=runs_page(store.experiment_id),
+                board_link=runs_page(store.experiment.id),
             )
 
         if self._noted != self._shown:

@@ -28,7 +28,7 @@ from orchestrator.tracking.addresses import (
     require_usable,
 )
 from orchestrator.tracking.environment import mlflow_environment
-from orchestrator.tracking.links import runs_page
+from orchestrator.tracking.links import VIEW_TAG, runs_page
 
 HOST = "127.0.0.1"
 
@@ -61,7 +61,9 @@ class MlflowServer:
                 found = json.load(answer)
         except urllib.error.HTTPError:
             return None
-        return f"{self.url}/{runs_page(found['experiment']['experiment_id'])}"
+        shown = found["experiment"]
+        view = any(tag["key"] == VIEW_TAG for tag in shown.get("tags", ()))
+        return f"{self.url}/{runs_page(shown['experiment_id'], view=view)}"
 
     def wait(self) -> int:
         """Wait until it ends by itself; its exit status."""

@@ -14,7 +14,7 @@ from mlflow.entities import Run, ViewType
 from orchestrator.config import StudyConfig
 from orchestrator.ledger import StudyRow
 from orchestrator.tracking import parent
-from orchestrator.tracking.parent import experiment_name
+from orchestrator.tracking.experiment import experiment_name
 from orchestrator.tracking.points import Points, points_of
 from orchestrator.tracking.runs import STATUS, metric_key, param_entries
 from orchestrator.trial import Trial

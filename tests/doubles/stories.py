@@ -42,7 +42,7 @@ class Story:
 
     def open(self) -> None:
         self.study, self.lease = self.ledger.open_study(
-            name="mine",
+            name=self.config.name,
             config_json=self.config.canonical_json(),
             space_name="tiny",
             space_version="1",

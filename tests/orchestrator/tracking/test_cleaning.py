@@ -203,7 +203,7 @@ def test_of_a_foreign_store_nothing_is_guessed(
     searched(story)
     before = files(home)
     monkeypatch.setenv("ARCHSCOUT_LEDGER", f"sqlite:///{home.parent / 'other.db'}")
-    assert ask("clean", "--yes")["bytes"] == 0
+    assert ask("clean", "--yes")["code"] == 3
     assert ask("delete", "mine", "--yes")["code"] == 2
     assert files(home) == before
     assert len(Seen(story.tracking_uri).children) == 3
