@@ -26,6 +26,7 @@ _BY_NAME = {
     "SchemaUnknown": ExitCode.INPUT,
     "ResourcesTooLarge": ExitCode.INPUT,
     "NodesUnfit": ExitCode.INPUT,
+    "NoShortFolder": ExitCode.INPUT,
     "ServerError": ExitCode.INPUT,
     "StoreAddressError": ExitCode.INPUT,
     # Somebody else has it.

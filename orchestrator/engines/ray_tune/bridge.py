@@ -50,7 +50,7 @@ class Bridge:
         study: "Study",
         *,
         slots: Callable[[], int],
-        dress: Callable[[TrainingJob], TrainingJob],
+        dress: Callable[[TrainingJob], Parcel],
         watch: Watch,
         at_most: int,
     ) -> None:
@@ -89,7 +89,7 @@ class Bridge:
                 return None
             self._open[trial_id], self._shares[trial_id] = job.key, job.shares
             self._left -= 1
-            return Parcel(job=self._dress(job))
+            return self._dress(job)
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.fail(error)
             return None

@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.ray_tune import cluster as ray_cluster
 from orchestrator.engines.ray_tune.attempt import Watch
 from orchestrator.engines.ray_tune.bridge import Bridge
 from orchestrator.engines.ray_tune.cluster import Cluster
+from orchestrator.engines.ray_tune.messages import Parcel
 from orchestrator.engines.ray_tune.nodes import Nodes
+from orchestrator.engines.ray_tune.session import EngineLost, Session
 from orchestrator.engines.ray_tune.signs import Signs, read
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 SILENCE_S = 120.0
 """How long built-in training may go without progress, and any process without a heartbeat."""
+
+PUT_S = 3600.0
+"""How long the data set may take into the object store, which is a disk where memory is short."""
+
 STOP_S = 8.0
 """How long Tune may take to end its processes once a run is dropped."""
 
@@ -80,7 +85,9 @@ class RayTuneEngine:
         self._wear = {"trials": recycle_after, "growth_bytes": recycle_growth_bytes}
         self._trials_per_run = trials_per_run
         self._options = ray_options or {}
-        self._broken = False
+        self._session: Session | None = None
+        self._lost = False
+        self._threads: list[threading.Thread] = []
 
     def run(self, study: "Study", dataset: Dataset) -> None:
         """Keep every slot of the cluster busy until the study has nothing left or is stopping.
@@ -91,9 +98,23 @@ class RayTuneEngine:
             NodesUnfit: Nodes cannot reach the checkpoints, or lack the GPU that they promise.
             UnfitNodeJoined: The same of a node that came later.
         """
-        cluster = ray_cluster.connect(
-            address=self._address, cpu=self._cpu, gpu=self._gpu, options=self._options
-        )
+        try:
+            self._run(study, dataset)
+        except EngineLost:
+            self._lost = True
+            raise
+
+    def close(self) -> None:
+        """Leave Ray; a cluster of our own ends with all its processes once no engine uses it."""
+        if self._session is not None:
+            self._session.stuck |= any(thread.is_alive() for thread in self._threads)
+            self._session.leave(lost=self._lost)
+            self._session = None
+
+    def _run(self, study: "Study", dataset: Dataset) -> None:
+        self._session = self._session or Session.enter(self._address, self._options)
+        cluster = Cluster(self._session, cpu=self._cpu, gpu=self._gpu)
+        cluster.require_slot()
         folder = Path(tempfile.mkdtemp(prefix="tune-", dir=cluster.scratch))
         nodes = self._nodes(study)
         try:
@@ -108,24 +129,14 @@ class RayTuneEngine:
                 bridge = self._bridge(study, (cluster, nodes), watch)
                 signs = Signs(read, silence_s=watch.silence_s)
                 tune_run = TuneRun(bridge, signs, trainable, folder)
+                self._threads.append(tune_run.thread)
                 try:
                     _await(tune_run.thread, bridge, cluster)
-                except ray_cluster.EngineLost:
-                    self._broken = True
-                    raise
                 finally:
                     tune_run.thread.join(UNWIND_S)
-                    self._broken |= tune_run.thread.is_alive()
         finally:
             nodes.close()
             shutil.rmtree(folder, ignore_errors=True)
-
-    def close(self) -> None:
-        """Disconnect from Ray; a cluster of our own ends with all its processes."""
-        if self._broken:
-            ray_cluster.break_off()
-        else:
-            ray_cluster.disconnect()
 
     def _nodes(self, study: "Study") -> Nodes:
         """What nodes must be able to do, if it is we who train there."""
@@ -146,15 +157,20 @@ class RayTuneEngine:
 
         from orchestrator.engines.ray_tune.trainable import Wear, Worker  # noqa: PLC0415
 
-        return tune.with_resources(
-            tune.with_parameters(
+        worker = cluster.call(
+            lambda: tune.with_parameters(
                 Worker,
                 arrays=dataset.to_arrays(),
                 code=self._code,
                 watch=watch,
                 wear=Wear(**self._wear),
             ),
-            lambda config: self._resources(cluster, config["parcel"].job.shares),
+            limit_s=PUT_S,
+        )
+        # Tune pickles this function with the worker's class: it must hold nothing of ours.
+        return tune.with_resources(
+            worker,
+            lambda config: tune.PlacementGroupFactory([dict(config["parcel"].resources)]),
         )
 
     def _bridge(self, study: "Study", there: tuple[Cluster, Nodes], watch: Watch) -> Bridge:
@@ -168,29 +184,22 @@ class RayTuneEngine:
         return Bridge(
             study,
             slots=slots,
-            dress=self._dress,
+            dress=lambda job: self._dress(job, cluster),
             watch=watch,
             at_most=self._trials_per_run,
         )
 
-    def _resources(self, cluster: Cluster, shares: int) -> Any:
-        """What an attempt is placed with: never more than a node has, or than one GPU."""
-        from ray import tune  # noqa: PLC0415 - see `_trainable`
-
-        cpu = max(self._cpu, min(shares * self._cpu, cluster.largest_cpu()))
-        return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": self._gpu_of(shares)}])
-
-    def _gpu_of(self, shares: int) -> float:
-        return max(self._gpu, min(1.0, shares * self._gpu))
-
-    def _dress(self, job: TrainingJob) -> TrainingJob:
-        """The job with what this engine grants it."""
-        return replace(
+    def _dress(self, job: TrainingJob, cluster: Cluster) -> Parcel:
+        """The job with what this engine grants it: never more than a node has, or than one GPU."""
+        cpu = max(self._cpu, min(job.shares * self._cpu, cluster.largest_cpu()))
+        gpu = max(self._gpu, min(1.0, job.shares * self._gpu))
+        granted = replace(
             job,
             threads=max(1, int(self._cpu)),
             device="cuda" if self._gpu > 0 else "cpu",
-            gpu_share=min(1.0, self._gpu_of(job.shares)),
+            gpu_share=min(1.0, gpu),
         )
+        return Parcel(job=granted, resources={"CPU": cpu, "GPU": gpu})
 
 
 class TuneRun:

@@ -1,5 +1,6 @@
 """What driver and worker tell each other: a parcel out, a report back for each measurement."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +15,8 @@ class Parcel:
 
     job: TrainingJob
     """What to train."""
+    resources: Mapping[str, float]
+    """CPU cores and GPUs to place it with, by Ray's names."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Itself: Tune copies a configuration half a dozen times, and this never changes."""

@@ -15,7 +15,7 @@ import pytest
 from studies import config, opened
 
 from orchestrator.engines.ray_tune import RayTuneEngine
-from orchestrator.engines.ray_tune.cluster import _keep_to_ourselves, _scratch
+from orchestrator.engines.ray_tune.session import _environment
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
 from search_spaces.user_code import UserCode
@@ -60,16 +60,15 @@ def train(decisions, context):
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
-    # Ray decides once a process whether nodes ask for a token; other tests' clusters do.
-    _keep_to_ourselves(_scratch())
-    from ray.cluster_utils import Cluster
+def cluster(tmp_path: Path) -> Iterator[Any]:
+    with _environment(tmp_path):
+        from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    made.add_node(num_cpus=1)
-    made.add_node(num_cpus=1)
-    yield made
-    made.shutdown()
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        made.add_node(num_cpus=1)
+        made.add_node(num_cpus=1)
+        yield made
+        made.shutdown()
 
 
 class Marks:
