@@ -173,8 +173,9 @@ class Session:
             if not self._owned:
                 return
             if lost:
-                gc.freeze()  # placement groups left behind would ask the head to free them
                 _kill_processes()
+                gc.freeze()  # placement groups left behind would ask the head to free them
+                self._undo.callback(gc.unfreeze)
             try:
                 if not self.stuck:
                     call(lambda: self._ray.shutdown(wait_for_processes=True), limit_s=END_S)
@@ -308,14 +309,16 @@ def _environment(private: Path | None) -> Iterator[None]:
         private: The folder for the token of a cluster that others must not join.
     """
     wanted = dict(_QUIET) if private is None else {**_QUIET, **_keep_to_ourselves(private)}
-    said = {key: value for key, value in wanted.items() if key not in os.environ}
-    os.environ.update(said)
+    before = set(os.environ)
+    os.environ.update({key: value for key, value in wanted.items() if key not in before})
     _read_again()
     try:
         yield
     finally:
-        for key in said:
-            os.environ.pop(key, None)
+        for key in set(os.environ) - before:
+            # Ray adds some of its own, and takes `breakpoint()` from the user.
+            if key in wanted or key.startswith(("RAY_", "TUNE_")) or key == "PYTHONBREAKPOINT":
+                del os.environ[key]
         _read_again()
 
 
