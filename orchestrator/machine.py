@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator.config import StudyConfig
 from orchestrator.problems import Problem, ProblemsError
+from workers.data.memory import usable_cores
 
 
 def has_gpu(devices: Path = Path("/dev")) -> bool:
@@ -50,10 +51,10 @@ def refuse_what_does_not_fit(config: StudyConfig) -> None:
             place = ("engine", "address")
             raise ProblemsError([Problem(config.name, text=text, path=place)])
         return
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     problems = []
     if config.resources.cpu > cores:
-        text = f"a trial asks for {config.resources.cpu:g} cores, this machine has {cores}"
+        text = f"a trial asks for {config.resources.cpu:g} cores, {cores} can be used here"
         problems.append(Problem(config.name, text=text, path=("resources", "cpu")))
     if config.resources.gpu and not has_gpu():
         text = "no GPU is found on this machine; say 0, or leave it out"

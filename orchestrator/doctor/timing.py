@@ -1,7 +1,6 @@
 """The pace of this machine for one study: a handful of its candidates, timed as they will train."""
 
 import logging
-import os
 from collections.abc import Iterable, Sequence
 
 from orchestrator.config import StudyConfig
@@ -11,7 +10,7 @@ from orchestrator.doctor.probing import Probe
 from orchestrator.machine import with_gpu_decided
 from orchestrator.opening import Opened
 from workers.calibration import Place, miniature
-from workers.data.memory import available_bytes
+from workers.data.memory import available_bytes, usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +112,7 @@ def slots_of(config: StudyConfig) -> int:
         import torch  # noqa: PLC0415 - asked only where there is a GPU
 
         gpus = torch.cuda.device_count()
-    node = {"CPU": float(os.cpu_count() or 1), "GPU": float(gpus)}
+    node = {"CPU": float(usable_cores()), "GPU": float(gpus)}
     return cluster.slots_of(node, cpu=decided.cpu, gpu=decided.gpu or 0.0)
 
 

@@ -218,12 +218,12 @@ def test_the_gpu_share_is_the_users_or_what_is_found(
 
 def test_trials_larger_than_the_machine_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.machine.has_gpu", lambda: False)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("orchestrator.machine.usable_cores", lambda: 2)
     large = Override(path=("resources",), value={"cpu": 3, "gpu": 0.5}, option="o")
     with pytest.raises(ProblemsError) as refused:
         refuse_what_does_not_fit(load("digits", [large]))
     assert str(refused.value).splitlines() == [
-        "digits: resources.cpu: a trial asks for 3 cores, this machine has 2",
+        "digits: resources.cpu: a trial asks for 3 cores, 2 can be used here",
         "digits: resources.gpu: no GPU is found on this machine; say 0, or leave it out",
     ]
     elsewhere = Override(path=("engine", "address"), value="cluster:6379", option="o")
