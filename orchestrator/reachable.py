@@ -10,7 +10,9 @@ from pathlib import Path
 
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
+from orchestrator.network_disks import LEDGER_SERVER, MLFLOW_SERVER, refuse_network_disk
 from orchestrator.problems import place
+from orchestrator.tracking.addresses import sqlite_file
 from workers.folders import RemoteFolder
 from workers.masking import masked
 
@@ -25,6 +27,7 @@ def require_checkpoints(home: Home) -> None:
         CommandError: Nothing can be written there, or not be read again, or everybody may.
     """
     home.refuse_public()
+    _refuse_network_disks(home)
     folder = home.checkpoints
     reason = _unwritable(folder) if isinstance(folder, Path) else _unreachable(folder)
     if reason is not None and home.owns_checkpoints:
@@ -39,6 +42,21 @@ def require_checkpoints(home: Home) -> None:
             "folder or an fsspec URL that you may write in ARCHSCOUT_CHECKPOINTS, or unset it",
             ExitCode.INPUT,
         )
+
+
+def _refuse_network_disks(home: Home) -> None:
+    """Refuses databases on a network file system before anything is made there.
+
+    Raises:
+        NetworkDisk: One would lie there.
+    """
+    given = {
+        ("the ledger", LEDGER_SERVER): home.ledger_url,
+        ("MLflow's database", MLFLOW_SERVER): home.tracking_uri,
+    }
+    for (what, instead), url in given.items():
+        if (file := sqlite_file(url)) is not None:
+            refuse_network_disk(file, what, instead)
 
 
 def _unwritable(folder: Path) -> str | None:

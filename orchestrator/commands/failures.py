@@ -28,6 +28,7 @@ _BY_NAME = {
     "NodesUnfit": ExitCode.INPUT,
     "NoShortFolder": ExitCode.INPUT,
     "ServerError": ExitCode.INPUT,
+    "NetworkDisk": ExitCode.INPUT,
     "StoreAddressError": ExitCode.INPUT,
     # Somebody else has it.
     "LeaseHeld": ExitCode.REFUSED,

@@ -45,6 +45,7 @@ from orchestrator.ledger.door import to_json
 from orchestrator.ledger.errors import LedgerError, LedgerUnavailable
 from orchestrator.ledger.migrations import migrate
 from orchestrator.ledger.outage import Outage
+from orchestrator.network_disks import LEDGER_SERVER, refuse_network_disk
 from workers.masking import scrubber
 
 T = TypeVar("T")
@@ -136,6 +137,7 @@ class Database:
         self._scrub = scrubber(str(url))
         self._is_file = self._url.get_backend_name() == "sqlite"
         if self._is_file:
+            refuse_network_disk(Path(str(self._url.database)), "the ledger", LEDGER_SERVER)
             _make_file(Path(str(self._url.database)))
             self._engine, self._reader = _open_sqlite(self._url)
         else:

@@ -5,6 +5,7 @@ import sqlite3
 
 from mlflow import MlflowClient
 
+from orchestrator.network_disks import MLFLOW_SERVER, refuse_network_disk
 from orchestrator.tracking.addresses import registry_uri, require_usable, sqlite_file
 from orchestrator.tracking.transport import use_safe_requests
 
@@ -17,12 +18,15 @@ def open_client(uri: str) -> MlflowClient:
 
     Raises:
         StoreAddressError: MLflow cannot be used at the address.
+        NetworkDisk: It is a file on a network file system.
         MlflowException: The store does not answer.
     """
     require_usable(uri)
+    if (path := sqlite_file(uri)) is not None:
+        refuse_network_disk(path, "MLflow's database", MLFLOW_SERVER)
     use_safe_requests()
     client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri(uri))
-    if (path := sqlite_file(uri)) is not None:
+    if path is not None:
         with contextlib.closing(sqlite3.connect(path, timeout=20)) as file:
             file.execute("PRAGMA journal_mode=WAL").fetchone()
     return client

@@ -133,8 +133,8 @@ def lacking(mark: str | None, cuda: bool) -> str | None:
         except OSError as error:
             return (
                 f"cannot read and write {mark.rpartition('/')[0]} ({error}). Checkpoints must lie "
-                "where every node has them: put --home on a shared folder, or name a shared folder "
-                "or an fsspec URL in ARCHSCOUT_CHECKPOINTS"
+                "where every node has them: name a folder that all nodes share, or an fsspec URL, "
+                "in ARCHSCOUT_CHECKPOINTS (the home itself stays on a disk of the driver's machine)"
             )
     if cuda:
         import torch  # noqa: PLC0415 - only where there should be a GPU

@@ -1,0 +1,75 @@
+"""Whether a file lies on a network file system, where SQLite's WAL mode must not be used.
+
+Its users share memory and locks of one host: from a second host they read stale or broken
+databases, and two drivers are kept apart by locks that do not hold.
+"""
+
+import os
+import re
+from pathlib import Path
+
+MOUNTS = Path("/proc/self/mountinfo")
+
+LEDGER_SERVER = "ARCHSCOUT_LEDGER=postgresql://user@host/database"
+MLFLOW_SERVER = "MLFLOW_TRACKING_URI=http://host:5000"
+
+_NETWORK = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|afs|lustre|gpfs|beegfs|ceph|glusterfs|orangefs|pvfs2|panfs|wekafs|"
+    r"ocfs2|gfs2|coda|ncpfs|davfs2?|"
+    r"fuse\.(sshfs|s3fs|gcsfuse|rclone|goofys|mount-s3|blobfuse2?|juicefs|glusterfs|ceph|ceph-fuse|"
+    r"cephfs|beegfs|davfs2?|curlftpfs|seaweedfs|cvmfs2?|hdfs|lustre|objectivefs)"
+)
+"""By name: a container's own overlay, fuse-overlayfs, tmpfs and 9p are disks of one host."""
+
+
+class NetworkDisk(ValueError):  # noqa: N818 - says what is wrong
+    """A SQLite database would lie on a network file system."""
+
+
+def file_system(path: Path) -> str | None:
+    """Return the type of the file system that a path lies on, as the kernel names it.
+
+    Args:
+        path: A file or folder, which need not be there yet.
+
+    Returns:
+        None where this system does not tell.
+    """
+    try:
+        lines = MOUNTS.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    real, found = Path(os.path.realpath(path)), None
+    longest = 0
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        mount = Path(_unescaped(before.split(" ")[4]))
+        # Of several mounts at one place the last one is on top.
+        if (mount == real or mount in real.parents) and len(str(mount)) >= longest:
+            found, longest = after.split(" ")[0], len(str(mount))
+    return found
+
+
+def refuse_network_disk(path: Path, what: str, instead: str) -> None:
+    """Refuse a SQLite database on a network file system.
+
+    Args:
+        path: The database's file, which need not be there yet.
+        what: What the message calls it.
+        instead: The variable that names a server for it, and how.
+
+    Raises:
+        NetworkDisk: It lies on one.
+    """
+    kind = file_system(path)
+    if kind is not None and _NETWORK.fullmatch(kind):
+        raise NetworkDisk(
+            f"{what} {path} lies on a network file system ({kind}), where SQLite's locks hold for "
+            "one host alone. Put the home onto a local disk (ARCHSCOUT_HOME; a copy of it works "
+            f"there), or name a server: {instead}"
+        )
+
+
+def _unescaped(mount: str) -> str:
+    """Return a mount point as it is spelled: the kernel writes blanks in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount)
