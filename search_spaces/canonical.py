@@ -13,10 +13,13 @@ from search_spaces.blocks import (
     Chain,
     ConvolutionStem,
     Gate,
+    MBConv,
     Parallel,
     PatchStem,
     Residual,
+    SegmentMemory,
     Stage,
+    TemporalConvolution,
 )
 from search_spaces.blocks.block import as_tokens
 from search_spaces.candidate import Candidate
@@ -25,6 +28,7 @@ from search_spaces.task import Shape, Task
 
 PLAIN = Attention()
 """Where options without effect get their value from."""
+_SEGMENT = SegmentMemory().segment
 
 
 def network_digest(candidate: Candidate, task: Task) -> str:
@@ -76,7 +80,8 @@ def _stem(stem: Block, shape: Shape) -> Block:
 def _stage(stage: Stage, shape: Shape) -> Stage:
     """The stage without options that have no effect on inputs of this shape."""
     entered = stage.reaches(shape)
-    block = _block(stage.block, entered) if stage.depth else Residual()
+    halves = stage.reduction == "block" and entered[1:] != shape[1:]
+    block = _block(stage.block, entered, halves=halves) if stage.depth else Residual()
     stage = replace(stage, block=block)
     if entered == shape:
         return Stage(width=stage.width, depth=stage.depth, block=block, reduction="none")
@@ -88,18 +93,33 @@ def _stage(stage: Stage, shape: Shape) -> Stage:
     return replace(stage, reduction="none") if kept and stage.reduction != "tokens" else stage
 
 
-def _block(block: Block, shape: Shape) -> Block:
-    """The block without options that have no effect on inputs of this shape."""
+def _block(block: Block, shape: Shape, *, halves: bool) -> Block:
+    """Return the block without options that have no effect on inputs of this shape.
+
+    Args:
+        block: Any block of the grammar.
+        shape: Of what enters the stage's second block.
+        halves: Whether the stage's first block is asked to halve the map.
+    """
     if isinstance(block, Attention):
         return _attention(block, shape)
+    if isinstance(block, MBConv):
+        return block if halves else replace(block, halving=MBConv().halving)
+    if isinstance(block, SegmentMemory):
+        length = shape[0]
+        return replace(block, segment=max(_SEGMENT, length)) if block.segment >= length else block
+    if isinstance(block, TemporalConvolution):
+        return replace(block, dilation=1) if block.kernel == 1 else block
     if isinstance(block, Gate):
-        convolution, attention = (_block(b, shape) for b in (block.convolution, block.attention))
+        sides = (block.convolution, block.attention)
+        convolution, attention = (_block(side, shape, halves=halves) for side in sides)
         return replace(block, convolution=convolution, attention=attention)
     if isinstance(block, Parallel):
-        block = replace(block, first=_block(block.first, shape), second=_block(block.second, shape))
+        first, second = (_block(b, shape, halves=halves) for b in (block.first, block.second))
+        block = replace(block, first=first, second=second)
         return block if block.mix == "cross_attention" else replace(block, heads=PLAIN.heads)
     if isinstance(block, Chain):
-        return _chain(block, shape)
+        return _chain(block, shape, halves=halves)
     return block
 
 
@@ -109,13 +129,17 @@ def _attention(block: Attention, shape: Shape) -> Attention:
         block = replace(block, scope="all")
     if block.scope == "all":
         block = replace(block, window=PLAIN.window)
+    if not block.mlp_ratio:
+        block = replace(block, activation=PLAIN.activation)
+    if block.positions == "rotary" and height * width == 1:
+        block = replace(block, positions="none")  # a single token is turned by no angle
     return block if block.form == "convolution" else replace(block, stride=PLAIN.stride)
 
 
-def _chain(chain: Chain, shape: Shape) -> Block:
+def _chain(chain: Chain, shape: Shape, *, halves: bool) -> Block:
     blocks: list[Block] = []
-    for block in chain.blocks:
-        plain = _block(block, shape)
+    for place, block in enumerate(chain.blocks):
+        plain = _block(block, shape, halves=halves and place == 0)
         blocks += plain.blocks if isinstance(plain, Chain) else [plain]
         shape = block.out_shape(shape)
     return blocks[0] if len(blocks) == 1 else Chain(blocks=tuple(blocks))

@@ -111,7 +111,7 @@ def _columns(name: str, stream: Fields, shape: Shape | None) -> Iterator[_Column
     for number, stage in enumerate(stream["stages"], start=1):
         shape = stage_shape(stage, shape)
         # A stage without blocks is what changes width and resolution.
-        block = stage["block"] if stage["depth"] else {"kind": "convolution", **stage}
+        block = stage["block"] if stage["depth"] else {**stage, "kind": "convolution", "depth": 1}
         yield _Column(
             title=f"stage {number}",
             boxes=branches(block),

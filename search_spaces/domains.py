@@ -127,9 +127,15 @@ class OneOf(Generic[T_co]):
 def choice(
     *values: Any, initial: Label = None, prior: Label = None, confidence: Confidence = "medium"
 ) -> OneOf[Any]:
-    """One of several plain values, each its own label."""
+    """Return a domain of several plain values, each its own label.
+
+    Raises:
+        SpaceError: Two values read alike, or are equal as Python has it: 1, 1.0 and True.
+    """
     if len({str(value) for value in values}) != len(values):
         raise SpaceError(f"choice: values must read differently, not {values}")
+    if len(set(values)) != len(values):
+        raise SpaceError(f"choice: 1, 1.0 and True are equal; use values that differ, not {values}")
     branches = {value: Const(value) for value in values}
     return OneOf(branches, initial=initial, prior=prior, confidence=confidence)
 

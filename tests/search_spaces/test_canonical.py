@@ -18,7 +18,10 @@ from search_spaces.blocks import (
     Parallel,
     PatchStem,
     Residual,
+    SegmentMemory,
+    SeriesStem,
     Stage,
+    TemporalConvolution,
 )
 from search_spaces.candidate import Candidate
 from search_spaces.canonical import canonical, network_digest
@@ -29,6 +32,7 @@ from search_spaces.task import Task
 
 TASK = Task(inputs={"image": (1, 8, 8)}, num_classes=4)
 STEM = ConvolutionStem(width=16, reduction="stride")
+WHOLE = ConvolutionStem(width=16, reduction="none")
 LAYOUT = Attention(heads=2)
 
 
@@ -70,6 +74,19 @@ SPELLINGS = [
         candidate(stage(Gate(convolution=Residual(), attention=replace(LAYOUT, window=2)))),
     ),
     (candidate(stem=PatchStem(patch=2)), candidate(stem=PatchStem(patch=7))),
+    (
+        candidate(stage(replace(LAYOUT, mlp_ratio=0.0))),
+        candidate(stage(replace(LAYOUT, mlp_ratio=0.0, activation="relu"))),
+    ),
+    (candidate(stage(MBConv())), candidate(stage(MBConv(halving="first")))),
+    (
+        candidate(stage(MBConv(), 32, reduction="stride")),
+        candidate(stage(MBConv(halving="first"), 32, reduction="stride")),
+    ),
+    (
+        candidate(stage(Chain(blocks=(LAYOUT, MBConv())))),
+        candidate(stage(Chain(blocks=(LAYOUT, MBConv(halving="first"))))),
+    ),
 ]
 
 
@@ -92,10 +109,49 @@ def test_two_spellings_of_one_network_share_its_digest(one: Candidate, other: Ca
         (candidate(stage(LAYOUT, 32)), candidate(stage(LAYOUT, 32, reduction="tokens"))),
         (candidate(stage(LAYOUT)), candidate(stage(replace(LAYOUT, scope="grid", window=2)))),
         (candidate(stem=PatchStem(patch=2)), candidate(stem=PatchStem(patch=2, overlap=1))),
+        (
+            candidate(stage(MBConv(), 32, reduction="block"), stem=WHOLE),
+            candidate(stage(MBConv(halving="first"), 32, reduction="block"), stem=WHOLE),
+        ),
     ],
 )
 def test_what_has_an_effect_is_told_apart(one: Candidate, other: Candidate) -> None:
     assert network_digest(one, TASK) != network_digest(other, TASK)
+
+
+def sequence(block: Block) -> Candidate:
+    architecture = Architecture(
+        streams={"series": Stream(stem=SeriesStem(width=16), stages=(stage(block),))},
+        fusion=Concatenate(),
+        head=Classify(),
+    )
+    return Candidate(architecture=architecture, space_name="s", space_version="1")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "length", "same"),
+    [
+        (SegmentMemory(segment=16), SegmentMemory(segment=32), 16, True),
+        (SegmentMemory(segment=16), SegmentMemory(segment=32), 12, True),
+        (SegmentMemory(segment=20), SegmentMemory(segment=32), 20, True),
+        (SegmentMemory(segment=16), SegmentMemory(segment=32), 17, False),
+        (TemporalConvolution(kernel=1), TemporalConvolution(kernel=1, dilation=4), 16, True),
+        (TemporalConvolution(kernel=2), TemporalConvolution(kernel=2, dilation=4), 16, False),
+        (Attention(positions="rotary"), Attention(positions="none"), 1, True),
+        (Attention(positions="rotary"), Attention(positions="none"), 2, False),
+    ],
+)
+def test_spellings_of_sequence_blocks(one: Block, other: Block, length: int, same: bool) -> None:
+    task = Task(inputs={"series": (length, 6)}, num_classes=3)
+    digests = {network_digest(sequence(block), task) for block in (one, other)}
+    assert (len(digests) == 1) is same
+    series = torch.randn(2, length, 6)
+    scores = []
+    for block in (one, other):
+        torch.manual_seed(0)
+        network = sequence(block).architecture.build(task).eval()
+        scores.append(network({"series": series}).logits_BK)
+    assert torch.equal(*scores) is same
 
 
 def test_an_option_without_effect_on_a_small_image_has_one_on_a_large_image() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from search_spaces.catalog import example, load
+from search_spaces.catalog.known import known
 from search_spaces.diagram import diagram
 from search_spaces.suggester import RandomSuggester
 from search_spaces.task import Task
@@ -182,3 +183,10 @@ def test_nothing_is_drawn_outside_the_picture() -> None:
 def test_drawing_loads_no_torch() -> None:
     code = "import sys, search_spaces.diagram; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["plain_cnn", "cnn_28", "hybrid_cvt"])
+def test_a_stage_without_blocks_is_drawn_as_its_reduction(name: str) -> None:
+    texts = drawn(known(name).to_dict(), Task(inputs={"image": (1, 28, 28)}, num_classes=10))
+    assert not [text for text in texts if "of them" in text]
+    assert any(re.fullmatch(r"\dx\d", text) for text in texts)
