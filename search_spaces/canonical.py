@@ -101,26 +101,27 @@ def _block(block: Block, shape: Shape, *, halves: bool) -> Block:
         shape: Of what enters the stage's second block.
         halves: Whether the stage's first block is asked to halve the map.
     """
-    if isinstance(block, Attention):
-        return _attention(block, shape)
-    if isinstance(block, MBConv):
-        return block if halves else replace(block, halving=MBConv().halving)
-    if isinstance(block, SegmentMemory):
-        length = shape[0]
-        return replace(block, segment=max(_SEGMENT, length)) if block.segment >= length else block
-    if isinstance(block, TemporalConvolution):
-        return replace(block, dilation=1) if block.kernel == 1 else block
-    if isinstance(block, Gate):
-        sides = (block.convolution, block.attention)
-        convolution, attention = (_block(side, shape, halves=halves) for side in sides)
-        return replace(block, convolution=convolution, attention=attention)
-    if isinstance(block, Parallel):
-        first, second = (_block(b, shape, halves=halves) for b in (block.first, block.second))
-        block = replace(block, first=first, second=second)
-        return block if block.mix == "cross_attention" else replace(block, heads=PLAIN.heads)
-    if isinstance(block, Chain):
-        return _chain(block, shape, halves=halves)
-    return block
+    plain = block
+    match block:
+        case Attention():
+            plain = _attention(block, shape)
+        case MBConv() if not halves:
+            plain = replace(block, halving=MBConv().halving)
+        case SegmentMemory() if block.segment >= shape[0]:
+            plain = replace(block, segment=max(_SEGMENT, shape[0]))
+        case TemporalConvolution(kernel=1):
+            plain = replace(block, dilation=1)
+        case Gate():
+            sides = (block.convolution, block.attention)
+            convolution, attention = (_block(side, shape, halves=halves) for side in sides)
+            plain = replace(block, convolution=convolution, attention=attention)
+        case Parallel():
+            first, second = (_block(b, shape, halves=halves) for b in (block.first, block.second))
+            heads = block.heads if block.mix == "cross_attention" else PLAIN.heads
+            plain = replace(block, first=first, second=second, heads=heads)
+        case Chain():
+            plain = _chain(block, shape, halves=halves)
+    return plain
 
 
 def _attention(block: Attention, shape: Shape) -> Attention:

@@ -142,19 +142,21 @@ class DeviceSplit:
         *,
         again: bool = False,
     ) -> Iterator[Batch]:
-        """Whole batches in random order; an incomplete last one is left out.
+        """Every example once in random order, the last batch smaller.
 
+        A single example left over is left out: batch normalisation has nothing to average there.
         The generator alone decides order and augmentation. Where asked, each batch holds its
         examples `again`, augmented a second time.
         """
         order = torch.randperm(len(self), generator=generator)
-        whole = max(batch_size, len(self) // batch_size * batch_size)
+        alone = len(self) > batch_size and len(self) % batch_size == 1
         ways = (augment, augment) if again else (augment,)
-        yield from self._serve(order[:whole], batch_size, ways, generator)
+        yield from self._serve(order[: len(self) - alone], batch_size, ways, generator)
 
     def num_batches(self, batch_size: int) -> int:
         """How many batches `shuffled` serves."""
-        return max(1, len(self) // batch_size)
+        whole, rest = divmod(len(self), batch_size)
+        return max(1, whole + (rest > 1))
 
     def _serve(
         self,

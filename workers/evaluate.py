@@ -30,24 +30,45 @@ class Tally:
         self.value_names = value_names
         """What the numbers foretold are called."""
         self.loss = torch.zeros((), device=device, dtype=torch.float64)
-        self.hits = torch.zeros((), device=device, dtype=torch.int64)
+        self.hits = torch.zeros((), device=device, dtype=torch.float64)
         self.distance_V = torch.zeros(len(value_names), device=device, dtype=torch.float64)
         self.squares = torch.zeros((), device=device, dtype=torch.float64)
         self.count = self.num_scored = self.num_values = 0
 
-    def add(self, mean_loss: Tensor, output: ModelOutput, batch: Batch) -> None:
-        """Count one batch."""
+    def add(
+        self,
+        mean_loss: Tensor,
+        output: ModelOutput,
+        batch: Batch,
+        other: Batch | None = None,
+        share: float = 1.0,
+    ) -> None:
+        """Count one batch.
+
+        Args:
+            mean_loss: Its loss, a scalar.
+            output: What the network gives for it.
+            batch: Its targets.
+            other: The targets of the examples mixed into it.
+            share: How much `batch` counts beside `other`.
+        """
         self.loss += mean_loss.detach() * len(batch.targets_B)
         self.count += len(batch.targets_B)
+        self.num_scored += len(batch.targets_B) if output.logits_BK.numel() else 0
+        self.num_values += len(output.values_BV) if output.values_BV.numel() else 0
+        self._compare(output, batch, share)
+        if other is not None:
+            self._compare(output, other, 1 - share)
+
+    def _compare(self, output: ModelOutput, batch: Batch, share: float) -> None:
         if output.logits_BK.numel():
-            self.hits += (output.logits_BK.detach().argmax(1) == batch.targets_B).sum()
-            self.num_scored += len(batch.targets_B)
+            hits = (output.logits_BK.detach().argmax(1) == batch.targets_B).sum()
+            self.hits += share * hits
         if output.values_BV.numel():
             missed_BV = output.values_BV.detach() - batch.values_BV
-            self.squares += missed_BV.square().sum(dtype=torch.float64)
+            self.squares += share * missed_BV.square().sum(dtype=torch.float64)
             in_units_BV = missed_BV * batch.units.values_deviation_V
-            self.distance_V += in_units_BV.abs().sum(0, dtype=torch.float64)
-            self.num_values += len(missed_BV)
+            self.distance_V += share * in_units_BV.abs().sum(0, dtype=torch.float64)
 
     def mean_loss(self, part: str) -> float:
         """Mean loss so far; the part is named if it is no number.
@@ -73,7 +94,7 @@ class Tally:
         """
         found = {f"{part}_loss": self.mean_loss(part)}
         if self.num_scored:
-            found[f"{part}_accuracy"] = int(self.hits) / self.num_scored
+            found[f"{part}_accuracy"] = float(self.hits) / self.num_scored
         if self.num_values:
             errors = (self.distance_V / self.num_values).tolist()
             named = zip(mae_names(self.value_names), errors, strict=False)

@@ -22,20 +22,20 @@ def mixed(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch
     streams alone. The proportion is drawn evenly, for the whole batch at once.
 
     Returns:
-        The batch as it is shown, the batch of the others, and the share of the first: with `cutmix`
-        the mean over all pictures, 1 where there are none.
+        The batch as it is shown, the same with the targets of the others, and the share of the
+        first: with `cutmix` the mean over all pictures, 1 where there are none.
     """
     share = float(torch.rand((), generator=generator))
     order = torch.randperm(len(batch.targets_B), generator=generator).to(batch.targets_B.device)
     centre = torch.rand(2, generator=generator).tolist()
     other = taken(batch, order)
-    shown: dict[str, dict[str, Tensor]] = {"inputs": {}, "again": {}}
+    shown: dict[str, dict[str, Tensor]] = {"inputs": {}, "again": {}, "raw": {}}
     kept: list[float] = []
     for part, mine in shown.items():
         for name, values in getattr(batch, part).items():
             theirs = getattr(other, part)[name]
             if kind == "mixup":
-                mine[name] = torch.lerp(theirs, values, share)
+                mine[name] = torch.lerp(theirs.float(), values.float(), share)
             elif values.dim() == 4:
                 mine[name], left = _cut(values, theirs, share, centre)
                 kept.append(left)
@@ -43,7 +43,9 @@ def mixed(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch
                 mine[name] = values
     if kind == "cutmix":
         share = sum(kept) / len(kept) if kept else 1.0
-    return batch._replace(inputs=shown["inputs"], again=shown["again"]), other, share
+    inputs, again, raw = shown["inputs"], shown["again"], shown["raw"]
+    one, two = (each._replace(inputs=inputs, again=again, raw=raw) for each in (batch, other))
+    return one, two, share
 
 
 def taken(batch: Batch, order: Tensor) -> Batch:

@@ -16,7 +16,7 @@ from search_spaces.architecture import Architecture
 from search_spaces.model_output import ModelOutput
 from search_spaces.task import Task
 from workers.batches import Normalisation
-from workers.data import Dataset
+from workers.data import Dataset, Preprocessing
 from workers.failures import BadCandidate
 from workers.folders import Folder, RemoteFolder, folder_at
 from workers.job import TeacherRef
@@ -51,6 +51,9 @@ def unfit(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
     theirs = {name: tuple(shape) for name, shape in facts["inputs"].items()}
     if theirs != dict(dataset.task.inputs):
         return f"reads {theirs}; this study's data has {dict(dataset.task.inputs)}"
+    prepared = facts["preprocessing"] and Preprocessing.from_dict(facts["preprocessing"])
+    if prepared != dataset.preprocessing:
+        return f"reads inputs prepared as {prepared}; this study's are {dataset.preprocessing}"
     classes = tuple(facts["class_names"])
     if not classes:
         return "tells no classes, which distilling needs"

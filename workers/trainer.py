@@ -68,6 +68,7 @@ class Trainer:
         self.train, self.validation, self.normalisation = on_device(dataset, self.execution.device)
         self.num_batches = self.train.num_batches(self.recipe.batch_size)
         self.steps_per_epoch = -(-self.num_batches // self.recipe.accumulation)
+        self.loss.scale.expect_steps(job.budget.maximum * self.num_batches)
         self.optimization = Optimization(
             [*self.network.parameters(), *self.loss.parameters()],
             self.recipe,
@@ -139,7 +140,7 @@ class Trainer:
             other = other._replace(inputs=batch.inputs, view=batch.view)
             value = value.between(self.loss(output, other), share)
         self.loss.backward(value, self.optimization.parameters)
-        tally.add(value.main, output, batch)
+        tally.add(value.main, output, batch, other, share)
 
     def _step(self, position: float, num_batches: int) -> None:
         """Change the weights once, along the mean gradient of so many batches."""

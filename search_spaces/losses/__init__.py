@@ -108,14 +108,15 @@ class MixedLoss(nn.Module):
         factors_K = self.scale(values_K, runs=self.balancer.runs)
         losses = [term * factors_K[k] for k, term in enumerate(value.terms.values())]
         weights_K = self.balancer.backward(losses, parameters)
-        self.epoch.append((values_K, weights_K))
+        self.epoch.append((values_K, weights_K * (factors_K > 0)))
 
     def end_epoch(self) -> dict[str, float]:
         """What the epoch's batches came to on average, and a beginning for the next.
 
         Returns:
             Where there is more than one term, by name `terms/NAME` its value as measured, and
-            `weights/NAME` its weight beside the others; these sum to one.
+            `weights/NAME` its weight beside the others, 0 for the steps at which it did not count
+            yet; these sum to one.
         """
         if not self.epoch:
             return {}

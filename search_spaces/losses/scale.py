@@ -10,6 +10,8 @@ MEMORY = 0.98
 KNOWN = 10
 """Steps at which a term must have been seen before it counts: bounds and margins begin near zero,
 and what is divided by almost nothing would lead all others."""
+KNOWN_SHARE = 0.1
+"""Share of all steps that this waiting takes at most: a short training must not end before it."""
 SETTLED = 50
 """Steps after which a size that does not follow its term stays as it is."""
 FLOOR = 0.01
@@ -28,9 +30,15 @@ class Scale(nn.Module):
         super().__init__()
         self.main = main
         """Position of the main term."""
+        self.known = KNOWN
+        """Steps at which a term must have been seen before it counts."""
         self.register_buffer("mean_K", torch.zeros(count))
         self.register_buffer("largest_K", torch.zeros(count))
         self.register_buffer("steps_K", torch.zeros(count))
+
+    def expect_steps(self, steps: int) -> None:
+        """Set how many steps the whole training takes."""
+        self.known = max(2, min(KNOWN, round(KNOWN_SHARE * steps)))
 
     def forward(self, values_K: Tensor, *, runs: bool) -> Tensor:
         """What brings each term to the main one's size after one more step, shape (K,).
@@ -53,7 +61,7 @@ class Scale(nn.Module):
         running_K = self.mean_K / (1 - MEMORY**self.steps_K).clamp_min(1e-12)
         self.largest_K.copy_(torch.maximum(self.largest_K, running_K))
         followed_K = torch.maximum(running_K, FLOOR * self.largest_K)
-        known_K = self.steps_K >= KNOWN
+        known_K = self.steps_K >= self.known
         factors_K = torch.where(known_K, followed_K[self.main] / followed_K, 0.0)
         factors_K[self.main] = 1.0
         return factors_K

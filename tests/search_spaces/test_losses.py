@@ -133,8 +133,28 @@ def test_a_mixture_weighs_its_terms_by_shares_that_sum_to_one() -> None:
     assert not value.main.requires_grad
     loss.backward(value, [])
     told = loss.end_epoch()
-    assert [told[f"weights/{name}"] for name in value.terms] == pytest.approx([0.25, 0.5, 0.25])
     assert told["terms/focal"] == pytest.approx(value.main.item())
+    assert told["weights/focal"] == 1  # the sizes of the others are not known yet
+    for _ in range(KNOWN):
+        loss.backward(loss(*drawn()), [])
+    loss.end_epoch()
+    loss.backward(loss(*drawn()), [])
+    told = loss.end_epoch()
+    assert [told[f"weights/{name}"] for name in value.terms] == pytest.approx([0.25, 0.5, 0.25])
+
+
+@pytest.mark.parametrize(("steps", "joins_at"), [(4, 2), (9, 2), (50, 5), (100, 10), (9000, 10)])
+def test_side_terms_join_within_a_tenth_of_a_short_training(steps: int, joins_at: int) -> None:
+    loss = losses.build(MIXTURE)
+    loss.scale.expect_steps(steps)
+    acted = []
+    for _ in range(12):
+        output, batch = drawn()
+        loss.backward(loss(output, batch), [])
+        embedded = output.embedding_BD.grad  # only a side term reads it
+        acted.append(bool(embedded.any()))
+        assert (loss.end_epoch()["weights/supervised_contrastive"] > 0) is acted[-1]
+    assert acted.index(True) + 1 == joins_at
 
 
 def test_terms_count_on_the_main_terms_scale() -> None:

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workers import batches as batches_module
 from workers.augmentation import AUGMENTATIONS, cut_out, flip, shift
@@ -27,19 +29,30 @@ def numbered(count: int) -> DeviceSplit:
 
 
 @pytest.mark.parametrize("block_bytes", [1, 200, 10**6])
-def test_a_shuffled_epoch_serves_whole_batches_of_different_examples(
+def test_a_shuffled_epoch_serves_every_example_once(
     monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
     monkeypatch.setattr(batches_module, "BLOCK_BYTES", block_bytes)
     split = numbered(100)
     served = list(split.shuffled(8, None, seeded()))
-    assert len(served) == split.num_batches(8) == 12
-    assert all(len(batch.targets_B) == 8 for batch in served)
+    assert len(served) == split.num_batches(8) == 13
+    assert [len(batch.targets_B) for batch in served] == [8] * 12 + [4]
     seen = torch.cat([batch.targets_B for batch in served])
-    assert len(set(seen.tolist())) == 96
-    assert seen.tolist() != sorted(seen.tolist())
+    assert sorted(seen.tolist()) == list(range(100)) != seen.tolist()
     pixels = torch.cat([batch.inputs["image"].flatten() for batch in served])
     assert torch.equal(pixels, seen.float())
+
+
+@given(st.integers(1, 60), st.integers(1, 20))
+def test_an_epoch_leaves_out_at_most_one_example_that_would_stand_alone(
+    count: int, batch_size: int
+) -> None:
+    split = numbered(count)
+    sizes = [len(batch.targets_B) for batch in split.shuffled(batch_size, None, seeded())]
+    assert len(sizes) == split.num_batches(batch_size)
+    left_out = count - sum(sizes)
+    assert left_out == (count > batch_size > 1 and count % batch_size == 1)
+    assert min(sizes) > 1 or batch_size == 1 or count == 1
 
 
 def test_the_generator_alone_decides_the_order() -> None:

@@ -1,12 +1,17 @@
 """Examples are mixed as the loss is told they were, and averages of weights are true averages."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.model_output import Batch
+from search_spaces.losses import energy_is_kept
+from search_spaces.losses.physics import Law
+from search_spaces.model_output import Batch, ModelOutput, Units
 from workers.augmentation import erase
 from workers.averaging import Averaging
+from workers.data.pendulum import advanced, drawn
+from workers.evaluate import Tally
 from workers.mixing import mixed
 
 
@@ -51,6 +56,43 @@ def test_cutmix_tells_the_pictures_share_whatever_stands_beside_them(
     assert 0 < share < 1
     expected = share * batch.targets_B + (1 - share) * other.targets_B
     torch.testing.assert_close(shown.inputs["image"].mean((1, 2, 3)), expected)
+
+
+def test_a_law_holds_for_a_mixed_state_as_for_any_other() -> None:
+    states = drawn(64, np.random.default_rng(0))
+    vectors = torch.from_numpy(states.astype(np.float32))
+    answers = torch.from_numpy(advanced(states).astype(np.float32))
+    batch = Batch(
+        inputs={"vector": (vectors - 1) / 2},
+        raw={"vector": vectors},
+        targets_B=torch.zeros(64, dtype=torch.int64),
+        values_BV=answers,
+        units=Units(torch.zeros(2), torch.ones(2)),
+    )
+    shown, other, share = mixed(batch, "mixup", torch.Generator().manual_seed(1))
+    assert 0.1 < share < 0.9
+    torch.testing.assert_close(shown.inputs["vector"], (shown.raw["vector"] - 1) / 2)
+    right = advanced(shown.raw["vector"].double().numpy())
+    output = ModelOutput(values_BV=torch.from_numpy(right.astype(np.float32)))
+    for part in (shown, other):
+        assert float(Law(energy_is_kept, "equal")(output, part)) < 1e-8
+
+
+def test_pictures_in_bytes_are_mixed_in_the_datas_units_too() -> None:
+    batch, generator = pictures(2)
+    batch = batch._replace(raw={"image": (10 * batch.inputs["image"]).to(torch.uint8)})
+    shown, _, _ = mixed(batch, "mixup", generator)
+    torch.testing.assert_close(shown.raw["image"], 10 * shown.inputs["image"])
+
+
+def test_accuracy_on_mixed_examples_counts_each_label_by_its_share() -> None:
+    targets, others = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 2, 1, 0])
+    output = ModelOutput(logits_BK=torch.eye(3)[[0, 2, 2, 1]])
+    tally = Tally(torch.device("cpu"))
+    batch, other = Batch(targets_B=targets), Batch(targets_B=others)
+    tally.add(torch.tensor(1.0), output, batch, other, 0.75)
+    # Right for both, for the other, for the first, and for none.
+    assert tally.metrics("train")["train_accuracy"] == pytest.approx((1 + 0.25 + 0.75 + 0) / 4)
 
 
 def test_erasing_puts_noise_on_one_rectangle_of_half_of_the_pictures() -> None:

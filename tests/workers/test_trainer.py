@@ -269,10 +269,13 @@ def taught_on(
     """A network of a few steps, laid in a folder as a teacher."""
     job = make_job(epochs=1)
     teacher = Trainer(job, digits)
+    prepared = digits.preprocessing
+    assert prepared is not None
     facts = {
         "candidate": job.candidate,
         "inputs": {"image": [1, 8, 8]},
         "class_names": list(names or digits.class_names),
+        "preprocessing": prepared.to_dict(),
         "normalisation": teacher.normalisation.to_dict(),
     }
     (folder / FACTS).write_text(json.dumps(facts))
@@ -308,6 +311,19 @@ def test_a_teacher_whose_classes_stand_in_another_order_teaches_nobody(
     turned = taught_on(digits, make_job, tmp_path, digits.class_names[::-1])
     with pytest.raises(BadCandidate, match=r"tells 10 classes \(9, 8, .*; this study's data has"):
         Trainer(dataclasses.replace(job, teacher=turned), digits)
+
+
+def test_a_teacher_of_images_in_another_range_is_refused(
+    make_job: MakeJob, digits: Dataset, tmp_path: Path
+) -> None:
+    terms = {"cross_entropy": LossTerm(), "distillation": LossTerm()}
+    job = make_job(epochs=1, recipe={"losses": LossWeights(terms=terms)})
+    reference = taught_on(digits, make_job, tmp_path)
+    assert digits.preprocessing is not None
+    darker = dataclasses.replace(digits.preprocessing, low=-3.0, high=4.0)
+    other = dataclasses.replace(digits, preprocessing=darker)
+    with pytest.raises(BadCandidate, match="reads inputs prepared as"):
+        Trainer(dataclasses.replace(job, teacher=reference), other)
 
 
 def test_a_teacher_of_classes_teaches_who_tells_numbers_too(
