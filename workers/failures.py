@@ -18,6 +18,23 @@ from workers.masking import masked
 
 LONGEST_MESSAGE = 500
 LONGEST_TRACEBACK = 8_000
+OUT_OF_MEMORY = (
+    *("out of memory", "out_of_memory", "can't allocate memory", "cannot allocate memory"),
+    *("not enough memory", "bad_alloc", "alloc_failed", "allocation_failed", "memoryallocation"),
+    # What CUDA's libraries say where no room is left for their handles and workspaces.
+    *("cublas_status_not_initialized", "unable to find an engine to execute"),
+)
+"""What allocators, drivers and libraries say where memory is short, in small letters."""
+BROKEN_DEVICE = (
+    *("ecc error", "illegal memory access", "illegal_address", "launch failure", "launch_failed"),
+    *("misaligned address", "hardware stack error", "launch timed out", "fallen off the bus"),
+    *("busy or unavailable", "no cuda-capable device", "no nvidia driver"),
+    *("driver version is insufficient", "driver shutting down", "display driver / cuda driver"),
+    *("cuda unknown error", "error: unknown error", "initialization error", "system not yet"),
+    *("nvml", "nvlink", "nccl error", "ncclsystemerror", "ncclinternalerror", "ncclremoteerror"),
+)
+"""What they say where a device, its driver, or the link between two fails, in small letters. A
+device-side assertion is not among them: it is an index that the code got wrong."""
 OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """How the system says that a disk, or the user's share of it, is full."""
 
@@ -134,7 +151,7 @@ def _kind(error: BaseException, origin: BaseException) -> FailureKind:
         return FailureKind.NO_SPACE
     # A file that the user's code names wrongly is the user's; a full disk under it is not.
     theirs = isinstance(error, UserCodeError) and not _is_of_the_world(origin)
-    if isinstance(origin, OSError) and not theirs:
+    if _says(origin, BROKEN_DEVICE) or (isinstance(origin, OSError) and not theirs):
         return FailureKind.INFRASTRUCTURE
     return FailureKind.USER_CODE
 
@@ -144,11 +161,13 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a plain one.
+    return _says(error, OUT_OF_MEMORY)
+
+
+def _says(error: BaseException, texts: tuple[str, ...]) -> bool:
+    """Whether it is one of torch's, all of which are RuntimeErrors, and says one of these."""
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(one in text for one in texts)
 
 
 def _is_of_the_world(error: BaseException) -> bool:

@@ -73,6 +73,45 @@ def test_every_exception_has_its_kind(
     assert re.fullmatch(r"test_failures.py:\d+ in fail", failure.where)
 
 
+@pytest.mark.parametrize("wrapper", [None, UserCodeError])
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("out_of_memory", "CUDA error: out of memory"),
+        ("out_of_memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+        ("out_of_memory", "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate`"),
+        ("out_of_memory", "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED"),
+        ("out_of_memory", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        ("out_of_memory", "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        ("out_of_memory", "CURAND_STATUS_ALLOCATION_FAILED"),
+        ("out_of_memory", "CUDA driver error: CUDA_ERROR_OUT_OF_MEMORY"),
+        ("out_of_memory", "FIND was unable to find an engine to execute this computation"),
+        ("out_of_memory", "GET was unable to find an engine to execute this computation"),
+        ("out_of_memory", "std::bad_alloc"),
+        (
+            "out_of_memory",
+            "[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: not enough memory",
+        ),
+        ("infrastructure", "CUDA error: uncorrectable ECC error encountered"),
+        ("infrastructure", "CUDA error: an illegal memory access was encountered"),
+        ("infrastructure", "CUDA error: unspecified launch failure"),
+        ("infrastructure", "CUDA error: the launch timed out and was terminated"),
+        ("infrastructure", "CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
+        ("infrastructure", "Found no NVIDIA driver on your system."),
+        ("infrastructure", "NVML_SUCCESS == r INTERNAL ASSERT FAILED"),
+        ("infrastructure", "NCCL error in: ProcessGroupNCCL.cpp:2006, unhandled system error"),
+        ("user_code", "CUDA error: device-side assert triggered"),
+        ("user_code", "CUDA error: invalid configuration argument"),
+        ("user_code", "mat1 and mat2 shapes cannot be multiplied (4x3 and 4x3)"),
+    ],
+)
+def test_what_a_device_says_is_told_by_whose_fault_it_is(
+    kind: str, text: str, wrapper: type[Exception] | None
+) -> None:
+    assert classify(raised(RuntimeError(text), wrapper)).kind == kind
+    assert classify(raised(torch.AcceleratorError(text), wrapper)).kind == kind
+
+
 def test_the_same_mistake_again_has_the_same_digest() -> None:
     def fail(size: int) -> Failure:
         return classify(raised(ValueError(f"cannot take {size} bytes at 0x{size:x}")))
