@@ -41,8 +41,8 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def _like(x: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(x)
+def _like(x: Tensor, *_: Any) -> Tensor | None:
+    return torch.empty_like(x) if x.is_floating_point() else None
 
 
 def _itself(x: Tensor) -> Tensor:
@@ -60,12 +60,18 @@ def _like_both(x: Tensor, other: Any, *_: Any) -> Tensor | None:
     return torch.empty_like(like) if like.shape == shape else None
 
 
+def _divided(x: Tensor, other: Any, *_: Any) -> Tensor | None:
+    return _like_both(x, other) if x.is_floating_point() else None  # whole numbers leave their type
+
+
 def _compared(x: Tensor, other: Any) -> Tensor | None:
     return None if isinstance(other, Tensor) else torch.empty_like(x, dtype=torch.bool)
 
 
-def _mean(x: Tensor, dims: Sequence[int], keep: bool = False) -> Tensor:
-    gone = {dim % x.dim() for dim in dims}
+def _mean(x: Tensor, dims: Sequence[int] | None = None, keep: bool = False) -> Tensor | None:
+    if not x.is_floating_point() or not all(-x.dim() <= dim < x.dim() for dim in dims or ()):
+        return None
+    gone = {dim % x.dim() for dim in dims or range(x.dim())}
     sides = [1 if dim in gone else side for dim, side in enumerate(x.shape)]
     return x.new_empty([side for dim, side in enumerate(sides) if keep or dim not in gone])
 
@@ -98,7 +104,7 @@ SHORTCUTS: dict[Any, Callable[..., Any]] = {
     aten._safe_softmax: _like,  # noqa: SLF001 - how torch spells attention's softmax
     aten.add: _like_both,
     aten.mul: _like_both,
-    aten.div: _like_both,
+    aten.div: _divided,
     aten.ge: _compared,
     aten.mean: _mean,
     aten.elu: _like,

@@ -1,9 +1,12 @@
 """Costs agree with counts by hand, and are counted without memory or arithmetic."""
 
 import gc
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from search_spaces.architecture import Architecture, Stream
@@ -21,6 +24,7 @@ from search_spaces.blocks import (
     UnbuildableError,
 )
 from search_spaces.cost import cost
+from search_spaces.meta import Counting
 from search_spaces.task import Task
 
 TASK = Task(inputs={"image": (1, 6, 6)}, num_classes=10)
@@ -139,3 +143,52 @@ def test_a_network_that_was_counted_leaves_nothing_behind() -> None:
     for _ in range(3):
         cost(network, TASK)
     assert left() == before
+
+
+WHOLE = torch.ones(2, 3, 4, dtype=torch.int64)
+CALLS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda x: x.mean(),
+    "mean_of_one": lambda x: x.mean(1),
+    "mean_kept": lambda x: x.mean((0, -1), keepdim=True),
+    "mean_of_none": lambda x: x.mean(()),
+    "mean_beyond": lambda x: x.mean(3),
+    "mean_of_a_number": lambda x: x.sum().mean(0),
+    "mean_of_whole": lambda x: WHOLE.to(x.device).mean(),
+    "mean_in_double": lambda x: x.mean(dtype=torch.float64),
+    "half": lambda x: x / 2,
+    "whole_by_number": lambda x: WHOLE.to(x.device) / 2,
+    "whole_by_whole": lambda x: WHOLE.to(x.device) / WHOLE.to(x.device),
+    "whole_by_floor": lambda x: WHOLE.to(x.device) // 2,
+    "whole_and_number": lambda x: WHOLE.to(x.device) + 0.5,
+    "whole_times_float": lambda x: WHOLE.to(x.device) * x,
+    "sigmoid_of_whole": lambda x: WHOLE.to(x.device).sigmoid(),
+    "relu_of_whole": lambda x: WHOLE.to(x.device).relu(),
+    "mixed": lambda x: x + x.to(torch.bfloat16),
+    "row": lambda x: x * x[0],
+    "column": lambda x: x[:, :1] + x,
+    "compared": lambda x: x >= 0.5,
+    "compared_with_one": lambda x: x >= x[0],
+    "layer_norm": lambda x: functional.layer_norm(x, x.shape[1:]),
+    "group_norm": lambda x: functional.group_norm(x, 3),
+    "batch_norm": lambda x: functional.batch_norm(x, None, None, training=True),
+    "softmax": lambda x: x.softmax(1),
+    "linear": lambda x: functional.linear(x[0], x[0], x[0, :, 0]),
+    "elu": functional.elu,
+    "gelu": lambda x: functional.gelu(x, approximate="tanh"),
+}
+
+
+def shape_and_format(call: Callable[[Tensor], Tensor], x: Tensor) -> object:
+    """What a call gives, or that it raises."""
+    try:
+        given = call(x)
+    except (RuntimeError, IndexError):
+        return "refused"
+    return given.shape, given.dtype
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_counting_gives_what_the_operation_itself_gives(name: str) -> None:
+    expected = shape_and_format(CALLS[name], torch.rand(2, 3, 4))
+    with Counting():
+        assert shape_and_format(CALLS[name], torch.rand(2, 3, 4, device="meta")) == expected
