@@ -10,6 +10,8 @@ from search_spaces.blocks.positions import RelativeBias, Rotary, SinusoidalDista
 
 FORMS = ("softmax", "linear", "convolution")
 """Every pair compared; sums shared by all queries; softmax over convolved tokens."""
+EPSILON = 1e-6
+"""Added to what linear attention divides by, as its authors' code does."""
 
 
 class SelfAttention(nn.Module):
@@ -81,10 +83,11 @@ class LinearAttention(nn.Module):
         """The tokens, each a mix of what all tokens say, shape (B, N, C)."""
         heads_BNHE = self.qkv(tokens_BNC).unflatten(2, (3, self.heads, -1))
         query_BHNE, key_BHNE, value_BHNE = heads_BNHE.permute(2, 0, 3, 1, 4).unbind(0)
-        query_BHNE, key_BHNE = functional.elu(query_BHNE) + 1, functional.elu(key_BHNE) + 1
-        said_BHEE = key_BHNE.transpose(2, 3) @ value_BHNE
-        weight_BHN1 = query_BHNE @ key_BHNE.sum(2, keepdim=True).transpose(2, 3)
-        mixed_BHNE = query_BHNE @ said_BHEE / weight_BHN1
+        # In float32: in bfloat16 elu(x) + 1 is zero from -6 on, and with it what is divided by.
+        query_BHNE, key_BHNE = (functional.elu(x.float()) + 1 for x in (query_BHNE, key_BHNE))
+        said_BHEE = key_BHNE.transpose(2, 3) @ value_BHNE.to(key_BHNE.dtype)
+        weight_BHN1 = (query_BHNE * key_BHNE.sum(2, keepdim=True)).sum(3, keepdim=True)
+        mixed_BHNE = query_BHNE @ said_BHEE / (weight_BHN1 + EPSILON)
         y_BNC: Tensor = self.out(mixed_BHNE.transpose(1, 2).flatten(2))
         return y_BNC
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -169,6 +171,27 @@ def test_rotary_turns_a_pair_by_its_place() -> None:
     turned = Rotary(2, 1, 4)(torch.tensor([1.0, 0.0]).expand(1, 1, 4, 2))[0, 0]
     angles = torch.arange(4.0)
     torch.testing.assert_close(turned, torch.stack([angles.cos(), angles.sin()], dim=1))
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    seed=st.integers(0, 2**32),
+    deviation=st.sampled_from([1.0, 8.0, 40.0]),
+    low=st.sampled_from([None, torch.bfloat16]),
+)
+def test_linear_attention_stays_finite_however_large_its_queries(
+    seed: int, deviation: float, low: torch.dtype | None
+) -> None:
+    torch.manual_seed(seed)
+    attention = LinearAttention(16, 8)
+    nn.init.normal_(attention.qkv.weight, std=deviation / 16**0.5)
+    tokens = torch.randn(8, 16, 16, requires_grad=True)
+    with torch.autocast("cpu", dtype=low or torch.bfloat16, enabled=low is not None):
+        mixed = attention(tokens)
+    mixed.float().square().mean().backward()
+    assert mixed.isfinite().all()
+    assert tokens.grad is not None
+    assert tokens.grad.isfinite().all()
 
 
 def test_linear_attention_equals_its_weights_written_out() -> None:
