@@ -38,8 +38,7 @@ class Steps:
         self.network = load("hybrid").default().architecture.build(TASK, auxiliary=True)
         self.network.to(memory_format=torch.channels_last)
         self.loss = losses.build(LossWeights(main="cross_entropy", terms=TERMS, balancer=balancer))
-        learners = [*self.network.parameters(), *self.loss.parameters()]
-        self.optimization = Optimization(learners, Recipe(), 10_000)
+        self.optimization = Optimization([self.network, self.loss], Recipe(), 10_000)
         self.batch = Batch(
             inputs={"image": torch.randn(64, 1, 28, 28)}, targets_B=torch.arange(64) % 10
         )

@@ -3,7 +3,7 @@
 Knows parameters; neither data nor losses.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,33 @@ from workers import schedules
 
 SECOND_MOMENT = 0.99
 """AdamW's second beta: 0.999 would average over a thousand steps, as many as a short trial has."""
+DECAYING = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.modules.conv._ConvNd,  # noqa: SLF001 - what all convolutions have in common
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.RNNBase,
+    nn.RNNCellBase,
+    nn.MultiheadAttention,
+)
+"""Modules whose weights decay. By type, not by dimensions: a scale of each channel, a table of
+positions or a bias of each token may be a matrix, and fades away if it decays."""
 
 
 class Optimization:
     """Steps all that learns along a recipe's schedule."""
 
-    def __init__(self, learners: Iterable[nn.Parameter], recipe: Recipe, num_steps: int) -> None:
+    def __init__(self, learners: Sequence[nn.Module], recipe: Recipe, num_steps: int) -> None:
         self.recipe = recipe
         self.num_steps = num_steps
-        self.parameters = [p for p in learners if p.requires_grad]
-        self.optimizer = _optimizer(self.parameters, recipe)
+        self.parameters = [p for one in learners for p in one.parameters() if p.requires_grad]
+        decaying = {id(p) for one in learners for p in _decaying(one)}
+        self.optimizer = _optimizer(
+            [p for p in self.parameters if id(p) in decaying],
+            [p for p in self.parameters if id(p) not in decaying],
+            recipe,
+        )
 
     def step(self, number: float, num_batches: int = 1) -> None:
         """Clip the gradients, change the parameters once, and drop the gradients.
@@ -68,11 +85,21 @@ class Optimization:
             self.optimizer.state[parameter][name] = own
 
 
-def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    # Biases, normalisation and per-channel scales are vectors; only matrices and kernels decay.
+def _decaying(learner: nn.Module) -> Iterator[nn.Parameter]:
+    """The matrices and kernels of its layers."""
+    for module in learner.modules():
+        if isinstance(module, DECAYING):
+            for name, parameter in module.named_parameters(recurse=False):
+                if "weight" in name and parameter.ndim >= 2:
+                    yield parameter
+
+
+def _optimizer(
+    decaying: list[nn.Parameter], spared: list[nn.Parameter], recipe: Recipe
+) -> torch.optim.Optimizer:
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": decaying, "weight_decay": recipe.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     # One fused call a step; a Python loop over parameters would cost more than a small network.

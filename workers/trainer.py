@@ -70,7 +70,7 @@ class Trainer:
         self.steps_per_epoch = -(-self.num_batches // self.recipe.accumulation)
         self.loss.scale.expect_steps(job.budget.maximum * self.num_batches)
         self.optimization = Optimization(
-            [*self.network.parameters(), *self.loss.parameters()],
+            [self.network, self.loss],
             self.recipe,
             job.budget.maximum * self.steps_per_epoch,
         )

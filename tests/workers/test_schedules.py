@@ -8,7 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from search_spaces.architecture import Architecture, Stream
+from search_spaces.blocks import (
+    Attention,
+    Classify,
+    Concatenate,
+    ConvNeXt,
+    PatchStem,
+    Recurrent,
+    SegmentMemory,
+    Stage,
+    VectorStem,
+)
 from search_spaces.recipe import Recipe
+from search_spaces.task import Task
 from workers.optimization import Optimization
 from workers.schedules import learning_rate, momentum
 
@@ -65,10 +78,44 @@ def test_every_step_has_a_rate_above_zero_and_at_most_the_highest(
 def test_only_matrices_and_kernels_decay(optimizer: str) -> None:
     network = nn.Sequential(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 2))
     recipe = Recipe(optimizer=optimizer, weight_decay=0.3)  # type: ignore[arg-type]
-    decayed, spared = Optimization(network.parameters(), recipe, 10).optimizer.param_groups
+    decayed, spared = Optimization([network], recipe, 10).optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.3, 0.0)
     assert {tuple(p.shape) for p in decayed["params"]} == {(2, 2, 3, 3), (2, 2)}
     assert {tuple(p.shape) for p in spared["params"]} == {(2,)}
+
+
+def test_scales_positions_and_biases_of_any_shape_do_not_decay() -> None:
+    image = Stream(
+        stem=PatchStem(width=16, patch=2, positions=True),
+        stages=tuple(
+            Stage(width=16, depth=1, reduction="none", block=block)
+            for block in (
+                ConvNeXt(layer_scale=0.1),
+                Attention(positions="relative", layer_scale=0.1),
+                Attention(positions="learned"),
+            )
+        ),
+    )
+    steps = (
+        Recurrent(),
+        SegmentMemory(segment=4),
+        Attention(positions="sinusoidal"),
+    )
+    vector = Stream(
+        stem=VectorStem(width=16, tokens=True),
+        stages=tuple(Stage(width=16, depth=1, reduction="none", block=block) for block in steps),
+    )
+    architecture = Architecture(
+        streams={"image": image, "vector": vector}, fusion=Concatenate(), head=Classify()
+    )
+    network = architecture.build(Task(inputs={"image": (1, 8, 8), "vector": (6,)}, num_classes=3))
+    optimizer = Optimization([network], Recipe(weight_decay=0.3), 10).optimizer
+    decayed = {id(parameter) for parameter in optimizer.param_groups[0]["params"]}
+    named = dict(network.named_parameters())
+    last = {key.rpartition(".")[2] for key, value in named.items() if id(value) in decayed}
+    assert last == {"weight", "weight_ih_l0", "weight_hh_l0"}
+    of_layers = [key for key, value in named.items() if value.ndim >= 2 and "weight" in key]
+    assert len(decayed) == len([key for key in of_layers if "weight_FC" not in key])
 
 
 def test_gradients_are_clipped_to_the_recipes_norm() -> None:
@@ -85,7 +132,7 @@ def test_gradients_are_clipped_to_the_recipes_norm() -> None:
             gradient_clip=clip,
         )
         network.weight.grad = torch.full((1, 4), 5.0)
-        Optimization(network.parameters(), recipe, 1).step(0)
+        Optimization([network], recipe, 1).step(0)
         return float((network.weight.detach() - before).norm())
 
     assert moved(None) == pytest.approx(10.0)
@@ -107,12 +154,12 @@ def test_memory_taken_up_in_the_parameters_own_layout_steps_the_same(optimizer: 
 
     recipe = Recipe(optimizer=optimizer)  # type: ignore[arg-type]
     whole = network()
-    steps = Optimization(whole.parameters(), recipe, 4)
+    steps = Optimization([whole], recipe, 4)
     step(whole, steps, 0)
     step(whole, steps, 1)
     resumed = network()
     resumed.load_state_dict({k: v.contiguous() for k, v in whole.state_dict().items()})
-    again = Optimization(resumed.parameters(), recipe, 4)
+    again = Optimization([resumed], recipe, 4)
     again.remember({k: v.contiguous() for k, v in steps.memory().items()})
     step(whole, steps, 2)
     step(resumed, again, 2)
