@@ -41,10 +41,7 @@ class ByGradients(nn.Module):
         columns = [torch.stack(column) for column in zip(*rows, strict=True)]
         gramian_KK = torch.stack([_gramian(column) for column in columns]).sum(0)
         losses_K = torch.stack([loss.detach() for loss in losses])
-        if bool(gramian_KK.isfinite().all()):
-            weights_K = self.weigh(gramian_KK, losses_K).to(gramian_KK.device)
-        else:  # it has diverged: what solvers would choke on is passed on, for others to see
-            weights_K = torch.full_like(losses_K, torch.nan)
+        weights_K = self.weigh(gramian_KK, losses_K).to(gramian_KK.device)
         for parameter, column in zip(parameters, columns, strict=True):
             if parameter.grad is None:
                 # In the parameter's own layout: fused optimizers walk both in raw memory.
@@ -104,15 +101,14 @@ def mgda() -> Weigh:
 
     weighting = MGDAWeighting()
 
-    def weigh(gramian_KK: Tensor, _: Tensor) -> Tensor:
-        gramian_KK = gramian_KK.cpu()
+    def solve(gramian_KK: Tensor) -> Tensor:
         squares_K = gramian_KK.diagonal()
         heard_K = squares_K > SILENT * squares_K.max()
         weights_K = torch.zeros_like(squares_K)
         weights_K[heard_K] = weighting(gramian_KK[heard_K][:, heard_K])
         return weights_K
 
-    return weigh
+    return _solved(solve)
 
 
 def imtl_g() -> Weigh:
@@ -123,8 +119,7 @@ def imtl_g() -> Weigh:
     """
     from torchjd.aggregation import IMTLGWeighting  # noqa: PLC0415 - as above
 
-    weighting = IMTLGWeighting()
-    return lambda gramian_KK, _: weighting(gramian_KK.cpu())
+    return _solved(IMTLGWeighting())
 
 
 def pcgrad(shares_K: Tensor) -> Weigh:
@@ -135,13 +130,9 @@ def pcgrad(shares_K: Tensor) -> Weigh:
     from torchjd.aggregation import PCGradWeighting  # noqa: PLC0415 - as above
 
     weighting = PCGradWeighting()
-
-    def weigh(gramian_KK: Tensor, _: Tensor) -> Tensor:
-        shares = shares_K.cpu()
-        weights_K: Tensor = shares * weighting(gramian_KK.cpu() * torch.outer(shares, shares))
-        return weights_K
-
-    return weigh
+    return _solved(
+        lambda gramian_KK: shares_K * weighting(gramian_KK * torch.outer(shares_K, shares_K))
+    )
 
 
 def aligned_mtl(shares_K: Tensor) -> Weigh:
@@ -151,5 +142,17 @@ def aligned_mtl(shares_K: Tensor) -> Weigh:
     """
     from torchjd.aggregation import AlignedMTLWeighting  # noqa: PLC0415 - as above
 
-    weighting = AlignedMTLWeighting(pref_vector=shares_K.cpu())
-    return lambda gramian_KK, _: weighting(gramian_KK.cpu())
+    return _solved(AlignedMTLWeighting(pref_vector=shares_K))
+
+
+def _solved(solve: Callable[[Tensor], Tensor]) -> Weigh:
+    """The weights that a solver finds on the CPU, where its many small steps wait for no device."""
+
+    def weigh(gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
+        gramian_KK = gramian_KK.cpu()
+        if not bool(gramian_KK.isfinite().all()):
+            # It has diverged: what solvers would choke on is passed on, for others to see.
+            return torch.full_like(losses_K, torch.nan)
+        return solve(gramian_KK)
+
+    return weigh
