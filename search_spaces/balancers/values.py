@@ -9,6 +9,11 @@ from torch import Tensor, nn
 
 TEMPERATURE = 2.0
 """How evenly `DynamicAverage` weighs; the paper's value."""
+RATE = 0.025
+"""Learning rate of `Uncertainty`'s log-variances, as of `GradNorm`'s weights: a rate of their own,
+since the network's, which a search draws, may be high enough to throw them out of all bounds."""
+FARTHEST = 3.0
+"""Largest absolute log-variance of `Uncertainty`: factors stay between 0.05 and 20."""
 FASTEST_RISE = 2.0
 """By what factor a term can have risen, for `DynamicAverage`: one that comes out of nothing would
 silence all others for an epoch."""
@@ -41,28 +46,35 @@ class Uncertainty(nn.Module):
     """Learns a log-variance s for each term and weighs it by exp(-s) (Kendall et al. 2018).
 
     The sum over terms of w (exp(-s) L + s), w being the decided weight: where s has settled,
-    exp(-s) L is 1, and the decided weights say what each term contributes.
-    Source: arXiv:1705.07115, equation 7, without its halves.
+    exp(-s) L is 1, and the decided weights say what each term contributes. Each s goes down its
+    own gradient, by at most `RATE` a batch; that of a term that is zero, as one is that does not
+    count yet, stays. Source: arXiv:1705.07115, equation 7, without its halves.
     """
 
     runs = False
     shares_K: Tensor
+    log_variance_K: Tensor
 
     def __init__(self, shares_K: Tensor) -> None:
         super().__init__()
         self.register_buffer("shares_K", shares_K, persistent=False)
-        self.log_variance_K = nn.Parameter(torch.zeros_like(shares_K))
+        self.register_buffer("log_variance_K", torch.zeros_like(shares_K))
 
     def backward(
         self,
         losses: Sequence[Tensor],
         parameters: Sequence[nn.Parameter],  # noqa: ARG002 - as every balancer
     ) -> Tensor:
-        """Pass back what the terms give at the variances learnt so far, and the variances' own."""
-        weights_K = self.shares_K * torch.exp(-self.log_variance_K)
+        """Pass back what the terms give at the variances learnt so far, then learn those."""
+        factors_K = torch.exp(-self.log_variance_K)
+        weights_K = self.shares_K * factors_K
         losses_K = torch.stack(list(losses))
-        (weights_K * losses_K + self.shares_K * self.log_variance_K).sum().backward()  # type: ignore[no-untyped-call]
-        return weights_K.detach()
+        (weights_K * losses_K).sum().backward()  # type: ignore[no-untyped-call]
+        losses_K = losses_K.detach()
+        slope_K = torch.where(losses_K == 0, 0.0, 1 - factors_K * losses_K)
+        moved_K = self.log_variance_K - RATE * slope_K.clamp(-1, 1)
+        self.log_variance_K.copy_(moved_K.clamp(-FARTHEST, FARTHEST))
+        return weights_K
 
     def end_epoch(self, means_K: Tensor) -> None:
         """Nothing is remembered beside the variances."""

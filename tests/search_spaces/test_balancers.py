@@ -1,5 +1,6 @@
 """Balancers do what their papers say, on cases that can be worked out by hand."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import get_args
@@ -14,7 +15,7 @@ from torchjd.scalarization import DWA, UW
 from search_spaces import losses
 from search_spaces.balancers import BALANCERS, make
 from search_spaces.balancers.gradients import GradNorm
-from search_spaces.balancers.values import DynamicAverage
+from search_spaces.balancers.values import RATE, DynamicAverage
 from search_spaces.loss_weights import (
     OWN_WEIGHTS,
     BalancerName,
@@ -23,11 +24,15 @@ from search_spaces.loss_weights import (
     loss_domain,
     loss_term,
 )
+from search_spaces.losses import LossValue
 from search_spaces.losses.scale import FLOOR, KNOWN, SETTLED, Scale
 from search_spaces.model_output import Batch, ModelOutput
+from search_spaces.recipe import Recipe
 from search_spaces.suggester import RandomSuggester, ReplaySuggester
+from workers.optimization import Optimization
 
 EVEN = torch.tensor([0.5, 0.5])
+STEPS = 30
 
 
 def balanced(name: BalancerName, rows: Sequence[Sequence[float]], shares: Tensor = EVEN) -> Tensor:
@@ -83,16 +88,50 @@ def test_uncertainty_pulls_like_kendalls_and_settles_where_each_term_counts_alik
     ours, theirs = make("uncertainty", EVEN), UW(2)
     values = torch.tensor([4.0, 0.25], requires_grad=True)
     ours.backward(list(values), [])
-    gradient = values.grad
     expected = torch.autograd.grad(theirs(values), [values, theirs.log_var])
-    torch.testing.assert_close(gradient, expected[0])
-    torch.testing.assert_close(ours.log_variance_K.grad, expected[1])  # type: ignore[attr-defined]
-    optimizer = torch.optim.SGD(ours.parameters(), lr=0.3)  # type: ignore[attr-defined]
+    torch.testing.assert_close(values.grad, expected[0])
+    # Where the decided weights are even, theirs is half of a step without them; it is bounded.
+    moved_K = ours.log_variance_K / -RATE  # type: ignore[attr-defined]
+    torch.testing.assert_close(moved_K, (2 * expected[1]).clamp(-1, 1))
     for _ in range(400):
-        optimizer.zero_grad()
         weights = ours.backward(list(values), [])
-        optimizer.step()
     assert (weights * values.detach()).tolist() == pytest.approx([0.5, 0.5], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+@pytest.mark.parametrize("optimizer", ["sgd_nesterov", "adamw"])
+def test_constant_losses_keep_moderate_factors_at_the_ends_of_every_recipe(
+    name: BalancerName, optimizer: str
+) -> None:
+    ends = {"sgd_nesterov": (0.01, 1.0), "adamw": (3e-4, 2e-2)}[optimizer]
+    for rate, side in itertools.product(ends, (0.1, 2.0)):
+        terms = {"cross_entropy": LossTerm(), "supervised_contrastive": LossTerm(weight=side)}
+        loss = losses.build(LossWeights(main="cross_entropy", terms=terms, balancer=name))
+        shares_K = torch.tensor(list(loss.shares.values()))
+        network = nn.Linear(2, 1, bias=False)
+        recipe = Recipe(optimizer=optimizer, learning_rate=rate, warmup=0.0)  # type: ignore[arg-type]
+        optimization = Optimization([network, loss], recipe, STEPS)
+        for step in range(STEPS):
+            # Values that stay, and gradients that stay: what is learnt leads nowhere.
+            still = (network.weight - network.weight.detach())[0]
+            values = {"cross_entropy": 2.3 + still[0], "supervised_contrastive": 1 + still[1]}
+            loss.backward(LossValue(terms=values, main=torch.tensor(2.3)), optimization.parameters)
+            optimization.step(step)
+            if step > KNOWN:
+                factors_K = loss.epoch[-1][1] / shares_K
+                assert factors_K.min() > 0.05, (rate, side, step)
+                assert factors_K.max() < 20, (rate, side, step)
+
+
+def test_uncertainty_learns_nothing_of_a_term_that_is_not_there_yet() -> None:
+    balancer = make("uncertainty", EVEN)
+    for _ in range(20):
+        balancer.backward(
+            [torch.tensor(2.0, requires_grad=True), torch.zeros((), requires_grad=True)], []
+        )
+    main, side = balancer.log_variance_K.tolist()  # type: ignore[attr-defined]
+    assert main > 0
+    assert side == 0
 
 
 def test_dynamic_average_follows_an_independent_one_over_epochs() -> None:

@@ -106,6 +106,15 @@ def test_clips_temperature_comes_back_from_its_limit() -> None:
     assert term.log_scale.grad > 0  # pairs that do not match want it cooler
 
 
+def test_clips_temperature_comes_back_from_wherever_a_step_threw_it() -> None:
+    term = losses.Clip()
+    nn.init.constant_(term.log_scale, -300.0)
+    tower = functional.normalize(normal(B, D), dim=1)
+    term(ModelOutput(towers=(tower, tower)), Batch()).backward()
+    assert term.log_scale.grad is not None
+    assert term.log_scale.grad < -0.01  # pairs that match want it hotter
+
+
 def test_consistency_is_the_distance_of_two_answers() -> None:
     one, other = normal(B, K), normal(B, K)
     output = ModelOutput(logits_BK=one, values_BV=torch.ones(B, V))
@@ -187,6 +196,23 @@ def test_slopes_are_learnt_through_attention_in_float32(heads: int) -> None:
     either_way = [Rising("state", 0, 0, sign)(output, batch) for sign in (1, -1)]
     torch.stack(either_way).sum().backward()
     assert any(p.grad is not None and p.grad.any() for p in network.streams.parameters())
+
+
+class Asked(nn.Module):
+    """Notes whether cuDNN would compute what it is asked for."""
+
+    def forward(self, inputs: dict[str, Tensor]) -> ModelOutput:
+        self.by_cudnn = torch.backends.cudnn.enabled
+        return ModelOutput(values_BV=inputs["state"])
+
+
+def test_slopes_are_not_left_to_cudnn_whose_recurrent_cells_have_no_second_derivative() -> None:
+    execution = Execution(device=torch.device("cpu"), low_precision=None)
+    network = Asked()
+    forward(network, {"state": normal(B, 3).requires_grad_()}, execution)
+    assert not network.by_cudnn
+    forward(network, {"state": normal(B, 3)}, execution)
+    assert network.by_cudnn
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1, 0.0), (-1, 9.0)])
