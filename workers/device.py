@@ -16,6 +16,8 @@ from workers.failures import BadCandidate
 from workers.job import TrainingJob
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+CONTEXT_BYTES = 512 * 2**20
+"""What a process takes of a GPU beside torch's allocator: its context and the libraries' own."""
 
 
 class DeviceError(OSError):
@@ -62,19 +64,35 @@ def prepare(job: TrainingJob, precision: str) -> Execution:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise DeviceError("this worker was given a CUDA device, but torch sees none")
-        if 0 < job.gpu_share < 1:
-            # Ray only counts shares; this is what keeps neighbours on one device apart.
-            torch.cuda.set_per_process_memory_fraction(job.gpu_share)
+        # Ray only counts shares; this is what keeps neighbours on one device apart. A whole device
+        # is said too: the process may have been held to less for the job before.
+        torch.cuda.set_per_process_memory_fraction(_memory_fraction(job.gpu_share))
+        # As matrix products are by default: `float32` means float32.
+        torch.backends.cudnn.allow_tf32 = False
     return Execution(device=device, low_precision=_low_precision(device, precision))
+
+
+def _memory_fraction(share: float) -> float:
+    """What the allocator may take of the device's memory: a share of it, less the rest's needs."""
+    if not 0 < share < 1:
+        return 1.0
+    beside = CONTEXT_BYTES / torch.cuda.get_device_properties().total_memory
+    return max(share - beside, share / 2)
 
 
 def _low_precision(device: torch.device, precision: str) -> torch.dtype | None:
     if precision not in PRECISIONS:
         raise BadCandidate(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bfloat16_tiles()
-        return torch.bfloat16 if fast else None
+        return torch.bfloat16 if _is_made_for_bfloat16(device) else None
     return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def _is_made_for_bfloat16(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return has_bfloat16_tiles()
+    # GPUs before compute capability 8.0 take twice as long for it as for float32.
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 @functools.cache

@@ -21,6 +21,8 @@ from workers.metrics import mae_names
 # B batch, K classes, V numbers
 
 EVALUATION_BATCH = 256
+"""Examples that a loss is taken over at once: the same for all, since losses that compare examples
+depend on it."""
 
 
 class Tally:
@@ -111,8 +113,10 @@ def forward(network: nn.Module, inputs: Mapping[str, Tensor], execution: Executi
     with ExitStack() as stack:
         stack.enter_context(execution.autocast())
         if any(values.requires_grad for values in inputs.values()):
-            # Slopes along the inputs are differentiated again, which fused attention cannot be.
+            # Slopes along the inputs are differentiated again, which neither fused attention nor
+            # cuDNN's recurrent cells can be.
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         output: ModelOutput = network(inputs)
     return ModelOutput(*(_float(part) for part in output))
 
@@ -122,7 +126,13 @@ def _float(part: Tensor | tuple[Tensor, ...]) -> Any:
 
 
 def evaluate(
-    network: nn.Module, term: nn.Module, split: DeviceSplit, execution: Execution, tally: Tally
+    network: nn.Module,
+    term: nn.Module,
+    split: DeviceSplit,
+    execution: Execution,
+    tally: Tally,
+    *,
+    at_once: int = EVALUATION_BATCH,
 ) -> Iterator[float]:
     """Count a whole part into the tally, telling after each batch which share of it is done.
 
@@ -134,11 +144,35 @@ def evaluate(
         split: The examples.
         execution: The precision to compute in.
         tally: Where loss and hits are counted.
+        at_once: Most examples in one forward pass. What training takes at once fits in memory,
+            a larger batch may not.
     """
     network.eval()
     for batch in split.in_order(EVALUATION_BATCH):
         # Not around the loop: the mode would stay on in the caller between batches.
         with torch.inference_mode():
-            output = forward(network, batch.inputs, execution)
+            output = _forward_by_parts(network, batch, execution, at_once)
             tally.add(term(output, batch), output, batch)
         yield tally.count / len(split)
+
+
+def _forward_by_parts(
+    network: nn.Module, batch: Batch, execution: Execution, at_once: int
+) -> ModelOutput:
+    """What the network gives for a batch, computed for so many examples at a time."""
+    parts = [
+        forward(
+            network,
+            {name: values[start : start + at_once] for name, values in batch.inputs.items()},
+            execution,
+        )
+        for start in range(0, len(batch.targets_B), at_once)
+    ]
+    return parts[0] if len(parts) == 1 else ModelOutput(*map(_joined, zip(*parts, strict=True)))
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """The same part of several outputs, one after the other."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(list(parts))
+    return tuple(map(_joined, zip(*parts, strict=True)))

@@ -2,7 +2,8 @@
 
 Knows no study: it trains what its job says, and whoever iterates decides whether to go on.
 Everything random follows from the job's seed and the epoch, so that a resumed attempt measures
-what an uninterrupted one would have.
+what an uninterrupted one would have: on a CPU to the last bit, on a GPU but for rounding, since
+sums are added there in no fixed order.
 """
 
 import hashlib
@@ -152,7 +153,15 @@ class Trainer:
         """Count hits on the validation part by the main term, without weights."""
         main_term = self.loss.terms[self.loss.main]
         judged = self.averaging.judged
-        for counted in evaluate(judged, main_term, self.validation, self.execution, tally):
+        judging = evaluate(
+            judged,
+            main_term,
+            self.validation,
+            self.execution,
+            tally,
+            at_once=self.recipe.batch_size,
+        )
+        for counted in judging:
             if self._pulse_is_due():
                 yield from self._pulse(epoch, counted)
 
@@ -177,6 +186,7 @@ class Trainer:
             if rejected:
                 log.warning("trial %d: no whole checkpoint: starts over", self.job.trial_number)
             return 0
+        self._compute_as(str(found.state.get("precision", self.execution.precision)))
         trained = _beneath("training.", found.tensors)
         self.averaging.remember(_beneath("network.", found.tensors), trained)
         self.accumulation.load_state_dict(_beneath("accumulation.", found.tensors))
@@ -184,6 +194,16 @@ class Trainer:
         self.optimization.remember(_beneath("optimizer.", found.tensors))
         self.kept.append(reference)
         return found.epoch
+
+    def _compute_as(self, precision: str) -> None:
+        """Go on in the precision that the trial began in: another node may be made for another."""
+        if precision == self.execution.precision:
+            return
+        log.warning(
+            "trial %d: began in %s, which it keeps; this worker would take %s",
+            *(self.job.trial_number, precision, self.execution.precision),
+        )
+        self.execution = prepare(self.job, precision)
 
     def _save(self, epoch: int) -> CheckpointRef | None:
         folder = self.job.checkpoints

@@ -1,13 +1,14 @@
 """How a worker computes follows from its job and its machine, and evaluation counts truly."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.losses import CrossEntropy
+from search_spaces.losses import Clip, CrossEntropy
 from search_spaces.model_output import Batch, ModelOutput
 from workers import device as device_module
 from workers.batches import DeviceSplit, Normalisation, on_device
@@ -70,17 +71,69 @@ def test_a_missing_device_is_nobodys_code(
     assert classify(caught.value).kind == "infrastructure"
 
 
-@pytest.mark.parametrize(("share", "fractions"), [(0.25, [0.25]), (1.0, []), (0.0, [])])
-def test_a_share_of_a_device_is_enforced(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, share: float, fractions: list[float]
-) -> None:
-    enforced: list[float] = []
+GIB = 2**30
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A GPU of 8 GiB that is no more than asked about; what its allocator is held to."""
+    held: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", enforced.append)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda: SimpleNamespace(total_memory=8 * GIB)
+    )
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", held.append)
+    return held
+
+
+@pytest.mark.parametrize(
+    ("share", "fraction"), [(0.5, 0.4375), (0.25, 0.1875), (0.1, 0.05), (1.0, 1.0), (0.0, 1.0)]
+)
+def test_a_share_of_a_device_is_enforced_less_what_is_not_the_allocators(
+    make_job: MakeJob, gpu: list[float], share: float, fraction: float
+) -> None:
     execution = prepare(make_job(device="cuda", gpu_share=share), "auto")
-    assert enforced == fractions
+    assert gpu == [fraction]
     assert execution.low_precision == torch.bfloat16
+
+
+def test_a_job_with_the_whole_device_is_not_held_to_the_share_of_the_one_before(
+    make_job: MakeJob, gpu: list[float]
+) -> None:
+    for share in (0.5, 1.0):
+        prepare(make_job(device="cuda", gpu_share=share), "auto")
+    assert gpu[-1] == 1.0
+
+
+@pytest.mark.parametrize(("major", "expected"), [(7, None), (8, torch.bfloat16)])
+def test_auto_leaves_gpus_alone_that_only_emulate_bfloat16(
+    make_job: MakeJob,
+    monkeypatch: pytest.MonkeyPatch,
+    gpu: list[float],
+    major: int,
+    expected: torch.dtype | None,
+) -> None:
+    # Tensors of that type can be made on every card: what torch calls emulation.
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or major >= 8,
+    )
+    assert prepare(make_job(device="cuda"), "auto").low_precision == expected
+
+
+def test_float32_on_a_gpu_is_float32_in_convolutions_too(
+    make_job: MakeJob, gpu: list[float]
+) -> None:
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = True
+        prepare(make_job(device="cuda"), "float32")
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 class Guess(nn.Module):
@@ -110,6 +163,37 @@ def test_evaluation_counts_every_example_once(digits: Dataset) -> None:
     likelihood = torch.log_softmax(torch.tensor([1.0] + [0.0] * 9), 0)
     expected = -(share * likelihood[0] + (1 - share) * likelihood[1])
     assert metrics["val_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+class Counted(nn.Module):
+    """Linear in the image; notes how many examples it was shown at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(64, 10)
+        self.seen: list[int] = []
+
+    def forward(self, inputs: dict[str, Tensor]) -> ModelOutput:
+        embedding = self.read(inputs["image"].flatten(1))
+        self.seen.append(len(embedding))
+        return ModelOutput(embedding, embedding, towers=(embedding, embedding))
+
+
+def test_no_more_examples_are_judged_at_once_than_fit_and_the_loss_is_the_same(
+    digits: Dataset,
+) -> None:
+    _, validation, _ = on_device(digits, CPU)
+    execution = Execution(device=CPU, low_precision=None)
+    torch.manual_seed(0)
+    network = Counted()
+    found = []
+    for at_once in (256, 24):
+        tally = Tally(CPU)
+        list(evaluate(network, Clip(), validation, execution, tally, at_once=at_once))
+        found.append(tally.metrics("val"))
+    assert max(network.seen[-3:]) <= 24
+    # Clip compares every example with all others: a smaller batch would be an easier task.
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 def test_a_validation_loss_that_is_no_number_is_told_as_diverged(digits: Dataset) -> None:

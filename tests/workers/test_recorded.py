@@ -96,6 +96,14 @@ def judged(trainer: Trainer) -> dict[str, float]:
     tally = Tally(trainer.execution.device)
     term = trainer.loss.terms[trainer.loss.main]
     network = trainer.averaging.judged
-    for _ in evaluate(network, term, trainer.validation, trainer.execution, tally):
+    judging = evaluate(
+        network,
+        term,
+        trainer.validation,
+        trainer.execution,
+        tally,
+        at_once=trainer.recipe.batch_size,
+    )
+    for _ in judging:
         pass
     return tally.metrics("val")

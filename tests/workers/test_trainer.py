@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from search_spaces.loss_weights import LossTerm, LossWeights
+from workers import device as device_module
 from workers import trainer as trainer_module
 from workers.budget import Budget
 from workers.data import Dataset
@@ -84,6 +85,23 @@ def test_an_interrupted_and_resumed_training_equals_an_uninterrupted_one(
     second = measured(Trainer(dataclasses.replace(job, resume_from=kept), digits).run())
     assert metrics(first + second) == metrics(whole)
     assert [measurement.fidelity for measurement in second] == [3, 4]
+
+
+def test_a_trial_keeps_the_precision_it_began_in_on_a_node_made_for_another(
+    make_job: MakeJob,
+    digits: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(device_module, "has_bfloat16_tiles", lambda: True)
+    job = make_job(epochs=2, checkpoint_dir=str(tmp_path))
+    first, second = measured(Trainer(job, digits).run())
+    assert first.checkpoint is not None
+    monkeypatch.setattr(device_module, "has_bfloat16_tiles", lambda: False)
+    resumed = Trainer(dataclasses.replace(job, resume_from=(first.checkpoint,)), digits)
+    assert metrics(measured(resumed.run())) == [second.metrics]
+    assert "began in bfloat16, which it keeps; this worker would take float32" in caplog.text
 
 
 def test_another_seed_trains_another_network(make_job: MakeJob, digits: Dataset) -> None:
