@@ -44,6 +44,7 @@ def problems(tree: Mapping[str, Any], base_dir: FilePath) -> list[tuple[Path, st
         _data,
         _objectives,
         _constraints,
+        _resources,
     )
     return [found for check in checks for found in check(tree, base_dir)]
 
@@ -182,6 +183,14 @@ def _constraints(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa:
             )
         elif metric not in COST_METRICS:
             yield path, _unmeasured(metric, COST_METRICS)
+
+
+def _resources(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - as above
+    resources = tree.get("resources")
+    gpu = resources.get("gpu") if isinstance(resources, dict) else None
+    if isinstance(gpu, int | float) and gpu > 1 and gpu == int(gpu):
+        text = f"a trial trains on one GPU at most, not {gpu:g}; give 1, or a share such as 0.5"
+        yield ("resources", "gpu"), text
 
 
 def _metrics(tree: Mapping[str, Any], section: str) -> Iterator[tuple[Path, str]]:

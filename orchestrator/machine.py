@@ -4,19 +4,31 @@ Knows device files and tools only; whether a worker can use what is found is the
 """
 
 import os
+import platform
+import re
 import shutil
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from orchestrator.config import StudyConfig
 from orchestrator.problems import Problem, ProblemsError
 from workers.data.memory import usable_cores
 
+_HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+"""Variables by which a user hides GPUs; torch for ROCm obeys all three."""
+
 
 def has_gpu(devices: Path = Path("/dev")) -> bool:
-    """Whether an NVIDIA GPU is there and not hidden from us."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in {"", "-1"}:
+    """Return whether a GPU is there that torch serves as `cuda`, and is not hidden from us.
+
+    That is an NVIDIA GPU, or an AMD one where torch is a build for ROCm.
+    """
+    if any(os.environ.get(name, "0").strip() in {"", "-1"} for name in _HIDING):
         return False
+    if (devices / "kfd").exists() and is_rocm_torch():
+        return True
     if any(entry.name[6:].isdecimal() for entry in devices.glob("nvidia[0-9]*")):
         return True
     tool = shutil.which("nvidia-smi")  # under WSL there is no device file of that name
@@ -27,6 +39,28 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return listed.returncode == 0 and b"GPU " in listed.stdout
+
+
+def is_rocm_torch() -> bool:
+    """Return whether the installed torch is a build for AMD GPUs, without loading it."""
+    found = find_spec("torch")
+    if found is None or found.origin is None:
+        return False
+    version = Path(found.origin).with_name("version.py")
+    return bool(re.search(r"^hip\b[^=]*=\s*['\"]", version.read_text(), re.MULTILINE))
+
+
+def idle_gpu(config: StudyConfig, devices: Path = Path("/dev")) -> str:
+    """Return why a GPU of this machine will not be used, in words; empty where none stays idle."""
+    if config.engine.address is not None or with_gpu_decided(config).resources.gpu:
+        return ""
+    if has_gpu(devices):
+        return "this machine's GPU stays idle, as resources.gpu is 0"
+    if (sys.platform, platform.machine()) == ("darwin", "arm64"):
+        return "Apple's GPU is not used: training needs CUDA or ROCm"
+    if (devices / "kfd").exists() and not is_rocm_torch():
+        return "the AMD GPU is not used: the installed torch is no build for ROCm"
+    return ""
 
 
 def with_gpu_decided(config: StudyConfig) -> StudyConfig:
@@ -57,7 +91,7 @@ def refuse_what_does_not_fit(config: StudyConfig) -> None:
         text = f"a trial asks for {config.resources.cpu:g} cores, {cores} can be used here"
         problems.append(Problem(config.name, text=text, path=("resources", "cpu")))
     if config.resources.gpu and not has_gpu():
-        text = "no GPU is found on this machine; say 0, or leave it out"
+        text = "no GPU that torch serves as cuda is found on this machine; say 0, or leave it out"
         problems.append(Problem(config.name, text=text, path=("resources", "gpu")))
     if problems:
         raise ProblemsError(problems)

@@ -18,7 +18,7 @@ from search_spaces.space import DefineByRunSpace, SearchSpace
 from search_spaces.suggester import RandomSuggester
 from search_spaces.task import Task
 from search_spaces.user_code import UserCode
-from workers.data.spec import NO_DATA, DataSpec
+from workers.data.spec import NO_DATA, SERVED_STREAMS, DataSpec
 
 if TYPE_CHECKING:
     from orchestrator.promotion.teaching import Teaching
@@ -88,6 +88,7 @@ def open_parts(config: StudyConfig) -> Opened:
         from search_spaces.answering import answering  # noqa: PLC0415 - may load torch
 
         space = answering(space, dataset.task)
+        _check_streams(config, space, dataset.task)
     _check_space(config, space)
     check_objectives(config, space, dataset.task, dataset.value_names)
     return Opened(
@@ -113,6 +114,28 @@ def user_code(config: StudyConfig) -> UserCode | None:
     """
     references = [each for each in (config.space, config.train) if user_object(each)]
     return UserCode.read(map(str, references)) if references else None
+
+
+def _check_streams(config: StudyConfig, space: SearchSpace, task: Task) -> None:
+    """Refuse a ready space that reads what the data does not give.
+
+    Raises:
+        ProblemsError: It does.
+    """
+    missing = sorted({*space.default().architecture.streams} - {*task.inputs})
+    if not missing:
+        return
+    text = (
+        f"'{config.space}' reads {' and '.join(missing)}, data source '{config.data.source}' gives "
+        f"{' and '.join(sorted(task.inputs))}. "
+    )
+    unserved = [stream for stream in missing if stream not in SERVED_STREAMS]
+    if unserved:
+        text += f"No data source gives {' or '.join(unserved)} yet: search it with a define-by-run "
+        text += "space and your own training (space and train: file.py:name)"
+    else:
+        text += "Choose a space or data of the other kind"
+    raise ProblemsError([Problem(config.name, text=text, path=("space",))])
 
 
 def _check_space(config: StudyConfig, space: Space) -> None:

@@ -10,7 +10,7 @@ from orchestrator.drawing import Space
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.leaderboard import leaderboard
-from orchestrator.machine import refuse_what_does_not_fit, with_gpu_decided
+from orchestrator.machine import idle_gpu, refuse_what_does_not_fit, with_gpu_decided
 from orchestrator.opening import Opened, open_parts
 from orchestrator.problems import Problem, ProblemsError, place
 from orchestrator.reachable import require_checkpoints
@@ -125,6 +125,7 @@ def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
         f"{config.objectives[0].metric} {stop.target:g}" if stop.target is not None else "",
     ]
     gpu = f", {config.resources.gpu:g} GPU" if config.resources.gpu else ""
+    idle = idle_gpu(parts.config)
     budget = config.budget
     return pairs(
         {
@@ -138,7 +139,8 @@ def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
             "trials": f"{budget.minimum} to {budget.maximum} epochs each, "
             f"{config.sampler.name} proposes, pruner {config.pruner.name}",
             "until": " or ".join(limit for limit in limits if limit),
-            "engine": f"{config.engine.name}, {config.resources.cpu:g} CPU{gpu} a trial",
+            "engine": f"{config.engine.name}, {config.resources.cpu:g} CPU{gpu} a trial"
+            f"{f' ({idle})' if idle else ''}",
             "kept in": place(home.folder),
         }
     )

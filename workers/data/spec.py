@@ -5,6 +5,9 @@ from dataclasses import dataclass
 NO_DATA = "none"
 """Source, and digest, of the data of a study whose own training names no data."""
 
+SERVED_STREAMS = frozenset({"image", "vector"})
+"""Kinds of input that the data sources give."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSpec:

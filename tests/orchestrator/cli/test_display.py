@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from importlib.util import spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import Override, load
 from orchestrator.leaderboard import leaderboard
-from orchestrator.machine import has_gpu, refuse_what_does_not_fit, with_gpu_decided
+from orchestrator.machine import has_gpu, idle_gpu, refuse_what_does_not_fit, with_gpu_decided
 from orchestrator.problems import ProblemsError
 from orchestrator.progress import Progress, running_table, seconds_left, share_done, summary
 from orchestrator.snapshot import RunningTrial, Snapshot
@@ -204,6 +205,45 @@ def test_a_gpu_is_used_where_one_is_found(tmp_path: Any, monkeypatch: pytest.Mon
     assert not has_gpu(tmp_path)
 
 
+@pytest.mark.parametrize("hidden", [None, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"])
+@pytest.mark.parametrize("rocm", [True, False])
+def test_an_amd_gpu_is_used_where_torch_serves_it(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, *, rocm: bool, hidden: str | None
+) -> None:
+    torch = tmp_path / "torch"
+    torch.mkdir()
+    (torch / "__init__.py").touch()
+    hip = "'6.4.43482'" if rocm else "None"
+    (torch / "version.py").write_text(f"cuda: Optional[str] = None\nhip: Optional[str] = {hip}\n")
+    spec = spec_from_file_location("torch", torch / "__init__.py")
+    monkeypatch.setattr("orchestrator.machine.find_spec", lambda name: spec)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "kfd").touch()
+    assert has_gpu(tmp_path) == rocm
+    if hidden is not None:
+        monkeypatch.setenv(hidden, "-1")
+        assert not has_gpu(tmp_path)
+    none = load("digits", [Override(path=("resources", "gpu"), value=0, option="o")])
+    idle = idle_gpu(none, tmp_path)
+    assert ("no build for ROCm" in idle) == (not rocm)
+    assert ("stays idle, as resources.gpu is 0" in idle) == (rocm and hidden is None)
+
+
+def test_the_gpu_of_a_mac_is_said_not_to_be_used(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("orchestrator.machine.has_gpu", lambda *_: False)
+    assert idle_gpu(load("digits"), tmp_path) == ""
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert idle_gpu(load("digits"), tmp_path) == (
+        "Apple's GPU is not used: training needs CUDA or ROCm"
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "given", "used"), [(True, None, 1), (False, None, 0), (True, 0, 0)]
 )
@@ -224,7 +264,8 @@ def test_trials_larger_than_the_machine_are_refused(monkeypatch: pytest.MonkeyPa
         refuse_what_does_not_fit(load("digits", [large]))
     assert str(refused.value).splitlines() == [
         "digits: resources.cpu: a trial asks for 3 cores, 2 can be used here",
-        "digits: resources.gpu: no GPU is found on this machine; say 0, or leave it out",
+        "digits: resources.gpu: no GPU that torch serves as cuda is found on this machine; "
+        "say 0, or leave it out",
     ]
     elsewhere = Override(path=("engine", "address"), value="cluster:6379", option="o")
     refuse_what_does_not_fit(load("digits", [large, elsewhere]))

@@ -1,0 +1,22 @@
+"""What opening a study refuses before anything is written."""
+
+import pytest
+
+from orchestrator.config_file import Override, load
+from orchestrator.opening import open_parts
+from orchestrator.problems import ProblemsError
+
+
+@pytest.mark.parametrize(
+    ("space", "reason"),
+    [
+        ("sequence", "reads series, data source 'digits' gives image. No data source gives series"),
+        ("image_text", "reads text, data source 'digits' gives image. No data source gives text"),
+        ("vector", "reads vector, data source 'digits' gives image. Choose a space or data of"),
+    ],
+)
+def test_a_ready_space_that_reads_what_no_data_gives_is_refused(space: str, reason: str) -> None:
+    config = load("digits", [Override.parse("space", space, "--set")])
+    with pytest.raises(ProblemsError) as refused:
+        open_parts(config)
+    assert f"space: '{space}' {reason}" in str(refused.value)
