@@ -37,6 +37,9 @@ _PLOT_EVERY_S = 60.0
 _SHARE = 20
 """Plots may take one part in this many of the time, and files may be late by one part in as many of
 the age of the search: uploads then grow with its logarithm, not with its length."""
+_TRIES = 3
+_TRY_AGAIN_S = 1.0
+"""How often, and how far apart, files are tried at the end."""
 _LAST_WORDS_S = 10.0
 """How long it goes on after its driver is gone."""
 
@@ -93,6 +96,7 @@ class Follower:
         self._failures = 0
         self._said = ""
         self._has_reported = False
+        self._tries = 0
         self._began = time.monotonic()
         self._next_note = self._next_table = 0.0
         self._next_plot = self._began + _PLOT_EVERY_S
@@ -128,9 +132,16 @@ class Follower:
         elif self._try(lambda: self._projection.summarise(plots=True, final=True)) is None:
             self._orders.wait(self._pause())
         else:
-            self._orders.drain = False
-            lacking = self._scrub(self._projection.lacking())
-            self._answer(f"lacking {lacking}" if lacking else "drained")
+            self._answer_drain(self._scrub(self._projection.lacking()))
+
+    def _answer_drain(self, lacking: str) -> None:
+        """Say that nothing is left to try; what is lacking is tried a few times before."""
+        self._tries += 1
+        if lacking and self._tries < _TRIES:
+            self._orders.wait(_TRY_AGAIN_S)
+            return
+        self._orders.drain, self._tries = False, 0
+        self._answer(f"lacking {lacking}" if lacking else "drained")
 
     def _finish(self) -> None:
         """Events recorded from now on are another driver's, and another projector's."""

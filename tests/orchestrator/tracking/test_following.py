@@ -115,6 +115,14 @@ def test_one_hiccup_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
     assert follow(monkeypatch, orders, Projection(orders, outages=[(50, 50.2)])) == ["drained"]
 
 
+def test_a_file_that_fails_once_at_the_end_is_not_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    orders = Orders(100, drain_at_s=50)
+    projection = Projection(orders)
+    answers = iter(["files are not uploaded: 503"])
+    monkeypatch.setattr(projection, "lacking", lambda: next(answers, "") if orders.drain else "")
+    assert follow(monkeypatch, orders, projection) == ["drained"]
+
+
 def test_a_projection_that_cannot_start_says_why() -> None:
     said: list[str] = []
     with pytest.raises(SystemExit):
