@@ -160,7 +160,7 @@ def _search(
             terminal,
             f"stopping; go on later with: archscout resume {record.name}",
         ),
-        closing(make_engine(parts, home)) as engine,
+        closing(make_engine(parts, home, terminal)) as engine,
         Progress(study, terminal),
     ):
         engine.run(study, parts.dataset)
@@ -215,7 +215,7 @@ def _ending(study: Study) -> _Ending:
     return _Ending(code=ExitCode.DONE, state="finished", reason=reason)
 
 
-def make_engine(parts: Opened, home: Home) -> Engine:
+def make_engine(parts: Opened, home: Home, terminal: Terminal) -> Engine:
     """The engine that the config names."""
     config = with_gpu_decided(parts.config)
     if config.engine.name == "in_process":
@@ -231,6 +231,7 @@ def make_engine(parts: Opened, home: Home) -> Engine:
         code=parts.code,
         checkpoints=home.checkpoints,
         silence_s=config.resources.silence_s,
+        tell=terminal.remark,
     )
 
 

@@ -5,7 +5,7 @@ The only package that imports ray, and only once a study runs on it.
 
 from orchestrator.engines.ray_tune.cluster import ResourcesTooLarge
 from orchestrator.engines.ray_tune.engine import RayTuneEngine
+from orchestrator.engines.ray_tune.launch import EngineLost
 from orchestrator.engines.ray_tune.nodes import NodesUnfit, UnfitNodeJoined
-from orchestrator.engines.ray_tune.session import EngineLost
 
 __all__ = ["EngineLost", "NodesUnfit", "RayTuneEngine", "ResourcesTooLarge", "UnfitNodeJoined"]

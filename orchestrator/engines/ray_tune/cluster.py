@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrator.engines.ray_tune.deadline import CALL_S, answers, call
-from orchestrator.engines.ray_tune.session import EngineLost, Session
+from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswer, answers, call
+from orchestrator.engines.ray_tune.launch import EngineLost
+from orchestrator.engines.ray_tune.session import Session
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class Cluster:
         """
         try:
             return call(function, limit_s=limit_s)
-        except TimeoutError as error:
+        except NoAnswer as error:
             self._session.stuck = True
             raise self.lost() from error
 

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,15 +12,31 @@ T = TypeVar("T")
 CALL_S = 60.0
 """How long Ray's head may take to answer one call."""
 
+SLOW_S = 2.0
+"""How long anything may take without a word to the user."""
 
-def call(function: Callable[[], T], *, limit_s: float) -> T:
+
+class NoAnswer(TimeoutError):  # noqa: N818 - says what is wrong
+    """A call has not returned before its deadline."""
+
+
+def silent(*_: object) -> None:
+    """Say nothing."""
+
+
+def call(function: Callable[[], T], *, limit_s: float, slow: Callable[[], None] = silent) -> T:
     """Return what the function returns, or raise what it raises.
 
     It runs in a thread of its own, which is left behind where it does not end in time; signals are
     handled meanwhile.
 
+    Args:
+        function: The call.
+        limit_s: Seconds that it may take.
+        slow: Called once after two seconds, to tell the user what is waited for.
+
     Raises:
-        TimeoutError: It has not returned in time.
+        NoAnswer: It has not returned in time.
     """
     future: Future[T] = Future()
 
@@ -31,7 +47,20 @@ def call(function: Callable[[], T], *, limit_s: float) -> T:
             future.set_exception(error)
 
     threading.Thread(target=run, name="archscout-call", daemon=True).start()
-    return future.result(limit_s)
+    return result_of(future, limit_s=limit_s, slow=slow)
+
+
+def result_of(future: "Future[T]", *, limit_s: float, slow: Callable[[], None] = silent) -> T:
+    """Wait for the result of a future as `call` does.
+
+    Raises:
+        NoAnswer: There is none in time.
+    """
+    if not wait([future], min(SLOW_S, limit_s)).done:
+        slow()
+        if not wait([future], max(0.0, limit_s - SLOW_S)).done:
+            raise NoAnswer(f"no answer within {limit_s:g} s")
+    return future.result()
 
 
 def answers(address: str) -> bool:

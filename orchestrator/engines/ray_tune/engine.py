@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.engines.ray_tune.attempt import Watch
 from orchestrator.engines.ray_tune.bridge import Bridge
 from orchestrator.engines.ray_tune.cluster import Cluster
+from orchestrator.engines.ray_tune.deadline import silent
+from orchestrator.engines.ray_tune.launch import EngineLost, store_bytes
 from orchestrator.engines.ray_tune.messages import Parcel
 from orchestrator.engines.ray_tune.nodes import Nodes
-from orchestrator.engines.ray_tune.session import EngineLost, Session
+from orchestrator.engines.ray_tune.session import Session
 from orchestrator.engines.ray_tune.signs import Signs, read
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
@@ -59,6 +62,7 @@ class RayTuneEngine:
         recycle_growth_bytes: int = 1 << 30,
         trials_per_run: int = 400,
         ray_options: dict[str, Any] | None = None,
+        tell: Callable[[str], None] = silent,
     ) -> None:
         """Nothing is started yet.
 
@@ -75,6 +79,7 @@ class RayTuneEngine:
             trials_per_run: Attempts after which Tune is started afresh: it forgets none of its
                 trials, so its memory grows with each.
             ray_options: Passed on to `ray.init` where a cluster is started.
+            tell: Shows the user what is waited for.
         """
         self._address = address
         self._cpu = cpu
@@ -85,6 +90,7 @@ class RayTuneEngine:
         self._wear = {"trials": recycle_after, "growth_bytes": recycle_growth_bytes}
         self._trials_per_run = trials_per_run
         self._options = ray_options or {}
+        self._tell = tell
         self._session: Session | None = None
         self._lost = False
         self._threads: list[threading.Thread] = []
@@ -112,13 +118,13 @@ class RayTuneEngine:
             self._session = None
 
     def _run(self, study: "Study", dataset: Dataset) -> None:
-        self._session = self._session or Session.enter(self._address, self._options)
+        self._session = self._session or Session.enter(self._address, self._options, self._tell)
         cluster = Cluster(self._session, cpu=self._cpu, gpu=self._gpu)
         cluster.require_slot()
         folder = Path(tempfile.mkdtemp(prefix="tune-", dir=cluster.scratch))
         nodes = self._nodes(study)
         try:
-            nodes.require(cluster.nodes)
+            nodes.require(cluster.nodes, self._tell)
             watch = Watch(
                 silence_s=self._silence_s or SILENCE_S,
                 user_silence_s=self._silence_s,
@@ -137,6 +143,12 @@ class RayTuneEngine:
         finally:
             nodes.close()
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _enter(self, dataset: Dataset) -> Session:
+        arrays = dataset.to_arrays().values()
+        data_bytes = sum(getattr(values, "nbytes", 0) for values in arrays)
+        options = {"object_store_memory": store_bytes(data_bytes), **self._options}
+        return Session.enter(self._address, options, self._tell)
 
     def _nodes(self, study: "Study") -> Nodes:
         """What nodes must be able to do, if it is we who train there."""

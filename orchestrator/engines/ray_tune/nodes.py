@@ -13,10 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from orchestrator.engines.ray_tune.deadline import CALL_S, SLOW_S, call, silent
 from workers.folders import Folder, RemoteFolder, folder_at
 
-PATIENCE_S = 60.0
-"""How long a node may take to answer: it starts a process, and may load torch."""
+PATIENCE_S = 300.0
+"""How long a node may take to answer: it starts a process and may load torch, both over a network
+file system. One that is gone is not waited for."""
 _LARGEST = 64
 """Bytes that a mark has at most."""
 
@@ -48,20 +50,29 @@ class Nodes:
         if self._mark is not None:
             _leave(self._mark, "driver")
 
-    def require(self, nodes: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+    def require(
+        self,
+        nodes: Callable[[], Sequence[Mapping[str, Any]]],
+        tell: Callable[[str], None] = silent,
+    ) -> None:
         """Wait for the answers of nodes that are there from the start.
 
         Args:
             nodes: Says which are there now.
+            tell: Shows the user what is waited for.
 
         Raises:
             NodesUnfit: They will not do.
         """
-        end = time.monotonic() + PATIENCE_S
+        began, told = time.monotonic(), False
         while (reasons := self._look(nodes())) is not None and not reasons:
-            if time.monotonic() > end:
-                silent = [n["NodeManagerAddress"] for n in nodes() if n["NodeID"] not in self._fit]
-                raise NodesUnfit(f"nodes of the cluster do not answer: {', '.join(silent)}")
+            waited = time.monotonic() - began
+            waiting = [n["NodeManagerAddress"] for n in nodes() if n["NodeID"] not in self._fit]
+            if waited > PATIENCE_S:
+                raise NodesUnfit(f"nodes of the cluster do not answer: {', '.join(waiting)}")
+            if waited > SLOW_S and not told:
+                told = True
+                tell(f"waiting for nodes to load what trials need: {', '.join(waiting)}")
             time.sleep(0.1)
         if reasons:
             raise NodesUnfit(_told(reasons))
@@ -110,11 +121,13 @@ class Nodes:
         task = self._ray.remote(lacking).options(
             num_cpus=0, max_retries=0, scheduling_strategy=there
         )
-        return task.remote(None if self._mark is None else str(self._mark), self._cuda)
+        mark = None if self._mark is None else str(self._mark)
+        # Ray exports the function to its head at the first call.
+        return call(lambda: task.remote(mark, self._cuda), limit_s=CALL_S)
 
     def _answer(self, name: str) -> str | None:
         try:
-            reason: str | None = self._ray.get(self._asked.pop(name))
+            reason: str | None = self._ray.get(self._asked.pop(name), timeout=CALL_S)
         except self._ray.exceptions.RayTaskError as error:
             # Most often: archscout, or what it needs, is not installed there.
             return str(error).strip().splitlines()[-1]

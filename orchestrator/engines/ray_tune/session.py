@@ -6,22 +6,18 @@ Everything of Ray's that has to be said before its import is said here.
 import atexit
 import contextlib
 import gc
-import logging
 import os
-import re
 import secrets
-import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engines.ray_tune.deadline import CALL_S, answers, call
+from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswer, answers, call, result_of
+from orchestrator.engines.ray_tune.launch import EngineLost, initialise, keeping_sigterm, silence
 from orchestrator.engines.ray_tune.scratch import Scratch
-from workers.data.memory import usable_cores
 
 START_S = 300.0
 """How long Ray may take to start or to be joined: a slow file system needs most of it."""
@@ -29,15 +25,14 @@ START_S = 300.0
 END_S = 30.0
 """How long `ray.shutdown` may take; 7 s were measured where the head had been killed."""
 
-PROBE_S = 15.0
-"""How long a cluster at an address may take to say that it is one."""
-
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TQDM": "0",
     "RAY_DEDUP_LOGS": "0",
     # Ray 2.60 starts workers at nice 15: on a busy machine they would starve.
     "RAY_worker_niceness": "0",
+    # A worker that loads Python from a slow file system must not be ended before it is up.
+    "RAY_worker_register_timeout_seconds": "600",
     "RAY_enable_metrics_collection": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # A trial's folder is Tune's affair; relative paths in a study mean the user's folder.
@@ -62,14 +57,6 @@ _QUIET = {
 }
 
 
-class EngineLost(RuntimeError):  # noqa: N818 - the field's word for it
-    """The cluster is gone; the study can be resumed.
-
-    Ray 2.60 may crash while the interpreter ends after this: whoever cares for the exit status
-    leaves by `os._exit`.
-    """
-
-
 class Session:
     """The one Ray that a process can be connected to, shared by its engines.
 
@@ -80,7 +67,9 @@ class Session:
     _current: "Session | None" = None
     _unusable = False
 
-    def __init__(self, address: str | None, options: dict[str, Any]) -> None:
+    def __init__(
+        self, address: str | None, options: dict[str, Any], tell: Callable[[str], None]
+    ) -> None:
         """Start Ray on this machine, or join it at the address; a running one is used as it is."""
         self._users = 0
         self._undo = contextlib.ExitStack()
@@ -97,18 +86,21 @@ class Session:
             self._owned = not ray.is_initialized()
             if self._owned:
                 options = {"_temp_dir": str(scratch.ray), **options}
-                self._open(address, options, undo)
-            _silence(ray)
+                self._open(address, options, tell, undo)
+            silence(ray)
             self.head, self.node = _addresses(ray)
             self._undo = undo.pop_all()
 
     @classmethod
-    def enter(cls, address: str | None, options: dict[str, Any]) -> "Session":
+    def enter(
+        cls, address: str | None, options: dict[str, Any], tell: Callable[[str], None]
+    ) -> "Session":
         """Return the session of this process, opened if there is none; `leave` it afterwards.
 
         Args:
             address: A running cluster to join; None starts one on this machine alone.
             options: Passed on to `ray.init` where a cluster is started.
+            tell: Shows the user what is waited for.
 
         Raises:
             EngineLost: Ray does not start, nothing answers at the address, or a session that was
@@ -122,7 +114,7 @@ class Session:
                     "Ray was lost in this process and cannot be started again in it. Start a new "
                     "Python process; `archscout resume` goes on from there"
                 )
-            session = cls._current = cls._current or cls(address, options)
+            session = cls._current = cls._current or cls(address, options, tell)
             session._users += 1  # noqa: SLF001 - our own class
             return session
 
@@ -138,7 +130,11 @@ class Session:
         return answers(self.head) and answers(self.node)
 
     def _open(
-        self, address: str | None, options: dict[str, Any], undo: contextlib.ExitStack
+        self,
+        address: str | None,
+        options: dict[str, Any],
+        tell: Callable[[str], None],
+        undo: contextlib.ExitStack,
     ) -> None:
         """Call `ray.init` in a thread that lives as long as the session.
 
@@ -151,18 +147,19 @@ class Session:
 
         def keep() -> None:
             try:
-                _initialise(self._ray, address, options)
+                initialise(self._ray, address, options)
             except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
                 opened.set_exception(error)
                 return
             opened.set_result(None)
             over.wait()
 
-        with _keeping_sigterm():
+        place = "Ray to start" if address is None else f"the Ray cluster at {address}"
+        with keeping_sigterm():
             threading.Thread(target=keep, name="archscout-ray", daemon=True).start()
             try:
-                opened.result(START_S)
-            except TimeoutError as error:
+                result_of(opened, limit_s=START_S, slow=lambda: tell(f"waiting for {place}"))
+            except NoAnswer as error:
                 self._abandon()
                 text = f"Ray did not start within {START_S:.0f} s. `archscout resume` tries again"
                 raise EngineLost(text) from error
@@ -179,7 +176,7 @@ class Session:
             try:
                 if not self.stuck:
                     call(lambda: self._ray.shutdown(wait_for_processes=True), limit_s=END_S)
-            except TimeoutError:
+            except NoAnswer:
                 self.stuck = True
             if self.stuck:
                 self._abandon()
@@ -207,89 +204,6 @@ def _kill_processes() -> None:
     node = worker._global_node  # noqa: SLF001
     if node is not None and node.is_head():
         node.kill_all_processes(check_alive=False, allow_graceful=False)
-
-
-def _initialise(ray: Any, address: str | None, options: dict[str, Any]) -> None:
-    if address is None:
-        _start(ray, options)
-        return
-    if re.fullmatch(r"[^/]+:\d{1,5}", address) and not answers(address):
-        raise EngineLost(f"engine.address: no Ray cluster at {address!r}: nothing answers there")
-    _probe(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
-        raise EngineLost(f"engine.address: no Ray cluster at {address!r}: {error}") from error
-
-
-def _start(ray: Any, options: dict[str, Any]) -> None:
-    """Start a cluster of our own on this machine.
-
-    Raises:
-        EngineLost: Ray 2.60 gave up: its processes have half a minute each to start.
-    """
-    try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            **{"num_cpus": usable_cores(), "object_store_memory": 512 << 20, **options},
-        )
-    except Exception as error:  # Ray raises a plain one here
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EngineLost(
-            f"Ray did not start on this machine, which may be too busy or short of memory: {why}. "
-            "`archscout resume` tries again"
-        ) from error
-
-
-def _probe(address: str) -> None:
-    """Make sure that Ray's head is at the address, in a process that can be ended.
-
-    Ray 2.60 tries for many minutes, deaf to signals, where something else listens.
-
-    Raises:
-        EngineLost: It is not, or does not say so in time.
-    """
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
-    try:
-        done = subprocess.run(  # noqa: S603  # Ray's own command; the address is one word of it.
-            [*command, f"--address={address}"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PROBE_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        done = None
-    if done is None or done.returncode != 0:
-        local = address == "auto"
-        why = "none runs on this machine" if local else "what answers there is not its head"
-        raise EngineLost(f"engine.address: no Ray cluster at {address!r}: {why}")
-
-
-@contextlib.contextmanager
-def _keeping_sigterm() -> Iterator[None]:
-    """Put the handler of SIGTERM back that was there before.
-
-    Ray 2.60 puts two of its own in its place: one leaves by `sys.exit`, the other prints a stack
-    and aborts the process 3 s later.
-    """
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-def _silence(ray: Any) -> None:
-    """Keep Ray off the terminal: failures reach the user through the study, once and classified."""
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    # Ray 2.60 prints the death of a worker to stdout whatever `log_to_driver` says.
-    ray._private.worker._worker_logs_enabled = False  # noqa: SLF001
 
 
 def _scratch(undo: contextlib.ExitStack) -> Scratch:
@@ -363,7 +277,7 @@ def _addresses(ray: Any) -> tuple[str, str]:
         raise lost
     try:
         nodes = call(ray.nodes, limit_s=CALL_S)
-    except TimeoutError as error:
+    except NoAnswer as error:
         raise lost from error
     [node] = [node for node in nodes if node["NodeID"] == own]
     return head, f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"

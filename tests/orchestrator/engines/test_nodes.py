@@ -23,7 +23,7 @@ class Ray:
         ready = [name for name in references if name in self.answers]
         return ready, [name for name in references if name not in ready]
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str, timeout: float) -> Any:
         if isinstance(self.answers[name], Exception):
             raise self.answers[name]
         return self.answers[name]
@@ -69,8 +69,15 @@ def test_nodes_that_will_not_do_are_named(
     answers: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nodes, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(nodes, "SLOW_S", 0.1)
+    told: list[str] = []
     with pytest.raises(NodesUnfit, match=said):
-        Nodes(Ray(**answers), None, cuda=True).require(lambda: cluster("n1", "n2", "n3"))
+        Nodes(Ray(**answers), None, cuda=True).require(
+            lambda: cluster("n1", "n2", "n3"), told.append
+        )
+    if "do not answer" in said:
+        waited = said.partition(": ")[2]
+        assert told == [f"waiting for nodes to load what trials need: {waited}"]
 
 
 def test_nothing_is_asked_where_nothing_is_needed() -> None:

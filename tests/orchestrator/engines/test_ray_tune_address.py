@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.engines.ray_tune import EngineLost
-from orchestrator.engines.ray_tune import session as ray_session
+from orchestrator.engines.ray_tune import EngineLost, launch
 
 pytestmark = pytest.mark.ray
 
@@ -23,20 +22,20 @@ def test_an_address_where_nothing_answers_is_said_at_once(tmp_path: Path) -> Non
                 raise AssertionError("Ray would try for minutes")
 
         with pytest.raises(EngineLost, match=f"no Ray cluster at '{address}'"):
-            ray_session._initialise(Deaf(), address, {})
+            launch.initialise(Deaf(), address, {})
 
 
 def test_an_address_where_something_else_listens_is_said_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_session, "PROBE_S", 1.0)
+    monkeypatch.setattr(launch, "PROBE_S", 1.0)
     with socket.socket() as other:  # takes calls and never says a word
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(EngineLost, match="what answers there is not its head"):
-            ray_session._initialise(None, address, {})
+            launch.initialise(None, address, {})
         assert time.monotonic() - began < 10
 
 
@@ -56,4 +55,4 @@ def test_a_ray_that_does_not_start_is_said_with_the_way_out(tmp_path: Path) -> N
             raise Exception("The current node timed out during startup.\nIt may be overloaded.")
 
     with pytest.raises(EngineLost, match=r"did not start .* timed out during startup"):
-        ray_session._initialise(Busy(), None, {})
+        launch.initialise(Busy(), None, {})

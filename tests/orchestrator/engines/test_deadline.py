@@ -1,0 +1,68 @@
+"""Calls into Ray end in time, and say what they wait for; the store of Ray follows the data."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.engines.ray_tune import EngineLost, deadline, launch
+from orchestrator.engines.ray_tune.cluster import Cluster
+from orchestrator.engines.ray_tune.deadline import NoAnswer, call
+from orchestrator.engines.ray_tune.launch import STORE_BYTES, store_bytes
+
+
+@pytest.fixture
+def never() -> Iterator[threading.Event]:
+    """A call that does not return before the test ends."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_a_call_returns_and_raises_what_its_function_does() -> None:
+    assert call(lambda: 7, limit_s=60) == 7
+    with pytest.raises(KeyError, match="lost"):
+        call(lambda: {}["lost"], limit_s=60)
+
+
+def test_what_takes_long_is_said_once_and_given_up_at_its_deadline(
+    never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadline, "SLOW_S", 0.05)
+    said: list[str] = []
+    with pytest.raises(NoAnswer, match=r"no answer within 0\.1 s"):
+        call(never.wait, limit_s=0.1, slow=lambda: said.append("slow"))
+    assert said == ["slow"]
+
+
+def test_a_head_that_does_not_answer_is_a_lost_cluster(
+    never: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = SimpleNamespace(head="10.0.0.1:6379", stuck=False)
+    cluster = Cluster.__new__(Cluster)
+    monkeypatch.setattr(cluster, "_session", session, raising=False)
+    with pytest.raises(EngineLost, match=r"10.0.0.1:6379 no longer answers.*`archscout resume`"):
+        cluster.call(never.wait, limit_s=0.1)
+    assert session.stuck
+
+
+@given(data=st.integers(0, 1 << 45), memory=st.integers(0, 1 << 42))
+def test_the_object_store_holds_the_data_unless_memory_forbids(data: int, memory: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "available_bytes", lambda: memory)
+        size = store_bytes(data, Path("/is-not-there"))
+    assert size >= STORE_BYTES
+    assert size >= min(data + STORE_BYTES, memory // 2)
+    assert size == STORE_BYTES or size <= memory // 2
+
+
+def test_the_object_store_is_no_larger_than_shared_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "available_bytes", lambda: 1 << 40)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=600 << 20))
+    assert store_bytes(4 << 30, tmp_path) == 600 << 20
