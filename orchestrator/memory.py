@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from orchestrator.clock import Clock, SystemClock
 from orchestrator.config import StudyConfig
 from orchestrator.history import History
 from orchestrator.objective import Objective, best, reaches
 from orchestrator.proposals import Proposal, Proposals, Space, first_points
+from orchestrator.rejection import Refusals
 from orchestrator.retention import Retention
 from orchestrator.sampling import Proposer
 from orchestrator.stopping import Halving, judges_of
@@ -36,6 +38,7 @@ class Memory:
         task: Task | None,
         trials: Iterable[Trial],
         checkpoints: Folder,
+        clock: Clock | None = None,
         earlier: Earlier = NOTHING,
     ) -> None:
         trials = tuple(trials)
@@ -67,6 +70,7 @@ class Memory:
                 Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints
             ],
             given=first_points(space, config.seed_points, config.seed, task),
+            clock=clock or SystemClock(),
             earlier=earlier,
         )
         self._recall(trials, earlier)
@@ -87,8 +91,13 @@ class Memory:
 
     @property
     def impossible(self) -> str | None:
-        """Says so if candidate after candidate violated the constraints."""
-        return self._proposals.impossible(self.history.trials)
+        """Says so if no candidate has met the constraints for long."""
+        return self.refusals.hopeless
+
+    @property
+    def refusals(self) -> Refusals:
+        """What the constraints refused since this driver started."""
+        return self._proposals.refusals
 
     def prepare_draw(self) -> Callable[[], Proposal]:
         """Return the function that draws the next candidate from the history as it is now.

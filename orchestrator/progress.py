@@ -18,6 +18,8 @@ from orchestrator.terminal import Terminal, number, span
 
 LINE_EVERY_S = 10.0
 FRAME_EVERY_S = 0.5
+SILENT_S = 2.0
+"""How long feasible candidates may be looked for without a word."""
 
 
 class Source(Protocol):
@@ -54,14 +56,18 @@ class Progress:
             self._thread.join(timeout=5)
 
     def _lines(self) -> None:
-        """A line at intervals, none where nothing moved."""
-        told = ""
-        while not self._ended.wait(self._line_every_s):
+        """A line at intervals, none where nothing moved; one at once where a draw takes long."""
+        told, waited, looking = "", 0.0, False
+        step = min(FRAME_EVERY_S, self._line_every_s)
+        while not self._ended.wait(step):
+            waited += step
             now = self._source.snapshot()
-            line = f"[{span(now.spent_s)}] {summary(now)}{_left(self._first, now)}"
-            if summary(now) != told:
-                self._terminal.tell(line)
-                told = summary(now)
+            begins = not looking and now.refused_s > SILENT_S
+            looking = now.refused_s > SILENT_S
+            if summary(now) == told or (waited < self._line_every_s and not begins):
+                continue
+            self._terminal.tell(f"[{span(now.spent_s)}] {summary(now)}{_left(self._first, now)}")
+            told, waited = summary(now), 0.0
 
     def _frames(self) -> None:
         """A display in place, gone at the end."""
@@ -95,6 +101,8 @@ def summary(now: Snapshot) -> str:
     if now.best_values is not None:
         values = ", ".join(number(value) for value in now.best_values)
         parts.append(f"best {values} (trial {now.best_number}, {now.best_describe})")
+    if now.refused_s > SILENT_S:
+        parts.append(f"{now.refused:,} candidates refused since the last feasible one")
     if now.stop_reason:
         parts.append(f"stopping: {now.stop_reason}")
     return " · ".join(part for part in parts if part)

@@ -6,12 +6,14 @@ Knows no ledger and no engine: what is proposed becomes a trial only when the st
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.clock import Clock
 from orchestrator.ledger import NewTrial
 from orchestrator.problems import clean
+from orchestrator.rejection import Refusals, Rejection
 from orchestrator.sampling import MAX_REDRAWS, Draw, Proposer, derive_seed
 from orchestrator.screening import Screened, screen
 from orchestrator.trial import ANSWERED, Trial, TrialState
@@ -27,8 +29,11 @@ from search_spaces.task import Task
 MOST_DUPLICATES = 20
 """Duplicates answered in a row after which a space counts as tried."""
 
-MOST_INFEASIBLE = 100
-"""Candidates refused in a row after which the constraints count as impossible."""
+RECORDED_IN_A_ROW = 10
+"""Refused proposals in a row that become trials; from then on rejection sampling helps."""
+
+SMALL_SPACE = 1000
+"""Candidates of a space whose refused ones are all recorded, so that its end is seen."""
 
 
 class SeedPointError(ValueError):
@@ -105,6 +110,7 @@ class Proposals:
         task: Task | None,
         constraints: Sequence[Constraint],
         given: Sequence[Mapping[str, Any]],
+        clock: Clock,
         earlier: Earlier = NOTHING,
     ) -> None:
         """Prepares the sequence.
@@ -115,6 +121,7 @@ class Proposals:
             task: What networks are built for; None counts no costs.
             constraints: Bounds on the costs, beside the space's own.
             given: Parameters of the first candidates, by number (see `first_points`).
+            clock: Tells for how long no candidate has met the constraints.
             earlier: What earlier studies found; candidates of theirs need no training again.
         """
         self._space = space
@@ -124,6 +131,13 @@ class Proposals:
         self._constraints = (*constraints, *own)
         self._given = tuple(given)
         self._answers, self._taught = earlier.answers, earlier.taught
+        self.refusals = Refusals(clock)
+        """What the constraints refused since this driver started."""
+        self._rejection = (
+            Rejection(space, task, self._constraints, self.refusals)
+            if task is not None and isinstance(space, SearchSpace) and space.size() > SMALL_SPACE
+            else None
+        )
 
     def next(self, number: int, known: Mapping[str, Trial]) -> Proposal:
         """What to try as this trial number.
@@ -138,8 +152,9 @@ class Proposals:
         if number < len(self._given):
             draw = self._proposer.draw(number, 0, self._given[number])
             return self._proposal(draw, self._resolve(draw), known={})
+        given = self._feasible(number, known)
         for redraw in range(MAX_REDRAWS + 1):
-            draw = self._proposer.draw(number, redraw)
+            draw = self._proposer.draw(number, redraw, given)
             proposal = self._proposal(draw, self._resolve(draw), known)
             if proposal.twin is None:
                 break
@@ -156,15 +171,18 @@ class Proposals:
             return False
         return len({tuple(sorted(t.params.items())) for t in trials}) >= size
 
-    def impossible(self, trials: Sequence[Trial]) -> str | None:
-        """Says so if candidate after candidate violated the constraints."""
-        if _tail(trials, "infeasible") < MOST_INFEASIBLE:
+    def _feasible(self, number: int, known: Mapping[str, Trial]) -> Mapping[str, Any] | None:
+        """Decisions of a feasible network; None while the sampler finds such ones by itself."""
+        if self._rejection is None or _tail(known.values(), "infeasible") < RECORDED_IN_A_ROW:
             return None
-        worst = {name: bad for name, bad in trials[-1].violations.items() if bad > 0}
-        return (
-            f"the last {MOST_INFEASIBLE} candidates violated the constraints "
-            f"(the newest by {worst}): loosen them, or search a space of smaller networks"
-        )
+        try:
+            return self._rejection.architecture(
+                known.values(),
+                derive_seed(self._proposer.seed, "rejection", number),
+                lambda candidate: digest_of(candidate, self._task) in known,
+            )
+        except Exception as error:
+            raise _raised(error) from error
 
     def _proposal(
         self, draw: Draw, candidate: Candidate | Decisions, known: Mapping[str, Trial]
@@ -176,6 +194,8 @@ class Proposals:
             if twin is None
             else Screened(cost=twin.cost, violations=twin.violations)
         )
+        if twin is None:
+            self.refusals.add(screened)
         earlier = self._answers.get(digest) if twin is None and screened.feasible else None
         if settled := twin is not None or (earlier is not None and earlier.uid in self._taught):
             self._proposer.drop(draw)
@@ -312,10 +332,10 @@ def _raised(error: Exception) -> SpaceError:
     return SpaceError(f"the space raised {type(error).__name__}: {error}")
 
 
-def _tail(trials: Sequence[Trial], reason: str) -> int:
+def _tail(trials: Collection[Trial], reason: str) -> int:
     """How many of the newest trials in a row ended for this reason."""
     count = 0
-    for trial in reversed(trials):
+    for trial in reversed(tuple(trials)):
         if trial.reason != reason:
             break
         count += 1

@@ -185,7 +185,8 @@ class Proposer:
         several = sampler == "tpe" and len(objectives) > 1
         self._build = _SAMPLERS["tpe of several objectives" if several else sampler]
         self._objectives = tuple(objectives)
-        self._seed = seed
+        self.seed = seed
+        """The study's seed."""
         self._expected = dict(expected or {})
         self._results = 0
         self._storage = optuna.storages.InMemoryStorage()
@@ -223,7 +224,7 @@ class Proposer:
         """
         uniformly = redraw > MAX_REDRAWS // 2
         build = _SAMPLERS["random"] if uniformly else self._build
-        self._study.sampler = _quietly(build, derive_seed(self._seed, "draw", number, redraw))
+        self._study.sampler = _quietly(build, derive_seed(self.seed, "draw", number, redraw))
         if given is None and not uniformly:
             given = self._from_priors(number, redraw)
         if given is not None:
@@ -299,7 +300,7 @@ class Proposer:
 
     def _from_priors(self, number: int, redraw: int) -> dict[str, Any] | None:
         """Every decision that has a prior, drawn from it; None for a proposal that ignores them."""
-        chance = random.Random(derive_seed(self._seed, "prior", number, redraw))  # noqa: S311
+        chance = random.Random(derive_seed(self.seed, "prior", number, redraw))  # noqa: S311
         share = _TRUST / (1 + self._results / _HALVED_BY)
         if not self._expected or chance.random() >= share:
             return None

@@ -63,3 +63,7 @@ class Snapshot:
     """Measurements recorded, over all trials."""
     stop_reason: str | None
     """Why nothing new is started, if so."""
+    refused: int = 0
+    """Candidates that the constraints refused since the last feasible one."""
+    refused_s: float = 0.0
+    """How long that has taken."""

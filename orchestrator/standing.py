@@ -50,6 +50,8 @@ def standing(
         best_describe=best.describe if best else None,
         epochs=history.epochs,
         stop_reason=course.reason,
+        refused=memory.refusals.in_a_row,
+        refused_s=memory.refusals.seconds,
     )
 
 

@@ -101,6 +101,7 @@ class Study:
             task=task,
             trials=ledger.trials(record.id),
             checkpoints=checkpoints,
+            clock=self._clock,
             earlier=earlier(ledger, config, Basis.of(record)),
         )
         self._history = self._memory.history

@@ -92,11 +92,15 @@ def _nearby(probing: Probing, way: Sequence[Probe], chance: random.Random) -> It
         if not way:
             yield _varied(probing, {}, frozenset(), chance)
             continue
-        # Limits are on networks: what else is decided is left alone where names tell it apart.
-        names = [name for name in way[-1].params if name.startswith("architecture")]
-        names = names or list(way[-1].params)
+        names = list(decided_of_networks(way[-1].params))
         changed = frozenset(chance.sample(names, min(len(names), chance.choice((1, 1, 2, 3)))))
         yield _varied(probing, way[-1].params, changed, chance)
+
+
+def decided_of_networks(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The decisions that limits depend on: those of the architecture where names tell it apart."""
+    found = {name: value for name, value in params.items() if name.startswith("architecture")}
+    return found or dict(params)
 
 
 def _varied(
@@ -105,11 +109,11 @@ def _varied(
     changed: frozenset[str] | None,
     chance: random.Random,
 ) -> Probe:
-    suggester = _Varied(params, changed, chance)
+    suggester = Varied(params, changed, chance)
     return probing.count(probing.of(suggester, suggester.params))
 
 
-class _Varied:
+class Varied:
     """Answers as another candidate does, but for some decisions, which tend downwards."""
 
     def __init__(

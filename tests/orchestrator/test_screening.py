@@ -1,25 +1,32 @@
 """Candidates are counted before training; who cannot be trained meets no worker."""
 
+import hashlib
+import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import config, opened
+from studies import Dying, Killed, config, opened, story
 
 from orchestrator.engines.in_process import InProcessEngine
-from orchestrator.screening import screen
+from orchestrator.ledger import Ledger
+from orchestrator.rejection import MIN_REFUSED, Refusals
+from orchestrator.screening import Screened, screen
 from orchestrator.snapshot import Verdict
 from orchestrator.trial import TrialState
 from search_spaces.candidate import Decisions
 from search_spaces.catalog import load
 from search_spaces.constraints import Constraint
+from search_spaces.space import SearchSpace
 from search_spaces.suggester import RandomSuggester
 from search_spaces.task import Task
 from workers.measurement import Measurement
 
 TASK = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
 TINY = load("tiny")
+HYBRID = load("hybrid")
 
 
 def parameters(*seeds: int) -> list[float]:
@@ -90,17 +97,115 @@ def test_the_default_recipe_is_trial_0(tmp_path: Path) -> None:
         assert study.trials[0].params == TINY.encode(TINY.default())
 
 
-def test_constraints_that_nobody_meets_break_the_search_off(
+class Ticking:
+    """A clock on which each look takes a minute."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def monotonic(self) -> float:
+        self.seconds += 60.0
+        return self.seconds
+
+
+def by_lot(candidate: Any, task: Task, constraints: Any) -> Screened:
+    """A cost that is drawn for each architecture, evenly from 0 to 1: neighbours are not alike."""
+    text = json.dumps(candidate.to_dict()["architecture"], sort_keys=True)
+    cost = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
+    return Screened(
+        cost={"parameters": cost},
+        violations={c.metric: c.violation(cost) for c in constraints},
+    )
+
+
+@pytest.fixture
+def lottery(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("proposals", "rejection"):
+        monkeypatch.setattr(f"orchestrator.{module}.screen", by_lot)
+
+
+def tight(share: float, sampler: str = "random", **changed: Any) -> dict[str, Any]:
+    """A study in which so many candidates are feasible, and its space."""
+    strict = replace(HYBRID, constraints=(Constraint(metric="parameters", at_most=share),))
+    asked = config(space="hybrid", train=None, sampler={"name": sampler}, **changed)
+    return {"asked": asked, "space": strict, "task": TASK}
+
+
+@pytest.mark.usefixtures("lottery")
+def test_constraints_that_nobody_meets_abort_the_search_and_a_resume_looks_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.proposals.MOST_INFEASIBLE", 10)
-    strict = replace(TINY, constraints=(Constraint(metric="parameters", at_most=1.0),))
-    asked = config(space="tiny", train=None, sampler={"name": "random"})
-    with opened(tmp_path, asked, space=strict, task=TASK) as study:
-        assert study.ask() is None
-        assert len(study.trials) == 10
-        assert study.broken is not None
-        assert "loosen them" in study.broken
+    monkeypatch.setattr("orchestrator.rejection.MIN_REFUSED", 200)
+    for start in (1, 2):
+        with opened(tmp_path, **tight(1e-9), clock=Ticking()) as study:
+            before = len(study.trials)
+            assert study.ask() is None
+            assert study.broken is not None
+            assert "0 were feasible (0.00%); 'parameters' refused" in study.broken
+            assert "Raise its at_most" in study.broken
+            assert before < len(study.trials) < 20 * start, "few of the refused ones are recorded"
+
+
+def test_time_alone_and_a_count_alone_abort_nothing() -> None:
+    clock = Ticking()
+    refusals, refused = Refusals(clock), Screened(cost={}, violations={"parameters": 0.5})
+    for _ in range(MIN_REFUSED):
+        assert refusals.hopeless is None
+        refusals.add(refused)
+    clock.seconds = 299.0
+    assert refusals.hopeless is None
+    clock.seconds = 301.0
+    assert refusals.hopeless is not None
+    refusals.add(Screened(cost={}, violations={"parameters": 0.0}))
+    assert refusals.hopeless is None
+    assert (refusals.in_a_row, refusals.seconds) == (0, 0.0)
+
+
+@pytest.mark.usefixtures("lottery")
+@pytest.mark.parametrize(
+    ("sampler", "share"), [("random", 0.05), ("nsga2", 0.02), ("random", 0.01)]
+)
+def test_a_small_feasible_share_is_searched_like_any_other(
+    tmp_path: Path, sampler: str, share: float
+) -> None:
+    with opened(tmp_path, **tight(share, sampler, stop={"trials": 6})) as study:
+        InProcessEngine(trained).run(study, None)  # type: ignore[arg-type]
+        assert study.broken is None
+        assert study.snapshot().counted == 6
+        assert study.snapshot().screened < 20 * 6, "few of the refused ones are recorded"
+        assert len({t.digest for t in study.trials if t.attempts}) == 6
+
+
+@pytest.mark.usefixtures("lottery")
+def test_a_resume_finds_the_feasible_candidates_of_the_uninterrupted_search(tmp_path: Path) -> None:
+    parts, found = tight(0.02, stop={"trials": 3}), []
+    for kills in ((), (8, 14, 25)):  # before, at and after proposals that took rejections
+        folder = tmp_path / str(len(kills))
+        folder.mkdir()
+        for after in kills:
+
+            def mortal(ledger: Ledger, after: int = after) -> Dying:
+                return Dying(ledger, after=after, acknowledged=True)
+
+            with suppress(Killed), opened(folder, **parts, through=mortal) as study:
+                InProcessEngine(trained).run(study, None)  # type: ignore[arg-type]
+        with opened(folder, **parts) as study:
+            InProcessEngine(trained).run(study, None)  # type: ignore[arg-type]
+            found.append(story(study))
+    assert found[0] == found[1]
+
+
+@pytest.mark.usefixtures("lottery")
+def test_a_small_space_is_tried_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SearchSpace, "size", lambda _: 30)
+    with opened(tmp_path, **tight(0.05)) as study:
+        InProcessEngine(trained).run(study, None)  # type: ignore[arg-type]
+        assert study.broken is None
+        assert study.finished
+        assert len(study.trials) == 30
 
 
 def test_a_cost_is_an_objective_like_any_other(tmp_path: Path) -> None:

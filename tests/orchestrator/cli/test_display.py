@@ -99,6 +99,16 @@ def test_without_a_terminal_lines_appear_only_when_something_moved(
     assert lines == [f"[40 s] {summary(LATER)} · about 1 min 00 s left"]
 
 
+def test_a_search_for_feasible_candidates_is_told_before_the_next_line_is_due(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    looking = replace(LATER, refused=1340, refused_s=2.5)
+    with Progress(Told(START, looking), Terminal(), line_every_s=60.0):
+        time.sleep(1.2)
+    [line] = capsys.readouterr().out.splitlines()
+    assert "1,340 candidates refused since the last feasible one" in line
+
+
 def test_quiet_and_json_show_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     for terminal in (Terminal(quiet=True), Terminal(json=True)):
         with Progress(Told(START, LATER), terminal, line_every_s=0.01):
