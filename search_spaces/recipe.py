@@ -36,7 +36,8 @@ class Recipe:
     momentum: float = 0.9
     """Momentum of SGD, or the first beta of AdamW."""
     weight_decay: float = 5e-4
-    """Weight decay as the optimizer defines it; biases and normalisation are spared."""
+    """Weight decay as the optimizer defines it, of the weights of layers; biases, normalisation,
+    scales and positions are spared."""
     schedule: Schedule = "linear"
     """How the learning rate goes after the warm-up: `one_cycle` and `cosine` fall along a cosine
     (the former moves momentum the other way), `linear` falls evenly to zero, `constant` stays."""
@@ -51,7 +52,8 @@ class Recipe:
     accumulation: int = 1
     """Forward passes whose gradients are averaged before one step of the optimizer."""
     precision: Precision = "auto"
-    """Arithmetic of the forward pass; `auto` takes bfloat16 where the device is made for it."""
+    """Arithmetic of the forward pass; `auto` takes bfloat16 where the device computes it faster
+    than float32. A trial keeps what it began in."""
     gradient_clip: float | None = None
     """Largest norm of the gradient of all parameters together; None leaves it as it is."""
     mixing: Mixing = "none"
