@@ -4,6 +4,7 @@ Knows places only; it opens nothing.
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,12 @@ class Home:
     def artifacts(self) -> Path:
         """MLflow's artifacts, unless a server keeps them."""
         return self.folder / "artifacts"
+
+    @property
+    def program(self) -> str:
+        """The program with the home that it needs, as a shell takes it."""
+        elsewhere = "" if self.is_default else f" --home {shlex.quote(str(self.folder))}"
+        return f"archscout{elsewhere}"
 
     @property
     def logs(self) -> Path:

@@ -158,7 +158,7 @@ def _search(
         stopped_by_signals(
             stop,
             terminal,
-            f"stopping; go on later with: archscout resume {record.name}",
+            f"stopping; continue later with: {home.program} resume {record.name}",
         ),
         closing(make_engine(parts, home, terminal)) as engine,
         Progress(study, terminal),

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         if options.yes:
             _remove(found, known, home)
             terminal.tell("Deleted.")
-        else:
+        elif any(portion.count for portion in portions):
             terminal.tell("\nNothing was deleted. To do it, add --yes.")
     return ExitCode.DONE
 

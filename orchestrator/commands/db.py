@@ -4,6 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
+from orchestrator.commands import studies
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.problems import place
@@ -18,7 +19,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         LedgerError: It cannot be used.
     """
     if not home.has_ledger:
-        text = f"there is no ledger in {place(home.folder)}. Start with: archscout search digits"
+        text = f"there is no ledger. {studies.nothing_yet(home)}"
         raise CommandError(text, ExitCode.INPUT)
     if options.file is not None and options.action != "backup":
         raise CommandError(f"archscout db {options.action} takes no FILE", ExitCode.INPUT)

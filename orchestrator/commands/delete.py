@@ -1,6 +1,7 @@
 """`archscout delete`: a study with all that there is of it, unless the registry refers to it."""
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             studies.found(ledger, options.name, home)
         if store is not None:
             _refuse_needed(options.name, runs, store)
-        _tell(_portions(ledger, row, runs, folders), options.name, terminal, acts=options.yes)
+        _tell(_portions(ledger, row, runs, folders), options.name, home, terminal, acts=options.yes)
         for outside in sorted({str(run.outside) for run in runs if run.outside}):
             terminal.remark(f"stays, for it lies outside of this home: {outside}")
         if options.yes:
@@ -132,11 +133,14 @@ def _portions(
     ]
 
 
-def _tell(portions: Sequence[Portion], name: str, terminal: Terminal, *, acts: bool) -> None:
+def _tell(
+    portions: Sequence[Portion], name: str, home: Home, terminal: Terminal, *, acts: bool
+) -> None:
     terminal.answer |= freeing.as_json(portions) | {"study": name, "deleted": acts}
     terminal.tell(freeing.shown(portions))
     if not acts:
-        terminal.tell(f"\nNothing was deleted. To do it: archscout delete {name} --yes")
+        command = f"{home.program} delete {shlex.quote(name)} --yes"
+        terminal.tell(f"\nNothing was deleted. To do it: {command}")
 
 
 def _delete(

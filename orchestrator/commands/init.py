@@ -56,7 +56,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     _write(output, first_study.compose(found, _from(output, path), machine, held))
     # A file named like a preset would start the preset.
     here = "./" if str(output) in presets() else ""
-    command = f"{_program(home)} search {here}{_argument(output)}"
+    command = f"{home.program} search {here}{_argument(output)}"
     terminal.answer |= {"study": str(output.absolute()), "next": command}
     terminal.answer["limits"] = {
         "limit": held.limit, "hours": held.hours, "full_training_s": held.full_s, "gpu": int(gpu)
@@ -116,10 +116,6 @@ def _from(output: Path, path: Path) -> str:
     relative = os.path.relpath(path, output.resolve().parent)
     shorter = min(relative, str(path), key=len)
     return f"./{shorter}" if shorter.startswith("~") else shorter
-
-
-def _program(home: Home) -> str:
-    return "archscout" if home.is_default else f"archscout --home {_argument(home.folder)}"
 
 
 def _argument(path: Path) -> str:

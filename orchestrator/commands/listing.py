@@ -8,7 +8,6 @@ from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
 from orchestrator.objective import best
-from orchestrator.problems import place
 from orchestrator.terminal import Terminal, number, span, table
 from orchestrator.trial import Trial
 
@@ -19,7 +18,7 @@ def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCod
     with studies.reading(home) as ledger:
         rows = ledger.studies() if ledger else []
         if ledger is None or not rows:
-            terminal.tell(studies.NOTHING_YET.format(place(home.folder)))
+            terminal.tell(studies.nothing_yet(home))
             return ExitCode.DONE
         cells = []
         for row in rows:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator.commands import studies
+from orchestrator.commands import hints, studies
 from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
@@ -17,10 +17,10 @@ from orchestrator.problems import clean
 from orchestrator.terminal import Terminal, pairs
 from orchestrator.tracking.environment import prepare_process
 from orchestrator.tracking.process import start_projector
-from orchestrator.trial import Trial
+from orchestrator.trial import Trial, TrialState
 
 if TYPE_CHECKING:
-    from orchestrator.ledger import Ledger
+    from orchestrator.ledger import Ledger, StudyRow
     from orchestrator.promotion.promoting import Promoted, Promoter
     from orchestrator.promotion.registry import Registry
     from orchestrator.promotion.winner import Winner
@@ -46,9 +46,10 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         ledger, row = studies.found(opened, options.name, home)
         config = studies.readable_config(row)
         trials = ledger.trials(row.id)
+        _check_any_complete(ledger, row, trials, home)
         asked = None if options.trial == "best" else _existing(options.trial, row.name, trials)
         if asked is None:
-            _check_one_is_best(config, trials)
+            _check_one_is_best(config, trials, home)
         prepare_process()
         from orchestrator.promotion import winner  # noqa: PLC0415 - loads torch and mlflow
 
@@ -92,7 +93,21 @@ def _reason(options: argparse.Namespace) -> str | None:
     return reason or None
 
 
-def _check_one_is_best(config: StudyConfig, trials: Sequence[Trial]) -> None:
+def _check_any_complete(
+    ledger: "Ledger", row: "StudyRow", trials: Sequence[Trial], home: Home
+) -> None:
+    """Refuse a study without a complete trial, with what would complete one.
+
+    Raises:
+        CommandError: There is none.
+    """
+    if any(trial.state is TrialState.COMPLETE for trial in trials):
+        return
+    text = f"no trial of '{row.name}' has reached the full budget yet"
+    raise CommandError(f"{text}. {hints.onward(ledger, row, home)}", ExitCode.REFUSED)
+
+
+def _check_one_is_best(config: StudyConfig, trials: Sequence[Trial], home: Home) -> None:
     """Refuses to choose between trials of which none is better in every objective.
 
     Raises:
@@ -103,7 +118,7 @@ def _check_one_is_best(config: StudyConfig, trials: Sequence[Trial]) -> None:
     if len(objectives) > 1 and len(front) > 1:
         raise CommandError(
             f"study '{config.name}' has {len(objectives)} objectives and {len(front)} trials that "
-            "are best in their way. Say what counts how much: archscout leaderboard "
+            f"are best in their way. Say what counts how much: {home.program} leaderboard "
             f"{config.name} --prefer {even_weights(objectives)}; then promote its first: --trial N",
             ExitCode.INPUT,
         )
@@ -210,13 +225,12 @@ def _show(
     if promoted.replaced is not None and not promoted.was_done:
         lines["replaced"] = f"version {promoted.replaced}"
     terminal.tell(pairs(lines))
-    program = "archscout" if home.is_default else f"archscout --home {home.folder}"
     steps = {
         f"predict {target} FILES": "what it makes of your "
         + ("arrays" if chosen.preprocessing is None else "images"),
         "ui": "the model and its versions in MLflow",
     }
-    shown = pairs({f"  {program} {step}": what for step, what in steps.items()})
+    shown = pairs({f"  {home.program} {step}": what for step, what in steps.items()})
     terminal.remark(f"\nNext:\n{shown}")
 
 

@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from orchestrator.commands import studies
+from orchestrator.commands import hints, studies
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.problems import clean, nearest
@@ -36,6 +36,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     with studies.reading(home) as opened:
         ledger, row = studies.found(opened, options.name, home)
         config = studies.readable_config(row)
+        _require_time(row, config, ledger, home)
         asked = ledger.ask(row.id, requests.RETRY, {"class": options.failure})
         driven = _answered(ledger, row, config, asked, options.failure)
         added = (ledger.answer_to(asked) or {}).get("added")
@@ -53,8 +54,24 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     elif driven:
         terminal.remark(f"\n'{row.name}' is running, and takes them next.")
     else:
-        terminal.remark(f"\nNext: archscout resume {row.name}")
+        terminal.remark(f"\nNext: {home.program} resume {row.name}")
     return ExitCode.DONE
+
+
+def _require_time(row: "StudyRow", config: "StudyConfig", ledger: "Ledger", home: Home) -> None:
+    """Refuse what no driver would ever start.
+
+    Raises:
+        CommandError: The study's time is used up, or its target is reached.
+    """
+    over = hints.stopped_for_good(config, row.spent_s, ledger.trials(row.id))
+    if over is not None:
+        again = hints.search_again(config, [known.name for known in ledger.studies()], home)
+        raise CommandError(
+            f"study '{row.name}' starts no trial any more: {over}, and its limits cannot be "
+            f"raised. Search on under another name: {again}",
+            ExitCode.INPUT,
+        )
 
 
 def _answered(

@@ -2,8 +2,9 @@
 
 import argparse
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from orchestrator.commands import studies
+from orchestrator.commands import hints, studies
 from orchestrator.config import DataConfig, StudyConfig
 from orchestrator.config_file import Override, differences, load
 from orchestrator.exit_codes import CommandError, ExitCode
@@ -11,6 +12,9 @@ from orchestrator.home import Home
 from orchestrator.problems import Problem, ProblemsError
 from orchestrator.terminal import Terminal
 from workers.data.spec import NO_DATA
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger, StudyRow
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
@@ -23,9 +27,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     with studies.reading(home) as ledger:
         row = ledger.study(config.name) if ledger else None
         if ledger is not None and row is not None:
-            stored = studies.config_of(row)
-            config = _as_stored(config, stored)
-            _refuse_other(stored, config)
+            config = _as_stored(config, studies.config_of(row))
+            _refuse_other(ledger, row, config, options, home)
             if row.state == "finished" and not ledger.requests(row.id):
                 return studies.show_finished(ledger, row, home, terminal)
     from orchestrator.commands import searching  # noqa: PLC0415 - loads torch
@@ -77,25 +80,62 @@ def _as_stored(config: StudyConfig, stored: StudyConfig | None) -> StudyConfig:
     return config
 
 
-def _refuse_other(stored: StudyConfig | None, config: StudyConfig) -> None:
+def _words(options: argparse.Namespace) -> list[str]:
+    """The file or preset and the options as they were given, except the name."""
+    kept = [options.config]
+    for key, text, option in _given(options):
+        if key not in {"name", "warm_start"}:
+            kept += [option, f"{key}={text}" if option == "--set" else text]
+    return kept
+
+
+def _refuse_other(
+    ledger: "Ledger", row: "StudyRow", config: StudyConfig, options: argparse.Namespace, home: Home
+) -> None:
     """Refuses a config under the name of a study that was started from another.
 
     Raises:
         CommandError: They differ.
     """
-    if stored == config.at_address(None):
+    stored, config = studies.config_of(row), config.at_address(None)
+    if stored == config:
         return
-    lines = ["  it was started by another release, whose config cannot be compared"]
-    if stored is not None:
-        lines = [f"  {line}" for line in differences(stored, config.at_address(None))]
-    raise CommandError(
-        "\n".join(
-            [
-                f"study '{config.name}' exists with another config:",
-                *lines,
-                f"Give this one another name (--name), or go on with the stored one: "
-                f"archscout resume {config.name}",
-            ]
-        ),
-        ExitCode.INPUT,
+    if stored is None:
+        text = "  it was started by another release, whose config cannot be compared"
+    else:
+        text = "\n".join(f"  {line}" for line in differences(stored, config))
+    message = f"study '{row.name}' exists with another config:\n{text}\n"
+    message += _ways(ledger, row, stored, config, options=options, home=home)
+    raise CommandError(message, ExitCode.INPUT)
+
+
+def _ways(
+    ledger: "Ledger",
+    row: "StudyRow",
+    stored: StudyConfig | None,
+    config: StudyConfig,
+    *,
+    options: argparse.Namespace,
+    home: Home,
+) -> str:
+    """What may be done about it."""
+    over = None if stored is None else hints.exhausted(stored, row.spent_s, ledger.trials(row.id))
+    if over is None and row.state == "finished":
+        over = "there was nothing left to search"
+    again = hints.search_again(
+        stored or config,
+        [known.name for known in ledger.studies()],
+        home,
+        config=config,
+        words=_words(options),
+        warm=stored is not None and over is not None,
     )
+    if over is not None:
+        return (
+            f"It is over ({over}), and neither limits nor resources of a study can be changed "
+            f"yet. Search on under another name: {again}"
+        )
+    ways = f"Give this one another name: {again}"
+    if stored is None or hints.is_running(ledger, row):
+        return ways
+    return f"{ways}\nor continue the stored one: {home.program} resume {row.name}"

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from orchestrator.commands import studies
+from orchestrator.commands import hints, studies
 from orchestrator.commands.examining import quick_look
 from orchestrator.config import StudyConfig
 from orchestrator.drawing import Space
@@ -50,26 +50,29 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     try:
         outcome = run_study(parts, home, terminal)
     except StudyConflict as error:
-        raise CommandError(_changed(config.name, error.differing), ExitCode.INPUT) from error
+        text = studies.changed(config, error.differing, _names(home), home)
+        raise CommandError(text, ExitCode.INPUT) from error
     board = leaderboard(config, outcome.state, outcome.trials)
     terminal.answer |= board.to_dict()
     terminal.remark()
     terminal.tell(board.text(10))
     terminal.answer["mlflow"] = {"complete": outcome.shown, "reason": outcome.not_shown}
     if outcome.code is not ExitCode.DONE:
-        raise CommandError(_unfinished(parts, outcome), outcome.code)
+        raise CommandError(_unfinished(config, home, outcome), outcome.code)
     terminal.remark(f"\n{_ENDED[outcome.reason or outcome.state]}")
     if not outcome.shown:
-        terminal.remark(_not_shown(config.name, outcome.not_shown))
-    terminal.remark(studies.next_steps(config, home, board))
+        terminal.remark(_not_shown(config.name, home, outcome.not_shown))
+    with studies.reading(home) as opened:
+        terminal.remark(hints.next_steps(*studies.found(opened, config.name, home), home, board))
     return ExitCode.DONE
 
 
-def _not_shown(name: str, reason: str) -> str:
+def _not_shown(name: str, home: Home, reason: str) -> str:
     """What MLflow lacks of a finished study, and the command that shows it."""
+    sync = f"{home.program} sync {name}"
     if not reason:
-        return f"MLflow does not show all of it yet. Show the rest: archscout sync {name}"
-    return f"MLflow does not show all of it yet: {reason}\nAfter mending: archscout sync {name}"
+        return f"MLflow does not show all of it yet. Show the rest: {sync}"
+    return f"MLflow does not show all of it yet: {reason}\nAfter mending: {sync}"
 
 
 def _with_teacher(parts: Opened, home: Home) -> Opened:
@@ -163,35 +166,40 @@ def size(space: Space) -> str:
     return f"{count:,.0f} candidates" if count < 1e6 else f"{count:.1e} candidates"
 
 
-def _changed(name: str, differing: tuple[str, ...]) -> str:
-    """What is no longer as it was when the study started."""
-    words = {
-        "data_digest": "the data set",
-        "code_digest": "your own Python files",
-        "space_name": "the search space",
-        "space_version": "the search space's version or its teacher",
-        "config_json": "the config",
-    }
-    changed = " and ".join(words.get(column, column) for column in differing)
-    return (
-        f"study '{name}' was started with something else: {changed} changed since. "
-        "Restore it, or start a new study (--name)"
-    )
+def _names(home: Home) -> list[str]:
+    """Names of all studies."""
+    with studies.reading(home) as ledger:
+        return [known.name for known in ledger.studies()] if ledger else []
 
 
-def _unfinished(parts: Opened, outcome: Outcome) -> str:
-    """Why the search ended before its end, and how to go on."""
-    name = parts.config.name
+def _unfinished(config: StudyConfig, home: Home, outcome: Outcome) -> str:
+    """Return why the search ended before its end, and what helps."""
+    name = config.name
+    resume = f"{home.program} resume {name}"
     if outcome.code is ExitCode.BROKEN_OFF:
-        way_out = f"archscout resume {name}"
-        if parts.code_digest is not None:  # with other files it is another study
-            way_out += ", or, once your files have changed, search under a new --name"
-        return (
-            f"study '{name}' was broken off: {outcome.reason}\n"
-            f"Look at one: archscout status {name} --trial N; after mending: {way_out}"
-        )
+        return _broken_off(config, home, outcome, resume)
     if outcome.code is ExitCode.REFUSED:
         return f"study '{name}': {outcome.reason}; nothing of it is lost"
     if outcome.reason != "signal":
-        return f"study '{name}' stopped: {outcome.reason}\nThen go on with: archscout resume {name}"
-    return f"study '{name}' was interrupted; go on with: archscout resume {name}"
+        return f"study '{name}' stopped: {outcome.reason}\nThen continue with: {resume}"
+    return f"study '{name}' was interrupted; continue with: {resume}"
+
+
+def _broken_off(config: StudyConfig, home: Home, outcome: Outcome, resume: str) -> str:
+    """Return the same of a study that was broken off."""
+    name, trials = config.name, outcome.trials
+    lines = [f"study '{name}' was broken off: {outcome.reason}"]
+    failed = [trial for trial in trials if trial.failure is not None]
+    if failed:
+        look = f"{home.program} status {name} --trial {failed[-1].number}"
+        lines.append(f"Look at one: {look}")
+    with studies.reading(home) as opened:
+        ledger, row = studies.found(opened, name, home)
+        names = [known.name for known in ledger.studies()]
+    if hints.exhausted(config, row.spent_s, trials) is None:
+        lines.append(f"After mending: {resume}")
+    elif again := hints.retries(name, trials, home):  # a resume alone would start nothing
+        lines.append(f"After mending: {' or '.join(again)}; then: {resume}")
+    other = hints.search_again(config, names, home, warm=False)
+    lines.append(f"With another config, or once your files have changed: {other}")
+    return "\n".join(lines)

@@ -1,22 +1,21 @@
 """What the reading commands share: the ledger opened only if there is one, studies by name."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from orchestrator.commands import hints
 from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.preference import even_weights
 from orchestrator.problems import clean, nearest, place
-from orchestrator.terminal import Terminal, pairs
+from orchestrator.terminal import Terminal
 from workers.folders import beneath
 
 if TYPE_CHECKING:
-    from orchestrator.leaderboard import Leaderboard
     from orchestrator.ledger import Ledger, StudyRow
 
 _PATIENCE_S = 15.0
@@ -25,7 +24,12 @@ _SHOWN_EVENTS = {"trial_added", "measurement", "trial_finished", "study_state"}
 """Kinds of events that change what MLflow shows."""
 _EVENTS = 100
 """How many of the next events are looked at; between those that are shown there are few others."""
-NOTHING_YET = "Nothing here yet ({}). Start with: archscout search digits"
+
+
+def nothing_yet(home: Home) -> str:
+    """Return the message on a home without a study."""
+    start = f"{home.program} search digits"
+    return f"Nothing here yet ({place(home.folder)}). Start with: {start}"
 
 
 @contextmanager
@@ -67,8 +71,7 @@ def unshown(home: Home, name: str) -> Iterator[None]:
 
 def unknown(name: str, home: Home) -> CommandError:
     """Return the error of a study that is looked for where there is no ledger."""
-    text = f"there is no study '{clean(name)}'. {NOTHING_YET.format(place(home.folder))}"
-    return CommandError(text, ExitCode.INPUT)
+    return CommandError(f"there is no study '{clean(name)}'. {nothing_yet(home)}", ExitCode.INPUT)
 
 
 def found(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, StudyRow]":
@@ -113,46 +116,75 @@ def readable_config(row: "StudyRow") -> StudyConfig:
     return config
 
 
-def show(
+def show_finished(
     ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal, top: int = 10
 ) -> ExitCode:
-    """Shows a study's leaderboard and what one may do next."""
+    """Show a study that nothing can be added to, and whether MLflow lacks a part of it.
+
+    Raises:
+        CommandError: Its data or code are not those that it was started with.
+    """
     from orchestrator.leaderboard import leaderboard  # noqa: PLC0415 - not for `list`
 
-    board = leaderboard(readable_config(row), row.state, ledger.trials(row.id))
-    terminal.answer |= board.to_dict(top)
-    terminal.tell(board.text(top))
-    terminal.remark(next_steps(readable_config(row), home, board))
-    return ExitCode.DONE
-
-
-def show_finished(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -> ExitCode:
-    """Show a study that nothing can be added to, and whether MLflow lacks a part of it."""
+    config = readable_config(row)
+    _require_unchanged(ledger, row, config, home, terminal)
     terminal.remark(f"Study '{row.name}' is finished.")
     kinds = {event.kind for event in ledger.events(row.id, ledger.cursor(row.id), _EVENTS)}
     if kinds & _SHOWN_EVENTS:
-        terminal.remark(
-            f"MLflow does not show all of it yet. Show the rest: archscout sync {row.name}"
-        )
-    return show(ledger, row, home, terminal)
+        rest = f"{home.program} sync {row.name}"
+        terminal.remark(f"MLflow does not show all of it yet. Show the rest: {rest}")
+    board = leaderboard(config, row.state, ledger.trials(row.id))
+    terminal.answer |= board.to_dict(top)
+    terminal.tell(board.text(top))
+    terminal.remark(hints.next_steps(ledger, row, home, board))
+    return ExitCode.DONE
 
 
-def next_steps(config: StudyConfig, home: Home, board: "Leaderboard") -> str:
-    """The commands that a user is likely to want next."""
-    name = config.name
-    program = "archscout" if home.is_default else f"archscout --home {home.folder}"
-    best = board.rows[0].trial if board.rows else 0
-    steps = {}
-    if sum(row.on_front for row in board.rows) > 1 and len(board.objectives) > 1:
-        steps[f"leaderboard {name} --prefer {even_weights(board.objectives)}"] = (
-            "which to take, by what counts how much"
-        )
-    elif config.train is None and config.data.source != "surrogate":
-        steps[f"promote {name} --model {name}"] = "the best model, proved and registered"
-    steps |= {
-        "ui": "the trials in MLflow, to browse and compare",
-        f"leaderboard {name}": "this table again",
-        f"status {name} --trial {best}": "the best trial in detail" if board.rows else "the first",
-        "search --help": "what else a search can be told",
+def _require_unchanged(
+    ledger: "Ledger", row: "StudyRow", config: StudyConfig, home: Home, terminal: Terminal
+) -> None:
+    """Refuse a study whose data or code differ now; what cannot be read is only named."""
+    from orchestrator.opening import user_code  # noqa: PLC0415 - few commands open parts
+    from search_spaces.plugins import UserFileError  # noqa: PLC0415 - as above
+    from workers.data import DataError, load  # noqa: PLC0415 - as above
+
+    try:
+        code = user_code(config)
+        found = {
+            "data_digest": load(config.data_spec()).digest,
+            "code_digest": None if code is None else code.digest,
+        }
+    except (DataError, UserFileError) as error:
+        terminal.complain(f"whether anything changed since cannot be told: {error}")
+        return
+    differing = [column for column, digest in found.items() if digest != getattr(row, column)]
+    if differing:
+        stays = f". What it found: {home.program} leaderboard {row.name}"
+        text = changed(config, differing, [known.name for known in ledger.studies()], home)
+        raise CommandError(text + stays, ExitCode.INPUT)
+
+
+def changed(
+    config: StudyConfig, differing: Sequence[str], taken: Collection[str], home: Home
+) -> str:
+    """Return the message on what is no longer as it was when a study started.
+
+    Args:
+        config: The study's.
+        differing: The columns of its row that differ now.
+        taken: Names of all studies.
+        home: Where they are.
+    """
+    words = {
+        "data_digest": "the data have",
+        "code_digest": "your own Python files have",
+        "space_name": "the search space has",
+        "space_version": "the search space's version or its teacher has",
+        "config_json": "the config has",
     }
-    return "\nNext:\n" + pairs({f"  {program} {step}": what for step, what in steps.items()})
+    what = " and ".join(words.get(column, column) for column in differing)
+    again = hints.search_again(config, taken, home, warm=False)
+    return (
+        f"study '{config.name}': {what} changed since it was started. Restore what changed, or "
+        f"start a new study: {again}"
+    )

@@ -5,7 +5,6 @@ import argparse
 from orchestrator.commands import studies
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.problems import place
 from orchestrator.terminal import Terminal
 
 
@@ -20,7 +19,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         rows = ledger.studies() if ledger else []
         newest = studies.config_of(rows[-1]) if rows else None
     if not rows:
-        raise CommandError(studies.NOTHING_YET.format(place(home.folder)), ExitCode.INPUT)
+        raise CommandError(studies.nothing_yet(home), ExitCode.INPUT)
     from orchestrator.tracking.server import serve  # noqa: PLC0415 - not for what only reads
 
     experiment = None

@@ -58,5 +58,5 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
     if len(found) > _LINES:
         terminal.tell(f"and {len(found) - _LINES} more (--json lists all)")
     terminal.tell(f"{len(found)} differences between the ledger and MLflow.")
-    terminal.remark(f"If no search is running: archscout sync {row.name}")
+    terminal.remark(f"If no search is running: {home.program} sync {row.name}")
     return ExitCode.REFUSED

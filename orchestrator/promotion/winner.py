@@ -78,10 +78,7 @@ def choose(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> 
         return trials[number]
     chosen = best(trials, config.to_objectives())
     if chosen is None:
-        raise PromotionRefused(
-            f"no trial of '{config.name}' has reached the full budget yet; "
-            f"go on with: archscout resume {config.name}"
-        )
+        raise PromotionRefused(f"no trial of '{config.name}' has reached the full budget yet")
     return chosen
 
 

@@ -1,0 +1,168 @@
+"""Hints: the command that helps next, as far as a study's state allows one.
+
+A hint must lead somewhere: nothing complete is never offered for promotion, and what is over is
+never offered to `resume`.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from orchestrator.config import StudyConfig
+from orchestrator.home import Home
+from orchestrator.objective import best, reaches
+from orchestrator.preference import even_weights
+from orchestrator.terminal import pairs
+from orchestrator.trial import Trial, TrialState
+
+if TYPE_CHECKING:
+    from orchestrator.leaderboard import Leaderboard
+    from orchestrator.ledger import Ledger, StudyRow
+
+_SHARED = ("train", "data", "objectives", "budget", "teacher")
+"""What two studies have in common where one starts from the other's results."""
+
+
+def stopped_for_good(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
+    """Return why no trial of a study starts any more, not even a retry, if so."""
+    if _time_is_up(config, spent_s):
+        return f"its {config.stop.hours:g} h are used up"
+    winner, objectives = best(trials, config.to_objectives()), config.to_objectives()
+    if winner is not None and reaches(winner, objectives[0], config.stop.target):
+        return "its target is reached"
+    return None
+
+
+def exhausted(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
+    """Return why no trial of a study starts any more, however often it is resumed, if so."""
+    if why := stopped_for_good(config, spent_s, trials):
+        return why
+    if any(trial.state in {TrialState.WAITING, TrialState.RUNNING} for trial in trials):
+        return None
+    counted = sum(trial.kind == "search" and trial.attempts > 0 for trial in trials)
+    if config.stop.trials is not None and counted >= config.stop.trials:
+        return f"its {config.stop.trials} trials have ended"
+    return None
+
+
+def _time_is_up(config: StudyConfig, spent_s: float) -> bool:
+    return config.stop.hours is not None and spent_s >= config.stop.hours * 3600
+
+
+def another_name(name: str, taken: Collection[str]) -> str:
+    """Return the first free name of `bars2`, `bars3`, ..."""
+    number = 2
+    while f"{name}{number}" in taken:
+        number += 1
+    return f"{name}{number}"
+
+
+def search_again(
+    stored: StudyConfig,
+    taken: Collection[str],
+    home: Home,
+    *,
+    config: StudyConfig | None = None,
+    words: Sequence[str] = ("CONFIG",),
+    warm: bool = True,
+) -> str:
+    """Return the command that searches under another name.
+
+    Args:
+        stored: The config of the study whose name is taken.
+        taken: Names of all studies.
+        home: Where they are.
+        config: What is asked for now; the same by default.
+        words: The file or preset, and the options, except the name.
+        warm: Start from the results of the stored study, if they hold for `config`.
+    """
+    config = config or stored
+    command = [home.program, "search", *map(shlex.quote, words)]
+    command += ["--name", another_name(stored.name, taken)]
+    if warm and all(getattr(stored, key) == getattr(config, key) for key in _SHARED):
+        names = dict.fromkeys((*config.warm_start, stored.name))
+        command += ["--set", shlex.quote(f"warm_start=[{', '.join(names)}]")]
+    return " ".join(command)
+
+
+def retries(name: str, trials: Sequence[Trial], home: Home) -> dict[str, str]:
+    """Return the command for each class of failure that can be retried, and what it does."""
+    from orchestrator.retrying import candidates, classes  # noqa: PLC0415 - loads optuna
+
+    found = Counter({reason: len(candidates(trials, reason)) for reason in classes()})
+    return {
+        f"{home.program} retry {name} --class {reason}": f"{count} trials that ended so once more"
+        for reason, count in found.items()
+        if count
+    }
+
+
+def is_running(ledger: "Ledger", row: "StudyRow") -> bool:
+    """Whether a driver has the study now."""
+    from orchestrator.ledger import LeaseHeld  # noqa: PLC0415 - loads sqlalchemy
+
+    try:
+        ledger.require_free(row)
+    except LeaseHeld:
+        return True
+    return False
+
+
+def onward(ledger: "Ledger", row: "StudyRow", home: Home) -> str:
+    """Return what may bring a study that has no complete trial to one."""
+    config, trials = StudyConfig.from_json(row.config_json), ledger.trials(row.id)
+    if is_running(ledger, row):
+        return f"It is running: {home.program} status {row.name}"
+    over = exhausted(config, row.spent_s, trials)
+    if over is None and row.state != "finished":
+        return f"Continue with: {home.program} resume {row.name}"
+    ways = " or ".join(_without(ledger, row, home))
+    return f"It is over ({over or row.state}). What helps: {ways}"
+
+
+def next_steps(ledger: "Ledger", row: "StudyRow", home: Home, board: "Leaderboard") -> str:
+    """Return the commands that a user of a finished study is likely to want next."""
+    config = StudyConfig.from_json(row.config_json)
+    steps = _with_a_result(config, home, board) if board.rows else _without(ledger, row, home)
+    archscout = home.program
+    steps |= {
+        f"{archscout} ui": "every trial in MLflow, to browse and compare",
+        f"{archscout} search --help": "what else a search can be told",
+    }
+    return "\nNext:\n" + pairs({f"  {step}": what for step, what in steps.items()})
+
+
+def _without(ledger: "Ledger", row: "StudyRow", home: Home) -> dict[str, str]:
+    """What helps where no trial is complete, and the study is over."""
+    config, trials = StudyConfig.from_json(row.config_json), ledger.trials(row.id)
+    again = search_again(config, [known.name for known in ledger.studies()], home)
+    if _time_is_up(config, row.spent_s):
+        longer = max(1.0, 2 * (config.stop.hours or 0.0))
+        what = "with more time: a study's limits cannot be raised"
+        steps = {f"{again} --hours {longer:g}": what}
+    else:
+        steps = retries(row.name, trials, home) | {again: "under another name, changed as needed"}
+    if trials:
+        furthest = max(trials, key=lambda trial: trial.reached).number
+        steps[f"{home.program} status {row.name} --trial {furthest}"] = (
+            "the trial that got furthest"
+        )
+    return steps
+
+
+def _with_a_result(config: StudyConfig, home: Home, board: "Leaderboard") -> dict[str, str]:
+    name, archscout = config.name, home.program
+    steps = {}
+    if sum(row.on_front for row in board.rows) > 1 and len(board.objectives) > 1:
+        steps[f"{archscout} leaderboard {name} --prefer {even_weights(board.objectives)}"] = (
+            "which to take, by what counts how much"
+        )
+    elif config.train is None and config.data.source != "surrogate":
+        steps[f"{archscout} promote {name} --model {name}"] = (
+            "the best model, proved and registered"
+        )
+    return steps | {
+        f"{archscout} leaderboard {name}": "this table again",
+        f"{archscout} status {name} --trial {board.rows[0].trial}": "the best trial in detail",
+    }

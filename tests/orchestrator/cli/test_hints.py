@@ -1,0 +1,282 @@
+"""Every command that a command names makes progress in the state in which it names it."""
+
+import argparse
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import NOBODY
+
+from orchestrator.cli import _parse, main
+from orchestrator.commands import retry, searching
+from orchestrator.commands.search import overrides
+from orchestrator.config import StudyConfig
+from orchestrator.config_file import load
+from orchestrator.exit_codes import ExitCode
+from orchestrator.home import Home
+from orchestrator.ledger import Holder, Ledger, NewTrial
+from orchestrator.trial import TrialState
+from orchestrator.warm_start import Basis, earlier
+from workers import data as datasets
+from workers.data import DataSpec
+from workers.measurement import Measurement
+
+DIGITS = datasets.load(DataSpec(source="digits"))
+ENDS: dict[str, tuple[TrialState, str | None]] = {
+    "complete": (TrialState.COMPLETE, None),
+    "diverged": (TrialState.PRUNED, "diverged"),
+    "infeasible": (TrialState.PRUNED, "infeasible"),
+    "failed": (TrialState.FAIL, "user_code"),
+}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A study in some state."""
+
+    state: str
+    trials: tuple[str, ...] = ()
+    """How each ended; `waiting` ones were measured once."""
+    stop: str = "{trials: 9}"
+    spent_s: float = 10.0
+    alive: bool = False
+
+    @property
+    def any_complete(self) -> bool:
+        return "complete" in self.trials
+
+
+SITUATIONS = {
+    "finished": Situation("finished", ("complete", "failed"), "{trials: 2}"),
+    "finished, all diverged": Situation("finished", ("diverged", "diverged"), "{trials: 2}"),
+    "finished, nothing tried": Situation("finished", (), "{hours: 0.001}"),
+    "time used up": Situation("finished", ("complete", "waiting"), "{hours: 0.001}"),
+    "time used up, nothing complete": Situation("finished", ("waiting",), "{hours: 0.001}"),
+    "target reached": Situation("finished", ("complete",), "{trials: 9, target: 0.1}"),
+    "interrupted": Situation("interrupted", ("complete", "waiting")),
+    "interrupted, nothing complete": Situation("interrupted", ("waiting",)),
+    "driver died": Situation("running", ("failed", "waiting")),
+    "running": Situation("running", ("waiting",), alive=True),
+    "broken off": Situation("broken", ("failed", "failed", "failed")),
+    "broken off, all failed": Situation("broken", ("failed", "failed"), "{trials: 2}"),
+    "broken off, infeasible": Situation("broken", ("infeasible", "infeasible")),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The files of one situation."""
+
+    home: Path
+    config: Path
+    situation: Situation
+
+    def run(self, *words: str) -> int:
+        return main(["--home", str(self.home), *words])
+
+    def copy(self, folder: Path) -> "Scene":
+        return replace(self, home=Path(shutil.copytree(self.home, folder)))
+
+
+def made(folder: Path, situation: Situation) -> Scene:
+    scene = Scene(folder / "home", folder / "study.yaml", situation)
+    scene.config.write_text(f"name: bars\nspace: tiny\nstop: {situation.stop}\n")
+    config: StudyConfig = load(str(scene.config), [])
+    scene.home.mkdir()
+    holder = Holder.of_this_process()
+    with Ledger.open(scene.home / "ledger.db") as ledger:
+        _, lease = ledger.open_study(
+            name="bars",
+            config_json=config.canonical_json(),
+            space_name="tiny",
+            space_version="1",
+            data_digest=DIGITS.digest,
+            holder=holder if situation.alive else replace(holder, pid=NOBODY),
+        )
+        for number, end in enumerate(situation.trials):
+            add(ledger, lease, number, end)
+        ledger.add_spent(lease, situation.spent_s)
+        ledger.set_study_state(lease, situation.state)
+        if not situation.alive:
+            ledger.release(lease)
+    return scene
+
+
+def add(ledger: Ledger, lease: Any, number: int, end: str) -> None:
+    given: dict[str, Any] = {"params": {}, "distributions": {}, "candidate": {}}
+    if end == "infeasible":
+        given |= {"state": TrialState.PRUNED, "reason": end, "violations": {"flops": 1.0}}
+    new = NewTrial(number=number, uid=f"{number:032x}", digest=f"{number}", seed=0, **given)
+    trial = ledger.add_trial(lease, new)
+    if trial.state.is_terminal:
+        return
+    key = ledger.start_attempt(lease, trial.uid)
+    seen = Measurement(fidelity=1, metrics={"val_accuracy": 0.5}, elapsed_s=1.0)
+    ledger.record(lease, key, seen)
+    if end == "waiting":
+        ledger.give_back(lease, key, "interrupted")
+        return
+    state, reason = ENDS[end]
+    failure = {"kind": reason, "message": "no", "digest": "0"} if end == "failed" else None
+    values = (0.5,) if end == "complete" else None
+    ledger.finish(
+        lease, trial.uid, key=key, state=state, reason=reason, values=values, failure=failure
+    )
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """Words of every command that a text names, without the program."""
+    ends = r"\n|;| or archscout|  |\. |$"
+    found = re.findall(rf"archscout (.*?)(?={ends})", text.replace(" or archscout", "\narchscout"))
+    return [shlex.split(words) for words in found]
+
+
+def parsed(scene: Scene, words: list[str]) -> argparse.Namespace:
+    return _parse([str(scene.config) if word == "CONFIG" else word for word in words])
+
+
+def starts_a_search(scene: Scene, options: argparse.Namespace) -> bool:
+    """Whether it is a study of its own, whose earlier ones it may start from."""
+    if options.config == "digits":
+        return True
+    config = load(options.config, overrides(options))
+    with Ledger.open(scene.home / "ledger.db") as ledger:
+        earlier(
+            ledger, config, Basis(data_digest=DIGITS.digest, code_digest=None, space=("tiny", "1"))
+        )
+        return ledger.study(config.name) is None
+
+
+def resumes(scene: Scene, _: argparse.Namespace) -> bool:
+    """Whether a driver would find something to do."""
+    with Ledger.open(scene.home / "ledger.db") as ledger:
+        row = ledger.study("bars")
+        assert row is not None
+        states = [trial.state for trial in ledger.trials(row.id)]
+    room = TrialState.WAITING in states or scene.situation.stop == "{trials: 9}"
+    return room and row.state != "finished" and not scene.situation.alive
+
+
+JUDGES: dict[str, Callable[[Scene, argparse.Namespace], bool]] = {
+    "search": starts_a_search,
+    "resume": resumes,
+    "promote": lambda scene, _: scene.situation.any_complete,
+    "retry": lambda scene, options: scene.run("retry", "bars", "--class", options.failure) == 0,
+    "status": lambda scene, options: (
+        options.trial is None or options.trial < len(scene.situation.trials)
+    ),
+    "leaderboard": lambda *_: True,
+    "ui": lambda *_: True,
+    "delete": lambda scene, options: options.yes and not scene.situation.alive,
+}
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No search starts, and the data are read once."""
+    monkeypatch.setattr(searching, "search", lambda *_, **__: ExitCode.DONE)
+    monkeypatch.setattr(datasets, "load", lambda _: DIGITS)
+    monkeypatch.setattr(retry, "_PATIENCE_S", 0.0)  # a double holds the lease and never answers
+
+
+GIVEN = (
+    "search CONFIG",
+    "search CONFIG --trials 12 --name bars",
+    "search CONFIG --set budget.maximum=27",
+    "resume bars",
+    "list",
+    "status bars",
+    "leaderboard bars",
+    "promote bars --model m",
+    "retry bars --class user_code",
+    "retry bars --class diverged",
+)
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_every_command_that_is_named_makes_progress(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = made(tmp_path, SITUATIONS[name])
+    for words in GIVEN:
+        if words.startswith("promote") and scene.situation.any_complete:
+            continue  # what it says then is of the model, and has tests of its own
+        after = scene.copy(tmp_path / words.replace(" ", "-"))
+        capsys.readouterr()
+        after.run(*words.replace("CONFIG", str(scene.config)).split())
+        named = commands_in("".join(capsys.readouterr()))
+        for command in named:
+            assert command[:2] == ["--home", str(after.home)], "it would look elsewhere"
+            if "--help" not in command:
+                options = parsed(after, command)
+                assert JUDGES[options.command](after, options), f"{words}: {command}"
+        if words.startswith("promote") or "--trials" in words or "--set" in words:
+            assert named
+
+
+def test_a_command_that_leads_nowhere_would_be_seen(tmp_path: Path) -> None:
+    over = made(tmp_path, SITUATIONS["time used up, nothing complete"])
+    for words in (
+        "resume bars",
+        "promote bars --model m",
+        "search CONFIG",
+        "status bars --trial 7",
+    ):
+        options = parsed(over, words.split())
+        assert not JUDGES[options.command](over, options)
+
+
+def test_more_trials_after_the_end_are_searched_under_another_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = made(tmp_path, SITUATIONS["finished"])
+    assert over.run("search", str(over.config), "--trials", "5") == ExitCode.INPUT
+    said = capsys.readouterr().err
+    assert "stop.trials: 2 -> 5" in said
+    assert f"search {over.config} --trials 5 --name bars2 --set 'warm_start=[bars]'" in said
+    assert "resume" not in said
+
+
+def test_other_data_are_noticed_where_a_study_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = made(tmp_path, SITUATIONS["finished"])
+    other = replace(DIGITS, digest="sha256:other")
+    monkeypatch.setattr(datasets, "load", lambda _: other)
+    for words in (["search", str(over.config)], ["resume", "bars"]):
+        assert over.run(*words) == ExitCode.INPUT
+        out, err = capsys.readouterr()
+        assert "the data have changed since it was started" in err
+        assert "--name bars2" in err
+        assert not out
+
+
+def test_data_that_are_gone_do_not_hide_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(_: DataSpec) -> Any:
+        raise datasets.DataError("photos is not there")
+
+    over = made(tmp_path, SITUATIONS["finished"])
+    monkeypatch.setattr(datasets, "load", gone)
+    assert over.run("resume", "bars") == ExitCode.DONE
+    out, err = capsys.readouterr()
+    assert "photos is not there" in err
+    assert "1 complete" in out
+
+
+def test_the_name_that_is_offered_is_free() -> None:
+    from orchestrator.commands.hints import another_name
+
+    assert another_name("bars", ["bars"]) == "bars2"
+    assert another_name("bars", ["bars", "bars2", "bars3"]) == "bars4"
+
+
+def test_a_home_with_a_space_is_named_as_a_shell_takes_it(tmp_path: Path) -> None:
+    home = Home.find(str(tmp_path / "my studies"), {})
+    assert shlex.split(home.program) == ["archscout", "--home", str(tmp_path / "my studies")]
