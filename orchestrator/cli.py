@@ -16,7 +16,7 @@ from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.privacy import private_files
 from orchestrator.problems import ProblemsError, clean, nearest
-from orchestrator.terminal import Terminal
+from orchestrator.terminal import Terminal, print_anything
 
 COMMANDS = {
     "init": "look at your data and write a study for it",
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    print_anything()
     terminal = Terminal(json="--json" in given, quiet="--quiet" in given)
     with terminal.answering():
         code = _guarded(given, terminal)

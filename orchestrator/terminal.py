@@ -4,6 +4,7 @@ Knows no command. With `--json` everything that any library prints goes to stand
 standard output holds the document alone.
 """
 
+import io
 import json
 import os
 import sys
@@ -56,6 +57,17 @@ class Terminal:
         with _stdout_set_aside():
             yield
         _print(json.dumps(self.answer, indent=2, sort_keys=True))
+
+
+def print_anything() -> None:
+    """Let both standard streams escape characters that their encoding lacks, instead of raising.
+
+    Names of classes, files and metrics are the user's, in any script; a locale may be of 7 bits,
+    and a file's name need not be text at all (PEP 383).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _print(text: str) -> None:

@@ -111,8 +111,10 @@ class TestSearch:
             "study 'surrogate' exists with another config:",
             "  seed: 0 -> 1",
             "  stop.trials: 2 -> 3",
-            "Give this one another name (--name), or go on with the stored one: "
-            "archscout resume surrogate",
+            "It is over (its 2 trials have ended), and neither limits nor resources of a study can "
+            "be changed yet. Search on under another name: archscout search surrogate --set "
+            "space=tiny --set budget.maximum=3 --set seed=1 --trials 3 --engine in_process "
+            "--name surrogate2 --set 'warm_start=[surrogate]'",
         ]
         assert search("--trials", "3", "--name", "other") == 0
 
@@ -187,7 +189,7 @@ class TestSearch:
             ledger.set_study_state(lease, "interrupted")
             ledger.release(lease)
         assert main(["resume", "mine"]) == 2
-        assert "your own Python files changed since" in capsys.readouterr().err
+        assert "your own Python files have changed since" in capsys.readouterr().err
 
     def test_a_running_study_is_refused_to_a_second_driver(
         self, home: Path, capsys: pytest.CaptureFixture[str]
@@ -324,8 +326,8 @@ def test_a_signal_leaves_a_study_that_can_be_resumed(
     process.send_signal(number)
     out, errors = process.communicate(timeout=20)
     assert process.returncode == 4, errors
-    assert "stopping; go on later with: archscout resume mine" in errors
-    assert "study 'mine' was interrupted; go on with: archscout resume mine" in errors
+    assert "stopping; continue later with: archscout resume mine" in errors
+    assert "study 'mine' was interrupted; continue with: archscout resume mine" in errors
     assert "Traceback" not in errors + out
     with Ledger.open(tmp_path / "mlruns" / "ledger.db") as ledger:
         row = ledger.study("mine")

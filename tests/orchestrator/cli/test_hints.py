@@ -172,6 +172,7 @@ JUDGES: dict[str, Callable[[Scene, argparse.Namespace], bool]] = {
     ),
     "leaderboard": lambda *_: True,
     "ui": lambda *_: True,
+    "sync": lambda scene, _: not scene.situation.alive,
     "delete": lambda scene, options: options.yes and not scene.situation.alive,
 }
 

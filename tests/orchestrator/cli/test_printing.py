@@ -1,0 +1,88 @@
+"""Whatever a user's things are called, and whatever a terminal can show, printing never fails."""
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from orchestrator.cli import main
+from orchestrator.progress import running_table
+from orchestrator.snapshot import RunningTrial, Snapshot
+from orchestrator.terminal import Terminal, pairs, print_anything, table
+
+ENCODINGS = ("ascii", "latin-1", "cp1252", "cp932", "euc_jp", "utf-8")
+names = st.text(st.characters(exclude_categories=()))
+"""Any text, with the surrogates by which Python names files that are no text."""
+
+
+@contextmanager
+def printed(encoding: str) -> Iterator[list[str]]:
+    """What is printed on standard output and error where a terminal has this encoding."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding, newline="") for _ in range(2)]
+    before, said = (sys.stdout, sys.stderr), ["", ""]
+    sys.stdout, sys.stderr = streams
+    try:
+        yield said
+    finally:
+        sys.stdout, sys.stderr = before
+        for index, stream in enumerate(streams):
+            stream.flush()
+            said[index] = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+
+@given(name=names, encoding=st.sampled_from(ENCODINGS))
+def test_any_name_is_printed_in_any_encoding(name: str, encoding: str) -> None:
+    with printed(encoding) as said:
+        print_anything()
+        terminal = Terminal()
+        terminal.tell(table(["class", "examples"], [[name, "7"]]))
+        terminal.remark(pairs({name: "kept"}))
+        terminal.complain(f"class {name}: refused")
+    assert "kept" in said[0]
+    assert said[1].startswith("class ")
+    assert said[1].endswith(": refused\n")
+
+
+@given(name=names, encoding=st.sampled_from(ENCODINGS))
+def test_json_is_whole_in_any_encoding(name: str, encoding: str) -> None:
+    with printed(encoding) as said:
+        print_anything()
+        terminal = Terminal(json=True)
+        with terminal.answering():
+            terminal.answer |= {"class": name, name: 1}
+    assert json.loads(said[0]) == {"class": name} | {name: 1}
+
+
+@given(name=names, encoding=st.sampled_from(ENCODINGS))
+def test_the_moving_display_shows_any_name_in_any_encoding(name: str, encoding: str) -> None:
+    running = RunningTrial(number=3, describe=name, epoch=1, rung=3, metric=0.5, elapsed_s=1.0)
+    now = Snapshot(
+        counts={}, screened=0, counted=1, trials=9, hours=None, spent_s=1.0, running=(running,),
+        judge=name, best_number=None, best_values=None, best_describe=None, epochs=1,
+        stop_reason=None,
+    )  # fmt: skip
+    with printed(encoding) as said:
+        print_anything()
+        Console(file=sys.stdout, width=200).print(running_table(now))
+    assert "trial" in said[0]
+    assert "0.5000" in said[0]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_command_answers_where_its_terminal_lacks_the_characters(
+    tmp_path: Path, encoding: str
+) -> None:
+    home = tmp_path / "研究"
+    with printed(encoding) as said:
+        assert main(["--home", str(home), "list"]) == 0
+        assert main(["--home", str(home), "status", "猫"]) == 2
+    assert said[0].startswith("Nothing here yet (")
+    assert "there is no study" in said[1]
+    assert "defect" not in said[1]
