@@ -157,7 +157,7 @@ class TestSearch:
         assert main(["search", str(config)]) == 5
         errors = capsys.readouterr().err
         assert "study 'mine' was broken off" in errors
-        assert "once your files have changed, search under a new --name" in errors
+        assert "once your files have changed: archscout search CONFIG --name mine2" in errors
         assert "Traceback" not in errors
         assert main(["status", "mine", "--trial", "0"]) == 0
         assert "shards.tar" in capsys.readouterr().out
