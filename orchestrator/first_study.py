@@ -120,7 +120,7 @@ def compose(found: Inspection, path: str, machine: Machine, held: Limits) -> str
             f"stop: {{trials: {TRIALS}, hours: {held.hours:g}}}",
             "whatever comes first; more hours find better networks",
         ),
-        ("sampler: {name: tpe}", "or random, gp, nsga2"),
+        ("sampler: {name: tpe}", "or random; gp, nsga2, nsga3 learn from complete trials alone"),
         ("pruner: {name: halving}", "stops the weaker two thirds early; or none"),
         ("engine: {name: ray_tune}", "or in_process: one trial at a time, no cluster"),
         (f"resources: {{cpu: 1, gpu: {int(machine.gpu)}}}", where),

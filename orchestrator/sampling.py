@@ -29,6 +29,10 @@ MAX_REDRAWS = 10
 """How often a duplicate is drawn again."""
 
 _STARTUP_TRIALS = 10
+_POPULATION = 20
+COMPLETE_TO_LEARN = {"nsga2": 2 * _POPULATION, "nsga3": 2 * _POPULATION, "gp": _STARTUP_TRIALS + 1}
+"""Complete trials without which a sampler proposes by chance alone, or nearly so: two generations,
+or more than its random beginnings. TPE learns from stopped trials too."""
 _TRUST = 0.5
 """The share of the first proposals that follows the space's priors."""
 _HALVED_BY = 5
@@ -125,8 +129,8 @@ _SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, **_TPE),
     "tpe of several objectives": lambda seed: _ParetoTPESampler(seed=seed, **_TPE),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=20),
-    "nsga3": lambda seed: optuna.samplers.NSGAIIISampler(seed=seed, population_size=20),
+    "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=_POPULATION),
+    "nsga3": lambda seed: optuna.samplers.NSGAIIISampler(seed=seed, population_size=_POPULATION),
     "gp": lambda seed: optuna.samplers.GPSampler(
         seed=seed, n_startup_trials=_STARTUP_TRIALS, warn_independent_sampling=False
     ),

@@ -77,6 +77,15 @@ def decide(
     return better < places
 
 
+def expected_complete(trials: int, budget: Budget) -> int:
+    """How many of so many trials complete on average, if their scores come in random order."""
+    factor = budget.reduction_factor
+    for _ in budget.rungs()[:-1]:
+        seen = range(1, trials + 1)
+        trials = round(sum(1.0 if n < factor else (n // factor) / n for n in seen))
+    return trials
+
+
 class Halving:
     """The rungs of one study and who was seen there."""
 

@@ -1,6 +1,6 @@
 """`archscout search --dry-run`: what would run, and nothing of it."""
 
-from orchestrator.commands.examining import quick_look
+from orchestrator.commands.examining import quick_look, warn
 from orchestrator.commands.searching import size
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import flat
@@ -24,6 +24,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
     screened = screen(first, parts.task, limits)
     expected = quick_look(parts)
+    warn(parts, terminal)
     decided = flat(with_gpu_decided(config).model_dump(mode="json", exclude_none=True))
     terminal.answer |= {
         "config": config.model_dump(mode="json"),

@@ -6,6 +6,7 @@ from orchestrator.doctor.box import Box
 from orchestrator.doctor.diagnosis import Diagnosis
 from orchestrator.opening import Opened
 from orchestrator.problems import ProblemsError
+from orchestrator.terminal import Terminal
 from search_spaces.space import SearchSpace
 
 QUICK_S = 1.5
@@ -31,6 +32,12 @@ def quick_look(parts: Opened, clock: Clock | None = None) -> str | None:
     )
     refuse(parts, found)
     return None if found.forecast is None else report.forecast_line(found)
+
+
+def warn(parts: Opened, terminal: Terminal) -> None:
+    """Warn of a search that can work, but not as its user may expect."""
+    if warning := verdict.idle_sampler(parts.config):
+        terminal.complain(f"{parts.config.name}: {warning}")
 
 
 def refuse(parts: Opened, found: Diagnosis) -> None:

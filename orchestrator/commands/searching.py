@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from orchestrator.commands import hints, studies
-from orchestrator.commands.examining import quick_look
+from orchestrator.commands.examining import quick_look, warn
 from orchestrator.config import StudyConfig
 from orchestrator.drawing import Space
 from orchestrator.exit_codes import CommandError, ExitCode
@@ -44,6 +44,7 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     parts = _with_teacher(parts, home)
     _check_earlier(parts, home)
     expected = None if goes_on else quick_look(parts)
+    warn(parts, terminal)
     terminal.remark(header(parts, home, goes_on=goes_on))
     if expected is not None:
         terminal.remark(f"forecast   {expected}")

@@ -41,10 +41,12 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     config = load(options.config)
     parts = open_parts(config)
     _show_decisions(parts, terminal)
+    from orchestrator.commands import examining  # noqa: PLC0415 - loads torch, in the box
+
+    examining.warn(parts, terminal)
     if not isinstance(parts.space, SearchSpace) or parts.task is None:
         _show_undiagnosed(parts, options.samples, terminal)
         return ExitCode.DONE
-    from orchestrator.commands import examining  # noqa: PLC0415 - loads torch, in the box
     from orchestrator.doctor import diagnosis, report  # noqa: PLC0415 - as above
 
     found = diagnosis.whole(parts, parts.space, parts.task, box, at_least=options.samples)

@@ -1,14 +1,44 @@
-"""What cannot work, as the messages that a search is refused with."""
+"""What cannot work, as the messages that a search is refused or started with."""
 
+import math
 from collections.abc import Iterator
 
+from orchestrator.config import StudyConfig
 from orchestrator.doctor.diagnosis import Diagnosis
 from orchestrator.doctor.feasibility import Met
 from orchestrator.problems import Path, Problem
+from orchestrator.stopping import expected_complete
 from orchestrator.terminal import number, span
 
 CERTAINTY = 3.0
 """How many times too slow a prediction must be before a search is refused for it."""
+
+
+def idle_sampler(config: StudyConfig) -> str | None:
+    """Warn of a sampler that would propose by chance: too few trials complete for it to learn.
+
+    A warning, for trials may be added later, and studies that began so can be resumed.
+    """
+    name, trials, budget = config.sampler.name, config.stop.trials, config.to_budget()
+    if trials is None or name in {"tpe", "random"}:
+        return None
+    from orchestrator.sampling import COMPLETE_TO_LEARN  # noqa: PLC0415 - loads optuna
+
+    needed, halving = COMPLETE_TO_LEARN[name], config.pruner.name == "halving"
+    complete = expected_complete(trials, budget) if halving else trials
+    if complete >= needed:
+        return None
+    enough = needed
+    while halving and expected_complete(enough, budget) < needed:
+        enough = math.ceil(1.1 * enough)
+    ways = ["sampler.name: tpe, which learns from stopped trials too", f"stop.trials: {enough:,}"]
+    if halving and trials >= needed:
+        ways.append("pruner.name: none")
+    return (
+        f"sampler.name: {name} learns from complete trials alone and needs {needed}; about "
+        f"{complete} of {trials:,} trials are expected to complete with pruner "
+        f"{config.pruner.name}, so it proposes by chance. Better: {'; or '.join(ways)}."
+    )
 
 
 def refusals(diagnosis: Diagnosis, examples: int) -> list[Problem]:
