@@ -1,6 +1,6 @@
 """Terms that compare examples with each other: triplets, two views of one, two streams of one.
 
-The arithmetic of the first two is pytorch-metric-learning's; embeddings are normalised there.
+Embeddings are brought to length 1 first.
 """
 
 import math
@@ -34,20 +34,19 @@ class Triplet(nn.Module):
 
     def __init__(self, *, margin: float = 0.2) -> None:
         super().__init__()
-        # Loaded where the term is used: the package takes a second to import.
-        from pytorch_metric_learning.losses import TripletMarginLoss  # noqa: PLC0415
-        from pytorch_metric_learning.miners import BatchHardMiner  # noqa: PLC0415
-
-        self.mine = BatchHardMiner()
-        self.loss = TripletMarginLoss(margin=margin)
+        self.margin = margin
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """The mean over the triplets that miss the margin; zero where none does."""
-        embedding_BD = output.embedding_BD.float()
-        loss: Tensor = self.loss(
-            embedding_BD, batch.targets_B, self.mine(embedding_BD, batch.targets_B)
-        )
-        return loss
+        # With masks, never by picking: a GPU's host would wait to hear how many were picked.
+        embedding_BD = functional.normalize(output.embedding_BD.float(), dim=1)
+        apart_BB = torch.cdist(embedding_BD, embedding_BD)
+        alike_BB = batch.targets_B[:, None] == batch.targets_B
+        self_BB = torch.eye(len(apart_BB), dtype=torch.bool, device=apart_BB.device)
+        farthest_B = apart_BB.masked_fill(~alike_BB | self_BB, -torch.inf).max(1).values
+        nearest_B = apart_BB.masked_fill(alike_BB, torch.inf).min(1).values
+        missed_B = (farthest_B - nearest_B + self.margin).clamp_min(0)
+        return missed_B.sum() / (missed_B > 0).sum().clamp_min(1)
 
 
 @loss_term(
@@ -63,7 +62,8 @@ class NTXent(nn.Module):
 
     def __init__(self, *, temperature: float = 0.1) -> None:
         super().__init__()
-        from pytorch_metric_learning.losses import NTXentLoss  # noqa: PLC0415 - as above
+        # Loaded where the term is used: the package takes a second to import.
+        from pytorch_metric_learning.losses import NTXentLoss  # noqa: PLC0415
 
         self.loss = NTXentLoss(temperature=temperature)
 

@@ -1,6 +1,8 @@
 """Supervised contrastive loss on the embedding (Khosla et al. 2020, arXiv:2004.11362)."""
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from search_spaces.domains import FloatRange
 from search_spaces.loss_weights import loss_term
@@ -13,19 +15,26 @@ from search_spaces.model_output import Batch, ModelOutput
     options={"temperature": FloatRange(0.05, 0.5, step=0.05, initial=0.1)},
 )
 class SupervisedContrastive(nn.Module):
-    """Pulls embeddings of one class together and pushes others away, by cosine similarity.
-
-    The arithmetic is pytorch-metric-learning's SupConLoss; the embedding is normalised there.
-    """
+    """Pulls embeddings of one class together and pushes others away, by cosine similarity."""
 
     def __init__(self, *, temperature: float = 0.1) -> None:
         super().__init__()
-        # Loaded where the term is used: the package takes a second to import.
-        from pytorch_metric_learning.losses import SupConLoss  # noqa: PLC0415
-
-        self.loss = SupConLoss(temperature=temperature)
+        self.temperature = temperature
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean over examples with a partner of their class; zero in a batch without any."""
-        loss: Tensor = self.loss(output.embedding_BD.float(), batch.targets_B)
-        return loss
+        """The mean over examples with a partner of their class.
+
+        Zero in a batch without a pair, or of one class.
+        """
+        # With masks, never by picking: a GPU's host would wait to hear how many were picked.
+        embedding_BD = functional.normalize(output.embedding_BD.float(), dim=1)
+        similar_BB = embedding_BD @ embedding_BD.T / self.temperature
+        alike_BB = batch.targets_B[:, None] == batch.targets_B
+        self_BB = torch.eye(len(similar_BB), dtype=torch.bool, device=similar_BB.device)
+        others_BB = similar_BB.masked_fill(self_BB, torch.finfo(similar_BB.dtype).min)
+        log_p_BB = similar_BB - others_BB.logsumexp(1, keepdim=True)
+        pairs_BB = alike_BB & ~self_BB
+        partners_B = pairs_BB.sum(1)
+        loss_B = -(log_p_BB * pairs_BB).sum(1) / partners_B.clamp_min(1)
+        mean = loss_B.sum() / (partners_B > 0).sum().clamp_min(1)
+        return torch.where(alike_BB.all(), 0.0, mean)

@@ -1,10 +1,15 @@
 """Loss terms equal plain references, and laws of a user's are learnt from."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_metric_learning.losses import SupConLoss, TripletMarginLoss
+from pytorch_metric_learning.miners import BatchHardMiner
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -94,6 +99,33 @@ def test_clip_is_least_where_pairs_match_and_learns_its_temperature() -> None:
     assert term.log_scale.grad is not None
     matched = term(ModelOutput(towers=(towers[0], towers[0])), Batch())
     assert matched.item() < found.item()
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**32), labels=st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_terms_that_compare_examples_are_pytorch_metric_learnings(
+    seed: int, labels: list[int]
+) -> None:
+    torch.manual_seed(seed)
+    targets_B = torch.tensor(labels)
+
+    def value_and_gradient(term: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(seed)
+        embedding_BD = torch.randn(len(labels), D, requires_grad=True)
+        value = term(embedding_BD)
+        (value + embedding_BD.sum() * 0).backward()
+        assert embedding_BD.grad is not None
+        return value.detach(), embedding_BD.grad
+
+    def ours(term: nn.Module) -> tuple[Tensor, Tensor]:
+        batch = Batch(targets_B=targets_B)
+        return value_and_gradient(lambda x: term(ModelOutput(embedding_BD=x), batch))
+
+    contrast, margin, mine = SupConLoss(temperature=0.3), TripletMarginLoss(0.3), BatchHardMiner()
+    theirs = value_and_gradient(lambda x: contrast(x, targets_B))
+    torch.testing.assert_close(ours(losses.SupervisedContrastive(temperature=0.3)), theirs)
+    theirs = value_and_gradient(lambda x: margin(x, targets_B, mine(x, targets_B)))
+    torch.testing.assert_close(ours(losses.Triplet(margin=0.3)), theirs)
 
 
 def test_clips_temperature_comes_back_from_its_limit() -> None:
