@@ -4,14 +4,13 @@ The ledger has the end of a trial before anything of it is deleted, so what a cr
 is too much, never too little; the next start sweeps it. Knows folders and trials only.
 """
 
-import math
 import re
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.objective import Objective, pareto_front, rank
+from orchestrator.objective import Objective, pareto_front, pareto_order, rank
 from orchestrator.stopping import judge_of
 from orchestrator.trial import Trial, TrialState
 from workers.folders import Folder, PathOutside, remove, within
@@ -89,16 +88,14 @@ def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[T
 
 
 def _uncrowded_first(front: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    """Sort a front by falling crowding distance (NSGA-II, Deb et al. 2002); extremes come first."""
-    distance = dict.fromkeys((trial.uid for trial in front), 0.0)
-    for index in range(len(objectives)):
-        ordered = sorted(((trial.values or ())[index], trial.number, trial.uid) for trial in front)
-        span = ordered[-1][0] - ordered[0][0] if ordered else 0.0
-        for before, (_, _, uid), after in zip(ordered, ordered[1:], ordered[2:], strict=False):
-            distance[uid] += (after[0] - before[0]) / span if span else 0.0
-        for _, _, uid in (*ordered[:1], *ordered[-1:]):
-            distance[uid] = math.inf
-    return sorted(front, key=lambda trial: (-distance[trial.uid], trial.number))
+    """Sort a front by falling crowding distance; the ends come first, the earliest of equals."""
+    points = [
+        tuple(o.score(v) for o, v in zip(objectives, trial.values or (), strict=True))
+        for trial in front
+    ]
+    keys = pareto_order(points)
+    places = sorted(range(len(front)), key=lambda place: (keys[place], -front[place].number))
+    return [front[place] for place in reversed(places)]
 
 
 def _checkpoint_bytes(trial: Trial) -> int:
