@@ -14,7 +14,7 @@ from orchestrator.home import Home
 from orchestrator.objective import best, reaches
 from orchestrator.preference import even_weights
 from orchestrator.terminal import pairs
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import ANSWERED, Trial, TrialState
 
 if TYPE_CHECKING:
     from orchestrator.leaderboard import Leaderboard
@@ -123,8 +123,7 @@ def onward(ledger: "Ledger", row: "StudyRow", home: Home) -> str:
 
 def next_steps(ledger: "Ledger", row: "StudyRow", home: Home, board: "Leaderboard") -> str:
     """Return the commands that a user of a finished study is likely to want next."""
-    config = StudyConfig.from_json(row.config_json)
-    steps = _with_a_result(config, home, board) if board.rows else _without(ledger, row, home)
+    steps = _with_a_result(ledger, row, home, board) if board.rows else _without(ledger, row, home)
     archscout = home.program
     steps |= {
         f"{archscout} ui": "every trial in MLflow, to browse and compare",
@@ -151,7 +150,10 @@ def _without(ledger: "Ledger", row: "StudyRow", home: Home) -> dict[str, str]:
     return steps
 
 
-def _with_a_result(config: StudyConfig, home: Home, board: "Leaderboard") -> dict[str, str]:
+def _with_a_result(
+    ledger: "Ledger", row: "StudyRow", home: Home, board: "Leaderboard"
+) -> dict[str, str]:
+    config = StudyConfig.from_json(row.config_json)
     name, archscout = config.name, home.program
     steps = {}
     if sum(row.on_front for row in board.rows) > 1 and len(board.objectives) > 1:
@@ -159,10 +161,25 @@ def _with_a_result(config: StudyConfig, home: Home, board: "Leaderboard") -> dic
             "which to take, by what counts how much"
         )
     elif config.train is None and config.data.source != "surrogate":
-        steps[f"{archscout} promote {name} --model {name}"] = (
+        best_one = _promotable(ledger, row, board.rows[0].trial)
+        steps[f"{archscout} promote {best_one} --model {name}"] = (
             "the best model, proved and registered"
         )
     return steps | {
         f"{archscout} leaderboard {name}": "this table again",
         f"{archscout} status {name} --trial {board.rows[0].trial}": "the best trial in detail",
     }
+
+
+def _promotable(ledger: "Ledger", row: "StudyRow", number: int) -> str:
+    """Return the arguments that promote a study's best trial, from the study that trained it."""
+    trial, where = ledger.trial(row.id, number), row.name
+    while trial.reason == ANSWERED:
+        earlier = [ledger.study(name) for name in StudyConfig.from_json(row.config_json).warm_start]
+        known = [(study, t) for study in earlier if study for t in ledger.trials(study.id)]
+        found = next(((study, t) for study, t in known if t.uid == trial.parent), None)
+        if found is None:
+            break
+        row, trial = found
+        where = f"{row.name} --trial {trial.number}"
+    return where

@@ -20,7 +20,7 @@ from orchestrator.config_file import load
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Ledger, NewTrial
-from orchestrator.trial import TrialState
+from orchestrator.trial import ANSWERED, TrialState
 from orchestrator.warm_start import Basis, earlier
 from workers import data as datasets
 from workers.data import DataSpec
@@ -107,11 +107,12 @@ def made(folder: Path, situation: Situation) -> Scene:
     return scene
 
 
-def add(ledger: Ledger, lease: Any, number: int, end: str) -> None:
+def add(ledger: Ledger, lease: Any, number: int, end: str, **more: Any) -> None:
     given: dict[str, Any] = {"params": {}, "distributions": {}, "candidate": {}}
+    given |= {"uid": f"{number:032x}"} | more
     if end == "infeasible":
         given |= {"state": TrialState.PRUNED, "reason": end, "violations": {"flops": 1.0}}
-    new = NewTrial(number=number, uid=f"{number:032x}", digest=f"{number}", seed=0, **given)
+    new = NewTrial(number=number, digest=f"{number}", seed=0, **given)
     trial = ledger.add_trial(lease, new)
     if trial.state.is_terminal:
         return
@@ -269,6 +270,28 @@ def test_data_that_are_gone_do_not_hide_what_was_found(
     out, err = capsys.readouterr()
     assert "photos is not there" in err
     assert "1 complete" in out
+
+
+def test_a_result_of_an_earlier_study_is_promoted_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = made(tmp_path, SITUATIONS["finished"])
+    scene.config.write_text("name: later\nspace: tiny\nstop: {trials: 2}\nwarm_start: [bars]\n")
+    with Ledger.open(scene.home / "ledger.db") as ledger:
+        _, lease = ledger.open_study(
+            name="later",
+            config_json=load(str(scene.config), []).canonical_json(),
+            space_name="tiny",
+            space_version="1",
+            data_digest=DIGITS.digest,
+            holder=Holder.of_this_process(),
+        )
+        answered = {"state": TrialState.COMPLETE, "reason": ANSWERED, "values": (0.5,)}
+        add(ledger, lease, 0, "complete", uid="f" * 32, parent=f"{0:032x}", **answered)
+        ledger.set_study_state(lease, "finished")
+        ledger.release(lease)
+    assert scene.run("resume", "later") == ExitCode.DONE
+    assert "promote bars --trial 0 --model later" in capsys.readouterr().out
 
 
 def test_the_name_that_is_offered_is_free() -> None:
