@@ -77,6 +77,8 @@ class Optimization:
         """Take up the memory that `memory` gave."""
         for key, value in memory.items():
             index, name = key.split(".", 1)
+            if int(index) >= len(self.parameters):
+                continue  # of log-variances, which were parameters once: they came last
             parameter = self.parameters[int(index)]
             own = value.to(parameter.device, copy=True)
             if value.shape == parameter.shape:

@@ -320,7 +320,7 @@ def differentiable(x: Any) -> Any:
 def test_the_average_of_weights_that_stay_is_the_piece_bit_by_bit(name: str) -> None:
     module = built(PIECES[name])
     averaging = Averaging(module, 0.99)
-    for _ in range(30):
+    for _ in range(15):
         averaging.follow()
     judged = averaging.judged
     kept = dict(itertools.chain(judged.named_parameters(), judged.named_buffers()))

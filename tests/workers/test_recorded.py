@@ -50,7 +50,7 @@ ARCHITECTURE = Architecture(
 )
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=6)
 @given(seed=st.integers(0, 2**32), average=st.sampled_from([None, 0.9, 0.99]))
 def test_recorded_numbers_are_those_of_the_kept_weights_and_of_a_training_in_one_go(
     make_job: MakeJob, digits: Dataset, seed: int, average: float | None

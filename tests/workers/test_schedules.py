@@ -164,3 +164,14 @@ def test_memory_taken_up_in_the_parameters_own_layout_steps_the_same(optimizer: 
     step(whole, steps, 2)
     step(resumed, again, 2)
     assert torch.equal(whole.weight, resumed.weight)  # type: ignore[arg-type]
+
+
+def test_memory_of_what_is_no_parameter_any_more_is_left_aside() -> None:
+    network = nn.Linear(2, 1, bias=False)
+    optimization = Optimization([network], Recipe(), 4)
+    network(torch.ones(1, 2)).sum().backward()
+    optimization.step(0)
+    memory = optimization.memory()
+    again = Optimization([network], Recipe(), 4)
+    again.remember({**memory, "1.momentum_buffer": torch.ones(2)})
+    torch.testing.assert_close(again.memory(), memory)
