@@ -63,7 +63,7 @@ class Holder:
         """Whether it certainly runs no more, as far as this host can tell."""
         if (self.host, self.boot_id) != (socket.gethostname(), _boot_id()):
             return False
-        return _process_start(self.pid) != self.process_started
+        return _process_start(self.pid) != self.process_started and not _is_hidden(self.pid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +204,19 @@ def _process_start(pid: int) -> str | None:
     except OSError:
         return _process_start_elsewhere(pid)
     return None if fields[0] in {"Z", "X"} else fields[19]
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether a process is there but shown to its own account alone (`hidepid` of /proc)."""
+    if Path(f"/proc/{pid}").exists():
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:  # there is none
+        return False
+    return False
 
 
 def _process_start_elsewhere(pid: int) -> str | None:

@@ -43,6 +43,30 @@ def test_a_recycled_pid_is_not_taken_for_the_driver(scene: Any) -> None:
     assert scene.open()[1].generation == 2
 
 
+def test_a_driver_in_another_container_of_this_host_keeps_its_study(
+    scene: Any, dead: Holder
+) -> None:
+    boot, _, namespace = dead.boot_id.partition(":")
+    assert namespace == str(Path("/proc/self/ns/pid").readlink())
+    scene.open(replace(dead, boot_id=f"{boot}:pid:[1]"))
+    with pytest.raises(LeaseHeld):
+        scene.open()
+
+
+def test_a_driver_that_is_hidden_from_this_account_keeps_its_study(
+    scene: Any, dead: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError
+
+    scene.open(dead)
+    with monkeypatch.context() as hidden:
+        hidden.setattr(os, "kill", refuse)
+        with pytest.raises(LeaseHeld):
+            scene.open()
+    assert scene.open()[1].generation == 2
+
+
 def test_a_killed_driver_counts_as_gone_before_its_parent_buries_it(scene: Any) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         stat = Path(f"/proc/{child.pid}/stat").read_text()
