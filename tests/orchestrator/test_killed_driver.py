@@ -18,7 +18,7 @@ from checker import measured, rows, violations
 KILLS = int(os.environ.get("ARCHSCOUT_KILLS", "2"))
 """How many drivers die; each costs a start of all engines, hence few by default."""
 EPOCHS = 10
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 
 
 def archscout(home: Path, *words: str) -> subprocess.Popen[bytes]:
@@ -43,7 +43,7 @@ def killed_after(driver: subprocess.Popen[bytes], home: Path, num: int) -> bool:
 
 def left_over(home: Path) -> list[str]:
     """Command lines of processes that name this home, after a moment to leave."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = [
             " ".join(process.info["cmdline"])

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from processes import lives
 from trackers import NoTracker
 
 import orchestrator.run
@@ -203,7 +203,7 @@ class TestSearch:
             holder = subprocess.run(
                 [sys.executable, "-m", "orchestrator.cli", "resume", "surrogate"],
                 env={**os.environ, "ARCHSCOUT_HOME": str(home)},
-                capture_output=True, text=True, check=False, timeout=60,
+                capture_output=True, text=True, check=False, timeout=240,
             )  # fmt: skip
             assert holder.returncode == 3
             assert f"process {os.getpid()}" in holder.stderr
@@ -306,7 +306,7 @@ def start_slow_search(folder: Path, body: str = SLOW) -> "subprocess.Popen[str]"
         env={**os.environ, "ARCHSCOUT_HOME": str(folder / "mlruns")}, cwd=folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         if (folder / "mlruns" / "ledger.db").exists():
             with Ledger.open(folder / "mlruns" / "ledger.db") as ledger:
@@ -324,7 +324,7 @@ def test_a_signal_leaves_a_study_that_can_be_resumed(
 ) -> None:
     process = start_slow_search(tmp_path)
     process.send_signal(number)
-    out, errors = process.communicate(timeout=20)
+    out, errors = process.communicate(timeout=120)
     assert process.returncode == 4, errors
     assert "stopping; continue later with: archscout resume mine" in errors
     assert "study 'mine' was interrupted; continue with: archscout resume mine" in errors
@@ -356,7 +356,7 @@ def test_a_signal_while_mlflow_catches_up_ends_the_waiting_alone(tmp_path: Path)
     ran = subprocess.run(
         [sys.executable, "-c", code, "search", *QUICK, "--trials", "2"],
         env={**os.environ, "ARCHSCOUT_HOME": str(tmp_path / "mlruns")}, cwd=tmp_path,
-        capture_output=True, text=True, timeout=150, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert "leaving MLflow behind; nothing is lost" in ran.stderr
@@ -370,16 +370,19 @@ def test_a_signal_while_mlflow_catches_up_ends_the_waiting_alone(tmp_path: Path)
         assert row.state == "finished"
 
 
-def test_the_second_signal_ends_everything_within_two_seconds(tmp_path: Path) -> None:
+def test_the_second_signal_ends_everything_at_once(tmp_path: Path) -> None:
     process = start_slow_search(tmp_path, STUCK)
     while not (tmp_path / "child").exists() or not (tmp_path / "child").read_text():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    assert process.stderr is not None
+    # Two signals at a time would be one.
+    while "again to leave at once" not in (said := process.stderr.readline()):
+        assert said
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=2)
+    process.wait(timeout=30)  # an epoch takes 60 s
     assert process.returncode == 4
     process.communicate()
     child = int((tmp_path / "child").read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie"
+    assert not lives(child)

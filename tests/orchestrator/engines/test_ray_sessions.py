@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import children
 from studies import config, opened
 
 from orchestrator.engines.ray_tune import EngineLost, RayTuneEngine
@@ -67,14 +68,13 @@ class Studies:
 
 def rays() -> list[psutil.Process]:
     """Processes of Ray that this one has started."""
-    children = psutil.Process().children()
-    return [each for each in children if each.name() in {"gcs_server", "raylet"}]
+    return [*children("gcs_server"), *children("raylet")]
 
 
 def kill_head(study: Study) -> None:
     while study.snapshot().epochs < 2:
         time.sleep(0.05)
-    [head] = [each for each in rays() if each.name() == "gcs_server"]
+    [head] = children("gcs_server")
     head.kill()
 
 
@@ -87,7 +87,7 @@ def test_studies_follow_each_other_in_one_process_also_after_a_lost_head(
     threads = set(threading.enumerate())
 
     def nothing_is_left() -> None:
-        assert not [each for each in rays() if each.is_running()]
+        assert not rays()
         assert dict(os.environ) == before
         left = [
             thread.name for thread in set(threading.enumerate()) - threads if "ray" in thread.name

@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import pytest
+from processes import lives, of_living
 from studies import config, opened
 
 from orchestrator.engines.ray_tune import NodesUnfit, RayTuneEngine, ResourcesTooLarge
@@ -24,8 +25,6 @@ from workers.data import Dataset, DataSpec, load
 from workers.folders import RemoteFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-T = TypeVar("T")
 
 MACHINE = {"num_cpus": 8, "num_gpus": 1}
 """What Ray is told to have."""
@@ -104,7 +103,7 @@ class Script:
         return {int(p.name): p.read_text() for p in self.left.glob("[0-9]*")}
 
     def living(self) -> list[int]:
-        return [pid for pid in self.workers() if psutil.pid_exists(pid)]
+        return [pid for pid in self.workers() if lives(pid)]
 
 
 @pytest.fixture
@@ -122,13 +121,6 @@ def engine() -> Iterator[RayTuneEngine]:
     made = RayTuneEngine(cpu=1.0, gpu=0.25, silence_s=2.0, ray_options=MACHINE)
     yield made
     made.close()
-
-
-def of_living(look: Callable[[psutil.Process], T], process: psutil.Process) -> T | None:
-    """What a process shows; nothing of one that has just ended."""
-    with suppress(psutil.NoSuchProcess):
-        return look(process)
-    return None
 
 
 def command(process: psutil.Process) -> str:
@@ -202,13 +194,13 @@ def test_a_stop_in_the_middle_of_an_epoch_leaves_within_seconds_and_leaves_nothi
     with script.study("sleeps", "sleeps", "good") as study:
         running = threading.Thread(target=engine.run, args=(study, data))
         running.start()
-        assert within(30, lambda: len(script.workers()) >= 2)
+        assert within(120, lambda: len(script.workers()) >= 2)
         study.request_stop("signal")
         stopped = time.monotonic()
         running.join()
-        assert time.monotonic() - stopped < 10
+        assert time.monotonic() - stopped < 60  # an epoch takes 1,000 s
         assert TrialState.RUNNING not in {trial.state for trial in study.trials}
-    assert within(5, lambda: not script.living())
+    assert within(60, lambda: not script.living())
 
 
 def test_ray_listens_on_loopback_alone_and_only_to_holders_of_our_token(
@@ -262,6 +254,7 @@ def test_nodes_that_cannot_do_what_trials_need_are_refused_before_the_first(
 TERMINATED = """
 import os, signal, sys
 from pathlib import Path
+from processes import lives, of_living
 from studies import config, opened
 from orchestrator.engines.ray_tune import RayTuneEngine
 from workers.data import DataSpec, load
@@ -289,7 +282,7 @@ def test_sigterm_stays_ours(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=280,
         check=False,
     )
     assert ended.stdout == "['ours'] aborted in 0\n", ended.stderr

@@ -36,7 +36,7 @@ def test_an_address_where_something_else_listens_is_said_in_time(
         began = time.monotonic()
         with pytest.raises(EngineLost, match="what answers there is not its head"):
             launch.initialise(None, address, {})
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60  # Ray would try for many minutes
 
 
 def test_rays_client_mode_is_refused_before_anything_is_made(

@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from processes import lives
 from studies import config, opened
 
 from orchestrator.engines.ray_tune import RayTuneEngine
@@ -84,11 +84,7 @@ class Marks:
     def living(self, node: str) -> list[int]:
         """The processes that trained there and still do."""
         pids = [int(path.suffix[1:]) for path in self.folder.glob(f"{node}.*")]
-        return [
-            pid
-            for pid in pids
-            if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        ]
+        return [pid for pid in pids if lives(pid)]
 
 
 def within(seconds: float, holds: Callable[[], bool]) -> bool:
@@ -123,16 +119,16 @@ def test_a_search_outlives_a_node_uses_one_that_joins_and_carries_its_code_to_al
             target=engine.run, args=(study, load(DataSpec(source="surrogate")))
         )
         running.start()
-        assert within(90, lambda: len(marks.nodes()) == 3)
+        assert within(240, lambda: len(marks.nodes()) == 3)
 
         lost = cluster.list_all_nodes()[1]
         # Its workers are left to themselves, and go as well.
         lost.all_processes["raylet"][0].process.kill()
-        assert within(20, lambda: any(trial.attempts == 2 for trial in study.trials))
-        assert within(10, lambda: not marks.living(lost.node_id))
+        assert within(120, lambda: any(trial.attempts == 2 for trial in study.trials))
+        assert within(60, lambda: not marks.living(lost.node_id))
 
         joined = cluster.add_node(num_cpus=1)
-        assert within(60, lambda: joined.node_id in marks.nodes())
+        assert within(240, lambda: joined.node_id in marks.nodes())
         running.join()
         assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
         assert [t.number for t in study.trials] == list(range(24))
@@ -146,6 +142,7 @@ import os, sys, threading, time
 from pathlib import Path
 
 import psutil
+from processes import children, lives, of_living
 from studies import config, opened
 
 from orchestrator.engines.ray_tune import EngineLost, RayTuneEngine
@@ -161,7 +158,7 @@ engine = RayTuneEngine()
 def kill_head(study):
     while study.snapshot().epochs < 2:
         time.sleep(0.05)
-    [head] = [p for p in psutil.Process().children() if p.name() == "gcs_server"]
+    [head] = children("gcs_server")
     head.kill()
 
 
@@ -174,7 +171,8 @@ with opened(folder, settled, space=space) as study:
         print(lost)
     engine.close()
     print("running:", [t.number for t in study.trials if t.state == "RUNNING"])
-    print("left:", [p.name() for p in psutil.Process().children() if p.status() != "zombie"])
+    left = [each for each in psutil.Process().children() if lives(each.pid)]
+    print("left:", [of_living(psutil.Process.name, each) for each in left])
     sys.stdout.flush()
     os._exit(4)
 """
@@ -188,7 +186,7 @@ def test_a_lost_head_leaves_a_resumable_study_and_no_process(tmp_path: Path) -> 
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     assert ended.returncode == 4, ended.stderr

@@ -68,11 +68,11 @@ def test_a_killed_server_is_waited_for_and_nothing_acknowledged_is_lost(
 
 
 def test_a_server_that_stays_away_is_given_up_once_and_then_not_waited_for(ours: Server) -> None:
-    with Ledger.open(ours.url, patience_s=1.0) as ledger:
+    with Ledger.open(ours.url, patience_s=3.0) as ledger:
         _, lease = ledger.open_study(name="away", config_json="{}", holder=Holder.of_this_process())
         ours.kill()
         try:
-            for least, most in ((1.0, 10.0), (0.0, 0.9)):
+            for least, most in ((3.0, 60.0), (0.0, 2.9)):
                 began = time.monotonic()
                 with pytest.raises(LedgerUnavailable, match="did not answer"):
                     ledger.add_spent(lease, 1.0)
@@ -94,7 +94,7 @@ def test_who_hurries_gives_up_at_once(ours: Server) -> None:
             began = time.monotonic()
             with pytest.raises(LedgerUnavailable):
                 ledger.add_spent(lease, 1.0)
-            assert time.monotonic() - began < 5.0
+            assert time.monotonic() - began < 60.0  # of 600 s
         finally:
             ours.start()
 
@@ -199,7 +199,7 @@ def _new(uid: str = "u") -> NewTrial:
     return NewTrial(number=0, uid=uid, digest="d", seed=0, **given)
 
 
-def _until(true: Callable[[], bool], patience_s: float = 30.0) -> None:
+def _until(true: Callable[[], bool], patience_s: float = 120.0) -> None:
     until = time.monotonic() + patience_s
     while not true():
         assert time.monotonic() < until

@@ -59,7 +59,7 @@ def test_a_killed_promotion_leaves_a_valid_alias_and_goes_on(point: str, home: P
         },
         capture_output=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert alias(home, model) == (2 if point == "alias_moved" else 1)

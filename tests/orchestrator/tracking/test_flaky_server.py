@@ -20,14 +20,14 @@ CREATING = ["ok", "cut", "ok", "cut", "500", "ok", "cut"]
 def test_whatever_a_server_does_to_calls_each_thing_is_shown_once(story: Story) -> None:
     server = start_server(home=story.home, tracking_uri=story.tracking_uri)
     try:
-        with flaky(server.url, FAULTS, creating=CREATING) as proxy:
+        with flaky(server.url, FAULTS, creating=CREATING, slow_s=5.0) as proxy:
             process = start_projector(
                 ledger_url=story.ledger_url, study="mine", home=story.home, tracking_uri=proxy.url
             )
             for value in (0.5, 0.6, 0.7, 0.8):
                 began = time.monotonic()
                 story.whole(value)
-                assert time.monotonic() - began < 2  # nobody waits for MLflow
+                assert time.monotonic() - began < 5  # nobody waits for MLflow
             shown = process.drain(120)
             process.close()
         assert shown, (story.home / "logs" / "mine" / "projector.log").read_text()
