@@ -101,6 +101,7 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
         if options.command == "init":  # writes the user's own file
             return run(options, home, terminal)
         with private_files():
+            home.follow()
             return run(options, home, terminal)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -19,6 +19,7 @@ from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, StudyRow
 from orchestrator.machine import with_gpu_decided
+from orchestrator.moved import config_to_open
 from orchestrator.opening import Opened
 from orchestrator.progress import Progress
 from orchestrator.study import Study
@@ -72,7 +73,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
         Ledger.open(
             home.ledger_url, patience_s=LEDGER_PATIENCE_S, tell=terminal.complain
         ) as ledger,
-        _leased(ledger, parts) as (record, lease),
+        _leased(ledger, parts, home) as (record, lease),
     ):
         home.owners.claim(ledger.identity, record.name)
         ledger.set_study_state(lease, "running")
@@ -103,17 +104,17 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
 
 
 @contextmanager
-def _leased(ledger: Ledger, parts: Opened) -> Iterator[tuple[StudyRow, Lease]]:
+def _leased(ledger: Ledger, parts: Opened, home: Home) -> Iterator[tuple[StudyRow, Lease]]:
     """The study's row and lease; given back at the end, unless somebody took it over."""
     config = parts.config
     record, lease = ledger.open_study(
         name=config.name,
-        config_json=config.canonical_json(),
+        config_json=config_to_open(ledger, config, home),
         space_name=parts.space.name,
         space_version=parts.space_version,
         data_digest=parts.dataset.digest,
         code_digest=parts.code_digest,
-        about=parts.about,
+        about={**parts.about, "home": str(home.folder)},
         holder=Holder.of_this_process(),
     )
     try:

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     forced = _reason(options)
     with studies.reading(home) as opened:
         ledger, row = studies.found(opened, options.name, home)
-        config = studies.readable_config(row)
+        config = studies.located_config(ledger, row, home)
         trials = ledger.trials(row.id)
         _check_any_complete(ledger, row, trials, home)
         asked = None if options.trial == "best" else _existing(options.trial, row.name, trials)

@@ -12,9 +12,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     """Goes on with a study, or shows that it is finished."""
     with studies.reading(home) as opened:
         ledger, row = studies.found(opened, options.name, home)
-        config = studies.readable_config(row).at_address(options.address)
         if row.state == "finished" and not ledger.requests(row.id):
             return studies.show_finished(ledger, row, home, terminal)
+        config = studies.located_config(ledger, row, home).at_address(options.address)
     from orchestrator.commands import searching  # noqa: PLC0415 - loads torch
 
     return searching.search(config, home, terminal, goes_on=True)

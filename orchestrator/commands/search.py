@@ -9,6 +9,7 @@ from orchestrator.config import DataConfig, StudyConfig
 from orchestrator.config_file import Override, differences, load
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
+from orchestrator.moved import located, same_but_places
 from orchestrator.problems import Problem, ProblemsError
 from orchestrator.terminal import Terminal
 from workers.data.spec import NO_DATA
@@ -98,7 +99,8 @@ def _refuse_other(
         CommandError: They differ.
     """
     stored, config = studies.config_of(row), config.at_address(None)
-    if stored == config:
+    stored = stored and located(stored, ledger, row, home)
+    if stored is not None and same_but_places(stored, config):
         return
     if stored is None:
         text = "  it was started by another release, whose config cannot be compared"

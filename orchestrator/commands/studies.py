@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from orchestrator.commands import hints
 from orchestrator.config import StudyConfig
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
+from orchestrator.moved import located
 from orchestrator.problems import clean, nearest, place
 from orchestrator.terminal import Terminal
 from workers.folders import beneath
@@ -116,6 +118,23 @@ def readable_config(row: "StudyRow") -> StudyConfig:
     return config
 
 
+def located_config(ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig:
+    """Return the config that a study was started from, with its files where they lie now.
+
+    Raises:
+        CommandError: Another release wrote it, or its data are not there.
+    """
+    config = located(readable_config(row), ledger, row, home)
+    if config.data.path is not None and not Path(config.data.path).exists():
+        raise CommandError(
+            f"study '{row.name}': its data {place(config.data.path)} are not there. Put them back "
+            "(a link will do), or, if they were moved with the study.yaml, continue with: "
+            f"{home.program} search study.yaml",
+            ExitCode.INPUT,
+        )
+    return config
+
+
 def show_finished(
     ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal, top: int = 10
 ) -> ExitCode:
@@ -126,7 +145,7 @@ def show_finished(
     """
     from orchestrator.leaderboard import leaderboard  # noqa: PLC0415 - not for `list`
 
-    config = readable_config(row)
+    config = located(readable_config(row), ledger, row, home)
     _require_unchanged(ledger, row, config, home, terminal)
     terminal.remark(f"Study '{row.name}' is finished.")
     kinds = {event.kind for event in ledger.events(row.id, ledger.cursor(row.id), _EVENTS)}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from orchestrator.commands import studies
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
+from orchestrator.kept_files import bad_checkpoints
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.environment import prepare_process
 
@@ -37,11 +38,22 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
     prepare_process()
     from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - loads mlflow
     from orchestrator.tracking.client import open_client  # noqa: PLC0415
-    from orchestrator.tracking.verifying import differences  # noqa: PLC0415
+    from orchestrator.tracking.verifying import (  # noqa: PLC0415
+        Difference,
+        differences,
+        missing_files,
+    )
 
-    trials = ledger.trials(row.id)
+    trials, promotions = ledger.trials(row.id), ledger.promotions.all()
+    objectives = studies.readable_config(row).to_objectives()
     with answering():
-        found = list(differences(open_client(home.tracking_uri), row, trials))
+        client = open_client(home.tracking_uri)
+        found = list(differences(client, row, trials))
+        found += missing_files(client, row, trials, promotions)
+    found += [
+        Difference(where=f"trial {trial.number}", what="checkpoint", recorded=name, shown=there)
+        for trial, name, there in bad_checkpoints(trials, objectives, home.checkpoints / row.name)
+    ]
     left = len(ledger.events(row.id, ledger.cursor(row.id)))
     terminal.answer |= {
         "study": row.name,
@@ -51,12 +63,15 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
         "events_not_shown": left,
     }
     if not found:
-        terminal.tell(f"MLflow shows all {len(trials)} trials of '{row.name}' as recorded.")
+        terminal.tell(
+            f"MLflow shows all {len(trials)} trials of '{row.name}' as recorded, and their files "
+            "are there."
+        )
         return ExitCode.DONE
     for difference in found[:_LINES]:
         terminal.tell(str(difference))
     if len(found) > _LINES:
         terminal.tell(f"and {len(found) - _LINES} more (--json lists all)")
-    terminal.tell(f"{len(found)} differences between the ledger and MLflow.")
+    terminal.tell(f"{len(found)} differences between the ledger and MLflow or the disk.")
     terminal.remark(f"If no search is running: {home.program} sync {row.name}")
     return ExitCode.REFUSED

@@ -16,9 +16,9 @@ from mlflow.entities import Experiment as Entity
 
 from orchestrator.config import NAME_PATTERN, StudyConfig
 from orchestrator.tracking.links import VIEW_TAG
+from orchestrator.tracking.places import artifact_folder
 from orchestrator.tracking.runs import tag_value
 from workers.faults import fault
-from workers.folders import beneath
 
 LEDGER = "archscout.ledger"
 """Tag of experiments and of studies' runs: the identity of the ledger that made them."""
@@ -34,19 +34,6 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 def experiment_name(config: StudyConfig) -> str:
     """Return the name of the experiment that shows the study."""
     return config.tracking.experiment or f"archscout/{config.name}"
-
-
-def artifact_folder(artifacts: Path, name: str) -> Path:
-    """Return the folder of an experiment's files: its name where that is ours, else a slug of it.
-
-    Raises:
-        PathOutside: A link leads out of the artifacts' folder.
-    """
-    slug = name
-    if not re.fullmatch(rf"archscout/{NAME_PATTERN}", name):
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
-        slug = f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
-    return beneath(artifacts.absolute() / slug, artifacts)
 
 
 def made_by(experiment: Entity, ledger: str | None, artifacts: Path | None) -> bool:

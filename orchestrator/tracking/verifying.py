@@ -7,19 +7,23 @@ the spelling of names. Changes nothing, except that `restore` undeletes runs for
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from orchestrator.config import StudyConfig
-from orchestrator.ledger import StudyRow
+from orchestrator.ledger import Promotion, StudyRow
 from orchestrator.tracking import parent
+from orchestrator.tracking.cleaning import local_path
 from orchestrator.tracking.experiment import experiment_name
+from orchestrator.tracking.pictures import Pictures
 from orchestrator.tracking.points import Points, points_of
 from orchestrator.tracking.runs import STATUS, metric_key, param_entries
 from orchestrator.trial import Trial
 
 _STUDY = "the study"
+_FILES = frozenset({"checkpoint", "files"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +37,12 @@ class Difference:
     recorded: str
     """What the ledger holds."""
     shown: str
-    """What MLflow shows."""
+    """What MLflow shows, or what lies on the disk."""
 
     def __str__(self) -> str:
         """One line for people."""
-        return f"{self.where}: {self.what}: the ledger has {self.recorded}, MLflow {self.shown}"
+        other = "the disk" if self.what in _FILES else "MLflow"
+        return f"{self.where}: {self.what}: the ledger has {self.recorded}, {other} {self.shown}"
 
     def to_dict(self) -> dict[str, str]:
         """For `--json`."""
@@ -83,6 +88,39 @@ def differences(
             # Runs of an earlier study of this name stand under that study's own parent.
             if run.data.tags.get("mlflow.parentRunId") in parents:
                 yield _differs(f"run {run.info.run_id}", "run", "no such trial", f"one of {uid}")
+
+
+def missing_files(
+    client: MlflowClient, study: StudyRow, trials: Sequence[Trial], promotions: Sequence[Promotion]
+) -> Iterator[Difference]:
+    """Yield folders of runs and of registered models that MLflow names and this disk lacks.
+
+    Those that a server or a store keeps are not looked at.
+
+    Raises:
+        MlflowException: The store did not answer.
+    """
+    uids = {trial.uid: trial for trial in trials}
+    for run in _runs(client, study):
+        trial = uids.get(run.data.tags.get("archscout.trial_uid", ""))
+        place = local_path(str(run.info.artifact_uri))
+        if trial is not None and _lacks(place) and _has_drawing(trial):
+            yield _differs(f"trial {trial.number}", "files", "a drawing", f"nothing in {place}")
+    for promotion in promotions:
+        if promotion.trial_uid in uids and promotion.state == "done":
+            version = client.get_model_version(promotion.model, str(promotion.version))
+            place = local_path(str(version.source))
+            if _lacks(place):
+                where = f"model {promotion.model}, version {promotion.version}"
+                yield _differs(where, "files", "a model", f"nothing in {place}")
+
+
+def _has_drawing(trial: Trial) -> bool:
+    return bool(Pictures(lambda _: trial, None, ()).at_first(trial.number))
+
+
+def _lacks(place: Path | None) -> bool:
+    return place is not None and not (place.is_dir() and any(place.iterdir()))
 
 
 def restore(client: MlflowClient, study: StudyRow, trials: Sequence[Trial]) -> int:

@@ -15,8 +15,8 @@ from orchestrator.cli import main
 from orchestrator.ledger import Ledger
 from orchestrator.ownership import Owners
 from orchestrator.tracking.client import open_client
-from orchestrator.tracking.experiment import artifact_folder
 from orchestrator.tracking.links import VIEW_TAG
+from orchestrator.tracking.places import artifact_folder
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore:.*noload.*")]
 

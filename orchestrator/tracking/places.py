@@ -1,0 +1,109 @@
+"""Where an experiment's files lie in a home, and how MLflow's database follows a home that moved.
+
+MLflow stores addresses of files from the root of the disk. A home that was renamed or copied holds
+the files and the database, so the addresses of what lies in it are put right. Loads no MLflow.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from orchestrator.config import NAME_PATTERN
+from workers.folders import beneath, within
+
+_ADDRESSES = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
+"""Columns of MLflow 3.17 that hold addresses of files."""
+
+
+def artifact_folder(artifacts: Path, name: str) -> Path:
+    """Return the folder of an experiment's files: its name where that is ours, else a slug of it.
+
+    Raises:
+        PathOutside: A link leads out of the artifacts' folder.
+    """
+    slug = name
+    if not re.fullmatch(rf"archscout/{NAME_PATTERN}", name):
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
+        slug = f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
+    return beneath(artifacts.absolute() / slug, artifacts)
+
+
+def follow_home(home: Path) -> int:
+    """Put the addresses in the home's own MLflow database right, if the home was moved or copied.
+
+    Only experiments whose files lie in this home's `artifacts` are touched, and none while a search
+    shows its study from this home under another path (a container's, for example).
+
+    Returns:
+        How many experiments' addresses changed.
+    """
+    database, artifacts = home / "mlflow.db", home / "artifacts"
+    if not database.is_file() or not artifacts.is_dir():
+        return 0
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_open(database)) as store:
+        moved = dict(_moved(store, artifacts))
+        if moved and not _is_shown(home / "locks"):
+            with store:
+                store.execute("BEGIN IMMEDIATE")
+                for old in sorted(set(moved.values())):
+                    _replace(store, f"{old}/", f"{artifacts.absolute().as_uri()}/")
+            return len(moved)
+    return 0
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(database, timeout=5, isolation_level=None)
+
+
+def _moved(store: sqlite3.Connection, artifacts: Path) -> Iterator[tuple[int, str]]:
+    """Yield experiments whose files lie here under another address, and its artifacts' folder."""
+    here = artifacts.absolute().as_uri()
+    for number, name, place in store.execute(
+        "SELECT experiment_id, name, artifact_location FROM experiments"
+        " WHERE artifact_location LIKE 'file:///%'"
+    ):
+        folder = artifact_folder(artifacts, name)
+        # The releases before slugs took the name as it is.
+        for tail in {folder.relative_to(artifacts.absolute()).as_posix(), name}:
+            root = str(place).removesuffix(f"/{quote(tail)}")
+            if place not in {root, f"{here}/{quote(tail)}"} and _is_in(artifacts / tail, artifacts):
+                yield number, root
+
+
+def _is_in(folder: Path, artifacts: Path) -> bool:
+    with contextlib.suppress(ValueError):
+        return beneath(folder, artifacts).is_dir()
+    return False
+
+
+def _replace(store: sqlite3.Connection, old: str, new: str) -> None:
+    for table, columns in _ADDRESSES.items():
+        known = {row[1] for row in store.execute(f"PRAGMA table_info({table})")}
+        for column in sorted(known & {*columns}):
+            store.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?)"  # noqa: S608  # Our words.
+                f" WHERE substr({column}, 1, ?) = ?",
+                (new, len(old) + 1, len(old), old),
+            )
+
+
+def _is_shown(locks: Path) -> bool:
+    """Return whether a projection of any study of this home runs now."""
+    for path in within(locks):
+        if isinstance(path, Path) and path.suffix == ".projector":
+            with path.open("ab") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+    return False
