@@ -14,7 +14,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.engines.ray_tune import bridge as bridges
 from orchestrator.engines.ray_tune.attempt import Watch
 from orchestrator.engines.ray_tune.bridge import Bridge
-from orchestrator.engines.ray_tune.messages import Report
+from orchestrator.engines.ray_tune.messages import Parcel, Report
 from orchestrator.ledger import Holder, Ledger
 from orchestrator.study import Study
 from orchestrator.trial import Trial, TrialState
@@ -194,7 +194,13 @@ def watch(tmp_path: Path) -> Watch:
 
 
 def bridge_to(study: Study, watch: Watch, slots: int) -> Bridge:
-    return Bridge(study, slots=lambda: slots, dress=lambda job: job, watch=watch, at_most=1000)
+    return Bridge(
+        study,
+        slots=lambda: slots,
+        dress=lambda job: Parcel(job=job, resources={}),
+        watch=watch,
+        at_most=1000,
+    )
 
 
 def test_tunes_loop_records_reports_while_the_study_draws(
@@ -217,16 +223,17 @@ def test_tunes_loop_records_reports_while_the_study_draws(
         assert following.job.trial_number == 1
 
 
-def test_what_a_draw_raises_ends_the_run(watch: Watch) -> None:
+@pytest.mark.parametrize("error", [OSError("no space left on device"), SystemExit(3)])
+def test_what_a_draw_raises_ends_the_run(watch: Watch, error: BaseException) -> None:
     class Failing:
         stopping = finished = False
 
         def ask(self) -> None:
-            raise OSError("no space left on device")
+            raise error
 
     bridge = bridge_to(Failing(), watch, slots=1)  # type: ignore[arg-type]
     assert bridge.ask("a") is None
-    assert isinstance(bridge.error, OSError)
+    assert bridge.error is error
 
 
 def test_with_one_slot_the_bridge_draws_what_the_engine_in_process_does(

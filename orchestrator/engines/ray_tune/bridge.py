@@ -90,7 +90,7 @@ class Bridge:
             self._open[trial_id], self._shares[trial_id] = job.key, job.shares
             self._left -= 1
             return self._dress(job)
-        except Exception as error:  # noqa: BLE001 - see the module's docstring
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's space may end the program
             self.fail(error)
             return None
 
