@@ -17,8 +17,16 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 def available_bytes(group: Path = CONTROL_GROUP) -> int:
     """Memory that can be had now without swapping."""
     free = int(psutil.virtual_memory().available)
-    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
-    return free if limit is None or used is None else max(0, min(free, limit - used))
+    # Version 2 of control groups, then version 1.
+    for limit, used, cache, folder in (
+        ("memory.max", "memory.current", "inactive_file", group),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", group / "memory"),
+    ):
+        most, taken = _number(folder / limit), _number(folder / used)
+        if most is not None and taken is not None:
+            # Pages of files that nobody reads are given back before anything is refused.
+            return max(0, min(free, most - taken + _statistic(folder / "memory.stat", cache)))
+    return free
 
 
 def most_bytes() -> int:
@@ -76,3 +84,12 @@ def _number(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def _statistic(path: Path, name: str) -> int:
+    """One entry of a file of names and numbers; 0 where it is not there."""
+    try:
+        entries = dict(line.split() for line in path.read_text().splitlines())
+        return int(entries.get(name, 0))
+    except (OSError, ValueError):
+        return 0
