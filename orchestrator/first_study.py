@@ -25,6 +25,9 @@ FULL_TRAINING_S = 45.0
 FIRST_LOOK_S = 180.0
 """How long a first search takes at least; long enough for several full trainings a slot."""
 
+UNTIMED_S = 1800.0
+"""How long a first search takes where no training could be timed."""
+
 _KEYS_WIDTH = 42
 _FULL_TRAININGS = 8
 _FEWEST_EACH = 50
@@ -39,8 +42,8 @@ class Machine:
     """Trials that run side by side without a GPU."""
     gpu: bool
     """Whether a trial gets a GPU."""
-    example_s: float
-    """Time that the default candidate takes to learn from one example once."""
+    example_s: float | None
+    """Time that the default candidate takes to learn from one example once; None if not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,8 @@ class Limits:
 
     limit: int | None
     """Examples to take; None takes all."""
-    full_s: float
-    """How long one full training of the default candidate then takes."""
+    full_s: float | None
+    """How long one full training of the default candidate then takes; None if not known."""
     hours: float
     """How long the search may take."""
 
@@ -63,6 +66,8 @@ def space_for(streams: Container[str]) -> str:
 def limits(found: Inspection, machine: Machine) -> Limits:
     """As much as several full trainings allow within minutes, and as fits into memory."""
     pool = found.examples["train"]
+    if machine.example_s is None:
+        return Limits(limit=found.spec.limit, full_s=None, hours=UNTIMED_S / 3600)
     learnt = 1.0 - sum(
         share
         for part, share in (("validation", found.spec.validation), ("test", found.spec.test))
@@ -114,7 +119,9 @@ def compose(found: Inspection, path: str, machine: Machine, held: Limits) -> str
         (f"objectives: [{', '.join(_objectives(found))}]", ""),
         (
             f"budget: {{unit: epoch, minimum: 1, maximum: {EPOCHS}, reduction_factor: 3}}",
-            f"a full training takes about {held.full_s:.0f} s here",
+            "a full training could not be timed"
+            if held.full_s is None
+            else f"a full training takes about {held.full_s:.0f} s here",
         ),
         (
             f"stop: {{trials: {TRIALS}, hours: {held.hours:g}}}",

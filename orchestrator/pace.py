@@ -13,10 +13,14 @@ from search_spaces.catalog import load
 from workers.calibration import Place, miniature
 from workers.data.dataset import Dataset
 from workers.data.spec import DataSpec
-from workers.failures import BadCandidate
+from workers.failures import BadCandidate, classify
 
 BATCHES = 8
 """Batches of the short training."""
+
+
+class NotTimed(Exception):  # noqa: N818 - the data may be good all the same
+    """The short training failed; says why."""
 
 
 def gpu_to_use() -> bool:
@@ -29,6 +33,7 @@ def example_s(dataset: Dataset, spec: DataSpec, *, gpu: bool) -> float:
 
     Raises:
         ProblemsError: The default candidate cannot be built for examples of this shape.
+        NotTimed: It cannot be trained on them.
     """
     place = Place(device="cuda" if gpu else "cpu")
     space = space_for(dataset.task.inputs)
@@ -42,3 +47,5 @@ def example_s(dataset: Dataset, spec: DataSpec, *, gpu: bool) -> float:
             f"examples of {shape} suit no network of space '{space}' ({error}); give larger images"
         )
         raise ProblemsError([Problem(spec.path or spec.source, text=text)]) from error
+    except Exception as error:
+        raise NotTimed(classify(error).message) from error
