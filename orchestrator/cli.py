@@ -111,6 +111,11 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
             raise  # --help and --version
         message, code = _answer_to(error, home)
         message = home.scrub(message)
+        if files := getattr(error, "files", None):
+            from orchestrator.commands import failures  # noqa: PLC0415 - as in _answer_to
+
+            terminal.answer["files"] = dict(files)
+            message += failures.list_of(files)
         terminal.complain(message)
         terminal.answer["errors"] = message.splitlines()
         return code

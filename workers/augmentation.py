@@ -1,4 +1,4 @@
-"""Augmentation of whole blocks of images at once, in bytes, every image in its own way.
+"""Augmentation of whole blocks of images at once, bytes or normalised, each image in its own way.
 
 Knows pictures only; labels never change here. Draws come from a generator on the CPU, so that
 a seed means the same on every device.
@@ -75,7 +75,12 @@ def erase(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
         start_B1, side_B1 = starts_2B[axis, :, None], sides_2B[axis, :, None]
         inside.append((places >= start_B1) & (places < start_B1 + side_B1))
     hit_BHW = inside[0][:, :, None] & inside[1][:, None, :] & (chance_5B[4] < 0.5)[:, None, None]
-    noise_BCHW = torch.randint(0, 256, images_BCHW.shape, generator=generator, dtype=torch.uint8)
+    if images_BCHW.is_floating_point():
+        noise_BCHW = torch.randn(images_BCHW.shape, generator=generator, dtype=images_BCHW.dtype)
+    else:
+        noise_BCHW = torch.randint(
+            0, 256, images_BCHW.shape, generator=generator, dtype=torch.uint8
+        )
     return torch.where(hit_BHW[:, None].to(device), noise_BCHW.to(device), images_BCHW)
 
 

@@ -1,4 +1,4 @@
-"""Examples on the device: kept once as bytes, served as normalised and augmented batches.
+"""Examples on the device: kept once as they are, served as normalised and augmented batches.
 
 Knows no network. Work is done by the block of several batches, because on small images the calls
 cost more than the arithmetic.
@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ VALUES = "values"
 """The name, beside those of the streams, under which the numbers' normalisation is kept."""
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
-"""Changes a block of images in bytes, each in its own way, without changing what they show."""
+"""Changes a block of images, in bytes or normalised, each in its own way, without changing what
+they show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class Normalisation:
     """Mean and deviation of each channel over the training part, by stream name."""
 
     mean: Mapping[str, tuple[float, ...]]
-    """In the data's units: of bytes, 0 to 255."""
+    """In the data's units: of bytes, 0 to 255. Streams of tokens have none."""
     deviation: Mapping[str, tuple[float, ...]]
     """In the data's units; 1 where a channel never changes."""
     values_mean: tuple[float, ...] = ()
@@ -51,7 +53,8 @@ class Normalisation:
         """What the examples of this part say."""
         mean, deviation = {}, {}
         for name, values in split.inputs.items():
-            mean[name], deviation[name] = _channel_moments(values)
+            if not _is_tokens(values):
+                mean[name], deviation[name] = _channel_moments(values)
         of_values = ((), ()) if split.values is None else _channel_moments(split.values)
         return cls(
             mean=mean, deviation=deviation, values_mean=of_values[0], values_deviation=of_values[1]
@@ -70,28 +73,53 @@ class Normalisation:
 
     def apply(self, name: str, raw: Tensor) -> Tensor:
         """Floating-point values of mean 0 and deviation 1 over the training part."""
-        shape = (1, -1, *(1,) * (raw.ndim - 2))
+        if name not in self.mean:
+            return raw
         scale = torch.tensor([1 / value for value in self.deviation[name]])
         shift = torch.tensor(self.mean[name]) * scale
         values = raw.to(torch.float32, copy=True)
-        return values.mul_(scale.view(shape).to(values.device)).sub_(
-            shift.view(shape).to(values.device)
+        return values.mul_(_along_channels(scale, values)).sub_(_along_channels(shift, values))
+
+    def undo(self, name: str, normalised: Tensor) -> Tensor:
+        """The values, in the data's units, that `apply` makes these of."""
+        deviation, mean = torch.tensor(self.deviation[name]), torch.tensor(self.mean[name])
+        return normalised * _along_channels(deviation, normalised) + _along_channels(
+            mean, normalised
         )
+
+
+_KNOWN: WeakKeyDictionary[Split, Normalisation] = WeakKeyDictionary()
+"""The normalisation of each training part that this process has: all trials of a study share it."""
+
+
+def _is_tokens(values: NDArray[Any]) -> bool:
+    """Whether whole numbers stand for symbols, whose mean says nothing."""
+    return values.dtype.kind in "iu" and values.dtype != np.uint8
+
+
+def _along_channels(numbers: Tensor, values: Tensor) -> Tensor:
+    """A number for each channel, which come second in images and else last, shaped for values."""
+    shape = (-1, 1, 1) if values.ndim == 4 else (-1,)
+    return numbers.view(shape).to(values.device)
 
 
 def _channel_moments(
     values: NDArray[Any],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Means and deviations of the channels, the second dimension."""
+    """Means and deviations of the channels of images, or of the features of all else."""
     of_channel = _moments if values.dtype == np.uint8 else _moments_of_numbers
-    moments = [of_channel(values[:, channel]) for channel in range(values.shape[1])]
+    channels = np.moveaxis(values, 1, -1) if values.ndim == 4 else values
+    moments = [of_channel(channels[..., index]) for index in range(channels.shape[-1])]
     return tuple(mean for mean, _ in moments), tuple(deviation for _, deviation in moments)
 
 
 def _moments_of_numbers(values: NDArray[Any]) -> tuple[float, float]:
-    """Mean and deviation of one channel that is no picture."""
-    wide = values.astype(np.float64)
-    return float(wide.mean()), float(wide.std()) or 1.0
+    """Mean and deviation of one channel of floats."""
+    piece = max(1, PIECE_ELEMENTS * len(values) // values.size)
+    parts = [values[start : start + piece] for start in range(0, len(values), piece)]
+    mean = sum(part.astype(np.float64).sum() for part in parts) / values.size
+    squares = sum(np.square(part.astype(np.float64) - mean).sum() for part in parts)
+    return float(mean), math.sqrt(float(squares) / values.size) or 1.0
 
 
 def _moments(values: NDArray[Any]) -> tuple[float, float]:
@@ -108,7 +136,7 @@ def _moments(values: NDArray[Any]) -> tuple[float, float]:
 
 
 class DeviceSplit:
-    """One part of a data set, in bytes on the device."""
+    """One part of a data set on the device; images in bytes stay bytes until they are served."""
 
     def __init__(self, split: Split, normalisation: Normalisation, device: torch.device) -> None:
         self.normalisation = normalisation
@@ -195,20 +223,27 @@ class DeviceSplit:
         generator: torch.Generator | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """A block as the network reads it, and as it is in the data's units."""
-        raw = {
-            name: augment(values, generator)
-            if augment is not None and generator is not None and values.ndim == 4
-            else values
-            for name, values in taken.items()
-        }
-        return {name: self.normalisation.apply(name, block) for name, block in raw.items()}, raw
+        raw, inputs = dict(taken), {}
+        for name, values in taken.items():
+            if augment is None or generator is None or values.ndim != 4:
+                inputs[name] = self.normalisation.apply(name, values)
+            elif values.is_floating_point():
+                # Augmentation fills with 0, which is the mean here but far from all data in units.
+                inputs[name] = augment(self.normalisation.apply(name, values), generator)
+                raw[name] = self.normalisation.undo(name, inputs[name])
+            else:
+                raw[name] = augment(values, generator)
+                inputs[name] = self.normalisation.apply(name, raw[name])
+        return inputs, raw
 
 
 def on_device(
     dataset: Dataset, device: torch.device
 ) -> tuple[DeviceSplit, DeviceSplit, Normalisation]:
     """Training and validation part on the device, both normalised by the training part."""
-    normalisation = Normalisation.of(dataset.train)
+    normalisation = _KNOWN.get(dataset.train)
+    if normalisation is None:
+        normalisation = _KNOWN[dataset.train] = Normalisation.of(dataset.train)
     return (
         DeviceSplit(dataset.train, normalisation, device),
         DeviceSplit(dataset.validation, normalisation, device),

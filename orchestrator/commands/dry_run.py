@@ -1,7 +1,7 @@
 """`archscout search --dry-run`: what would run, and nothing of it."""
 
 from orchestrator.commands.examining import quick_look, warn
-from orchestrator.commands.searching import size
+from orchestrator.commands.searching import size, tell_notes
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import flat
 from orchestrator.drawing import drawn
@@ -50,6 +50,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
             }
         )
     )
+    tell_notes(parts, terminal)
     terminal.remark("\nNothing was started or written.")
     return ExitCode.DONE
 

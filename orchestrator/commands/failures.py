@@ -5,8 +5,10 @@ Knows the exceptions of every part; loaded only when one was raised.
 
 import errno
 import os
+import tempfile
 import time
 import traceback
+from collections.abc import Mapping
 
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
@@ -48,6 +50,8 @@ _BY_NAME = {
     "StudyGone": ExitCode.INTERRUPTED,
     "LedgerError": ExitCode.INPUT,
 }
+_MOST_IN_MESSAGE = 5
+"""Files at fault that a message names itself."""
 _OURS = ("orchestrator.", "workers.", "search_spaces.")
 
 
@@ -74,3 +78,22 @@ def defect(error: BaseException, home: Home) -> str:
     except (OSError, CommandError) as no_log:
         return f"{what} (no log could be written to {place(log)}: {no_log})"
     return f"{what}. This is a defect of archscout; the log is {place(log)}"
+
+
+def list_of(files: Mapping[str, str]) -> str:
+    """Where all files at fault are listed; empty where the message has them, or no disk takes them.
+
+    Args:
+        files: Why each is at fault, by name.
+    """
+    if len(files) <= _MOST_IN_MESSAGE:
+        return ""
+    lines = [f"{clean(name, 1000)}\t{clean(reason)}\n" for name, reason in files.items()]
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="archscout-files-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.writelines(lines)
+    except OSError:
+        return ""
+    return f"; all {len(files)} are listed in {place(file.name)}"

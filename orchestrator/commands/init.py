@@ -19,6 +19,7 @@ from orchestrator.terminal import Terminal, number, pairs, span, table
 from workers.data.dataset import split_data
 from workers.data.inspection import Inspection, Spread, inspect
 from workers.data.memory import usable_cores
+from workers.data.preprocessing import LARGEST_SIDE
 
 _SHOWN_CLASSES = 20
 _SHOWN_FILES = 5
@@ -41,17 +42,23 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     path = path.resolve()
     found = inspect(path)
     dataset = split_data(found.raw, found.spec)
-    terminal.answer["found"] = _plain(found)
+    notes = [*_remarks(found), *dataset.notes]
+    terminal.answer["found"] = {**_plain(found), "notes": notes}
     terminal.tell(_described(found))
-    for remark in _remarks(found):
-        terminal.tell(f"note: {remark}")
+    for note in notes:
+        terminal.tell(f"note: {clean(note, 500)}")
     terminal.remark("\nTiming a short training on this machine ...")
     from orchestrator import pace  # noqa: PLC0415 - loads torch, once the data is known to be good
 
     gpu = pace.gpu_to_use()
-    machine = Machine(
-        cores=usable_cores(), gpu=gpu, example_s=pace.example_s(dataset, found.spec, gpu=gpu)
-    )
+    example_s: float | None = None
+    try:
+        example_s = pace.example_s(dataset, found.spec, gpu=gpu)
+    except pace.NotTimed as error:
+        reason = f"the short training failed ({clean(str(error), 200)}): the limits are a guess"
+        notes.append(reason)
+        terminal.tell(f"note: {reason}")
+    machine = Machine(cores=usable_cores(), gpu=gpu, example_s=example_s)
     held = first_study.limits(found, machine)
     _write(output, first_study.compose(found, _from(output, path), machine, held))
     # A file named like a preset would start the preset.
@@ -134,7 +141,7 @@ def _described(found: Inspection) -> str:
         **_examples(found),
         **_answers(found),
         "duplicates": _duplicates(found),
-        "left aside": _some(found.ignored) or "nothing",
+        "left aside": _some(found.raw.left_aside) or "nothing",
     }
     return "\n".join([pairs(facts), *(["", *_class_table(found)] if found.classes else [])])
 
@@ -145,9 +152,10 @@ def _examples(found: Inspection) -> dict[str, str]:
         return {"vectors": f"{found.shape[0]} numbers each"}
     channels, height, width = found.shape
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    largest = f", at most {LARGEST_SIDE} pixels a side" if found.spec.source == "folder" else ""
     return {
         "sizes": f"height {_spread(found.heights)}, width {_spread(found.widths)}",
-        "prepared": f"{colour}, {height} x {width}",
+        "prepared": f"{colour}, {height} x {width}{largest}",
     }
 
 
@@ -218,9 +226,6 @@ def _remarks(found: Inspection) -> Iterator[str]:
         yield f"{given.contradicting:,} examples equal one of another class: mend their labels"
     if found.imbalance > _UNEVEN:
         yield "the classes are uneven: always naming the largest already looks accurate"
-    for part in found.examples:
-        if lacking := [name for name, counts in found.classes.items() if not counts[part]]:
-            yield f"the {part} part has no example of class {_some(tuple(lacking))}"
     if found.spec.limit is not None:
         read, there = found.spec.limit, found.examples["train"]
         yield f"{read:,} of {there:,} examples were read: no more fit into memory"
@@ -228,9 +233,10 @@ def _remarks(found: Inspection) -> Iterator[str]:
 
 def _written(output: Path, held: Limits, found: Inspection) -> str:
     taken = f"{held.limit:,} of {found.examples['train']:,}" if held.limit else "all"
+    timed = "" if held.full_s is None else f", a full training takes about {span(held.full_s)}"
     return (
-        f"\nWrote {place(output)}: {taken} examples, a full training takes about "
-        f"{span(held.full_s)}, the search up to {span(held.hours * 3600)}."
+        f"\nWrote {place(output)}: {taken} examples{timed}, the search up to "
+        f"{span(held.hours * 3600)}."
     )
 
 
@@ -257,6 +263,5 @@ def _plain(found: Inspection) -> Mapping[str, Any]:
             "between": {"/".join(two): n for two, n in found.duplicates.between.items()},
             "contradicting": found.duplicates.contradicting,
         },
-        "ignored": list(found.ignored),
-        "notes": list(_remarks(found)),
+        "ignored": list(found.raw.left_aside),
     }

@@ -41,11 +41,14 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         )
     from orchestrator.promotion.inputs import expand  # noqa: PLC0415 - loads numpy
 
-    files = expand(options.files)
+    files, notes = expand(options.files)
+    for note in notes:
+        terminal.complain(f"note: {clean(note, 500)}")
     model = _open(name, alias, home)
     rows = _predict(model, files, terminal)
     terminal.answer |= {"model": name, "alias": alias, "version": model.version}
     terminal.answer["predictions"] = rows
+    terminal.answer["notes"] = notes
     shown = {"table": _table, "json": _json, "csv": _csv}[options.output]
     terminal.tell(shown(rows, model))
     return ExitCode.DONE

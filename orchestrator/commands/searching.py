@@ -12,7 +12,7 @@ from orchestrator.home import Home
 from orchestrator.leaderboard import leaderboard
 from orchestrator.machine import idle_gpu, refuse_what_does_not_fit, with_gpu_decided
 from orchestrator.opening import Opened, open_parts
-from orchestrator.problems import Problem, ProblemsError, place
+from orchestrator.problems import Problem, ProblemsError, clean, place
 from orchestrator.reachable import require_checkpoints
 from orchestrator.run import Outcome, run_study
 from orchestrator.terminal import Terminal, pairs, span
@@ -20,6 +20,7 @@ from orchestrator.tracking.addresses import require_usable
 from orchestrator.tracking.environment import prepare_process
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
+from workers.data.dataset import listed
 from workers.data.spec import NO_DATA
 
 _ENDED = {
@@ -46,6 +47,7 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     expected = None if goes_on else quick_look(parts)
     warn(parts, terminal)
     terminal.remark(header(parts, home, goes_on=goes_on))
+    tell_notes(parts, terminal)
     if expected is not None:
         terminal.remark(f"forecast   {expected}")
     try:
@@ -117,6 +119,17 @@ def _check_earlier(parts: Opened, home: Home) -> None:
             earlier(ledger, parts.config, basis)
         except WarmStartError as error:
             raise ProblemsError([Problem(parts.config.name, text=str(error))]) from error
+
+
+def tell_notes(parts: Opened, terminal: Terminal) -> None:
+    """What of the data is left aside, and what happened to it while it was read."""
+    data = parts.dataset
+    notes = [*data.notes]
+    if data.left_aside:
+        notes.insert(0, f"{len(data.left_aside)} files left aside: {listed(data.left_aside)}")
+    terminal.answer["notes"] = notes
+    for note in notes:
+        terminal.remark(f"note: {clean(note, 500)}")
 
 
 def header(parts: Opened, home: Home, *, goes_on: bool) -> str:

@@ -93,7 +93,7 @@ class ArchscoutModel(PythonModel):
             columns[f"value_{name}"] = values_BV[:, index].double().numpy()
         return pd.DataFrame(columns)
 
-    def prepare_image(self, image: Any) -> NDArray[np.uint8]:
+    def prepare_image(self, image: Any) -> NDArray[Any]:
         """A Pillow image as the network takes it.
 
         Raises:
@@ -102,7 +102,7 @@ class ArchscoutModel(PythonModel):
         if self.preprocessing is None:
             (numbers,) = self.facts["inputs"][self.stream]
             raise ValueError(f"the model takes {numbers} numbers an example, no images")
-        pixels: NDArray[np.uint8] = self._inputs.prepare(image, self.preprocessing)
+        pixels: NDArray[Any] = self._inputs.prepare(image, self.preprocessing)
         return pixels
 
     def prepare_arrays(self, values: NDArray[Any]) -> NDArray[Any]:

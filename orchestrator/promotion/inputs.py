@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workers.data import DataError
+from workers.data.checks import listed
 from workers.data.images import ENDINGS, FORMATS, BrokenImageError, header
 from workers.data.memory import most_bytes
+from workers.data.walk import Walk
 
 ARRAYS = frozenset({".npy", ".npz"})
 _KNOWN = "PNG and JPEG images, .npy and .npz files, and folders of them"
@@ -34,19 +36,28 @@ class Batch:
     """(N, channels, height, width) for images, (N, numbers) for vectors."""
 
 
-def expand(given: Iterable[str]) -> list[Path]:
+def expand(given: Iterable[str]) -> tuple[list[Path], list[str]]:
     """The files that are meant, those of a folder in the order of their names.
+
+    Returns:
+        The files, and a note for each folder in which others are left aside.
 
     Raises:
         DataError: One is not there, or nothing in a folder can be read.
     """
     files: list[Path] = []
+    notes: list[str] = []
     for text in given:
         path = Path(text).expanduser()
         if path.is_dir():
-            inside = [each for each in sorted(path.rglob("*")) if _is_known(each)]
+            walk = Walk(path.resolve())
+            inside = [path / each for each in walk.below(walk.root, ENDINGS | ARRAYS)]
+            because = f"; {walk.notes[0]}" if walk.notes else ""
             if not inside:
-                raise DataError(f"{path} holds none of {_KNOWN}")
+                raise DataError(f"{path} holds none of {_KNOWN}{because}")
+            if walk.ignored:
+                count = len(walk.ignored)
+                notes.append(f"{path}: {count} files left aside: {listed(walk.ignored)}{because}")
             files += inside
         elif not path.is_file():
             raise DataError(f"{path} is not there")
@@ -54,7 +65,7 @@ def expand(given: Iterable[str]) -> list[Path]:
             raise DataError(f"{path} cannot be read: known are {_KNOWN}")
         else:
             files.append(path)
-    return files
+    return files, notes
 
 
 def batches(files: Iterable[Path], shim: Any) -> Iterator[Batch]:
@@ -68,7 +79,7 @@ def batches(files: Iterable[Path], shim: Any) -> Iterator[Batch]:
         DataError: A file cannot be read, or does not fit the model.
     """
     names: list[tuple[str, int | None]] = []
-    images: list[NDArray[np.uint8]] = []
+    images: list[NDArray[Any]] = []
     for path in files:
         is_array = path.suffix.lower() in ARRAYS
         if images and (is_array or len(images) == _AT_ONCE):
@@ -87,11 +98,11 @@ def _is_known(path: Path) -> bool:
     return path.suffix.lower() in ENDINGS | ARRAYS
 
 
-def _image(path: Path, shim: Any) -> NDArray[np.uint8]:
+def _image(path: Path, shim: Any) -> NDArray[Any]:
     try:
         header(path)  # refuses what is no image, or too large to unpack
         with Image.open(path, formats=FORMATS) as image:
-            pixels: NDArray[np.uint8] = shim.prepare_image(image)
+            pixels: NDArray[Any] = shim.prepare_image(image)
     except (BrokenImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return pixels
@@ -150,7 +161,9 @@ def _single_shapes(facts: dict[str, Any]) -> set[tuple[int, ...]]:
 
 def _check_range(values: NDArray[Any], prepared: dict[str, Any] | None) -> None:
     """Refuse shares of 1 where bytes are meant: everything would be black."""
-    if prepared is None or values.dtype.kind != "f" or prepared["high"] < 255 or values.size == 0:
+    if prepared is None or values.dtype.kind != "f" or values.size == 0:
+        return
+    if prepared["high"] < 255 or prepared.get("dtype", "uint8") != "uint8":
         return
     if float(values.max()) <= 1:
         raise ValueError(

@@ -101,10 +101,10 @@ def examples(split: Split, prepared: Preprocessing | None) -> NDArray[Any]:
     return inputs if prepared is None else natural(inputs, prepared)
 
 
-def natural(pixels: NDArray[np.uint8], prepared: Preprocessing) -> NDArray[Any]:
+def natural(pixels: NDArray[Any], prepared: Preprocessing) -> NDArray[Any]:
     """Prepared images as their arrays were before: what the model's signature takes."""
     values: NDArray[Any] = pixels[:, 0] if prepared.channels == 1 else np.moveaxis(pixels, 1, -1)
-    if _takes_bytes(prepared):
+    if not prepared.scales:
         return np.ascontiguousarray(values)
     # One step of the 255 lies far above a rounding error: preparing them again gives these bytes.
     return prepared.low + values * ((prepared.high - prepared.low) / 255)
@@ -195,12 +195,7 @@ def _taken(contents: Contents) -> TensorSpec:
         (shape,) = contents.dataset.task.inputs.values()
         return TensorSpec(np.dtype(np.float32), (-1, *shape))
     channels = () if prepared.channels == 1 else (prepared.channels,)
-    dtype = np.dtype(np.uint8 if _takes_bytes(prepared) else np.float64)
-    return TensorSpec(dtype, (-1, prepared.height, prepared.width, *channels))
-
-
-def _takes_bytes(prepared: Preprocessing) -> bool:
-    return (prepared.low, prepared.high) == (0.0, 255.0)
+    return TensorSpec(np.dtype(prepared.dtype), (-1, prepared.height, prepared.width, *channels))
 
 
 def _release(package: str) -> str:

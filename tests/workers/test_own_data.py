@@ -122,7 +122,7 @@ def test_hidden_files_notes_and_links_out_are_left_aside_and_counted(tmp_path: P
     (root / "0" / "notes.txt").write_text("mine")
     (root / ".cache").mkdir()
     found = inspect(root)
-    assert found.ignored == (".cache", "0/.hidden.png", "0/linked.png", "0/notes.txt", "z")
+    assert found.raw.left_aside == (".cache", "0/.hidden.png", "0/linked.png", "0/notes.txt", "z")
     assert found.examples == {"train": 61}
 
 

@@ -1,4 +1,7 @@
-"""Whatever image or array comes in, a network gets bytes of the shape it takes."""
+"""Whatever image or array comes in, a network gets it in one shape and type, with nothing lost."""
+
+import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +13,11 @@ from workers.data.preprocessing import (
     LARGEST_SIDE,
     SMALLEST_SIDE,
     Preprocessing,
+    array_dtype,
     common_size,
+    pictures,
     prepare,
     prepare_arrays,
-    value_range,
 )
 
 MODES = (
@@ -48,8 +52,10 @@ def test_an_image_of_the_right_kind_and_size_keeps_every_pixel() -> None:
     ("mode", "colour", "expected"),
     [
         ("1", 1, 255),
-        ("LA", (77, 0), 77),
-        ("RGBA", (9, 9, 9, 0), 9),
+        ("LA", (77, 255), 77),
+        ("LA", (77, 0), 255),
+        ("RGBA", (9, 9, 9, 255), 9),
+        ("RGBA", (9, 9, 9, 0), 255),
         ("I;16", 65535, 255),
         ("I", 257 * 40, 40),
         ("I", -5, 0),
@@ -64,11 +70,74 @@ def test_grey_keeps_its_brightness_whatever_holds_it(
     assert set(prepare(Image.new(mode, (8, 8), colour), preprocessing).flat) == {expected}
 
 
-def test_a_palette_gives_its_colours_and_alpha_is_dropped() -> None:
+def test_a_palette_gives_its_colours() -> None:
     preprocessing = Preprocessing(channels=3, height=8, width=8)
-    red = Image.new("RGBA", (8, 8), (200, 10, 20, 30))
-    for image in (red, red.convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)):
+    red = Image.new("RGB", (8, 8), (200, 10, 20))
+    for image in (red, red.convert("P", palette=Image.Palette.ADAPTIVE)):
         assert prepare(image, preprocessing)[:, 0, 0].tolist() == [200, 10, 20]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    mode=st.sampled_from(["RGBA", "LA", "RGBa", "La"]),
+    grey=st.integers(0, 255),
+    alpha=st.integers(0, 255),
+    dtype=st.sampled_from(["uint8", "float32"]),
+)
+def test_transparency_is_laid_over_white_whatever_holds_it(
+    mode: str, grey: int, alpha: int, dtype: str
+) -> None:
+    image = Image.merge("LA", [Image.new("L", (8, 8), value) for value in (grey, alpha)])
+    image = image if mode.startswith("L") else image.convert("RGBA")
+    image = image if mode == image.mode else image.convert(mode)
+    over_white = round(255 + (grey - 255) * alpha / 255)
+    p = Preprocessing(channels=1, height=8, width=8, dtype=dtype)
+    spread = 255 // alpha + 2 if mode in {"RGBa", "La"} and alpha else 2
+    assert abs(float(prepare(image, p)[0, 0, 0]) - over_white) <= spread
+
+
+def test_a_colour_that_a_palette_or_a_key_makes_transparent_is_white() -> None:
+    p = Preprocessing(channels=1, height=8, width=8)
+    for mode, ink, ground in (("P", 1, 0), ("L", 9, 0), ("RGB", (9, 9, 9), (0, 0, 0))):
+        image = Image.new(mode, (8, 8), ground)
+        if mode == "P":
+            image.putpalette([0] * 768)
+        image.putpixel((3, 2), ink)
+        file = io.BytesIO()
+        image.save(file, "PNG", transparency=ground)
+        with Image.open(file) as again:
+            assert again.has_transparency_data
+            pixels = prepare(again, p)[0]
+        assert pixels[2, 3] < 10
+        assert sorted(set(pixels.ravel().tolist()))[1:] == [255]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    low=st.integers(0, 65_000),
+    span=st.integers(1, 500),
+    channels=st.sampled_from([1, 3]),
+)
+def test_a_16_bit_picture_keeps_every_count(low: int, span: int, channels: int) -> None:
+    counts = (low + np.arange(144).reshape(9, 16) % (span + 1)).astype(np.uint16)
+    counts = np.minimum(counts, 65535).astype(np.uint16)
+    pixels = prepare(Image.fromarray(counts), pictures(channels, 9, 16, deep=True))
+    assert pixels.dtype == np.float32
+    assert (pixels == counts).all()
+
+
+def test_8_bits_among_16_have_the_same_black_and_white() -> None:
+    p = pictures(3, 8, 8, deep=True)
+    for grey in (0, 77, 255):
+        assert (prepare(Image.new("L", (8, 8), grey), p) == 257 * grey).all()
+    assert (prepare(Image.new("RGB", (8, 8), (1, 2, 3)), p)[:, 0, 0] == [257, 514, 771]).all()
+
+
+def test_a_network_of_shares_takes_pictures_and_one_of_other_numbers_refuses_them() -> None:
+    shares = Preprocessing(channels=1, height=8, width=8, low=0, high=1, dtype="float32")
+    assert float(prepare(Image.new("L", (8, 8), 51), shares)[0, 0, 0]) == pytest.approx(0.2)
+    with pytest.raises(ValueError, match=r"arrays of numbers, in training -2 to 2, .* give .npy"):
+        prepare(Image.new("L", (8, 8)), replace(shares, low=-2.0, high=2.0))
 
 
 def test_an_image_is_turned_as_its_camera_says() -> None:
@@ -100,20 +169,39 @@ def test_arrays_are_taken_with_their_channels_anywhere(shape: tuple[int, ...]) -
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "dtype", "span"),
     [
-        (np.array([0, 7, 200], dtype=np.uint8), (0, 255)),
-        (np.array([0, 16.0, 3]), (0, 255)),
-        (np.array([0, 0.5, 1]), (0, 1)),
-        (np.array([True, False]), (0, 1)),
-        (np.array([-1.5, 0, 2]), (-1.5, 2)),
-        (np.array([0, 4095], dtype=np.uint16), (0, 4095)),
+        (np.array([0, 7, 200], dtype=np.uint8), "uint8", (0, 255)),
+        (np.array([0, 16.0, 3]), "uint8", (0, 255)),
+        (np.array([0, 0.5, 0.9]), "float32", (0, 1)),
+        (np.array([True, False]), "float32", (0, 1)),
+        (np.array([-1.5, 0, 2]), "float32", (-1.5, 2)),
+        (np.array([0, 4095], dtype=np.uint16), "float32", (0, 4095)),
     ],
 )
-def test_the_range_of_values_is_that_of_bytes_of_shares_or_the_one_found(
-    values: np.ndarray, expected: tuple[float, float]
+def test_arrays_are_bytes_where_these_lose_nothing_and_else_floats(
+    values: np.ndarray, dtype: str, span: tuple[float, float]
 ) -> None:
-    assert value_range(values[:, None, None]) == expected
+    images = values[:, None, None]
+    p = Preprocessing(channels=1, height=1, width=1, dtype=array_dtype(images)).fitted(images)
+    assert (p.dtype, p.low, p.high) == (dtype, *span)
+    prepared = prepare_arrays(images, p)
+    assert prepared.dtype == dtype
+    assert (prepared.ravel() == values.astype("f4")).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    dtype=st.sampled_from(["u1", "i2", "u2", "i4", "f2", "f4", "f8"]),
+    numbers=st.lists(st.integers(0, 2000), min_size=6, max_size=24),
+    shift=st.sampled_from([0, -1000]),
+)
+def test_no_value_of_an_array_is_changed(dtype: str, numbers: list[int], shift: int) -> None:
+    values = (np.array(numbers[: len(numbers) // 6 * 6]) + shift).astype(dtype).reshape(-1, 2, 3)
+    p = Preprocessing(channels=1, height=2, width=3, dtype=array_dtype(values)).fitted(values)
+    prepared = prepare_arrays(values, p)
+    assert (prepared[:, 0] == values).all()
+    assert prepare_arrays(prepared, p).dtype == prepared.dtype
 
 
 def test_scaled_values_fill_the_bytes_and_what_lies_outside_is_cut() -> None:
@@ -128,12 +216,26 @@ def test_scaled_values_fill_the_bytes_and_what_lies_outside_is_cut() -> None:
         (np.full((2, 9, 7), np.nan), "NaN or infinity"),
         (np.zeros((2, 9, 8)), r"shape \(9, 8\); the network takes 1 channels of 9 x 7"),
         (np.zeros((2, 9, 7), dtype=object), "type object, not numbers"),
+        (np.full((2, 9, 7), 0.5), "reach from 0.5 to 0.5, those of training from 0 to 255; mult"),
+        (np.full((2, 9, 7), 256), "reach from 256 to 256, .*; scale them alike"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(values: np.ndarray, message: str) -> None:
-    preprocessing = Preprocessing(channels=1, height=9, width=7, high=1.0)
     with pytest.raises(ValueError, match=message):
-        prepare_arrays(values, preprocessing)
+        prepare_arrays(values, Preprocessing(channels=1, height=9, width=7))
+
+
+@pytest.mark.parametrize("values", [np.full((2, 9, 7), 255, np.uint8), np.full((2, 9, 7), 200.0)])
+def test_bytes_are_refused_where_shares_are_meant(values: np.ndarray) -> None:
+    shares = Preprocessing(channels=1, height=9, width=7, high=1.0, dtype="float32")
+    with pytest.raises(ValueError, match="those of training from 0 to 1; divide them"):
+        prepare_arrays(values, shares)
+
+
+def test_preprocessing_of_an_earlier_release_is_read_and_scales_as_it_did() -> None:
+    earlier = {"channels": 1, "height": 1, "width": 2, "low": -1.0, "high": 1.0}
+    p = Preprocessing.from_dict(earlier)
+    assert prepare_arrays(np.array([[[-1.0, 0.5]]]), p).tolist() == [[[[0, 191]]]]
 
 
 def test_preprocessing_survives_as_plain_data() -> None:

@@ -7,20 +7,30 @@ both.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.dataset import DataError, RawData, Split
+from workers.data.checks import DataError, check_distinct
+from workers.data.dataset import RawData, Split
 from workers.data.found import Found, find
 from workers.data.npy import told
-from workers.data.preprocessing import Preprocessing, prepare_arrays, prepare_vectors, value_range
+from workers.data.preprocessing import (
+    Preprocessing,
+    array_dtype,
+    prepare_arrays,
+    prepare_vectors,
+)
 from workers.data.spec import DataSpec
 from workers.data.targets import read_targets
 
 _MOST_CHANNELS = 4
+_FEWEST_LEVELS = 16
+"""With fewer different values than that, a channel that had more has lost what it shows."""
+_SAMPLE = 4096
 
 
 def read(spec: DataSpec) -> RawData:
-    """The arrays of a file or folder as bytes, the labels counted from 0.
+    """The arrays of a file or folder, the labels counted from 0.
 
     Raises:
         DataError: They are missing, or are not what training takes.
@@ -31,13 +41,14 @@ def read(spec: DataSpec) -> RawData:
 
 
 def load(found: Found) -> RawData:
-    """The arrays found, prepared alike: brightness as the training part has it.
+    """The arrays found, prepared alike: in the shape and type of the training part.
 
     Raises:
         DataError: They are not what training takes.
     """
     answers = read_targets(found)
     splits: dict[str, Split] = {}
+    notes = list(answers.notes)
     preprocessing: Preprocessing | None = None
     width = 0
     for part in sorted(found.inputs, key=lambda part: part != "train"):
@@ -46,7 +57,7 @@ def load(found: Found) -> RawData:
         with told(found.path, name):
             answers.check_count(part, len(examples))
             if part == "train" and examples.ndim == 2:
-                width = _width(examples)
+                width = int(examples.shape[1])
             elif part == "train":
                 preprocessing = _preprocessing(examples)
             inputs: dict[str, NDArray[Any]] = (
@@ -54,6 +65,10 @@ def load(found: Found) -> RawData:
                 if preprocessing is None
                 else {"image": prepare_arrays(examples, preprocessing)}
             )
+            (prepared,) = inputs.values()
+            if part == "train":
+                check_distinct(prepared)
+            notes += _lost(name, examples, preprocessing)
         splits[part] = answers.split(part, inputs)
     return RawData(
         pool=splits["train"],
@@ -62,22 +77,13 @@ def load(found: Found) -> RawData:
         class_names=answers.class_names,
         value_names=answers.value_names,
         preprocessing=preprocessing,
+        left_aside=found.ignored,
+        notes=tuple(notes),
     )
 
 
-def _width(vectors: NDArray[Any]) -> int:
-    """How many numbers each vector has.
-
-    Raises:
-        DataError: They are none to learn from.
-    """
-    if vectors.dtype.kind in "buif" and (vectors == vectors[:1]).all():
-        raise DataError("every example is the same: nothing to learn from; save ones that differ")
-    return int(vectors.shape[1])
-
-
 def _preprocessing(values: NDArray[Any]) -> Preprocessing:
-    """What the training part says about all: where its channels are, what is dark and bright.
+    """What the training part says about all: where its channels are, and their type.
 
     Raises:
         DataError: These are no images.
@@ -85,9 +91,17 @@ def _preprocessing(values: NDArray[Any]) -> Preprocessing:
     if values.dtype.kind not in "buif":
         raise DataError(f"is of type {values.dtype}; examples are numbers")
     shape = values.shape[1:]
+    if len(shape) == 2 and min(shape) <= _MOST_CHANNELS < max(shape):
+        steps, features = max(shape), min(shape)
+        raise DataError(
+            f"has the shape {values.shape}: {steps} steps of {features} features, or images of "
+            f"{shape[0]} x {shape[1]}? Series are not read yet. Images need a dimension for the "
+            f"channels: reshape({len(values)}, {shape[0]}, {shape[1]}, 1); as vectors, each number "
+            f"is normalised by itself: reshape({len(values)}, {steps * features})"
+        )
     if len(shape) == 2:
         channels, height, width = 1, *shape
-    elif len(shape) == 3 and shape[2] <= _MOST_CHANNELS < shape[1]:
+    elif len(shape) == 3 and (shape[2] == 1 or shape[2] <= _MOST_CHANNELS < shape[1]):
         height, width, channels = shape
     elif len(shape) == 3 and shape[0] <= _MOST_CHANNELS < shape[2]:
         channels, height, width = shape
@@ -96,5 +110,36 @@ def _preprocessing(values: NDArray[Any]) -> Preprocessing:
             f"has the shape {values.shape}; images are (N, height, width), or with 1 to "
             f"{_MOST_CHANNELS} channels last or second, vectors (N, numbers): reshape them"
         )
-    low, high = value_range(values)
-    return Preprocessing(channels=channels, height=height, width=width, low=low, high=high)
+    return Preprocessing(
+        channels=channels, height=height, width=width, dtype=array_dtype(values)
+    ).fitted(values)
+
+
+def _lost(name: str, values: NDArray[Any], images: Preprocessing | None) -> list[str]:
+    """A note where float32 is too coarse for an array's numbers."""
+    if values.dtype.itemsize <= 2 or values.dtype == np.float32:
+        return []
+    sample = values[:: max(1, len(values) // _SAMPLE)]
+    if images is None:
+        columns, what = sample, "number"
+    else:
+        channels_first = values.shape[1:] == (images.channels, images.height, images.width)
+        columns = np.moveaxis(sample, 1, -1) if channels_first else sample
+        columns, what = columns.reshape(-1, images.channels), "channel"
+    columns = columns[:: max(1, len(columns) // _SAMPLE)]
+    given, kept = _levels(columns), _levels(columns.astype(np.float32))
+    poor = np.flatnonzero((kept < _FEWEST_LEVELS) & (kept < given))
+    if not len(poor):
+        return []
+    return [
+        f"{name!r} is too fine for float32: of {given[poor[0]]} values of {what} {poor[0]} "
+        f"{kept[poor[0]]} are left ({len(poor)} of {len(kept)} {what}s); subtract a constant "
+        "before you save it"
+    ]
+
+
+def _levels(columns: NDArray[Any]) -> NDArray[np.int64]:
+    """How many different values each column has."""
+    ordered = np.sort(columns, axis=0)
+    levels: NDArray[np.int64] = 1 + (ordered[1:] != ordered[:-1]).sum(axis=0)
+    return levels

@@ -4,30 +4,42 @@ Knows arrays only: neither where they came from nor what is trained on them. Loa
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.task import Task
+from workers.data.checks import DataError, check_names, listed
+from workers.data.drawing import count_of, draw
 from workers.data.preprocessing import Preprocessing
 from workers.data.spec import DataSpec
 
+__all__ = [
+    "DataError",
+    "Dataset",
+    "RawData",
+    "Split",
+    "check_names",
+    "limited",
+    "listed",
+    "split_data",
+    "task_of",
+]
 
-class DataError(ValueError):
-    """Data that cannot be trained on: says which, why, and what would do."""
+_MANY_CLASSES = 5
+"""Of so many rare classes with numbers as names, the numbers are likely amounts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Split:
     """Examples of one part, in a fixed order."""
 
     inputs: Mapping[str, NDArray[Any]]
-    """One array by stream name, examples first: (N, channels, height, width) for images, in bytes;
-    what is no picture is float32."""
+    """One array by stream name, examples first: (N, channels, height, width) for images, in bytes
+    or, where these would lose something, float32, as all that is no image."""
     targets: NDArray[np.int64]
     """Class of each example, (N,); all zero where nothing is classified."""
     values: NDArray[np.float32] | None = None
@@ -63,6 +75,10 @@ class Dataset:
     """What people call each number to be foretold."""
     preprocessing: Preprocessing | None = None
     """How a file becomes an input; None where the inputs are no images."""
+    left_aside: tuple[str, ...] = ()
+    """Files and arrays of the source that are not read."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the source was read."""
     sealed_test: Split | None = field(default=None, repr=False)
     """Read it by `open_test` alone; None where it was left behind."""
 
@@ -89,7 +105,8 @@ class Dataset:
             arrays[f"{part}.targets"] = split.targets
             arrays[f"{part}.values"] = split.values
             for name, values in split.inputs.items():
-                arrays[f"{part}.inputs.{name}"] = values
+                # As the memory is laid out: an object store keeps no other order.
+                arrays[f"{part}.inputs.{name}"] = _channels_at(values, 1, -1)
         return arrays
 
     @classmethod
@@ -98,7 +115,7 @@ class Dataset:
         train, validation = (
             Split(
                 inputs={
-                    key.removeprefix(f"{part}.inputs."): values
+                    key.removeprefix(f"{part}.inputs."): _channels_at(values, -1, 1)
                     for key, values in arrays.items()
                     if key.startswith(f"{part}.inputs.")
                 },
@@ -135,54 +152,93 @@ class RawData:
     """The source's own test part; None: one is split off the pool."""
     preprocessing: Preprocessing | None = None
     """What was done to the images; None: they were bytes of this shape before."""
+    left_aside: tuple[str, ...] = ()
+    """Files and arrays that are not read."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the source was read."""
+
+    @property
+    def own_parts(self) -> frozenset[str]:
+        """The parts that the source brings beside the pool."""
+        parts = {"validation": self.validation, "test": self.test}
+        return frozenset(part for part, split in parts.items() if split is not None)
 
 
 def split_data(raw: RawData, spec: DataSpec) -> Dataset:
     """Cut a source into the parts that a spec asks for, every class in proportion.
 
-    The test part is drawn before the others, so that another share for validation does not
-    move examples out of it.
+    Each class is in every part at least once. The test part is drawn before the others, so that
+    another share for validation does not move examples out of it.
+
+    Raises:
+        DataError: A part would be empty, lack a class, or be larger than what there is.
+    """
+    _check(raw, spec)
+    taken = limited(raw.pool.targets, spec, raw.class_names, own=raw.own_parts)
+    _check_classes(raw, taken, spec)
+    train, validation, test = _parts(raw, spec, taken)
+    digest = _digest((train, validation, test), (*raw.class_names, *raw.value_names))
+    if raw.validation is not None:
+        # Not in the digest: which examples there are is the same. Files come sorted by class, and
+        # loss terms that compare examples would be judged on batches of one class.
+        order = np.random.default_rng([spec.split_seed, 3]).permutation(len(validation))
+        validation = validation.take(order)
+    prepared = raw.preprocessing or _as_they_are(train)
+    return Dataset(
+        train=_channels_last(train),
+        validation=_channels_last(validation),
+        task=task_of(train, len(raw.class_names)),
+        digest=digest,
+        class_names=raw.class_names,
+        value_names=raw.value_names,
+        preprocessing=prepared and prepared.fitted(train.inputs["image"]),
+        left_aside=raw.left_aside,
+        notes=(*raw.notes, *_part_notes(raw, spec)),
+        sealed_test=test,
+    )
+
+
+def _parts(raw: RawData, spec: DataSpec, taken: NDArray[np.int64]) -> tuple[Split, Split, Split]:
+    """Training, validation and test part; what the source has of its own is used whole.
 
     Raises:
         DataError: A part would be empty or larger than what there is.
     """
-    _check(raw, spec)
-    rest = taken = limited(raw.pool.targets, spec, raw.class_names)
-    pooled = len(taken)
+    targets, rest = raw.pool.targets, taken
     test, validation = raw.test, raw.validation
     if test is None:
-        count = _count(spec.test, pooled, "test")
-        chosen, rest = _draw(raw.pool.targets, rest, count, [spec.split_seed, 1])
+        count = count_of(spec.test, targets[taken], "test")
+        keep = 1 if validation else 2
+        chosen, rest = draw(targets, rest, count, [spec.split_seed, 1], keep=keep)
         test = raw.pool.take(chosen)
     if validation is None:
-        count = _count(spec.validation, pooled, "validation")
+        count = count_of(spec.validation, targets[taken], "validation")
         if count >= len(rest):
             raise DataError(
                 f"data.split.validation asks for {count} of {len(rest)} examples: "
                 "none is left to train; ask for fewer"
             )
-        chosen, rest = _draw(raw.pool.targets, rest, count, [spec.split_seed, 2])
+        chosen, rest = draw(targets, rest, count, [spec.split_seed, 2], keep=1)
         validation = raw.pool.take(chosen)
-    train = raw.pool.take(rest)
-    _check_classes(raw, taken, train, spec)
-    return Dataset(
-        train=train,
-        validation=validation,
-        task=task_of(train, len(raw.class_names)),
-        digest=_digest((train, validation, test), (*raw.class_names, *raw.value_names)),
-        class_names=raw.class_names,
-        value_names=raw.value_names,
-        preprocessing=raw.preprocessing or _as_they_are(train),
-        sealed_test=test,
-    )
+    return raw.pool.take(rest), validation, test
 
 
 def limited(
-    targets: NDArray[np.int64], spec: DataSpec, class_names: tuple[str, ...]
+    targets: NDArray[np.int64],
+    spec: DataSpec,
+    class_names: tuple[str, ...],
+    *,
+    own: Container[str],
 ) -> NDArray[np.int64]:
     """Positions of the examples that `spec.limit` leaves, every class in proportion.
 
     For sources that would rather not read the others.
+
+    Args:
+        targets: Class of each example.
+        spec: Limit and seed.
+        class_names: What people call each class.
+        own: Parts that the source has; a rare class is left one example for each other part.
 
     Raises:
         DataError: It leaves none of a class.
@@ -190,37 +246,57 @@ def limited(
     everything: NDArray[np.int64] = np.arange(len(targets), dtype=np.int64)
     if spec.limit is None or spec.limit >= len(targets):
         return everything
-    drawn, _ = _draw(targets, everything, max(0, spec.limit), [spec.split_seed, 0])
-    if lost := [class_names[label] for label in set(targets) - set(targets[drawn])]:
+    count, seed = max(0, spec.limit), [spec.split_seed, 0]
+    drawn, _ = draw(targets, everything, count, seed, least=_parts_of_pool(own))
+    lost = np.setdiff1d(targets, targets[drawn])
+    if len(lost):
         raise DataError(
             f"data.limit: {spec.limit} of {len(targets)} examples leave none of class "
-            f"{listed(lost)}; there are {len(class_names)} classes: raise the limit"
+            f"{listed(class_names[label] for label in lost)}; "
+            f"there are {len(class_names)} classes: raise the limit"
         )
     return drawn
 
 
-def listed(names: Iterable[str]) -> str:
-    """The first few of many names, quoted, and how many more there are."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
-    return ", ".join(map(repr, ordered[:5])) + more
+def _parts_of_pool(own: Container[str]) -> int:
+    """How many parts are drawn from the pool, training included."""
+    return 1 + sum(part not in own for part in ("validation", "test"))
 
 
-def check_names(where: Path, names: Iterable[str]) -> None:
-    """Refuse names of classes that people could not tell apart.
+def _part_notes(raw: RawData, spec: DataSpec) -> Iterator[str]:
+    """What a user should know of the parts that the source has of its own."""
+    own = {"validation": raw.validation, "test": raw.test}
+    for part, split in own.items():
+        if split is None:
+            continue
+        there = np.bincount(split.targets, minlength=len(raw.class_names))
+        lacking = [name for name, count in zip(raw.class_names, there, strict=False) if not count]
+        if lacking:
+            yield f"the {part} part has no example of class {listed(lacking)}"
+        if spec.limit is not None and spec.limit <= len(raw.pool):
+            yield f"data.limit is for training; all {len(split):,} of the {part} part are used"
 
-    Raises:
-        DataError: Two differ in case only, or one cannot be printed.
-    """
-    folded: dict[str, str] = {}
-    for name in names:
-        if not name.isprintable():
-            raise DataError(f"{where}: the class name {name!r} cannot be printed; rename it")
-        other = folded.get(name.casefold())
-        if other is not None:
-            differ = "are the same" if other == name else "differ in upper and lower case only"
-            raise DataError(f"{where}: classes {other!r} and {name!r} {differ}; merge or rename")
-        folded[name.casefold()] = name
+
+def _check_classes(raw: RawData, taken: NDArray[np.int64], spec: DataSpec) -> None:
+    """Refuse classes that cannot be both learnt and judged."""
+    if not raw.class_names:
+        return
+    there = np.bincount(raw.pool.targets[taken], minlength=len(raw.class_names))
+    parts = _parts_of_pool(raw.own_parts)
+    lost = np.flatnonzero((there > 0) & (there < parts))
+    if len(lost):
+        names = [raw.class_names[label] for label in lost]
+        way_out = "" if spec.limit is None else "raise data.limit, "
+        amounts = len(lost) > _MANY_CLASSES and all(_is_number(name) for name in names)
+        raise DataError(
+            f"too few examples to split (at most {there[lost].max()} each) of class "
+            f"{listed(names)}, which need {parts}, one for each part: {way_out}add some or remove "
+            "the class" + (", or call the array 'values' if these are amounts" if amounts else "")
+        )
+
+
+def _is_number(name: str) -> bool:
+    return name.lstrip("-").replace(".", "", 1).isdecimal()
 
 
 def task_of(split: Split, num_classes: int) -> Task:
@@ -241,24 +317,26 @@ def _as_they_are(split: Split) -> Preprocessing | None:
     return Preprocessing(channels=shape[0], height=shape[1], width=shape[2])
 
 
-def _check_classes(raw: RawData, taken: NDArray[np.int64], train: Split, spec: DataSpec) -> None:
-    """Refuse classes that cannot be both learnt and judged."""
-    if not raw.class_names:
-        return
-    there = np.bincount(raw.pool.targets[taken], minlength=len(raw.class_names))
-    learnt = np.bincount(train.targets, minlength=len(raw.class_names))
-    split_off = raw.validation is None or raw.test is None
-    lost = np.flatnonzero((there > 0) & (learnt == 0) | (there == 1) & split_off)
-    if len(lost):
-        way_out = "" if spec.limit is None else "raise data.limit, "
-        raise DataError(
-            f"too few examples to split (at most {there[lost].max()} each) of class "
-            f"{listed(raw.class_names[label] for label in lost)}: {way_out}add some, "
-            "remove the class, or ask for smaller parts (data.split)"
-        )
+def _channels_last(split: Split) -> Split:
+    """The same part with the memory of images as convolutions read it, their channels last."""
+    inputs = {
+        name: _channels_at(np.ascontiguousarray(_channels_at(values, 1, -1)), -1, 1)
+        for name, values in split.inputs.items()
+    }
+    return replace(split, inputs=inputs)
+
+
+def _channels_at(values: NDArray[Any], source: int, target: int) -> NDArray[Any]:
+    """Images with their channels at another dimension, on the same memory."""
+    return np.moveaxis(values, source, target) if values.ndim == 4 else values
 
 
 def _check(raw: RawData, spec: DataSpec) -> None:
+    """Refuse sources that nothing can be learnt from.
+
+    Raises:
+        DataError: Arrays and labels do not go together, or there is one class only.
+    """
     for part in (raw.pool, raw.validation, raw.test):
         if part is not None:
             _check_numbers(part)
@@ -290,44 +368,15 @@ def _check_labels(part: Split, class_names: tuple[str, ...]) -> None:
         )
 
 
-def _count(wanted: float, total: int, part: str) -> int:
-    """Examples meant by a share below 1 or a count."""
-    if not 0 < wanted < float("inf"):
-        raise DataError(f"data.split.{part} must be a share below 1 or a count, not {wanted}")
-    if wanted >= 1 and wanted != int(wanted):
-        raise DataError(f"data.split.{part}: {wanted} is neither a share below 1 nor a count")
-    count = round(wanted * total) if wanted < 1 else int(wanted)
-    if not 1 <= count < total:
-        raise DataError(f"data.split.{part} means {count} of {total} examples: a part is empty")
-    return count
-
-
-def _draw(
-    targets: NDArray[np.int64], among: NDArray[np.int64], count: int, seed: list[int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw `count` positions, each class in proportion: the drawn and the rest, both shuffled."""
-    generator = np.random.default_rng(seed)
-    shuffled = generator.permutation(among)
-    classes, members = np.unique(targets[shuffled], return_counts=True)
-    exact = members * (count / len(shuffled))
-    quota = np.floor(exact).astype(np.int64)
-    # The largest remainders get what rounding down left over; the sort is stable, hence repeatable.
-    missing = count - int(quota.sum())
-    quota[np.argsort(quota - exact, kind="stable")[:missing]] += 1
-    drawn = np.zeros(len(shuffled), dtype=bool)
-    for label, taken in zip(classes, quota, strict=True):
-        drawn[np.flatnonzero(targets[shuffled] == label)[:taken]] = True
-    return shuffled[drawn], shuffled[~drawn]
-
-
 def _digest(parts: tuple[Split, ...], names: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(repr(names).encode())
+    """SHA-256 over the examples of all parts and the names of classes and numbers."""
+    found = hashlib.sha256(repr(names).encode())
     for part in parts:
         for name in sorted(part.inputs):
             values = np.ascontiguousarray(part.inputs[name])
-            digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
-            digest.update(values.data)
-        digest.update(part.targets.astype("<i8").data)
+            found.update(f"{name} {values.dtype.str} {values.shape}".encode())
+            found.update(values.data)
+        found.update(part.targets.astype("<i8").data)
         if part.values is not None:
-            digest.update(np.ascontiguousarray(part.values, dtype="<f4").data)
-    return digest.hexdigest()
+            found.update(np.ascontiguousarray(part.values, dtype="<f4").data)
+    return found.hexdigest()

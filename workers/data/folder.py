@@ -1,23 +1,24 @@
 """Images in folders: one folder a class, or the parts of a split with such folders in each.
 
-Knows where files lie and what that means; what is inside them is for `images` to say. Nothing is
-followed that leads out of the folder.
+Knows the layout of folders and what it means; `walk` lists them and `images` reads the files.
 """
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workers.data import images
-from workers.data.dataset import DataError, RawData, Split, check_names, limited, listed
+from workers.data.checks import DataError, check_distinct, check_names, composed, listed
+from workers.data.dataset import RawData, Split, limited
 from workers.data.images import BrokenImageError, Header
 from workers.data.memory import most_bytes
-from workers.data.preprocessing import Preprocessing, common_size
+from workers.data.preprocessing import LARGEST_SIDE, Preprocessing, common_size, pictures
 from workers.data.spec import DataSpec
+from workers.data.walk import Walk
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -25,6 +26,11 @@ PARTS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """What folders of a split are called, in any case of letters."""
+SHOWN_FILES = 5
+"""Broken files that a message names; its error has all of them."""
+
+_Classes = dict[str, list[Path]]
+"""The images of each class, by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +53,12 @@ class Found:
     """By part: `train`, and `validation` and `test` where the folder has them."""
     ignored: tuple[str, ...]
     """Hidden files, files that are no images, links that lead out: relative to the root."""
+    notes: tuple[str, ...]
+    """What a user should know of the layout."""
 
 
 def read(spec: DataSpec) -> RawData:
-    """All images of a folder as bytes of one size, grey where none has colour.
+    """All images of a folder in one size, grey where none has colour.
 
     Raises:
         DataError: The folder holds no classes of images, or some cannot be read.
@@ -68,7 +76,7 @@ def limited_to(found: Found, spec: DataSpec) -> dict[str, Files]:
         DataError: It leaves none of a class.
     """
     train = found.parts["train"]
-    taken = limited(train.targets, spec, found.class_names)
+    taken = limited(train.targets, spec, found.class_names, own=set(found.parts))
     chosen = Files(paths=tuple(train.paths[index] for index in taken), targets=train.targets[taken])
     return {**found.parts, "train": chosen}
 
@@ -82,26 +90,16 @@ def find(root: Path) -> Found:
     if not root.is_dir():
         what = "is a file" if root.exists() else "is not there"
         raise DataError(f"{root} {what}; give a folder with one folder of images for each class")
-    root = root.resolve()
-    walk = _Walk(root)
-    folders = walk.folders(root)
-    parts = {PARTS[each.name.lower()]: each for each in folders if each.name.lower() in PARTS}
-    if "train" in parts and not any(map(walk.is_image, walk.entries(parts["train"]))):
-        walk.ignore(each for each in folders if each not in parts.values())
-        classes = {part: walk.classes(folder) for part, folder in parts.items()}
-    elif parts and len(parts) == len(folders):
-        raise DataError(
-            f"{root} has a folder {listed(each.name for each in folders)}, but none 'train'; "
-            "add one, or give a folder whose folders are the classes"
-        )
-    else:
-        classes = {"train": walk.classes(root)}
-    names = _class_names(root, classes)
+    walk = Walk(root.resolve())
+    classes, notes = _layout(walk)
+    names = _class_names(walk.root, classes)
+    joined, differing = _joined(names, classes)
     return Found(
-        root=root,
+        root=walk.root,
         class_names=names,
-        parts={part: _files(given, names) for part, given in classes.items()},
+        parts={part: _files(given, names) for part, given in joined.items()},
         ignored=tuple(sorted(walk.ignored)),
+        notes=(*notes, *differing, *walk.notes),
     )
 
 
@@ -109,7 +107,7 @@ def load(found: Found, parts: dict[str, Files]) -> RawData:
     """The images of these files, prepared alike: size and colour as the training part has them.
 
     Raises:
-        DataError: Some cannot be read, or all of them together are too large.
+        DataError: Some cannot be read, all are the same, or they are too large together.
     """
     seen = {part: images.headers(files.paths) for part, files in parts.items()}
     broken = {
@@ -118,22 +116,25 @@ def load(found: Found, parts: dict[str, Files]) -> RawData:
         for path, header in zip(files.paths, seen[part], strict=True)
         if isinstance(header, BrokenImageError)
     }
-    whole = [header for header in seen["train"] if isinstance(header, Header)]
-    if not whole:
-        raise DataError(_broken(found, broken))
-    preprocessing = _preprocessing(whole)
+    whole = {
+        part: [header for header in headers if isinstance(header, Header)]
+        for part, headers in seen.items()
+    }
+    if not whole["train"]:
+        raise _broken(found, broken)
+    preprocessing = preprocessing_of(whole["train"])
     _check_memory(found, sum(len(files.paths) for files in parts.values()), preprocessing)
-    read: dict[str, NDArray[np.uint8]] = {}
+    read: dict[str, NDArray[Any]] = {}
     for part in sorted(parts, key=lambda part: part != "train"):
         read[part], failed = images.read_all(parts[part].paths, preprocessing)
         broken |= failed
         if part == "train" and _colourless(read[part]):
             read[part] = np.ascontiguousarray(read[part][:, :1])
-            preprocessing = Preprocessing(
-                channels=1, height=preprocessing.height, width=preprocessing.width
-            )
+            preprocessing = replace(preprocessing, channels=1)
     if broken:
-        raise DataError(_broken(found, broken))
+        raise _broken(found, broken)
+    notes = tuple(_notes([header for headers in whole.values() for header in headers]))
+    check_distinct(read["train"], f"{found.root}:", notes)
     splits = {
         part: Split(inputs={"image": read[part]}, targets=files.targets)
         for part, files in parts.items()
@@ -144,114 +145,63 @@ def load(found: Found, parts: dict[str, Files]) -> RawData:
         test=splits.get("test"),
         class_names=found.class_names,
         preprocessing=preprocessing,
+        left_aside=found.ignored,
+        notes=(*found.notes, *notes),
     )
 
 
-class _Walk:
-    """One look through a folder: keeps inside it and remembers what it left aside."""
+def preprocessing_of(headers: Sequence[Header]) -> Preprocessing:
+    """How images are prepared where those of the training split have these headers."""
+    height, width = common_size(
+        [header.height for header in headers], [header.width for header in headers]
+    )
+    grey = all(header.grey for header in headers)
+    deep = any(header.deep for header in headers)
+    return pictures(1 if grey else 3, height, width, deep=deep)
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.ignored: set[str] = set()
 
-    def entries(self, folder: Path) -> list[Path]:
-        """What lies in a folder, by name.
+def _layout(walk: Walk) -> tuple[dict[str, _Classes], list[str]]:
+    """The images of each class in each part, and what to note of them.
 
-        Raises:
-            DataError: It may not be read.
-        """
-        try:
-            with os.scandir(folder) as listing:
-                return sorted(Path(entry.path) for entry in listing)
-        except OSError as error:
-            raise DataError(
-                f"{folder} cannot be read: {error.strerror}; give yourself the right to read it"
-            ) from error
-
-    def folders(self, folder: Path) -> list[Path]:
-        """The folders in one that holds nothing else of interest."""
-        entries = self.entries(folder)
-        chosen = [each for each in entries if each.is_dir() and self._inside(each)]
-        stray = [each.name for each in entries if each not in chosen and self.is_image(each)]
-        if stray and not chosen:
-            raise DataError(
-                f"{len(stray)} images lie directly in {folder}, like {stray[0]!r}: put those of "
-                "each class into a folder of their own, named like the class"
-            )
-        self.ignore(each for each in entries if each not in chosen)
-        return chosen
-
-    def classes(self, folder: Path) -> dict[str, list[Path]]:
-        """The images of each class in a folder.
-
-        Raises:
-            DataError: There is none, or a class has no images or hides them deeper.
-        """
-        classes = {each.name: self._images(each) for each in self.folders(folder)}
-        if not classes:
-            raise DataError(
-                f"{folder} holds no folders; it needs one for each class, with its images"
-            )
-        if empty := [name for name, files in classes.items() if not files]:
-            linked = any(
-                each.is_symlink() for name in empty for each in self.entries(folder / name)
-            )
-            raise DataError(
-                f"{folder}: no images (PNG, JPEG) of class {listed(empty)}; "
-                + ("links that lead out of the folder are not followed: " if linked else "")
-                + "add some or remove the folder"
-            )
-        return classes
-
-    def is_image(self, path: Path) -> bool:
-        """Whether a file is read as an image, by its name."""
-        return (
-            path.suffix.lower() in images.ENDINGS
-            and not path.name.startswith(".")
-            and path.is_file()
-            and self._inside(path)
+    Raises:
+        DataError: These are no classes.
+    """
+    root, folders = walk.root, walk.folders(walk.root)
+    parts = {PARTS[each.name.lower()]: each for each in folders if each.name.lower() in PARTS}
+    if "train" in parts and not any(map(walk.is_image, walk.entries(parts["train"]))):
+        others = [each for each in folders if each not in parts.values()]
+        if twice := [each.name for each in others if each.name.lower() in PARTS]:
+            same = parts[PARTS[twice[0].lower()]].name
+            raise DataError(f"{root}: {twice[0]!r} and {same!r} are the same part; remove one")
+        walk.ignore(others)
+        notes = _unlabelled(walk, parts)
+        return {part: walk.classes(folder) for part, folder in parts.items()}, notes
+    if parts and len(parts) == len(folders):
+        raise DataError(
+            f"{root} has a folder {listed(each.name for each in folders)}, but none 'train'; "
+            "add one, or give a folder whose folders are the classes"
         )
-
-    def ignore(self, paths: Iterator[Path]) -> None:
-        """Remembers what is left aside."""
-        self.ignored |= {str(path.relative_to(self.root)) for path in paths}
-
-    def _images(self, folder: Path) -> list[Path]:
-        entries = self.entries(folder)
-        chosen = [each for each in entries if self.is_image(each)]
-        taken = set(chosen)
-        rest = [each for each in entries if each not in taken]
-        other = [each.name for each in rest if each.suffix.lower() in images.OTHER_ENDINGS]
-        if other:
-            raise DataError(
-                f"{folder} holds {len(other)} images that are neither PNG nor JPEG, like "
-                f"{other[0]!r}: convert or remove them"
-            )
-        for each in rest:
-            if each.is_dir() and self._inside(each):
-                self._check_shallow(each)
-        self.ignore(iter(rest))
-        return chosen
-
-    def _check_shallow(self, folder: Path) -> None:
-        for parent, _, names in os.walk(folder):
-            for name in sorted(names):
-                if self.is_image(Path(parent, name)):
-                    deep = Path(parent, name).relative_to(self.root)
-                    raise DataError(
-                        f"{self.root}: '{deep}' lies a folder too deep; images lie directly in "
-                        "the folder of their class. Move them, or give the folder whose folders "
-                        "are the classes"
-                    )
-
-    def _inside(self, path: Path) -> bool:
-        """Whether a path is no hidden one, nor a link that leads out of the folder."""
-        if path.name.startswith((".", "__MACOSX")):
-            return False
-        return not path.is_symlink() or path.resolve().is_relative_to(self.root)
+    return {"train": walk.classes(root)}, []
 
 
-def _class_names(root: Path, classes: dict[str, dict[str, list[Path]]]) -> tuple[str, ...]:
+def _unlabelled(walk: Walk, parts: dict[str, Path]) -> list[str]:
+    """Leave a test folder aside whose images have no class, and say so."""
+    test = parts.get("test")
+    if test is None:
+        return []
+    entries = walk.entries(test)
+    count = sum(map(walk.is_image, entries))
+    if not count or any(each.is_dir() and walk.is_inside(each) for each in entries):
+        return []
+    del parts["test"]
+    walk.ignore([test])
+    return [
+        f"the {count:,} images in '{test.name}' have no class and are left aside: a test part is "
+        "split off the others; archscout predict labels these"
+    ]
+
+
+def _class_names(root: Path, classes: dict[str, _Classes]) -> tuple[str, ...]:
     """The classes of the training part, which all others must keep to."""
     names = sorted(classes["train"])
     if all(name.isdecimal() for name in names):
@@ -261,35 +211,53 @@ def _class_names(root: Path, classes: dict[str, dict[str, list[Path]]]) -> tuple
             f"{root} has one class only, {names[0]!r}: nothing to tell apart; "
             "add a folder for each other class"
         )
-    check_names(root, names)
+    known = {composed(name) for name in names}
+    folded = {composed(name).casefold(): name for name in names}
     for part, given in classes.items():
-        if unknown := sorted(set(given) - set(names)):
+        check_names(root, given)
+        if unknown := sorted(name for name in given if composed(name) not in known):
+            near = folded.get(composed(unknown[0]).casefold())
+            way_out = f"rename it to {near!r}" if near else "add images of it there, or remove it"
+            if part == "test":
+                way_out += "; images of no known class are for archscout predict"
             raise DataError(
                 f"{root}: the {part} part has class {listed(unknown)}, which training lacks; "
-                "add images of it there, or remove it"
+                f"{way_out}"
             )
     return tuple(names)
 
 
-def _files(classes: dict[str, list[Path]], names: Sequence[str]) -> Files:
-    labelled = [(path, names.index(name)) for name in names for path in classes.get(name, ())]
+def _joined(
+    names: Sequence[str], classes: dict[str, _Classes]
+) -> tuple[dict[str, _Classes], list[str]]:
+    """The classes of every part by the names of the training part, and notes on differences.
+
+    A name that was written on a Mac may have its accents as characters of their own (NFD).
+    """
+    known = {composed(name): name for name in names}
+    notes = [
+        f"the {part} part writes {listed(differing)} in another Unicode form (NFC, NFD) than "
+        "training; both count as the same class"
+        for part, given in classes.items()
+        if (differing := set(given) - set(names))
+    ]
+    joined = {
+        part: {known[composed(name)]: files for name, files in given.items()}
+        for part, given in classes.items()
+    }
+    return joined, notes
+
+
+def _files(classes: Mapping[str, Sequence[Path]], names: Sequence[str]) -> Files:
+    labelled = [(path, label) for label, name in enumerate(names) for path in classes.get(name, ())]
     return Files(
         paths=tuple(path for path, _ in labelled),
         targets=np.array([label for _, label in labelled], dtype=np.int64),
     )
 
 
-def _preprocessing(headers: Sequence[Header]) -> Preprocessing:
-    height, width = common_size(
-        [header.height for header in headers], [header.width for header in headers]
-    )
-    grey = all(header.grey for header in headers)
-    return Preprocessing(channels=1 if grey else 3, height=height, width=width)
-
-
 def _check_memory(found: Found, count: int, preprocessing: Preprocessing) -> None:
-    each = preprocessing.channels * preprocessing.height * preprocessing.width
-    most = most_bytes()
+    each, most = preprocessing.num_bytes, most_bytes()
     if count * each > most:
         raise DataError(
             f"{found.root}: {count:,} images take {count * each / 2**30:.1f} GiB, and there is "
@@ -297,7 +265,7 @@ def _check_memory(found: Found, count: int, preprocessing: Preprocessing) -> Non
         )
 
 
-def _colourless(pixels: NDArray[np.uint8]) -> bool:
+def _colourless(pixels: NDArray[Any]) -> bool:
     """Whether images that were stored in colour show none."""
     if pixels.shape[1] != 3:
         return False
@@ -307,12 +275,30 @@ def _colourless(pixels: NDArray[np.uint8]) -> bool:
     )
 
 
-def _broken(found: Found, broken: dict[Path, str]) -> str:
-    shown = [
-        f"{path.relative_to(found.root)} ({reason})" for path, reason in sorted(broken.items())[:5]
-    ]
-    more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
-    return (
-        f"{found.root}: {len(broken)} of the images cannot be read: {', '.join(shown)}{more}; "
-        "repair or remove them"
+def _notes(headers: Sequence[Header]) -> Iterator[str]:
+    """What a user should know of how the images are read."""
+    count = len(headers)
+    if alpha := sum(header.alpha for header in headers):
+        yield f"{alpha:,} of {count:,} images have an alpha channel: they are laid over white"
+    deep = sum(header.deep for header in headers)
+    if 0 < deep < count:
+        yield f"{deep:,} of {count:,} images have 16 bits, the others 8, whose white counts 65,535"
+    if halved := sum(header.halved for header in headers):
+        yield f"{halved:,} of {count:,} images have 16 bits a colour, of which the upper 8 are read"
+    if reduced := sum(max(header.height, header.width) > LARGEST_SIDE for header in headers):
+        yield (
+            f"{reduced:,} of {count:,} images are reduced to at most {LARGEST_SIDE} pixels a side; "
+            "arrays (.npz) keep their size"
+        )
+
+
+def _broken(found: Found, broken: Mapping[Path, str]) -> DataError:
+    """The error for images that cannot be read; it has the names of all of them."""
+    named = {str(path.relative_to(found.root)): reason for path, reason in sorted(broken.items())}
+    shown = [f"{name} ({reason})" for name, reason in list(named.items())[:SHOWN_FILES]]
+    more = f" and {len(named) - SHOWN_FILES} more" if len(named) > SHOWN_FILES else ""
+    return DataError(
+        f"{found.root}: {len(named)} of the images cannot be read: {', '.join(shown)}{more}; "
+        "repair or remove them",
+        files=named,
     )

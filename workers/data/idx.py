@@ -15,7 +15,8 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.dataset import DataError, RawData, Split
+from workers.data.checks import DataError, check_distinct
+from workers.data.dataset import RawData, Split
 from workers.data.spec import DataSpec
 
 UNSIGNED_BYTE = 0x08
@@ -42,9 +43,15 @@ def read(spec: DataSpec) -> RawData:
     test = _pair(folder, "t10k")
     if test is not None and test.inputs["image"].shape[1:] != pool.inputs["image"].shape[1:]:
         raise DataError(f"{folder}: training and test images differ in size")
+    check_distinct(pool.inputs["image"], f"{folder}:")
     highest = max(int(part.targets.max(initial=0)) for part in (pool, test) if part is not None)
     return RawData(
-        pool=pool, test=test, class_names=tuple(str(label) for label in range(highest + 1))
+        pool=pool,
+        test=test,
+        class_names=tuple(str(label) for label in range(highest + 1)),
+        left_aside=tuple(
+            sorted(each.name for each in folder.iterdir() if "ubyte" not in each.name)
+        ),
     )
 
 

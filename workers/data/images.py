@@ -10,16 +10,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from workers.data.memory import usable_cores
-from workers.data.preprocessing import Preprocessing, is_grey, prepare
+from workers.data.preprocessing import Preprocessing, is_deep, is_grey, prepare
 
 FORMATS = ("PNG", "JPEG")
-ENDINGS = frozenset({".png", ".jpg", ".jpeg"})
+"""Pillow reads an MPO, a JPEG with more pictures behind the first as many phones write it, as JPEG
+and calls its format MPO."""
+ENDINGS = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".pjp", ".pjpeg", ".mpo"}
+)
 """Names that are read."""
 OTHER_ENDINGS = frozenset(
     {".avif", ".bmp", ".gif", ".heic", ".ico", ".jp2", ".ppm", ".pgm", ".svg", ".tif", ".tiff"}
@@ -31,6 +36,17 @@ MOST_PIXELS = 89_478_485
 
 _TURNED = frozenset({5, 6, 7, 8})
 _ORIENTATION = 0x0112
+_BEGINNINGS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+}
+"""How files of known formats begin."""
+_BOXES = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
+_SNIFFED = 512
 
 
 class BrokenImageError(ValueError):
@@ -47,6 +63,29 @@ class Header:
     """Columns, likewise."""
     grey: bool
     """Whether it has no colour by its kind."""
+    deep: bool
+    """Whether it has more than 8 bits a pixel of grey."""
+    halved: bool
+    """Whether it has 16 bits a colour, of which only the upper 8 are read."""
+    alpha: bool
+    """Whether it says how transparent its pixels are."""
+
+
+def content(path: Path) -> str | None:
+    """The format in which a file begins, whatever it is called; None if it is no image."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            start = file.read(_SNIFFED) or b""
+    except OSError:
+        return None
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WebP"
+    if start[4:8] == b"ftyp":
+        return _BOXES.get(start[8:12])
+    if start[:2] == b"BM" and start[6:10] == bytes(4):
+        return "BMP"
+    return next((name for magic, name in _BEGINNINGS.items() if start.startswith(magic)), None)
 
 
 def header(path: Path) -> Header:
@@ -60,12 +99,20 @@ def header(path: Path) -> Header:
         if width * height > MOST_PIXELS:
             raise BrokenImageError(f"{width} x {height} pixels, more than {MOST_PIXELS:,}")
         # A PNG would be unpacked to find out, and hardly ever says.
-        if image.format == "JPEG" and image.getexif().get(_ORIENTATION) in _TURNED:
+        if image.format in {"JPEG", "MPO"} and image.getexif().get(_ORIENTATION) in _TURNED:
             width, height = height, width
-        return Header(height=height, width=width, grey=is_grey(image))
+        deep = is_deep(image)
+        return Header(
+            height=height,
+            width=width,
+            grey=is_grey(image),
+            deep=deep,
+            halved=not deep and any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ())),
+            alpha=image.has_transparency_data,
+        )
 
 
-def read(path: Path, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def read(path: Path, preprocessing: Preprocessing) -> NDArray[Any]:
     """One image as a network takes it: (channels, height, width).
 
     Raises:
@@ -90,10 +137,10 @@ def headers(paths: Sequence[Path]) -> list[Header | BrokenImageError]:
 
 def read_all(
     paths: Sequence[Path], preprocessing: Preprocessing
-) -> tuple[NDArray[np.uint8], dict[Path, str]]:
+) -> tuple[NDArray[Any], dict[Path, str]]:
     """Many images, (N, channels, height, width), and why some of them could not be read."""
     p = preprocessing
-    pixels = np.zeros((len(paths), p.channels, p.height, p.width), dtype=np.uint8)
+    pixels = np.zeros((len(paths), p.channels, p.height, p.width), dtype=p.dtype)
     broken: dict[Path, str] = {}
 
     def one(index: int) -> None:
@@ -119,7 +166,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except BrokenImageError:
         raise
     except UnidentifiedImageError:
-        raise BrokenImageError("no PNG or JPEG inside") from None
+        raise BrokenImageError(_inside(path)) from None
     except Image.DecompressionBombError:
         raise BrokenImageError(f"more than {MOST_PIXELS:,} pixels") from None
     except OSError as error:
@@ -128,6 +175,23 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise BrokenImageError("too large for the memory there is") from None
     except Exception as error:  # decoders raise whatever a broken file makes of them
         raise BrokenImageError(_first_line(error)) from error
+
+
+def _inside(path: Path) -> str:
+    """What is in a file that is neither PNG nor JPEG."""
+    try:
+        if path.stat().st_size == 0:
+            return "empty"
+        with path.open("rb") as file:
+            start = file.read(_SNIFFED).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    except OSError as error:
+        return error.strerror or _first_line(error)
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    found = content(path)
+    if found in FORMATS:
+        return f"damaged {found}"
+    return f"{found} inside, no PNG or JPEG" if found else "no PNG or JPEG inside"
 
 
 def _first_line(error: Exception) -> str:

@@ -19,7 +19,6 @@ from workers.data.dataset import DataError, RawData, Split
 from workers.data.found import find
 from workers.data.images import Header
 from workers.data.memory import most_bytes
-from workers.data.preprocessing import common_size
 from workers.data.spec import DataSpec
 
 COPIES = 6
@@ -68,8 +67,6 @@ class Inspection:
     numbers: Mapping[str, tuple[float, float, float]]
     """Least, mean and greatest of each number to be foretold, over the examples to train on."""
     duplicates: Duplicates
-    ignored: tuple[str, ...]
-    """Files and arrays that are left aside."""
     raw: RawData
     """The examples themselves, up to the limit."""
 
@@ -96,11 +93,8 @@ def inspect(path: Path) -> Inspection:
     if spec.source == "folder":
         return _folder(spec, path)
     if spec.source == "npz":
-        named = find(path)
-        return _arrays(spec, arrays.load(named), named.ignored)
-    known = {file.name for file in path.iterdir() if "ubyte" in file.name}
-    ignored = sorted(file.name for file in path.iterdir() if file.name not in known)
-    return _arrays(spec, idx.read(spec), tuple(ignored))
+        return _arrays(spec, arrays.load(find(path)))
+    return _arrays(spec, idx.read(spec))
 
 
 def _source(path: Path) -> str:
@@ -154,12 +148,11 @@ def _folder(spec: DataSpec, path: Path) -> Inspection:
         ),
         numbers={},
         duplicates=_duplicates(_parts(raw)),
-        ignored=found.ignored,
         raw=raw,
     )
 
 
-def _arrays(spec: DataSpec, raw: RawData, ignored: tuple[str, ...]) -> Inspection:
+def _arrays(spec: DataSpec, raw: RawData) -> Inspection:
     parts = _parts(raw)
     image = raw.pool.inputs.get("image")
     return Inspection(
@@ -170,7 +163,6 @@ def _arrays(spec: DataSpec, raw: RawData, ignored: tuple[str, ...]) -> Inspectio
         classes=_classes(raw.class_names, {part: split.targets for part, split in parts.items()}),
         numbers=_numbers(raw),
         duplicates=_duplicates(parts),
-        ignored=ignored,
         raw=raw,
     )
 
@@ -180,8 +172,7 @@ def _limit(headers: Mapping[str, Sequence[Header]], count: int) -> int | None:
     train = headers["train"]
     if not train:
         return None
-    height, width = common_size([h.height for h in train], [h.width for h in train])
-    each = height * width * (1 if all(header.grey for header in train) else 3)
+    each = folder.preprocessing_of(train).num_bytes
     others = sum(len(given) for part, given in headers.items() if part != "train")
     fits = 2 * most_bytes() // (COPIES * each) - others
     return None if fits >= count else max(1, fits)

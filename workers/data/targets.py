@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.dataset import DataError, Split, check_names
+from workers.data.checks import DataError, check_names, composed
+from workers.data.dataset import Split
 from workers.data.found import Found
 from workers.data.npy import told
+
+_MANY_CLASSES = 20
+_FEW_EACH = 20
+"""Whole numbers with more different ones, each in fewer examples, are likely amounts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,6 +37,8 @@ class Targets:
     """Name of the array that the classes come from, by part."""
     value_arrays: Mapping[str, str]
     """Name of the array that the numbers come from, by part."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the labels were read."""
 
     def check_count(self, part: str, count: int) -> None:
         """Refuse examples that are more or fewer than their labels.
@@ -87,6 +94,7 @@ def read_targets(found: Found) -> Targets:
         values=values,
         class_arrays=found.targets,
         value_arrays=named,
+        notes=_notes(found, class_names, classes),
     )
 
 
@@ -172,10 +180,7 @@ def _labels(found: Found, name: str, labels: NDArray[Any]) -> NDArray[Any]:
     """
     with told(found.path, name):
         if labels.ndim != 1:
-            raise DataError(
-                f"has the shape {labels.shape}, but labels are one number an example; "
-                "of one-hot rows take the argmax"
-            )
+            labels = _from_one_hot(labels)
         if labels.dtype.kind == "U":
             return labels
         if labels.min() < 0:
@@ -186,6 +191,39 @@ def _labels(found: Found, name: str, labels: NDArray[Any]) -> NDArray[Any]:
         if labels.max() > 2**31:
             raise DataError(f"holds {labels.max():g}; labels count from 0, one number a class")
         return labels.astype(np.int64)
+
+
+def _from_one_hot(labels: NDArray[Any]) -> NDArray[Any]:
+    """The position of the 1 in each row.
+
+    Raises:
+        DataError: The rows are not one-hot.
+    """
+    shape = f"has the shape {labels.shape}, but labels are one number an example"
+    if labels.ndim != 2 or labels.dtype.kind == "U" or not np.isin(labels, (0, 1)).all():
+        raise DataError(f"{shape}, or one-hot rows of 0 and 1")
+    if (labels.sum(axis=1) != 1).any():
+        raise DataError(
+            f"{shape}; these rows have several labels or none, which no loss here serves: call the "
+            "array 'values' to predict each as a number, or keep one label"
+        )
+    places: NDArray[np.int64] = labels.argmax(axis=1)
+    return places
+
+
+def _notes(
+    found: Found, class_names: tuple[str, ...], classes: Mapping[str, NDArray[np.int64]]
+) -> tuple[str, ...]:
+    """A remark where whole numbers are likely amounts."""
+    if "train" not in classes or found.class_names is not None:
+        return ()
+    few = len(classes["train"]) < _FEW_EACH * len(class_names)
+    if len(class_names) <= _MANY_CLASSES or not few or not all(n.isdecimal() for n in class_names):
+        return ()
+    return (
+        f"{found.targets['train']!r} has {len(class_names):,} different whole numbers, which are "
+        "taken for classes; call the array 'values' if they are amounts to predict",
+    )
 
 
 def _classes(
@@ -213,13 +251,19 @@ def _classes(
         )
     check_names(found.path, names)
     targets: dict[str, NDArray[np.int64]] = {}
+    index = {_key(label): place for place, label in enumerate(known)}
     for part, values in labels.items():
-        same_kind = (values.dtype.kind == "U") == (known.dtype.kind == "U")
-        unknown = np.setdiff1d(values, known) if same_kind else values[:1]
-        if len(unknown):
+        given, where = np.unique(values, return_inverse=True)
+        unknown = [label for label in given if _key(label) not in index]
+        if unknown:
             raise DataError(
                 f"{found.path}: {found.targets[part]!r} has class {str(unknown[0])!r}, which "
                 f"{found.targets['train']!r} lacks; add examples of it there, or remove it"
             )
-        targets[part] = np.searchsorted(known, values).astype(np.int64)
+        targets[part] = np.array([index[_key(label)] for label in given], dtype=np.int64)[where]
     return tuple(names), targets
+
+
+def _key(label: Any) -> str | int:
+    """What equal labels have in common: text in one Unicode form, or the number."""
+    return composed(str(label)) if isinstance(label, str) else int(label)

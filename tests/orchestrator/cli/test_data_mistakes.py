@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,6 +114,48 @@ def links_out(path: Path) -> None:
         (path / "1" / file.name).symlink_to(file)
 
 
+def all_white(path: Path) -> None:
+    for file in path.rglob("*.png"):
+        Image.new("RGBA", (8, 8), (255, 255, 255, int(file.stem) % 256)).save(file)
+
+
+def both_forms(path: Path) -> None:
+    for form, name in (("NFC", "0"), ("NFD", "1")):
+        (path / name).rename(path / unicodedata.normalize(form, "café"))
+
+
+def renamed(ending: str) -> Spoil:
+    def rename(path: Path) -> None:
+        for file in sorted((path / "0").iterdir())[:6]:
+            file.rename(file.with_suffix(ending))
+
+    return rename
+
+
+def hidden_format(path: Path) -> None:
+    Image.new("L", (8, 8)).save(path / "0" / "a.pic", format="WEBP")
+
+
+def linked_classes(path: Path) -> None:
+    outside = path.parent / "outside"
+    shutil.move(path, outside)
+    path.mkdir()
+    for folder in outside.iterdir():
+        (path / folder.name).symlink_to(folder)
+
+
+def two_validations(path: Path) -> None:
+    into("train")(path)
+    for name in ("val", "validation"):
+        shutil.copytree(path / "train", path / name)
+
+
+def other_case(path: Path) -> None:
+    into("train")(path)
+    (path / "train" / "0").rename(path / "train" / "a")
+    shutil.copytree(path / "train" / "a", path / "test" / "A")
+
+
 def pipe(path: Path) -> None:
     shutil.rmtree(path / "1")
     (path / "1").mkdir()
@@ -156,10 +199,10 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
     "a file instead of a folder": ("data", lambda path: path.write_text("x") and None, "file"),
     "broken images": (
         "data", spoiled(truncate),
-        "7 of the images cannot be read: 0/0000.png (no PNG or JPEG inside), 0/0010.png (",
+        "7 of the images cannot be read: 0/0000.png (empty), 0/0010.png (",
     ),
     "more broken images than are named": ("data", spoiled(truncate), " and 2 more; repair or"),
-    "a picture that is no PNG inside": ("data", spoiled(disguised), "(no PNG or JPEG inside)"),
+    "a picture that is no PNG inside": ("data", spoiled(disguised), "(GIF inside, no PNG or JPEG)"),
     "a huge picture": ("data", spoiled(huge), "(12000 x 12000 pixels, more than 89,478,485)"),
     "a decompression bomb": ("data", spoiled(bomb), "(more than 89,478,485 pixels)"),
     "an empty class": ("data", spoiled(empty_class), "of class 'dogs'; add some or remove"),
@@ -211,7 +254,50 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
     "labels out of range": (
         "d.npz", arrays(class_names=["a", "b"]), "'y' holds 2, but 'class_names' names 2 classes",
     ),
-    "one-hot labels": ("d.npz", arrays(y=np.eye(3)[LABELS]), "of one-hot rows take the argmax"),
+    "several labels an example": (
+        "d.npz", arrays(y=np.eye(3)[LABELS] + np.eye(3)[0]), "or one-hot rows of 0 and 1",
+    ),
+    "labels of which several are 1": (
+        "d.npz", arrays(y=np.maximum(np.eye(3)[LABELS], np.eye(3)[0])),
+        "several labels or none, which no loss here serves: call the array 'values' to predict",
+    ),
+    "series": (
+        "d.npz", arrays(x=np.ones((60, 64, 3))),
+        "64 steps of 3 features, or images of 64 x 3? Series are not read yet. Images need a",
+    ),
+    "amounts as labels": (
+        "d.npz", arrays(y=1000.0 * np.arange(60)), "or call the array 'values' if these are amoun",
+    ),
+    "shares of 1 beside bytes": (
+        "d.npz", arrays(x=None, y=None, x_train=ONES + 7 + LABELS[:, None, None], y_train=LABELS,
+                        x_test=ONES + 0.5, y_test=LABELS),
+        "reach from 0.5 to 0.5, those of training from 0 to 255; multiply them by 255",
+    ),
+    "pictures that are all the same once they lie on white": (
+        "data", spoiled(all_white), " images have an alpha channel",
+    ),
+    "a folder of classes in two Unicode forms": (
+        "data", spoiled(both_forms), "look the same: one is composed (NFC), the other decomposed",
+    ),
+    "images whose names do not say so": (
+        "data", spoiled(renamed(".image")), "6 images whose names do not say so, like '0000.image'",
+    ),
+    "formats that are not read, whatever their names": (
+        "data", spoiled(hidden_format), "1 images that are neither PNG nor JPEG, like 'a.pic'",
+    ),
+    "classes of links that lead out": (
+        "data", spoiled(linked_classes), "links that lead out of the folder are not followed; give",
+    ),
+    "two folders for one part": (
+        "data", spoiled(two_validations), "'val' and 'validation' are the same part; remove one",
+    ),
+    "a class that is written otherwise": (
+        "data", spoiled(other_case), "class 'A', which training lacks; rename it to 'a'",
+    ),
+    "a class with two images": (
+        "data", spoiled(lambda p: [f.unlink() for f in sorted((p / "1").iterdir())[2:]] and None),
+        "too few examples to split (at most 2 each) of class '1', which need 3, one for each part",
+    ),
     "one class of labels": ("d.npz", arrays(y=LABELS * 0), "'y' has one class only, '0'"),
     "labels unknown to training": (
         "d.npz", arrays(x=None, y=None,
@@ -294,7 +380,7 @@ def test_a_folder_that_may_not_be_read_is_one_message(
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return scan(path)
 
-    monkeypatch.setattr("workers.data.folder.os.scandir", forbidden)
+    monkeypatch.setattr("workers.data.walk.os.scandir", forbidden)
     given = tmp_path / "data" / "1"
     message = refusal(command, tmp_path / "data", capsys)
     assert f"{given} cannot be read: Permission denied; give yourself the right" in message

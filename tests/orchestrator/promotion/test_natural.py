@@ -20,3 +20,12 @@ def test_preparing_an_image_again_gives_the_same_bytes(
     assert values.shape[1:3] == (16, 17)
     assert values.dtype == (np.uint8 if (low, high) == (0, 255) else np.float64)
     np.testing.assert_array_equal(prepare_arrays(values, prepared), pixels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_floats_are_what_they_were(channels: int) -> None:
+    p = Preprocessing(channels=channels, height=16, width=17, low=-9.0, high=9.0, dtype="float32")
+    images = np.random.default_rng(0).normal(size=(5, channels, 16, 17)).astype(np.float32)
+    values = natural(images, p)
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(prepare_arrays(values, p), images)
