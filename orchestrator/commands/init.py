@@ -152,10 +152,12 @@ def _examples(found: Inspection) -> dict[str, str]:
         return {"vectors": f"{found.shape[0]} numbers each"}
     channels, height, width = found.shape
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    (examples,) = found.raw.pool.inputs.values()
+    floats = "" if examples.dtype == "uint8" else ", not scaled (float32)"
     largest = f", at most {LARGEST_SIDE} pixels a side" if found.spec.source == "folder" else ""
     return {
         "sizes": f"height {_spread(found.heights)}, width {_spread(found.widths)}",
-        "prepared": f"{colour}, {height} x {width}{largest}",
+        "prepared": f"{colour}, {height} x {width}{largest}{floats}",
     }
 
 

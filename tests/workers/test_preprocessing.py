@@ -232,6 +232,13 @@ def test_bytes_are_refused_where_shares_are_meant(values: np.ndarray) -> None:
         prepare_arrays(values, shares)
 
 
+@pytest.mark.parametrize("values", [np.full((2, 9, 7), 0.03), np.full((2, 9, 7), 60_000)])
+def test_arrays_far_from_all_of_training_are_refused(values: np.ndarray) -> None:
+    counts = Preprocessing(channels=1, height=9, width=7, low=2000.0, high=2100.0, dtype="float32")
+    with pytest.raises(ValueError, match="those of training from 2000 to 2100; scale them alike"):
+        prepare_arrays(values, counts)
+
+
 def test_preprocessing_of_an_earlier_release_is_read_and_scales_as_it_did() -> None:
     earlier = {"channels": 1, "height": 1, "width": 2, "low": -1.0, "high": 1.0}
     p = Preprocessing.from_dict(earlier)

@@ -240,8 +240,12 @@ def _check_range(values: NDArray[Any], preprocessing: Preprocessing) -> None:
             way_out = "scale them alike"
         elif floats and 0 < high <= 1:
             way_out = "multiply them by 255"
-    elif (preprocessing.low, preprocessing.high) == (0.0, 1.0) and high > (10 if floats else 1):
-        way_out = "divide them"
+    elif (preprocessing.low, preprocessing.high) == (0.0, 1.0):
+        way_out = "divide them" if high > (10 if floats else 1) else ""
+    elif not preprocessing.scales:
+        span = preprocessing.high - preprocessing.low
+        if low > preprocessing.high + span or high < preprocessing.low - span:
+            way_out = "scale them alike"
     if way_out:
         raise ValueError(
             f"its values reach from {low:g} to {high:g}, those of training from "
