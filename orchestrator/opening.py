@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from workers.data import Dataset
 
 
-STREAMS = frozenset({"image", "vector"})
-"""What the data sources give."""
 TAUGHT = "+teacher."
 """Stands between a space's version and the beginning of the SHA-256 of the teacher's manifest."""
 
@@ -87,7 +85,6 @@ def open_parts(config: StudyConfig) -> Opened:
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
     dataset = _no_data() if config.data.source == NO_DATA else load(config.data_spec())
     if user_object(config.space) is None and isinstance(space, SearchSpace):
-        _check_streams(config, space, dataset.task)
         from search_spaces.answering import answering  # noqa: PLC0415 - may load torch
 
         space = answering(space, dataset.task)
@@ -107,28 +104,6 @@ def _no_data() -> "Dataset":
     from workers.data import load  # noqa: PLC0415 - reading a space needs no data
 
     return replace(load(DataSpec(source="surrogate")), digest=NO_DATA)
-
-
-def _check_streams(config: StudyConfig, space: SearchSpace, task: Task) -> None:
-    """Refuses a ready space for another kind of data."""
-    wanted = set(space.default().architecture.streams)
-    if wanted == set(task.inputs):
-        return
-    from search_spaces.catalog import catalog, load  # noqa: PLC0415 - may load torch
-
-    given = " and ".join(sorted(task.inputs))
-    missing = " and ".join(sorted(wanted - STREAMS))
-    why = f"no data source gives {missing} yet" if missing else f"these data are of kind {given}"
-    fit = [
-        name
-        for name in catalog()
-        if set(load(name).default().architecture.streams) == set(task.inputs)
-    ]
-    text = (
-        f"'{config.space}' reads {' and '.join(sorted(wanted))}; {why}. Ready spaces for "
-        f"{given}: {', '.join(fit)}"
-    )
-    raise ProblemsError([Problem(config.name, text=text, path=("space",))])
 
 
 def user_code(config: StudyConfig) -> UserCode | None:
