@@ -365,6 +365,10 @@ class StudyConfig(BaseModel):
             del kept["resources"]["silence_s"]
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
+    def with_gpu(self, gpu: float) -> Self:
+        """Return this study with the GPUs of a trial decided."""
+        return self.model_copy(update={"resources": self.resources.model_copy(update={"gpu": gpu})})
+
     def at_address(self, address: str | None) -> Self:
         """The same study on another cluster; None is a private one on this machine."""
         return self.model_copy(

@@ -12,9 +12,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from orchestrator.config import StudyConfig
+from orchestrator.config import DataConfig, StudyConfig
 from orchestrator.problems import Problem, ProblemsError
 from workers.data.memory import usable_cores
+from workers.data.spec import NO_DATA
 
 _HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 """Variables by which a user hides GPUs; torch for ROCm obeys all three."""
@@ -64,12 +65,26 @@ def idle_gpu(config: StudyConfig, devices: Path = Path("/dev")) -> str:
 
 
 def with_gpu_decided(config: StudyConfig) -> StudyConfig:
-    """The config with `resources.gpu` as a number: 1 where nothing was said and one is found."""
-    if config.resources.gpu is not None:
+    """The config with `resources.gpu` as a number: 1 where nothing was said and one is found.
+
+    On a cluster at an address it stays open until the engine has asked the cluster.
+    """
+    if config.resources.gpu is not None or config.engine.address is not None:
         return config
-    found = config.engine.address is None and has_gpu()
-    resources = config.resources.model_copy(update={"gpu": 1.0 if found else 0.0})
-    return config.model_copy(update={"resources": resources})
+    return config.with_gpu(1.0 if has_gpu() else 0.0)
+
+
+def as_stored(config: StudyConfig, stored: StudyConfig) -> StudyConfig:
+    """Return a config with what a study of its name has decided where the config leaves it open.
+
+    That is the GPUs of a trial, and the data set that earlier releases recorded for a user's own
+    training that names none.
+    """
+    if config.resources.gpu is None and stored.resources.gpu is not None:
+        config = config.with_gpu(stored.resources.gpu)
+    if config.data.source == NO_DATA and stored.data == DataConfig():
+        config = config.model_copy(update={"data": stored.data})
+    return config
 
 
 def refuse_what_does_not_fit(config: StudyConfig) -> None:

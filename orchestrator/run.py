@@ -12,13 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
+from orchestrator.config import StudyConfig
 from orchestrator.engines import Engine
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, StudyRow
-from orchestrator.machine import with_gpu_decided
+from orchestrator.machine import as_stored, with_gpu_decided
 from orchestrator.moved import config_to_open
 from orchestrator.opening import Opened
 from orchestrator.progress import Progress
@@ -73,7 +76,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
         Ledger.open(
             home.ledger_url, patience_s=LEDGER_PATIENCE_S, tell=terminal.complain
         ) as ledger,
-        _leased(ledger, parts, home) as (record, lease),
+        _leased(ledger, parts, home) as (opened, record, lease),
     ):
         home.owners.claim(ledger.identity, record.name)
         ledger.set_study_state(lease, "running")
@@ -86,7 +89,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
         )
         ending = _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason="")
         try:
-            ending = _search(parts, home, terminal, (ledger, record, lease))
+            ending = _search(opened, home, terminal, (ledger, record, lease))
         finally:
             with suppress(LedgerError):
                 ledger.set_study_state(lease, ending.state)
@@ -104,9 +107,19 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
 
 
 @contextmanager
-def _leased(ledger: Ledger, parts: Opened, home: Home) -> Iterator[tuple[StudyRow, Lease]]:
-    """The study's row and lease; given back at the end, unless somebody took it over."""
+def _leased(
+    ledger: Ledger, parts: Opened, home: Home
+) -> Iterator[tuple[Opened, StudyRow, Lease]]:
+    """The parts with the config as recorded, the study's row and lease.
+
+    The lease is given back at the end, unless somebody took it over.
+    """
     config = parts.config
+    if stored := ledger.study(config.name):
+        with suppress(ValidationError):  # another release's, which opening refuses
+            config = as_stored(config, StudyConfig.from_json(stored.config_json))
+    else:
+        config = with_gpu_decided(config)
     record, lease = ledger.open_study(
         name=config.name,
         config_json=config_to_open(ledger, config, home),
@@ -118,7 +131,10 @@ def _leased(ledger: Ledger, parts: Opened, home: Home) -> Iterator[tuple[StudyRo
         holder=Holder.of_this_process(),
     )
     try:
-        yield record, lease
+        decided = with_gpu_decided(config)
+        if decided != config:
+            ledger.set_study_config(lease, decided.canonical_json())
+        yield replace(parts, config=decided), record, lease
     finally:
         with suppress(LedgerError):
             ledger.release(lease)
@@ -136,7 +152,7 @@ def _search(
 ) -> _Ending:
     """Lets the engine work on the study; says how it ended."""
     ledger, record, lease = recorded
-    config = with_gpu_decided(parts.config)
+    config = parts.config
 
     def stop() -> None:
         ledger.hurry()  # or a server that is away would be waited for, the study locked
@@ -228,7 +244,7 @@ def make_engine(parts: Opened, home: Home, terminal: Terminal) -> Engine:
     return RayTuneEngine(
         config.engine.address,
         cpu=config.resources.cpu,
-        gpu=config.resources.gpu or 0.0,
+        gpu=config.resources.gpu,
         code=parts.code,
         checkpoints=home.checkpoints,
         silence_s=config.resources.silence_s,

@@ -70,7 +70,7 @@ class Study:
 
         Args:
             record: The study's row.
-            config: What its user asked for; `resources.gpu` is decided (None counts as 0).
+            config: What its user asked for; its engine settles `resources.gpu` where that is None.
             ledger: Where everything is recorded.
             lease: The right to record it.
             space: Where candidates come from.
@@ -197,6 +197,16 @@ class Study:
         with self._guarded():
             self._attempts.give_back(key, outcome)
             self._blocked = False
+
+    def settle_gpu(self, gpu: float) -> None:
+        """Record the GPUs of a trial where the config leaves them to the machines that are found.
+
+        A resume on other machines then keeps to them, or is refused.
+        """
+        if self.config.resources.gpu is None:
+            self.config = self.config.with_gpu(gpu)
+            with self._guarded():
+                self._ledger.set_study_config(self._lease, self.config.canonical_json())
 
     def request_stop(self, reason: str) -> None:
         """Asks for nothing new and for running attempts to pause; the first reason stays."""

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
-from orchestrator.config import DataConfig, StudyConfig
+from orchestrator.config import StudyConfig
 from orchestrator.config_file import Override, differences, load
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
+from orchestrator.machine import as_stored
 from orchestrator.moved import located, same_but_places
 from orchestrator.problems import Problem, ProblemsError
 from orchestrator.terminal import Terminal
-from workers.data.spec import NO_DATA
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
@@ -28,7 +28,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     with studies.reading(home) as ledger:
         row = ledger.study(config.name) if ledger else None
         if ledger is not None and row is not None:
-            config = _as_stored(config, studies.config_of(row))
+            stored = studies.config_of(row)
+            config = config if stored is None else as_stored(config, stored)
             _refuse_other(ledger, row, config, options, home)
             if row.state == "finished" and not ledger.requests(row.id):
                 return studies.show_finished(ledger, row, home, terminal)
@@ -71,14 +72,6 @@ def _given(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
         value = getattr(options, option)
         if value is not None:
             yield key, value, f"--{option}"
-
-
-def _as_stored(config: StudyConfig, stored: StudyConfig | None) -> StudyConfig:
-    """Return the config with the data set that earlier releases recorded where none is named."""
-    unnamed = config.data.source == NO_DATA
-    if unnamed and stored is not None and stored.data == DataConfig():
-        return config.model_copy(update={"data": stored.data})
-    return config
 
 
 def _words(options: argparse.Namespace) -> list[str]:

@@ -142,6 +142,8 @@ def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
         f"{config.objectives[0].metric} {stop.target:g}" if stop.target is not None else "",
     ]
     gpu = f", {config.resources.gpu:g} GPU" if config.resources.gpu else ""
+    if config.resources.gpu is None:
+        gpu = ", 1 GPU where the cluster has any"
     idle = idle_gpu(parts.config)
     budget = config.budget
     return pairs(

@@ -175,14 +175,17 @@ class Ledger:
             LeaseHeld: A driver runs it.
             StudyNeeded: A trial of it is being promoted, or another study goes back to one.
         """
-        row = self.study(name)
-        if row is None:
+        if (row := self.study(name)) is None:
             raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")
         self._database.write(lambda tx: deleting.delete_study(tx, row, holder))
 
     def set_study_state(self, lease: Lease, state: str) -> None:
         """Say how the study stands: `running`, `finished`, `interrupted` or `broken`."""
         self._write("state_set", lambda tx: studies.set_state(tx, lease, state))
+
+    def set_study_config(self, lease: Lease, config_json: str) -> None:
+        """Replace the study's config by one that decides more."""
+        self._write("config_set", lambda tx: studies.set_config(tx, lease, config_json))
 
     def add_spent(self, lease: Lease, seconds: float) -> None:
         """Add to the driver time that the study has used."""

@@ -23,6 +23,7 @@ _ADD = insert(study).returning(study)
 _ADD_PROJECTION = insert(projection)
 _CHANGE = update(study).where(study.c.id == bindparam("of_study"))
 _SET_STATE = _CHANGE.values(state=bindparam("to_state"))
+_SET_CONFIG = _CHANGE.values(config_json=bindparam("new"))
 _ADD_SPENT = _CHANGE.values(spent_s=study.c.spent_s + bindparam("more"))
 
 
@@ -60,6 +61,13 @@ def set_state(tx: Transaction, lease: Lease, state: str) -> None:
     leases.require(tx, lease)
     tx.connection.execute(_SET_STATE, {"of_study": lease.study_id, "to_state": state})
     tx.append(lease.study_id, lease.generation, "study_state", {"state": state})
+
+
+def set_config(tx: Transaction, lease: Lease, config_json: str) -> None:
+    """Replace the study's config by one that decides more."""
+    leases.require(tx, lease)
+    tx.connection.execute(_SET_CONFIG, {"of_study": lease.study_id, "new": config_json})
+    tx.append(lease.study_id, lease.generation, "study_config", {"config_json": config_json})
 
 
 def add_spent(tx: Transaction, lease: Lease, seconds: float) -> None:
