@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Self
 
-from search_spaces.plugins import CARRIED, UserFileError, read_user_file
+from search_spaces.plugins import CARRIED, UserFileError, load_user_object, read_user_file
 
 MOST_BYTES = 16 << 20
 """More than this is no source code."""
@@ -65,6 +65,16 @@ class UserCode:
             if path not in named and Path(path).is_relative_to(root)
         )
         return _sha256("".join(parts).encode())
+
+    def run(self) -> None:
+        """Run the named files, as a worker does before it trains.
+
+        Raises:
+            UserFileError: One does not run here.
+        """
+        with self.installed():
+            for asked, _ in self.named:
+                load_user_object(f"{asked}:__file__", "/")
 
     @contextmanager
     def installed(self) -> Iterator[None]:

@@ -43,7 +43,6 @@ _BY_NAME = {
     "PromotionRefused": ExitCode.REFUSED,
     # The world.
     "EngineLost": ExitCode.INTERRUPTED,
-    "UnfitNodeJoined": ExitCode.INTERRUPTED,
     "StoreUnavailable": ExitCode.INTERRUPTED,
     "FolderUnreachable": ExitCode.INTERRUPTED,
     "LedgerUnavailable": ExitCode.INTERRUPTED,

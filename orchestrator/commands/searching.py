@@ -142,8 +142,6 @@ def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
         f"{config.objectives[0].metric} {stop.target:g}" if stop.target is not None else "",
     ]
     gpu = f", {config.resources.gpu:g} GPU" if config.resources.gpu else ""
-    if config.resources.gpu is None:
-        gpu = ", 1 GPU where the cluster has any"
     idle = idle_gpu(parts.config)
     budget = config.budget
     return pairs(
@@ -159,7 +157,8 @@ def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
             f"{config.sampler.name} proposes, pruner {config.pruner.name}",
             "until": " or ".join(limit for limit in limits if limit),
             "engine": f"{config.engine.name}, {config.resources.cpu:g} CPU{gpu} a trial"
-            f"{f' ({idle})' if idle else ''}",
+            + (", and 1 GPU where the cluster has any" if config.resources.gpu is None else "")
+            + (f" ({idle})" if idle else ""),
             "kept in": place(home.folder),
         }
     )

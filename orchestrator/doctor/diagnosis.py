@@ -111,6 +111,10 @@ def quick(parts: Opened, space: SearchSpace, task: Task, box: Box, *, patience: 
     drawn = probing.random(parts.config.seed, QUICKLY_DRAWN, box.share(0.1))
     # A user's own blocks run in workers alone, where they can hang or crash without harm.
     trains = _trains_here(parts) and user_object(parts.config.space) is None
+    # A CUDA context in the driver would hold memory of the GPU for as long as trials need it.
+    trains &= (
+        parts.config.engine.name == "in_process" or timing.place_of(parts.config).device == "cpu"
+    )
     wanted = QUICKLY_COUNTED if trains else 1
     counted = list(probing.counted(drawn[:wanted], box.share(0.3)))
     found: list[Probe] = []

@@ -6,7 +6,7 @@ and `give_back` from another; the study is safe for both. Knows no Ray.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from enum import Enum, auto
@@ -50,17 +50,19 @@ class Bridge:
         study: "Study",
         *,
         slots: Callable[[], int],
+        has_place: Callable[[Sequence[AttemptKey]], bool] = lambda _: True,
         dress: Callable[[TrainingJob], Parcel],
         watch: Watch,
         at_most: int,
     ) -> None:
         self._study = study
         self._slots = slots
+        self._has_place = has_place
         self._dress = dress
         self._watch = watch
         self._left = at_most
         self._open: dict[str, AttemptKey] = {}
-        self._shares: dict[str, int] = {}
+        self._taken: dict[str, int] = {}
         self._asked: Future[TrainingJob | None] | None = None
         """The question that the study is answering."""
         self.abandoned = False
@@ -87,15 +89,19 @@ class Bridge:
             job = self._answer()
             if job is None:
                 return None
-            self._open[trial_id], self._shares[trial_id] = job.key, job.shares
+            self._open[trial_id] = job.key
             self._left -= 1
-            return self._dress(job)
+            parcel = self._dress(job)
+            self._taken[trial_id] = parcel.slots
+            return parcel
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's space may end the program
             self.fail(error)
             return None
 
     def _has_slot(self) -> bool:
-        return sum(map(self._shares.__getitem__, self._open)) < self._slots()
+        if sum(map(self._taken.__getitem__, self._open)) >= self._slots():
+            return False
+        return self._has_place(list(self._open.values()))
 
     def _answer(self) -> TrainingJob | None:
         """The study's answer; None while it draws, unless there is nothing else to wait for.

@@ -10,6 +10,8 @@ from orchestrator.engines.ray_tune.launch import EngineLost
 from orchestrator.engines.ray_tune.session import Session
 
 T = TypeVar("T")
+Fits = Callable[[dict[str, Any]], bool]
+"""Whether a node, as Ray describes it, may train trials."""
 
 LOOK_S = 2.0
 """How often the cluster is asked what it holds, and whether it is there."""
@@ -22,16 +24,18 @@ class ResourcesTooLarge(ValueError):  # noqa: N818 - says what is wrong
 class Cluster:
     """A running Ray that this process is connected to."""
 
-    def __init__(self, session: Session, *, cpu: float, gpu: float) -> None:
+    def __init__(self, session: Session, *, cpu: float, gpu: float | None) -> None:
         import ray  # noqa: PLC0415
 
         self._ray: Any = ray
         self._session = session
         self._cpu = cpu
-        self._gpu = gpu
         self._looked = float("-inf")
         self._nodes: list[dict[str, Any]] = []
         self._answered = self._tried = time.monotonic()
+        self._total = self.call(ray.cluster_resources)
+        self.gpu = float("GPU" in self._total) if gpu is None else gpu
+        """GPUs of a trial; where nothing was said, 1 if the cluster has any."""
 
     @property
     def scratch(self) -> Path:
@@ -59,9 +63,25 @@ class Cluster:
             self._nodes = [node for node in alive if self._slots_of(node)]
         return self._nodes
 
-    def slots(self) -> int:
-        """How many trials they hold at once."""
-        return sum(map(self._slots_of, self.nodes()))
+    def slots(self, fit: Fits = lambda _: True) -> int:
+        """Return how many trials the nodes that are fit for them hold at once."""
+        return sum(map(self._slots_of, filter(fit, self.nodes())))
+
+    def free_slots(self, fit: Fits = lambda _: True) -> int:
+        """Return how many trials could be placed now, beside whatever runs there."""
+        free = self.call(self._ray._private.state.available_resources_per_node)  # noqa: SLF001
+        names = [node["NodeID"] for node in self.nodes() if fit(node)]
+        return sum(self._slots_in(free.get(name, {})) for name in names)
+
+    def describe(self) -> str:
+        """Return what the cluster has and what a trial gets of it, in words."""
+        cpus, gpus = self._total.get("CPU", 0), self._total.get("GPU", 0)
+        idle = "; the GPUs stay idle, as resources.gpu is 0" if gpus and not self.gpu else ""
+        return (
+            f"cluster    {len(self.nodes())} nodes for trials, {cpus:g} CPUs and {gpus:g} GPUs in "
+            f"all: {self.slots()} trials at a time, {self._cpu:g} CPU and {self.gpu:g} GPU each"
+            f"{idle}"
+        )
 
     def largest_cpu(self) -> float:
         """The most CPU cores of a node that holds trials."""
@@ -75,16 +95,17 @@ class Cluster:
         """
         if self.slots() == 0:
             raise ResourcesTooLarge(
-                f"resources: a trial asks for cpu {self._cpu:g} and gpu {self._gpu:g}, and no node "
-                f"has as much. The cluster has {self._total()}"
+                f"resources: a trial asks for cpu {self._cpu:g} and gpu {self.gpu:g}, and no node "
+                f"has as much. The cluster has cpu {self._total.get('CPU', 0):g} and gpu "
+                f"{self._total.get('GPU', 0):g} in all. Where nodes start on demand, start one "
+                "first: archscout uses nodes that are there, and those that join later"
             )
 
-    def _total(self) -> str:
-        total = self.call(self._ray.cluster_resources)
-        return f"cpu {total.get('CPU', 0):g} and gpu {total.get('GPU', 0):g} in all"
-
     def _slots_of(self, node: dict[str, Any]) -> int:
-        return slots_of(node["Resources"], cpu=self._cpu, gpu=self._gpu)
+        return self._slots_in(node["Resources"])
+
+    def _slots_in(self, resources: dict[str, float]) -> int:
+        return slots_of(resources, cpu=self._cpu, gpu=self.gpu)
 
     def alive(self) -> bool:
         """Whether Ray's head and our own node have answered in the last seconds."""

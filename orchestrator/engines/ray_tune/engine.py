@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from orchestrator.engines.ray_tune.signs import Signs, read
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
 from workers.folders import Folder, RemoteFolder
-from workers.job import TrainingJob
+from workers.job import AttemptKey, TrainingJob
 
 if TYPE_CHECKING:
     # Workers import this package too, and must not pay for the study's sampler and ledger.
@@ -54,7 +54,7 @@ class RayTuneEngine:
         address: str | None = None,
         *,
         cpu: float = 1.0,
-        gpu: float = 0.0,
+        gpu: float | None = 0.0,
         code: UserCode | None = None,
         checkpoints: Folder | None = None,
         silence_s: float | None = None,
@@ -69,7 +69,7 @@ class RayTuneEngine:
         Args:
             address: A running cluster to join; None starts one on this machine alone.
             cpu: CPU cores of one trial.
-            gpu: GPUs of one trial; 0.25 places four on each.
+            gpu: GPUs of one trial; 0.25 places four on each, None is 1 if the cluster has any.
             code: The user's own Python, carried to the workers; None lets them read it from disk.
             checkpoints: Where those of all studies go, which every node must reach.
             silence_s: Seconds without progress after which any attempt is ended; None is
@@ -83,7 +83,8 @@ class RayTuneEngine:
         """
         self._address = address
         self._cpu = cpu
-        self._gpu = gpu
+        self._wanted_gpu = gpu
+        self._gpu = gpu or 0.0
         self._code = code
         self._checkpoints = checkpoints
         self._silence_s = silence_s
@@ -102,7 +103,6 @@ class RayTuneEngine:
             EngineLost: The cluster is gone; every open attempt was given back.
             ResourcesTooLarge: One trial asks for more than any node has.
             NodesUnfit: Nodes cannot reach the checkpoints, or lack the GPU that they promise.
-            UnfitNodeJoined: The same of a node that came later.
         """
         try:
             self._run(study, dataset)
@@ -119,12 +119,16 @@ class RayTuneEngine:
 
     def _run(self, study: "Study", dataset: Dataset) -> None:
         self._session = self._session or Session.enter(self._address, self._options, self._tell)
-        cluster = Cluster(self._session, cpu=self._cpu, gpu=self._gpu)
+        cluster = Cluster(self._session, cpu=self._cpu, gpu=self._wanted_gpu)
         cluster.require_slot()
+        self._gpu = cluster.gpu
+        study.settle_gpu(cluster.gpu)
         folder = Path(tempfile.mkdtemp(prefix="tune-", dir=cluster.scratch))
         nodes = self._nodes(study)
         try:
             nodes.require(cluster.nodes, self._tell)
+            if self._address is not None:
+                self._introduce(cluster)
             watch = Watch(
                 silence_s=self._silence_s or SILENCE_S,
                 user_silence_s=self._silence_s,
@@ -150,8 +154,15 @@ class RayTuneEngine:
         options = {"object_store_memory": store_bytes(data_bytes), **self._options}
         return Session.enter(self._address, options, self._tell)
 
+    def _introduce(self, cluster: Cluster) -> None:
+        """Tell the user what a cluster of theirs has, and how much of it others hold."""
+        self._tell(cluster.describe())
+        slots, free = cluster.slots(), cluster.free_slots()
+        if free < slots:
+            self._tell(f"the cluster is busy: {free} of {slots} places for trials are free now")
+
     def _nodes(self, study: "Study") -> Nodes:
-        """What nodes must be able to do, if it is we who train there."""
+        """What nodes must be able to do."""
         import ray  # noqa: PLC0415 - see the package's docstring
 
         ours = study.config.train is None and study.config.data.source != "surrogate"
@@ -161,6 +172,8 @@ class RayTuneEngine:
             ray,
             self._checkpoints if ours and shared else None,
             cuda=ours and self._gpu > 0,
+            elsewhere=self._address is not None,
+            code=self._code,
         )
 
     def _trainable(self, dataset: Dataset, watch: Watch, cluster: Cluster) -> Any:
@@ -182,7 +195,9 @@ class RayTuneEngine:
         # Tune pickles this function with the worker's class: it must hold nothing of ours.
         return tune.with_resources(
             worker,
-            lambda config: tune.PlacementGroupFactory([dict(config["parcel"].resources)]),
+            lambda config: tune.PlacementGroupFactory(
+                [dict(config["parcel"].resources)], **config["parcel"].placement
+            ),
         )
 
     def _bridge(self, study: "Study", there: tuple[Cluster, Nodes], watch: Watch) -> Bridge:
@@ -190,20 +205,28 @@ class RayTuneEngine:
 
         def slots() -> int:
             # From Tune's thread: a call to a lost cluster may never return.
-            nodes.watch(cluster.nodes())
-            return cluster.slots()
+            nodes.watch(cluster.nodes(), self._tell)
+            return cluster.slots(nodes.accept)
+
+        def has_place(running: Sequence[AttemptKey]) -> bool:
+            # One may wait where all others run: it takes the warm process of one that ended.
+            waiting = len(running) - len(read(running))
+            return waiting < max(1, cluster.free_slots(nodes.accept))
 
         return Bridge(
             study,
             slots=slots,
-            dress=lambda job: self._dress(job, cluster),
+            # Nobody else uses a cluster of our own.
+            has_place=has_place if self._address is not None else lambda _: True,
+            dress=lambda job: self._dress(job, cluster, nodes),
             watch=watch,
             at_most=self._trials_per_run,
         )
 
-    def _dress(self, job: TrainingJob, cluster: Cluster) -> Parcel:
+    def _dress(self, job: TrainingJob, cluster: Cluster, nodes: Nodes) -> Parcel:
         """The job with what this engine grants it: never more than a node has, or than one GPU."""
-        cpu = max(self._cpu, min(job.shares * self._cpu, cluster.largest_cpu()))
+        slots = min(job.shares, int(1 / self._gpu)) if self._gpu else job.shares
+        cpu = max(self._cpu, min(slots * self._cpu, cluster.largest_cpu()))
         gpu = max(self._gpu, min(1.0, job.shares * self._gpu))
         granted = replace(
             job,
@@ -211,7 +234,12 @@ class RayTuneEngine:
             device="cuda" if self._gpu > 0 else "cpu",
             gpu_share=min(1.0, gpu),
         )
-        return Parcel(job=granted, resources={"CPU": cpu, "GPU": gpu})
+        return Parcel(
+            job=granted,
+            resources={"CPU": cpu, "GPU": gpu},
+            slots=slots,
+            placement=nodes.placement(),
+        )
 
 
 class TuneRun:

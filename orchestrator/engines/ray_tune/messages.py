@@ -1,7 +1,7 @@
 """What driver and worker tell each other: a parcel out, a report back for each measurement."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from workers.failures import Failure
@@ -17,6 +17,10 @@ class Parcel:
     """What to train."""
     resources: Mapping[str, float]
     """CPU cores and GPUs to place it with, by Ray's names."""
+    slots: int = 1
+    """How many usual trials it takes the place of."""
+    placement: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of its placement group."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Itself: Tune copies a configuration half a dozen times, and this never changes."""

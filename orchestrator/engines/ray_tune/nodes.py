@@ -10,10 +10,13 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from orchestrator.engines.ray_tune.deadline import CALL_S, SLOW_S, call, silent
+from search_spaces.plugins import UserFileError
+from search_spaces.user_code import UserCode
 from workers.folders import Folder, RemoteFolder, folder_at
 
 PATIENCE_S = 300.0
@@ -27,26 +30,35 @@ class NodesUnfit(ValueError):  # noqa: N818 - says what is wrong
     """Nodes of the cluster cannot train what the study asks for."""
 
 
-class UnfitNodeJoined(RuntimeError):  # noqa: N818 - says what is wrong
-    """The same of a node that came in mid-search; the study can be resumed."""
-
-
 class Nodes:
     """Asks every node once."""
 
-    def __init__(self, ray: Any, checkpoints: Folder | None, *, cuda: bool) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        checkpoints: Folder | None,
+        *,
+        cuda: bool,
+        elsewhere: bool = False,
+        code: UserCode | None = None,
+    ) -> None:
         """Put a mark where checkpoints go; none asked for, and no GPU either, asks nothing.
 
         Args:
             ray: Connected to the cluster.
             checkpoints: What every node must reach.
             cuda: Whether torch must find a GPU on each.
+            elsewhere: Whether nodes are other machines, which need this release of archscout.
+            code: The user's own Python, which must run on other machines.
         """
         self._ray = ray
+        self._code = code if elsewhere else None
+        self._asks = elsewhere or cuda or checkpoints is not None
         self._cuda = cuda
         self._mark = checkpoints and checkpoints / f".seen-by-nodes-{secrets.token_hex(8)}"
         self._asked: dict[str, Any] = {}
         self._fit: set[str] = set()
+        self._unfit: set[str] = set()
         if self._mark is not None:
             _leave(self._mark, "driver")
 
@@ -77,14 +89,23 @@ class Nodes:
         if reasons:
             raise NodesUnfit(_told(reasons))
 
-    def watch(self, nodes: Iterable[Mapping[str, Any]]) -> None:
-        """Ask whoever has joined, without waiting.
+    def watch(
+        self, nodes: Iterable[Mapping[str, Any]], tell: Callable[[str], None] = silent
+    ) -> None:
+        """Ask whoever has joined, without waiting; leave out a node that will not do."""
+        for reason in self._look(nodes) or ():
+            tell(f"left out: {reason}. Once it will do, stop the search and resume it")
 
-        Raises:
-            UnfitNodeJoined: One will not do.
-        """
-        if reasons := self._look(nodes):
-            raise UnfitNodeJoined(f"{_told(reasons)}; then go on with `archscout resume`")
+    def accept(self, node: Mapping[str, Any]) -> bool:
+        """Return whether a node trains trials: one that is asked has to answer first."""
+        return not self._asks or node["NodeID"] in self._fit
+
+    def placement(self) -> dict[str, Any]:
+        """Return the arguments of a placement group that keep trials off nodes left out."""
+        if not self._unfit:
+            return {}
+        others = f"!in({','.join(sorted(self._unfit))})"
+        return {"bundle_label_selector": [{"ray.io/node-id": others}]}
 
     def close(self) -> None:
         """Take the mark away."""
@@ -100,7 +121,7 @@ class Nodes:
         waits = False
         for node in nodes:
             name = node["NodeID"]
-            if name in self._fit or (self._mark is None and not self._cuda):
+            if name in self._fit or name in self._unfit or not self._asks:
                 continue
             if name not in self._asked:
                 self._asked[name] = self._ask(name)
@@ -118,27 +139,55 @@ class Nodes:
         )
 
         there = NodeAffinitySchedulingStrategy(name, soft=False)
-        task = self._ray.remote(lacking).options(
+        task = self._ray.remote(_asking(release())).options(
             num_cpus=0, max_retries=0, scheduling_strategy=there
         )
         mark = None if self._mark is None else str(self._mark)
         # Ray exports the function to its head at the first call.
-        return call(lambda: task.remote(mark, self._cuda), limit_s=CALL_S)
+        return call(lambda: task.remote(mark, self._cuda, self._code), limit_s=CALL_S)
 
     def _answer(self, name: str) -> str | None:
         try:
             reason: str | None = self._ray.get(self._asked.pop(name), timeout=CALL_S)
         except self._ray.exceptions.RayTaskError as error:
             # Most often: archscout, or what it needs, is not installed there.
-            return str(error).strip().splitlines()[-1]
+            reason = str(error).strip().splitlines()[-1]
         except self._ray.exceptions.RayError:
             return None  # gone again before it answered, or asked anew at the next look
-        if reason is None:
-            self._fit.add(name)
+        (self._fit if reason is None else self._unfit).add(name)
         return reason
 
 
-def lacking(mark: str | None, cuda: bool) -> str | None:
+def release() -> str:
+    """Return the installed release of archscout; empty where it runs uninstalled."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version("archscout")
+    return ""
+
+
+def _asking(here: str) -> Callable[..., str | None]:
+    """Return what runs on a node: a function that travels whole, as another release lacks ours."""
+
+    def ask(*wanted: Any) -> str | None:
+        from importlib import metadata  # noqa: PLC0415 - it travels with the function
+
+        try:
+            there = metadata.version("archscout")
+        except metadata.PackageNotFoundError:
+            there = ""
+        if there != here:
+            return (
+                f"archscout {there or 'is not installed'} there, {here or 'not installed'} here: "
+                "install the same release on both"
+            )
+        from orchestrator.engines.ray_tune.nodes import lacking  # noqa: PLC0415 - of that release
+
+        return lacking(*wanted)
+
+    return ask
+
+
+def lacking(mark: str | None, cuda: bool, code: UserCode | None = None) -> str | None:
     """Runs on a node: what it lacks; None where it will do."""
     if mark is not None:
         try:
@@ -157,6 +206,11 @@ def lacking(mark: str | None, cuda: bool) -> str | None:
                 f"torch {torch.__version__} finds no GPU there: install the build that fits its "
                 "driver, or search with --set resources.gpu=0"
             )
+    if code is not None:
+        try:
+            code.run()
+        except UserFileError as error:
+            return f"your own Python does not run there: {error}. Install what it needs there"
     return None
 
 

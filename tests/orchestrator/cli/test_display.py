@@ -14,7 +14,13 @@ from rich.console import Console
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import Override, load
 from orchestrator.leaderboard import leaderboard
-from orchestrator.machine import has_gpu, idle_gpu, refuse_what_does_not_fit, with_gpu_decided
+from orchestrator.machine import (
+    as_stored,
+    has_gpu,
+    idle_gpu,
+    refuse_what_does_not_fit,
+    with_gpu_decided,
+)
 from orchestrator.problems import ProblemsError
 from orchestrator.progress import Progress, running_table, seconds_left, share_done, summary
 from orchestrator.snapshot import RunningTrial, Snapshot
@@ -298,3 +304,18 @@ def test_a_reader_that_has_seen_enough_stops_nothing(
             terminal.tell("the first line of many")
             terminal.tell("and another")
         assert str(Path(f"/proc/self/fd/{output.fileno()}").readlink()) == os.devnull
+
+
+@pytest.mark.parametrize(("stored", "kept"), [(None, None), (0.0, 0.0), (0.5, 0.5)])
+def test_a_file_that_leaves_the_gpus_open_keeps_to_what_its_study_settled(
+    stored: float | None, kept: float | None
+) -> None:
+    asked, said = load("digits"), load("tiny")
+    settled = asked if stored is None else asked.with_gpu(stored)
+    assert as_stored(asked, settled).resources.gpu == kept
+    assert as_stored(said, settled).resources.gpu == 0
+
+
+def test_at_an_address_the_gpus_stay_open_until_the_cluster_is_asked() -> None:
+    elsewhere = load("digits").at_address("cluster:6379")
+    assert with_gpu_decided(elsewhere).resources.gpu is None

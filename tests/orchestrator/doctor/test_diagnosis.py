@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from orchestrator.config_file import Override, load
 from orchestrator.doctor import diagnosis, feasibility, report, timing, verdict
 from orchestrator.doctor.box import Box
 from orchestrator.doctor.diagnosis import Diagnosis
 from orchestrator.doctor.pacing import Pace
-from orchestrator.opening import Opened
+from orchestrator.opening import Opened, open_parts
 from search_spaces.constraints import Constraint
 from search_spaces.space import SearchSpace
 from search_spaces.suggester import Suggester
@@ -241,3 +242,14 @@ def test_equal_seeds_find_equal_candidates(small_space: Make, study: Make) -> No
 
     first, second = ([probe.params for probe in one.drawn[:shortest]] for one in found)
     assert first == second
+
+
+def test_a_quick_look_leaves_the_gpu_to_the_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("timed in the driver")
+
+    monkeypatch.setattr(timing, "pace_of", never)
+    monkeypatch.setattr(timing, "slots_of", lambda _: 1)
+    given = [("resources.gpu", "1"), ("engine.name", "ray_tune")]
+    config = load("tiny", [Override.parse(key, value, "--set") for key, value in given])
+    assert glanced_at(open_parts(config)).forecast is None

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.engines.ray_tune import nodes
-from orchestrator.engines.ray_tune.nodes import Nodes, NodesUnfit, UnfitNodeJoined, lacking
+from orchestrator.engines.ray_tune.nodes import Nodes, NodesUnfit, lacking, release
+from search_spaces.user_code import UserCode
 
 
 class Ray:
@@ -50,8 +51,14 @@ def test_a_node_is_asked_once_and_one_that_joins_is_not_waited_for(tmp_path: Pat
     made.watch(cluster("n1", "n2", "n3"))
     assert ray.asked == ["n1", "n2", "n3"]
     ray.answers["n3"] = "lacks it"
-    with pytest.raises(UnfitNodeJoined, match=r"node 10.0.0.3: lacks it; .* `archscout resume`"):
-        made.watch(cluster("n1", "n2", "n3"))
+    told: list[str] = []
+    for _ in range(2):
+        made.watch(cluster("n1", "n2", "n3", "n4"), told.append)
+    [said] = told
+    assert said.startswith("left out: node 10.0.0.3: lacks it. ")
+    accepted = [node["NodeID"] for node in cluster("n1", "n2", "n3", "n4") if made.accept(node)]
+    assert accepted == ["n1", "n2"]
+    assert made.placement() == {"bundle_label_selector": [{"ray.io/node-id": "!in(n3)"}]}
     made.close()
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
@@ -95,3 +102,30 @@ def test_a_node_looks_for_what_the_driver_left_and_writes_beside_it(tmp_path: Pa
     assert "cannot read and write" in said
     assert not (tmp_path / "not-shared").exists()
     made.close()
+
+
+def test_nodes_that_are_other_machines_are_asked_whatever_trains_there() -> None:
+    ray = Ray(n1=None)
+    made = Nodes(ray, None, cuda=False, elsewhere=True)
+    assert not made.accept(cluster("n1")[0])
+    made.require(lambda: cluster("n1"))
+    assert made.accept(cluster("n1")[0])
+    assert made.placement() == {}
+
+
+def test_a_node_with_another_release_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = release()
+    assert nodes._asking(here)(None, False, None) is None
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
+    said = nodes._asking(here)(None, False, None)
+    assert said == f"archscout 0.0.1 there, {here} here: install the same release on both"
+
+
+def test_a_node_without_what_a_users_file_imports_names_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import no_such_package_here\ndef train(d, c): ...\n")
+    code = UserCode.read([f"{tmp_path / 'mine.py'}:train"])
+    said = lacking(None, False, code)
+    assert said is not None
+    assert "mine.py:1: cannot be run: ModuleNotFoundError: No module named 'no_such_" in said
+    (tmp_path / "mine.py").write_text("def train(d, c): ...\n")
+    assert lacking(None, False, UserCode.read([f"{tmp_path / 'mine.py'}:train"])) is None

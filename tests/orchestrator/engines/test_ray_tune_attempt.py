@@ -215,7 +215,7 @@ def bridge_to(study: object, watch: Watch, *, slots: int = 2, at_most: int = 100
     return Bridge(
         study,  # type: ignore[arg-type]  # a double
         slots=lambda: slots,
-        dress=lambda job: Parcel(job=replace(job, gpu_share=0.25), resources={}),
+        dress=lambda job: Parcel(job=replace(job, gpu_share=0.25), resources={}, slots=job.shares),
         watch=watch,
         at_most=at_most,
     )
