@@ -107,9 +107,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
 
 
 @contextmanager
-def _leased(
-    ledger: Ledger, parts: Opened, home: Home
-) -> Iterator[tuple[Opened, StudyRow, Lease]]:
+def _leased(ledger: Ledger, parts: Opened, home: Home) -> Iterator[tuple[Opened, StudyRow, Lease]]:
     """The parts with the config as recorded, the study's row and lease.
 
     The lease is given back at the end, unless somebody took it over.

@@ -61,7 +61,7 @@ def test_a_study_whose_earlier_release_recorded_the_default_data_goes_on(
     assert main(["search", "study.yaml"]) == 0
     assert "Study 'mine' is finished." in capsys.readouterr().out
     assert main(["search", "study.yaml", "--trials", "3"]) == 2
-    assert "\n  stop.trials: 2 -> 3\nGive" in capsys.readouterr().err
+    assert "\n  stop.trials: 2 -> 3\n" in capsys.readouterr().err
 
 
 @pytest.mark.mlflow
