@@ -21,6 +21,7 @@ from orchestrator.first_study import Machine, limits, quoted, study_name
 from workers.data import load as load_data
 from workers.data.dataset import split_data
 from workers.data.inspection import Inspection, inspect
+from workers.failures import Diverged
 
 
 @pytest.fixture
@@ -146,3 +147,47 @@ def test_any_path_is_read_back_as_it_was_written(path: str) -> None:
     document = strict_yaml.parse(f"path: {quoted(path)}  # why\n".encode(), "study.yaml")
     assert (document.value, document.problems) == ({"path": path}, ())
     strict_yaml.parse(f"name: {quoted(study_name(Path(path)))}\n".encode(), "study.yaml")
+
+
+def test_a_short_training_that_fails_is_a_note_and_the_study_is_written(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverged(*_: object, **__: object) -> None:
+        raise Diverged("train_loss is nan")
+
+    monkeypatch.setattr("orchestrator.pace.miniature", diverged)
+    images, targets = pictures.digits()
+    np.savez(here / "own.npz", x=images, y=targets)
+    assert main(["init", "own.npz"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "the short training failed (Diverged: train_loss is nan): the limits are a guess" in shown
+    )
+    assert load("study.yaml").stop.hours == 0.5
+
+
+def test_what_is_left_aside_is_named_before_a_search(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures.write_digits(here / "data", range(100))
+    (here / "data" / "0" / "notes.txt").write_text("mine")
+    (here / "s.yaml").write_text("space: tiny\ndata: {source: folder, path: data}\n")
+    assert main(["search", "s.yaml", "--trials", "1", "--dry-run"]) == 0
+    assert "note: 1 files left aside: '0/notes.txt'" in capsys.readouterr().out
+
+
+def test_all_broken_files_are_in_the_document_and_in_a_file(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(here))
+    root = pictures.write_digits(here / "data", range(100))
+    files = sorted(root.rglob("*.png"))[:9]
+    for file in files:
+        file.write_bytes(b"<html>")
+    assert main(["init", "data", "--json"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    named = {str(file.relative_to(root)): "a web page" for file in files}
+    assert answer["files"] == named
+    (listed,) = here.glob("archscout-files-*.txt")
+    assert dict(line.split("\t") for line in listed.read_text().splitlines()) == named
+    assert str(listed) in answer["errors"][0]
