@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     Raises:
         CommandError: There is no such model or alias.
         PromotionRefused: The model is not what was promoted.
-        DataError: A file cannot be read, or does not fit the model.
+        DataError: A file is not there, or is of no kind that is read.
     """
     name, at, alias = options.model.rpartition("@")
     if not at or not name or not alias:
@@ -45,13 +45,22 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     for note in notes:
         terminal.complain(f"note: {clean(note, 500)}")
     model = _open(name, alias, home)
-    rows = _predict(model, files, terminal)
+    failed: list[str] = []
+    rows = _predict(model, files, failed, terminal)
     terminal.answer |= {"model": name, "alias": alias, "version": model.version}
     terminal.answer["predictions"] = rows
     terminal.answer["notes"] = notes
     shown = {"table": _table, "json": _json, "csv": _csv}[options.output]
-    terminal.tell(shown(rows, model))
-    return ExitCode.DONE
+    if rows or not failed:
+        terminal.tell(shown(rows, model))
+    if not failed:
+        return ExitCode.DONE
+    terminal.answer["errors"] = failed
+    for message in failed:
+        terminal.complain(clean(message, 500))
+    if rows:
+        terminal.complain(f"{len(failed)} of {len(files)} files have no prediction")
+    return ExitCode.INPUT
 
 
 def _open(name: str, alias: str, home: Home) -> "LoadedModel":
@@ -93,14 +102,14 @@ def _champion(registry: "Registry", name: str, alias: str) -> "Champion":
 
 
 def _predict(
-    model: "LoadedModel", files: Sequence[Path], terminal: Terminal
+    model: "LoadedModel", files: Sequence[Path], failed: list[str], terminal: Terminal
 ) -> list[dict[str, Any]]:
-    """One row for each example."""
+    """Return a row for each example; files without one are told in `failed`."""
     from orchestrator.promotion.inputs import batches  # noqa: PLC0415 - loads numpy
 
     rows: list[dict[str, Any]] = []
     told = time.monotonic()
-    for batch in batches(files, model.shim):
+    for batch in batches(files, model.shim, failed):
         answer = model.shim.answer(batch.examples)
         for index, (file, within) in enumerate(batch.names):
             row: dict[str, Any] = {"file": file, "index": within}

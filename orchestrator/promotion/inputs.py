@@ -68,15 +68,13 @@ def expand(given: Iterable[str]) -> tuple[list[Path], list[str]]:
     return files, notes
 
 
-def batches(files: Iterable[Path], shim: Any) -> Iterator[Batch]:
-    """All inputs, about a thousand at a time.
+def batches(files: Iterable[Path], shim: Any, failed: list[str]) -> Iterator[Batch]:
+    """Yield all inputs that can be read, about a thousand at a time.
 
     Args:
         files: Images and arrays.
         shim: The model's code, which knows what the network takes.
-
-    Raises:
-        DataError: A file cannot be read, or does not fit the model.
+        failed: Gets one message for each file that cannot be read, or does not fit the model.
     """
     names: list[tuple[str, int | None]] = []
     images: list[NDArray[Any]] = []
@@ -85,11 +83,14 @@ def batches(files: Iterable[Path], shim: Any) -> Iterator[Batch]:
         if images and (is_array or len(images) == _AT_ONCE):
             yield Batch(names=names, examples=np.stack(images))
             names, images = [], []
-        if is_array:
-            yield from _array_batches(path, shim)
-        else:
-            names.append((str(path), None))
-            images.append(_image(path, shim))
+        try:
+            if is_array:
+                yield from _array_batches(path, shim)
+            else:
+                images.append(_image(path, shim))
+                names.append((str(path), None))
+        except DataError as error:
+            failed.append(str(error))
     if images:
         yield Batch(names=names, examples=np.stack(images))
 
@@ -120,6 +121,8 @@ def _array_batches(path: Path, shim: Any) -> Iterator[Batch]:
                 (str(path), start + place) for place in range(len(part))
             ]
             yield Batch(names=names, examples=shim.prepare_arrays(np.asarray(part)))
+    except (MemoryError, OverflowError) as error:
+        raise DataError(f"{path} holds more than there is memory for") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataError):
             raise

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ def odd_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory of files that are no good for an answer."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    with zipfile.ZipFile("huge.npz", "w") as archive:
+        header = io.BytesIO()
+        described = {"descr": "|u1", "fortran_order": False, "shape": (10**13, 8, 8)}
+        np.lib.format.write_array_header_1_0(header, described)
+        archive.writestr("x.npy", header.getvalue() + bytes(64))
     for name in ("text.txt", "broken.png", "cut.npz"):
         (tmp_path / name).write_bytes(b"nonsense")
     np.save("x.npy", np.zeros((1, 8, 8), dtype=np.uint8))
@@ -129,6 +135,7 @@ class TestPredictions:
             (["digits@champion", "shares.npy"], "multiply them by 255"),
             (["digits@champion", "many.npz"], "name the examples x"),
             (["digits@champion", "cut.npz"], "cut.npz cannot be used"),
+            (["digits@champion", "huge.npz"], "huge.npz holds more than there is memory for"),
         ],
     )
     def test_are_refused_where_the_question_is_wrong(
@@ -137,6 +144,18 @@ class TestPredictions:
         code, said, _ = answer("predict", *words)
         assert code == ExitCode.INPUT
         assert text in said["errors"][0]
+
+    @pytest.mark.usefixtures("promoted", "odd_files")
+    def test_of_the_good_files_are_given_beside_the_errors_of_all_others(
+        self, answer: Answer
+    ) -> None:
+        asked = ["broken.png", "x.npy", "wide.npy", "x.npy", "cut.npz", "broken.png"]
+        code, said, told = answer("predict", "digits@champion", *asked)
+        assert code == ExitCode.INPUT
+        assert [row["file"] for row in said["predictions"]] == ["x.npy", "x.npy"]
+        named = [message.partition(" ")[0] for message in said["errors"]]
+        assert named == ["broken.png", "wide.npy", "cut.npz", "broken.png"]
+        assert "4 of 6 files have no prediction" in told
 
     def test_need_a_model(self, answer: Answer, tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", np.zeros((1, 8, 8)))
