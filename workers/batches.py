@@ -7,8 +7,9 @@ cost more than the arithmetic.
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -30,9 +31,38 @@ PIECE_ELEMENTS = 2**20
 VALUES = "values"
 """The name, beside those of the streams, under which the numbers' normalisation is kept."""
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-"""Changes a block of images, in bytes or normalised, each in its own way, without changing what
-they show."""
+DARKEST = 4.0
+"""Standard deviations below the mean where the background is at most: one outlier must not become
+the background of all images."""
+
+
+class ChannelStatistics(NamedTuple):
+    """Statistics of each channel of a training split's images, in the data's units."""
+
+    mean_C: Tensor
+    deviation_C: Tensor
+    least_C: Tensor
+    greatest_C: Tensor
+
+    def background(self, dtype: torch.dtype) -> Tensor:
+        """The least value of each channel, outliers aside, (C,)."""
+        return torch.maximum(self.least_C, self.mean_C - DARKEST * self.deviation_C).to(dtype)
+
+    def noise(self, normal_NC: Tensor, dtype: torch.dtype) -> Tensor:
+        """Pixels (N, C) with each channel's mean, standard deviation and range.
+
+        Args:
+            normal_NC: Standard normal numbers.
+            dtype: Of the images.
+        """
+        noise_NC = self.mean_C + self.deviation_C * normal_NC
+        noise_NC = torch.minimum(torch.maximum(noise_NC, self.least_C), self.greatest_C)
+        return (noise_NC if dtype.is_floating_point else noise_NC.round()).to(dtype)
+
+
+Augment = Callable[[Tensor, ChannelStatistics, torch.Generator], Tensor]
+"""Changes a block of images in the data's units, each in its own way, without changing what they
+show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +77,10 @@ class Normalisation:
     """Of each number to be foretold, in its units."""
     values_deviation: tuple[float, ...] = ()
     """Of each number to be foretold, in its units; 1 where it never changes."""
+    _affine: dict[tuple[str, torch.device], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """Scale and shift of each channel, sent to a device once."""
 
     @classmethod
     def of(cls, split: Split) -> Self:
@@ -75,17 +109,13 @@ class Normalisation:
         """Floating-point values of mean 0 and deviation 1 over the training part."""
         if name not in self.mean:
             return raw
-        scale = torch.tensor([1 / value for value in self.deviation[name]])
-        shift = torch.tensor(self.mean[name]) * scale
-        values = raw.to(torch.float32, copy=True)
-        return values.mul_(_along_channels(scale, values)).sub_(_along_channels(shift, values))
-
-    def undo(self, name: str, normalised: Tensor) -> Tensor:
-        """The values, in the data's units, that `apply` makes these of."""
-        deviation, mean = torch.tensor(self.deviation[name]), torch.tensor(self.mean[name])
-        return normalised * _along_channels(deviation, normalised) + _along_channels(
-            mean, normalised
-        )
+        key = (name, raw.device)
+        if key not in self._affine:
+            scale = torch.tensor([1 / value for value in self.deviation[name]])
+            shift = torch.tensor(self.mean[name]) * scale
+            self._affine[key] = (scale.to(raw.device), shift.to(raw.device))
+        scale, shift = (_along_channels(numbers, raw) for numbers in self._affine[key])
+        return raw.to(torch.float32, copy=True).mul_(scale).sub_(shift)
 
 
 _KNOWN: WeakKeyDictionary[Split, Normalisation] = WeakKeyDictionary()
@@ -100,7 +130,7 @@ def _is_tokens(values: NDArray[Any]) -> bool:
 def _along_channels(numbers: Tensor, values: Tensor) -> Tensor:
     """A number for each channel, which come second in images and else last, shaped for values."""
     shape = (-1, 1, 1) if values.ndim == 4 else (-1,)
-    return numbers.view(shape).to(values.device)
+    return numbers.view(shape)
 
 
 def _channel_moments(
@@ -157,6 +187,20 @@ class DeviceSplit:
 
     def __len__(self) -> int:
         return len(self.targets_B)
+
+    @cached_property
+    def channels(self) -> Mapping[str, ChannelStatistics]:
+        """Statistics of the streams of images, for augmentation."""
+        return {
+            name: ChannelStatistics(
+                torch.tensor(self.normalisation.mean[name], device=self.device),
+                torch.tensor(self.normalisation.deviation[name], device=self.device),
+                values.amin((0, 2, 3)).float(),
+                values.amax((0, 2, 3)).float(),
+            )
+            for name, values in self.inputs.items()
+            if values.ndim == 4
+        }
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All examples as they stand, the last batch smaller."""
@@ -223,18 +267,13 @@ class DeviceSplit:
         generator: torch.Generator | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """A block as the network reads it, and as it is in the data's units."""
-        raw, inputs = dict(taken), {}
-        for name, values in taken.items():
-            if augment is None or generator is None or values.ndim != 4:
-                inputs[name] = self.normalisation.apply(name, values)
-            elif values.is_floating_point():
-                # Augmentation fills with 0, which is the mean here but far from all data in units.
-                inputs[name] = augment(self.normalisation.apply(name, values), generator)
-                raw[name] = self.normalisation.undo(name, inputs[name])
-            else:
-                raw[name] = augment(values, generator)
-                inputs[name] = self.normalisation.apply(name, raw[name])
-        return inputs, raw
+        raw = {
+            name: augment(values, self.channels[name], generator)
+            if augment is not None and generator is not None and values.ndim == 4
+            else values
+            for name, values in taken.items()
+        }
+        return {name: self.normalisation.apply(name, block) for name, block in raw.items()}, raw
 
 
 def on_device(

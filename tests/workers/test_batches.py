@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from workers import batches as batches_module
 from workers.augmentation import AUGMENTATIONS, cut_out, flip, shift
-from workers.batches import DeviceSplit, Normalisation, on_device
+from workers.batches import ChannelStatistics, DeviceSplit, Normalisation, on_device
 from workers.data import Dataset
 from workers.data.dataset import Split
 
@@ -128,9 +128,14 @@ def pictures(count: int = 40, channels: int = 2) -> torch.Tensor:
     return pixels.to(torch.uint8).reshape(count, channels, 6, 6)
 
 
+def channels(count: int) -> ChannelStatistics:
+    """Channels of bytes in which 0 is background."""
+    return ChannelStatistics(*torch.tensor([100.0, 50.0, 0.0, 255.0]).expand(count, 4).T)
+
+
 def test_a_shift_moves_each_picture_whole_and_by_no_more_than_asked() -> None:
     images = pictures()
-    moved = shift(images, 1, seeded())
+    moved = shift(images, 1, channels(2), seeded())
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
     places = set()
     for before, after in zip(padded, moved, strict=True):
@@ -156,7 +161,7 @@ def test_a_flip_mirrors_about_half_of_the_pictures() -> None:
 
 def test_cutting_out_darkens_one_square_and_nothing_else() -> None:
     images = pictures()
-    cut = cut_out(images, 2, seeded())
+    cut = cut_out(images, 2, channels(2), seeded())
     dark = cut == 0
     assert torch.equal(cut[~dark], images[~dark])
     assert torch.equal(dark[:, 0], dark[:, 1])
@@ -173,8 +178,43 @@ def test_every_augmentation_keeps_shape_and_type_and_follows_its_generator(
     augment = AUGMENTATIONS[name]
     assert augment is not None
     images = torch.randint(0, 256, (16, *size), dtype=torch.uint8, generator=seeded())
-    once, again, other = (augment(images, seeded(seed)) for seed in (1, 1, 2))
+    once, again, other = (augment(images, channels(size[0]), seeded(seed)) for seed in (1, 1, 2))
     assert once.shape == images.shape
     assert once.dtype == torch.uint8
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
+
+
+@given(
+    name=st.sampled_from([name for name, augment in AUGMENTATIONS.items() if augment]),
+    levels=st.sampled_from([2, 17, 256]),
+    scale=st.one_of(st.none(), st.floats(1e-6, 1e6)),
+    offset=st.floats(-3, 3),
+    seed=st.integers(0, 2**32),
+)
+def test_augmentation_adds_only_values_like_those_of_each_channel(
+    name: str, levels: int, scale: float | None, offset: float, seed: int
+) -> None:
+    images = np.random.default_rng(seed).integers(0, levels, (40, 2, 8, 8)).astype(np.uint8)
+    if scale is not None:
+        images = (images * np.float32(scale) + np.float32(offset * scale)).astype(np.float32)
+        images[:, 1] *= 1000
+    split = Split(inputs={"image": images}, targets=np.arange(40) % 2)
+    held = DeviceSplit(split, Normalisation.of(split), CPU)
+    (plain,) = held.in_order(40)
+    (batch,) = held.shuffled(40, AUGMENTATIONS[name], seeded(seed))
+    assert batch.raw["image"].dtype == plain.raw["image"].dtype
+    for extreme in (torch.amin, torch.amax):
+        limits = extreme(plain.inputs["image"], (0, 2, 3))
+        beyond = extreme(batch.inputs["image"], (0, 2, 3)) - limits
+        assert (beyond if extreme is torch.amax else -beyond).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", [name for name, augment in AUGMENTATIONS.items() if augment])
+def test_an_outlier_is_neither_background_nor_noise(name: str) -> None:
+    images = np.random.default_rng(0).normal(0, 1, (400, 1, 8, 8)).astype(np.float32)
+    images[0, 0, 0, 0], images[1, 0, 0, 0] = -1e4, 1e4
+    split = Split(inputs={"image": images}, targets=np.arange(400) % 2)
+    held = DeviceSplit(split, Normalisation.of(split), CPU)
+    (batch,) = held.shuffled(400, AUGMENTATIONS[name], seeded())
+    assert (batch.inputs["image"].abs() > 6).sum() <= 2

@@ -10,6 +10,7 @@ from search_spaces.losses.physics import Law
 from search_spaces.model_output import Batch, ModelOutput, Units
 from workers.augmentation import erase
 from workers.averaging import Averaging
+from workers.batches import ChannelStatistics
 from workers.data.pendulum import advanced, drawn
 from workers.evaluate import Tally
 from workers.mixing import mixed
@@ -98,7 +99,8 @@ def test_accuracy_on_mixed_examples_counts_each_label_by_its_share() -> None:
 def test_erasing_puts_noise_on_one_rectangle_of_half_of_the_pictures() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.zeros(400, 2, 20, 30, dtype=torch.uint8)
-    changed = (erase(images, generator) != 0).any(1)
+    channels = ChannelStatistics(*torch.tensor([100.0, 50.0, 0.0, 255.0]).expand(2, 4).T)
+    changed = (erase(images, channels, generator) != 0).any(1)
     hit = changed[changed.flatten(1).any(1)]
     assert len(hit) == pytest.approx(200, abs=40)
     for picture in hit:
