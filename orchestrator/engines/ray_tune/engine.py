@@ -118,7 +118,7 @@ class RayTuneEngine:
             self._session = None
 
     def _run(self, study: "Study", dataset: Dataset) -> None:
-        self._session = self._session or Session.enter(self._address, self._options, self._tell)
+        self._session = self._session or self._enter(dataset)
         cluster = Cluster(self._session, cpu=self._cpu, gpu=self._wanted_gpu)
         cluster.require_slot()
         self._gpu = cluster.gpu

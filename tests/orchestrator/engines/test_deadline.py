@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engines.ray_tune import EngineLost, deadline, launch
+from orchestrator.engines.ray_tune import EngineLost, deadline, engine, launch
 from orchestrator.engines.ray_tune.cluster import Cluster
 from orchestrator.engines.ray_tune.deadline import NoAnswer, call
 from orchestrator.engines.ray_tune.launch import STORE_BYTES, store_bytes
+from workers.data import DataSpec, load
 
 
 @pytest.fixture
@@ -48,6 +49,26 @@ def test_a_head_that_does_not_answer_is_a_lost_cluster(
     with pytest.raises(EngineLost, match=r"10.0.0.1:6379 no longer answers.*`archscout resume`"):
         cluster.call(never.wait, limit_s=0.1)
     assert session.stuck
+
+
+def test_an_engine_starts_ray_with_a_store_for_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered: list[dict[str, int]] = []
+
+    class NoSessionError(Exception):
+        pass
+
+    def enter(address: None, options: dict[str, int], tell: object) -> None:
+        entered.append(options)
+        raise NoSessionError
+
+    monkeypatch.setattr(engine, "store_bytes", lambda data_bytes: data_bytes + 1)
+    monkeypatch.setattr(engine.Session, "enter", enter)
+    data = load(DataSpec(source="digits"))
+    with pytest.raises(NoSessionError):
+        engine.RayTuneEngine(ray_options={"num_cpus": 1}).run(SimpleNamespace(), data)
+    held = sum(getattr(values, "nbytes", 0) for values in data.to_arrays().values())
+    assert held > 100_000
+    assert entered == [{"object_store_memory": held + 1, "num_cpus": 1}]
 
 
 @given(data=st.integers(0, 1 << 45), memory=st.integers(0, 1 << 42))
