@@ -12,7 +12,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
@@ -38,7 +38,6 @@ _TRUST = 0.5
 _HALVED_BY = 5
 """Results that halve this share; it goes on falling as one over their number, after piBO (Hvarfner
 et al. 2022): what was seen outweighs what was expected."""
-T = TypeVar("T")
 
 _NAME = "study"
 _PARENTS = ":parent:"
@@ -186,6 +185,9 @@ class Proposer:
             expected: The decisions that have a prior, by name.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it greets every study otherwise
+        # `group` and NSGA-III are experimental: known, and pinned. Set once, for draws run in
+        # threads, where `warnings.catch_warnings` may lose filters.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         several = sampler == "tpe" and len(objectives) > 1
         self._build = _SAMPLERS["tpe of several objectives" if several else sampler]
         self._objectives = tuple(objectives)
@@ -228,12 +230,12 @@ class Proposer:
         """
         uniformly = redraw > MAX_REDRAWS // 2
         build = _SAMPLERS["random"] if uniformly else self._build
-        self._study.sampler = _quietly(build, derive_seed(self.seed, "draw", number, redraw))
+        self._study.sampler = build(derive_seed(self.seed, "draw", number, redraw))
         if given is None and not uniformly:
             given = self._from_priors(number, redraw)
         if given is not None:
             self._study.enqueue_trial(dict(given))
-        return Draw(_quietly(self._study.ask))
+        return Draw(self._study.ask())
 
     def drop(self, draw: Draw) -> None:
         """Forgets a draw that does not become a trial; as FAIL it teaches the sampler nothing."""
@@ -322,10 +324,3 @@ class Proposer:
 @lru_cache(maxsize=4096)
 def _distribution(text: str) -> BaseDistribution:
     return json_to_distribution(text)
-
-
-def _quietly(call: Callable[..., T], *args: Any) -> T:
-    """Calls Optuna where it warns that `group` and NSGA-III are experimental: known, and pinned."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return call(*args)
