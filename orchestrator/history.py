@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from orchestrator.failing import MAX_LOSSES
 from orchestrator.trial import Trial, TrialState
 
 
@@ -36,6 +37,8 @@ class History:
             trial = replace(trial, candidate={}, distributions={})
         if (before := self._trials.get(trial.uid)) is not None:
             self._count(before, -1)
+            if trial.reached > before.reached:
+                self._losses.pop(trial.uid, None)
         self._count(trial, 1)
         self._trials[trial.uid] = trial
         if trial.state is TrialState.WAITING:
@@ -69,12 +72,17 @@ class History:
 
     @property
     def waiting(self) -> Trial | None:
-        """The waiting trial to start next: fewest losses first, then the lowest number."""
-        return min(
+        """The waiting trial to start next: fewest losses first, then the lowest number.
+
+        Of those that fail with their next loss one runs at a time, until it records an epoch:
+        the driver's death then counts against one trial, not against all that ran with it.
+        """
+        chosen = min(
             self._waiting.values(),
             key=lambda t: (self._losses.get(t.uid, 0), t.number),
             default=None,
         )
+        return None if chosen and self._suspected(chosen.uid) and self._suspect_runs else chosen
 
     @property
     def all_waiting(self) -> tuple[Trial, ...]:
@@ -90,6 +98,14 @@ class History:
         """Searched trials that count against `stop.trials`, or will once they start."""
         fresh = sum(t.kind == "search" and not t.attempts for t in self._waiting.values())
         return self.counted + fresh
+
+    def _suspected(self, uid: str) -> bool:
+        return self._losses.get(uid, 0) >= MAX_LOSSES - 1
+
+    @property
+    def _suspect_runs(self) -> bool:
+        states = (self._trials[uid].state for uid in self._losses if self._suspected(uid))
+        return TrialState.RUNNING in states
 
     def _count(self, trial: Trial, sign: int) -> None:
         if trial.reason != "duplicate":

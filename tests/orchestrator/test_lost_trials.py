@@ -81,6 +81,51 @@ def test_a_trial_lost_with_its_driver_lets_other_waiting_ones_go_first(tmp_path:
     assert [job and job.trial_number for job in following] == [1, 0, 2]
 
 
+def test_trials_close_to_failing_run_one_at_a_time(tmp_path: Path) -> None:
+    def life(*, fails: int) -> None:
+        """A driver under which two trials start, and that dies before either has an epoch."""
+        ledgers: list[Dying] = []
+
+        def mortal(ledger: Ledger) -> Dying:
+            ledgers.append(Dying(ledger, after=10**9, acknowledged=True))
+            return ledgers[0]
+
+        with suppress(Killed), opened(tmp_path, two, through=mortal) as study:
+            states = [trial.state for trial in study.trials]
+            assert states.count(TrialState.FAIL) == fails
+            study.ask(), study.ask()
+            ledgers[0].dead = True
+
+    two = ASKED.model_copy(update={"stop": ASKED.stop.model_copy(update={"trials": 2})})
+    for _ in range(MAX_LOSSES):
+        life(fails=0)
+    with opened(tmp_path, two) as study:
+        assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+        run(study, curve)
+        assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_a_trial_close_to_failing_lets_the_next_one_start_once_it_records_an_epoch(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path, ASKED) as study:
+        for trial in (study.ask(), study.ask()):
+            assert trial is not None
+            study.give_back(trial.key)
+            study._history.postpone(trial.key.trial_uid, MAX_LOSSES - 1)
+        first, fresh, none_yet = study.ask(), study.ask(), study.ask()
+        assert [job and job.trial_number for job in (first, fresh)] == [0, 2]
+        assert none_yet is not None
+        assert none_yet.trial_number == 3
+        assert study.ask() is None
+        assert not study.finished
+        assert first is not None
+        study.report(first.key, next(iter(curve(first, None))))
+        last = study.ask()
+        assert last is not None
+        assert last.trial_number == 1
+
+
 @given(st.lists(st.tuples(st.sampled_from(["lost", "crash", "interrupted"]), st.integers(0, 2))))
 def test_only_fruitless_losses_in_a_row_count(ended: list[tuple[str, int]]) -> None:
     attempts = [
