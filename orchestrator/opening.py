@@ -75,15 +75,13 @@ def open_parts(config: StudyConfig) -> Opened:
         UserFileError: A file of the user's does not run, or lacks the name.
         DataError: The data cannot be trained on.
     """
-    from workers.data import load  # noqa: PLC0415 - reading a space needs no data
-
     space = open_space(config)
     if config.train is not None:
         _check_train(config)
     elif isinstance(space, DefineByRunSpace):
         text = "a define-by-run space says nothing about training; add train: file.py:name"
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
-    dataset = _no_data() if config.data.source == NO_DATA else load(config.data_spec())
+    dataset = open_data(config)
     if user_object(config.space) is None and isinstance(space, SearchSpace):
         from search_spaces.answering import answering  # noqa: PLC0415 - may load torch
 
@@ -99,11 +97,17 @@ def open_parts(config: StudyConfig) -> Opened:
     )
 
 
-def _no_data() -> "Dataset":
-    """Return what stands for the data of a study that names none: workers get a few constants."""
+def open_data(config: StudyConfig) -> "Dataset":
+    """Return the data of a study; where it names none, a few constants stand for them.
+
+    Raises:
+        DataError: The data cannot be trained on.
+    """
     from workers.data import load  # noqa: PLC0415 - reading a space needs no data
 
-    return replace(load(DataSpec(source="surrogate")), digest=NO_DATA)
+    if config.data.source == NO_DATA:
+        return replace(load(DataSpec(source="surrogate")), digest=NO_DATA)
+    return load(config.data_spec())
 
 
 def user_code(config: StudyConfig) -> UserCode | None:

@@ -8,11 +8,15 @@ import io
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+SLOW_S = 2.0
+"""How long a command may work without a word to the user."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +51,17 @@ class Terminal:
     def complain(self, text: str) -> None:
         """Prints an error where errors go."""
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - as in _print
+
+    @contextmanager
+    def waiting_for(self, what: str) -> Iterator[None]:
+        """Say what is waited for, once, where the body takes longer than SLOW_S."""
+        timer = threading.Timer(SLOW_S, self.remark, [f"waiting for {what}"])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     @contextmanager
     def answering(self) -> Iterator[None]:

@@ -19,7 +19,8 @@ _EMPTY = {"[]", "nothing"}
 def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     """Opens everything that the search would open, and shows its first candidate."""
     refuse_what_does_not_fit(config)
-    parts = open_parts(config)
+    with terminal.waiting_for("the space and the data to be read"):
+        parts = open_parts(config)
     first = parts.space.default() or drawn(config, parts.space, RandomSuggester(config.seed))
     limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
     screened = screen(first, parts.task, limits)

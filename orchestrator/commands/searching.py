@@ -41,7 +41,8 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     refuse_what_does_not_fit(config)
     require_checkpoints(home)
     require_usable(home.tracking_uri)
-    parts = open_parts(config)
+    with terminal.waiting_for("the space and the data to be read"):
+        parts = open_parts(config)
     parts = _with_teacher(parts, home)
     _check_earlier(parts, home)
     expected = None if goes_on else quick_look(parts)

@@ -39,7 +39,8 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     """
     box = Box.of(BOX_S - (time.monotonic() - terminal.asked))
     config = load(options.config)
-    parts = open_parts(config)
+    with terminal.waiting_for("the space and the data to be read"):
+        parts = open_parts(config)
     _show_decisions(parts, terminal)
     from orchestrator.commands import examining  # noqa: PLC0415 - loads torch, in the box
 

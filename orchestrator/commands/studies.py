@@ -163,14 +163,16 @@ def _require_unchanged(
     ledger: "Ledger", row: "StudyRow", config: StudyConfig, home: Home, terminal: Terminal
 ) -> None:
     """Refuse a study whose data or code differ now; what cannot be read is only named."""
-    from orchestrator.opening import user_code  # noqa: PLC0415 - few commands open parts
+    from orchestrator.opening import open_data, user_code  # noqa: PLC0415 - few commands open parts
     from search_spaces.plugins import UserFileError  # noqa: PLC0415 - as above
-    from workers.data import DataError, load  # noqa: PLC0415 - as above
+    from workers.data import DataError  # noqa: PLC0415 - as above
 
     try:
         code = user_code(config)
+        with terminal.waiting_for("the data, which are compared with those it was started with"):
+            dataset = open_data(config)
         found = {
-            "data_digest": load(config.data_spec()).digest,
+            "data_digest": dataset.digest,
             "code_digest": None if code is None else code.digest,
         }
     except (DataError, UserFileError) as error:

@@ -20,10 +20,12 @@ from orchestrator.config_file import load
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Ledger, NewTrial
+from orchestrator.opening import user_code
 from orchestrator.trial import ANSWERED, TrialState
 from orchestrator.warm_start import Basis, earlier
 from workers import data as datasets
 from workers.data import DataSpec
+from workers.data.spec import NO_DATA
 from workers.measurement import Measurement
 
 DIGITS = datasets.load(DataSpec(source="digits"))
@@ -304,3 +306,29 @@ def test_the_name_that_is_offered_is_free() -> None:
 def test_a_home_with_a_space_is_named_as_a_shell_takes_it(tmp_path: Path) -> None:
     home = Home.find(str(tmp_path / "my studies"), {})
     assert shlex.split(home.program) == ["archscout", "--home", str(tmp_path / "my studies")]
+
+
+def test_a_finished_study_without_data_has_none_that_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "def space(trial): trial.suggest_int('n', 0, 9)\ndef train(d, c): yield {}\n"
+    Path("mine.py").write_text(text)
+    Path("own.yaml").write_text("name: own\nspace: mine.py:space\ntrain: mine.py:train\n")
+    config = load("own.yaml", [])
+    code = user_code(config)
+    assert code is not None
+    with Ledger.open(tmp_path / "ledger.db") as ledger:
+        _, lease = ledger.open_study(
+            name="own",
+            config_json=config.canonical_json(),
+            space_name="space",
+            space_version="1",
+            data_digest=NO_DATA,
+            code_digest=code.digest,
+            holder=Holder.of_this_process(),
+        )
+        ledger.set_study_state(lease, "finished")
+        ledger.release(lease)
+    assert main(["--home", str(tmp_path), "resume", "own"]) == ExitCode.DONE
+    assert "changed" not in capsys.readouterr().err

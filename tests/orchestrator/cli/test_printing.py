@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,3 +87,22 @@ def test_a_command_answers_where_its_terminal_lacks_the_characters(
     assert said[0].startswith("Nothing here yet (")
     assert "there is no study" in said[1]
     assert "defect" not in said[1]
+
+
+def test_what_takes_long_is_said_once_and_what_is_quick_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[threading.Timer] = []
+
+    class Held(threading.Timer):
+        def start(self) -> None:
+            started.append(self)
+
+    monkeypatch.setattr(threading, "Timer", Held)
+    for slow in (True, False):
+        with Terminal().waiting_for("the data"):
+            assert started[-1].daemon
+            if slow:
+                started[-1].function(*started[-1].args)
+        assert started[-1].finished.is_set()
+    assert capsys.readouterr().out == "waiting for the data\n"
