@@ -80,6 +80,11 @@ class Bridge:
         """Whether this run starts no further attempt."""
         return self.over or self._left <= 0 or self._study.finished
 
+    @property
+    def asking(self) -> bool:
+        """Whether the study is still drawing what runs next."""
+        return self._asked is not None and not self._asked.done()
+
     def ask(self, trial_id: str) -> Parcel | None:
         """The next attempt, if there is a slot for it and the study has one by now."""
         try:

@@ -21,12 +21,16 @@ class StudyScheduler(TrialScheduler):
         self._bridge = bridge
         self._signs = signs
         self._live: dict[str, Any] = {}
+        self._idle: dict[str, Any] = {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Go on, stop and keep the worker, or stop and end it."""
+        """Continue, keep the worker for the next attempt, or end it."""
         following = self._bridge.receive(trial.trial_id, result["report"])
         if following is Next.FREE:
-            return str(TrialScheduler.STOP)
+            # Tune 2.60 keeps the actors of stopped trials only as far as others are pending, and
+            # one more. While a draw takes its time, the trials are stopped later.
+            self._idle[trial.trial_id] = trial
+            return str(TrialScheduler.NOOP)
         if following is Next.DISMISS:
             # Tune 2.60 keeps the actor of a stopped trial for the next one. A trial that "goes on"
             # in a killed process fails instead, and its actor is thrown away.
@@ -36,6 +40,7 @@ class StudyScheduler(TrialScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The worker's process died, or was ended."""
         self._live.pop(trial.trial_id, None)
+        self._idle.pop(trial.trial_id, None)
         self._bridge.lost(trial.trial_id, _last_words(trial))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
@@ -51,7 +56,18 @@ class StudyScheduler(TrialScheduler):
         self._live.pop(trial.trial_id, None)
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """No preference: what was suggested waits only for its actor."""
+        """Stop an idle trial for each that waits for an actor, which is then reused.
+
+        One at a time, since Tune keeps one actor where nothing is staged yet. Where the study
+        draws nothing more, no idle actor is needed.
+        """
+        waits = any(
+            trial.status == trial.PENDING and trial.temporary_state.ray_actor is None
+            for trial in self._live.values()
+        )
+        needless = not waits and not self._bridge.asking
+        for trial_id in list(self._idle)[: None if needless else int(waits)]:
+            tune_controller.stop_trial(self._idle.pop(trial_id))
 
     def debug_string(self) -> str:
         """What Tune calls us in its logs."""

@@ -74,9 +74,10 @@ class Script:
         self.left.mkdir()
 
     @contextmanager
-    def study(self, *kinds: str) -> Iterator[Study]:
+    def study(self, *kinds: str, draw_s: float = 0.0) -> Iterator[Study]:
         def asked(trial: Any) -> dict[str, Any]:
             number = trial.suggest_int("number", 0, len(kinds) - 1)
+            time.sleep(draw_s)
             return {"number": number, "kind": kinds[number], "folder": str(self.left)}
 
         settled = config(
@@ -175,7 +176,8 @@ def test_a_quarter_of_a_gpu_places_four_trials_on_one_and_processes_are_kept(
     engine: RayTuneEngine, data: Dataset, script: Script
 ) -> None:
     most = 0
-    with script.study(*["waits for three others"] * 6) as study:
+    # All four end while the fifth is drawn, and none of their processes is needless.
+    with script.study(*["waits for three others"] * 6, draw_s=0.5) as study:
         running = threading.Thread(target=engine.run, args=(study, data))
         running.start()
         while running.is_alive():
