@@ -17,7 +17,7 @@ import drivers
 from drivers import EPOCHS, TRIALS, World
 from studies import curve
 
-import orchestrator.study
+import orchestrator.attempts
 from orchestrator.ledger import Holder, LeaseHeld, Ledger, LedgerError, NewTrial, leases, moves
 from workers.job import AttemptKey
 from workers.measurement import Measurement
@@ -153,8 +153,8 @@ def not_a_number(world: World, guard: bool) -> list[str]:
     patches = [mock.patch.object(drivers, "trained", _always(diverging))]
     if not guard:
         patches += [
-            mock.patch.object(orchestrator.study, "not_finite", _nothing),
-            mock.patch.object(orchestrator.study, "finite_part", lambda seen: (seen, {})),
+            mock.patch.object(orchestrator.attempts, "not_finite", _nothing),
+            mock.patch.object(orchestrator.attempts, "finite_part", lambda seen: (seen, {})),
             mock.patch.object(moves, "finite", lambda _, value: value),
             mock.patch.object(moves, "to_json", json.dumps),
             mock.patch("orchestrator.ledger.database.to_json", json.dumps),

@@ -151,6 +151,8 @@ def drive(world: World, engine: Engine, dataset: Any) -> None:
             data_digest="none",
             holder=Holder.of_this_process(),
         )
+        # As where the GPUs of a trial are settled; here they are settled to what they were.
+        ledger.set_study_config(lease, world.config.canonical_json())
         with Study(
             record=row,
             config=world.config,

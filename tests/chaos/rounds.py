@@ -23,6 +23,8 @@ SEARCH_POINTS = (
     "proposal.drawn",
     "study_opened.uncommitted",
     "study_opened.committed",
+    "config_set.uncommitted",
+    "config_set.committed",
     "trial_added.uncommitted",
     "trial_added.committed",
     "attempt_started.uncommitted",
@@ -69,7 +71,8 @@ ERROR_POINTS = (
 )
 _ONCE = frozenset(
     {"study_opened", "experiment", "parent", "events", "cursor_advanced", "cursor_rewound"}
-    | {"lease_renewed", "spent_added", "state_set", "lease_released", "answered", "asked"}
+    | {"config_set", "lease_renewed", "spent_added", "state_set", "lease_released"}
+    | {"answered", "asked"}
 )
 """Parts that one process passes once; the others are passed often."""
 
