@@ -17,6 +17,7 @@ from search_spaces.model_output import ModelOutput
 from search_spaces.task import Task
 from workers.batches import Normalisation
 from workers.data import Dataset, Preprocessing
+from workers.data.preprocessing import other_units
 from workers.failures import BadCandidate
 from workers.folders import Folder, RemoteFolder, folder_at
 from workers.job import TeacherRef
@@ -51,15 +52,29 @@ def unfit(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
     theirs = {name: tuple(shape) for name, shape in facts["inputs"].items()}
     if theirs != dict(dataset.task.inputs):
         return f"reads {theirs}; this study's data has {dict(dataset.task.inputs)}"
-    prepared = facts["preprocessing"] and Preprocessing.from_dict(facts["preprocessing"])
-    if prepared != dataset.preprocessing:
-        return f"reads inputs prepared as {prepared}; this study's are {dataset.preprocessing}"
+    if reason := _unlike(facts, dataset.preprocessing):
+        return reason
     classes = tuple(facts["class_names"])
     if not classes:
         return "tells no classes, which distilling needs"
     if classes != tuple(dataset.class_names):
         return f"tells {_listed(classes)}; this study's data has {_listed(dataset.class_names)}"
     return None
+
+
+def _unlike(facts: Mapping[str, Any], ours: Preprocessing | None) -> str | None:
+    """Why inputs of one shape are of another kind to the teacher; None if they are not."""
+    theirs = facts["preprocessing"] and Preprocessing.from_dict(facts["preprocessing"])
+    if theirs is None or ours is None:
+        return None if theirs is ours else "reads images, or this study does, but not both"
+    if theirs.scales or theirs.dtype != ours.dtype:
+        return (
+            f"reads {theirs.dtype} made of {theirs.low:g} to {theirs.high:g}; "
+            f"this study's data is {ours.dtype} of {ours.low:g} to {ours.high:g}"
+        )
+    # Networks normalise by their own data, so ranges matter only where units are others.
+    reason = other_units(theirs, ours.low, ours.high, floats=ours.dtype != "uint8")
+    return reason and f"reads other units: {reason}"
 
 
 def network(files: Mapping[str, bytes]) -> nn.Module:

@@ -21,7 +21,7 @@ from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.promotion.registry import Champion
 from orchestrator.promotion.winner import Winner
 from orchestrator.terminal import number
-from workers.data import Split
+from workers.data import Preprocessing, Split
 from workers.data.identity import example_digests
 
 MIN_EXAMPLES = 30
@@ -172,8 +172,10 @@ def _require_same_task(winner: Winner, facts: Mapping[str, Any]) -> None:
     ours = {name: list(shape) for name, shape in dataset.task.inputs.items()}
     if facts["inputs"] != ours:
         raise PromotionRefused(f"it takes {facts['inputs']}, and this one {ours}")
-    prepared = winner.preprocessing and winner.preprocessing.to_dict()
-    if facts["preprocessing"] != prepared:
+    theirs = facts["preprocessing"] and Preprocessing.from_dict(facts["preprocessing"])
+    # Arrays in the data's own units are compared: each model scales and normalises them itself.
+    ours_read = winner.preprocessing
+    if (theirs and theirs.takes_bytes) != (ours_read and ours_read.takes_bytes):
         raise PromotionRefused("its inputs are prepared from the files in another way")
     if bool(facts["class_names"]) != bool(dataset.class_names):
         raise PromotionRefused("only one of the two answers with a class")

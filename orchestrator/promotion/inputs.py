@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workers.data import DataError
+from workers.data import DataError, Preprocessing
 from workers.data.checks import listed
 from workers.data.images import ENDINGS, FORMATS, BrokenImageError, header
 from workers.data.memory import most_bytes
+from workers.data.preprocessing import extremes, other_units
 from workers.data.walk import Walk
 
 ARRAYS = frozenset({".npy", ".npz"})
@@ -163,12 +164,16 @@ def _single_shapes(facts: dict[str, Any]) -> set[tuple[int, ...]]:
 
 
 def _check_range(values: NDArray[Any], prepared: dict[str, Any] | None) -> None:
-    """Refuse shares of 1 where bytes are meant: everything would be black."""
-    if prepared is None or values.dtype.kind != "f" or values.size == 0:
+    """Refuse what no model takes, or this one not, before any of the file is predicted.
+
+    Raises:
+        ValueError: NaN or infinity, or values in other units than those of training.
+    """
+    if values.dtype.kind not in "buif" or values.size == 0:
         return
-    if prepared["high"] < 255 or prepared.get("dtype", "uint8") != "uint8":
+    low, high = extremes(values)
+    if prepared is None:
         return
-    if float(values.max()) <= 1:
-        raise ValueError(
-            "its values reach from 0 to 1, the model was trained on 0 to 255; multiply them by 255"
-        )
+    takes = Preprocessing.from_dict(prepared)
+    if reason := other_units(takes, low, high, floats=values.dtype.kind == "f"):
+        raise ValueError(reason)

@@ -57,6 +57,11 @@ class Preprocessing:
         """Whether arrays become bytes by their range, as earlier releases had it."""
         return self.dtype == "uint8" and (self.low, self.high) != (0.0, 255.0)
 
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether arrays are whole numbers of 0 to 255 before anything is done to them."""
+        return self.dtype == "uint8" and not self.scales
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data that travels with a model; `from_dict` undoes it."""
         return asdict(self)
@@ -135,7 +140,9 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[Any]:
     if p.dtype == "uint8":
         return _resized(_of_kind(_as_bytes(upright), p.channels), size, np.uint8)
     if is_deep(upright):
-        values = _resized(Image.fromarray(np.asarray(upright).astype(np.float32)), size, np.float32)
+        levels = np.asarray(upright).astype(np.float32)
+        levels[levels == upright.info.get("transparency")] = _DEEP_WHITE
+        values = _resized(Image.fromarray(levels), size, np.float32)
         scale = p.high / _DEEP_WHITE
     else:
         planes = _of_kind(_as_bytes(upright), p.channels).split()
@@ -233,24 +240,32 @@ def _check_range(values: NDArray[Any], preprocessing: Preprocessing) -> None:
     if values.size == 0:
         return
     low, high = extremes(values)
-    floats = values.dtype.kind == "f"
+    if reason := other_units(preprocessing, low, high, floats=values.dtype.kind == "f"):
+        raise ValueError(reason)
+
+
+def other_units(
+    preprocessing: Preprocessing, low: float, high: float, *, floats: bool
+) -> str | None:
+    """Why values from `low` to `high` are not in the units of the training split; None if so."""
+    p = preprocessing
     way_out = ""
-    if preprocessing.dtype == "uint8" and not preprocessing.scales:
+    if p.takes_bytes:
         if low < 0 or high > 255:
             way_out = "scale them alike"
         elif floats and 0 < high <= 1:
             way_out = "multiply them by 255"
-    elif (preprocessing.low, preprocessing.high) == (0.0, 1.0):
+    elif (p.low, p.high) == (0.0, 1.0):
         way_out = "divide them" if high > (10 if floats else 1) else ""
-    elif not preprocessing.scales:
-        span = preprocessing.high - preprocessing.low
-        if low > preprocessing.high + span or high < preprocessing.low - span:
-            way_out = "scale them alike"
-    if way_out:
-        raise ValueError(
-            f"its values reach from {low:g} to {high:g}, those of training from "
-            f"{preprocessing.low:g} to {preprocessing.high:g}; {way_out}"
-        )
+    elif not p.scales:
+        span = p.high - p.low
+        way_out = "scale them alike" if low > p.high + span or high < p.low - span else ""
+    if not way_out:
+        return None
+    return (
+        f"its values reach from {low:g} to {high:g}, those of training from "
+        f"{p.low:g} to {p.high:g}; {way_out}"
+    )
 
 
 def prepare_vectors(values: NDArray[Any], width: int) -> NDArray[np.float32]:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.promotion.inputs import expand
-from workers.data import DataError
+from orchestrator.promotion.inputs import batches, expand
+from workers.data import DataError, Preprocessing
+from workers.data.preprocessing import prepare_arrays
 
 
 def test_a_folder_is_walked_as_in_training(tmp_path: Path) -> None:
@@ -26,3 +28,34 @@ def test_a_folder_of_links_alone_is_refused_with_the_reason(tmp_path: Path) -> N
     (tmp_path / "new" / "a.png").symlink_to(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"links that lead out .* or make hard links"):
         expand([str(tmp_path / "new")])
+
+
+class Shim:
+    """What a model of grey images of 8 x 8 takes."""
+
+    def __init__(self, dtype: str) -> None:
+        self.preprocessing = Preprocessing(channels=1, height=8, width=8, dtype=dtype)
+        self.facts = {"preprocessing": self.preprocessing.to_dict()}
+
+    def prepare_arrays(self, values: np.ndarray) -> np.ndarray:
+        return prepare_arrays(values, self.preprocessing)
+
+
+def test_a_bad_array_gives_no_rows_and_names_its_own_example(tmp_path: Path) -> None:
+    values = np.ones((1100, 8, 8))
+    values[0, 0, 0], values[1050, 3, 3] = 9, np.nan
+    np.savez(tmp_path / "bad.npz", x=values)
+    np.savez(tmp_path / "good.npz", x=values[:5])
+    failed: list[str] = []
+    files = [tmp_path / "bad.npz", tmp_path / "good.npz"]
+    (batch,) = batches(files, Shim("float32"), failed)
+    assert [name for name, _ in batch.names] == [str(tmp_path / "good.npz")] * 5
+    (message,) = failed
+    assert "bad.npz cannot be used: NaN or infinity in example 1050" in message
+
+
+def test_a_black_image_of_floats_is_taken_for_bytes(tmp_path: Path) -> None:
+    np.save(tmp_path / "black.npy", np.zeros((1, 8, 8)))
+    (batch,) = batches([tmp_path / "black.npy"], Shim("uint8"), failed := [])
+    assert not batch.examples.any()
+    assert not failed
