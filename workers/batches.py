@@ -28,6 +28,9 @@ BLOCK_BYTES = 8 * 2**20
 PIECE_ELEMENTS = 2**20
 """Bytes whose values are counted at a time."""
 
+SMALLEST_DEVIATION = 1e-37
+"""Less counts as constant: its inverse is infinite in float32."""
+
 VALUES = "values"
 """The name, beside those of the streams, under which the numbers' normalisation is kept."""
 
@@ -149,7 +152,8 @@ def _moments_of_numbers(values: NDArray[Any]) -> tuple[float, float]:
     parts = [values[start : start + piece] for start in range(0, len(values), piece)]
     mean = sum(part.astype(np.float64).sum() for part in parts) / values.size
     squares = sum(np.square(part.astype(np.float64) - mean).sum() for part in parts)
-    return float(mean), math.sqrt(float(squares) / values.size) or 1.0
+    deviation = math.sqrt(float(squares) / values.size)
+    return float(mean), deviation if deviation > SMALLEST_DEVIATION else 1.0
 
 
 def _moments(values: NDArray[Any]) -> tuple[float, float]:

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from orchestrator.promotion.inputs import expand
 from workers.augmentation import AUGMENTATIONS
 from workers.batches import DeviceSplit, Normalisation, on_device
-from workers.data import Dataset, DataSpec, load
+from workers.data import DataError, Dataset, DataSpec, load
 from workers.data.dataset import RawData, Split, split_data
 from workers.data.folder import find
 from workers.data.memory import available_bytes
@@ -47,6 +48,39 @@ def test_numbers_that_float32_cannot_tell_apart_are_noted(tmp_path: Path) -> Non
     (note,) = npz(tmp_path, x, np.arange(60) % 2).notes
     assert "too fine for float32" in note
     assert "(2 of 3 numbers)" in note
+
+
+def test_values_that_set_the_scale_of_all_others_are_noted(tmp_path: Path) -> None:
+    x = RANDOM.normal(size=(60, 3, 8, 8)).astype("f4")
+    x[7, 1, 2, 2] = 1e30
+    x[::5, 2, 0, 0] = -9999
+    notes = npz(tmp_path, x, np.arange(60) % 2).notes
+    assert [note.partition(" of ")[0] for note in notes] == ["channel 1", "channel 2"]
+    assert all("outliers set its scale" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("x", "reason"),
+    [
+        (RANDOM.normal(size=(60, 8, 8)).astype("f4") * np.float32(1e-40), "in a smaller unit"),
+        (RANDOM.normal(size=(60, 3)).astype("f4") * np.float32(1e-40), "in a smaller unit"),
+        (RANDOM.normal(size=(60, 8, 8)) * 1e-50, "too fine for float32"),
+        (2**40 + RANDOM.integers(0, 99, (60, 8, 8)), "subtract a constant"),
+    ],
+)
+def test_values_of_which_float32_keeps_nothing_are_refused_with_the_reason(
+    x: np.ndarray, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=reason):
+        npz(tmp_path, x, np.arange(60) % 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(exponent=st.floats(-44, 38))
+def test_normalised_values_are_finite_whatever_their_scale(exponent: float) -> None:
+    values = np.float32(10**exponent) * np.array([[-1], [0], [1], [1]], dtype=np.float32)
+    split = Split(inputs={"vector": values}, targets=np.zeros(4, dtype=np.int64))
+    assert Normalisation.of(split).apply("vector", torch.from_numpy(values)).isfinite().all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -87,13 +121,16 @@ def test_a_part_of_its_own_is_shuffled_and_the_digest_stays(tmp_path: Path) -> N
 def test_names_of_jpeg_and_phones_are_read_and_turned(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    endings = ("jpg", "jfif", "jpe", "JIF", "pjpeg", "mpo")
+    endings = ("jpg", "jfif", "jpe", "JIF", "pjpeg", "mpo", "png")
     for label in "ab":
         (tmp_path / label).mkdir()
         for index, ending in enumerate(endings):
             image = Image.fromarray(RANDOM.integers(0, 255, (8, 16, 3), dtype=np.uint8))
             file = tmp_path / label / f"{index}.{ending}"
-            image.save(file, "MPO", save_all=True, append_images=[image], exif=exif)
+            if ending == "png":
+                image.save(file, exif=exif)
+            else:
+                image.save(file, "MPO", save_all=True, append_images=[image], exif=exif)
     dataset = load(DataSpec(source="folder", path=str(tmp_path)))
     assert dataset.task.inputs["image"] == (3, 16, 8)
     assert dataset.left_aside == ()
@@ -113,6 +150,19 @@ def test_splits_in_two_unicode_forms_are_one_and_unlabelled_tests_are_left_aside
     assert set(found.parts["validation"].targets) == {0, 1}
     assert found.ignored == ("test",)
     assert len(found.notes) == 2
+
+
+@pytest.mark.parametrize(
+    ("link", "target"), [("round", "."), ("0/up", ".."), ("self", "self"), ("0/s.png", "s.png")]
+)
+def test_links_that_lead_round_are_left_aside(link: str, target: str, tmp_path: Path) -> None:
+    pictures.write_digits(tmp_path, range(20), classes=2)
+    (tmp_path / link).symlink_to(target)
+    found = find(tmp_path)
+    assert found.class_names == ("0", "1")
+    assert found.ignored == (link,)
+    files, _ = expand([str(tmp_path)])
+    assert sorted(files) == sorted(tmp_path.glob("[01]/[0-9]*.png"))
 
 
 def test_series_are_normalised_by_feature_and_tokens_not_at_all() -> None:

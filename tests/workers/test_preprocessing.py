@@ -126,6 +126,14 @@ def test_a_16_bit_picture_keeps_every_count(low: int, span: int, channels: int) 
     assert (pixels == counts).all()
 
 
+def test_a_key_makes_16_bit_pixels_white() -> None:
+    image = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))
+    image.info["transparency"] = 5
+    prepared = prepare(image, pictures(1, 8, 8, deep=True)).reshape(-1)
+    assert prepared[5] == 65535
+    assert (np.delete(prepared, 5) == np.delete(np.arange(64), 5)).all()
+
+
 def test_8_bits_among_16_have_the_same_black_and_white() -> None:
     p = pictures(3, 8, 8, deep=True)
     for grey in (0, 77, 255):

@@ -27,6 +27,10 @@ _MOST_CHANNELS = 4
 _FEWEST_LEVELS = 16
 """With fewer different values than that, a channel that had more has lost what it shows."""
 _SAMPLE = 4096
+_OUTLYING = 1000
+"""Values are outliers that reach so many times as far as the middle half of all."""
+_SMALLEST_SPAN = 1e-36
+_SHOWN = 3
 
 
 def read(spec: DataSpec) -> RawData:
@@ -66,9 +70,11 @@ def load(found: Found) -> RawData:
                 else {"image": prepare_arrays(examples, preprocessing)}
             )
             (prepared,) = inputs.values()
+            lost = _lost(name, examples, preprocessing)
             if part == "train":
-                check_distinct(prepared)
-            notes += _lost(name, examples, preprocessing)
+                check_distinct(prepared, notes=lost)
+                notes += _outliers(name, prepared)
+            notes += lost
         splits[part] = answers.split(part, inputs)
     return RawData(
         pool=splits["train"],
@@ -136,6 +142,36 @@ def _lost(name: str, values: NDArray[Any], images: Preprocessing | None) -> list
         f"{kept[poor[0]]} are left ({len(poor)} of {len(kept)} {what}s); subtract a constant "
         "before you save it"
     ]
+
+
+def _outliers(name: str, prepared: NDArray[Any]) -> list[str]:
+    """A note where few values, such as those for missing ones, set the scale of all others.
+
+    Raises:
+        DataError: Values are so small that their scale is beyond float32.
+    """
+    if prepared.dtype == np.uint8:
+        return []
+    what = "channel" if prepared.ndim == 4 else "number"
+    each = np.moveaxis(prepared, 1, 0)
+    notes = []
+    for index, values in enumerate(each):
+        low, high = float(values.min()), float(values.max())
+        if 0 < high - low < _SMALLEST_SPAN:
+            raise DataError(
+                f"{what} {index} has values from {low:g} to {high:g}, too small for float32: "
+                "give them in a smaller unit"
+            )
+        sample = values[:: max(1, len(values) // _SAMPLE)].reshape(-1)
+        quarters = np.quantile(sample[:: max(1, len(sample) // _SAMPLE)], (0.25, 0.75))
+        middle = float(quarters[1] - quarters[0])
+        if high - low > _OUTLYING * middle > 0:
+            notes.append(
+                f"{what} {index} of {name!r} has values from {low:g} to {high:g}, half of them "
+                f"within {middle:g}: outliers set its scale; clip them, replace those that stand "
+                "for missing values, or take the logarithm"
+            )
+    return notes[:_SHOWN] + ([f"and {len(notes) - _SHOWN} more"] if len(notes) > _SHOWN else [])
 
 
 def _levels(columns: NDArray[Any]) -> NDArray[np.int64]:

@@ -98,8 +98,9 @@ def header(path: Path) -> Header:
         width, height = image.size
         if width * height > MOST_PIXELS:
             raise BrokenImageError(f"{width} x {height} pixels, more than {MOST_PIXELS:,}")
-        # A PNG would be unpacked to find out, and hardly ever says.
-        if image.format in {"JPEG", "MPO"} and image.getexif().get(_ORIENTATION) in _TURNED:
+        # A PNG that does not say so before its pixels would be unpacked to find out.
+        says = image.format in {"JPEG", "MPO"} or "exif" in image.info
+        if says and image.getexif().get(_ORIENTATION) in _TURNED:
             width, height = height, width
         deep = is_deep(image)
         return Header(

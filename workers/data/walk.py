@@ -25,6 +25,7 @@ class Walk:
         """Relative to the root: hidden files, files that are no images, links that lead out."""
         self.links: set[str] = set()
         """Those of them that are links that lead out."""
+        self._listed: set[str] = set()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -103,13 +104,15 @@ class Walk:
     def below(self, folder: Path, endings: Container[str]) -> Iterator[Path]:
         """All files of these endings in a folder and its folders, relative to the root.
 
-        The others are left aside.
+        The others are left aside, and links to folders that are listed anyway.
 
         Raises:
             DataError: A folder may not be read.
         """
-        for each in self.entries(folder):
-            if each.is_dir() and self.is_inside(each):
+        self._listed.add(os.path.realpath(folder))
+        # Folders before links to them, so that files keep their own names.
+        for each in sorted(self.entries(folder), key=Path.is_symlink):
+            if each.is_dir() and self.is_inside(each) and not self._is_listed(each):
                 yield from self.below(each, endings)
             elif each.is_file() and self.is_inside(each) and each.suffix.lower() in endings:
                 yield each.relative_to(self.root)
@@ -121,8 +124,9 @@ class Walk:
         return path.suffix.lower() in images.ENDINGS and path.is_file() and self.is_inside(path)
 
     def is_inside(self, path: Path) -> bool:
-        """Whether a path is no hidden one, nor a link that leads out of the folder."""
-        return not path.name.startswith((".", "__MACOSX")) and not self._leads_out(path)
+        """Whether a path is no hidden one, nor a link that leads out of the folder or round."""
+        hidden = path.name.startswith((".", "__MACOSX"))
+        return not hidden and not self._leads_out(path) and not self._leads_round(path)
 
     def ignore(self, paths: Iterable[Path]) -> None:
         """Remember what is left aside."""
@@ -133,7 +137,17 @@ class Walk:
                 self.links.add(name)
 
     def _leads_out(self, path: Path) -> bool:
-        return path.is_symlink() and not path.resolve().is_relative_to(self.root)
+        # Path.resolve raises where a link leads to itself.
+        return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(self.root)
+
+    def _leads_round(self, path: Path) -> bool:
+        """Whether a link leads to a folder that it lies in."""
+        return path.is_symlink() and Path(os.path.realpath(path.parent)).is_relative_to(
+            os.path.realpath(path)
+        )
+
+    def _is_listed(self, folder: Path) -> bool:
+        return os.path.realpath(folder) in self._listed
 
     def _because_of_links(self, folder: Path) -> str:
         return f"; {LINKS}" if any(map(self._leads_out, self.entries(folder))) else ""
