@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.tracking.addresses import registry_uri
-from orchestrator.tracking.environment import mlflow_environment
+from orchestrator.tracking.environment import longest_timeout, mlflow_environment
 from workers.masking import masked
 
 _LOG = "log"
@@ -140,7 +140,7 @@ def _start(folder: Path, tracking_uri: str) -> "subprocess.Popen[str]":
             env={
                 **made,
                 # It reads files alone, by MLflow's own client.
-                "MLFLOW_HTTP_REQUEST_TIMEOUT": made["MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT"],
+                "MLFLOW_HTTP_REQUEST_TIMEOUT": longest_timeout(made),
                 # As the trial was judged, as a rule: sums are rounded by the thread.
                 "OMP_NUM_THREADS": "1",
                 "MLFLOW_TRACKING_URI": tracking_uri,

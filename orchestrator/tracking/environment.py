@@ -24,6 +24,9 @@ _ENFORCED: Mapping[str, str] = {
 _REMOVED = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 """torch refuses to load anything while this stands beside its opposite."""
 
+_prepared: dict[str, str] = {}
+"""What `prepare_process` put into this process; not the user's choice for the next one."""
+
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -35,16 +38,39 @@ def mlflow_environment(environment: Mapping[str, str], **defaults: str) -> dict[
         **defaults: Further defaults of this process, which win over the general ones.
     """
     general = dict(_DEFAULTS)
-    if "MLFLOW_DISABLE_TELEMETRY" in environment:
+    given = {
+        name: value
+        for name, value in environment.items()
+        if name != _REMOVED
+        and (value or name not in _DEFAULTS)  # MLflow takes an empty one for a malformed number
+        and (name not in _prepared or _prepared[name] != value)
+    }
+    if "MLFLOW_DISABLE_TELEMETRY" in given:
         del general["DO_NOT_TRACK"]  # it would overrule a user who turns telemetry on
-    given = {name: value for name, value in environment.items() if name != _REMOVED}
     return {**general, **defaults, **given, **_ENFORCED, **_no_proxy(environment)}
 
 
 def prepare_process() -> None:
     """Give this process the environment of `mlflow_environment`, before it loads MLflow."""
-    os.environ.update(mlflow_environment(os.environ))
+    made = mlflow_environment(os.environ)
+    _prepared.update(
+        {name: made[name] for name in _DEFAULTS if made.get(name) != os.environ.get(name)}
+    )
+    os.environ.update(made)
     os.environ.pop(_REMOVED, None)
+
+
+def longest_timeout(environment: Mapping[str, str]) -> str:
+    """Return the longer of the limits of requests and of files, for a process that reads files.
+
+    Args:
+        environment: As `mlflow_environment` makes it.
+    """
+    requests = environment["MLFLOW_HTTP_REQUEST_TIMEOUT"]
+    files = environment["MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT"]
+    if requests.isdecimal() and files.isdecimal():
+        return max(requests, files, key=int)
+    return files
 
 
 def _no_proxy(environment: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 
 from orchestrator.promotion import clean_room
-from orchestrator.tracking import process, server
+from orchestrator.tracking import environment, process, server
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.environment import mlflow_environment
 from orchestrator.tracking.transport import is_idempotent
@@ -69,6 +69,33 @@ def test_telemetry_is_off_unless_the_user_turns_it_on() -> None:
     assert mlflow_environment({})["DO_NOT_TRACK"] == "true"
     chosen = mlflow_environment({"MLFLOW_DISABLE_TELEMETRY": "false"})
     assert (chosen["MLFLOW_DISABLE_TELEMETRY"], chosen.get("DO_NOT_TRACK")) == ("false", None)
+
+
+def test_what_a_command_prepares_is_no_choice_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30"})
+    monkeypatch.setattr(environment, "_prepared", {})
+    for _ in range(2):
+        environment.prepare_process()
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
+    made = mlflow_environment(
+        os.environ, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0", MLFLOW_HTTP_REQUEST_TIMEOUT="9"
+    )
+    assert made["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+    assert made["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "30"
+
+
+@pytest.mark.parametrize(
+    ("requests", "files", "longest"),
+    [("30", "600", "600"), ("1000", "600", "1000"), ("abc", "600", "600")],
+)
+def test_a_process_that_reads_files_gets_the_longer_limit(
+    requests: str, files: str, longest: str
+) -> None:
+    limits = {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": requests,
+        "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": files,
+    }
+    assert environment.longest_timeout(mlflow_environment(limits)) == longest
 
 
 class _StartedError(Exception):
@@ -174,6 +201,13 @@ def test_no_request_to_this_machine_goes_through_a_proxy(
             monkeypatch.setenv(name, value)
         assert open_client(url).get_experiment_by_name("x").name == "x"
     assert len(asked) == 3
+
+
+def test_a_setting_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "abc")
+    with pytest.raises(MlflowException, match="'abc' for MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        open_client("http://127.0.0.1:1").get_experiment_by_name("x")
+    assert mlflow_environment({"MLFLOW_HTTP_REQUEST_TIMEOUT": ""})["MLFLOW_HTTP_REQUEST_TIMEOUT"]
 
 
 def test_only_idempotent_requests_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
