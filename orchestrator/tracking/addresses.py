@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,7 @@ _DRIVERS: Mapping[str, str] = {
 }
 """Python module that each scheme of a database needs."""
 _DATABRICKS = ("databricks", "databricks-uc", "uc")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _ALLOWED = (
     "Allowed: the http:// or https:// address of an MLflow server, or a database "
     "(sqlite:///FILE, postgresql://, mysql://, mssql://)"
@@ -46,8 +48,8 @@ def require_usable(uri: str, variable: str = "MLFLOW_TRACKING_URI") -> None:
     """
     scheme = _scheme(uri)
     if scheme in _SERVERS:
-        if not urlsplit(uri).hostname:
-            raise StoreAddressError(f"{variable}: the address names no host. {_ALLOWED}")
+        if not _names_host(uri):
+            raise StoreAddressError(f"{variable}: names no valid host and port. {_ALLOWED}")
     elif scheme in _DATABRICKS:
         raise StoreAddressError(
             f"{variable}: Databricks ({scheme}) is not supported, because its experiments and "
@@ -106,4 +108,15 @@ def public_address(uri: str) -> str:
 
 def _scheme(uri: str) -> str:
     """The scheme in lower case; `databricks` may stand alone."""
-    return uri.lower() if uri.lower() in _DATABRICKS else urlsplit(uri).scheme
+    if uri.lower() in _DATABRICKS:
+        return uri.lower()
+    found = _SCHEME.match(uri)  # `urlsplit` raises on a malformed host
+    return found[1].lower() if found else ""
+
+
+def _names_host(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its text may hold a part of a password
+        return False

@@ -33,6 +33,9 @@ WRONG = [
     "oracle://me:s3cr3t@host/db",
     "arn:aws:sagemaker:eu:1:mlflow-tracking-server/s",
     "http://",
+    "http://[::1",
+    "http://host:99999",
+    "https://me:s3cr3t/@host:81",
     "sqlite://",
     "sqlite:///:memory:",
 ]
@@ -43,7 +46,6 @@ def test_what_cannot_be_used_is_refused_without_its_secrets(uri: str) -> None:
     with pytest.raises(StoreAddressError, match=r"^MLFLOW_TRACKING_URI: ") as refused:
         require_usable(uri)
     assert SECRET not in str(refused.value)
-    assert not is_server(uri) or uri == "http://"
 
 
 def test_a_driver_that_is_missing_is_named() -> None:
@@ -97,8 +99,6 @@ def test_the_address_that_people_open_holds_no_login(login: str, query: str) -> 
     "command",
     [
         ["search", "surrogate", "--trials", "1", "--engine", "in_process"],
-        ["delete", "mine"],
-        ["clean"],
         ["predict", "a@b", "x.npy"],
     ],
 )
