@@ -177,21 +177,24 @@ def _promoter(
         registry=registry,
         examine=lambda uri, digest, code: clean_room(uri, home.tracking_uri, digest, code),
         catch_up=lambda: _catch_up(chosen, home),
+        sync=f"{home.program} sync {chosen.study.name}",
         say=terminal.remark,
         holder=Holder.of_this_process(),
     )
 
 
-def _catch_up(chosen: "Winner", home: Home) -> None:
-    """Shows in MLflow what the ledger has."""
+def _catch_up(chosen: "Winner", home: Home) -> str:
+    """Shows in MLflow what the ledger has; returns why MLflow does not take all of it, if known."""
     projector = start_projector(
         ledger_url=home.ledger_url,
         study=chosen.study.name,
         home=home.folder,
         tracking_uri=home.tracking_uri,
     )
-    projector.drain(_CATCH_UP_S)
-    projector.close()
+    try:
+        return "" if projector.drain(_CATCH_UP_S) else projector.reason
+    finally:
+        projector.close()
 
 
 def _show(

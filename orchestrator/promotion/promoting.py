@@ -82,8 +82,11 @@ class Promoter:
     registry: Registry
     examine: Examine
     """Opens the clean process."""
-    catch_up: Callable[[], None]
-    """Lets MLflow show what the ledger has, where a run is missing."""
+    catch_up: Callable[[], str]
+    """Lets MLflow show what the ledger has, where a run is missing; returns why MLflow does not
+    show all of it, empty if it does or if that is not known."""
+    sync: str
+    """The command that shows the whole study again."""
     say: Callable[[str], None]
     """Told each step."""
     holder: Holder
@@ -144,15 +147,15 @@ class Promoter:
 
     def _run(self) -> Run:
         experiment, uid = experiment_name(self.winner.config), self.winner.trial.uid
-        run = self.registry.run_of(experiment, uid)
+        run, why = self.registry.run_of(experiment, uid), ""
         if run is None:
             self.say("MLflow does not show the trial yet: catching up")
-            self.catch_up()
+            why = self.catch_up()
             run = self.registry.run_of(experiment, uid)
         if run is None:
             raise PromotionRefused(
-                f"MLflow shows no run of trial {self.winner.trial.number}; "
-                f"show the study again with: archscout sync {self.winner.study.name}"
+                f"MLflow shows no run of trial {self.winner.trial.number}"
+                f"{f' ({why})' if why else ''}; show the study again with: {self.sync}"
             )
         return run
 

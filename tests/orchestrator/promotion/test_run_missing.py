@@ -9,8 +9,7 @@ from orchestrator.promotion.promoting import Promoter
 from orchestrator.promotion.refusal import PromotionRefused
 
 
-def test_the_command_that_shows_the_study_again_is_named() -> None:
-    caught_up: list[str] = []
+def test_the_reason_and_the_command_that_shows_the_study_again_are_named() -> None:
     experiment = SimpleNamespace(experiment=None)
     promoter: Any = SimpleNamespace(
         winner=SimpleNamespace(
@@ -20,8 +19,9 @@ def test_the_command_that_shows_the_study_again_is_named() -> None:
         ),
         registry=SimpleNamespace(run_of=lambda *_: None),
         say=lambda _: None,
-        catch_up=lambda: caught_up.append("yes"),
+        catch_up=lambda: "UNAUTHENTICATED: invalid token",
+        sync="archscout --home h sync bars",
     )
-    with pytest.raises(PromotionRefused, match=r"no run of trial 3; .*archscout sync bars"):
+    told = r"no run of trial 3 \(UNAUTHENTICATED: .*\); .*: archscout --home h sync bars$"
+    with pytest.raises(PromotionRefused, match=told):
         Promoter._run(promoter)
-    assert caught_up == ["yes"]
