@@ -191,7 +191,7 @@ def _warning(terminal: Terminal) -> Callable[[str], None]:
             said.add(reason)
             terminal.complain(
                 f"MLflow does not take what is recorded: {reason}\n"
-                "The search continues; what is missing in MLflow is kept and sent later."
+                "The search continues and MLflow is tried again; its end says what is missing."
             )
 
     return warn

@@ -126,7 +126,7 @@ def next_steps(ledger: "Ledger", row: "StudyRow", home: Home, board: "Leaderboar
     steps = _with_a_result(ledger, row, home, board) if board.rows else _without(ledger, row, home)
     archscout = home.program
     steps |= {
-        f"{archscout} ui": "every trial in MLflow, to browse and compare",
+        f"{archscout} ui": "the trials in MLflow, to browse and compare",
         f"{archscout} search --help": "what else a search can be told",
     }
     return "\nNext:\n" + pairs({f"  {step}": what for step, what in steps.items()})

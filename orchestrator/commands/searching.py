@@ -62,6 +62,8 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     terminal.tell(board.text(10))
     terminal.answer["mlflow"] = {"complete": outcome.shown, "reason": outcome.not_shown}
     if outcome.code is not ExitCode.DONE:
+        if outcome.not_shown:
+            terminal.remark(_not_shown(config.name, home, outcome.not_shown))
         raise CommandError(_unfinished(config, home, outcome), outcome.code)
     terminal.remark(f"\n{_ENDED[outcome.reason or outcome.state]}")
     if not outcome.shown:

@@ -54,10 +54,14 @@ def _show(row: "StudyRow", home: Home, terminal: Terminal) -> None:
         shown = projector.drain(
             _DRAIN_S, lambda left: terminal.remark(f"{left} events left to show")
         )
+        reason = projector.reason
     finally:
         projector.close()
     if not shown:
         log = home.logs / row.name / "projector.log"
-        why = f": {projector.reason}" if projector.reason else ""
-        text = f"MLflow did not take all of '{row.name}'{why} (see {log}); the same command goes on"
+        why = f": {reason}" if reason else ""
+        text = (
+            f"MLflow did not take all of '{row.name}'{why} (see {log}). "
+            "After mending, give the same command again"
+        )
         raise CommandError(text, ExitCode.INTERRUPTED)

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.client import open_client
+from orchestrator.tracking.refusals import as_mlflow_errors
 from orchestrator.tracking.runs import tag_value
 
 OPERATION = "archscout.operation"
@@ -59,7 +60,8 @@ class Registry:
 
     def upload(self, run: Run, folder: Path, place: str) -> None:
         """Put a model's files onto a run, in place of what was there."""
-        self._client.log_artifacts(run.info.run_id, str(folder), place)
+        with as_mlflow_errors():
+            self._client.log_artifacts(run.info.run_id, str(folder), place)
 
     def note(self, run: Run, text: str) -> None:
         """Say on the trial's run how its promotion stands."""
@@ -144,11 +146,12 @@ class Registry:
     def fetch(self, model: str, version: int, folder: Path) -> Path:
         """Copy a version's files to somewhere in an empty folder; where, is returned."""
         # By the files' own address: of `models:/` MLflow 3.17.2 asks its global default store.
-        fetched = mlflow.artifacts.download_artifacts(
-            artifact_uri=self._client.get_model_version_download_uri(model, str(version)),
-            dst_path=str(folder),
-            tracking_uri=self._client.tracking_uri,
-        )
+        with as_mlflow_errors():
+            fetched = mlflow.artifacts.download_artifacts(
+                artifact_uri=self._client.get_model_version_download_uri(model, str(version)),
+                dst_path=str(folder),
+                tracking_uri=self._client.tracking_uri,
+            )
         return Path(fetched)
 
     def models(self) -> list[str]:

@@ -18,6 +18,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from orchestrator.tracking.addresses import require_registry, sqlite_file
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.experiment import LEDGER, made_by
+from orchestrator.tracking.refusals import as_mlflow_errors, reason
 from workers.folders import PathOutside, beneath, remove
 from workers.masking import masked
 
@@ -36,10 +37,8 @@ def answering() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        first = (str(error).strip().splitlines() or ["no reason given"])[0]
-        raise StoreUnavailable(
-            f"MLflow: {masked(first)[:300]}; the same command goes on once it answers"
-        ) from error
+        text = f"MLflow: {masked(reason(error))}. After mending, give the same command again"
+        raise StoreUnavailable(text) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +165,7 @@ class StudyStore:
         # Not by `mlflow gc --run-ids`: that also erases every deleted experiment and logged model
         # of the store, whosesoever (mlflow 3.17.2). This is what it calls for a run.
         if local_path(run.artifact_uri) is None:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError), as_mlflow_errors():
                 get_artifact_repository(run.artifact_uri).delete_artifacts()  # type: ignore[no-untyped-call]
         self._store._hard_delete_run(run.run_id)  # noqa: SLF001
         if run.folder is not None:

@@ -7,6 +7,7 @@ from mlflow import MlflowClient
 
 from orchestrator.network_disks import MLFLOW_SERVER, refuse_network_disk
 from orchestrator.tracking.addresses import registry_uri, require_usable, sqlite_file
+from orchestrator.tracking.refusals import as_mlflow_errors
 from orchestrator.tracking.transport import use_safe_requests
 
 
@@ -25,7 +26,8 @@ def open_client(uri: str) -> MlflowClient:
     if (path := sqlite_file(uri)) is not None:
         refuse_network_disk(path, "MLflow's database", MLFLOW_SERVER)
     use_safe_requests()
-    client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri(uri))
+    with as_mlflow_errors():
+        client = MlflowClient(tracking_uri=uri, registry_uri=registry_uri(uri))
     if path is not None:
         with contextlib.closing(sqlite3.connect(path, timeout=20)) as file:
             file.execute("PRAGMA journal_mode=WAL").fetchone()

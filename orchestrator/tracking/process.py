@@ -93,21 +93,26 @@ class ProjectorProcess:
         self._on_left = on_left
         try:
             self._pipe(self._process.stdin).write(b"drain\n")
-        except OSError:
+        except (OSError, ValueError):  # it has ended, or `hurry` was first
             return False
         self._answered.wait(timeout_s)
         return self._complete
 
     def _listen(self) -> None:
         """Take in what the process says, until it ends."""
-        with self._pipe(self._process.stdout) as answers:
-            for line in answers:
-                word, _, text = line.decode(errors="replace").strip().partition(" ")
-                self._hear(word, text)
-        self._answered.set()
+        try:
+            with self._pipe(self._process.stdout) as answers:
+                for line in answers:
+                    word, _, text = line.decode(errors="replace").strip().partition(" ")
+                    self._hear(word, text)
+        finally:
+            self._answered.set()
 
     def _hear(self, word: str, text: str) -> None:
-        self.reason = text if word in {"behind", "lacking"} else ""
+        if word in {"behind", "lacking"}:
+            self.reason = text
+        elif word in {"again", "drained"}:
+            self.reason = ""
         if word == "left" and self._on_left is not None:
             self._on_left(int(text))
         elif word == "behind" and self._on_behind is not None:
@@ -117,9 +122,10 @@ class ProjectorProcess:
             self._answered.set()
 
     def hurry(self) -> None:
-        """Let the process end by itself; a `drain` that waits in another thread then returns."""
+        """Let the process end by itself; a `drain` that waits in another thread returns at once."""
         with contextlib.suppress(OSError):
             self._pipe(self._process.stdin).close()
+        self._answered.set()
 
     def close(self) -> None:
         """End the process; a kill in mid-work is harmless, for it starts again where it was."""

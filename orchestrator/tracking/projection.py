@@ -4,10 +4,10 @@ The ledger keeps a cursor: everything up to it is shown. A crash between showing
 cursor shows the same again, which changes nothing.
 """
 
+import contextlib
 import functools
 import itertools
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from orchestrator.tracking.history import History
 from orchestrator.tracking.links import run_page, runs_page
 from orchestrator.tracking.parent import TABLE, ParentRun, common_tags
 from orchestrator.tracking.pictures import Pictures
+from orchestrator.tracking.refusals import FINAL, reason
 from orchestrator.tracking.runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
 from search_spaces.task import Task
 from workers.data.spec import NO_DATA
@@ -40,10 +41,6 @@ _KEEP_PLACE_EVERY_S = 10.0
 
 _NAMED = 3
 """How many of many are named."""
-_REASON_LENGTH = 300
-
-_FINAL = frozenset({"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"})
-"""Refusals that another try would meet again: of a run that its user deleted, for example."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +148,8 @@ class Projection:
             self._history.apply(events, shown=False)
             self._read = events[-1].id
         try:
-            self._flush(store)
+            with self._reopened_after_refusal():
+                self._flush(store)
         except PlaceLostError as lost:
             _log.warning("trial %s has no run in this store; showing the study anew", lost)
             self._store, self._anew = None, True
@@ -177,7 +175,8 @@ class Projection:
         store = self._store or self._open()
         table = table and self._tabled != self._shown
         if table or self._noted != self._shown:
-            self._note(store, table=table)
+            with self._reopened_after_refusal():
+                self._note(store, table=table)
             self._noted = self._shown
         if plots and (self.has_news_to_draw or (final and not self._has_offline_plots)):
             self._draw(store, offline=final)
@@ -214,7 +213,7 @@ class Projection:
         parent = ParentRun(client, experiment, study, ledger)
         was_there = parent.open(config, tags, inputs)
         self._history = History(self._objectives)
-        self._files, self._refused, self._table = Files(), {}, ""
+        self._table = ""
         self._read = self._shown = 0
         may_exist_until = self.last_event()
         start = self._ledger.cursor(study.id) if was_there and not self._anew else 0
@@ -240,6 +239,16 @@ class Projection:
         self._store = _Store(experiment=experiment, parent=parent, runs=writer)
         return self._store
 
+    @contextlib.contextmanager
+    def _reopened_after_refusal(self) -> Iterator[None]:
+        """Let the next step restore the study's own run or experiment, which somebody deleted."""
+        try:
+            yield
+        except MlflowException as refused:
+            if refused.error_code in FINAL:
+                self._store = None
+            raise
+
     def _about(self) -> dict[str, Any]:
         """What its first event says of the study beside its row."""
         first = next(self._events(0), None)
@@ -263,7 +272,7 @@ class Projection:
                 store.runs.show(history.trials[uid], history.fresh.get(uid, ()))
                 self._refused.pop(trial, None)
             except MlflowException as refused:
-                if refused.error_code not in _FINAL:
+                if refused.error_code not in FINAL:
                     raise
                 _log.warning("%s is not shown: %s", trial, reason(refused))
                 self._refused[trial] = reason(refused)
@@ -304,11 +313,3 @@ class Projection:
         while events := self._ledger.events(self._study.id, after, _PAGE):
             yield from events
             after = events[-1].id
-
-
-def reason(failure: Exception | None) -> str:
-    """What a store or its library said, in one line."""
-    text = re.sub(r"<?\S* object at 0x[0-9a-f]+>?:? ?", "", str(failure or ""))
-    lines = text.strip().splitlines() or [type(failure).__name__]
-    kind = "" if isinstance(failure, MlflowException) else f"{type(failure).__name__}: "
-    return f"{kind}{lines[0]}"[:_REASON_LENGTH]

@@ -12,6 +12,7 @@ The line `drain` asks it to answer, once nothing is left to try, `drained` if al
 import argparse
 import contextlib
 import fcntl
+import functools
 import logging
 import os
 import select
@@ -94,7 +95,8 @@ class Follower:
         self._answer = answer
         self._scrub = scrub
         self._failures = 0
-        self._said = ""
+        self._failed_part = self._why = self._said = ""
+        self._needs_user = False
         self._has_reported = False
         self._tries = 0
         self._began = time.monotonic()
@@ -105,7 +107,7 @@ class Follower:
         """Follow until told to end, then show what is there, within a limit."""
         while not self._orders.ended:
             began = time.monotonic()
-            moved = self._try(self._projection.step)
+            moved = self._try("events", self._projection.step)
             if self._orders.drain:
                 self._drain(moved)
                 continue
@@ -124,18 +126,22 @@ class Follower:
             self._answer(f"behind {self._scrub(lacking)}")
 
     def _drain(self, moved: int | None) -> None:
-        if moved is None:
-            self._orders.wait(self._pause())
-        elif moved:
+        if moved:
             self._answer(f"left {self._projection.left()}")
             self._orders.wait(0)
-        elif self._try(lambda: self._projection.summarise(plots=True, final=True)) is None:
-            self._orders.wait(self._pause())
-        else:
+        elif moved is not None and self._summarise(plots=True, final=True):
             self._answer_drain(self._scrub(self._projection.lacking()))
+        elif self._needs_user:
+            self._answer_drain(self._why)
+        else:
+            self._orders.wait(self._pause())
 
     def _answer_drain(self, lacking: str) -> None:
-        """Say that nothing is left to try; what is lacking is tried a few times before."""
+        """Say that nothing is left to try; what is lacking is tried a few times before.
+
+        Args:
+            lacking: What the store did not take and why; empty if nothing.
+        """
         self._tries += 1
         if lacking and self._tries < _TRIES:
             self._orders.wait(_TRY_AGAIN_S)
@@ -146,23 +152,23 @@ class Follower:
     def _finish(self) -> None:
         """Events recorded from now on are another driver's, and another projector's."""
         deadline = time.monotonic() + _LAST_WORDS_S
-        last = self._try(self._projection.last_event)
+        last = self._try("ledger", self._projection.last_event)
         while time.monotonic() < deadline:
             if last is not None and self._projection.shown >= last:
-                self._try(self._projection.keep_place)
-                self._try(lambda: self._projection.summarise(plots=False))
+                self._try("ledger", self._projection.keep_place)
+                self._summarise(plots=False)
                 return
-            if self._try(self._projection.step) is None:
+            if self._try("events", self._projection.step) is None:
                 time.sleep(_POLL_S)
             if last is None:
-                last = self._try(self._projection.last_event)
+                last = self._try("ledger", self._projection.last_event)
 
     def _summarise_now_and_then(self) -> None:
         now = time.monotonic()
         plots = now >= self._next_plot and self._projection.has_news_to_draw
         table = now >= self._next_table
         if plots or now >= self._next_note:
-            self._try(lambda: self._projection.summarise(plots=plots, table=table))
+            self._summarise(plots=plots, table=table)
             done = time.monotonic()
             late = (done - self._began) / _SHARE
             self._next_note = done + _NOTE_EVERY_S
@@ -174,26 +180,38 @@ class Follower:
     def _pause(self) -> float:
         return min(_POLL_S * 2.0**self._failures, _MAX_PAUSE_S)
 
-    def _try(self, work: "Callable[[], int | None]") -> int | None:
-        """What the work returned, None as 0; None if the store or the ledger failed."""
+    def _summarise(self, *, plots: bool, table: bool = True, final: bool = False) -> bool:
+        """Summarise as asked; return whether that succeeded."""
+        summarise = self._projection.summarise
+        work = functools.partial(summarise, plots=plots, table=table, final=final)
+        return self._try("summary", work) is not None
+
+    def _try(self, part: str, work: "Callable[[], int | None]") -> int | None:
+        """Do a part of the work; return its result, None if the store or the ledger failed.
+
+        Args:
+            part: Its name; that another part succeeds does not show that this one would.
+            work: Returns how many events it showed; None counts as 0.
+        """
         try:
             result = work() or 0
         except Exception as failure:  # noqa: BLE001  # Whatever fails, the ledger keeps its place.
-            self._failed(failure)
+            self._failed(part, failure)
             return None
-        if self._failures:
+        if self._failures and part == self._failed_part:
             _log.warning("going on")
-            self._failures = 0
+            self._failures, self._needs_user = 0, False
             if self._said:
                 self._said = ""
                 self._answer("again")
         return result
 
-    def _failed(self, failure: Exception) -> None:
+    def _failed(self, part: str, failure: Exception) -> None:
         """Log the first failure, and report one that the next try met again."""
-        from orchestrator.tracking.projection import reason  # noqa: PLC0415 - loads mlflow
+        from orchestrator.tracking.refusals import needs_user, reason  # noqa: PLC0415 - load mlflow
 
         text = self._scrub(reason(failure))
+        self._failed_part, self._why, self._needs_user = part, text, needs_user(failure)
         if self._failures == 0:
             _log.warning("behind: %s", text)
         elif text != self._said:

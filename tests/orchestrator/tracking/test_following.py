@@ -1,6 +1,7 @@
 """How a projection is followed: what is said to the driver, and how often files are uploaded."""
 
 import subprocess
+import threading
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -8,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 
 from orchestrator.tracking import projector
 from orchestrator.tracking.process import ProjectorProcess
-from orchestrator.tracking.projection import reason
 from orchestrator.tracking.projector import Follower
+from orchestrator.tracking.refusals import reason
 
 DAY_S = 86_400
 
@@ -23,6 +24,7 @@ class Orders:
 
     def __init__(self, lasts_s: float, drain_at_s: float) -> None:
         self.now = 0.0
+        self.answered_at: list[float] = []
         self.drain = False
         self._lasts_s = lasts_s
         self._drain_at_s = drain_at_s
@@ -74,7 +76,12 @@ def follow(monkeypatch: pytest.MonkeyPatch, orders: Orders, projection: Projecti
     monkeypatch.setattr(projector, "time", clock)
     said: list[str] = []
     fakes: Any = (projection, orders)
-    Follower(*fakes, said.append, lambda text: text.replace("s3cr3t", "***")).run()
+
+    def answer(line: str) -> None:
+        said.append(line)
+        orders.answered_at.append(orders.now)
+
+    Follower(*fakes, answer, lambda text: text.replace("s3cr3t", "***")).run()
     return said
 
 
@@ -110,6 +117,42 @@ def test_the_driver_hears_why_the_store_takes_nothing_and_when_it_does_again(
     ]
 
 
+@pytest.mark.parametrize("code", ["UNAUTHENTICATED", "PERMISSION_DENIED", "ENDPOINT_NOT_FOUND"])
+@pytest.mark.parametrize("part", ["step", "summarise"])
+def test_a_wrong_login_or_address_is_not_waited_for_at_the_end(
+    code: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = Orders(400, drain_at_s=300)
+    projection = Projection(orders)
+
+    def refuse(**_: object) -> int:
+        if orders.now >= 200:
+            raise RestException({"error_code": code, "message": "no s3cr3t"})
+        return 1
+
+    monkeypatch.setattr(projection, part, refuse)
+    said = follow(monkeypatch, orders, projection)
+    assert said == [f"behind {code}: no ***", f"lacking {code}: no ***"]
+    assert orders.answered_at[-1] < 310
+
+
+def test_a_summary_that_fails_at_the_end_is_reported_and_not_tried_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    orders = Orders(360, drain_at_s=300)
+    projection = Projection(orders)
+    tries: list[float] = []
+
+    def fail(**_: object) -> None:
+        if orders.drain:
+            tries.append(orders.now)
+            raise MlflowException("503")
+
+    monkeypatch.setattr(projection, "summarise", fail)
+    assert follow(monkeypatch, orders, projection) == ["behind 503"]
+    assert 5 < len(tries) < 20
+
+
 def test_one_hiccup_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
     orders = Orders(100, drain_at_s=90)
     assert follow(monkeypatch, orders, Projection(orders, outages=[(50, 50.2)])) == ["drained"]
@@ -142,6 +185,7 @@ def answering(script: str) -> "subprocess.Popen[bytes]":
         ("drained", True, ""),
         ("lacking two files: 403", False, "two files: 403"),
         ("left 3\nbehind gone", False, "gone"),
+        ("behind gone\nleft 3", False, "gone"),
         ("behind gone\nagain\nleft 3", False, ""),
     ],
 )
@@ -157,6 +201,14 @@ def test_what_the_projection_answers_is_what_the_search_tells(
     assert process.reason == why
     assert warned[0] == "401"
     assert left == [3] * ("left 3" in answer)
+    process.close()
+
+
+def test_a_user_who_leaves_waits_no_more() -> None:
+    process = ProjectorProcess(answering("read order; exec sleep 60"))
+    threading.Timer(0.2, process.hurry).start()
+    assert not process.drain(50)
+    assert not process.drain(50)  # its input is closed by now
     process.close()
 
 

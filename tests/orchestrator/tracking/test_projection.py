@@ -388,6 +388,27 @@ def test_a_refusal_for_good_is_named_until_the_trial_is_shown(story: Story) -> N
     assert projection.lacking() == ""
 
 
+@pytest.mark.parametrize("what", ["study", "experiment"])
+def test_the_studys_own_run_deleted_during_the_search_hides_nothing(
+    story: Story, what: str
+) -> None:
+    story.whole(0.5)
+    projection = story.projection()
+    projection.step()
+    seen = Seen(story.tracking_uri)
+    if what == "study":
+        seen.client.delete_run(seen.parent.info.run_id)
+    else:
+        seen.client.delete_experiment(seen.experiment.experiment_id)
+    story.whole(0.6)
+    for _ in range(8):
+        with contextlib.suppress(MlflowException):
+            projection.step()
+            projection.summarise(plots=False)
+    assert projection.lacking() == ""
+    assert_shows(Seen(story.tracking_uri), story.trials())
+
+
 def test_a_resume_looks_runs_up_in_one_search(story: Story) -> None:
     uids = [story.whole(index / 10) for index in range(6)]
     project(story)
