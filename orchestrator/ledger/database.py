@@ -46,7 +46,7 @@ from orchestrator.ledger.errors import LedgerError, LedgerUnavailable
 from orchestrator.ledger.migrations import migrate
 from orchestrator.ledger.outage import Outage
 from orchestrator.network_disks import LEDGER_SERVER, refuse_network_disk
-from workers.masking import scrubber
+from workers.masking import has_stray_at, scrubber
 
 T = TypeVar("T")
 
@@ -301,10 +301,10 @@ def read_url(url: str | Path) -> URL:
             f"a ledger cannot live in {read.drivername!r} ({dialect}): "
             "use sqlite:///FILE or postgresql://user@host/database"
         )
-    if dialect != "sqlite" and "@" in f"{read.host}{read.database}":
+    if dialect != "sqlite" and has_stray_at(str(url)):
         raise LedgerError(
-            "the ledger's URL has an unescaped '@' in its user or password: write it as %40 "
-            "(and '/' as %2F, ':' as %3A)"
+            "the ledger's URL has an unescaped '@' or '?' in its user or password: write them as "
+            "%40 and %3F (and '/' as %2F, ':' as %3A)"
         )
     if dialect == "sqlite" and read.database in {None, "", ":memory:"}:
         raise LedgerError("a ledger in memory forgets: give a file, sqlite:///FILE")

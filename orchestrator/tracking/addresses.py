@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from workers.masking import has_stray_at
+
 _SERVERS = ("http", "https")
 _DRIVERS: Mapping[str, str] = {
     "sqlite": "sqlite3",
@@ -58,6 +60,11 @@ def require_usable(uri: str, variable: str = "MLFLOW_TRACKING_URI") -> None:
     elif scheme not in _DRIVERS:
         what = f"{scheme}: is not a store" if scheme else "a folder is not a store"
         raise StoreAddressError(f"{variable}: {what} that archscout can use. {_ALLOWED}")
+    elif not scheme.startswith("sqlite") and has_stray_at(uri):
+        raise StoreAddressError(
+            f"{variable}: an unescaped '@' or '?' in its user or password; write them as %40 and "
+            "%3F (and '/' as %2F, ':' as %3A)"
+        )
     elif importlib.util.find_spec(_DRIVERS[scheme]) is None:
         raise StoreAddressError(
             f"{variable}: {scheme}:// needs the Python module {_DRIVERS[scheme]}, which is not "

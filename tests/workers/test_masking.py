@@ -2,17 +2,17 @@
 
 import string
 import traceback
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.masking import masked, scrubber, secrets_in
+from workers.masking import has_stray_at, masked, scrubber, secrets_in
 
 RAW = st.text(string.ascii_letters + string.digits + "/@:?#!$*+,.=-_~%'\"", min_size=6, max_size=30)
 """Passwords as people paste them; what a query cannot hold (`&`, blanks) only percent-encoded."""
-ANY = st.text(string.printable.strip(), min_size=6, max_size=30)
+ANY = st.text(string.printable.strip() + " äß€", min_size=6, max_size=30)
 FIELDS = st.sampled_from(["password", "sslpassword", "token", "PASSWORD", "access_token", "sig"])
 
 
@@ -49,6 +49,34 @@ def test_known_secrets_are_taken_out_wherever_they_stand(password: str, field: s
         assert {password, quote(password, safe="")} <= secrets_in(url) | {FRAME}
         assert _absent(password, scrub(f"login failed with {password} now"))
         assert _absent(quote(password, safe=""), scrub(f"cannot reach {url} now"))
+
+
+@given(ANY.filter(lambda text: " " not in (text[0], text[-1])))
+def test_known_secrets_are_taken_out_however_they_are_written(password: str) -> None:
+    """An address as pasted, without any escaping, and the ways in which libraries repeat it."""
+    for url in (
+        f"postgresql://bob:{password}@db.example.org/led",
+        f"postgresql://bob@db.example.org/led?x=1&password={password}",
+    ):
+        scrub = scrubber(url)
+        for text in (url, quote(password), quote(password, safe=""), quote_plus(password)):
+            assert _absent(password, scrub(f"at {text} now"))
+            assert _absent(quote(password), scrub(f"at {text} now"))
+        assert _absent(repr(password)[1:-1], scrub(f"invalid value {password!r}"))
+
+
+@pytest.mark.parametrize(
+    ("url", "stray"),
+    [
+        ("postgresql://bob:a@b@db/led", True),
+        ("postgresql://bob@db/led?password=a@b", True),
+        ("postgresql://db:5432/led?password=a@b", True),
+        ("postgresql:///led?host=db&password=a@b", False),
+        ("postgresql://bob:a%40b@db/led?password=a%3Fb", False),
+    ],
+)
+def test_an_address_whose_host_may_hold_a_secret_is_known(url: str, stray: bool) -> None:
+    assert has_stray_at(url) is stray
 
 
 @pytest.mark.parametrize(
