@@ -31,11 +31,14 @@ def artifact_folder(artifacts: Path, name: str) -> Path:
     Raises:
         PathOutside: A link leads out of the artifacts' folder.
     """
-    slug = name
+    return beneath(artifacts.absolute() / _slug(name), artifacts)
+
+
+def _slug(name: str) -> str:
     if not re.fullmatch(rf"archscout/{NAME_PATTERN}", name):
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80]
-        slug = f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
-    return beneath(artifacts.absolute() / slug, artifacts)
+        return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
+    return name
 
 
 def follow_home(home: Path) -> int:
@@ -72,9 +75,8 @@ def _moved(store: sqlite3.Connection, artifacts: Path) -> Iterator[tuple[int, st
         "SELECT experiment_id, name, artifact_location FROM experiments"
         " WHERE artifact_location LIKE 'file:///%'"
     ):
-        folder = artifact_folder(artifacts, name)
         # The releases before slugs took the name as it is.
-        for tail in {folder.relative_to(artifacts.absolute()).as_posix(), name}:
+        for tail in {_slug(name), name}:
             root = str(place).removesuffix(f"/{quote(tail)}")
             if place not in {root, f"{here}/{quote(tail)}"} and _is_in(artifacts / tail, artifacts):
                 yield number, root
@@ -101,7 +103,7 @@ def _is_shown(locks: Path) -> bool:
     """Return whether a projection of any study of this home runs now."""
     for path in within(locks):
         if isinstance(path, Path) and path.suffix == ".projector":
-            with path.open("ab") as file:
+            with path.open("rb") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from stories import Story, project
+from trackers import NoTracker
 
+import orchestrator.run
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
 from orchestrator.tracking.client import open_client
@@ -150,15 +152,16 @@ def test_verify_names_files_that_are_gone(story: Story, capsys: pytest.CaptureFi
 
 
 def test_the_same_commands_go_on_in_a_moved_project(
-    empty_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = tmp_path / "base"
-    (base / "mlruns").mkdir(parents=True)
-    shutil.copy(empty_store, base / "mlruns" / "mlflow.db")
+    base.mkdir()
     (base / "mine.py").write_text(USER_CODE)
     (base / "study.yaml").write_text(STUDY)
     pixels = np.arange(40 * 64, dtype=np.uint8).reshape(40, 8, 8)
     np.savez(base / "photos.npz", x=pixels, y=np.arange(40) % 2)
+
+    monkeypatch.setattr(orchestrator.run, "start_projector", lambda **_: NoTracker())
 
     def run(folder: Path, *words: str) -> int:
         return main(["--home", str(folder / "mlruns"), *words])
