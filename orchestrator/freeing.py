@@ -3,13 +3,20 @@
 Knows files only; what nobody needs any more is for others to say.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.terminal import table
 from workers import folders
-from workers.folders import Folder, RemoteFolder
+from workers.folders import Folder, RemoteFolder, is_link, within
+
+TRIAL_FOLDER = re.compile(r"[0-9a-f]{32}")
+"""Names in a study's folder of checkpoints: its trials' uids."""
+
+LOG_FILE = re.compile(r"(\d+|projector)\.log")
+"""Names in a study's folder of logs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +77,26 @@ def remove(paths: Iterable[Folder], root: Folder) -> None:
         folders.remove(path, root)
 
 
+def made_here(folder: Folder, names: re.Pattern[str]) -> list[Folder]:
+    """Return what a study made in its folder: the folder itself if nothing else lies in it.
+
+    A link in the folder's place, and files that somebody added, are not the study's.
+
+    Args:
+        folder: The study's.
+        names: What the study calls its entries.
+    """
+    if is_link(folder):
+        return []
+    found = within(folder)
+    made = [path for path in found if names.fullmatch(path.name)]
+    return [folder] if made == found else made
+
+
 def _sizes(path: Folder) -> list[int]:
     if isinstance(path, RemoteFolder):
         return path.sizes()
-    if path.is_symlink():
+    if is_link(path):
         return []
     if path.is_file():
         return [path.stat().st_size]

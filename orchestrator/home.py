@@ -14,7 +14,7 @@ from orchestrator import privacy
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.ownership import Owners
 from orchestrator.problems import place
-from workers.folders import Folder, folder_at
+from workers.folders import Folder, PathOutside, beneath, folder_at
 from workers.masking import masked, scrubber
 
 
@@ -83,8 +83,14 @@ class Home:
     @property
     def owns_stores(self) -> bool:
         """Whether ledger and MLflow lie here: what neither knows is then nobody's."""
-        inside = f"sqlite:///{self.folder}/"
-        return self.ledger_url.startswith(inside) and self.tracking_uri.startswith(inside)
+        return all(self._holds(url) for url in (self.ledger_url, self.tracking_uri))
+
+    def _holds(self, url: str) -> bool:
+        scheme, _, path = url.partition(":///")
+        try:
+            return scheme == "sqlite" and bool(beneath(Path(path.partition("?")[0]), self.folder))
+        except PathOutside:
+            return False
 
     @property
     def owners(self) -> Owners:

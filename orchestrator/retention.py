@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator.freeing import TRIAL_FOLDER
 from orchestrator.objective import Objective, pareto_front, pareto_order, rank
 from orchestrator.stopping import judge_of
 from orchestrator.trial import Trial, TrialState
-from workers.folders import Folder, PathOutside, remove, within
+from workers.folders import Folder, PathOutside, is_link, remove, within
 
 _CHECKPOINT = re.compile(r"\.?epoch-\d+-[0-9a-f]+(\.tmp)?")
 """Ours, finished or not; what else lies in a trial's folder is its user's."""
@@ -119,15 +120,22 @@ def superfluous(
         trials: All of the study's.
         objectives: The study's.
         needed: uids of trials whose checkpoints stay whatever their rank.
-        owned: Whether what no trial of the study knows is nobody's; else it stays.
+        owned: Whether folders of trials that the study does not have are nobody's.
     """
+    if is_link(folder):  # remove() would refuse what lies behind it
+        return []
     found = within(folder)
     kept = {trial.uid for trial in best_of(trials, objectives)} | set(needed)
     kept |= {trial.uid for trial in trials if not trial.state.is_terminal}
     known = {trial.uid: trial for trial in trials}
-    paths = [path for path in found if path.name not in kept and (owned or path.name in known)]
+    paths = [
+        path
+        for path in found
+        if path.name not in kept
+        and (path.name in known or (owned and TRIAL_FOLDER.fullmatch(path.name)))
+    ]
     for path in found:
-        if path.name in kept & known.keys() and path.is_dir():
+        if path.name in kept & known.keys() and path.is_dir() and not is_link(path):
             saved = [seen.checkpoint for seen in known[path.name].measurements if seen.checkpoint]
             newest = {Path(reference.path).name for reference in saved[-2:]}
             paths += [

@@ -129,8 +129,20 @@ def beneath(path: Place, root: Folder) -> Place:
         rest: str = whole.removeprefix(f"{root}/")
         inside = rest != whole and not {"", ".", ".."} & {*rest.split("/")}
     if not inside:
-        raise PathOutside(f"{str(path)!r} leads out of {root}")
+        raise _outside(path, root)
     return path
+
+
+def _outside(path: Folder, root: Folder) -> PathOutside:
+    return PathOutside(
+        f"{str(path)!r} leads out of {root}: nothing is written or deleted there. "
+        "If a link leads there, put a folder in its place"
+    )
+
+
+def is_link(path: Folder) -> bool:
+    """Return whether a link was put in the place of a file or folder."""
+    return isinstance(path, Path) and path.is_symlink()
 
 
 def _real(path: Path) -> Path:
@@ -152,10 +164,10 @@ def remove(path: Folder, root: Folder) -> None:
         beneath(path, root).remove()
         return
     if path.name in {"", ".."} or isinstance(root, RemoteFolder):
-        raise PathOutside(f"{str(path)!r} leads out of {root}")
+        raise _outside(path, root)
     if _real(path.parent) != _real(root):
         beneath(path.parent, root)
-    if path.is_dir() and not path.is_symlink():
+    if path.is_dir() and not is_link(path):
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -1,10 +1,12 @@
 """`archscout clean`: frees what no study, resume, promotion or registered model will ever read."""
 
 import argparse
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from orchestrator.freeing import Portion
 from orchestrator.home import Home
 from orchestrator.problems import place
 from orchestrator.terminal import Terminal
+from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.environment import prepare_process
 from workers.folders import Folder, within
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 OLD_S = 7 * 86_400
 """Age after which the log of a defect is old."""
 
+_DEFECT = re.compile(r"defect-[\d-]+\.log")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
@@ -32,22 +37,23 @@ class _Found:
 
     checkpoints: Mapping[str, Sequence[Folder]]
     """By study."""
-    orphans: Sequence[Path] = ()
-    """Folders of studies that are gone."""
+    orphans: Mapping[str, Sequence[Folder]] = field(default_factory=dict)
+    """What studies that are gone have left in folders, by study."""
     logs: Sequence[Path] = ()
     """Of our own defects, old ones."""
     store: "StudyStore | None" = None
     runs: "Sequence[ShownRun]" = ()
     """Of studies that are gone."""
     left: Sequence[Path] = ()
-    """Folders named after no study of this ledger, which may be another's."""
+    """Folders named after no study of this ledger, which may be somebody else's."""
 
     def portions(self) -> list[Portion]:
         own = [run.folder for run in self.runs if run.folder is not None]
         paths = [path for found in self.checkpoints.values() for path in found]
+        orphans = [path for found in self.orphans.values() for path in found]
         return [
             Portion.of("checkpoints beyond those kept", paths),
-            Portion.of("folders of deleted studies", self.orphans),
+            Portion.of("folders of deleted studies", orphans),
             Portion.of("runs of deleted studies", own, count=len(self.runs)),
             Portion.of("old logs of defects", self.logs),
         ]
@@ -64,6 +70,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     prepare_process()
     from orchestrator.tracking import cleaning  # noqa: PLC0415 - loads mlflow
 
+    require_registry(home.tracking_uri)
+
     with studies.reading(home) as ledger, cleaning.answering():
         if options.name is None:
             if ledger is None:
@@ -78,10 +86,10 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         portions = found.portions()
         terminal.answer |= freeing.as_json(portions) | {"deleted": options.yes}
         terminal.tell(freeing.shown(portions))
-        for path in found.orphans:
-            terminal.remark(f"no study of this ledger: {path}")
+        for orphan in (path for paths in found.orphans.values() for path in paths):
+            terminal.remark(f"no study of this ledger: {orphan}")
         for path in found.left:
-            terminal.remark(f"stays, for it may be another ledger's: {path}")
+            terminal.remark(f"stays, for it may be another ledger's, or your own: {path}")
         for outside in sorted({str(run.outside) for run in found.runs if run.outside}):
             terminal.remark(f"stays, for it lies outside of this home: {outside}")
         if options.yes:
@@ -113,21 +121,29 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
     runs: Sequence[ShownRun] = ()
     alone = home.is_sole_ledger(identity) and not (store and store.has_others())
     if store is not None:
-        known = {(row.name, row.created) for row in rows}
-        gone = store.runs(lambda study, created: (study, created) not in known, unmarked=alone)
+        gone = store.runs(partial(_is_gone, ledger), unmarked=alone)
         needed = store.needed(gone)
         runs = [run for run in gone if run.run_id not in needed]
-    folders = list(_unknown(home, {row.name for row in rows}))
-    owners = home.owners
-    ours = [path for path in folders if owners.is_sole(identity, path.name, unmarked=alone)]
+    orphans: dict[str, list[Folder]] = {}
+    left = []
+    for folder, names in _unknown(home, ledger):
+        ours = freeing.made_here(folder, names)
+        whole = ours == [folder]
+        # Without a mark, a folder is a study's only if all that lies in it is named like that.
+        unmarked = alone and whole and any(within(folder))
+        sole = home.owners.is_sole(identity, folder.name, unmarked=unmarked)
+        if sole:
+            orphans.setdefault(folder.name, []).extend(ours)
+        if not (sole and whole):
+            left.append(folder)
     return _Found(
         checkpoints=checkpoints,
-        orphans=ours,
-        left=[path for path in folders if path not in ours],
+        orphans=orphans,
+        left=left,
         logs=[
             path
             for path in sorted(home.logs.glob("defect-*.log"))
-            if time.time() - path.stat().st_mtime > OLD_S
+            if _DEFECT.fullmatch(path.name) and time.time() - path.stat().st_mtime > OLD_S
         ],
         store=store,
         runs=runs,
@@ -149,12 +165,21 @@ def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Folder]:
     )
 
 
-def _unknown(home: Home, known: set[str]) -> Iterator[Path]:
-    """Folders named after studies that the ledger does not have."""
-    for folder in (home.checkpoints, home.logs) if home.owns_checkpoints else (home.logs,):
+def _is_gone(ledger: "Ledger", study: str, created: float) -> bool:
+    """Return whether the ledger does not have the study; asked once its run was seen."""
+    row = ledger.study(study)
+    return row is None or row.created != created
+
+
+def _unknown(home: Home, ledger: "Ledger") -> Iterator[tuple[Path, re.Pattern[str]]]:
+    """Yield folders named after no study of the ledger, and what a study calls their entries."""
+    places: dict[Folder, re.Pattern[str]] = {home.logs: freeing.LOG_FILE}
+    if home.owns_checkpoints:
+        places[home.checkpoints] = freeing.TRIAL_FOLDER
+    for folder, names in places.items():
         for path in within(folder):
-            if isinstance(path, Path) and path.is_dir() and path.name not in known:
-                yield path
+            if isinstance(path, Path) and path.is_dir() and ledger.study(path.name) is None:
+                yield path, names
 
 
 def _remove(found: _Found, ledger: "Ledger", home: Home) -> None:
@@ -166,12 +191,20 @@ def _remove(found: _Found, ledger: "Ledger", home: Home) -> None:
             _, lease = ledger.open_study(
                 name=name, config_json=None, holder=Holder.of_this_process()
             )
-            freeing.remove(paths, home.checkpoints)
-            ledger.release(lease)
+            try:
+                freeing.remove(paths, home.checkpoints)
+            finally:
+                ledger.release(lease)
     if found.store is not None:
         found.store.remove(found.runs)
-    for root in (home.checkpoints, home.logs):
-        freeing.remove((path for path in found.orphans if path.parent == root), root)
-    freeing.remove(found.logs, home.logs)
-    for name in {path.name for path in found.orphans}:
+    for name, paths in found.orphans.items():
+        if ledger.study(name) is not None:  # begun meanwhile
+            continue
+        for path in paths:
+            freeing.remove([path], home.logs if _is_log(path, home) else home.checkpoints)
         home.owners.release(ledger.identity, name)
+    freeing.remove(found.logs, home.logs)
+
+
+def _is_log(path: Folder, home: Home) -> bool:
+    return isinstance(path, Path) and home.logs in path.parents

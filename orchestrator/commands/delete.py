@@ -11,8 +11,9 @@ from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.freeing import Portion
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
+from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.environment import prepare_process
-from workers.folders import Folder, within
+from workers.folders import Folder, is_link, within
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
@@ -32,6 +33,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     """
     prepare_process()
     from orchestrator.tracking import cleaning  # noqa: PLC0415 - loads mlflow
+
+    require_registry(home.tracking_uri)
 
     with studies.reading(home) as ledger, cleaning.answering():
         if ledger is None:
@@ -53,6 +56,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             terminal.remark(f"stays, for it lies outside of this home: {outside}")
         if options.yes:
             _delete(options.name, home, ledger, (store, runs), folders)
+            for left in (path for paths in _named(home, options.name).values() for path in paths):
+                terminal.remark(f"stays, for it holds what is not this study's: {left}")
             terminal.tell("Deleted.")
     return ExitCode.DONE
 
@@ -83,9 +88,10 @@ def _folders(
     """
     if row is None and not (sole and home.owns_checkpoints and home.owns_stores):
         return {}
+    names = {"checkpoints": freeing.TRIAL_FOLDER, "logs": freeing.LOG_FILE}
     found = {
-        kind: [path for path in within(parent) if path.name == name and path.is_dir()]
-        for kind, parent in {"checkpoints": home.checkpoints, "logs": home.logs}.items()
+        kind: [path for folder in named for path in freeing.made_here(folder, names[kind])]
+        for kind, named in _named(home, name).items()
     }
     if row is not None and not sole and home.owners.of(name) - {ledger.identity}:
         del found["logs"]  # by number, and so those of both
@@ -93,9 +99,21 @@ def _folders(
         # A study of another ledger may have the same name there.
         ours = {trial.uid for trial in ledger.trials(row.id)}
         found["checkpoints"] = [
-            path for study in found["checkpoints"] for path in within(study) if path.name in ours
+            path
+            for study in _named(home, name)["checkpoints"]
+            for path in within(study)
+            if path.name in ours and not is_link(study)
         ]
     return {kind: paths for kind, paths in found.items() if paths}
+
+
+def _named(home: Home, name: str) -> _Folders:
+    """Return the folders with the study's name, by kind."""
+    parents = {"checkpoints": home.checkpoints, "logs": home.logs}
+    return {
+        kind: [path for path in within(parent) if path.name == name and path.is_dir()]
+        for kind, parent in parents.items()
+    }
 
 
 def _refuse_needed(name: str, runs: "Sequence[ShownRun]", store: "StudyStore") -> None:

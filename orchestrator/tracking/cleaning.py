@@ -17,7 +17,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from orchestrator.tracking.addresses import require_registry, sqlite_file
 from orchestrator.tracking.client import open_client
-from orchestrator.tracking.experiment import LEDGER, made_by
+from orchestrator.tracking.experiment import LEDGER, STUDY, made_by
 from orchestrator.tracking.refusals import as_mlflow_errors, reason
 from workers.folders import PathOutside, beneath, remove
 from workers.masking import masked
@@ -108,10 +108,12 @@ class StudyStore:
         shown: list[ShownRun] = []
         for parent in parents:
             tags = parent.data.tags
-            study, mark = tags["archscout.study"], tags.get(LEDGER)
+            study, mark = tags.get(STUDY, ""), tags.get(LEDGER)
             if mark in ours and wanted(study, float(tags.get("archscout.created", "nan"))):
                 mine = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-                children = self._search([parent.info.experiment_id], mine)
+                found = self._search([parent.info.experiment_id], mine)
+                # Runs that somebody else nested there stay.
+                children = [run for run in found if run.data.tags.get(STUDY) == study]
                 shown += [self._shown(run, study, mark) for run in (*children, parent)]
         return shown
 

@@ -220,7 +220,7 @@ def test_clean_frees_what_nothing_refers_to(
     user = home / "checkpoints" / "mine" / paused / "theirs.pt"
     user.write_text("theirs")
     unfinished, orphan = keep(story, paused, ".epoch-00004-dd.tmp")[0], keep(story, stray, "x")[0]
-    old, new = home / "logs" / "defect-1.log", home / "logs" / "defect-2.log"
+    old, new = (home / "logs" / f"defect-20260101-00000{n}-7.log" for n in (1, 2))
     old.write_text("a")
     new.write_text("b")
     os.utime(old, (time.time() - 30 * 86_400,) * 2)

@@ -1,6 +1,7 @@
 """Whose things they are decides what is removed, and what is described in MLflow."""
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -101,6 +102,60 @@ def test_a_name_that_two_ledgers_use_in_one_home_is_deleted_for_one(
     assert theirs.is_dir()
     assert (story.home / "logs" / "mine" / "1.log").exists()
     assert Owners(story.home / "ledgers").of("mine") == {"0" * 32}
+
+
+def test_what_somebody_put_into_the_home_stays(
+    story: Story, ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    searched(story)
+    theirs = tmp_path / "precious"
+    places = [
+        *(f"{kind}/theirs/{'1' * 32}/a.txt" for kind in ("checkpoints", "logs")),
+        *(f"{kind}/mine/{name}" for kind in ("checkpoints", "logs") for name in ("a.txt", "b/c")),
+        "logs/defect-report.log",
+    ]
+    for path in (*(story.home / place for place in places), theirs / ("2" * 32) / "a.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("theirs")
+        os.utime(path, (0, 0))
+    (story.home / "checkpoints" / "theirs" / "notes.md").write_text("theirs")
+    for kind in ("checkpoints", "logs"):
+        (story.home / kind / "empty").mkdir()
+        (story.home / kind / "linked").symlink_to(theirs)
+    seen = Seen(story.tracking_uri)
+    nested = seen.client.create_run(
+        seen.experiment.experiment_id, tags={"mlflow.parentRunId": seen.parent.info.run_id}
+    )
+    before = files(story.home)
+    assert ask("clean", "--yes")["code"] == 0
+    assert before <= files(story.home)
+    assert ask("delete", "mine", "--yes")["code"] == 0
+    assert all((story.home / place).exists() for place in places)
+    assert not (story.home / "logs" / "mine" / "1.log").exists()
+    assert (story.home / "logs" / "empty").is_dir()
+    assert (story.home / "logs" / "linked").is_symlink()
+    assert files(theirs) == {f"{'2' * 32}/a.txt"}
+    left = seen.client.get_run(nested.info.run_id)
+    assert left.info.lifecycle_stage == "active"
+
+
+@pytest.mark.parametrize("place", ["checkpoints/mine", "artifacts/archscout"])
+def test_behind_a_link_in_the_home_nothing_is_removed(
+    story: Story, ask: Callable[..., Any], place: str
+) -> None:
+    searched(story)
+    elsewhere = story.home.parent / "elsewhere"
+    (story.home / place).parent.mkdir(exist_ok=True)
+    if (story.home / place).exists():
+        (story.home / place).rename(elsewhere)
+    (elsewhere / ("3" * 32)).mkdir(parents=True)
+    (elsewhere / ("3" * 32) / "a.txt").write_text("theirs")
+    (story.home / place).symlink_to(elsewhere)
+    before = files(elsewhere)
+    for command in (["list"], ["clean", "--yes"], ["delete", "mine", "--yes"]):
+        assert ask(*command)["code"] == 0
+    assert files(elsewhere) == before
+    assert (story.home / place).is_symlink()
 
 
 def test_an_artifact_location_that_leads_out_of_the_home_is_left_alone(
