@@ -155,7 +155,7 @@ def _run(path: Path, source: bytes, sha256: str) -> ModuleType:
     if known in sys.modules:
         return sys.modules[known]
     module = ModuleType(known)
-    module.__file__ = str(path)
+    module.__file__, module.__package__ = str(path), ""  # as a script's: in no package
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     sys.modules[known] = module
@@ -165,6 +165,8 @@ def _run(path: Path, source: bytes, sha256: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[known]
         what = f": cannot be run: {_reason(error)}"
+        if "no known parent package" in what:
+            what += f". It runs as a script: import by name what lies in {path.parent}, no dots"
         if isinstance(error, SystemExit):
             what = f" ends the program while it is loaded ({_reason(error)}). Let it define "
             what += "functions alone; what it does belongs under `if __name__ == '__main__':`"

@@ -91,11 +91,12 @@ def _checked(found: Any, epoch: int) -> dict[str, float]:
         _refuse(f"epoch {epoch}: a mapping of metrics is wanted, not {found!r}")
     metrics = {}
     for name, value in found.items():
-        if not isinstance(name, str):
-            _refuse(f"epoch {epoch}: metric names are strings, not {name!r}")
+        # Neither MLflow nor PostgreSQL takes others, and one would hide the whole study.
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            _refuse(f"epoch {epoch}: metric names are printable strings, not {name!r}")
         try:
             metrics[name] = float(value)
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001 - of their own type, or too large
             _refuse(f"epoch {epoch}: metric {name!r} must be a number, not {value!r}")
     return metrics
 

@@ -67,6 +67,12 @@ def test_an_object_comes_from_its_file_with_the_files_digest(tmp_path: Path) -> 
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_a_file_with_relative_imports_is_told_to_import_by_name(tmp_path: Path) -> None:
+    write(tmp_path, "mine.py", "from .helper import X\n")
+    with pytest.raises(UserFileError, match=f"import by name what lies in {tmp_path}, no dots"):
+        load_user_object("mine.py:X", tmp_path)
+
+
 def test_two_objects_of_one_file_share_one_run_of_it(tmp_path: Path) -> None:
     write(tmp_path, "mine.py", "class A: pass\ndef f(): return A\n")
     made = load_user_object("mine.py:f", tmp_path).value()
