@@ -126,11 +126,12 @@ def _check_streams(config: StudyConfig, space: SearchSpace, task: Task) -> None:
     Raises:
         ProblemsError: It does.
     """
-    missing = sorted({*space.default().architecture.streams} - {*task.inputs})
+    source, read = config.data.source, {*space.default().architecture.streams}
+    missing = sorted(read - {*task.inputs})
     if not missing:
         return
     text = (
-        f"'{config.space}' reads {' and '.join(missing)}, data source '{config.data.source}' gives "
+        f"'{config.space}' reads {' and '.join(sorted(read))}, data source '{source}' gives "
         f"{' and '.join(sorted(task.inputs))}. "
     )
     unserved = [stream for stream in missing if stream not in SERVED_STREAMS]

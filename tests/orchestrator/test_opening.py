@@ -11,7 +11,10 @@ from orchestrator.problems import ProblemsError
     ("space", "reason"),
     [
         ("sequence", "reads series, data source 'digits' gives image. No data source gives series"),
-        ("image_text", "reads text, data source 'digits' gives image. No data source gives text"),
+        (
+            "image_text",
+            "reads image and text, data source 'digits' gives image. No data source gives text",
+        ),
         ("vector", "reads vector, data source 'digits' gives image. Choose a space or data of"),
     ],
 )
