@@ -205,6 +205,8 @@ class ResourcesConfig(BaseModel):
     """Cores of a trial."""
     gpu: float | None = Field(default=None, ge=0)
     """GPUs of a trial, shares of one allowed; None is 1 where one is found and 0 elsewhere."""
+    gpu_found: bool = Field(default=False, exclude=True)
+    """Whether `gpu` was left open and is what was found at the last start; the ledger's alone."""
     silence_s: float | None = Field(default=None, gt=0, le=1_000_000)
     """Seconds without progress after which an attempt is ended and tried again; None is 120 for
     built-in training and no limit for a user's own."""
@@ -363,11 +365,9 @@ class StudyConfig(BaseModel):
             del kept["teacher"]
         if self.resources.silence_s is None:
             del kept["resources"]["silence_s"]
+        if self.resources.gpu_found:
+            kept["resources"]["gpu_found"] = True
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
-
-    def with_gpu(self, gpu: float) -> Self:
-        """Return this study with the GPUs of a trial decided."""
-        return self.model_copy(update={"resources": self.resources.model_copy(update={"gpu": gpu})})
 
     def at_address(self, address: str | None) -> Self:
         """The same study on another cluster; None is a private one on this machine."""

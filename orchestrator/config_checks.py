@@ -191,6 +191,8 @@ def _resources(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: A
     if isinstance(gpu, int | float) and gpu > 1 and gpu == int(gpu):
         text = f"a trial trains on one GPU at most, not {gpu:g}; give 1, or a share such as 0.5"
         yield ("resources", "gpu"), text
+    if isinstance(resources, dict) and "gpu_found" in resources:
+        yield ("resources", "gpu_found"), "is written by archscout alone; leave it out"
 
 
 def _metrics(tree: Mapping[str, Any], section: str) -> Iterator[tuple[Path, str]]:

@@ -108,7 +108,8 @@ def _keys(path: Path) -> list[str]:
         arguments = getattr(field.annotation, "__args__", None)
         model = next((arg for arg in arguments if _is_model(arg)), None) if arguments else None
         model = model or field.annotation
-    return list(model.model_fields) if _is_model(model) else []
+    fields = model.model_fields.items() if _is_model(model) else []
+    return [name for name, field in fields if not field.exclude]  # of which none is the ledger's
 
 
 def _is_model(annotation: object) -> bool:

@@ -17,6 +17,10 @@ from orchestrator.problems import Problem, ProblemsError
 from workers.data.memory import usable_cores
 from workers.data.spec import NO_DATA
 
+LEAVE_OPEN = "To train on what is found, leave it out or search with --set resources.gpu=null; a "
+LEAVE_OPEN += "study that exists then continues"
+"""Suggested fix where the GPUs that a study names are not there."""
+
 _HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 """Variables by which a user hides GPUs; torch for ROCm obeys all three."""
 
@@ -64,6 +68,17 @@ def idle_gpu(config: StudyConfig, devices: Path = Path("/dev")) -> str:
     return ""
 
 
+def with_gpu(config: StudyConfig, gpu: float | None, *, found: bool) -> StudyConfig:
+    """Return a study with other GPUs of a trial, found or as its user says."""
+    changes = {"gpu": gpu, "gpu_found": found}
+    return config.model_copy(update={"resources": config.resources.model_copy(update=changes)})
+
+
+def with_open_gpu(config: StudyConfig) -> StudyConfig:
+    """Return a stored study as its user left it, without the GPUs that were found."""
+    return with_gpu(config, None, found=False) if config.resources.gpu_found else config
+
+
 def with_gpu_decided(config: StudyConfig) -> StudyConfig:
     """The config with `resources.gpu` as a number: 1 where nothing was said and one is found.
 
@@ -71,20 +86,36 @@ def with_gpu_decided(config: StudyConfig) -> StudyConfig:
     """
     if config.resources.gpu is not None or config.engine.address is not None:
         return config
-    return config.with_gpu(1.0 if has_gpu() else 0.0)
+    return with_gpu(config, 1.0 if has_gpu() else 0.0, found=True)
 
 
 def as_stored(config: StudyConfig, stored: StudyConfig) -> StudyConfig:
-    """Return a config with what a study of its name has decided where the config leaves it open.
+    """Return a config with what need not be said again of a study that exists.
 
-    That is the GPUs of a trial, and the data set that earlier releases recorded for a user's own
-    training that names none.
+    That is the GPUs of a trial, which each start may change, and the data set that earlier releases
+    recorded for a user's own training that names none.
     """
-    if config.resources.gpu is None and stored.resources.gpu is not None:
-        config = config.with_gpu(stored.resources.gpu)
+    config = with_gpu(config, stored.resources.gpu, found=stored.resources.gpu_found)
+    return with_stored_data(config, stored)
+
+
+def with_stored_data(config: StudyConfig, stored: StudyConfig) -> StudyConfig:
+    """Return a config with the data set that an earlier release recorded where it names none."""
     if config.data.source == NO_DATA and stored.data == DataConfig():
-        config = config.model_copy(update={"data": stored.data})
+        return config.model_copy(update={"data": stored.data})
     return config
+
+
+def gpu_change(before: float | None, now: float) -> str:
+    """Return in words that trials get other GPUs than at the last start; empty where they do not.
+
+    Args:
+        before: GPUs of a trial then; None before the first start.
+        now: GPUs of a trial from now on.
+    """
+    if before is None or before == now:
+        return ""
+    return f"note: from now on a trial trains on {now:g} GPU, before it was {before:g}"
 
 
 def refuse_what_does_not_fit(config: StudyConfig) -> None:
@@ -106,7 +137,8 @@ def refuse_what_does_not_fit(config: StudyConfig) -> None:
         text = f"a trial asks for {config.resources.cpu:g} cores, {cores} can be used here"
         problems.append(Problem(config.name, text=text, path=("resources", "cpu")))
     if config.resources.gpu and not has_gpu():
-        text = "no GPU that torch serves as cuda is found on this machine; say 0, or leave it out"
+        text = "no GPU that torch serves as cuda is found on this machine. "
+        text += LEAVE_OPEN
         problems.append(Problem(config.name, text=text, path=("resources", "gpu")))
     if problems:
         raise ProblemsError(problems)

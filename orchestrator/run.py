@@ -21,7 +21,7 @@ from orchestrator.engines import Engine
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, StudyRow
-from orchestrator.machine import as_stored, with_gpu_decided
+from orchestrator.machine import as_stored, gpu_change, with_gpu_decided
 from orchestrator.moved import config_to_open
 from orchestrator.opening import Opened
 from orchestrator.progress import Progress
@@ -76,7 +76,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
         Ledger.open(
             home.ledger_url, patience_s=LEDGER_PATIENCE_S, tell=terminal.complain
         ) as ledger,
-        _leased(ledger, parts, home) as (opened, record, lease),
+        _leased(ledger, parts, home, terminal) as (opened, record, lease),
     ):
         home.owners.claim(ledger.identity, record.name)
         ledger.set_study_state(lease, "running")
@@ -107,20 +107,20 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
 
 
 @contextmanager
-def _leased(ledger: Ledger, parts: Opened, home: Home) -> Iterator[tuple[Opened, StudyRow, Lease]]:
-    """The parts with the config as recorded, the study's row and lease.
+def _leased(
+    ledger: Ledger, parts: Opened, home: Home, terminal: Terminal
+) -> Iterator[tuple[Opened, StudyRow, Lease]]:
+    """The parts with the GPUs of a trial decided, the study's row and lease.
 
     The lease is given back at the end, unless somebody took it over.
     """
-    config = parts.config
+    config = recorded = with_gpu_decided(parts.config)
     if stored := ledger.study(config.name):
         with suppress(ValidationError):  # another release's, which opening refuses
-            config = as_stored(config, StudyConfig.from_json(stored.config_json))
-    else:
-        config = with_gpu_decided(config)
+            recorded = as_stored(config, StudyConfig.from_json(stored.config_json))
     record, lease = ledger.open_study(
         name=config.name,
-        config_json=config_to_open(ledger, config, home),
+        config_json=config_to_open(ledger, recorded, home),
         space_name=parts.space.name,
         space_version=parts.space_version,
         data_digest=parts.dataset.digest,
@@ -129,10 +129,13 @@ def _leased(ledger: Ledger, parts: Opened, home: Home) -> Iterator[tuple[Opened,
         holder=Holder.of_this_process(),
     )
     try:
-        decided = with_gpu_decided(config)
-        if decided != config:
-            ledger.set_study_config(lease, decided.canonical_json())
-        yield replace(parts, config=decided), record, lease
+        config = config.model_copy(update={"data": recorded.data})
+        gpu = config.resources.gpu  # still open where a cluster is to be asked
+        if gpu is not None and config.resources != recorded.resources:
+            ledger.set_study_config(lease, config.canonical_json())
+            if change := gpu_change(recorded.resources.gpu, gpu):
+                terminal.remark(change)
+        yield replace(parts, config=config), record, lease
     finally:
         with suppress(LedgerError):
             ledger.release(lease)

@@ -28,6 +28,7 @@ from orchestrator.heartbeat import Heartbeat
 from orchestrator.jobs import Jobs
 from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerError, StudyRow
 from orchestrator.losses import settle_losses
+from orchestrator.machine import with_gpu
 from orchestrator.memory import Memory
 from orchestrator.proposals import Proposal, Space, SpaceError
 from orchestrator.requests import answer
@@ -85,6 +86,7 @@ class Study:
             WarmStartError: An earlier study is gone, or its results do not hold here.
         """
         self.name = record.name
+        self._record = record
         self.config = config
         self.objectives = config.to_objectives()
         self.judge = judge_of(self.objectives)
@@ -198,15 +200,20 @@ class Study:
             self._attempts.give_back(key, outcome)
             self._blocked = False
 
-    def settle_gpu(self, gpu: float) -> None:
+    def settle_gpu(self, gpu: float) -> float | None:
         """Record the GPUs of a trial where the config leaves them to the machines that are found.
 
-        A resume on other machines then keeps to them, or is refused.
+        Returns:
+            GPUs of a trial at the last start; None if there was none.
         """
-        if self.config.resources.gpu is None:
-            self.config = self.config.with_gpu(gpu)
+        if self.config.resources.gpu is not None:
+            return self.config.resources.gpu
+        before = StudyConfig.from_json(self._record.config_json).resources
+        self.config = with_gpu(self.config, gpu, found=True)
+        if before != self.config.resources:
             with self._guarded():
                 self._ledger.set_study_config(self._lease, self.config.canonical_json())
+        return before.gpu
 
     def request_stop(self, reason: str) -> None:
         """Asks for nothing new and for running attempts to pause; the first reason stays."""

@@ -5,6 +5,7 @@ import argparse
 from orchestrator.commands import studies
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
+from orchestrator.machine import with_open_gpu
 from orchestrator.terminal import Terminal
 
 
@@ -14,7 +15,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         ledger, row = studies.found(opened, options.name, home)
         if row.state == "finished" and not ledger.requests(row.id):
             return studies.show_finished(ledger, row, home, terminal)
-        config = studies.located_config(ledger, row, home).at_address(options.address)
+        config = studies.located_config(ledger, row, home)
+        config = with_open_gpu(config).at_address(options.address)
     from orchestrator.commands import searching  # noqa: PLC0415 - loads torch
 
     return searching.search(config, home, terminal, goes_on=True)

@@ -9,7 +9,7 @@ from orchestrator.config import StudyConfig
 from orchestrator.config_file import Override, differences, load
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.machine import as_stored
+from orchestrator.machine import as_stored, with_stored_data
 from orchestrator.moved import located, same_but_places
 from orchestrator.problems import Problem, ProblemsError
 from orchestrator.terminal import Terminal
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         row = ledger.study(config.name) if ledger else None
         if ledger is not None and row is not None:
             stored = studies.config_of(row)
-            config = config if stored is None else as_stored(config, stored)
+            config = config if stored is None else with_stored_data(config, stored)
             _refuse_other(ledger, row, config, options, home)
             if row.state == "finished" and not ledger.requests(row.id):
                 return studies.show_finished(ledger, row, home, terminal)
@@ -92,9 +92,11 @@ def _refuse_other(
         CommandError: They differ.
     """
     stored, config = studies.config_of(row), config.at_address(None)
-    stored = stored and located(stored, ledger, row, home)
-    if stored is not None and same_but_places(stored, config):
-        return
+    if stored is not None:
+        stored = located(stored, ledger, row, home)
+        config = as_stored(config, stored)
+        if same_but_places(stored, config):
+            return
     if stored is None:
         text = "  it was started by another release, whose config cannot be compared"
     else:

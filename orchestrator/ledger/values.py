@@ -14,7 +14,7 @@ class StudyRow:
     id: int
     name: str
     config_json: str
-    """The configuration in canonical JSON; a study never changes it."""
+    """The configuration in canonical JSON; a start changes the GPUs of a trial at most."""
     space_name: str
     space_version: str
     data_digest: str

@@ -90,7 +90,9 @@ class ParentRun:
         self._state = run.data.tags.get("archscout.state", "")
         if run.info.lifecycle_stage == "deleted":
             self._client.restore_run(self.run_id)
-        params = [Param(*entry) for entry in param_entries(config_params(config)).items()]
+        # Parameters never change in MLflow; the GPUs of a trial may, and stay as at first.
+        given = param_entries(config_params(config)).items()
+        params = [Param(*entry) for entry in given if entry[0] not in run.data.params]
         self._client.log_batch(self.run_id, params=params)
         if inputs:
             self._client.log_inputs(self.run_id, inputs)

@@ -15,6 +15,7 @@ from studies import config, curve, opened, run
 
 from orchestrator.config import StudyConfig
 from orchestrator.ledger import Holder, Ledger
+from orchestrator.machine import with_gpu
 from orchestrator.proposals import SeedPointError, SpaceError
 from orchestrator.snapshot import Verdict
 from orchestrator.trial import TrialState
@@ -571,10 +572,10 @@ def test_what_a_crash_left_is_swept_at_the_next_start(tmp_path: Path) -> None:
 
 def test_gpus_that_an_engine_finds_are_settled_once_and_kept_in_the_ledger(tmp_path: Path) -> None:
     with opened(tmp_path) as study:
-        study.settle_gpu(1.0)
-        study.settle_gpu(0.0)
+        assert study.settle_gpu(1.0) is None
+        assert study.settle_gpu(0.0) == 1
         assert study.config.resources.gpu == 1
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         row = ledger.study(study.name)
         assert row is not None
-        assert StudyConfig.from_json(row.config_json) == config().with_gpu(1.0)
+        assert StudyConfig.from_json(row.config_json) == with_gpu(config(), 1.0, found=True)

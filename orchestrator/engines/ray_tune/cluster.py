@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswer, answers, call
 from orchestrator.engines.ray_tune.launch import EngineLost
 from orchestrator.engines.ray_tune.session import Session
+from orchestrator.machine import LEAVE_OPEN
 
 T = TypeVar("T")
 Fits = Callable[[dict[str, Any]], bool]
@@ -34,7 +35,7 @@ class Cluster:
         self._nodes: list[dict[str, Any]] = []
         self._answered = self._tried = time.monotonic()
         self._total = self.call(ray.cluster_resources)
-        self.gpu = float("GPU" in self._total) if gpu is None else gpu
+        self.gpu = float(self._total.get("GPU", 0) > 0) if gpu is None else gpu
         """GPUs of a trial; where nothing was said, 1 if the cluster has any."""
 
     @property
@@ -99,6 +100,7 @@ class Cluster:
                 f"has as much. The cluster has cpu {self._total.get('CPU', 0):g} and gpu "
                 f"{self._total.get('GPU', 0):g} in all. Where nodes start on demand, start one "
                 "first: archscout uses nodes that are there, and those that join later"
+                + (f". {LEAVE_OPEN}" if self.gpu else "")
             )
 
     def _slots_of(self, node: dict[str, Any]) -> int:

@@ -22,6 +22,7 @@ from orchestrator.engines.ray_tune.messages import Parcel
 from orchestrator.engines.ray_tune.nodes import Nodes
 from orchestrator.engines.ray_tune.session import Session
 from orchestrator.engines.ray_tune.signs import Signs, read
+from orchestrator.machine import gpu_change
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
 from workers.folders import Folder, RemoteFolder
@@ -122,7 +123,8 @@ class RayTuneEngine:
         cluster = Cluster(self._session, cpu=self._cpu, gpu=self._wanted_gpu)
         cluster.require_slot()
         self._gpu = cluster.gpu
-        study.settle_gpu(cluster.gpu)
+        if change := gpu_change(study.settle_gpu(cluster.gpu), cluster.gpu):
+            self._tell(change)
         folder = Path(tempfile.mkdtemp(prefix="tune-", dir=cluster.scratch))
         nodes = self._nodes(study)
         try:

@@ -13,21 +13,29 @@ from rich.console import Console
 
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import Override, load
+from orchestrator.home import Home
 from orchestrator.leaderboard import leaderboard
+from orchestrator.ledger import Ledger
 from orchestrator.machine import (
     as_stored,
+    gpu_change,
     has_gpu,
     idle_gpu,
     refuse_what_does_not_fit,
+    with_gpu,
     with_gpu_decided,
+    with_open_gpu,
 )
+from orchestrator.opening import open_parts
 from orchestrator.problems import ProblemsError
 from orchestrator.progress import Progress, running_table, seconds_left, share_done, summary
+from orchestrator.run import _leased
 from orchestrator.snapshot import RunningTrial, Snapshot
 from orchestrator.terminal import Terminal, number, span, table
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import Measurement
 
+OPEN_GPU = Override(path=("resources", "gpu"), value=None, option="o")
 START = Snapshot(
     counts={},
     screened=0,
@@ -284,8 +292,9 @@ def test_trials_larger_than_the_machine_are_refused(monkeypatch: pytest.MonkeyPa
         refuse_what_does_not_fit(load("digits", [large]))
     assert str(refused.value).splitlines() == [
         "digits: resources.cpu: a trial asks for 3 cores, 2 can be used here",
-        "digits: resources.gpu: no GPU that torch serves as cuda is found on this machine; "
-        "say 0, or leave it out",
+        "digits: resources.gpu: no GPU that torch serves as cuda is found on this machine. "
+        "To train on what is found, leave it out or search with --set resources.gpu=null; a study "
+        "that exists then continues",
     ]
     elsewhere = Override(path=("engine", "address"), value="cluster:6379", option="o")
     refuse_what_does_not_fit(load("digits", [large, elsewhere]))
@@ -306,16 +315,49 @@ def test_a_reader_that_has_seen_enough_stops_nothing(
         assert str(Path(f"/proc/self/fd/{output.fileno()}").readlink()) == os.devnull
 
 
-@pytest.mark.parametrize(("stored", "kept"), [(None, None), (0.0, 0.0), (0.5, 0.5)])
-def test_a_file_that_leaves_the_gpus_open_keeps_to_what_its_study_settled(
-    stored: float | None, kept: float | None
-) -> None:
-    asked, said = load("digits"), load("tiny")
-    settled = asked if stored is None else asked.with_gpu(stored)
-    assert as_stored(asked, settled).resources.gpu == kept
-    assert as_stored(said, settled).resources.gpu == 0
+@pytest.mark.parametrize("stored", [None, 0.0, 0.5])
+@pytest.mark.parametrize("found", [True, False])
+def test_other_gpus_are_no_other_study(stored: float | None, *, found: bool) -> None:
+    settled = with_gpu(load("digits"), stored, found=found)
+    assert as_stored(load("digits"), settled) == settled
+    assert as_stored(with_gpu(settled, 1.0, found=False), settled) == settled
+
+
+def test_gpus_that_were_found_are_told_from_those_that_were_asked_for() -> None:
+    found = with_gpu(load("digits"), 1.0, found=True)
+    asked = with_gpu(load("digits"), 1.0, found=False)
+    for config, opened in ((found, load("digits")), (asked, asked)):
+        again = StudyConfig.from_json(config.canonical_json())
+        assert again == config
+        assert with_open_gpu(again) == opened
+    assert "gpu_found" not in asked.canonical_json()
+    assert "gpu_found" not in str(found.model_dump())
+
+
+@pytest.mark.parametrize(("before", "now"), [(1.0, 0.0), (0.0, 1.0), (0.5, 1.0)])
+def test_other_gpus_than_before_are_told(before: float, now: float) -> None:
+    assert f"{now:g} GPU, before it was {before:g}" in gpu_change(before, now)
+    assert gpu_change(None, now) == gpu_change(now, now) == ""
 
 
 def test_at_an_address_the_gpus_stay_open_until_the_cluster_is_asked() -> None:
     elsewhere = load("digits").at_address("cluster:6379")
     assert with_gpu_decided(elsewhere).resources.gpu is None
+
+
+def test_each_start_decides_anew_on_gpus_that_are_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, parts = Home.find(str(tmp_path / "h"), {}), open_parts(load("surrogate", [OPEN_GPU]))
+    home.create()
+    for gone in (False, True, False):
+        monkeypatch.setattr("orchestrator.machine.has_gpu", lambda gone=gone: not gone)
+        with (
+            Ledger.open(home.ledger_url) as ledger,
+            _leased(ledger, parts, home, Terminal()) as (opened, record, _),
+        ):
+            assert opened.config.resources.gpu == (not gone)
+            row = ledger.study(record.name)
+            assert row is not None
+            assert row.config_json == opened.config.canonical_json()
+    assert capsys.readouterr().out.splitlines() == [gpu_change(1, 0), gpu_change(0, 1)]
