@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             raise studies.unknown(options.name, home)
         row = ledger.study(options.name)
         if row is not None:
-            ledger.require_free(row)
+            ledger.require_deletable(row)
         store = cleaning.StudyStore.open(home.tracking_uri, home.artifacts, ledger.identity)
         alone = home.is_sole_ledger(ledger.identity) and not (store and store.has_others())
         runs = _runs(store, options.name, row, unmarked=alone)

@@ -67,6 +67,17 @@ def delete_study(tx: Transaction, row: StudyRow, holder: Holder) -> None:
     tx.connection.execute(delete(study).where(study.c.id == bindparam("of_study")), given)
 
 
+def require_deletable(tx: Transaction, row: StudyRow) -> None:
+    """Check that nobody runs or needs a study.
+
+    Raises:
+        LeaseHeld: A driver runs it.
+        StudyNeeded: A trial of it is being promoted, or another study goes back to one.
+    """
+    leases.require_free(tx, row.id, row.name)
+    _refuse_needed(tx, row.id, row.name)
+
+
 def _refuse_needed(tx: Transaction, study_id: int, name: str) -> None:
     given = {"of_study": study_id}
     for model, alias in tx.connection.execute(_UNDER_WAY, given):
@@ -77,5 +88,6 @@ def _refuse_needed(tx: Transaction, study_id: int, name: str) -> None:
     child = tx.connection.scalar(_CHILDREN, given)
     if child is not None:
         raise StudyNeeded(
-            f"study {name!r} stays: trials of study {child!r} go back to it; delete that one first"
+            f"study {name!r} stays: trials of study {child!r} go back to it; delete that one "
+            f"first: archscout delete {child}"
         )

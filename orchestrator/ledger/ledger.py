@@ -160,20 +160,19 @@ class Ledger:
         self._write("lease_released", lambda tx: leases.release(tx, lease))
 
     def require_free(self, row: StudyRow) -> None:
-        """Make sure that nobody runs a study now.
-
-        Raises:
-            LeaseHeld: A driver does.
-        """
+        """Raise LeaseHeld where a driver runs a study now."""
         self._database.write(lambda tx: leases.require_free(tx, row.id, row.name))
+
+    def require_deletable(self, row: StudyRow) -> None:
+        """Raise LeaseHeld where a driver runs a study, and StudyNeeded as `delete_study` does."""
+        self._database.write(lambda tx: deleting.require_deletable(tx, row))
 
     def delete_study(self, name: str, holder: Holder) -> None:
         """Remove a study with all its trials; afterwards no promotion of one can begin.
 
         Raises:
             UnknownStudy: There is none.
-            LeaseHeld: A driver runs it.
-            StudyNeeded: A trial of it is being promoted, or another study goes back to one.
+            LeaseHeld, StudyNeeded: A driver runs it, a promotion is under way, or a study needs it.
         """
         if (row := self.study(name)) is None:
             raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")

@@ -98,6 +98,8 @@ def test_a_study_that_is_being_promoted_stays_whole(scene: Any, state: str) -> N
     promote(scene, row.id, uid, state)
     scene.ledger.release(lease)
     with pytest.raises(StudyNeeded, match="has not ended"):
+        scene.ledger.require_deletable(row)
+    with pytest.raises(StudyNeeded, match="has not ended"):
         scene.ledger.delete_study(scene.name, ME)
     assert len(scene.ledger.trials(row.id)) == 1
     # The refusal left no lease behind.
@@ -114,10 +116,13 @@ def test_a_promotion_cannot_begin_once_its_study_is_deleted(scene: Any) -> None:
 
 
 def test_a_study_that_another_goes_back_to_stays(scene: Any) -> None:
-    _, lease = scene.open()
+    row, lease = scene.open()
     uid = scene.add(lease).uid
     scene.ledger.release(lease)
+    scene.ledger.require_deletable(row)
     _, other = scene.open(name=f"{scene.name}-child")
     scene.add(other, number=0, parent=uid, kind="confirm")
+    with pytest.raises(StudyNeeded, match=r"-child' go back to it.*archscout delete .*-child"):
+        scene.ledger.require_deletable(row)
     with pytest.raises(StudyNeeded, match="-child' go back to it"):
         scene.ledger.delete_study(scene.name, ME)
