@@ -45,6 +45,11 @@ _QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # Snapshots are never read back: each start is a fresh run over what the ledger holds.
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    # For logs alone, Tune's thread would ask the head what the cluster has. A lost head never
+    # answers, and the thread would keep this process from starting Ray again.
+    "TUNE_STATE_REFRESH_PERIOD": "1000000000",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000000",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": "1000000000",
     # How many attempts are open is decided by free slots, not by this.
     "TUNE_MAX_PENDING_TRIALS_PG": "100000",
     # Without its head, Ray 2.60 would end this process after a minute, ledger and all. We notice
@@ -138,8 +143,9 @@ class Session:
     ) -> None:
         """Call `ray.init` in a thread that lives as long as the session.
 
-        Linux ends Ray's processes with the thread that has started them, not with the process:
-        a caller's own thread may end long before the session does.
+        Ray starts its processes with PR_SET_PDEATHSIG, by which Linux ends them with the thread
+        that has started them, not with the process: a caller's own thread may end long before
+        the session does.
         """
         opened: Future[None] = Future()
         over = threading.Event()
