@@ -44,13 +44,13 @@ def long_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 class Studies:
-    """Studies of three short trials each."""
+    """Studies of short trials."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         (folder / "mine.py").write_text(TRAIN)
 
-    def run(self, name: str, engine: RayTuneEngine, *, trials: int = 3) -> None:
+    def run(self, name: str, engine: RayTuneEngine, *, trials: int = 2) -> None:
         """Search to the end, in the thread of whoever asks."""
         asked = config(
             train=f"{self._folder / 'mine.py'}:train",
@@ -60,7 +60,7 @@ class Studies:
         folder = self._folder / name
         folder.mkdir()
         with opened(folder, asked) as study:
-            if trials > 3:
+            if trials > 2:
                 threading.Thread(target=kill_head, args=(study,)).start()
             engine.run(study, load(DataSpec(source="surrogate")))
             assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * trials
@@ -94,27 +94,23 @@ def test_studies_follow_each_other_in_one_process_also_after_a_lost_head(
         ]
         assert not left
 
-    with closing(RayTuneEngine(ray_options={"num_cpus": 1})) as engine:
-        # Each in a thread that ends with it: Linux ends Ray's processes with their starter thread.
-        for name in ("first", "second"):
-            with ThreadPoolExecutor(1) as pool:
-                pool.submit(studies.run, name, engine).result()
+    def as_told() -> RayTuneEngine:
+        return RayTuneEngine(ray_options={"num_cpus": 1})
+
+    with closing(as_told()) as engine:
+        # In a thread that ends with it: Linux ends Ray's processes with their starter thread.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(studies.run, "first", engine).result()
+        # A second engine shares the Ray of this process, and leaves it to the first.
+        with closing(as_told()) as another:
+            studies.run("second", another)
+        with pytest.raises(EngineLost, match="`archscout resume` goes on from there"):
+            studies.run("lost", engine, trials=1000)
+    nothing_is_left()
+
+    with closing(as_told()) as engine:
+        studies.run("fourth", engine)
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
         assert token.parent.exists()
     assert not token.parent.exists()
-    nothing_is_left()
-
-    with (
-        closing(RayTuneEngine(ray_options={"num_cpus": 1})) as engine,
-        pytest.raises(EngineLost, match="`archscout resume` goes on from there"),
-    ):
-        studies.run("lost", engine, trials=1000)
-    nothing_is_left()
-
-    with closing(RayTuneEngine(ray_options={"num_cpus": 1})) as engine:
-        studies.run("fourth", engine)
-        # A second engine shares the Ray of this process, and leaves it to the first.
-        with closing(RayTuneEngine()) as another:
-            studies.run("fifth", another)
-        studies.run("sixth", engine)
     nothing_is_left()
