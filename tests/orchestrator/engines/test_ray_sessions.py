@@ -61,7 +61,7 @@ class Studies:
         folder.mkdir()
         with opened(folder, asked) as study:
             if trials > 2:
-                threading.Thread(target=kill_head, args=(study,)).start()
+                threading.Thread(target=kill_head, args=(study,), daemon=True).start()
             engine.run(study, load(DataSpec(source="surrogate")))
             assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * trials
 
