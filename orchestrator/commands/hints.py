@@ -28,10 +28,7 @@ def stopped_for_good(config: StudyConfig, spent_s: float, trials: Sequence[Trial
     """Return why no trial of a study starts any more, not even a retry, if so."""
     if _time_is_up(config, spent_s):
         return f"its {config.stop.hours:g} h are used up"
-    winner, objectives = best(trials, config.to_objectives()), config.to_objectives()
-    if winner is not None and reaches(winner, objectives[0], config.stop.target):
-        return "its target is reached"
-    return None
+    return "its target is reached" if _reaches_target(config, trials) else None
 
 
 def exhausted(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
@@ -48,6 +45,34 @@ def exhausted(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> s
 
 def _time_is_up(config: StudyConfig, spent_s: float) -> bool:
     return config.stop.hours is not None and spent_s >= config.stop.hours * 3600
+
+
+def _reaches_target(config: StudyConfig, trials: Sequence[Trial]) -> bool:
+    objectives = config.to_objectives()
+    winner = best(trials, objectives)
+    return winner is not None and reaches(winner, objectives[0], config.stop.target)
+
+
+def beyond_limits(
+    stored: StudyConfig,
+    spent_s: float,
+    trials: Sequence[Trial],
+    config: StudyConfig | None = None,
+) -> str:
+    """Return the options without which another study would end where the stored one has.
+
+    Args:
+        stored: The config of the study that is over.
+        spent_s: Search time that it has used.
+        trials: Its trials.
+        config: What is asked for now; the same by default.
+    """
+    stop, options = (config or stored).stop, ""
+    if _time_is_up(stored, spent_s) and stop.hours == stored.stop.hours:
+        options += f" --hours {max(1.0, 2 * (stop.hours or 0.0)):g}"
+    if _reaches_target(stored, trials) and stop.target == stored.stop.target:
+        options += " --set stop.target=null"
+    return options
 
 
 def another_name(name: str, taken: Collection[str]) -> str:
@@ -136,10 +161,8 @@ def _without(ledger: "Ledger", row: "StudyRow", home: Home) -> dict[str, str]:
     """What helps where no trial is complete, and the study is over."""
     config, trials = StudyConfig.from_json(row.config_json), ledger.trials(row.id)
     again = search_again(config, [known.name for known in ledger.studies()], home)
-    if _time_is_up(config, row.spent_s):
-        longer = max(1.0, 2 * (config.stop.hours or 0.0))
-        what = "with more time: a study's limits cannot be raised"
-        steps = {f"{again} --hours {longer:g}": what}
+    if more := beyond_limits(config, row.spent_s, trials):
+        steps = {f"{again}{more}": "with more time: a study's limits cannot be raised"}
     else:
         steps = retries(row.name, trials, home) | {again: "under another name, changed as needed"}
     if trials:

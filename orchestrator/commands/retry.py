@@ -64,9 +64,11 @@ def _require_time(row: "StudyRow", config: "StudyConfig", ledger: "Ledger", home
     Raises:
         CommandError: The study's time is used up, or its target is reached.
     """
-    over = hints.stopped_for_good(config, row.spent_s, ledger.trials(row.id))
+    trials = ledger.trials(row.id)
+    over = hints.stopped_for_good(config, row.spent_s, trials)
     if over is not None:
         again = hints.search_again(config, [known.name for known in ledger.studies()], home)
+        again += hints.beyond_limits(config, row.spent_s, trials)
         raise CommandError(
             f"study '{row.name}' starts no trial any more: {over}, and its limits cannot be "
             f"raised. Search on under another name: {again}",

@@ -127,6 +127,8 @@ def _ways(
         words=_words(options),
         warm=stored is not None and over is not None,
     )
+    if over is not None and stored is not None:
+        again += hints.beyond_limits(stored, row.spent_s, ledger.trials(row.id), config)
     if over is not None:
         return (
             f"It is over ({over}), and neither limits nor resources of a study can be changed "

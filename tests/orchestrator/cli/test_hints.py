@@ -246,6 +246,22 @@ def test_more_trials_after_the_end_are_searched_under_another_name(
     assert "resume" not in said
 
 
+@pytest.mark.parametrize(
+    ("situation", "option"),
+    [("time used up", "--hours 1"), ("target reached", "--set stop.target=null"), ("finished", "")],
+)
+def test_the_next_study_is_not_ended_by_what_ended_the_last(
+    tmp_path: Path, situation: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = made(tmp_path, SITUATIONS[situation])
+    assert over.run("search", str(over.config), "--trials", "5") == ExitCode.INPUT
+    said = capsys.readouterr().err
+    assert said.rstrip().endswith(f"--set 'warm_start=[bars]' {option}".rstrip())
+    command = shlex.split(said[said.index("Search on under another name: ") :])[5:]
+    options = _parse(command[1:])
+    load(options.config, overrides(options))
+
+
 def test_other_data_are_noticed_where_a_study_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
