@@ -52,7 +52,7 @@ def unfit(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
     theirs = {name: tuple(shape) for name, shape in facts["inputs"].items()}
     if theirs != dict(dataset.task.inputs):
         return f"reads {theirs}; this study's data has {dict(dataset.task.inputs)}"
-    if reason := _unlike(facts, dataset.preprocessing):
+    if reason := _unlike(facts, dataset):
         return reason
     classes = tuple(facts["class_names"])
     if not classes:
@@ -62,9 +62,10 @@ def unfit(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
     return None
 
 
-def _unlike(facts: Mapping[str, Any], ours: Preprocessing | None) -> str | None:
+def _unlike(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
     """Why inputs of one shape are of another kind to the teacher; None if they are not."""
     theirs = facts["preprocessing"] and Preprocessing.from_dict(facts["preprocessing"])
+    ours = dataset.preprocessing
     if theirs is None or ours is None:
         return None if theirs is ours else "reads images, or this study does, but not both"
     if theirs.scales or theirs.dtype != ours.dtype:
@@ -73,8 +74,8 @@ def _unlike(facts: Mapping[str, Any], ours: Preprocessing | None) -> str | None:
             f"this study's data is {ours.dtype} of {ours.low:g} to {ours.high:g}"
         )
     # Networks normalise by their own data, so ranges matter only where units are others.
-    reason = other_units(theirs, ours.low, ours.high, floats=ours.dtype != "uint8")
-    return reason and f"reads other units: {reason}"
+    reason = None if theirs.takes_bytes else other_units(theirs, dataset.train.inputs["image"])
+    return reason and f"reads other units than this study's data: {reason}"
 
 
 def network(files: Mapping[str, bytes]) -> nn.Module:

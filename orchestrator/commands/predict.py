@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.promotion.loading import LoadedModel
     from orchestrator.promotion.registry import Champion, Registry
 
+_SHOWN_FILES = 20
 _TELL_S = 2.0
 
 
@@ -56,8 +57,10 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     if not failed:
         return ExitCode.DONE
     terminal.answer["errors"] = failed
-    for message in failed:
+    for message in failed[:_SHOWN_FILES]:
         terminal.complain(clean(message, 500))
+    if len(failed) > _SHOWN_FILES:
+        terminal.complain(f"and {len(failed) - _SHOWN_FILES} more, all of them with --json")
     if rows:
         terminal.complain(f"{len(failed)} of {len(files)} files have no prediction")
     return ExitCode.INPUT

@@ -61,7 +61,8 @@ def expand(given: Iterable[str]) -> tuple[list[Path], list[str]]:
                 notes.append(f"{path}: {count} files left aside: {listed(walk.ignored)}{because}")
             files += inside
         elif not path.is_file():
-            raise DataError(f"{path} is not there")
+            what = "is neither file nor folder" if path.exists() else "is not there"
+            raise DataError(f"{path} {what}")
         elif not _is_known(path):
             raise DataError(f"{path} cannot be read: known are {_KNOWN}")
         else:
@@ -169,11 +170,11 @@ def _check_range(values: NDArray[Any], prepared: dict[str, Any] | None) -> None:
     Raises:
         ValueError: NaN or infinity, or values in other units than those of training.
     """
-    if values.dtype.kind not in "buif" or values.size == 0:
+    if values.size == 0:
+        raise ValueError("it holds no examples")
+    if values.dtype.kind not in "buif":
         return
-    low, high = extremes(values)
     if prepared is None:
-        return
-    takes = Preprocessing.from_dict(prepared)
-    if reason := other_units(takes, low, high, floats=values.dtype.kind == "f"):
+        extremes(values)
+    elif reason := other_units(Preprocessing.from_dict(prepared), values):
         raise ValueError(reason)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from workers.data import Preprocessing
@@ -22,8 +23,12 @@ def reason(teacher: Preprocessing | None, study: Preprocessing | None) -> str | 
         "preprocessing": teacher and teacher.to_dict(),
         "class_names": ["a", "b"],
     }
+    images = np.linspace(study.low, study.high, 640).reshape(10, 1, 8, 8) if study else None
     dataset: Any = SimpleNamespace(
-        preprocessing=study, class_names=("a", "b"), task=SimpleNamespace(inputs=inputs)
+        preprocessing=study,
+        class_names=("a", "b"),
+        task=SimpleNamespace(inputs=inputs),
+        train=SimpleNamespace(inputs={"image": images}),
     )
     return unfit(facts, dataset)
 

@@ -29,6 +29,9 @@ _THROUGH = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
 _DEEP_WHITE = 65535
 _WHITES = (1.0, 255.0, float(_DEEP_WHITE))
 """Values of white from which a picture can be told: of shares, bytes and 16 bits."""
+_FAR = 10
+_MOST_BEYOND = 0.05
+"""More values that lie so many spans outside the training range are in other units."""
 _PART = 1024
 
 
@@ -239,33 +242,44 @@ def _check_range(values: NDArray[Any], preprocessing: Preprocessing) -> None:
     """
     if values.size == 0:
         return
-    low, high = extremes(values)
-    if reason := other_units(preprocessing, low, high, floats=values.dtype.kind == "f"):
+    if reason := other_units(preprocessing, values):
         raise ValueError(reason)
 
 
-def other_units(
-    preprocessing: Preprocessing, low: float, high: float, *, floats: bool
-) -> str | None:
-    """Why values from `low` to `high` are not in the units of the training split; None if so."""
-    p = preprocessing
+def other_units(preprocessing: Preprocessing, values: NDArray[Any]) -> str | None:
+    """Why arrays are not in the units of the training split; None if they are.
+
+    Raises:
+        ValueError: NaN or infinity among them.
+    """
+    p, (low, high) = preprocessing, extremes(values)
+    floats = values.dtype.kind == "f"
     way_out = ""
     if p.takes_bytes:
         if low < 0 or high > 255:
             way_out = "scale them alike"
         elif floats and 0 < high <= 1:
             way_out = "multiply them by 255"
-    elif (p.low, p.high) == (0.0, 1.0):
-        way_out = "divide them" if high > (10 if floats else 1) else ""
-    elif not p.scales:
-        span = p.high - p.low
-        way_out = "scale them alike" if low > p.high + span or high < p.low - span else ""
+    elif (p.low, p.high) == (0.0, 1.0) and low >= 0 and high > (10 if floats else 1):
+        way_out = "divide them"
+    elif not p.scales and _is_far(values, low, high, p):
+        way_out = "scale them alike"
     if not way_out:
         return None
     return (
         f"its values reach from {low:g} to {high:g}, those of training from "
         f"{p.low:g} to {p.high:g}; {way_out}"
     )
+
+
+def _is_far(values: NDArray[Any], low: float, high: float, p: Preprocessing) -> bool:
+    """Whether values lie outside the training range: all of them, or too many for outliers."""
+    span = p.high - p.low
+    if low > p.high + span or high < p.low - span:
+        return True
+    sample = values[:: max(1, len(values) // _PART)].astype(np.float64)
+    beyond = (sample < p.low - _FAR * span) | (sample > p.high + _FAR * span)
+    return float(beyond.mean()) > _MOST_BEYOND
 
 
 def prepare_vectors(values: NDArray[Any], width: int) -> NDArray[np.float32]:

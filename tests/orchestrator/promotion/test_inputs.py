@@ -33,8 +33,10 @@ def test_a_folder_of_links_alone_is_refused_with_the_reason(tmp_path: Path) -> N
 class Shim:
     """What a model of grey images of 8 x 8 takes."""
 
-    def __init__(self, dtype: str) -> None:
-        self.preprocessing = Preprocessing(channels=1, height=8, width=8, dtype=dtype)
+    def __init__(self, dtype: str, low: float = 0.0, high: float = 255.0) -> None:
+        self.preprocessing = Preprocessing(
+            channels=1, height=8, width=8, dtype=dtype, low=low, high=high
+        )
         self.facts = {"preprocessing": self.preprocessing.to_dict()}
 
     def prepare_arrays(self, values: np.ndarray) -> np.ndarray:
@@ -52,6 +54,22 @@ def test_a_bad_array_gives_no_rows_and_names_its_own_example(tmp_path: Path) -> 
     assert [name for name, _ in batch.names] == [str(tmp_path / "good.npz")] * 5
     (message,) = failed
     assert "bad.npz cannot be used: NaN or infinity in example 1050" in message
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.arange(128, dtype=np.uint8).reshape(2, 8, 8), "scale them alike"),
+        (np.zeros((0, 8, 8)), "no examples"),
+        (np.ones((2, 8, 9)), "takes 1 channels of 8 x 8"),
+    ],
+)
+def test_arrays_that_do_not_fit_a_model_of_floats_are_refused(
+    values: np.ndarray, reason: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", values)
+    assert not list(batches([tmp_path / "x.npy"], Shim("float32", -3, 4), failed := []))
+    assert reason in failed[0]
 
 
 def test_a_black_image_of_floats_is_taken_for_bytes(tmp_path: Path) -> None:
