@@ -21,8 +21,13 @@ LONGEST_TRACEBACK = 8_000
 OUT_OF_MEMORY = (
     *("out of memory", "out_of_memory", "can't allocate memory", "cannot allocate memory"),
     *("not enough memory", "bad_alloc", "alloc_failed", "allocation_failed", "memoryallocation"),
-    # What CUDA's libraries say where no room is left for their handles and workspaces.
-    *("cublas_status_not_initialized", "unable to find an engine to execute"),
+    *("erroroutofmemory", "out_of_device_memory", "out_of_host_memory", "oom when allocating"),
+    # What CUDA's libraries say where no room is left for their code, handles and workspaces.
+    *("cublas_status_not_initialized", "cudnn_status_not_initialized", "create(handle)"),
+    *("cudnn_status_internal_error", "unable to find an engine to execute"),
+    *("unable to find a valid cudnn algorithm", "nvml_success == r internal assert failed"),
+    # What becomes of data loaders where the system, or its shared memory, is out of room.
+    *("is killed by signal: killed", "out of shared memory", "insufficient shared memory"),
 )
 """What allocators, drivers and libraries say where memory is short, in small letters."""
 BROKEN_DEVICE = (
@@ -35,8 +40,11 @@ BROKEN_DEVICE = (
 )
 """What they say where a device, its driver, or the link between two fails, in small letters. A
 device-side assertion is not among them: it is an index that the code got wrong."""
+FULL_DISK = ("no space left on device", "disk quota exceeded")
+"""What torch says where a disk is full, in small letters; it may be the one of shared memory."""
 OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """How the system says that a disk, or the user's share of it, is full."""
+_NOT_LIBRARIES = frozenset({"builtins", __name__})
 
 
 class FailureKind(StrEnum):
@@ -147,7 +155,7 @@ def _kind(error: BaseException, origin: BaseException) -> FailureKind:
         return FailureKind.OUT_OF_MEMORY
     if isinstance(error, BadCandidate):
         return FailureKind.BAD_CANDIDATE
-    if isinstance(origin, OSError) and origin.errno in OUT_OF_SPACE:
+    if (isinstance(origin, OSError) and origin.errno in OUT_OF_SPACE) or _says(origin, FULL_DISK):
         return FailureKind.NO_SPACE
     # A file that the user's code names wrongly is the user's; a full disk under it is not.
     theirs = isinstance(error, UserCodeError) and not _is_of_the_world(origin)
@@ -157,7 +165,8 @@ def _kind(error: BaseException, origin: BaseException) -> FailureKind:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
+    # By name: each framework has one of its own, not all of which say more.
+    if {"MemoryError", "OutOfMemoryError"} & {base.__name__ for base in type(error).__mro__}:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
@@ -165,9 +174,10 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _says(error: BaseException, texts: tuple[str, ...]) -> bool:
-    """Whether it is one of torch's, all of which are RuntimeErrors, and says one of these."""
+    """Whether a library raised it, as RuntimeError or a type of its own, with one of these texts."""
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(one in text for one in texts)
+    raised = isinstance(error, RuntimeError) or type(error).__module__ not in _NOT_LIBRARIES
+    return raised and any(one in text for one in texts)
 
 
 def _is_of_the_world(error: BaseException) -> bool:

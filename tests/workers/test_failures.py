@@ -92,13 +92,31 @@ def test_every_exception_has_its_kind(
             "out_of_memory",
             "[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: not enough memory",
         ),
+        ("out_of_memory", "NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp"),
+        ("out_of_memory", "CUBLAS_STATUS_INTERNAL_ERROR when calling `cublasCreate(handle)`"),
+        (
+            "out_of_memory",
+            "CUSOLVER_STATUS_INTERNAL_ERROR, when calling `cusolverDnCreate(handle)`",
+        ),
+        ("out_of_memory", "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+        ("out_of_memory", "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"),
+        ("out_of_memory", "Unable to find a valid cuDNN algorithm to run convolution"),
+        ("out_of_memory", "HIP error: hipErrorOutOfMemory"),
+        ("out_of_memory", "level_zero backend failed: UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY"),
+        ("out_of_memory", "DataLoader worker (pid 7) is killed by signal: Killed. "),
+        (
+            "out_of_memory",
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that "
+            "dataloader's workers are out of shared memory.",
+        ),
+        ("no_space", "unable to write to file </torch_1_2>: No space left on device (28)"),
         ("infrastructure", "CUDA error: uncorrectable ECC error encountered"),
         ("infrastructure", "CUDA error: an illegal memory access was encountered"),
         ("infrastructure", "CUDA error: unspecified launch failure"),
         ("infrastructure", "CUDA error: the launch timed out and was terminated"),
         ("infrastructure", "CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
         ("infrastructure", "Found no NVIDIA driver on your system."),
-        ("infrastructure", "NVML_SUCCESS == r INTERNAL ASSERT FAILED"),
+        ("infrastructure", "Can't initialize NVML"),
         ("infrastructure", "NCCL error in: ProcessGroupNCCL.cpp:2006, unhandled system error"),
         ("user_code", "CUDA error: device-side assert triggered"),
         ("user_code", "CUDA error: invalid configuration argument"),
@@ -110,6 +128,27 @@ def test_what_a_device_says_is_told_by_whose_fault_it_is(
 ) -> None:
     assert classify(raised(RuntimeError(text), wrapper)).kind == kind
     assert classify(raised(torch.AcceleratorError(text), wrapper)).kind == kind
+
+
+class OutOfMemoryError(Exception):
+    """As frameworks have it that are no torch."""
+
+
+class TrainingError(ValueError):
+    """As XGBoost has it: a library's own, derived from a builtin type."""
+
+
+@pytest.mark.parametrize("wrapper", [None, UserCodeError])
+def test_other_frameworks_run_out_of_memory_too(wrapper: type[Exception] | None) -> None:
+    for error in (
+        OutOfMemoryError("Allocation on device 0"),
+        torch.OutOfMemoryError("Allocation on device 0"),
+        TrainingError("bad_allocation: cudaErrorMemoryAllocation: out of memory"),
+    ):
+        assert classify(raised(error, wrapper)).kind == "out_of_memory"
+    plain = ValueError("scheme 'out of memory' is unknown")
+    assert classify(raised(plain, wrapper)).kind == "user_code"
+    assert classify(raised(UserCodeError("metric 'out of memory'"))).kind == "user_code"
 
 
 def test_the_same_mistake_again_has_the_same_digest() -> None:
