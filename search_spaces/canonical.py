@@ -8,11 +8,14 @@ from dataclasses import replace
 
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import (
+    Asking,
     Attention,
     Block,
     Chain,
+    Concatenate,
     ConvolutionStem,
     Gate,
+    Gated,
     MBConv,
     Parallel,
     PatchStem,
@@ -20,6 +23,7 @@ from search_spaces.blocks import (
     SegmentMemory,
     Stage,
     TemporalConvolution,
+    TwoTower,
 )
 from search_spaces.blocks.block import as_tokens
 from search_spaces.candidate import Candidate
@@ -28,6 +32,8 @@ from search_spaces.task import Shape, Task
 
 PLAIN = Attention()
 """Where options without effect get their value from."""
+POOLING = (Asking, Concatenate, Gated, TwoTower)
+"""Fusions that pool the streams."""
 _SEGMENT = SegmentMemory().segment
 
 
@@ -48,11 +54,22 @@ def canonical(architecture: Architecture, task: Task) -> Architecture:
     Raises:
         UnbuildableError: The network does not fit the task.
     """
-    architecture.walk(task)
+    shapes = architecture.walk(task)
     streams = {
         name: _stream(stream, task.inputs[name]) for name, stream in architecture.streams.items()
     }
-    return replace(architecture, streams=streams)
+    fusion = architecture.fusion
+    last = [
+        shapes[f"streams.{name}.{list(stream.pieces())[-1][0]}"]
+        for name, stream in architecture.streams.items()
+    ]
+    if isinstance(fusion, POOLING) and all(map(_is_one_place, last)):
+        fusion = replace(fusion, pooling="average")
+    return replace(architecture, streams=streams, fusion=fusion)
+
+
+def _is_one_place(shape: Shape) -> bool:
+    return as_tokens(shape, "map")[1:] == (1, 1)
 
 
 def _stream(stream: Stream, shape: Shape) -> Stream:
@@ -83,6 +100,8 @@ def _stage(stage: Stage, shape: Shape) -> Stage:
     halves = stage.reduction == "block" and entered[1:] != shape[1:]
     block = _block(stage.block, entered, halves=halves) if stage.depth else Residual()
     stage = replace(stage, block=block)
+    if len(shape) == 2 and _is_one_place(shape):
+        stage = replace(stage, kernel=3)  # a single step has no neighbours
     if entered == shape:
         return Stage(width=stage.width, depth=stage.depth, block=block, reduction="none")
     if stage.reduction == "patch":
@@ -111,6 +130,9 @@ def _block(block: Block, shape: Shape, *, halves: bool) -> Block:
             plain = replace(block, segment=max(_SEGMENT, shape[0]))
         case TemporalConvolution(kernel=1):
             plain = replace(block, dilation=1)
+        case TemporalConvolution():
+            # What lies before the first step is zero, however far back.
+            plain = replace(block, dilation=min(block.dilation, shape[0]))
         case Gate():
             sides = (block.convolution, block.attention)
             convolution, attention = (_block(side, shape, halves=halves) for side in sides)

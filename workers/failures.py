@@ -174,7 +174,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _says(error: BaseException, texts: tuple[str, ...]) -> bool:
-    """Whether a library raised it, as RuntimeError or a type of its own, with one of these texts."""
+    """Whether a library raised it, as RuntimeError or its own type, with one of these texts."""
     text = str(error).lower()
     raised = isinstance(error, RuntimeError) or type(error).__module__ not in _NOT_LIBRARIES
     return raised and any(one in text for one in texts)

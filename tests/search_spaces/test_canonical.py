@@ -137,6 +137,9 @@ def sequence(block: Block) -> Candidate:
         (SegmentMemory(segment=16), SegmentMemory(segment=32), 17, False),
         (TemporalConvolution(kernel=1), TemporalConvolution(kernel=1, dilation=4), 16, True),
         (TemporalConvolution(kernel=2), TemporalConvolution(kernel=2, dilation=4), 16, False),
+        (TemporalConvolution(dilation=4), TemporalConvolution(dilation=8), 4, True),
+        (TemporalConvolution(dilation=2), TemporalConvolution(dilation=1), 1, True),
+        (TemporalConvolution(dilation=2), TemporalConvolution(dilation=4), 3, False),
         (Attention(positions="rotary"), Attention(positions="none"), 1, True),
         (Attention(positions="rotary"), Attention(positions="none"), 2, False),
     ],
@@ -176,3 +179,22 @@ def test_the_canonical_form_is_its_own_and_costs_the_same() -> None:
         assert canonical(plain, TASK) == plain
         assert cost(plain, TASK) == cost(architecture, TASK)
     assert respelt > 5
+
+
+@pytest.mark.parametrize(("length", "same"), [(1, True), (2, False)])
+def test_pooling_and_kernels_have_no_effect_on_a_single_step(length: int, same: bool) -> None:
+    task = Task(inputs={"series": (length, 6)}, num_classes=3)
+    one = sequence(Attention()).architecture
+    stages = (stage(Attention(), 32, kernel=5),)
+    wide, wider = (
+        replace(one, streams={"series": Stream(stem=SeriesStem(width=16), stages=(each,))})
+        for each in (stage(Attention(), 32), *stages)
+    )
+    for left, right in ((one, replace(one, fusion=Concatenate(pooling="last"))), (wide, wider)):
+        assert (canonical(left, task) == canonical(right, task)) is same
+        scores = []
+        for each in (left, right):
+            torch.manual_seed(0)
+            series = torch.arange(12.0 * length).reshape(2, length, 6)
+            scores.append(each.build(task).eval()({"series": series}).logits_BK)
+        assert torch.equal(*scores) is same
