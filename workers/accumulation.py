@@ -44,6 +44,7 @@ class Accumulation(nn.Module):
         # Batches a step, steps so far, running noise and signal, measured steps.
         self.register_buffer("memory", torch.tensor([self.fewest, 0, 0, 0, 0], dtype=torch.float64))
         self.sums: dict[nn.Parameter, Tensor] = {}
+        self.weights: list[float] = []
         self.norms: list[Tensor] = []
         self.seen: list[tuple[float, float, float, int]] = []
 
@@ -53,36 +54,45 @@ class Accumulation(nn.Module):
         batches, steps = int(self.memory[0]), int(self.memory[1])
         return max(batches, 2) if self.adapts and steps % PROBE == 0 else batches
 
-    def add(self, parameters: Sequence[nn.Parameter]) -> None:
+    def add(self, parameters: Sequence[nn.Parameter], weight: float = 1.0) -> None:
         """Take the gradient of one more of the step's batches aside, where it takes several.
 
         The next batch's then stands alone, and its norm costs no copy; `end_step` brings the sum.
+
+        Args:
+            parameters: All that learn.
+            weight: Number of the batch's examples relative to a whole batch: each example of a step
+                counts alike.
         """
         if self.wanted < 2:
             return
+        self.weights.append(weight)
         self.norms.append(squared_norm(parameters))
         for parameter in parameters:
             if parameter.grad is None:
                 continue
             if parameter in self.sums:
-                self.sums[parameter] += parameter.grad
+                self.sums[parameter].add_(parameter.grad, alpha=weight)
             else:
-                self.sums[parameter] = parameter.grad
+                self.sums[parameter] = parameter.grad * weight
             parameter.grad = None
 
     def end_step(self, number: int, parameters: Sequence[nn.Parameter]) -> None:
         """Bring back the sum of so many batches' gradients, and choose how many the next takes."""
         self.memory[1] += 1
         for parameter, total in self.sums.items():
-            parameter.grad = total
+            parameter.grad = total.mul_(number / math.fsum(self.weights))
         self.sums.clear()
-        if number > 1:
+        # The noise of batches of unlike sizes is unlike.
+        measured = number > 1 and min(self.weights) == max(self.weights)
+        self.weights.clear()
+        if measured:
             self._measure(number, float(squared_norm(parameters)) / number**2)
         self.norms.clear()
         if self.memory[4] > 0:
             noise, signal = self.memory[2:4].tolist()
             self.seen.append((noise, signal, noise / number, number))
-        if number > 1 and self.adapts:
+        if measured and self.adapts:
             self._adapt()
 
     def end_epoch(self) -> dict[str, float]:

@@ -115,7 +115,8 @@ class Trainer:
         for done, batch in enumerate(batches, start=1):
             self._accumulate(batch, generator, tally)
             grouped += 1
-            self.accumulation.add(self.optimization.parameters)
+            weight = len(batch.targets_B) / self.recipe.batch_size
+            self.accumulation.add(self.optimization.parameters, weight)
             if grouped >= self.accumulation.wanted or done == self.num_batches:
                 self._step(step + (done - grouped) / self.recipe.accumulation, grouped)
                 grouped = 0

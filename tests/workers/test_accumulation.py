@@ -95,6 +95,20 @@ def test_the_optimizer_gets_the_sum_of_all_batches() -> None:
     assert never.grad is None
 
 
+@pytest.mark.parametrize("rule", ["fixed", "variance", "forecast"])
+def test_a_smaller_last_batch_counts_by_its_examples_and_is_no_measure_of_noise(rule: str) -> None:
+    accumulation = Accumulation(Recipe(accumulation=2, accumulation_rule=rule))  # type: ignore[arg-type]
+    weights = nn.Parameter(torch.zeros(1))
+    for gradient, size in ((1.0, 64), (-100.0, 2)):
+        pass_back(weights, torch.tensor([gradient]))
+        accumulation.add([weights], size / 64)
+    accumulation.end_step(2, [weights])
+    assert weights.grad is not None
+    assert float(weights.grad) / 2 == pytest.approx((64 * 1 + 2 * -100) / 66)
+    assert accumulation.end_epoch() == {}
+    assert accumulation.wanted == 2
+
+
 def test_a_fixed_single_batch_tells_nothing_of_its_variance() -> None:
     accumulation = Accumulation(Recipe(accumulation=1))
     assert {step(accumulation, 1.0, seed=seed) for seed in range(20)} == {1}
