@@ -32,6 +32,10 @@ MOST_DUPLICATES = 20
 RECORDED_IN_A_ROW = 10
 """Refused proposals in a row that become trials; from then on rejection sampling helps."""
 
+REPEATED_AFTER = 20
+"""Refused proposals in a row after which a network that was trained is tried with another recipe:
+by then rejection sampling has found no new feasible one in 400 draws."""
+
 SMALL_SPACE = 1000
 """Candidates of a space whose refused ones are all recorded, so that its end is seen."""
 
@@ -172,14 +176,16 @@ class Proposals:
         return len({tuple(sorted(t.params.items())) for t in trials}) >= size
 
     def _feasible(self, number: int, known: Mapping[str, Trial]) -> Mapping[str, Any] | None:
-        """Decisions of a feasible network; None while the sampler finds such ones by itself."""
-        if self._rejection is None or _tail(known.values(), "infeasible") < RECORDED_IN_A_ROW:
+        """Decisions of a feasible network; None where the sampler is to decide them."""
+        refused = _tail(known.values(), "infeasible")
+        if self._rejection is None or refused < RECORDED_IN_A_ROW:
             return None
         try:
             return self._rejection.architecture(
                 known.values(),
                 derive_seed(self._proposer.seed, "rejection", number),
                 lambda candidate: digest_of(candidate, self._task) in known,
+                repeat=refused >= REPEATED_AFTER,
             )
         except Exception as error:
             raise _raised(error) from error

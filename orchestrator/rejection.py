@@ -2,7 +2,7 @@
 
 A sampler that learns from complete trials alone never learns what the constraints refuse. So after
 some refused proposals in a row candidates are drawn uniformly, then as neighbours of the nearest
-one known, and only the last is recorded. The number of draws is fixed: equal histories give equal
+one known, and only one is recorded. The number of draws is fixed: equal histories give equal
 candidates, whatever the machine's speed. The clock decides only when the search is given up.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.clock import Clock
 from orchestrator.doctor.feasibility import Varied, decided_of_networks
-from orchestrator.screening import Screened, screen
+from orchestrator.screening import DOES_NOT_BUILD, Screened, screen
 from orchestrator.trial import Trial
 from search_spaces.candidate import Candidate
 from search_spaces.constraints import Constraint
@@ -66,12 +66,16 @@ class Refusals:
         if self.in_a_row < MIN_REFUSED or self.seconds < TIMEOUT_S:
             return None
         feasible = self._screened - self._refused
-        [(tightest, count)] = self._violated.most_common(1)
+        violated = dict(self._violated)  # a copy, for another thread may add to it
+        tightest = max(violated, key=violated.__getitem__)
+        fix = "Raise its at_most, or search a space of smaller networks"
+        if tightest == DOES_NOT_BUILD:
+            fix = "Most networks of this space do not build on this data: search another space"
         return (
-            f"no candidate met the constraints for {self.seconds / 60:.0f} min: of "
+            f"no new candidate met the constraints for {self.seconds / 60:.0f} min: of "
             f"{self._screened:,} drawn since this start {feasible:,} were feasible "
-            f"({feasible / self._screened:.2%}); '{tightest}' refused {count:,} of the others. "
-            "Raise its at_most, or search a space of smaller networks"
+            f"({feasible / self._screened:.2%}); '{tightest}' refused {violated[tightest]:,} of "
+            f"the others. {fix}"
         )
 
 
@@ -91,47 +95,72 @@ class Rejection:
         self._refusals = refusals
 
     def architecture(
-        self, known: Iterable[Trial], seed: int, tried: Callable[[Candidate], bool]
-    ) -> Mapping[str, Any]:
-        """Decisions of a feasible network, or of the one that violates the constraints least.
+        self,
+        known: Iterable[Trial],
+        seed: int,
+        tried: Callable[[Candidate], bool],
+        *,
+        repeat: bool,
+    ) -> Mapping[str, Any] | None:
+        """Decisions of a new feasible network, or else of the one that violates least.
 
         Args:
             known: The study's trials; neighbours of a feasible one, or else of the nearest, are
                 tried.
             seed: Decides every draw.
             tried: Whether a candidate is known already.
+            repeat: Take a network that was trained, with another recipe, if no new one is feasible.
+
+        Returns:
+            None if there was none but those tried.
         """
         chance = random.Random(seed)  # noqa: S311 - a search, no secret
-        nearest, excess = _start(known, chance)
+        feasible, nearest, closest = _start(known, chance)
+        chosen, least = None, (float("inf"), True)
         for number in range(UNIFORM_DRAWS + NEIGHBOUR_DRAWS):
-            suggester: RandomSuggester | Varied = RandomSuggester(chance.getrandbits(32))
-            if number >= UNIFORM_DRAWS and nearest:
-                count = min(len(nearest), chance.choice((1, 1, 2, 3)))
-                changed = frozenset(chance.sample(sorted(nearest), count))
-                suggester = Varied(nearest, changed, chance)
+            near = nearest if number >= UNIFORM_DRAWS else {}
+            suggester = _suggester(near, chance)
             candidate = self._space.resolve(suggester)
+            decided = decided_of_networks(suggester.params)
             screened = screen(candidate, self._task, self._constraints)
-            if screened.feasible and not tried(candidate):
-                return decided_of_networks(suggester.params)
             if not screened.feasible:
                 self._refusals.add(screened)
-                if _excess(screened.violations) <= excess:
-                    nearest = decided_of_networks(suggester.params)
-                    excess = _excess(screened.violations)
-        return nearest
+            excess = _excess(screened.violations)
+            if excess <= closest:
+                nearest, closest = decided, excess
+            trained = excess == 0 and decided in feasible
+            rank = (excess, trained)
+            if rank < least and (repeat or not trained) and not tried(candidate):
+                chosen, least = decided, rank
+            if least == (0.0, False):
+                break
+        return chosen
 
 
-def _start(known: Iterable[Trial], chance: random.Random) -> tuple[Mapping[str, Any], float]:
-    """Decisions of a feasible network chosen by chance, or else of the nearest, and its excess."""
+def _suggester(near: Mapping[str, Any], chance: random.Random) -> RandomSuggester | Varied:
+    """Answers uniformly, or as a neighbour of some decisions."""
+    if not near:
+        return RandomSuggester(chance.getrandbits(32))
+    count = min(len(near), chance.choice((1, 1, 2, 3)))
+    return Varied(near, frozenset(chance.sample(sorted(near), count)), chance)
+
+
+def _start(
+    known: Iterable[Trial], chance: random.Random
+) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any], float]:
+    """Decisions of all feasible networks, and of one of them or else of the nearest; its excess."""
     screened = [trial for trial in known if trial.violations]
-    feasible = [trial for trial in screened if _excess(trial.violations) <= 0]
+    feasible = [decided_of_networks(t.params) for t in screened if _excess(t.violations) == 0]
+    if feasible:
+        return feasible, chance.choice(feasible), 0.0
     nearest = min(screened, key=lambda trial: _excess(trial.violations), default=None)
-    start = chance.choice(feasible) if feasible else nearest
-    if start is None:
-        return {}, float("inf")
-    return decided_of_networks(start.params), _excess(start.violations)
+    if nearest is None:
+        return [], {}, float("inf")
+    return [], decided_of_networks(nearest.params), _excess(nearest.violations)
 
 
 def _excess(violations: Mapping[str, float]) -> float:
-    """The largest violation; infinite where the network does not build."""
-    return float("inf") if "builds" in violations else max(violations.values(), default=0.0)
+    """The largest violation, 0 where there is none; infinite where the network does not build."""
+    if DOES_NOT_BUILD in violations:
+        return float("inf")
+    return max([0.0, *violations.values()])

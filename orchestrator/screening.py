@@ -12,6 +12,9 @@ from search_spaces.constraints import Constraint
 from search_spaces.task import Task
 from workers.failures import Failure, FailureKind, classify
 
+DOES_NOT_BUILD = "builds"
+"""The constraint that a candidate violates whose network cannot be built."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screened:
@@ -48,7 +51,7 @@ def screen(
         counted = cost(candidate.architecture, task)
     except Exception as error:  # noqa: BLE001 - a user's block may raise anything
         failure = replace(classify(error), kind=FailureKind.BAD_CANDIDATE)
-        return Screened(cost={}, violations={"builds": 1.0}, failure=failure)
+        return Screened(cost={}, violations={DOES_NOT_BUILD: 1.0}, failure=failure)
     found = {
         "parameters": float(counted.parameters),
         "flops": float(counted.flops),

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.config import StudyConfig
 from orchestrator.doctor.box import Box
 from orchestrator.drawing import drawn
-from orchestrator.screening import Screened, screen
+from orchestrator.screening import DOES_NOT_BUILD, Screened, screen
 from search_spaces.architecture import Architecture
 from search_spaces.candidate import Candidate
 from search_spaces.canonical import network_digest
@@ -43,7 +43,7 @@ class Probe:
     def screened(self, limits: Sequence[Constraint]) -> Screened:
         """It as screening has it; to be asked of counted ones only."""
         if self.failure is not None:
-            return Screened(cost={}, violations={"builds": 1.0})
+            return Screened(cost={}, violations={DOES_NOT_BUILD: 1.0})
         names = (limit.metric for limit in limits)
         violations = dict(zip(names, self.violations(limits), strict=True))
         return Screened(cost=self.cost or {}, violations=violations)

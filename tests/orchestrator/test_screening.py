@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import Dying, Killed, config, opened, story
+from studies import Dying, Killed, a_trial, config, opened, story
 
+from orchestrator.doctor.feasibility import decided_of_networks
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Ledger
-from orchestrator.rejection import MIN_REFUSED, Refusals
+from orchestrator.proposals import digest_of
+from orchestrator.rejection import MIN_REFUSED, Refusals, Rejection
 from orchestrator.screening import Screened, screen
 from orchestrator.snapshot import Verdict
 from orchestrator.trial import TrialState
+from search_spaces.blocks import ConvolutionStem, Residual, Stage
 from search_spaces.candidate import Decisions
-from search_spaces.catalog import load
+from search_spaces.catalog import load, parts
 from search_spaces.constraints import Constraint
+from search_spaces.domains import Const, Domain, FloatRange, IntRange, Record, Repeat
+from search_spaces.recipe import Recipe
 from search_spaces.space import SearchSpace
 from search_spaces.suggester import RandomSuggester
 from search_spaces.task import Task
@@ -26,7 +31,36 @@ from workers.measurement import Measurement
 
 TASK = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
 TINY = load("tiny")
-HYBRID = load("hybrid")
+
+
+def roomy(learning_rate: Domain[float]) -> SearchSpace:
+    """Some 48,000 architectures that are drawn and told apart quickly."""
+    stage = Record(
+        Stage,
+        {
+            "width": IntRange(8, 96, step=8),
+            "depth": IntRange(1, 3),
+            "block": Const(Residual()),
+        },
+    )
+    return SearchSpace.of(
+        name="roomy",
+        version="1",
+        architecture=parts.plain_classifier(Const(ConvolutionStem(width=8)), Repeat(stage, 2, 3)),
+        recipe=Record(
+            Recipe,
+            {
+                "optimizer": Const("adamw"),
+                "learning_rate": learning_rate,
+                "weight_decay": Const(1e-2),
+            },
+        ),
+        losses=Const(TINY.default().losses),
+    )
+
+
+ROOMY = roomy(FloatRange(1e-3, 3e-2, log=True))
+ARCHITECTURES_ALONE = roomy(Const(1e-2))
 
 
 def parameters(*seeds: int) -> list[float]:
@@ -127,26 +161,42 @@ def lottery(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"orchestrator.{module}.screen", by_lot)
 
 
-def tight(share: float, sampler: str = "random", **changed: Any) -> dict[str, Any]:
+def tight(
+    share: float, sampler: str = "random", space: SearchSpace = ROOMY, **changed: Any
+) -> dict[str, Any]:
     """A study in which so many candidates are feasible, and its space."""
-    strict = replace(HYBRID, constraints=(Constraint(metric="parameters", at_most=share),))
-    asked = config(space="hybrid", train=None, sampler={"name": sampler}, **changed)
+    strict = replace(space, constraints=(Constraint(metric="parameters", at_most=share),))
+    asked = config(space="tiny", train=None, sampler={"name": sampler}, **changed)
     return {"asked": asked, "space": strict, "task": TASK}
 
 
 @pytest.mark.usefixtures("lottery")
+@pytest.mark.parametrize("space", [ROOMY, ARCHITECTURES_ALONE])
 def test_constraints_that_nobody_meets_abort_the_search_and_a_resume_looks_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: SearchSpace
 ) -> None:
-    monkeypatch.setattr("orchestrator.rejection.MIN_REFUSED", 200)
+    """Also where the nearest candidate is soon known: what is left to try is no duplicate."""
+    monkeypatch.setattr("orchestrator.rejection.MIN_REFUSED", 400)
     for start in (1, 2):
-        with opened(tmp_path, **tight(1e-9), clock=Ticking()) as study:
+        with opened(tmp_path, **tight(1e-9, space=space), clock=Ticking()) as study:
             before = len(study.trials)
             assert study.ask() is None
             assert study.broken is not None
             assert "0 were feasible (0.00%); 'parameters' refused" in study.broken
             assert "Raise its at_most" in study.broken
-            assert before < len(study.trials) < 20 * start, "few of the refused ones are recorded"
+            assert before < len(study.trials) < 25 * start, "few of the refused ones are recorded"
+            assert not any(trial.reason == "duplicate" for trial in study.trials)
+
+
+def test_a_space_whose_networks_do_not_build_is_not_told_to_raise_a_bound() -> None:
+    clock = Ticking()
+    refusals = Refusals(clock)
+    for _ in range(MIN_REFUSED):
+        refusals.add(Screened(cost={}, violations={"builds": 1.0}))
+    clock.seconds += 300.0
+    assert refusals.hopeless is not None
+    assert "do not build on this data" in refusals.hopeless
+    assert "at_most" not in refusals.hopeless
 
 
 def test_time_alone_and_a_count_alone_abort_nothing() -> None:
@@ -177,6 +227,32 @@ def test_a_small_feasible_share_is_searched_like_any_other(
         assert study.snapshot().counted == 6
         assert study.snapshot().screened < 20 * 6, "few of the refused ones are recorded"
         assert len({t.digest for t in study.trials if t.attempts}) == 6
+        networks = {t.cost["parameters"] for t in study.trials if t.attempts}
+        assert len(networks) >= 5, "networks differ, not their recipes alone"
+
+
+@pytest.mark.parametrize(
+    ("space", "repeat", "again"),
+    [(ROOMY, True, True), (ROOMY, False, False), (ARCHITECTURES_ALONE, True, False)],
+)
+def test_the_one_feasible_network_is_trained_by_another_recipe_or_not_again(
+    monkeypatch: pytest.MonkeyPatch, space: SearchSpace, *, repeat: bool, again: bool
+) -> None:
+    default = space.default()
+
+    def only_default(candidate: Any, *_: Any) -> Screened:
+        over = float(candidate.architecture != default.architecture)
+        return Screened(cost={}, violations={"parameters": over})
+
+    monkeypatch.setattr("orchestrator.rejection.screen", only_default)
+    params, digest = decided_of_networks(space.encode(default)), digest_of(default, TASK)
+    known = [a_trial(0, params=params, violations={"parameters": 0.0})]
+    rejection = Rejection(space, TASK, (), Refusals(Ticking()))
+    chosen = [
+        rejection.architecture(known, seed, lambda c: digest_of(c, TASK) == digest, repeat=repeat)
+        for seed in range(4)
+    ]
+    assert (params in chosen) is again
 
 
 @pytest.mark.usefixtures("lottery")
