@@ -34,6 +34,16 @@ def test_the_expected_number_is_near_the_mean_of_many_studies(trials: int) -> No
     assert expected_complete(trials, BUDGET) == pytest.approx(mean, abs=2.5)
 
 
+def test_a_long_budget_is_judged_as_quickly_as_a_short_one() -> None:
+    halvings = Budget(minimum=1, maximum=1_000_000, reduction_factor=2)
+    assert expected_complete(10**12, halvings) == pytest.approx(10**12 / 2**20, rel=1e-3)
+    few = config(
+        sampler={"name": "nsga2"},
+        budget={"minimum": 1, "maximum": 1_000_000, "reduction_factor": 2},
+    )
+    assert "about 2 of 15 trials" in str(idle_sampler(few))
+
+
 @pytest.mark.parametrize("sampler", ["nsga2", "nsga3", "gp"])
 def test_a_sampler_that_cannot_learn_is_told_with_what_would_do(sampler: str) -> None:
     few = config(sampler={"name": sampler}, stop={"trials": 60})
