@@ -37,7 +37,7 @@ def asked(sampler: str, seed: int = 0) -> StudyConfig:
             {"metric": "val_accuracy", "direction": "maximize"},
             {"metric": "seed", "direction": "minimize"},
         ]
-        return config(objectives=objectives, seed=seed, stop={"trials": 16})
+        return config(objectives=objectives, seed=seed, stop={"trials": 13})
     if sampler == "nsga3":  # a generation is 20 complete trials
         parts: dict[str, Any] = {
             "stop": {"trials": 26},
@@ -45,7 +45,7 @@ def asked(sampler: str, seed: int = 0) -> StudyConfig:
             "budget": {"maximum": 1},
         }
     else:
-        parts = {"stop": {"trials": 16}}
+        parts = {"stop": {"trials": 13}}
     return config(sampler={"name": sampler}, seed=seed, **parts)
 
 
@@ -77,11 +77,11 @@ def run_until_killed(folder: Path, sampler: str, after: int, *, acknowledged: bo
 @pytest.mark.parametrize("sampler", ["tpe", "tpe of two", "random", "nsga3"])
 @given(
     # After its third life without a new epoch a trial fails: one of the later two comes to one.
-    kills=st.lists(st.tuples(st.integers(1, 70), st.booleans()), min_size=1, max_size=3).filter(
+    kills=st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=1, max_size=3).filter(
         lambda kills: len(kills) < MAX_LOSSES or max(after for after, _ in kills[1:]) >= 3
     )
 )
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_resumed_is_the_same_study_as_uninterrupted(
     sampler: str, kills: list[tuple[int, bool]]
 ) -> None:
