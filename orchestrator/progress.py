@@ -19,7 +19,7 @@ from orchestrator.terminal import Terminal, number, span
 LINE_EVERY_S = 10.0
 FRAME_EVERY_S = 0.5
 SILENT_S = 2.0
-"""How long feasible candidates may be looked for without a word."""
+"""How long a step may take without a line of output."""
 
 
 class Source(Protocol):

@@ -24,7 +24,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     first = parts.space.default() or drawn(config, parts.space, RandomSuggester(config.seed))
     limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
     screened = screen(first, parts.task, limits)
-    expected = quick_look(parts)
+    expected = quick_look(parts, terminal)
     warn(parts, terminal)
     decided = flat(with_gpu_decided(config).model_dump(mode="json", exclude_none=True))
     terminal.answer |= {

@@ -6,6 +6,7 @@ from dataclasses import replace
 from orchestrator.commands import hints, studies
 from orchestrator.commands.examining import quick_look, warn
 from orchestrator.config import StudyConfig
+from orchestrator.doctor.verdict import idle_sampler
 from orchestrator.drawing import Space
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
@@ -45,7 +46,7 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
         parts = open_parts(config)
     parts = _with_teacher(parts, home)
     _check_earlier(parts, home)
-    expected = None if goes_on else quick_look(parts)
+    expected = None if goes_on else quick_look(parts, terminal)
     warn(parts, terminal)
     terminal.remark(header(parts, home, goes_on=goes_on))
     tell_notes(parts, terminal)
@@ -157,7 +158,8 @@ def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
             f"{len(data.validation):,} validation examples, {answers(data.task)}",
             "objective": ", ".join(f"{o.metric} ({o.direction})" for o in config.objectives),
             "trials": f"{budget.minimum} to {budget.maximum} epochs each, "
-            f"{config.sampler.name} proposes, pruner {config.pruner.name}",
+            f"{config.sampler.name} proposes{' by chance' if idle_sampler(config) else ''}, "
+            f"pruner {config.pruner.name}",
             "until": " or ".join(limit for limit in limits if limit),
             "engine": f"{config.engine.name}, {config.resources.cpu:g} CPU{gpu} a trial"
             + (", and 1 GPU where the cluster has any" if config.resources.gpu is None else "")

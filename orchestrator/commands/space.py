@@ -50,7 +50,8 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
         return ExitCode.DONE
     from orchestrator.doctor import diagnosis, report  # noqa: PLC0415 - as above
 
-    found = diagnosis.whole(parts, parts.space, parts.task, box, at_least=options.samples)
+    with examining.announced(terminal):
+        found = diagnosis.whole(parts, parts.space, parts.task, box, at_least=options.samples)
     examples = len(parts.dataset.train)
     shown = found.counted[: options.samples]
     met = [met.limits[0] for met in found.limits]

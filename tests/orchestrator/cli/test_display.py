@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from orchestrator.commands import examining, searching
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import Override, load
 from orchestrator.home import Home
@@ -125,6 +126,31 @@ def test_a_search_for_feasible_candidates_is_told_before_the_next_line_is_due(
         time.sleep(1.2)
     [line] = capsys.readouterr().out.splitlines()
     assert "1,340 candidates refused since the last feasible one" in line
+
+
+@pytest.mark.parametrize(
+    ("within", "quiet", "shown"), [(0, False, 1), (60, False, 0), (0, True, 0)]
+)
+def test_a_long_check_before_the_search_is_announced(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    within: float,
+    shown: int,
+    *,
+    quiet: bool,
+) -> None:
+    monkeypatch.setattr(examining, "SILENT_S", within)
+    with examining.announced(Terminal(quiet=quiet)):
+        time.sleep(0.2)
+    assert capsys.readouterr().out.count("Checking constraints") == shown
+
+
+def test_the_header_says_that_a_sampler_proposes_by_chance(tmp_path: Path) -> None:
+    parts = open_parts(load("digits"))
+    for sampler, words in (("tpe", "tpe proposes, "), ("nsga2", "nsga2 proposes by chance, ")):
+        asked = load("digits", [Override(path=("sampler", "name"), value=sampler, option="o")])
+        home = Home.find(str(tmp_path), {})
+        assert words in searching.header(replace(parts, config=asked), home, goes_on=False)
 
 
 def test_quiet_and_json_show_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
