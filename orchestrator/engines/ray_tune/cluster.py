@@ -1,14 +1,16 @@
 """A Ray cluster as the engine sees it: how much it holds, and whether it lives."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswer, answers, call
 from orchestrator.engines.ray_tune.launch import EngineLost
 from orchestrator.engines.ray_tune.session import Session
+from orchestrator.engines.ray_tune.signs import read
 from orchestrator.machine import LEAVE_OPEN
+from workers.job import AttemptKey
 
 T = TypeVar("T")
 Fits = Callable[[dict[str, Any]], bool]
@@ -73,6 +75,14 @@ class Cluster:
         free = self.call(self._ray._private.state.available_resources_per_node)  # noqa: SLF001
         names = [node["NodeID"] for node in self.nodes() if fit(node)]
         return sum(self._slots_in(free.get(name, {})) for name in names)
+
+    def signs(self, running: Sequence[AttemptKey]) -> Mapping[AttemptKey, bytes]:
+        """Return the last signs of life of attempts; none where the head does not answer.
+
+        A call to a lost head does not return at its own timeout, and Tune's thread must not stay
+        in it.
+        """
+        return read(running) if answers(self._session.head) else {}
 
     def describe(self) -> str:
         """Return what the cluster has and what a trial gets of it, in words."""

@@ -21,7 +21,7 @@ from orchestrator.engines.ray_tune.launch import EngineLost, store_bytes
 from orchestrator.engines.ray_tune.messages import Parcel
 from orchestrator.engines.ray_tune.nodes import Nodes
 from orchestrator.engines.ray_tune.session import Session
-from orchestrator.engines.ray_tune.signs import Signs, read
+from orchestrator.engines.ray_tune.signs import Signs
 from orchestrator.machine import gpu_change
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
@@ -139,7 +139,7 @@ class RayTuneEngine:
             trainable = self._trainable(dataset, watch, cluster)
             while not (study.finished or study.stopping):
                 bridge = self._bridge(study, (cluster, nodes), watch)
-                signs = Signs(read, silence_s=watch.silence_s)
+                signs = Signs(cluster.signs, silence_s=watch.silence_s)
                 tune_run = TuneRun(bridge, signs, trainable, folder)
                 self._threads.append(tune_run.thread)
                 try:
@@ -212,7 +212,7 @@ class RayTuneEngine:
 
         def has_place(running: Sequence[AttemptKey]) -> bool:
             # One may wait where all others run: it takes the warm process of one that ended.
-            waiting = len(running) - len(read(running))
+            waiting = len(running) - len(cluster.signs(running))
             return waiting < max(1, cluster.free_slots(nodes.accept))
 
         return Bridge(

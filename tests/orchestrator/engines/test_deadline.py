@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engines.ray_tune import EngineLost, deadline, engine, launch
+from orchestrator.engines.ray_tune import cluster as clusters
 from orchestrator.engines.ray_tune.cluster import Cluster
 from orchestrator.engines.ray_tune.deadline import NoAnswer, call
 from orchestrator.engines.ray_tune.launch import STORE_BYTES, store_bytes
 from workers.data import DataSpec, load
+from workers.job import AttemptKey
 
 
 @pytest.fixture
@@ -51,6 +53,20 @@ def test_a_head_that_does_not_answer_is_a_lost_cluster(
     assert session.stuck
 
 
+def test_signs_are_not_asked_of_a_head_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there = [True]
+    monkeypatch.setattr(clusters, "read", lambda running: dict.fromkeys(running, b"sign"))
+    monkeypatch.setattr(clusters, "answers", lambda head: there[0])
+    cluster = Cluster.__new__(Cluster)
+    monkeypatch.setattr(cluster, "_session", SimpleNamespace(head="10.0.0.1:6379"), raising=False)
+    key = AttemptKey(trial_uid="a", number=1, fence="f")
+    assert cluster.signs([key]) == {key: b"sign"}
+    there[0] = False
+    assert cluster.signs([key]) == {}
+
+
 def test_an_engine_starts_ray_with_a_store_for_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
     entered: list[dict[str, int]] = []
 
@@ -63,11 +79,11 @@ def test_an_engine_starts_ray_with_a_store_for_its_data(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(engine, "store_bytes", lambda data_bytes: data_bytes + 1)
     monkeypatch.setattr(engine.Session, "enter", enter)
-    data = load(DataSpec(source="digits"))
+    data = load(DataSpec(source="surrogate"))
     with pytest.raises(NoSessionError):
         engine.RayTuneEngine(ray_options={"num_cpus": 1}).run(SimpleNamespace(), data)
     held = sum(getattr(values, "nbytes", 0) for values in data.to_arrays().values())
-    assert held > 100_000
+    assert held > 1000
     assert entered == [{"object_store_memory": held + 1, "num_cpus": 1}]
 
 
