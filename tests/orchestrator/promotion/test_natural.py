@@ -1,9 +1,15 @@
 """Images as users have them and as networks take them: one undoes the other."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
+from orchestrator.promotion.comparison import _require_same_task
 from orchestrator.promotion.package import natural
+from orchestrator.promotion.refusal import PromotionRefused
 from workers.data import Preprocessing
 from workers.data.preprocessing import prepare_arrays
 
@@ -29,3 +35,49 @@ def test_floats_are_what_they_were(channels: int) -> None:
     values = natural(images, p)
     assert values.dtype == np.float32
     np.testing.assert_array_equal(prepare_arrays(values, p), images)
+
+
+BYTES = Preprocessing(channels=1, height=8, width=8)
+EARLIER = replace(BYTES, low=-3.0, high=4.0)
+"""Floats in bytes, as releases before had them."""
+FLOATS = replace(EARLIER, dtype="float32")
+
+
+def compare(champion: Preprocessing, ours: Preprocessing) -> None:
+    inputs = {"image": (1, 8, 8)}
+    winner: Any = SimpleNamespace(
+        preprocessing=ours,
+        dataset=SimpleNamespace(
+            task=SimpleNamespace(inputs=inputs), class_names=("a", "b"), value_names=()
+        ),
+    )
+    prepared = champion.to_dict()
+    if champion.dtype == "uint8":
+        del prepared["dtype"]  # as releases before wrote it
+    _require_same_task(
+        winner,
+        {
+            "inputs": {"image": [1, 8, 8]},
+            "preprocessing": prepared,
+            "class_names": ["a", "b"],
+            "value_names": [],
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("champion", "ours"),
+    [(BYTES, BYTES), (FLOATS, replace(FLOATS, low=-9.0)), (EARLIER, FLOATS)],
+)
+def test_models_that_take_the_same_arrays_are_compared(
+    champion: Preprocessing, ours: Preprocessing
+) -> None:
+    compare(champion, ours)
+
+
+@pytest.mark.parametrize(("champion", "ours"), [(BYTES, FLOATS), (FLOATS, BYTES), (EARLIER, BYTES)])
+def test_models_of_bytes_and_of_other_arrays_are_not(
+    champion: Preprocessing, ours: Preprocessing
+) -> None:
+    with pytest.raises(PromotionRefused, match="prepared"):
+        compare(champion, ours)
