@@ -13,7 +13,7 @@ from pathlib import Path
 from orchestrator.freeing import TRIAL_FOLDER
 from orchestrator.objective import Objective, pareto_front, pareto_order, rank
 from orchestrator.stopping import judge_of
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import ANSWERED, Trial, TrialState
 from workers.folders import Folder, PathOutside, is_link, remove, within
 
 _CHECKPOINT = re.compile(r"\.?epoch-\d+-[0-9a-f]+(\.tmp)?")
@@ -71,9 +71,13 @@ def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[T
     These are the MOST_KEPT best of the ranking and, with several objectives, the whole Pareto
     front as far as MAX_FRONT_BYTES reach: any of its trials may be the one that the user prefers.
     Where they do not reach, the most crowded trials go first, so that the best by each objective
-    and the spread of the front stay.
+    and the spread of the front stay. Results that an earlier study gave have no checkpoint here.
     """
-    done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    done = [
+        trial
+        for trial in trials
+        if trial.state is TrialState.COMPLETE and trial.reason != ANSWERED
+    ]
     complete = rank(done, objectives, judge_of(objectives)).complete
     if len(objectives) < 2:
         return complete[:MOST_KEPT]
@@ -89,14 +93,14 @@ def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[T
 
 
 def _uncrowded_first(front: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    """Sort a front by falling crowding distance; the ends come first, the earliest of equals."""
+    """Sort a front by falling crowding distance; the best by each objective come first."""
     points = [
-        tuple(o.score(v) for o, v in zip(objectives, trial.values or (), strict=True))
+        tuple(o.score(value) for o, value in zip(objectives, trial.values or (), strict=True))
         for trial in front
     ]
-    keys = pareto_order(points)
-    places = sorted(range(len(front)), key=lambda place: (keys[place], -front[place].number))
-    return [front[place] for place in reversed(places)]
+    keys = {t.uid: key for t, key in zip(front, pareto_order(points), strict=True)}
+    # Stable, so that the earliest of equals comes first.
+    return sorted(front, key=lambda trial: keys[trial.uid], reverse=True)
 
 
 def _checkpoint_bytes(trial: Trial) -> int:

@@ -1,18 +1,18 @@
 """Comparison of a challenger with the champion of an alias, by the challenger's objectives.
 
 Judged on the same data, both are compared as their searches recorded them. A champion that was
-judged on other data is scored beside the challenger on the newest validation examples, those left
-out that the champion was trained on.
+judged on other data is scored beside the challenger on the newest validation examples, except those
+that one of the two was trained on; costs are compared as recorded there too.
 """
 
 import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from orchestrator.objective import Objective, dominates
 from orchestrator.promotion import package
@@ -21,8 +21,9 @@ from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.promotion.registry import Champion
 from orchestrator.promotion.winner import Winner
 from orchestrator.terminal import number
-from workers.data import Preprocessing, Split
+from workers.data import Dataset, Preprocessing, Split, load
 from workers.data.identity import example_digests
+from workers.metrics import measured_metrics
 
 MIN_EXAMPLES = 30
 """Fewest unseen validation examples on which two models are compared."""
@@ -37,7 +38,6 @@ _WORDS = {
     "val_mae": "mean absolute error",
     "val_rmse": "root mean squared error in deviations",
 }
-_TAG = re.compile(r"[\w./-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,18 +68,22 @@ class Comparison:
 
 
 def recorded_metrics(winner: Winner) -> dict[str, float]:
-    """Return what the search recorded of a trial at the full budget: `val_*` metrics and costs."""
+    """Return what a study can aim at, as the search recorded it of a trial at the full budget.
+
+    Errors by the name of a regression target are none of these; such names may be no MLflow tags.
+    """
     trial = winner.trial
     measured = trial.measurements[-1].metrics if trial.measurements else {}
-    known = {name: value for name, value in measured.items() if name.startswith("val_")}
-    known |= {**trial.cost, **{f"val_{name}": score for name, score in winner.scores.items()}}
-    return {name: float(value) for name, value in known.items() if _TAG.fullmatch(name)}
+    scores = {f"val_{name}": score for name, score in winner.scores.items()}
+    known = {**measured, **trial.cost, **scores}
+    return {name: float(known[name]) for name in measured_metrics() or () if name in known}
 
 
 def compare_recorded(winner: Winner, champion: Champion) -> Comparison | None:
     """Compare both as recorded, by the study's objectives.
 
-    Where nothing tells the champion's value of an objective, accuracy or error decide instead.
+    Where the champion's value of an objective is unknown, accuracy or error replaces the objectives
+    that are measured.
 
     Returns:
         None if the champion was judged on other data, or in metrics that the winner lacks.
@@ -87,9 +91,8 @@ def compare_recorded(winner: Winner, champion: Champion) -> Comparison | None:
     if champion.tags.get("archscout.data_digest") != winner.study.data_digest:
         return None
     ours = recorded_metrics(winner)
-    for objectives in (winner.config.to_objectives(), _score_objectives(winner)):
-        tags = [champion.tags.get(f"archscout.{each.metric}") for each in objectives]
-        known = [float(tag) for tag in tags if tag is not None]
+    for objectives in (winner.config.to_objectives(), _score_objectives(winner, champion)):
+        known = _tagged(champion, objectives)
         if len(known) == len(objectives) and all(each.metric in ours for each in objectives):
             return Comparison(
                 objectives=objectives,
@@ -100,49 +103,53 @@ def compare_recorded(winner: Winner, champion: Champion) -> Comparison | None:
     return None
 
 
-def compare_on_unseen(winner: Winner, model: Examinee, champion: Examinee) -> Comparison:
+def compare_on_unseen(
+    winner: Winner, model: Examinee, champion: Champion, theirs: Examinee
+) -> Comparison:
     """Score both on the winner's validation examples that neither was trained on.
 
     Args:
         winner: The challenger, whose data are the newest.
         model: Its model, fetched back.
-        champion: The champion's model, fetched back.
+        champion: The champion's version.
+        theirs: The champion's model, fetched back.
 
     Raises:
         PromotionRefused: The champion takes other inputs or gives other outputs, does not say what
-            it was trained on, or was trained on nearly all of the examples.
+            it was trained on, or the two were trained on nearly all of the examples.
     """
-    facts = json.loads(champion.file(package.FACTS) or b"{}")
-    _require_same_task(winner, facts)
-    trained = champion.file(package.TRAINING_EXAMPLES)
+    facts = json.loads(theirs.file(package.FACTS) or b"{}")
+    _require_same_outputs(winner.dataset, facts)
+    prepared, validation = _as_the_champion_takes_them(winner, facts)
+    trained = theirs.file(package.TRAINING_EXAMPLES)
     if trained is None:
         raise PromotionRefused(
             "it does not say which examples it was trained on, for an older release promoted it"
         )
-    seen = safetensors.numpy.load(trained)["digests"]
-    validation = winner.dataset.validation
-    unseen = np.flatnonzero(~np.isin(example_digests(validation).view(np.int64), seen))
-    if len(unseen) < MIN_EXAMPLES:
-        raise PromotionRefused(
-            f"it was trained on all but {len(unseen)} of the {len(validation)} validation examples"
-        )
-    split = validation.take(unseen)
-    objectives = _score_objectives(winner)
+    seen = safetensors.numpy.load(trained)["digests"].view(np.uint64)
+    unseen = _unseen(winner.dataset, validation, seen)
+    objectives = _score_objectives(winner, champion)
+    costs = [each for each in objectives if each.is_cost]
+    ours = score(winner, model, winner.dataset.validation.take(unseen), winner.preprocessing)
+    other = score(winner, theirs, validation.take(unseen), prepared)
+    recorded = recorded_metrics(winner)
     return Comparison(
         objectives=objectives,
-        ours=tuple(score(winner, model, split).values()),
-        theirs=tuple(score(winner, champion, split).values()),
+        ours=(*ours.values(), *(recorded[each.metric] for each in costs)),
+        theirs=(*other.values(), *_tagged(champion, costs)),
         examples=f"the {len(unseen)} validation examples that neither was trained on",
     )
 
 
-def score(winner: Winner, model: Examinee, split: Split) -> dict[str, float]:
+def score(
+    winner: Winner, model: Examinee, split: Split, prepared: Preprocessing | None
+) -> dict[str, float]:
     """Return what a model's answers come to, by the names of `winner.scores`.
 
     Errors of several numbers are in the winner's standard deviations, whichever model answers.
     """
     dataset = winner.dataset
-    answers = model.answers(package.examples(split, winner.preprocessing))
+    answers = model.answers(package.examples(split, prepared))
     scores = {}
     if dataset.class_names:
         right = [dataset.class_names[target] for target in split.targets]
@@ -162,22 +169,79 @@ def told(metric: str, score: float) -> str:
     return f"{_WORDS[f'val_{metric}']} {number(score)}"
 
 
-def _score_objectives(winner: Winner) -> tuple[Objective, ...]:
-    return tuple(_SCORES[name] for name in winner.scores)
+def _score_objectives(winner: Winner, champion: Champion) -> tuple[Objective, ...]:
+    """Accuracy or error, then those costs among the study's objectives that both versions record.
+
+    Any model can be scored, so these compare any two.
+    """
+    known = recorded_metrics(winner)
+    costs = [
+        each
+        for each in winner.config.to_objectives()
+        if each.is_cost and each.metric in known and _tagged(champion, [each])
+    ]
+    return (*(_SCORES[name] for name in winner.scores), *costs)
 
 
-def _require_same_task(winner: Winner, facts: Mapping[str, Any]) -> None:
-    """Refuse a champion that cannot answer the winner's validation examples."""
-    dataset = winner.dataset
-    ours = {name: list(shape) for name, shape in dataset.task.inputs.items()}
-    if facts["inputs"] != ours:
-        raise PromotionRefused(f"it takes {facts['inputs']}, and this one {ours}")
+def _tagged(champion: Champion, objectives: Sequence[Objective]) -> list[float]:
+    """Return those of the champion's values that its version records."""
+    tags = [champion.tags.get(f"archscout.{each.metric}") for each in objectives]
+    return [float(tag) for tag in tags if tag is not None]
+
+
+def _unseen(dataset: Dataset, validation: Split, seen: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return which validation examples neither model was trained on.
+
+    Args:
+        dataset: The challenger's.
+        validation: Its validation part as the champion takes it.
+        seen: Digests of the champion's training examples.
+    """
+    theirs = np.isin(example_digests(validation), seen)
+    ours = np.isin(example_digests(dataset.validation), example_digests(dataset.train))
+    unseen = np.flatnonzero(~(theirs | ours))
+    if len(unseen) < MIN_EXAMPLES:
+        raise PromotionRefused(
+            f"all but {len(unseen)} of the {len(validation)} validation examples are among the "
+            f"training examples of one of the two; {MIN_EXAMPLES} are needed"
+        )
+    return unseen
+
+
+def _as_the_champion_takes_them(
+    winner: Winner, facts: Mapping[str, Any]
+) -> tuple[Preprocessing | None, Split]:
+    """Return how the champion's inputs are prepared, and the winner's validation part so prepared.
+
+    Images of a folder are read again where their size or colour changed between the data sets.
+    """
+    dataset, ours = winner.dataset, winner.preprocessing
     theirs = facts["preprocessing"] and Preprocessing.from_dict(facts["preprocessing"])
-    # Arrays in the data's own units are compared: each model scales and normalises them itself.
-    ours_read = winner.preprocessing
-    if (theirs and theirs.takes_bytes) != (ours_read and ours_read.takes_bytes):
+    if ours is not None and theirs is not None:
+        spec = winner.config.data_spec()
+        if _unbounded(ours) != _unbounded(theirs) and spec.source == "folder":
+            return theirs, load(spec, theirs).validation
+        ours, theirs = _unbounded(ours), _unbounded(theirs)
+    inputs = {name: list(shape) for name, shape in dataset.task.inputs.items()}
+    if facts["inputs"] != inputs:
+        raise PromotionRefused(f"it takes {facts['inputs']}, and this one {inputs}")
+    if ours != theirs:
         raise PromotionRefused("its inputs are prepared from the files in another way")
+    return winner.preprocessing, dataset.validation
+
+
+def _unbounded(prepared: Preprocessing) -> Preprocessing:
+    """The same without the range of the training split, by which floats are not scaled."""
+    return prepared if prepared.dtype == "uint8" else replace(prepared, low=0.0, high=1.0)
+
+
+def _require_same_outputs(dataset: Dataset, facts: Mapping[str, Any]) -> None:
+    """Refuse a champion whose answers the challenger does not replace, or the other way round."""
     if bool(facts["class_names"]) != bool(dataset.class_names):
         raise PromotionRefused("only one of the two answers with a class")
+    if lost := sorted(set(facts["class_names"]) - set(dataset.class_names)):
+        raise PromotionRefused(f"it knows the class '{lost[0]}', which this one does not")
+    if lost := sorted(set(facts["value_names"]) - set(dataset.value_names)):
+        raise PromotionRefused(f"it predicts '{lost[0]}', which this one does not")
     if lacking := sorted(set(dataset.value_names) - set(facts["value_names"])):
         raise PromotionRefused(f"it does not predict '{lacking[0]}'")

@@ -91,7 +91,6 @@ def expected_manifest(name: str, champion: Champion, promotions: list[Promotion]
 
 def recorded_manifest(name: str, champion: Champion, promotions: list[Promotion]) -> str | None:
     """Return what a version's manifest must hash to by the ledger; None if it does not know it."""
-    """The manifest's digest as the ledger has it."""
     for promotion in promotions:
         same = (promotion.model, promotion.version) == (name, champion.version)
         if same and promotion.operation == champion.tags.get(OPERATION):

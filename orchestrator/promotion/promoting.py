@@ -37,6 +37,7 @@ from orchestrator.promotion.winner import Winner
 from orchestrator.terminal import number
 from orchestrator.tracking.cleaning import answering
 from orchestrator.tracking.experiment import experiment_name
+from workers.data import Split
 from workers.faults import fault
 
 TOLERANCE, REDUCED_TOLERANCE = 1 / 500, 1 / 100
@@ -188,9 +189,11 @@ class Promoter:
         digest = str(registered.detail["manifest_sha256"])
         with self.examine(uri, digest, package.expected_code(self.winner.user_code)) as model:
             self.say("scoring the validation part")
-            scores = score(self.winner, model, self.winner.dataset.validation)
+            scores = self._score(model, self.winner.dataset.validation)
             self._check(scores)
-            found = self._advance("verified", _under("val", scores))
+            # A comparison of an earlier attempt was with another champion.
+            earlier = {"compared": None, "forced": None}
+            found = self._advance("verified", _under("val", scores) | earlier)
             # In this order: a move between the two is one that the claim will see.
             moves = self.ledger.promotions.moves(self.model, self.alias)
             champion = self.registry.champion(self.model, self.alias)
@@ -203,10 +206,15 @@ class Promoter:
         """Open the sealed part; that is written down first, so that no opening goes unseen."""
         self.say("scoring the sealed test part")
         openings = verified.detail.get("test_openings", 0) + 1
-        self._advance("verified", {"test_openings": openings})
-        self.registry.tag(self.model, _version(verified), {OPENINGS: str(openings)})
-        scores = score(self.winner, model, self.winner.dataset.open_test())
+        # With its digests: an earlier release that registered the version may not have known them.
+        self._advance("verified", {"test_openings": openings, **self.winner.identity})
+        tags = {OPENINGS: str(openings)} | _tags_of(self.winner.identity)
+        self.registry.tag(self.model, _version(verified), tags)
+        scores = self._score(model, self.winner.dataset.open_test())
         return self._advance("tested", _under("test", scores))
+
+    def _score(self, model: Examinee, split: Split) -> dict[str, float]:
+        return score(self.winner, model, split, self.winner.preprocessing)
 
     def _openings(self) -> int:
         """Return how often the test part was opened, by this home and by others of its registry."""
@@ -218,7 +226,7 @@ class Promoter:
             if any(promotion.detail.get(name) == digest for name, digest in identity.items())
         )
         known = {promotion.operation for promotion in promotions}
-        return here + self.registry.openings(identity["test_digest"], besides=known)
+        return here + self.registry.openings(_tags_of(identity), besides=known)
 
     def _finish(
         self, proved: Promotion, run: Run, replaced: int | None, *, was_done: bool
@@ -230,10 +238,7 @@ class Promoter:
                 self.model,
                 version,
                 {
-                    **{
-                        f"archscout.{name}": repr(score)
-                        for name, score in _under("test", self._of(proved, "test")).items()
-                    },
+                    **_tags_of(_under("test", self._of(proved, "test"))),
                     "archscout.test_openings": str(openings),
                     "archscout.promotion": "done",
                 },
@@ -285,8 +290,10 @@ class Promoter:
         if champion is None or champion.version == promotion.version:
             return promotion
         if self.forced is not None:
+            if model is None:
+                return promotion
             self.say(f"replacing version {champion.version} without comparison: {self.forced}")
-            return promotion if model is None else self._note("forced", self.forced)
+            return self._note("forced", self.forced)
         name = f"version {champion.version} of {self.model}@{self.alias}"
         if "archscout.data_digest" not in champion.tags:
             raise PromotionRefused(f"{name} was not promoted by archscout: {_NOT_COMPARED}")
@@ -297,7 +304,10 @@ class Promoter:
             self.say(f"{name} was judged on other data: scoring both on the newest")
             comparison = self._compare_on_unseen(name, champion, model)
         if comparison.champion_wins:
-            raise PromotionRefused(f"{name} has {comparison.describe()}: it stays")
+            raise PromotionRefused(
+                f"{name} has {comparison.describe()}: it stays; to replace it all the same, add "
+                "--force --reason TEXT"
+            )
         return promotion if model is None else self._note("compared", comparison.describe())
 
     def _compare_on_unseen(self, name: str, champion: Champion, model: Examinee) -> Comparison:
@@ -307,7 +317,7 @@ class Promoter:
         code = package.expected_code(None) if known is None else None
         try:
             with self.examine(model_uri(self.model, champion.version), digest, code) as theirs:
-                return compare_on_unseen(self.winner, model, theirs)
+                return compare_on_unseen(self.winner, model, champion, theirs)
         except PromotionRefused as refusal:
             raise PromotionRefused(
                 f"{name} was judged on other data, and {refusal}: {_NOT_COMPARED}"
@@ -334,8 +344,8 @@ class Promoter:
             "archscout.trial": str(winner.trial.number),
             "archscout.trial_uid": winner.trial.uid,
             "archscout.candidate_digest": winner.trial.digest,
-            **{f"archscout.{name}": digest for name, digest in self.winner.identity.items()},
-            **{f"archscout.{name}": repr(v) for name, v in recorded_metrics(winner).items()},
+            **_tags_of(winner.identity),
+            **_tags_of(recorded_metrics(winner)),
         }
 
     def _description(self, scores: Mapping[str, Any]) -> str:
@@ -352,7 +362,7 @@ class Promoter:
             or "not opened yet",
             "classes": ", ".join(winner.dataset.class_names[:20]) or "none",
             "numbers": ", ".join(winner.dataset.value_names[:20]) or "none",
-            **{key: scores[key] for key in ("compared", "forced") if key in scores},
+            **{key: scores[key] for key in ("compared", "forced") if scores.get(key)},
             "data digest": winner.study.data_digest,
             "candidate digest": winner.trial.digest,
         }
@@ -372,6 +382,14 @@ def note_refusal(
 def _under(part: str, scores: Mapping[str, float]) -> dict[str, float]:
     """Scores by metric, named after the part."""
     return {f"{part}_{name}": score for name, score in scores.items()}
+
+
+def _tags_of(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Tags of a version: text as it is, numbers to the last bit."""
+    return {
+        f"archscout.{name}": fact if isinstance(fact, str) else repr(fact)
+        for name, fact in facts.items()
+    }
 
 
 def _version(promotion: Promotion) -> int:

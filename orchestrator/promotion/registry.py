@@ -110,7 +110,7 @@ class Registry:
 
     def describe(self, model: str, version: int, text: str) -> None:
         """Put a version's description."""
-        self._client.update_model_version(model, str(version), text)
+        self._client.update_model_version(model, str(version), tag_value(text))
 
     def champion(self, model: str, alias: str) -> Champion | None:
         """What the alias points to; None if to nothing."""
@@ -131,12 +131,19 @@ class Registry:
         found = self._client.get_model_version(model, str(version))
         return Champion(version=int(found.version), tags=dict(found.tags))
 
-    def openings(self, test_digest: str, besides: Collection[str]) -> int:
-        """Return how often a test part was opened by promotions other than these operations."""
-        found = self._client.search_model_versions(
-            f"tags.`archscout.test_digest` = '{test_digest}'"
-        )
-        others = [version.tags for version in found if version.tags.get(OPERATION) not in besides]
+    def openings(self, identity: Mapping[str, str], besides: Collection[str]) -> int:
+        """Return how often a test part was opened by promotions other than these operations.
+
+        Args:
+            identity: Tags of which any one identifies the test part.
+            besides: Operations that are not counted.
+        """
+        found = {
+            (version.name, version.version): version.tags
+            for tag, digest in identity.items()
+            for version in self._client.search_model_versions(f"tags.`{tag}` = '{digest}'")
+        }
+        others = [tags for tags in found.values() if tags.get(OPERATION) not in besides]
         return sum(int(tags.get(OPENINGS, 0)) for tags in others)
 
     def point(self, model: str, alias: str, version: int) -> None:

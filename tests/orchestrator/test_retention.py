@@ -1,5 +1,6 @@
 """Checkpoints that stay on disk: the best ten, and the whole Pareto front within its bytes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from studies import a_trial
 from orchestrator import retention
 from orchestrator.objective import Objective, pareto_front
 from orchestrator.retention import MOST_KEPT, Retention, best_of
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import ANSWERED, Trial, TrialState
 from workers.measurement import CheckpointRef, Measurement
 
 ACCURACY = Objective(metric="val_accuracy", direction="maximize")
@@ -63,6 +64,13 @@ def test_beyond_its_bytes_the_front_loses_its_most_crowded_trials(
     assert len(kept) == 12
     assert {0.0, 40.0} <= kept  # the best by each objective
     assert not {20.1, 20.2} & kept
+
+
+@pytest.mark.parametrize("reason", [ANSWERED, "duplicate"])
+def test_results_without_a_checkpoint_take_no_place(reason: str) -> None:
+    copies = [replace(complete(n, 1.0), reason=reason) for n in range(MOST_KEPT)]
+    own = [complete(MOST_KEPT + n, 0.5) for n in range(MOST_KEPT)]
+    assert [*best_of([*copies, *own], [ACCURACY])] == own
 
 
 def test_ten_of_the_front_stay_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:

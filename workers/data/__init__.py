@@ -22,8 +22,12 @@ SOURCES: Mapping[str, Callable[[DataSpec], RawData]] = {
 """What reads each source, by the name that a config gives it."""
 
 
-def load(spec: DataSpec) -> Dataset:
+def load(spec: DataSpec, preprocessing: Preprocessing | None = None) -> Dataset:
     """Read a source and split it; equal specs on equal files give equal data sets.
+
+    Args:
+        spec: The source and its split.
+        preprocessing: How to prepare the images of a folder; None follows the training images.
 
     Raises:
         DataError: There is no such source, or what it holds cannot be trained on.
@@ -34,4 +38,4 @@ def load(spec: DataSpec) -> Dataset:
             f"data.source: there is no {spec.source!r}. Known: {', '.join(sorted(SOURCES))}."
             + did_you_mean(spec.source, SOURCES)
         )
-    return split_data(read(spec), spec)
+    return split_data(folder.read(spec, preprocessing) if preprocessing else read(spec), spec)

@@ -57,8 +57,12 @@ class Found:
     """What a user should know of the layout."""
 
 
-def read(spec: DataSpec) -> RawData:
+def read(spec: DataSpec, preprocessing: Preprocessing | None = None) -> RawData:
     """All images of a folder in one size, grey where none has colour.
+
+    Args:
+        spec: The folder and its limit.
+        preprocessing: How to prepare them; None follows the training images.
 
     Raises:
         DataError: The folder holds no classes of images, or some cannot be read.
@@ -66,7 +70,7 @@ def read(spec: DataSpec) -> RawData:
     if spec.path is None:
         raise DataError("data.path: source 'folder' needs the folder with the images")
     found = find(Path(spec.path).expanduser())
-    return load(found, limited_to(found, spec))
+    return load(found, limited_to(found, spec), preprocessing)
 
 
 def limited_to(found: Found, spec: DataSpec) -> dict[str, Files]:
@@ -103,8 +107,8 @@ def find(root: Path) -> Found:
     )
 
 
-def load(found: Found, parts: dict[str, Files]) -> RawData:
-    """The images of these files, prepared alike: size and colour as the training part has them.
+def load(found: Found, parts: dict[str, Files], prepared: Preprocessing | None = None) -> RawData:
+    """The images of these files, prepared alike: as the training part has them unless told how.
 
     Raises:
         DataError: Some cannot be read, all are the same, or they are too large together.
@@ -122,13 +126,13 @@ def load(found: Found, parts: dict[str, Files]) -> RawData:
     }
     if not whole["train"]:
         raise _broken(found, broken)
-    preprocessing = preprocessing_of(whole["train"])
+    preprocessing = prepared or preprocessing_of(whole["train"])
     _check_memory(found, sum(len(files.paths) for files in parts.values()), preprocessing)
     read: dict[str, NDArray[Any]] = {}
     for part in sorted(parts, key=lambda part: part != "train"):
         read[part], failed = images.read_all(parts[part].paths, preprocessing)
         broken |= failed
-        if part == "train" and _colourless(read[part]):
+        if part == "train" and prepared is None and _colourless(read[part]):
             read[part] = np.ascontiguousarray(read[part][:, :1])
             preprocessing = replace(preprocessing, channels=1)
     if broken:

@@ -16,12 +16,13 @@ _DIGEST_BYTES = 8
 
 def example_digests(split: Split) -> NDArray[np.uint64]:
     """Return a digest of each example's inputs as the network takes them, (N,), targets aside."""
-    arrays = [np.ascontiguousarray(split.inputs[name]) for name in sorted(split.inputs)]
+    arrays = [split.inputs[name] for name in sorted(split.inputs)]
     digests = np.empty(len(split), dtype=np.uint64)
     for index in range(len(split)):
         found = hashlib.blake2b(digest_size=_DIGEST_BYTES)
         for array in arrays:
-            found.update(array[index].data)
+            # One at a time: images are kept with their channels last, and a copy of all is large.
+            found.update(np.ascontiguousarray(array[index]).data)
         digests[index] = int.from_bytes(found.digest(), "big")
     return digests
 

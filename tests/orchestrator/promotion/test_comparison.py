@@ -1,25 +1,23 @@
 """Who keeps an alias: by the study's objectives, and on newer data by examples unseen by both."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from mlflow import MlflowClient
-from promotions import a_promoter
+from promotions import Dead, a_promoter
 
-from orchestrator.cli import main
 from orchestrator.config import StudyConfig
 from orchestrator.ledger import Ledger
+from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import clean_room
 from orchestrator.promotion.comparison import compare_recorded
+from orchestrator.promotion.promoting import Promoter
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.promotion.registry import Champion
-from workers.data.identity import example_digests
 
 pytestmark = [
     pytest.mark.mlflow,
@@ -29,82 +27,88 @@ pytestmark = [
 Answer = Callable[..., tuple[int, Any, str]]
 
 
-@pytest.fixture(scope="module")
-def newer(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the home, with a second study on a few examples fewer and so on another split."""
-    home = shutil.copytree(home, tmp_path_factory.mktemp("newer") / "home")
-    search = ["search", "tiny", "--name", "newer", "--trials", "2", "--quiet"]
-    data = ["--set", "data.limit=1790", "--set", "pruner.name=none"]
-    assert main(["--home", str(home), *search, *data]) == 0
-    return home
-
-
 def client(home: Path) -> MlflowClient:
     uri = f"sqlite:///{home / 'mlflow.db'}"
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def ranked(home: Path, study: str) -> list[int]:
+@pytest.fixture(scope="module")
+def ranked(home: Path) -> list[int]:
     """Trial numbers, the best first."""
     with Ledger.open(home / "ledger.db") as ledger:
-        row = ledger.study(study)
-        assert row is not None
-        trials = ledger.trials(row.id)
+        trials = ledger.trials(ledger.studies()[0].id)
     return [t.number for t in sorted(trials, key=lambda t: (t.values or (0,))[0], reverse=True)]
+
+
+def on_newer_data(home: Path, model: str, trial: int) -> Promoter:
+    """The promoter of a trial whose study had other data, of the same examples."""
+    promoter = a_promoter(home, model, trial=trial)
+    study = replace(promoter.winner.study, data_digest="0" * 64)
+    identity = {**promoter.winner.identity, "data_digest": study.data_digest}
+    return replace(promoter, winner=replace(promoter.winner, study=study, identity=identity))
 
 
 @pytest.mark.usefixtures("quick_build")
 class TestAChampionJudgedOnOlderData:
-    def test_gives_way_to_a_better_model_trained_on_newer_data(self, newer: Path) -> None:
-        store = f"sqlite:///{newer / 'mlflow.db'}"
-        a_promoter(newer, "monthly", trial=ranked(newer, "tiny")[-1]).promote()
-        challenger = a_promoter(newer, "monthly", study="newer", trial=ranked(newer, "newer")[0])
+    def test_gives_way_to_a_better_model_trained_on_newer_data(
+        self, home: Path, ranked: list[int]
+    ) -> None:
+        best, *_, worst = ranked
+        a_promoter(home, "monthly", trial=worst).promote()
+        challenger = on_newer_data(home, "monthly", best)
+        store = f"sqlite:///{home / 'mlflow.db'}"
         apart = replace(
             challenger,
-            examine=lambda uri, digest, code: clean_room(uri, store, digest, code),
+            examine=lambda uri, digest, code: (
+                clean_room(uri, store, digest, code)
+                if uri.endswith("/1")
+                else challenger.examine(uri, digest, code)
+            ),
         )
         assert apart.promote().replaced == 1
-        version = client(newer).get_model_version_by_alias("monthly", "champion")
+        version = client(home).get_model_version_by_alias("monthly", "champion")
         assert "that neither was trained on" in version.description
 
-    def test_stays_where_it_is_better_on_examples_that_neither_was_trained_on(
-        self, newer: Path
+    def test_stays_where_it_is_better_until_it_is_forced(
+        self, home: Path, ranked: list[int]
     ) -> None:
-        champion = a_promoter(newer, "lasting", trial=ranked(newer, "tiny")[0])
-        champion.promote()
-        challenger = a_promoter(newer, "lasting", study="newer", trial=ranked(newer, "newer")[-1])
-        unseen = ~np.isin(
-            example_digests(challenger.winner.dataset.validation),
-            example_digests(champion.winner.dataset.train),
-        )
-        assert 30 < unseen.sum() < len(unseen)
-        with pytest.raises(PromotionRefused, match=rf"the {unseen.sum()} validation.*: it stays"):
+        best, *_, worst = ranked
+        a_promoter(home, "lasting", trial=best).promote()
+        challenger = on_newer_data(home, "lasting", worst)
+        with pytest.raises(PromotionRefused, match=r"validation.*: it stays; .* --force --reason"):
             challenger.promote()
-        assert client(newer).get_model_version_by_alias("lasting", "champion").version == 1
+        assert client(home).get_model_version_by_alias("lasting", "champion").version == 1
+        assert replace(challenger, forced="the monthly retraining").promote().replaced == 1
+        version = client(home).get_model_version_by_alias("lasting", "champion")
+        assert "the monthly retraining" in version.description
 
-    def test_is_not_scored_on_what_it_was_trained_on(
-        self, newer: Path, monkeypatch: pytest.MonkeyPatch
+    def test_of_an_older_release_is_compared_by_force_only(
+        self, home: Path, ranked: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from orchestrator.promotion import comparison
-
-        a_promoter(newer, "familiar").promote()
-        monkeypatch.setattr(comparison, "MIN_EXAMPLES", 10_000)
-        with pytest.raises(PromotionRefused, match=r"trained on all but \d+ .* --force --reason"):
-            a_promoter(newer, "familiar", study="newer").promote()
-
-    def test_of_an_older_release_is_replaced_only_by_force(
-        self, newer: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from orchestrator.promotion import package
-
-        a_promoter(newer, "forced").promote()
+        a_promoter(home, "older", trial=ranked[-1]).promote()
         monkeypatch.setattr(package, "TRAINING_EXAMPLES", "artifacts/model/none.safetensors")
-        newest = a_promoter(newer, "forced", study="newer")
         with pytest.raises(PromotionRefused, match=r"older release .* --force --reason TEXT"):
-            newest.promote()
-        assert replace(newest, forced="the monthly retraining").promote().replaced == 1
-        champion = client(newer).get_model_version_by_alias("forced", "champion")
-        assert "the monthly retraining" in champion.description
+            on_newer_data(home, "older", ranked[0]).promote()
+
+
+def dying(*_: Any) -> Any:
+    raise Dead
+
+
+@pytest.mark.usefixtures("quick_build")
+def test_an_opening_by_an_operation_of_an_older_release_is_recognised(
+    home: Path, ranked: list[int]
+) -> None:
+    promoter = a_promoter(home, "begun", trial=ranked[0])
+    unaware = replace(promoter.winner, identity={"data_digest": "older"})
+    with pytest.raises(Dead):  # it registered the version, and knew of no test digest
+        replace(promoter, winner=unaware, examine=dying).promote()
+    promoter.promote()
+    identity = {f"archscout.{name}": digest for name, digest in promoter.winner.identity.items()}
+    version = client(home).get_model_version_by_alias("begun", "champion")
+    assert identity.items() <= version.tags.items()
+    only_split = {"archscout.examples_digest": identity["archscout.examples_digest"]}
+    assert promoter.registry.openings(only_split, besides=()) >= 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,201 @@
+"""Comparison on newer data: on which examples, prepared how, and by which metrics."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from orchestrator.config import StudyConfig
+from orchestrator.promotion import package
+from orchestrator.promotion.comparison import Comparison, compare_on_unseen, recorded_metrics
+from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.registry import Champion
+from workers.data import Dataset, DataSpec, load
+from workers.data.identity import example_digests
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+RANDOM = np.random.default_rng(0)
+ACCURACY = {"metric": "val_accuracy", "direction": "maximize"}
+SIZE = {"metric": "parameters", "direction": "minimize"}
+Answers = Callable[[Any], Mapping[str, list[Any]]]
+
+
+class Model:
+    """A model by what it answers and what it says of itself."""
+
+    def __init__(self, dataset: Dataset, answers: Answers, **facts: Any) -> None:
+        prepared = dataset.preprocessing
+        said = {
+            "inputs": {name: list(shape) for name, shape in dataset.task.inputs.items()},
+            "class_names": list(dataset.class_names),
+            "value_names": list(dataset.value_names),
+            "preprocessing": prepared and prepared.to_dict(),
+        } | facts
+        trained = np.sort(example_digests(dataset.train)).view(np.int64)
+        self.asked: list[Any] = []
+        self._answers = answers
+        self._files = {
+            package.FACTS: json.dumps(said).encode(),
+            package.TRAINING_EXAMPLES: safetensors.numpy.save({"digests": trained}),
+        }
+
+    def answers(self, examples: Any) -> Mapping[str, list[Any]]:
+        self.asked.append(examples)
+        return self._answers(examples)
+
+    def file(self, name: str) -> bytes | None:
+        return self._files.get(name)
+
+
+def says(label: str) -> Answers:
+    return lambda examples: {"label": [label] * len(examples)}
+
+
+def a_winner(spec: DataSpec, *objectives: Mapping[str, str]) -> Any:
+    data: dict[str, Any] = {"source": spec.source, "path": spec.path}
+    if spec.validation != 0.2:
+        data["split"] = {"validation": spec.validation, "test": 0.1, "seed": spec.split_seed}
+    config = StudyConfig.model_validate(
+        {"name": "s", "space": "tiny", "stop": {"trials": 1}, "data": data}
+        | {"objectives": [*objectives] or [ACCURACY]}
+    )
+    dataset = load(spec)
+    return SimpleNamespace(
+        config=config,
+        dataset=dataset,
+        preprocessing=dataset.preprocessing,
+        scores={"accuracy": 0.5} if dataset.class_names else {"mae": 1.0},
+        trial=SimpleNamespace(measurements=(), cost={"parameters": 100.0}),
+    )
+
+
+def npz(folder: Path, name: str, images: Any, labels: Any) -> DataSpec:
+    np.savez(folder / f"{name}.npz", x=images, y=labels)
+    return DataSpec(source="npz", path=str(folder / f"{name}.npz"), validation=0.5)
+
+
+def photos(folder: Path, side: int, *seeds: int) -> DataSpec:
+    for seed in seeds:
+        chance = np.random.default_rng(seed)
+        for label in ("a", "b"):
+            (folder / label).mkdir(parents=True, exist_ok=True)
+            for index in range(50):
+                pixels = chance.integers(0, 255, (side, side), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / label / f"{seed}-{index}.png")
+    return DataSpec(source="folder", path=str(folder), validation=0.5)
+
+
+def compared(
+    winner: Any, champion: Dataset, ours: str = "0", theirs: str = "0", **tags: str
+) -> tuple[Comparison, Model]:
+    model = Model(champion, says(theirs))
+    version = Champion(version=1, tags={f"archscout.{name}": tag for name, tag in tags.items()})
+    mine = Model(winner.dataset, says(ours))
+    return compare_on_unseen(winner, mine, version, model), model
+
+
+IMAGES = RANDOM.integers(0, 255, (300, 8, 8), dtype=np.uint8)
+LABELS = np.arange(300) % 2
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Dataset:
+    return load(npz(tmp_path, "older", IMAGES[:100], LABELS[:100]))
+
+
+def test_what_either_was_trained_on_is_left_out(tmp_path: Path, older: Dataset) -> None:
+    doubled = IMAGES[100:].copy()
+    doubled[:100] = doubled[100:]  # half of them fall into both parts of the challenger
+    winner = a_winner(npz(tmp_path, "newer", [*IMAGES[:100], *doubled], LABELS))
+    _, model = compared(winner, older)
+    (asked,) = model.asked
+    seen = {image.tobytes() for image in asked}
+    for dataset in (older, winner.dataset):
+        assert not seen & {image.tobytes() for image in dataset.train.inputs["image"]}
+    assert 30 < len(asked) < len(winner.dataset.validation)
+
+
+def test_too_few_unseen_examples_are_refused_with_their_count(
+    tmp_path: Path, older: Dataset
+) -> None:
+    winner = a_winner(npz(tmp_path, "newer", IMAGES[:100], LABELS[:100]))
+    with pytest.raises(PromotionRefused, match=r"all but 0 of the \d+ .* 30 are needed"):
+        compared(winner, replace(older, train=winner.dataset.validation))
+
+
+@pytest.mark.parametrize(("theirs", "stays"), [("90", True), ("110", False)])
+def test_costs_count_where_the_study_aims_at_them(
+    tmp_path: Path, older: Dataset, theirs: str, stays: bool
+) -> None:
+    winner = a_winner(npz(tmp_path, "newer", IMAGES, LABELS), ACCURACY, SIZE)
+    found, _ = compared(winner, older, parameters=theirs)
+    assert found.champion_wins is stays
+    alone, _ = compared(winner, older)  # an older release did not record the champion's
+    assert [each.metric for each in alone.objectives] == ["val_accuracy"]
+
+
+def test_another_range_of_unscaled_arrays_is_no_hindrance(tmp_path: Path) -> None:
+    floats = IMAGES.astype("f4") / 77 - 1
+    older = load(npz(tmp_path, "older", floats[:100], LABELS[:100]))
+    floats[200] *= 1.5
+    winner = a_winner(npz(tmp_path, "newer", floats, LABELS))
+    assert winner.preprocessing != older.preprocessing
+    found, _ = compared(winner, older)
+    assert not found.champion_wins
+
+
+def test_images_of_another_median_size_are_read_again_as_the_champion_takes_them(
+    tmp_path: Path,
+) -> None:
+    older = load(photos(tmp_path, 8, 0))
+    winner = a_winner(photos(tmp_path, 12, 1, 2))
+    assert winner.preprocessing.height == 12
+    _, model = compared(winner, older, "a", "a")
+    (asked,) = model.asked
+    assert asked.shape[1:] == (8, 8)
+    seen = {image.tobytes() for image in older.train.inputs["image"]}
+    assert not seen & {image.tobytes() for image in asked}
+    assert 30 < len(asked) < len(winner.dataset.validation)
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({"class_names": ["0", "1", "2"]}, "knows the class '2', which this one does not"),
+        ({"class_names": []}, "only one of the two answers with a class"),
+        ({"value_names": ["age"]}, "predicts 'age', which this one does not"),
+        ({"inputs": {"vector": [3]}}, "it takes"),
+        ({"preprocessing": None}, "prepared from the files in another way"),
+    ],
+)
+def test_a_champion_with_another_task_is_not_compared(
+    tmp_path: Path, older: Dataset, facts: dict[str, Any], reason: str
+) -> None:
+    winner = a_winner(npz(tmp_path, "newer", IMAGES, LABELS))
+    model = Model(older, says("0"), **facts)
+    with pytest.raises(PromotionRefused, match=reason):
+        compare_on_unseen(winner, model, Champion(version=1, tags={}), model)
+
+
+def test_a_class_that_the_champion_does_not_know_counts_against_it(
+    tmp_path: Path, older: Dataset
+) -> None:
+    winner = a_winner(npz(tmp_path, "newer", IMAGES, np.arange(300) % 3))
+    found, _ = compared(winner, older)
+    assert found.ours == found.theirs
+
+
+def test_only_metrics_that_a_study_can_aim_at_become_tags() -> None:
+    measured = {"val_mae/a//b": 1.0, "val_mae/" + "x" * 300: 1.0, "val_rmse": 2.0, "val_loss": 3.0}
+    winner: Any = SimpleNamespace(
+        trial=SimpleNamespace(measurements=(SimpleNamespace(metrics=measured),), cost={"flops": 4}),
+        scores={"rmse": 2.0},
+    )
+    assert recorded_metrics(winner) == {"val_rmse": 2.0, "val_loss": 3.0, "flops": 4.0}
