@@ -74,9 +74,7 @@ def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[T
     and the spread of the front stay. Results that an earlier study gave have no checkpoint here.
     """
     done = [
-        trial
-        for trial in trials
-        if trial.state is TrialState.COMPLETE and trial.reason != ANSWERED
+        trial for trial in trials if trial.state is TrialState.COMPLETE and trial.reason != ANSWERED
     ]
     complete = rank(done, objectives, judge_of(objectives)).complete
     if len(objectives) < 2:

@@ -21,7 +21,7 @@ from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.promotion.registry import Champion
 from orchestrator.promotion.winner import Winner
 from orchestrator.terminal import number
-from workers.data import Dataset, Preprocessing, Split, load
+from workers.data import DataError, Dataset, DataSpec, Preprocessing, Split, load
 from workers.data.identity import example_digests
 from workers.metrics import measured_metrics
 
@@ -220,7 +220,7 @@ def _as_the_champion_takes_them(
     if ours is not None and theirs is not None:
         spec = winner.config.data_spec()
         if _unbounded(ours) != _unbounded(theirs) and spec.source == "folder":
-            return theirs, load(spec, theirs).validation
+            return theirs, _read_again(spec, theirs)
         ours, theirs = _unbounded(ours), _unbounded(theirs)
     inputs = {name: list(shape) for name, shape in dataset.task.inputs.items()}
     if facts["inputs"] != inputs:
@@ -228,6 +228,14 @@ def _as_the_champion_takes_them(
     if ours != theirs:
         raise PromotionRefused("its inputs are prepared from the files in another way")
     return winner.preprocessing, dataset.validation
+
+
+def _read_again(spec: DataSpec, prepared: Preprocessing) -> Split:
+    """The validation part of a folder, its images prepared in another way."""
+    try:
+        return load(spec, prepared).validation
+    except DataError as error:  # the champion takes arrays that no image becomes
+        raise PromotionRefused("its inputs are prepared from the files in another way") from error
 
 
 def _unbounded(prepared: Preprocessing) -> Preprocessing:

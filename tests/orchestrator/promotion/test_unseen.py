@@ -165,6 +165,14 @@ def test_images_of_another_median_size_are_read_again_as_the_champion_takes_them
     assert 30 < len(asked) < len(winner.dataset.validation)
 
 
+def test_a_champion_of_arrays_that_no_image_becomes_is_not_compared(tmp_path: Path) -> None:
+    winner = a_winner(photos(tmp_path / "photos", 8, 1))
+    spectra = RANDOM.normal(size=(300, 8, 8)).astype("f4")
+    older = load(npz(tmp_path, "older", spectra, LABELS))
+    with pytest.raises(PromotionRefused, match="prepared from the files in another way"):
+        compared(winner, replace(older, class_names=("a", "b")))
+
+
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
