@@ -91,6 +91,20 @@ class TestAChampionJudgedOnOlderData:
             on_newer_data(home, "older", ranked[0]).promote()
 
 
+@pytest.mark.usefixtures("quick_build")
+def test_a_champion_that_archscout_did_not_make_is_replaced_by_force_only(
+    home: Path, ranked: list[int], tmp_path: Path
+) -> None:
+    registry = client(home)
+    registry.create_registered_model("foreign")
+    registry.create_model_version("foreign", source=tmp_path.as_uri())
+    registry.set_registered_model_alias("foreign", "champion", "1")
+    promoter = a_promoter(home, "foreign", trial=ranked[0])
+    with pytest.raises(PromotionRefused, match=r"not promoted by archscout: .* --force --reason"):
+        promoter.promote()
+    assert replace(promoter, forced="made by hand before").promote().replaced == 1
+
+
 def dying(*_: Any) -> Any:
     raise Dead
 
