@@ -7,7 +7,7 @@ that one of the two was trained on; costs are compared as recorded there too.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -217,15 +217,14 @@ def _as_the_champion_takes_them(
     """
     dataset, ours = winner.dataset, winner.preprocessing
     theirs = facts["preprocessing"] and Preprocessing.from_dict(facts["preprocessing"])
-    if ours is not None and theirs is not None:
-        spec = winner.config.data_spec()
-        if _unbounded(ours) != _unbounded(theirs) and spec.source == "folder":
-            return theirs, _read_again(spec, theirs)
-        ours, theirs = _unbounded(ours), _unbounded(theirs)
+    spec = winner.config.data_spec()
+    if spec.source == "folder" and theirs is not None and theirs != ours:
+        return theirs, _read_again(spec, theirs)
     inputs = {name: list(shape) for name, shape in dataset.task.inputs.items()}
     if facts["inputs"] != inputs:
         raise PromotionRefused(f"it takes {facts['inputs']}, and this one {inputs}")
-    if ours != theirs:
+    # Arrays in the data's own units are compared: each model scales and normalises them itself.
+    if (theirs and theirs.takes_bytes) != (ours and ours.takes_bytes):
         raise PromotionRefused("its inputs are prepared from the files in another way")
     return winner.preprocessing, dataset.validation
 
@@ -236,11 +235,6 @@ def _read_again(spec: DataSpec, prepared: Preprocessing) -> Split:
         return load(spec, prepared).validation
     except DataError as error:  # the champion takes arrays that no image becomes
         raise PromotionRefused("its inputs are prepared from the files in another way") from error
-
-
-def _unbounded(prepared: Preprocessing) -> Preprocessing:
-    """The same without the range of the training split, by which floats are not scaled."""
-    return prepared if prepared.dtype == "uint8" else replace(prepared, low=0.0, high=1.0)
 
 
 def _require_same_outputs(dataset: Dataset, facts: Mapping[str, Any]) -> None:
