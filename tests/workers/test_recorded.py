@@ -19,7 +19,7 @@ from search_spaces.blocks import (
     Stage,
 )
 from search_spaces.candidate import Candidate
-from search_spaces.loss_weights import LossTerm, LossWeights
+from search_spaces.loss_weights import BalancerName, LossTerm, LossWeights
 from search_spaces.recipe import Recipe, recipe_domain
 from search_spaces.suggester import RandomSuggester
 from workers.data import Dataset
@@ -51,9 +51,13 @@ ARCHITECTURE = Architecture(
 
 
 @settings(deadline=None, max_examples=6)
-@given(seed=st.integers(0, 2**32), average=st.sampled_from([None, 0.9, 0.99]))
+@given(
+    seed=st.integers(0, 2**32),
+    average=st.sampled_from([None, 0.9, 0.99]),
+    balancer=st.sampled_from(["uncertainty", "fixed", "gradnorm"]),
+)
 def test_recorded_numbers_are_those_of_the_kept_weights_and_of_a_training_in_one_go(
-    make_job: MakeJob, digits: Dataset, seed: int, average: float | None
+    make_job: MakeJob, digits: Dataset, seed: int, average: float | None, balancer: BalancerName
 ) -> None:
     recipe = RECIPES.resolve(RandomSuggester(seed), "recipe")
     recipe = dataclasses.replace(recipe, weight_average=average)
@@ -63,7 +67,9 @@ def test_recorded_numbers_are_those_of_the_kept_weights_and_of_a_training_in_one
         validation=digits.validation.take(np.arange(40)),
     )
     with TemporaryDirectory() as folder:
-        job = make_job(epochs=2, candidate=candidate(recipe).to_dict(), checkpoint_dir=folder)
+        job = make_job(
+            epochs=2, candidate=candidate(recipe, balancer).to_dict(), checkpoint_dir=folder
+        )
         first, second = measured(Trainer(job, few).run())
         assert first.checkpoint is not None
         resumed = Trainer(dataclasses.replace(job, resume_from=(first.checkpoint,)), few)
@@ -72,12 +78,12 @@ def test_recorded_numbers_are_those_of_the_kept_weights_and_of_a_training_in_one
         assert again.metrics == second.metrics
 
 
-def candidate(recipe: Recipe) -> Candidate:
+def candidate(recipe: Recipe, balancer: BalancerName) -> Candidate:
     terms = {"cross_entropy": LossTerm(), "gate_entropy": LossTerm(weight=0.2)}
     return Candidate(
         architecture=ARCHITECTURE,
         recipe=recipe,
-        losses=LossWeights(main="cross_entropy", terms=terms),
+        losses=LossWeights(main="cross_entropy", terms=terms, balancer=balancer),
         space_name="test",
         space_version="1",
     )
