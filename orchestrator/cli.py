@@ -8,6 +8,7 @@ import argparse
 import atexit
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -75,15 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with terminal.answering():
         code = _guarded(given, terminal)
         terminal.answer.setdefault("exit_code", int(code))
-    if arguments is None and "ray" in sys.modules:
+    threads = [thread for thread in threading.enumerate() if not thread.daemon]
+    if arguments is None and ("ray" in sys.modules or len(threads) > 1):
         _leave(code)
     return int(code)
 
 
 def _leave(code: ExitCode) -> NoReturn:
-    """Ends this process without the interpreter's end, in which Ray 2.60 may crash.
+    """End this process without the interpreter's end.
 
-    Seen once the cluster was lost: a segmentation fault, its status instead of ours.
+    There Ray 2.60 may crash (seen once the cluster was lost: a segmentation fault, its status
+    instead of ours), and threads that a user's module started would be waited for.
     """
     atexit._run_exitfuncs()  # noqa: SLF001 - `os._exit` would leave our folders behind
     sys.stdout.flush()

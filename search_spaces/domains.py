@@ -132,10 +132,8 @@ def choice(
     Raises:
         SpaceError: Two values read alike, or are equal as Python has it: 1, 1.0 and True.
     """
-    if len({str(value) for value in values}) != len(values):
-        raise SpaceError(f"choice: values must read differently, not {values}")
-    if len(set(values)) != len(values):
-        raise SpaceError(f"choice: 1, 1.0 and True are equal; use values that differ, not {values}")
+    if min(len({str(value) for value in values}), len(set(values))) != len(values):
+        raise SpaceError(f"choice: values must read differently and be unequal, not {values}")
     branches = {value: Const(value) for value in values}
     return OneOf(branches, initial=initial, prior=prior, confidence=confidence)
 

@@ -1,16 +1,11 @@
 """Lets the doctor look at a study before it starts, and refuses what cannot work."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from orchestrator.clock import Clock
 from orchestrator.doctor import diagnosis, report, verdict
 from orchestrator.doctor.box import Box
 from orchestrator.doctor.diagnosis import Diagnosis
 from orchestrator.opening import Opened
 from orchestrator.problems import ProblemsError
-from orchestrator.progress import SILENT_S
 from orchestrator.terminal import Terminal
 from search_spaces.space import SearchSpace
 
@@ -20,17 +15,8 @@ PATIENCE_S = 9.0
 """How long it takes at most."""
 
 
-@contextmanager
-def announced(terminal: Terminal) -> Iterator[None]:
-    """Say what takes so long, if what is done here does."""
-    text = "Checking constraints, costs and training time of the search ..."
-    timer = threading.Timer(SILENT_S, terminal.remark, (text,))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+LOOK = "the check of constraints, costs and training time"
+"""What a user waits for meanwhile."""
 
 
 def quick_look(parts: Opened, terminal: Terminal, clock: Clock | None = None) -> str | None:
@@ -41,7 +27,7 @@ def quick_look(parts: Opened, terminal: Terminal, clock: Clock | None = None) ->
     """
     if not isinstance(parts.space, SearchSpace) or parts.task is None:
         return None
-    with announced(terminal):
+    with terminal.waiting_for(LOOK):
         found = diagnosis.quick(
             parts,
             parts.space,

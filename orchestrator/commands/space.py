@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
         return ExitCode.DONE
     from orchestrator.doctor import diagnosis, report  # noqa: PLC0415 - as above
 
-    with examining.announced(terminal):
+    with terminal.waiting_for(examining.LOOK):
         found = diagnosis.whole(parts, parts.space, parts.task, box, at_least=options.samples)
     examples = len(parts.dataset.train)
     shown = found.counted[: options.samples]

@@ -177,3 +177,17 @@ def test_what_libraries_print_does_not_reach_the_json_document(tmp_path: Path) -
     )
     assert json.loads(done.stdout) == {"exit_code": 0}
     assert "more noise" in done.stderr
+
+
+THREADED = """
+import sys, threading
+from orchestrator import cli
+threading.Thread(target=threading.Event().wait).start()
+sys.argv = ["archscout", "list"]
+cli.main()
+"""
+
+
+def test_a_thread_that_a_users_module_started_holds_no_command() -> None:
+    done = subprocess.run([sys.executable, "-c", THREADED], timeout=240, check=False)
+    assert done.returncode == 0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.commands import examining, searching
+from orchestrator.commands import searching
 from orchestrator.config import StudyConfig
 from orchestrator.config_file import Override, load
 from orchestrator.home import Home
@@ -126,23 +126,6 @@ def test_a_search_for_feasible_candidates_is_told_before_the_next_line_is_due(
         time.sleep(1.2)
     [line] = capsys.readouterr().out.splitlines()
     assert "1,340 candidates refused since the last feasible one" in line
-
-
-@pytest.mark.parametrize(
-    ("within", "quiet", "shown"), [(0, False, 1), (60, False, 0), (0, True, 0)]
-)
-def test_a_long_check_before_the_search_is_announced(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    within: float,
-    shown: int,
-    *,
-    quiet: bool,
-) -> None:
-    monkeypatch.setattr(examining, "SILENT_S", within)
-    with examining.announced(Terminal(quiet=quiet)):
-        time.sleep(0.2)
-    assert capsys.readouterr().out.count("Checking constraints") == shown
 
 
 def test_the_header_says_that_a_sampler_proposes_by_chance(tmp_path: Path) -> None:
