@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from studies import SLOPES, config, quality
+from studies import SLOPES, config, quality, recorded
 
 from orchestrator.config import StudyConfig
 from orchestrator.engines import Engine
@@ -143,16 +143,17 @@ def search(world: World) -> None:
 def drive(world: World, engine: Engine, dataset: Any) -> None:
     """Lets an engine work on the study, as `run` does."""
     with Ledger.open(world.url) as ledger:
+        settled = recorded(ledger, world.config)
         row, lease = ledger.open_study(
             name=world.name,
-            config_json=world.config.canonical_json(),
+            config_json=settled.canonical_json(),
             space_name="slopes",
             space_version="1",
             data_digest="none",
             holder=Holder.of_this_process(),
         )
         # As where the GPUs of a trial are settled; here they are settled to what they were.
-        ledger.set_study_config(lease, world.config.canonical_json())
+        ledger.set_study_config(lease, settled.canonical_json())
         with Study(
             record=row,
             config=world.config,

@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.config import StudyConfig
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Holder, Ledger
+from orchestrator.machine import as_stored
 from orchestrator.study import Study
 from orchestrator.trial import Trial, TrialState
 from search_spaces.space import DefineByRunSpace
@@ -91,6 +92,12 @@ def config(**changed: Any) -> StudyConfig:
     )
 
 
+def recorded(ledger: Ledger, asked: StudyConfig) -> StudyConfig:
+    """The config as the ledger has it, where an earlier start has settled the GPUs of a trial."""
+    stored = ledger.study(asked.name)
+    return as_stored(asked, StudyConfig.from_json(stored.config_json)) if stored else asked
+
+
 @contextmanager
 def opened(
     tmp_path: Path,
@@ -114,7 +121,7 @@ def opened(
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         row, lease = ledger.open_study(
             name=asked.name,
-            config_json=asked.canonical_json(),
+            config_json=recorded(ledger, asked).canonical_json(),
             space_name="slopes",
             space_version=version,
             data_digest="none",

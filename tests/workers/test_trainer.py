@@ -331,19 +331,6 @@ def test_a_teacher_whose_classes_stand_in_another_order_teaches_nobody(
         Trainer(dataclasses.replace(job, teacher=turned), digits)
 
 
-def test_a_teacher_of_images_in_another_range_is_refused(
-    make_job: MakeJob, digits: Dataset, tmp_path: Path
-) -> None:
-    terms = {"cross_entropy": LossTerm(), "distillation": LossTerm()}
-    job = make_job(epochs=1, recipe={"losses": LossWeights(terms=terms)})
-    reference = taught_on(digits, make_job, tmp_path)
-    assert digits.preprocessing is not None
-    darker = dataclasses.replace(digits.preprocessing, low=-3.0, high=4.0)
-    other = dataclasses.replace(digits, preprocessing=darker)
-    with pytest.raises(BadCandidate, match="reads inputs prepared as"):
-        Trainer(dataclasses.replace(job, teacher=reference), other)
-
-
 def test_a_teacher_of_classes_teaches_who_tells_numbers_too(
     make_job: MakeJob, digits: Dataset, tmp_path: Path
 ) -> None:

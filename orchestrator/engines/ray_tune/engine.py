@@ -211,9 +211,9 @@ class RayTuneEngine:
             return cluster.slots(nodes.accept)
 
         def has_place(running: Sequence[AttemptKey]) -> bool:
-            # One may wait where all others run: it takes the warm process of one that ended.
+            # One may wait beyond the free places: it takes the warm process of one that ended.
             waiting = len(running) - len(cluster.signs(running))
-            return waiting < max(1, cluster.free_slots(nodes.accept))
+            return waiting <= cluster.free_slots(nodes.accept)
 
         return Bridge(
             study,

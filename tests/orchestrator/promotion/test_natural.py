@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.promotion.comparison import _require_same_task
+from orchestrator.promotion.comparison import _as_the_champion_takes_them
 from orchestrator.promotion.package import natural
 from orchestrator.promotion.refusal import PromotionRefused
-from workers.data import Preprocessing
+from workers.data import DataSpec, Preprocessing
 from workers.data.preprocessing import prepare_arrays
 
 
@@ -47,22 +47,15 @@ def compare(champion: Preprocessing, ours: Preprocessing) -> None:
     inputs = {"image": (1, 8, 8)}
     winner: Any = SimpleNamespace(
         preprocessing=ours,
-        dataset=SimpleNamespace(
-            task=SimpleNamespace(inputs=inputs), class_names=("a", "b"), value_names=()
-        ),
+        dataset=SimpleNamespace(task=SimpleNamespace(inputs=inputs), validation=None),
+        config=SimpleNamespace(data_spec=lambda: DataSpec(source="npz")),
     )
     prepared = champion.to_dict()
     if champion.dtype == "uint8":
         del prepared["dtype"]  # as releases before wrote it
-    _require_same_task(
-        winner,
-        {
-            "inputs": {"image": [1, 8, 8]},
-            "preprocessing": prepared,
-            "class_names": ["a", "b"],
-            "value_names": [],
-        },
-    )
+    facts = {"inputs": {"image": [1, 8, 8]}, "preprocessing": prepared}
+    found, _ = _as_the_champion_takes_them(winner, facts)
+    assert found == ours
 
 
 @pytest.mark.parametrize(
