@@ -101,14 +101,16 @@ def test_a_search_outlives_a_node_uses_one_that_joins_and_carries_its_code_to_al
     project = tmp_path / "project"
     project.mkdir()
     (project / "mine.py").write_text(CARRIED)
-    (project / "neighbour.py").write_text("PAUSE_S = 0.2\n")
+    # A trial must last longer than a worker takes to start: Tune gives a waiting trial the first
+    # process that is free, and ends the one that starts for it on a node that joined.
+    (project / "neighbour.py").write_text("PAUSE_S = 0.8\n")
 
     def asked(trial: Any) -> dict[str, Any]:
         return {"rate": trial.suggest_float("rate", 0, 1), "folder": str(marks.folder)}
 
     space = DefineByRunSpace(name="asked", version="1", function=asked)
     reference = f"{project / 'mine.py'}:train"
-    settled = config(train=reference, stop={"trials": 24}, pruner={"name": "none"})
+    settled = config(train=reference, stop={"trials": 15}, pruner={"name": "none"})
     code = UserCode.read([reference])
     project.rename(tmp_path / "not-where-it-was")
     with (
@@ -131,7 +133,7 @@ def test_a_search_outlives_a_node_uses_one_that_joins_and_carries_its_code_to_al
         assert within(240, lambda: joined.node_id in marks.nodes())
         running.join()
         assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
-        assert [t.number for t in study.trials] == list(range(24))
+        assert [t.number for t in study.trials] == list(range(15))
         epochs = list(range(1, settled.budget.maximum + 1))
         for trial in study.trials:
             assert [seen.fidelity for seen in trial.measurements] == epochs
