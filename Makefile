@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install search test check laws ablation chaos screenshots constraints clean
+.PHONY: help install search test coverage check laws ablation chaos screenshots constraints clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,8 +24,11 @@ check: install  ## Lint, format, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: check  ## All checks, then the tests with branch coverage
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+test: check  ## All checks, then the tests
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+coverage: install  ## The tests with branch coverage, which takes a third longer
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 laws: install  ## Try the laws of the vocabulary on 10,000 candidates of every space; resumable, kept in laws/ (SAMPLES, PROCESSES)
 	LAWS_SAMPLES=$(or $(SAMPLES),10000) OMP_NUM_THREADS=1 $(BIN)/python tests/laws/laws.py --processes $(or $(PROCESSES),2)

@@ -1,4 +1,4 @@
-"""How many candidates the laws are tried on: `LAWS_SAMPLES`, a few hundred by default."""
+"""How many candidates the laws are tried on: `LAWS_SAMPLES`, a hundred by default."""
 
 import pytest
 from laws import num_samples
