@@ -1,5 +1,6 @@
 """Secrets of addresses leave no trace in what is stored or shown."""
 
+import re
 import string
 import traceback
 from urllib.parse import quote, quote_plus
@@ -54,10 +55,10 @@ def test_known_secrets_are_taken_out_wherever_they_stand(password: str, field: s
 @given(ANY.filter(lambda text: " " not in (text[0], text[-1])))
 def test_known_secrets_are_taken_out_however_they_are_written(password: str) -> None:
     """An address as pasted, without any escaping, and the ways in which libraries repeat it."""
-    for url in (
-        f"postgresql://bob:{password}@db.example.org/led",
-        f"postgresql://bob@db.example.org/led?x=1&password={password}",
-    ):
+    urls = [f"postgresql://bob:{password}@db.example.org/led"]
+    if not re.search("&[^&]*=", password):  # in a query that is where another field begins
+        urls.append(f"postgresql://bob@db.example.org/led?x=1&password={password}")
+    for url in urls:
         scrub = scrubber(url)
         for text in (url, quote(password), quote(password, safe=""), quote_plus(password)):
             assert _absent(password, scrub(f"at {text} now"))

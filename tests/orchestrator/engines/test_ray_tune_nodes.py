@@ -53,8 +53,11 @@ def train(decisions, context):
     """Leaves the names of its node and process behind."""
     node = ray.get_runtime_context().get_node_id()
     (Path(decisions["folder"]) / f"{node}.{os.getpid()}").touch()
+    hold = Path(decisions["folder"]).with_name("hold")
     for epoch in range(1, context.epochs + 1):
         time.sleep(neighbour.PAUSE_S)
+        while hold.exists():
+            time.sleep(0.05)
         yield {"val_accuracy": 0.5}
 '''
 
@@ -101,9 +104,7 @@ def test_a_search_outlives_a_node_uses_one_that_joins_and_carries_its_code_to_al
     project = tmp_path / "project"
     project.mkdir()
     (project / "mine.py").write_text(CARRIED)
-    # A trial must last longer than a worker takes to start: Tune gives a waiting trial the first
-    # process that is free, and ends the one that starts for it on a node that joined.
-    (project / "neighbour.py").write_text("PAUSE_S = 0.8\n")
+    (project / "neighbour.py").write_text("PAUSE_S = 0.2\n")
 
     def asked(trial: Any) -> dict[str, Any]:
         return {"rate": trial.suggest_float("rate", 0, 1), "folder": str(marks.folder)}
@@ -123,6 +124,10 @@ def test_a_search_outlives_a_node_uses_one_that_joins_and_carries_its_code_to_al
         running.start()
         assert within(240, lambda: len(marks.nodes()) == 3)
 
+        # No trial ends until the node that joins is used: Tune gives a waiting trial the first
+        # process that is free, and ends the one that starts for it elsewhere.
+        hold = tmp_path / "hold"
+        hold.touch()
         lost = cluster.list_all_nodes()[1]
         # Its workers are left to themselves, and go as well.
         lost.all_processes["raylet"][0].process.kill()
@@ -130,7 +135,8 @@ def test_a_search_outlives_a_node_uses_one_that_joins_and_carries_its_code_to_al
         assert within(60, lambda: not marks.living(lost.node_id))
 
         joined = cluster.add_node(num_cpus=1)
-        assert within(240, lambda: joined.node_id in marks.nodes())
+        assert within(120, lambda: joined.node_id in marks.nodes())
+        hold.unlink()
         running.join()
         assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
         assert [t.number for t in study.trials] == list(range(15))
