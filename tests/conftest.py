@@ -11,6 +11,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Where green decides, the same examples each time, however busy the machine; elsewhere new ones.
+settings.register_profile("steady", derandomize=True, deadline=None)
+if os.environ.get("ARCHSCOUT_NO_SKIPS"):
+    settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
