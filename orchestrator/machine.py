@@ -17,8 +17,10 @@ from orchestrator.problems import Problem, ProblemsError
 from workers.data.memory import usable_cores
 from workers.data.spec import NO_DATA
 
-LEAVE_OPEN = "To train on what is found, leave it out or search with --set resources.gpu=null; a "
-LEAVE_OPEN += "study that exists then continues"
+LEAVE_OPEN = (
+    "To train on what is found, leave it out or search with --set resources.gpu=null; a study "
+    "that exists then continues"
+)
 """Suggested fix where the GPUs that a study names are not there."""
 
 _HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")

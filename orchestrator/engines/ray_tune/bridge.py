@@ -5,7 +5,6 @@ ends the run, and is raised by the engine afterwards. Tune's hooks come from one
 and `give_back` from another; the study is safe for both. Knows no Ray.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
@@ -13,6 +12,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from orchestrator.engines.ray_tune.attempt import Watch, silent
+from orchestrator.engines.ray_tune.deadline import in_a_thread
 from orchestrator.engines.ray_tune.messages import Parcel, Report
 from orchestrator.engines.ray_tune.signs import Signs
 from orchestrator.snapshot import Verdict
@@ -115,7 +115,7 @@ class Bridge:
         attempt that starts after the run is over is given back as the study is closed.
         """
         patience_s = 0.0 if self._asked else SOON_S
-        self._asked = self._asked or _in_a_thread(self._study.ask)
+        self._asked = self._asked or in_a_thread(self._study.ask, "archscout-draw")
         while not wait([self._asked], timeout=patience_s).done:
             if self._open or self.over:
                 return None
@@ -200,20 +200,6 @@ class Bridge:
             return silent(f"{text}: one call held Python's lock. {RAISE_LIMIT}", stacks)
         first = "worker process ended without a word"
         return replace(Failure.without_traceback(_kind_of_death(reason), first), traceback=reason)
-
-
-def _in_a_thread(ask: Callable[[], TrainingJob | None]) -> "Future[TrainingJob | None]":
-    """Ask in a daemon thread: a draw under way must not keep the process from ending."""
-    answer: Future[TrainingJob | None] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(ask())
-        except BaseException as error:  # noqa: BLE001 - raised where the answer is taken
-            answer.set_exception(error)
-
-    threading.Thread(target=work, name="archscout-draw", daemon=True).start()
-    return answer
 
 
 def _kind_of_death(reason: str) -> FailureKind:

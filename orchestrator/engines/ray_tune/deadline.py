@@ -38,16 +38,25 @@ def call(function: Callable[[], T], *, limit_s: float, slow: Callable[[], None] 
     Raises:
         NoAnswer: It has not returned in time.
     """
+    return result_of(in_a_thread(function, "archscout-call"), limit_s=limit_s, slow=slow)
+
+
+def in_a_thread(function: Callable[[], T], name: str) -> "Future[T]":
+    """Run a function in a daemon thread of this name, which keeps no process from ending.
+
+    Returns:
+        What it returns or raises.
+    """
     future: Future[T] = Future()
 
     def run() -> None:
         try:
             future.set_result(function())
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised where the result is taken
             future.set_exception(error)
 
-    threading.Thread(target=run, name="archscout-call", daemon=True).start()
-    return result_of(future, limit_s=limit_s, slow=slow)
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
 
 
 def result_of(future: "Future[T]", *, limit_s: float, slow: Callable[[], None] = silent) -> T:
