@@ -1,4 +1,4 @@
-"""One small finished study for all tests here; each promotes it to a model of its own name."""
+"""One small finished study for each file of tests; each test promotes it to a model of its own name."""
 
 import json
 import os
@@ -19,7 +19,7 @@ with warnings.catch_warnings():
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("promotion") / "home"
     search = ["search", "tiny", "--trials", "3", "--set", "pruner.name=none", "--quiet"]
@@ -27,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def promoted(home: Path) -> Path:
     """The home, with the best trial promoted to `digits` by the command."""
     assert main(["--home", str(home), "promote", "tiny", "--model", "digits", "--quiet"]) == 0
