@@ -19,24 +19,37 @@ from orchestrator.privacy import private_files
 from orchestrator.problems import ProblemsError, clean, nearest
 from orchestrator.terminal import Terminal, print_anything
 
-COMMANDS = {
-    "init": "look at your data and write a study for it",
-    "search": "start a search, or go on with the one of the same name",
-    "resume": "go on with an interrupted search",
-    "list": "show all studies",
-    "status": "show how a study, or one of its trials, stands",
-    "leaderboard": "show a study's best trials",
-    "space": "show what a search space holds",
-    "promote": "put a study's best model into the registry, once it has proved itself",
-    "predict": "ask a registered model about images or arrays",
-    "retry": "give failed trials of one class another chance, as new trials",
-    "verify": "compare what MLflow shows with what the ledger holds",
-    "sync": "show a study in MLflow anew, into the same runs",
-    "db": "upgrade, check or back up the ledger",
-    "ui": "open MLflow on the studies",
-    "delete": "delete a study with its runs, checkpoints and logs",
-    "clean": "free what nothing refers to any more",
+COMMAND_GROUPS = {
+    "start": {
+        "init": "inspect your data and write a study file for it",
+        "space": "show a search space: its parameters, their cost, what is infeasible",
+        "search": "start a search, or continue the one of the same name",
+        "resume": "continue an interrupted search",
+    },
+    "watch": {
+        "list": "show all studies",
+        "status": "show the state of a study or of one of its trials",
+        "leaderboard": "show a study's best trials",
+        "ui": "open MLflow on the studies",
+    },
+    "steer": {
+        "retry": "run failed trials of one failure class again, as new trials",
+    },
+    "models": {
+        "promote": "register a study's best model after verifying it",
+        "predict": "run a registered model on images or arrays",
+    },
+    "maintenance": {
+        "verify": "compare MLflow and the checkpoint files with the ledger",
+        "sync": "re-sync a study into its existing MLflow runs",
+        "db": "upgrade, check or back up the ledger",
+        "delete": "delete a study with its runs, checkpoints and logs",
+        "clean": "delete unreferenced files",
+    },
 }
+"""One line about every command, grouped by purpose in the order of `--help`."""
+
+COMMANDS = {name: text for group in COMMAND_GROUPS.values() for name, text in group.items()}
 
 Command = Callable[[argparse.Namespace, Home, Terminal], ExitCode]
 
@@ -99,6 +112,8 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
     home = Home.find(None, os.environ)
     try:
         options = _parse(given)
+        if options.version:
+            return _show_version(terminal)
         home = Home.find(options.home, os.environ)
         run: Command = import_module(f"orchestrator.commands.{_MODULES[options.command]}").run
         if options.command == "init":  # writes the user's own file
@@ -111,7 +126,7 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
         return ExitCode.DONE
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
-            raise  # --help and --version
+            raise  # --help
         message, code = _answer_to(error, home)
         message = home.scrub(message)
         if files := getattr(error, "files", None):
@@ -122,6 +137,15 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
         terminal.complain(message)
         terminal.answer["errors"] = message.splitlines()
         return code
+
+
+def _show_version(terminal: Terminal) -> ExitCode:
+    """Print the version of the installed package."""
+    from importlib import metadata  # noqa: PLC0415 - no other command's start needs it
+
+    terminal.answer["version"] = metadata.version("archscout")
+    terminal.tell(f"archscout {terminal.answer['version']}")
+    return ExitCode.DONE
 
 
 def _answer_to(error: BaseException, home: Home) -> tuple[str, ExitCode]:
@@ -155,7 +179,7 @@ def _parse(given: Sequence[str]) -> argparse.Namespace:
         )
     parser = build_parser()
     options = parser.parse_args(given)
-    if options.command is None:
+    if options.command is None and not options.version:
         raise CommandError(parser.format_help().rstrip(), ExitCode.INPUT)
     return options
 
@@ -174,20 +198,38 @@ def build_parser() -> argparse.ArgumentParser:
         description="Searches CNN/Transformer hybrids and their loss weightings on your data.",
         epilog="Start here: archscout search digits",
         allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _global_options(parser, None)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(
+        title="commands",
+        dest="command",
+        metavar="COMMAND",
+        parser_class=_Parser,
+        prog="archscout",
+        description=_grouped_commands(),
+        help="explained in detail by archscout COMMAND --help",
+    )
     for name, add in _OPTIONS.items():
         add(
             commands.add_parser(
                 name,
-                help=COMMANDS[name],
                 description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
                 parents=[shared],
                 allow_abbrev=False,
             )
         )
     return parser
+
+
+def _grouped_commands() -> str:
+    """Return one line for every command under the heading of its group."""
+    width = max(map(len, COMMANDS))
+    return "\n\n".join(
+        "\n".join([f"{title}:", *(f"  {name:<{width}}  {text}" for name, text in group.items())])
+        for title, group in COMMAND_GROUPS.items()
+    )
 
 
 def _global_options(parser: argparse.ArgumentParser, default: str | None) -> None:

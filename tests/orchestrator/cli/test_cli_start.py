@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import orchestrator
-from orchestrator.cli import COMMANDS, main
+from orchestrator.cli import COMMAND_GROUPS, COMMANDS, main
 from orchestrator.study import Study
 
 HEAVY = {"torch", "ray", "mlflow", "optuna", "sqlalchemy", "numpy", "pydantic", "rich"}
@@ -44,6 +45,31 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         main([command, "--help"])
     assert ended.value.code == 0
     assert "--json" in capsys.readouterr().out
+
+
+def test_help_lists_every_command_once_under_its_purpose(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    starts = [lines.index(f"{group}:") for group in COMMAND_GROUPS]
+    assert list(COMMAND_GROUPS) == ["start", "watch", "steer", "models", "maintenance"]
+    assert starts == sorted(starts)
+    for start, group in zip(starts, COMMAND_GROUPS.values(), strict=True):
+        listed = lines[start + 1 : start + 1 + len(group)]
+        assert [line.split(maxsplit=1) for line in listed] == [list(item) for item in group.items()]
+
+
+def test_version_is_printed_without_a_command_and_creates_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = metadata.version("archscout")
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"archscout {version}\n"
+    assert main(["--version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"exit_code": 0, "version": version}
+    assert not (tmp_path / "mlruns").exists()
 
 
 @pytest.mark.parametrize(
