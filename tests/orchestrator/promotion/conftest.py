@@ -1,4 +1,4 @@
-"""One small finished study for each file of tests; each test promotes it to a model of its own name."""
+"""One small finished study per test file; each test promotes it to a model of its own name."""
 
 import json
 import os
