@@ -20,7 +20,7 @@ from search_spaces.loss_weights import BalancerName, LossTerm, LossWeights
 from search_spaces.model_output import Batch
 from search_spaces.recipe import Recipe
 from search_spaces.task import Task
-from workers.optimization import Optimization
+from workers.training.optimization import Optimization
 
 TASK = Task(inputs={"image": (1, 28, 28)}, num_classes=10)
 TERMS = {

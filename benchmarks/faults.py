@@ -1,6 +1,6 @@
 """Every way in which a trial can go wrong, through Ray: its class, its retries, its neighbours.
 
-    PYTHONPATH=tests/doubles .venv/bin/python benchmarks/faults.py
+    PYTHONPATH=tests .venv/bin/python benchmarks/faults.py
 
 One study of 14 trials is run twice on two slots, once without faults. In the second, each odd
 trial goes wrong at every attempt: NaN, exception, sleep, a loop in C, segfault, `os._exit`, no
@@ -12,7 +12,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from faulty import ENDS, wrong
+from support.faulty import ENDS, wrong
 
 from orchestrator.engines.ray_tune import RayTuneEngine
 

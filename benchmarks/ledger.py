@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-from orchestrator.ledger import Holder, Lease, Ledger, NewTrial, moves
+from orchestrator.ledger import Holder, Lease, Ledger, NewTrial, transitions
 from orchestrator.trial import TrialState
 from workers.measurement import CheckpointRef, Measurement
 
@@ -85,7 +85,7 @@ def _shared(ledger: Ledger, lease: Lease) -> Iterator[tuple[int, float, float]]:
             _timed(
                 times,
                 lambda key=key, seen=seen: ledger._database.write(  # noqa: SLF001
-                    lambda tx: [moves.record(tx, lease, key, each) for each in seen]
+                    lambda tx: [transitions.record(tx, lease, key, each) for each in seen]
                 ),
             )
         busy = time.process_time() - busy

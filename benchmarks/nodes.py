@@ -32,10 +32,10 @@ from typing import Any
 import psutil
 from ray.cluster_utils import Cluster
 
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
 from orchestrator.engines.ray_tune import RayTuneEngine
 from orchestrator.ledger import Holder, Ledger
-from orchestrator.study import Study
+from orchestrator.study.driver import Study
 from search_spaces.catalog import load as load_space
 from workers.data import load
 

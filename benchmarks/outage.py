@@ -1,6 +1,6 @@
 """MLflow away for a minute in mid-search: what it costs training, and what MLflow shows afterwards.
 
-    PYTHONPATH=tests/doubles .venv/bin/python benchmarks/outage.py [--down 60] [--engine in_process]
+    PYTHONPATH=tests .venv/bin/python benchmarks/outage.py [--down 60] [--engine in_process]
 
 A search logs to a real `mlflow server` on loopback: two trials at once on Ray Tune, or one in
 process, epochs of a fixed length. In mid-search the server is killed by SIGKILL, its whole process
@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from checker import measured, of_mlflow_over_rest, recorded, rows, shown_over_rest
+from support.checker import measured, of_mlflow_over_rest, recorded, rows, shown_over_rest
 
 TRAIN = """
 import time

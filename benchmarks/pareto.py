@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from trainings import trained
 
-from search_spaces import svg
+from orchestrator.figures import svg
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import (
     Both,
@@ -38,7 +38,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.loss_weights import BalancerName, LossTerm, LossWeights
 from search_spaces.recipe import Recipe
 from workers.data import Dataset, DataSpec, load, pendulum
-from workers.trainer import Trainer
+from workers.training.trainer import Trainer
 
 BALANCERS: tuple[BalancerName, ...] = get_args(BalancerName)
 STEPS = 1_000

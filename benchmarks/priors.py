@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from orchestrator.objective import Objective
-from orchestrator.sampling import Proposer
+from orchestrator.sampling.optuna_sampler import Proposer
 from orchestrator.trial import Trial, TrialState
-from search_spaces.domains import FloatRange, IntRange, Record
-from search_spaces.leaves import Confidence
-from search_spaces.priors import Expected
-from search_spaces.suggester import RandomSuggester
+from search_spaces.domains.composite import FloatRange, IntRange, Record
+from search_spaces.domains.priors import Expected
+from search_spaces.domains.ranges import Confidence
+from search_spaces.domains.suggester import RandomSuggester
 
 TASKS = ("126025", "126026", "126029", "146212", "167104", "167149", "167152", "167161")
 ARMS = ("none", "near", "wrong")

@@ -10,7 +10,7 @@ from workers.data import DataSpec, load
 from workers.data.dataset import Dataset
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
-from workers.trainer import Trainer
+from workers.training.trainer import Trainer
 
 FASHION = DataSpec(
     source="idx", path="/usr/share/datasets/fashion-mnist", limit=15_000, validation=5_000

@@ -8,10 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from browser import MISSING, Pages, browsing, comparison, free_port, is_here
 from mlflow.entities import Run
-from shown import archscout
-from stories import Seen
+from support.browser import MISSING, Pages, browsing, comparison, free_port, is_here
+from support.shown import archscout
+from support.stories import Seen
 
 from orchestrator.tracking.links import run_page, runs_page
 from orchestrator.tracking.server import start_server

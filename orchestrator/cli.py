@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from orchestrator.errors import ProblemsError, clean, nearest
 from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.file_permissions import private_files
 from orchestrator.home import Home
-from orchestrator.privacy import private_files
-from orchestrator.problems import ProblemsError, clean, nearest
 from orchestrator.terminal import Terminal, print_anything
 
 COMMAND_GROUPS = {

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from orchestrator import privacy
+from orchestrator import file_permissions
+from orchestrator.errors import place
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.ownership import Owners
-from orchestrator.problems import place
-from workers.folders import Folder, PathOutside, beneath, folder_at
-from workers.masking import masked, scrubber
+from workers.redaction import masked, scrubber
+from workers.storage import Folder, PathOutside, beneath, folder_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ class Home:
         self.refuse_public()
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            privacy.close_to_others(self.folder)
+            file_permissions.close_to_others(self.folder)
         except OSError as error:
             raise CommandError(
                 f"--home {place(self.folder)}: cannot be made ({error.strerror}); "
@@ -152,7 +152,7 @@ class Home:
         Raises:
             CommandError: It is one.
         """
-        if privacy.open_to_all(self.folder):
+        if file_permissions.open_to_all(self.folder):
             raise CommandError(
                 f"--home {place(self.folder)}: every account of this machine may put files there. "
                 f"Give a folder of your own, such as {place(self.folder / 'archscout')}",

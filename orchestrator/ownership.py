@@ -7,7 +7,7 @@ not of the ledger that is open now must never be taken for what a deleted study 
 from contextlib import suppress
 from pathlib import Path
 
-from workers.folders import beneath, within
+from workers.storage import beneath, within
 
 
 class Owners:

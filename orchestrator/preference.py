@@ -11,8 +11,8 @@ front is the choice of some weights; a weighted sum would never choose one in a 
 import math
 from collections.abc import Mapping, Sequence
 
+from orchestrator.errors import clean, nearest
 from orchestrator.objective import Objective
-from orchestrator.problems import clean, nearest
 
 OF_ALL = 0.05
 """How much the sum of all distances counts beside the largest."""

@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
-from orchestrator.config import StudyConfig
+from orchestrator.config.resources import as_stored, gpu_change, with_gpu_decided
+from orchestrator.config.schema import StudyConfig
 from orchestrator.engines import Engine
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, StudyRow
-from orchestrator.machine import as_stored, gpu_change, with_gpu_decided
-from orchestrator.moved import config_to_open
-from orchestrator.opening import Opened
 from orchestrator.progress import Progress
-from orchestrator.study import Study
+from orchestrator.study.driver import Study
+from orchestrator.study.moved_files import config_to_open
+from orchestrator.study.prepare import Opened
 from orchestrator.terminal import Terminal
 from orchestrator.tracking import Tracker, start_projector
 from orchestrator.trial import Trial

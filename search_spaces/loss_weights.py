@@ -17,7 +17,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar, get_args
 
-from search_spaces.domains import Const, Domain, FloatRange, OneOf, Record, SpaceError, choice
+from search_spaces.domains.composite import (
+    Const,
+    Domain,
+    FloatRange,
+    OneOf,
+    Record,
+    SpaceError,
+    choice,
+)
 from search_spaces.plugins import Registry
 
 Need = Literal[

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.constraints import Constraint
-from search_spaces.domains import Const, Domain, Record, SpaceError
+from search_spaces.domains.composite import Const, Domain, Record, SpaceError
+from search_spaces.domains.priors import Expected, priors
+from search_spaces.domains.suggester import Suggester
 from search_spaces.loss_weights import LossWeights, loss_domain
 from search_spaces.plugins import as_script
-from search_spaces.priors import Expected, priors
 from search_spaces.recipe import Recipe, recipe_domain
-from search_spaces.suggester import Suggester
 
 if TYPE_CHECKING:
     from search_spaces.architecture import Architecture

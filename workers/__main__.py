@@ -13,7 +13,7 @@ from workers.data import DataError, DataSpec, load
 from workers.failures import classify
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
-from workers.start import start
+from workers.run_job import start
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from workers.job import TrainingJob
-from workers.masking import masked
 from workers.measurement import Measurement, Progress
+from workers.redaction import masked
 
 MOST_BYTES = 8 << 20
 """What one attempt may write: a loop that prints must not fill the disk."""

@@ -15,7 +15,7 @@ from workers.data.dataset import Dataset, Split
 from workers.data.spec import DataSpec
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
-from workers.start import start
+from workers.run_job import start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

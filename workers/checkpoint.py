@@ -20,10 +20,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from workers import folders
-from workers.faults import fault
-from workers.folders import Folder, RemoteFolder
+from workers import storage
+from workers.failpoints import fault
 from workers.measurement import CheckpointRef
+from workers.storage import Folder, RemoteFolder
 
 SCHEMA = 1
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
@@ -118,7 +118,7 @@ def load_first_whole(
 def remove(reference: CheckpointRef, within: Folder) -> None:
     """Free the space of a checkpoint in its trial's own folder; one that is gone is fine."""
     with suppress(OSError):  # costs space, until its trial's folder goes
-        folders.remove(within / _name(reference), within)
+        storage.remove(within / _name(reference), within)
 
 
 def _name(reference: CheckpointRef) -> str:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from workers.masking import masked
+from workers.redaction import masked
 
 LONGEST_MESSAGE = 500
 LONGEST_TRACEBACK = 8_000

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from workers.budget import Budget
 from workers.data.spec import DataSpec
-from workers.folders import Folder, folder_at
 from workers.measurement import CheckpointRef
+from workers.storage import Folder, folder_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,20 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import freeing
-from orchestrator.commands import studies
+from orchestrator.commands import disk_usage, studies
+from orchestrator.commands.disk_usage import Portion
+from orchestrator.errors import place
 from orchestrator.exit_codes import CommandError, ExitCode
-from orchestrator.freeing import Portion
 from orchestrator.home import Home
-from orchestrator.problems import place
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.environment import prepare_process
-from workers.folders import Folder, within
+from workers.storage import Folder, within
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
-    from orchestrator.tracking.cleaning import ShownRun, StudyStore
+    from orchestrator.tracking.deletion import ShownRun, StudyStore
 
 OLD_S = 7 * 86_400
 """Age after which the log of a defect is old."""
@@ -68,24 +67,24 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         StoreUnavailable: MLflow does not answer.
     """
     prepare_process()
-    from orchestrator.tracking import cleaning  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking import deletion  # noqa: PLC0415 - loads mlflow
 
     require_registry(home.tracking_uri)
 
-    with studies.reading(home) as ledger, cleaning.answering():
+    with studies.reading(home) as ledger, deletion.answering():
         if options.name is None:
             if ledger is None:
                 raise _no_ledger(home)
             known = ledger
-            store = cleaning.StudyStore.open(home.tracking_uri, home.artifacts, ledger.identity)
+            store = deletion.StudyStore.open(home.tracking_uri, home.artifacts, ledger.identity)
             found = _everywhere(ledger, home, store)
         else:
             known, row = studies.found(ledger, options.name, home)
             known.require_free(row)
             found = _Found(checkpoints={row.name: _superfluous(known, row, home)})
         portions = found.portions()
-        terminal.answer |= freeing.as_json(portions) | {"deleted": options.yes}
-        terminal.tell(freeing.shown(portions))
+        terminal.answer |= disk_usage.as_json(portions) | {"deleted": options.yes}
+        terminal.tell(disk_usage.shown(portions))
         for orphan in (path for paths in found.orphans.values() for path in paths):
             terminal.remark(f"no study of this ledger: {orphan}")
         for path in found.left:
@@ -127,7 +126,7 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
     orphans: dict[str, list[Folder]] = {}
     left = []
     for folder, names in _unknown(home, ledger):
-        ours = freeing.made_here(folder, names)
+        ours = disk_usage.made_here(folder, names)
         whole = ours == [folder]
         # Without a mark, a folder is a study's only if all that lies in it is named like that.
         unmarked = alone and whole and any(within(folder))
@@ -151,7 +150,7 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
 
 
 def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Folder]:
-    from orchestrator.retention import superfluous  # noqa: PLC0415 - not for what only reads
+    from orchestrator.study.retention import superfluous  # noqa: PLC0415 - not for what only reads
 
     config = studies.config_of(row)
     if config is None:  # another release's study: it knows what it needs
@@ -173,9 +172,9 @@ def _is_gone(ledger: "Ledger", study: str, created: float) -> bool:
 
 def _unknown(home: Home, ledger: "Ledger") -> Iterator[tuple[Path, re.Pattern[str]]]:
     """Yield folders named after no study of the ledger, and what a study calls their entries."""
-    places: dict[Folder, re.Pattern[str]] = {home.logs: freeing.LOG_FILE}
+    places: dict[Folder, re.Pattern[str]] = {home.logs: disk_usage.LOG_FILE}
     if home.owns_checkpoints:
-        places[home.checkpoints] = freeing.TRIAL_FOLDER
+        places[home.checkpoints] = disk_usage.TRIAL_FOLDER
     for folder, names in places.items():
         for path in within(folder):
             if isinstance(path, Path) and path.is_dir() and ledger.study(path.name) is None:
@@ -192,7 +191,7 @@ def _remove(found: _Found, ledger: "Ledger", home: Home) -> None:
                 name=name, config_json=None, holder=Holder.of_this_process()
             )
             try:
-                freeing.remove(paths, home.checkpoints)
+                disk_usage.remove(paths, home.checkpoints)
             finally:
                 ledger.release(lease)
     if found.store is not None:
@@ -201,9 +200,9 @@ def _remove(found: _Found, ledger: "Ledger", home: Home) -> None:
         if ledger.study(name) is not None:  # begun meanwhile
             continue
         for path in paths:
-            freeing.remove([path], home.logs if _is_log(path, home) else home.checkpoints)
+            disk_usage.remove([path], home.logs if _is_log(path, home) else home.checkpoints)
         home.owners.release(ledger.identity, name)
-    freeing.remove(found.logs, home.logs)
+    disk_usage.remove(found.logs, home.logs)
 
 
 def _is_log(path: Folder, home: Home) -> bool:

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 from orchestrator.commands import studies
+from orchestrator.errors import place
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.problems import place
 from orchestrator.terminal import Terminal
 
 
@@ -29,12 +29,12 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
 
 def _upgrade(home: Home, terminal: Terminal) -> ExitCode:
-    from orchestrator.ledger import Ledger, upkeep  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator.ledger import Ledger, maintenance  # noqa: PLC0415 - loads sqlalchemy
 
-    before = upkeep.look(home.ledger_url).revision
+    before = maintenance.look(home.ledger_url).revision
     with Ledger.open(home.ledger_url) as ledger:
         name = ledger.name
-    after = upkeep.look(home.ledger_url).revision
+    after = maintenance.look(home.ledger_url).revision
     terminal.answer |= {"ledger": name, "from": before, "to": after}
     moved = f"upgraded from {before} to" if before != after else "is already at"
     terminal.tell(f"{name} {moved} revision {after}.")
@@ -42,9 +42,9 @@ def _upgrade(home: Home, terminal: Terminal) -> ExitCode:
 
 
 def _check(home: Home, terminal: Terminal) -> ExitCode:
-    from orchestrator.ledger import upkeep  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator.ledger import maintenance  # noqa: PLC0415 - loads sqlalchemy
 
-    found = upkeep.look(home.ledger_url)
+    found = maintenance.look(home.ledger_url)
     terminal.answer |= {
         "ledger": found.name,
         "revision": found.revision,
@@ -61,18 +61,18 @@ def _check(home: Home, terminal: Terminal) -> ExitCode:
             "its promises were not checked (archscout db upgrade)"
         )
         return ExitCode.REFUSED
-    terminal.tell(f"{found.name} is whole: {len(upkeep.PROMISES)} promises hold.")
+    terminal.tell(f"{found.name} is whole: {len(maintenance.PROMISES)} promises hold.")
     return ExitCode.DONE
 
 
 def _back_up(file: str | None, home: Home, terminal: Terminal) -> ExitCode:
-    from orchestrator.ledger import upkeep  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator.ledger import maintenance  # noqa: PLC0415 - loads sqlalchemy
 
     name = f"ledger-{time.strftime('%Y%m%d-%H%M%S')}.db"
     target = Path(file).expanduser().absolute() if file else home.folder / "backups" / name
     if file is None:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    size = upkeep.back_up(home.ledger_url, target)
+    size = maintenance.back_up(home.ledger_url, target)
     terminal.answer |= {"backup": str(target), "bytes": size}
     terminal.tell(f"{size:,} bytes in {place(target)}")
     return ExitCode.DONE

@@ -5,19 +5,18 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator import freeing
-from orchestrator.commands import studies
+from orchestrator.commands import disk_usage, studies
+from orchestrator.commands.disk_usage import Portion
 from orchestrator.exit_codes import CommandError, ExitCode
-from orchestrator.freeing import Portion
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.environment import prepare_process
-from workers.folders import Folder, is_link, within
+from workers.storage import Folder, is_link, within
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
-    from orchestrator.tracking.cleaning import ShownRun, StudyStore
+    from orchestrator.tracking.deletion import ShownRun, StudyStore
 
 _Folders = Mapping[str, Sequence[Folder]]
 
@@ -32,17 +31,17 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         StoreUnavailable: MLflow does not answer.
     """
     prepare_process()
-    from orchestrator.tracking import cleaning  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking import deletion  # noqa: PLC0415 - loads mlflow
 
     require_registry(home.tracking_uri)
 
-    with studies.reading(home) as ledger, cleaning.answering():
+    with studies.reading(home) as ledger, deletion.answering():
         if ledger is None:
             raise studies.unknown(options.name, home)
         row = ledger.study(options.name)
         if row is not None:
             ledger.require_deletable(row)
-        store = cleaning.StudyStore.open(home.tracking_uri, home.artifacts, ledger.identity)
+        store = deletion.StudyStore.open(home.tracking_uri, home.artifacts, ledger.identity)
         alone = home.is_sole_ledger(ledger.identity) and not (store and store.has_others())
         runs = _runs(store, options.name, row, unmarked=alone)
         sole = home.owners.is_sole(ledger.identity, options.name, unmarked=alone)
@@ -88,9 +87,9 @@ def _folders(
     """
     if row is None and not (sole and home.owns_checkpoints and home.owns_stores):
         return {}
-    names = {"checkpoints": freeing.TRIAL_FOLDER, "logs": freeing.LOG_FILE}
+    names = {"checkpoints": disk_usage.TRIAL_FOLDER, "logs": disk_usage.LOG_FILE}
     found = {
-        kind: [path for folder in named for path in freeing.made_here(folder, names[kind])]
+        kind: [path for folder in named for path in disk_usage.made_here(folder, names[kind])]
         for kind, named in _named(home, name).items()
     }
     if row is not None and not sole and home.owners.of(name) - {ledger.identity}:
@@ -154,8 +153,8 @@ def _portions(
 def _tell(
     portions: Sequence[Portion], name: str, home: Home, terminal: Terminal, *, acts: bool
 ) -> None:
-    terminal.answer |= freeing.as_json(portions) | {"study": name, "deleted": acts}
-    terminal.tell(freeing.shown(portions))
+    terminal.answer |= disk_usage.as_json(portions) | {"study": name, "deleted": acts}
+    terminal.tell(disk_usage.shown(portions))
     if not acts:
         command = f"{home.program} delete {shlex.quote(name)} --yes"
         terminal.tell(f"\nNothing was deleted. To do it: {command}")
@@ -178,5 +177,5 @@ def _delete(
         if store is not None:
             store.remove(runs)
         for kind, root in {"checkpoints": home.checkpoints, "logs": home.logs}.items():
-            freeing.remove(folders.get(kind, ()), root)
+            disk_usage.remove(folders.get(kind, ()), root)
         home.owners.release(ledger.identity, name)

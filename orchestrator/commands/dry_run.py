@@ -1,17 +1,17 @@
 """`archscout search --dry-run`: what would run, and nothing of it."""
 
-from orchestrator.commands.examining import quick_look, warn
-from orchestrator.commands.searching import size, tell_notes
-from orchestrator.config import StudyConfig
-from orchestrator.config_file import flat
-from orchestrator.drawing import drawn
+from orchestrator.commands.preflight import quick_look, warn
+from orchestrator.commands.run_search import size, tell_notes
+from orchestrator.config.load import flat
+from orchestrator.config.resources import refuse_what_does_not_fit, with_gpu_decided
+from orchestrator.config.schema import StudyConfig
 from orchestrator.exit_codes import ExitCode
-from orchestrator.machine import refuse_what_does_not_fit, with_gpu_decided
-from orchestrator.opening import open_parts
-from orchestrator.screening import Screened, screen
+from orchestrator.sampling.candidates import drawn
+from orchestrator.sampling.screening import Screened, screen
+from orchestrator.study.prepare import open_parts
 from orchestrator.terminal import Terminal, number, pairs
 from search_spaces.constraints import Constraint
-from search_spaces.suggester import RandomSuggester
+from search_spaces.domains.suggester import RandomSuggester
 
 _EMPTY = {"[]", "nothing"}
 

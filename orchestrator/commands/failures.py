@@ -10,10 +10,10 @@ import time
 import traceback
 from collections.abc import Mapping
 
+from orchestrator.errors import clean, place
 from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.file_permissions import opener
 from orchestrator.home import Home
-from orchestrator.privacy import opener
-from orchestrator.problems import clean, place
 
 _BY_NAME = {
     # Mistakes in the input.

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
 from orchestrator.home import Home
 from orchestrator.objective import best, reaches
 from orchestrator.preference import even_weights
@@ -17,8 +17,8 @@ from orchestrator.terminal import pairs
 from orchestrator.trial import ANSWERED, Trial, TrialState
 
 if TYPE_CHECKING:
-    from orchestrator.leaderboard import Leaderboard
     from orchestrator.ledger import Ledger, StudyRow
+    from orchestrator.study.leaderboard import Leaderboard
 
 _SHARED = ("train", "data", "objectives", "budget", "teacher")
 """What two studies have in common where one starts from the other's results."""
@@ -113,7 +113,7 @@ def search_again(
 
 def retries(name: str, trials: Sequence[Trial], home: Home) -> dict[str, str]:
     """Return the command for each class of failure that can be retried, and what it does."""
-    from orchestrator.retrying import candidates, classes  # noqa: PLC0415 - loads optuna
+    from orchestrator.study.retries import candidates, classes  # noqa: PLC0415 - loads optuna
 
     found = Counter({reason: len(candidates(trials, reason)) for reason in classes()})
     return {

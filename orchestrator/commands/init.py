@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator import first_study
-from orchestrator.config_checks import absolute, exists
-from orchestrator.config_file import presets
+from orchestrator.config import starter
+from orchestrator.config.checks import absolute, exists
+from orchestrator.config.load import presets
+from orchestrator.config.starter import Limits, Machine
+from orchestrator.errors import clean, place
 from orchestrator.exit_codes import CommandError, ExitCode
-from orchestrator.first_study import Limits, Machine
 from orchestrator.home import Home
-from orchestrator.problems import clean, place
 from orchestrator.terminal import Terminal, number, pairs, span, table
 from workers.data.dataset import split_data
 from workers.data.inspection import Inspection, Spread, inspect
-from workers.data.memory import usable_cores
+from workers.data.limits import usable_cores
 from workers.data.preprocessing import LARGEST_SIDE
 
 _SHOWN_CLASSES = 20
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     for note in notes:
         terminal.tell(f"note: {clean(note, 500)}")
     terminal.remark("\nTiming a short training on this machine ...")
-    from orchestrator import pace  # noqa: PLC0415 - loads torch, once the data is known to be good
+    from orchestrator.preflight import pace  # noqa: PLC0415 - loads torch, once the data is known to be good
 
     gpu = pace.gpu_to_use()
     example_s: float | None = None
@@ -59,8 +59,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         notes.append(reason)
         terminal.tell(f"note: {reason}")
     machine = Machine(cores=usable_cores(), gpu=gpu, example_s=example_s)
-    held = first_study.limits(found, machine)
-    _write(output, first_study.compose(found, _from(output, path), machine, held))
+    held = starter.limits(found, machine)
+    _write(output, starter.compose(found, _from(output, path), machine, held))
     # A file named like a preset would start the preset.
     here = "./" if str(output) in presets() else ""
     command = f"{home.program} search {here}{_argument(output)}"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands import studies
+from orchestrator.errors import clean, nearest, place
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.problems import clean, nearest, place
 from orchestrator.terminal import Terminal, number, table
 from orchestrator.tracking.addresses import registry_uri, require_registry, sqlite_file
 from orchestrator.tracking.environment import prepare_process
@@ -78,7 +78,7 @@ def _open(name: str, alias: str, home: Home) -> "LoadedModel":
         )
     from orchestrator.promotion.loading import load  # noqa: PLC0415 - loads torch and mlflow
     from orchestrator.promotion.registry import Registry  # noqa: PLC0415 - as above
-    from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - as above
+    from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - as above
 
     with answering():
         registry = Registry.open(home.tracking_uri)

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import clean
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.objective import pareto_front
 from orchestrator.preference import even_weights
-from orchestrator.problems import clean
 from orchestrator.terminal import Terminal, pairs
 from orchestrator.tracking.environment import prepare_process
 from orchestrator.tracking.process import start_projector
@@ -21,7 +21,7 @@ from orchestrator.trial import Trial, TrialState
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
-    from orchestrator.promotion.promoting import Promoted, Promoter
+    from orchestrator.promotion.promoter import Promoted, Promoter
     from orchestrator.promotion.registry import Registry
     from orchestrator.promotion.winner import Winner
 
@@ -134,7 +134,7 @@ def _existing(asked: int, study: str, trials: Sequence[Trial]) -> int:
 
 def _registry(home: Home) -> "Registry":
     from orchestrator.promotion.registry import Registry  # noqa: PLC0415 - loads mlflow
-    from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - as above
+    from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - as above
 
     with answering():
         return Registry.open(home.tracking_uri)
@@ -145,7 +145,7 @@ def _told_to_mlflow(
     registry: "Registry", config: StudyConfig, trial: Trial, options: argparse.Namespace
 ) -> Iterator[None]:
     """Puts a refusal on the trial's run too."""
-    from orchestrator.promotion.promoting import note_refusal  # noqa: PLC0415 - loads mlflow
+    from orchestrator.promotion.promoter import note_refusal  # noqa: PLC0415 - loads mlflow
     from orchestrator.promotion.refusal import PromotionRefused  # noqa: PLC0415 - its package does
 
     try:
@@ -167,7 +167,7 @@ def _promoter(
 ) -> "Promoter":
     from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
     from orchestrator.promotion.clean_room import clean_room  # noqa: PLC0415 - with its registry
-    from orchestrator.promotion.promoting import Promoter  # noqa: PLC0415 - loads mlflow
+    from orchestrator.promotion.promoter import Promoter  # noqa: PLC0415 - loads mlflow
 
     return Promoter(
         winner=chosen,

@@ -3,9 +3,9 @@
 import argparse
 
 from orchestrator.commands import studies
+from orchestrator.config.resources import with_open_gpu
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
-from orchestrator.machine import with_open_gpu
 from orchestrator.terminal import Terminal
 
 
@@ -17,6 +17,6 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             return studies.show_finished(ledger, row, home, terminal)
         config = studies.located_config(ledger, row, home)
         config = with_open_gpu(config).at_address(options.address)
-    from orchestrator.commands import searching  # noqa: PLC0415 - loads torch
+    from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
 
-    return searching.search(config, home, terminal, goes_on=True)
+    return run_search.search(config, home, terminal, goes_on=True)

@@ -5,13 +5,13 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
+from orchestrator.errors import clean, nearest
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.problems import clean, nearest
 from orchestrator.terminal import Terminal
 
 if TYPE_CHECKING:
-    from orchestrator.config import StudyConfig
+    from orchestrator.config.schema import StudyConfig
     from orchestrator.ledger import Ledger, StudyRow
 
 _PATIENCE_S = 15.0
@@ -24,9 +24,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     Raises:
         CommandError: There is no such study, or no such class.
     """
-    from orchestrator import requests, retrying  # noqa: PLC0415 - loads optuna
+    from orchestrator.study import requests, retries  # noqa: PLC0415 - loads sqlalchemy
 
-    known = retrying.classes()
+    known = retries.classes()
     if options.failure not in known:
         raise CommandError(
             f"--class: nothing is retried by '{clean(options.failure)}'. "
@@ -80,8 +80,8 @@ def _answered(
     ledger: "Ledger", row: "StudyRow", config: "StudyConfig", asked: int, reason: str
 ) -> bool:
     """Waits for the driver's answer, or answers where nobody drives; whether somebody does."""
-    from orchestrator import requests, retrying  # noqa: PLC0415 - loads optuna
     from orchestrator.ledger import Holder, LeaseHeld  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator.study import requests, retries  # noqa: PLC0415 - loads sqlalchemy
 
     until = time.monotonic() + _PATIENCE_S
     while ledger.answer_to(asked) is None and time.monotonic() < until:
@@ -93,7 +93,7 @@ def _answered(
             time.sleep(0.25)
             continue
         try:
-            if retrying.candidates(ledger.trials(row.id), reason):
+            if retries.candidates(ledger.trials(row.id), reason):
                 # A finished study would not be gone on with.
                 ledger.set_study_state(lease, "interrupted")
             for each in ledger.requests(row.id):

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
-from orchestrator.config import StudyConfig
-from orchestrator.config_file import Override, differences, load
+from orchestrator.config.load import Override, differences, load
+from orchestrator.config.resources import as_stored, with_stored_data
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import Problem, ProblemsError
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.machine import as_stored, with_stored_data
-from orchestrator.moved import located, same_but_places
-from orchestrator.problems import Problem, ProblemsError
+from orchestrator.study.moved_files import located, same_but_places
 from orchestrator.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             _refuse_other(ledger, row, config, options, home)
             if row.state == "finished" and not ledger.requests(row.id):
                 return studies.show_finished(ledger, row, home, terminal)
-    from orchestrator.commands import searching  # noqa: PLC0415 - loads torch
+    from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
 
-    return searching.search(config, home, terminal, goes_on=row is not None)
+    return run_search.search(config, home, terminal, goes_on=row is not None)
 
 
 def overrides(options: argparse.Namespace) -> list[Override]:

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.commands.searching import size
-from orchestrator.config import StudyConfig
-from orchestrator.config_file import load
-from orchestrator.doctor.box import Box
-from orchestrator.drawing import Space, drawn
+from orchestrator.commands.run_search import size
+from orchestrator.config.load import load
+from orchestrator.config.schema import StudyConfig
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
-from orchestrator.opening import Opened, open_parts
-from orchestrator.screening import Screened, screen
+from orchestrator.preflight.deadline import Box
+from orchestrator.sampling.candidates import Space, drawn
+from orchestrator.sampling.screening import Screened, screen
+from orchestrator.study.prepare import Opened, open_parts
 from orchestrator.terminal import Terminal, number, pairs, table
 from search_spaces.candidate import Candidate, Decisions
+from search_spaces.domains.suggester import RandomSuggester, Suggester
 from search_spaces.space import SearchSpace
-from search_spaces.suggester import RandomSuggester, Suggester
 
 _PROBES = 200
 """Candidates drawn to meet the space's decisions; rarer branches may stay unseen."""
@@ -42,15 +42,15 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     with terminal.waiting_for("the space and the data to be read"):
         parts = open_parts(config)
     _show_decisions(parts, terminal)
-    from orchestrator.commands import examining  # noqa: PLC0415 - loads torch, in the box
+    from orchestrator.commands import preflight  # noqa: PLC0415 - loads torch, in the box
 
-    examining.warn(parts, terminal)
+    preflight.warn(parts, terminal)
     if not isinstance(parts.space, SearchSpace) or parts.task is None:
         _show_undiagnosed(parts, options.samples, terminal)
         return ExitCode.DONE
-    from orchestrator.doctor import diagnosis, report  # noqa: PLC0415 - as above
+    from orchestrator.preflight import diagnosis, report  # noqa: PLC0415 - loads torch
 
-    with terminal.waiting_for(examining.LOOK):
+    with terminal.waiting_for(preflight.LOOK):
         found = diagnosis.whole(parts, parts.space, parts.task, box, at_least=options.samples)
     examples = len(parts.dataset.train)
     shown = found.counted[: options.samples]
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     _show_samples([probe.candidate for probe in shown], [p.screened(met) for p in shown], terminal)
     terminal.answer["health"] = report.document(found, examples)
     terminal.tell("\n" + report.text(found, examples))
-    examining.refuse(parts, found)
+    preflight.refuse(parts, found)
     return ExitCode.DONE
 
 

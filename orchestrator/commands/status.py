@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands import studies
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import place
 from orchestrator.exit_codes import CommandError, ExitCode
-from orchestrator.failing import in_one_line
 from orchestrator.home import Home
-from orchestrator.leaderboard import counts
 from orchestrator.objective import best
-from orchestrator.problems import place
+from orchestrator.study.failing import in_one_line
+from orchestrator.study.leaderboard import counts
 from orchestrator.terminal import Terminal, number, pairs, span, table
 from orchestrator.trial import Trial
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from orchestrator.commands import hints
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import clean, nearest, place
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.moved import located
-from orchestrator.problems import clean, nearest, place
+from orchestrator.study.moved_files import located
 from orchestrator.terminal import Terminal
-from workers.folders import beneath
+from workers.storage import beneath
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
@@ -143,7 +143,7 @@ def show_finished(
     Raises:
         CommandError: Its data or code are not those that it was started with.
     """
-    from orchestrator.leaderboard import leaderboard  # noqa: PLC0415 - not for `list`
+    from orchestrator.study.leaderboard import leaderboard  # noqa: PLC0415 - not for `list`
 
     config = located(readable_config(row), ledger, row, home)
     _require_unchanged(ledger, row, config, home, terminal)
@@ -163,7 +163,7 @@ def _require_unchanged(
     ledger: "Ledger", row: "StudyRow", config: StudyConfig, home: Home, terminal: Terminal
 ) -> None:
     """Refuse a study whose data or code differ now; what cannot be read is only named."""
-    from orchestrator.opening import open_data, user_code  # noqa: PLC0415 - few commands open parts
+    from orchestrator.study.prepare import open_data, user_code  # noqa: PLC0415 - few commands open parts
     from search_spaces.plugins import UserFileError  # noqa: PLC0415 - as above
     from workers.data import DataError  # noqa: PLC0415 - as above
 

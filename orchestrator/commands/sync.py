@@ -37,9 +37,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 def _forget(ledger: "Ledger", row: "StudyRow", home: Home) -> None:
     """Puts the cursor before the first event, and undeletes runs, while nobody projects."""
     prepare_process()
-    from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - loads mlflow
     from orchestrator.tracking.client import open_client  # noqa: PLC0415
-    from orchestrator.tracking.verifying import restore  # noqa: PLC0415
+    from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking.verification import restore  # noqa: PLC0415
 
     with studies.unshown(home, row.name), answering():
         restore(open_client(home.tracking_uri), row, ledger.trials(row.id))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from orchestrator.commands import studies
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
-from orchestrator.kept_files import bad_checkpoints
+from orchestrator.study.kept_files import bad_checkpoints
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.environment import prepare_process
 
@@ -36,9 +36,9 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
         StoreUnavailable: MLflow does not answer.
     """
     prepare_process()
-    from orchestrator.tracking.cleaning import answering  # noqa: PLC0415 - loads mlflow
     from orchestrator.tracking.client import open_client  # noqa: PLC0415
-    from orchestrator.tracking.verifying import (  # noqa: PLC0415
+    from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking.verification import (  # noqa: PLC0415
         Difference,
         differences,
         missing_files,

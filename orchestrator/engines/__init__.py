@@ -9,7 +9,7 @@ from workers.data.dataset import Dataset
 
 if TYPE_CHECKING:
     # Workers import engines too, and must not pay for the study's sampler and ledger.
-    from orchestrator.study import Study
+    from orchestrator.study.driver import Study
 
 
 class Engine(Protocol):

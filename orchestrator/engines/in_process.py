@@ -14,10 +14,10 @@ from workers.data.dataset import Dataset
 from workers.failures import Failure, classify
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
-from workers.start import start
+from workers.run_job import start
 
 if TYPE_CHECKING:
-    from orchestrator.study import Study
+    from orchestrator.study.driver import Study
 
 Worker = Callable[[TrainingJob, Dataset], Iterator[Measurement | Progress]]
 
@@ -29,7 +29,7 @@ class InProcessEngine:
         """Trains nothing yet.
 
         Args:
-            worker: Trains a job; anything with the interface of `workers.start`.
+            worker: Trains a job; anything with the interface of `workers.run_job`.
             code: The user's own Python as the study was opened with it.
         """
         self._worker = worker

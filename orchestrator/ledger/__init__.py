@@ -22,7 +22,7 @@ from orchestrator.ledger.errors import (
 )
 from orchestrator.ledger.leases import LEASE_S, Holder, Lease
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.values import Attempt, Event, NewTrial, Promotion, Request, StudyRow
+from orchestrator.ledger.records import Attempt, Event, NewTrial, Promotion, Request, StudyRow
 
 __all__ = [
     "LEASE_S",

@@ -6,11 +6,11 @@ from sqlalchemy import bindparam, func, insert, select
 
 from orchestrator.ledger import leases
 from orchestrator.ledger.database import Transaction
-from orchestrator.ledger.door import check_values, optional_json, to_json
 from orchestrator.ledger.errors import IllegalMove, NumberMismatch
 from orchestrator.ledger.leases import Lease
+from orchestrator.ledger.records import NewTrial
 from orchestrator.ledger.schema import trial
-from orchestrator.ledger.values import NewTrial
+from orchestrator.ledger.serialization import check_values, optional_json, to_json
 from orchestrator.trial import Trial, TrialState
 
 _NEXT_NUMBER = select(func.coalesce(func.max(trial.c.number) + 1, 0)).where(

@@ -41,12 +41,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.clock import Clock
 from orchestrator.ledger import schema
-from orchestrator.ledger.door import to_json
 from orchestrator.ledger.errors import LedgerError, LedgerUnavailable
 from orchestrator.ledger.migrations import migrate
 from orchestrator.ledger.outage import Outage
-from orchestrator.network_disks import LEDGER_SERVER, refuse_network_disk
-from workers.masking import has_stray_at, scrubber
+from orchestrator.ledger.serialization import to_json
+from orchestrator.network_filesystem import LEDGER_SERVER, refuse_network_disk
+from workers.redaction import has_stray_at, scrubber
 
 T = TypeVar("T")
 

@@ -12,6 +12,7 @@ from orchestrator.ledger.errors import StudyNeeded
 from orchestrator.ledger.leases import Holder
 from orchestrator.ledger.migrations import ADVISORY_LOCK
 from orchestrator.ledger.promotions import ENDED
+from orchestrator.ledger.records import StudyRow
 from orchestrator.ledger.schema import (
     attempt,
     checkpoint,
@@ -24,7 +25,6 @@ from orchestrator.ledger.schema import (
     study,
     trial,
 )
-from orchestrator.ledger.values import StudyRow
 
 _IS_THERE = select(study.c.id).where(study.c.id == bindparam("of_study"))
 _UIDS = select(trial.c.uid).where(trial.c.study_id == bindparam("of_study"))

@@ -11,17 +11,17 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import bindparam, update
 
 from orchestrator.clock import Clock, SystemClock
-from orchestrator.ledger import adding, deleting, leases, moves, reading, requests, studies
+from orchestrator.ledger import adding, deleting, leases, queries, requests, rows, transitions
 from orchestrator.ledger.database import Database, Transaction
-from orchestrator.ledger.door import finite
 from orchestrator.ledger.errors import UnknownStudy, UnknownTrial
 from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.promotions import Promotions
+from orchestrator.ledger.records import Attempt, Event, NewTrial, Request, StudyRow
 from orchestrator.ledger.schema import projection, trial
-from orchestrator.ledger.values import Attempt, Event, NewTrial, Request, StudyRow
+from orchestrator.ledger.serialization import finite
 from orchestrator.trial import Trial, TrialState
-from workers.faults import fault
+from workers.failpoints import fault
 from workers.job import AttemptKey
 from workers.measurement import CheckpointRef, Measurement
 
@@ -75,7 +75,7 @@ class Ledger:
     @property
     def identity(self) -> str:
         """Its own name for good; what it left in MLflow and in folders bears it."""
-        return self._database.read(reading.read_identity)
+        return self._database.read(queries.read_identity)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -132,16 +132,16 @@ class Ledger:
             "code_digest": code_digest,
         }
         return self._write(
-            "study_opened", lambda tx: studies.open_study(tx, name, given, about or {}, holder)
+            "study_opened", lambda tx: rows.open_study(tx, name, given, about or {}, holder)
         )
 
     def study(self, name: str) -> StudyRow | None:
         """The study of this name, if there is one."""
-        return self._database.read(lambda connection: reading.read_study(connection, name))
+        return self._database.read(lambda connection: queries.read_study(connection, name))
 
     def studies(self) -> list[StudyRow]:
         """All studies, oldest first."""
-        return self._database.read(reading.read_studies)
+        return self._database.read(queries.read_studies)
 
     def renew(self, lease: Lease) -> Lease:
         """The lease, lasting another 30 s from now.
@@ -180,16 +180,16 @@ class Ledger:
 
     def set_study_state(self, lease: Lease, state: str) -> None:
         """Say how the study stands: `running`, `finished`, `interrupted` or `broken`."""
-        self._write("state_set", lambda tx: studies.set_state(tx, lease, state))
+        self._write("state_set", lambda tx: rows.set_state(tx, lease, state))
 
     def set_study_config(self, lease: Lease, config_json: str) -> None:
         """Replace the study's config by one that decides more."""
-        self._write("config_set", lambda tx: studies.set_config(tx, lease, config_json))
+        self._write("config_set", lambda tx: rows.set_config(tx, lease, config_json))
 
     def add_spent(self, lease: Lease, seconds: float) -> None:
         """Add to the driver time that the study has used."""
         finite("spent_s", seconds)
-        self._write("spent_added", lambda tx: studies.add_spent(tx, lease, seconds))
+        self._write("spent_added", lambda tx: rows.add_spent(tx, lease, seconds))
 
     # Trials
 
@@ -213,7 +213,8 @@ class Ledger:
             LeaseLost: Another driver has the study.
         """
         return self._write(
-            "attempt_started", lambda tx: moves.start_attempt(tx, lease, uid, node=node, pid=pid)
+            "attempt_started",
+            lambda tx: transitions.start_attempt(tx, lease, uid, node=node, pid=pid),
         )
 
     def record(self, lease: Lease, key: AttemptKey, seen: Measurement) -> bool:
@@ -227,7 +228,7 @@ class Ledger:
             LeaseLost: Another driver has the study.
             ValueError: A metric is not finite.
         """
-        return self._write("recorded", lambda tx: moves.record(tx, lease, key, seen))
+        return self._write("recorded", lambda tx: transitions.record(tx, lease, key, seen))
 
     def finish(
         self,
@@ -259,7 +260,7 @@ class Ledger:
             LeaseLost: Another driver has the study.
             ValueError: A number is not finite, or values do not fit the state.
         """
-        ending = moves.Ending(
+        ending = transitions.Ending(
             state=state,
             reason=reason,
             values=values,
@@ -289,12 +290,12 @@ class Ledger:
             LeaseLost: Another driver has the study.
         """
         why = failure and dict(failure)
-        self._write("given_back", lambda tx: moves.give_back(tx, lease, key, outcome, why))
+        self._write("given_back", lambda tx: transitions.give_back(tx, lease, key, outcome, why))
 
     def trials(self, study_id: int) -> list[Trial]:
         """All trials of a study by number, with their measurements."""
         return self._database.read(
-            lambda connection: reading.read_trials(connection, trial.c.study_id == study_id)
+            lambda connection: queries.read_trials(connection, trial.c.study_id == study_id)
         )
 
     def trial(self, study_id: int, number: int) -> Trial:
@@ -304,7 +305,7 @@ class Ledger:
             UnknownTrial: The study has no trial of this number.
         """
         found = self._database.read(
-            lambda connection: reading.read_trials(
+            lambda connection: queries.read_trials(
                 connection, trial.c.study_id == study_id, trial.c.number == number
             )
         )
@@ -314,11 +315,11 @@ class Ledger:
 
     def attempts(self, uid: str) -> list[Attempt]:
         """The trial's attempts, oldest first."""
-        return self._database.read(lambda connection: reading.read_attempts(connection, uid))
+        return self._database.read(lambda connection: queries.read_attempts(connection, uid))
 
     def checkpoints(self, uid: str) -> list[CheckpointRef]:
         """The trial's checkpoints, newest first."""
-        return self._database.read(lambda connection: reading.read_checkpoints(connection, uid))
+        return self._database.read(lambda connection: queries.read_checkpoints(connection, uid))
 
     # Requests
 
@@ -356,12 +357,12 @@ class Ledger:
     def events(self, study_id: int, after: int, limit: int = 1000) -> list[Event]:
         """Up to `limit` events of a study later than `after`, in order; 0 is before the first."""
         return self._database.read(
-            lambda connection: reading.read_events(connection, study_id, after, limit)
+            lambda connection: queries.read_events(connection, study_id, after, limit)
         )
 
     def cursor(self, study_id: int) -> int:
         """The last event that the projection has shown; 0 before the first."""
-        return self._database.read(lambda connection: reading.read_cursor(connection, study_id))
+        return self._database.read(lambda connection: queries.read_cursor(connection, study_id))
 
     def advance(self, study_id: int, cursor: int) -> None:
         """Remember the last event that the projection has shown; earlier ones change nothing."""
@@ -393,7 +394,7 @@ class Ledger:
 
 
 def _finish(
-    tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: moves.Ending
+    tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: transitions.Ending
 ) -> Trial:
-    moves.finish(tx, lease, uid, key, ending)
-    return reading.read_trials(tx.connection, trial.c.uid == uid)[0]
+    transitions.finish(tx, lease, uid, key, ending)
+    return queries.read_trials(tx.connection, trial.c.uid == uid)[0]

@@ -13,12 +13,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from orchestrator.ledger.database import Database, Transaction
-from orchestrator.ledger.door import to_json
 from orchestrator.ledger.errors import AliasMoved, PromotionHeld
 from orchestrator.ledger.leases import Holder
 from orchestrator.ledger.migrations import ADVISORY_LOCK
+from orchestrator.ledger.records import Promotion
 from orchestrator.ledger.schema import lease, promotion
-from orchestrator.ledger.values import Promotion
+from orchestrator.ledger.serialization import to_json
 
 STATES = ("begun", "registered", "verified", "tested", "moving", "done", "refused")
 """In this order, refused aside: registered = its files and its version are in the registry."""

@@ -8,10 +8,10 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from orchestrator.ledger import leases
 from orchestrator.ledger.database import Transaction
-from orchestrator.ledger.door import to_json
 from orchestrator.ledger.leases import Lease
+from orchestrator.ledger.records import Request
 from orchestrator.ledger.schema import request
-from orchestrator.ledger.values import Request
+from orchestrator.ledger.serialization import to_json
 
 _OPEN = (
     select(request)

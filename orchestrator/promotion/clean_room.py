@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.tracking.addresses import registry_uri
 from orchestrator.tracking.environment import longest_timeout, mlflow_environment
-from workers.masking import masked
+from workers.redaction import masked
 
 _LOG = "log"
 _PROGRAM = Path(__file__).with_name("clean_process.py")

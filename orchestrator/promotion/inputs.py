@@ -17,7 +17,7 @@ from PIL import Image
 from workers.data import DataError, Preprocessing
 from workers.data.checks import listed
 from workers.data.images import ENDINGS, FORMATS, BrokenImageError, header
-from workers.data.memory import most_bytes
+from workers.data.limits import most_bytes
 from workers.data.preprocessing import extremes, other_units
 from workers.data.walk import Walk
 

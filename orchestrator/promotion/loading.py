@@ -18,7 +18,7 @@ from orchestrator.promotion import manifest, package
 from orchestrator.promotion.manifest import ManifestError
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.promotion.registry import OPERATION, Champion, Registry, model_uri
-from orchestrator.tracking.cleaning import answering
+from orchestrator.tracking.deletion import answering
 
 _RESTORE = "promote the trial again, or restore the file"
 

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.refusals import as_mlflow_errors
-from orchestrator.tracking.runs import tag_value
+from orchestrator.tracking.trial_runs import tag_value
 
 OPERATION = "archscout.operation"
 OPENINGS = "archscout.test_opened"

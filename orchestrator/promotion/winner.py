@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.config import StudyConfig
-from orchestrator.config_checks import user_object
+from orchestrator.config.checks import user_object
+from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.objective import best
 from orchestrator.promotion.package import Contents, has_users_blocks
@@ -21,7 +21,7 @@ from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
 from workers.data import Dataset, Preprocessing, load
 from workers.data.identity import test_part_identity
-from workers.folders import Folder
+from workers.storage import Folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from workers.masking import has_stray_at
+from workers.redaction import has_stray_at
 
 _SERVERS = ("http", "https")
 _DRIVERS: Mapping[str, str] = {

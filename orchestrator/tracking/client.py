@@ -5,7 +5,7 @@ import sqlite3
 
 from mlflow import MlflowClient
 
-from orchestrator.network_disks import MLFLOW_SERVER, refuse_network_disk
+from orchestrator.network_filesystem import MLFLOW_SERVER, refuse_network_disk
 from orchestrator.tracking.addresses import registry_uri, require_usable, sqlite_file
 from orchestrator.tracking.refusals import as_mlflow_errors
 from orchestrator.tracking.transport import use_safe_requests

@@ -14,11 +14,11 @@ from typing import Self
 from mlflow import MlflowClient
 from mlflow.entities import Experiment as Entity
 
-from orchestrator.config import NAME_PATTERN, StudyConfig
+from orchestrator.config.schema import NAME_PATTERN, StudyConfig
 from orchestrator.tracking.links import VIEW_TAG
 from orchestrator.tracking.places import artifact_folder
-from orchestrator.tracking.runs import tag_value
-from workers.faults import fault
+from orchestrator.tracking.trial_runs import tag_value
+from workers.failpoints import fault
 
 LEDGER = "archscout.ledger"
 """Tag of experiments and of studies' runs: the identity of the ledger that made them."""

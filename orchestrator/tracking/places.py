@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from orchestrator.config import NAME_PATTERN
-from workers.folders import beneath, within
+from orchestrator.config.schema import NAME_PATTERN
+from workers.storage import beneath, within
 
 _ADDRESSES = {
     "experiments": ("artifact_location",),

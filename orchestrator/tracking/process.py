@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from orchestrator import privacy
+from orchestrator import file_permissions
 from orchestrator.tracking.environment import mlflow_environment
-from workers.folders import beneath
+from workers.storage import beneath
 
 
 class Tracker(Protocol):
@@ -183,6 +183,6 @@ def start_projector(
             bufsize=0,
             env={**environment, "OMP_NUM_THREADS": "1", **secrets},
             start_new_session=True,  # A Ctrl-C at the terminal is the driver's to answer.
-            umask=privacy.UMASK,
+            umask=file_permissions.UMASK,
         )
     return ProjectorProcess(process, on_behind)

@@ -17,20 +17,20 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
+from orchestrator.figures.trial import Pictures
 from orchestrator.ledger import Event, Ledger, StudyRow
-from orchestrator.tracking import page
+from orchestrator.tracking import summary
+from orchestrator.tracking.events import History
 from orchestrator.tracking.experiment import Experiment, experiment_name
 from orchestrator.tracking.files import Files
-from orchestrator.tracking.history import History
 from orchestrator.tracking.links import run_page, runs_page
-from orchestrator.tracking.parent import TABLE, ParentRun, common_tags
-from orchestrator.tracking.pictures import Pictures
 from orchestrator.tracking.refusals import FINAL, reason
-from orchestrator.tracking.runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
+from orchestrator.tracking.study_run import TABLE, ParentRun, common_tags
+from orchestrator.tracking.trial_runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
 from search_spaces.task import Task
 from workers.data.spec import NO_DATA
-from workers.faults import fault
+from workers.failpoints import fault
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Projection:
         self._ledger = ledger
         self._study = study
         self._config = StudyConfig.from_json(study.config_json)
-        self._objectives = page.objectives_of(self._config)
+        self._objectives = summary.objectives_of(self._config)
         self._connect = connect
         self._artifacts = artifacts
         self._logs = logs
@@ -185,7 +185,7 @@ class Projection:
 
     def _draw(self, store: _Store, *, offline: bool) -> None:
         # Optuna and plotly are loaded when there is something to draw, not before.
-        from orchestrator.plots import study_plots  # noqa: PLC0415
+        from orchestrator.figures.study_plots import study_plots  # noqa: PLC0415
 
         shown = self._shown
         trials = self._ledger.trials(self._study.id)
@@ -285,12 +285,12 @@ class Projection:
 
     def _note(self, store: _Store, *, table: bool) -> None:
         stories = list(self._history.trials.values())
-        rows = page.ranked(stories, self._objectives)
+        rows = summary.ranked(stories, self._objectives)
         run_ids = store.runs.run_ids([row.trial.uid for row in rows])
         links = {uid: store.link(run_id) for uid, run_id in run_ids.items()}
 
         def note(parent_link: str | None) -> str:
-            return page.study_note(
+            return summary.study_note(
                 self._config,
                 stories,
                 rows,
@@ -301,7 +301,7 @@ class Projection:
 
         if self._noted != self._shown:
             store.parent.set_note(note(None), note(store.link(store.parent.run_id)))
-        whole = page.leaderboard_table(rows, self._objectives, run_ids)
+        whole = summary.leaderboard_table(rows, self._objectives, run_ids)
         if not table:
             return
         self._tabled = self._shown

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from workers.masking import scrubber
+from workers.redaction import scrubber
 
 if TYPE_CHECKING:
     from orchestrator.tracking.projection import Projection

@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from orchestrator import privacy
+from orchestrator import file_permissions
 from orchestrator.tracking.addresses import (
     is_database,
     is_server,
@@ -105,7 +105,7 @@ def start_server(*, home: Path, tracking_uri: str, port: int | None = None) -> M
             stderr=log,
             env=_environment(home, tracking_uri),
             start_new_session=True,
-            umask=privacy.UMASK,
+            umask=file_permissions.UMASK,
         )
     server = MlflowServer(process, f"http://{HOST}:{chosen}")
     try:

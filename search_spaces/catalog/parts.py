@@ -20,7 +20,7 @@ from search_spaces.blocks import (
     Residual,
     Stage,
 )
-from search_spaces.domains import (
+from search_spaces.domains.composite import (
     Const,
     Domain,
     FloatRange,

@@ -19,7 +19,7 @@ from search_spaces.blocks import (
     TemporalConvolution,
 )
 from search_spaces.catalog import parts
-from search_spaces.domains import (
+from search_spaces.domains.composite import (
     Const,
     Domain,
     FloatRange,

@@ -6,7 +6,16 @@ or a gate; attention by form, positions and reach. Larger than `hybrid`, for lon
 
 from search_spaces.blocks import Attention, Block, Chain, Gate, MBConv, Parallel, Residual, Stage
 from search_spaces.catalog import parts
-from search_spaces.domains import Const, Domain, FloatRange, IntRange, OneOf, Record, Repeat, choice
+from search_spaces.domains.composite import (
+    Const,
+    Domain,
+    FloatRange,
+    IntRange,
+    OneOf,
+    Record,
+    Repeat,
+    choice,
+)
 from search_spaces.space import SearchSpace
 
 DEFAULT_STAGES = (

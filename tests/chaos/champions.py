@@ -19,15 +19,15 @@ from typing import Any
 from unittest import mock
 
 import drivers
-import registry_checker
 from drivers import FINISHED, World
-from promotions import a_promoter, quick_room
+from support import registry_checker
+from support.promotions import a_promoter, quick_room
 
 from orchestrator.cli import main
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import AliasMoved, Ledger
-from orchestrator.promotion import package, promoting, winner
-from orchestrator.promotion.promoting import Promoter
+from orchestrator.promotion import package, winner
+from orchestrator.promotion.promoter import Promoter
 
 POINTS = (
     "promotion.uploaded",
@@ -201,7 +201,7 @@ def _promote(
     def examine(*asked: Any) -> Any:
         return opened(*asked) if around is None else around(opened(*asked))
 
-    with mock.patch.object(promoting.package, "build", partial(_build, scene)):
+    with mock.patch.object(promoter.package, "build", partial(_build, scene)):
         replace(promoter, examine=examine).promote()
 
 

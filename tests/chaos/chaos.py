@@ -1,6 +1,6 @@
 """Kills searches at random moments and at every named point, and judges what is left.
 
-    PYTHONPATH=tests/doubles python tests/chaos/chaos.py --kills 300 --seed 1 --output chaos
+    PYTHONPATH=tests python tests/chaos/chaos.py --kills 300 --seed 1 --output chaos
 
 What has ended is kept as a file in the output folder: the same command goes on with the rest.
 `--shard 0/2` and `--shard 1/2` share the work between two machines; once both have their files in

@@ -1,7 +1,7 @@
 """A study while the clock of its PostgreSQL server is moved by an hour, either way, by libfaketime.
 
     apt-get install libfaketime
-    PYTHONPATH=tests/doubles python tests/chaos/clocks.py
+    PYTHONPATH=tests python tests/chaos/clocks.py
 
 The clock jumps under a driver on another host while a second one comes: the second is refused, or
 the first writes no more. Then a driver finishes the study, and the clock jumps back meanwhile.
@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import checker
 import drivers
 import psycopg
 from drivers import EPOCHS, TRIALS, World
-from servers import Server, server
+from support import checker
+from support.servers import Server, server
 
 from orchestrator.ledger import Holder, LeaseHeld, LeaseLost, Ledger
 

@@ -12,13 +12,21 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from unittest import mock
 
-import checker
 import drivers
 from drivers import EPOCHS, TRIALS, World
-from studies import curve
+from support import checker
+from support.studies import curve
 
-import orchestrator.attempts
-from orchestrator.ledger import Holder, LeaseHeld, Ledger, LedgerError, NewTrial, leases, moves
+import orchestrator.study.attempts
+from orchestrator.ledger import (
+    Holder,
+    LeaseHeld,
+    Ledger,
+    LedgerError,
+    NewTrial,
+    leases,
+    transitions,
+)
 from workers.job import AttemptKey
 from workers.measurement import Measurement
 
@@ -54,7 +62,7 @@ def without(*patches: Any) -> Iterator[None]:
 
 def killed_and_resumed(world: World, guard: bool) -> list[str]:
     """F2: what a killed driver left RUNNING must wait again."""
-    patches = [] if guard else [mock.patch.object(moves, "give_back_all", _nothing)]
+    patches = [] if guard else [mock.patch.object(transitions, "give_back_all", _nothing)]
     log = world.home / "log"
     with without(*patches):
         for fault in ("recorded.committed:3:kill", None):
@@ -69,7 +77,7 @@ def replaced_attempt(world: World, guard: bool) -> list[str]:
         first, uid = _started(ledger, lease)
         ledger.give_back(lease, first, "timeout")
         second = ledger.start_attempt(lease, uid)
-        patches = [] if guard else [mock.patch.object(moves, "_check_newest", _nothing)]
+        patches = [] if guard else [mock.patch.object(transitions, "_check_newest", _nothing)]
         with without(*patches), suppress(LedgerError):
             ledger.record(lease, first, _measured(1))
         ledger.record(lease, second, _measured(2))
@@ -86,7 +94,7 @@ def replaced_driver(world: World, guard: bool) -> list[str]:
             _opened(other, world)
         patches = [] if guard else [mock.patch.object(leases, "require", _nothing)]
         if not guard:
-            patches.append(mock.patch.object(moves, "_check_fence", _nothing))
+            patches.append(mock.patch.object(transitions, "_check_fence", _nothing))
         with without(*patches), suppress(LedgerError):
             ledger.record(lease, key, _measured(1))
     return checker.of_events(world.ledger, world.name)
@@ -153,10 +161,10 @@ def not_a_number(world: World, guard: bool) -> list[str]:
     patches = [mock.patch.object(drivers, "trained", _always(diverging))]
     if not guard:
         patches += [
-            mock.patch.object(orchestrator.attempts, "not_finite", _nothing),
-            mock.patch.object(orchestrator.attempts, "finite_part", lambda seen: (seen, {})),
-            mock.patch.object(moves, "finite", lambda _, value: value),
-            mock.patch.object(moves, "to_json", json.dumps),
+            mock.patch.object(orchestrator.study.attempts, "not_finite", _nothing),
+            mock.patch.object(orchestrator.study.attempts, "finite_part", lambda seen: (seen, {})),
+            mock.patch.object(transitions, "finite", lambda _, value: value),
+            mock.patch.object(transitions, "to_json", json.dumps),
             mock.patch("orchestrator.ledger.database.to_json", json.dumps),
         ]
     with without(*patches):

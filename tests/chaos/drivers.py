@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from studies import SLOPES, config, quality, recorded
+from support.studies import SLOPES, config, quality, recorded
 
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
 from orchestrator.engines import Engine
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Holder, Ledger, LedgerError
-from orchestrator.requests import RETRY
-from orchestrator.study import Study
+from orchestrator.study.driver import Study
+from orchestrator.study.requests import RETRY
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.projection import Projection
-from workers import checkpoint, faults
+from workers import checkpoint, failpoints
 from workers.job import TrainingJob
 from workers.measurement import Measurement
 
@@ -219,10 +219,10 @@ def forked(world: World, body: Callable[[World], None], fault: str | None, log: 
         return pid
     code = FAILED
     try:
-        faults._passed.clear()
-        os.environ.pop(faults.VARIABLE, None)
+        failpoints._passed.clear()
+        os.environ.pop(failpoints.VARIABLE, None)
         if fault is not None:
-            os.environ |= {faults.VARIABLE: fault, faults.JOURNAL: str(world.struck)}
+            os.environ |= {failpoints.VARIABLE: fault, failpoints.JOURNAL: str(world.struck)}
         body(world)
         code = FINISHED
     except BaseException as error:  # noqa: BLE001 - the code tells it, and the log

@@ -16,10 +16,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import checker
 import psutil
 from drivers import World
 from ray_rounds import PATIENCE_S, RayRound
+from support import checker
 
 from orchestrator.ledger import Ledger
 

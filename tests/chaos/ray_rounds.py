@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import checker
 import drivers
 import psutil
 import ray_training
 import rounds
 from drivers import BY_THE_WORLD, FINISHED, World
+from support import checker
 
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.engines.ray_tune import RayTuneEngine

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from studies import quality
+from support.studies import quality
 
 EPOCH_S = "CHAOS_EPOCH_S"
 """The variable that says how long an epoch takes, 0.2 s by default: long enough to be met in it."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import checker
 import drivers
 from drivers import BY_THE_WORLD, EPOCHS, FINISHED, TRIALS, World
+from support import checker
 
 Body = Callable[[World], None]
 """What a process does in a world."""

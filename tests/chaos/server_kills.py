@@ -1,6 +1,6 @@
 """How soon a writer goes on after its PostgreSQL server was killed and accepts again.
 
-    PYTHONPATH=tests/doubles python tests/chaos/server_kills.py
+    PYTHONPATH=tests python tests/chaos/server_kills.py
 
 Exit 1 if a measurement that was acknowledged is not there, or is there twice.
 """
@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from servers import Server, server
+from support.servers import Server, server
 
 from orchestrator.ledger import Holder, Ledger, NewTrial
 from workers.measurement import Measurement

@@ -11,9 +11,9 @@ from search_spaces.candidate import Candidate
 from search_spaces.canonical import network_digest
 from search_spaces.catalog import load
 from search_spaces.cost import cost
+from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.loss_weights import LossWeights
 from search_spaces.recipe import Recipe
-from search_spaces.suggester import RandomSuggester
 from search_spaces.task import Task
 
 TASK = Task(inputs={"image": (1, 16, 16)}, num_classes=4)

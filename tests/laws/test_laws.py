@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from search_spaces.blocks import Attention, Recurrent, Residual
 from search_spaces.catalog import catalog, load
-from search_spaces.domains import Const, IntRange
-from search_spaces.suggester import RandomSuggester
+from search_spaces.domains.composite import Const, IntRange
+from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.task import Shape, Task
 
 TASK = Task(inputs={"image": (1, 8, 8)}, num_classes=10)

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.aims import check_objectives
-from orchestrator.config import StudyConfig
-from orchestrator.problems import ProblemsError
-from search_spaces.answering import answering
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import ProblemsError
+from orchestrator.study.objective_checks import check_objectives
 from search_spaces.catalog import NAMES, example, load
-from search_spaces.domains import Const, Domain, OneOf, Record
+from search_spaces.catalog.task_fit import answering
+from search_spaces.domains.composite import Const, Domain, OneOf, Record
 from search_spaces.loss_weights import LossTerm, LossWeights, loss_domain
 from search_spaces.recipe import recipe_domain
 from search_spaces.space import SearchSpace

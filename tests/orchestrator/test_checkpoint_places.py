@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store import Store, serving
-from studies import a_trial, config, opened
-from trackers import NoTracker
+from support.store import Store, serving
+from support.studies import a_trial, config, opened
+from support.trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Ledger
 from orchestrator.objective import Objective
-from orchestrator.retention import Retention
+from orchestrator.study.retention import Retention
 from orchestrator.trial import TrialState
 from search_spaces.catalog import load as load_space
 from workers import checkpoint
 from workers.data import Dataset, load
-from workers.folders import RemoteFolder
 from workers.job import TrainingJob
 from workers.measurement import Measurement
-from workers.start import start
+from workers.run_job import start
+from workers.storage import RemoteFolder
 
 SMALL = config(
     space="tiny",

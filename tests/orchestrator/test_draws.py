@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import SLOPES, config, curve, opened, run, slopes, story
+from support.studies import SLOPES, config, curve, opened, run, slopes, story
 
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
 from orchestrator.engines.ray_tune import bridge as bridges
 from orchestrator.engines.ray_tune.attempt import Watch
 from orchestrator.engines.ray_tune.bridge import Bridge
 from orchestrator.engines.ray_tune.messages import Parcel, Report
 from orchestrator.ledger import Holder, Ledger
-from orchestrator.study import Study
+from orchestrator.study.driver import Study
 from orchestrator.trial import Trial, TrialState
 from search_spaces.space import DefineByRunSpace
 from workers.failures import Failure, FailureKind

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pictures import digits, write_digits
+from support.pictures import digits, write_digits
 
 TRAINED, ASKED = range(900), range(1000, 1020)
 

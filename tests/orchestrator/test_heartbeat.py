@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import opened
+from support.studies import opened
 
-from orchestrator.heartbeat import Heartbeat
 from orchestrator.ledger import Lease, Ledger, StudyGone
+from orchestrator.study.heartbeat import Heartbeat
 
 
 def test_a_forgiven_error_does_not_end_the_beat() -> None:
@@ -50,6 +50,6 @@ def test_a_study_deleted_under_its_driver_is_no_traceback_of_the_heartbeat(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._ledger, name)
 
-    monkeypatch.setattr("orchestrator.study._BEAT_S", 0.001)
+    monkeypatch.setattr("orchestrator.study.driver._BEAT_S", 0.001)
     with opened(tmp_path, through=Gone):
         assert all(beats.acquire(timeout=60) for _ in range(4))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from checker import measured, rows, violations
+from support.checker import measured, rows, violations
 
 KILLS = int(os.environ.get("ARCHSCOUT_KILLS", "2"))
 """How many drivers die; each costs a start of all engines, hence few by default."""

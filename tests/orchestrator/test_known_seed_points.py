@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import config, opened
+from support.studies import config, opened
 
-from orchestrator.proposals import SeedPointError, digest_of, first_points
+from orchestrator.sampling.proposals import SeedPointError, digest_of, first_points
 from orchestrator.trial import TrialState
 from search_spaces.architecture import Architecture
 from search_spaces.catalog import load
 from search_spaces.catalog.known import known, plain_cnn
-from search_spaces.domains import Const, FloatRange, OneOf, Record
+from search_spaces.domains.composite import Const, FloatRange, OneOf, Record
 from search_spaces.loss_weights import loss_domain
 from search_spaces.recipe import Recipe
 from search_spaces.space import DefineByRunSpace, SearchSpace

@@ -7,10 +7,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import Dying, Killed, config, curve, opened, run
+from support.studies import Dying, Killed, config, curve, opened, run
 
-from orchestrator.failing import MAX_LOSSES, losses
 from orchestrator.ledger import Attempt, Ledger
+from orchestrator.study.failing import MAX_LOSSES, losses
 from orchestrator.trial import Trial, TrialState
 from workers.job import TrainingJob
 from workers.measurement import Measurement

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import opened
+from support.studies import opened
 
-from orchestrator.endings import finite_part, lacking, not_finite
 from orchestrator.objective import Objective
+from orchestrator.sampling.halving import judge_of
 from orchestrator.snapshot import Verdict
-from orchestrator.stopping import judge_of
+from orchestrator.study.outcome import finite_part, lacking, not_finite
 from workers.budget import Budget
 from workers.measurement import Measurement
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import network_disks
+from orchestrator import network_filesystem
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
-from orchestrator.network_disks import NetworkDisk, file_system, refuse_network_disk
+from orchestrator.network_filesystem import NetworkDisk, file_system, refuse_network_disk
 from orchestrator.tracking.client import open_client
 
 LOCAL = ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuse.fuse-overlayfs", "fuseblk", "9p"]
@@ -17,7 +17,7 @@ NETWORK = ["nfs", "nfs4", "lustre", "cifs", "smb3", "gpfs", "ceph", "fuse.sshfs"
 @pytest.fixture
 def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "mountinfo"
-    monkeypatch.setattr(network_disks, "MOUNTS", file)
+    monkeypatch.setattr(network_filesystem, "MOUNTS", file)
     return file
 
 

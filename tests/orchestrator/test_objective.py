@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import a_trial
+from support.studies import a_trial
 
 from orchestrator.objective import (
     Objective,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from orchestrator.config_file import Override, load
-from orchestrator.opening import open_parts
-from orchestrator.problems import ProblemsError
+from orchestrator.config.load import Override, load
+from orchestrator.errors import ProblemsError
+from orchestrator.study.prepare import open_parts
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.figures.loss_weights import weights_map
+from orchestrator.figures.study_plots import short_names, study_plots
 from orchestrator.objective import Objective
-from orchestrator.plots import short_names, study_plots
 from orchestrator.trial import Trial, TrialState
-from orchestrator.weights_map import weights_map
 from workers.measurement import Measurement
 
 ACCURACY = Objective(metric="val_accuracy", direction="maximize")

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from studies import a_trial
+from support.studies import a_trial
 
-from orchestrator import retention
 from orchestrator.objective import Objective, pareto_front
-from orchestrator.retention import MOST_KEPT, Retention, best_of
+from orchestrator.study import retention
+from orchestrator.study.retention import MOST_KEPT, Retention, best_of
 from orchestrator.trial import ANSWERED, Trial, TrialState
 from workers.measurement import CheckpointRef, Measurement
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState as Told
-from studies import a_trial, slopes
+from support.studies import a_trial, slopes
 
 from orchestrator.objective import Objective
-from orchestrator.sampling import MAX_REDRAWS, Proposer, _good_and_bad, derive_seed
+from orchestrator.sampling.optuna_sampler import MAX_REDRAWS, Proposer, _good_and_bad, derive_seed
 from orchestrator.trial import Trial, TrialState
-from search_spaces.domains import FloatRange, IntRange
+from search_spaces.domains.composite import FloatRange, IntRange
 from workers.measurement import Measurement
 
 ACCURACY = Objective(metric="val_accuracy", direction="maximize")

@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import Dying, Killed, a_trial, config, opened, story
+from support.studies import Dying, Killed, a_trial, config, opened, story
 
-from orchestrator.doctor.feasibility import decided_of_networks
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Ledger
-from orchestrator.proposals import digest_of
-from orchestrator.rejection import MIN_REFUSED, Refusals, Rejection
-from orchestrator.screening import Screened, screen
+from orchestrator.preflight.feasibility import decided_of_networks
+from orchestrator.sampling.proposals import digest_of
+from orchestrator.sampling.rejection import MIN_REFUSED, Refusals, Rejection
+from orchestrator.sampling.screening import Screened, screen
 from orchestrator.snapshot import Verdict
 from orchestrator.trial import TrialState
 from search_spaces.blocks import ConvolutionStem, Residual, Stage
 from search_spaces.candidate import Decisions
 from search_spaces.catalog import load, parts
 from search_spaces.constraints import Constraint
-from search_spaces.domains import Const, Domain, FloatRange, IntRange, Record, Repeat
+from search_spaces.domains.composite import Const, Domain, FloatRange, IntRange, Record, Repeat
+from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.recipe import Recipe
 from search_spaces.space import SearchSpace
-from search_spaces.suggester import RandomSuggester
 from search_spaces.task import Task
 from workers.measurement import Measurement
 
@@ -176,7 +176,7 @@ def test_constraints_that_nobody_meets_abort_the_search_and_a_resume_looks_again
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: SearchSpace
 ) -> None:
     """Also where the nearest candidate is soon known: what is left to try is no duplicate."""
-    monkeypatch.setattr("orchestrator.rejection.MIN_REFUSED", 400)
+    monkeypatch.setattr("orchestrator.sampling.rejection.MIN_REFUSED", 400)
     for start in (1, 2):
         with opened(tmp_path, **tight(1e-9, space=space), clock=Ticking()) as study:
             before = len(study.trials)
@@ -244,7 +244,7 @@ def test_the_one_feasible_network_is_trained_by_another_recipe_or_not_again(
         over = float(candidate.architecture != default.architecture)
         return Screened(cost={}, violations={"parameters": over})
 
-    monkeypatch.setattr("orchestrator.rejection.screen", only_default)
+    monkeypatch.setattr("orchestrator.sampling.rejection.screen", only_default)
     params, digest = decided_of_networks(space.encode(default)), digest_of(default, TASK)
     known = [a_trial(0, params=params, violations={"parameters": 0.0})]
     rejection = Rejection(space, TASK, (), Refusals(Ticking()))

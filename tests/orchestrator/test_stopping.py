@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from studies import a_trial
+from support.studies import a_trial
 
 from orchestrator.objective import Objective, pareto_order
-from orchestrator.stopping import Halving, decide, judge_of, judges_of, score_at
+from orchestrator.sampling.halving import Halving, decide, judge_of, judges_of, score_at
 from orchestrator.trial import Trial
 from workers.budget import Budget
 from workers.measurement import Measurement

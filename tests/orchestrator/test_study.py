@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from studies import config, curve, opened, run
+from support.studies import config, curve, opened, run
 
-from orchestrator.config import StudyConfig
+from orchestrator.config.resources import with_gpu
+from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Holder, Ledger
-from orchestrator.machine import with_gpu
-from orchestrator.proposals import SeedPointError, SpaceError
+from orchestrator.sampling.proposals import SeedPointError, SpaceError
 from orchestrator.snapshot import Verdict
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace

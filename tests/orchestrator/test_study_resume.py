@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from studies import SLOPES, Dying, Killed, config, curve, opened, run, story
+from support.studies import SLOPES, Dying, Killed, config, curve, opened, run, story
 
-from orchestrator.config import StudyConfig
-from orchestrator.failing import MAX_LOSSES
+from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Ledger
+from orchestrator.study.failing import MAX_LOSSES
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import StudyConfig
-from orchestrator.doctor.timing import slots_of
-from workers.data.memory import usable_cores
+from orchestrator.config.schema import StudyConfig
+from orchestrator.preflight.timing import slots_of
+from workers.data.limits import usable_cores
 
 WHOLE = 64
 
@@ -73,7 +73,7 @@ def test_the_affinity_counts_and_not_the_machine(
 def test_slots_of_this_machine_are_counted_by_usable_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orchestrator.doctor.timing.usable_cores", lambda: 5)
+    monkeypatch.setattr("orchestrator.preflight.timing.usable_cores", lambda: 5)
     asked = StudyConfig.model_validate(
         {"name": "a", "space": "tiny", "resources": {"cpu": 2, "gpu": 0}}
     )

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import config, curve, opened, run, story
+from support.studies import config, curve, opened, run, story
 
-from orchestrator.leaderboard import leaderboard
-from orchestrator.study import Study
+from orchestrator.sampling.warm_start import WarmStartError
+from orchestrator.study.driver import Study
+from orchestrator.study.leaderboard import leaderboard
 from orchestrator.trial import ANSWERED, Trial, TrialState
-from orchestrator.warm_start import WarmStartError
 
 WHOLE = {"pruner": {"name": "none"}}
 

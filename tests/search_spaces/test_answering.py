@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from search_spaces.answering import answering
 from search_spaces.catalog import example, load
+from search_spaces.catalog.task_fit import answering
+from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.losses import build
 from search_spaces.model_output import Batch, Units
-from search_spaces.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.task import Task
 
 NUMBERS = Task(inputs={"image": (1, 16, 16)}, num_classes=0, num_values=2)

@@ -16,6 +16,7 @@ from search_spaces import losses
 from search_spaces.balancers import BALANCERS, make
 from search_spaces.balancers.gradients import GradNorm
 from search_spaces.balancers.values import RATE, DynamicAverage
+from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.loss_weights import (
     OWN_WEIGHTS,
     BalancerName,
@@ -28,8 +29,7 @@ from search_spaces.losses import LossValue
 from search_spaces.losses.scale import FLOOR, KNOWN, SETTLED, Scale
 from search_spaces.model_output import Batch, ModelOutput
 from search_spaces.recipe import Recipe
-from search_spaces.suggester import RandomSuggester, ReplaySuggester
-from workers.optimization import Optimization
+from workers.training.optimization import Optimization
 
 EVEN = torch.tensor([0.5, 0.5])
 STEPS = 30

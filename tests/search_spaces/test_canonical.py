@@ -27,7 +27,7 @@ from search_spaces.candidate import Candidate
 from search_spaces.canonical import canonical, network_digest
 from search_spaces.catalog import load
 from search_spaces.cost import cost
-from search_spaces.suggester import RandomSuggester
+from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.task import Task
 
 TASK = Task(inputs={"image": (1, 8, 8)}, num_classes=4)

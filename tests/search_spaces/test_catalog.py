@@ -8,8 +8,8 @@ import torch
 
 from search_spaces.catalog import catalog, example, load
 from search_spaces.cost import cost
+from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.plugins import UnknownNameError
-from search_spaces.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.task import Task
 
 TASKS = [Task(inputs={"image": shape}, num_classes=10) for shape in ((1, 8, 8), (1, 28, 28))]

@@ -3,9 +3,9 @@
 import pytest
 
 from search_spaces.catalog import NAMES, load
-from search_spaces.covering import AT_MOST, BY_CHANCE, covering
-from search_spaces.domains import Const, Domain, FloatRange, OneOf, choice
-from search_spaces.suggester import Suggester
+from search_spaces.domains.composite import Const, Domain, FloatRange, OneOf, choice
+from search_spaces.domains.coverage import AT_MOST, BY_CHANCE, covering
+from search_spaces.domains.suggester import Suggester
 
 
 def test_each_choice_and_each_end_of_a_range_is_met() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.figures.architecture import diagram
 from search_spaces.catalog import example, load
 from search_spaces.catalog.known import known
-from search_spaces.diagram import diagram
-from search_spaces.suggester import RandomSuggester
+from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.task import Task
 
 TASK = Task(inputs={"image": (3, 37, 30)}, num_classes=7)
@@ -181,7 +181,7 @@ def test_nothing_is_drawn_outside_the_picture() -> None:
 
 
 def test_drawing_loads_no_torch() -> None:
-    code = "import sys, search_spaces.diagram; sys.exit('torch' in sys.modules)"
+    code = "import sys, orchestrator.figures.architecture; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.domains import (
+from search_spaces.domains.composite import (
     Const,
     Domain,
     DomainError,
@@ -25,7 +25,7 @@ from search_spaces.domains import (
     SpaceError,
     choice,
 )
-from search_spaces.suggester import RandomSuggester, ReplaySuggester
+from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 
 patient = settings(deadline=None)  # a machine under load is no failure
 SHARED = {"s.kind": choice("u", "v"), "s.count": IntRange(0, 2)}

@@ -53,7 +53,7 @@ from search_spaces.blocks.initialisation import initialise
 from search_spaces.model_output import ModelOutput
 from search_spaces.plugins import Registry
 from search_spaces.task import Shape, Task
-from workers.averaging import Averaging
+from workers.training.ema import Averaging
 
 MAP, STEPS, IMAGE = (16, 4, 4), (12, 16), (1, 8, 8)
 STREAMS = {"map": (32, 4, 4), "steps": (6, 32)}

@@ -9,10 +9,10 @@ import torch
 
 from search_spaces import losses
 from search_spaces.candidate import candidate_from_dict
+from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.model_output import Batch, ModelOutput, Units
 from search_spaces.plugins import load_user_object
 from search_spaces.space import DefineByRunSpace
-from search_spaces.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.task import Task
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -9,7 +9,7 @@ from torch import nn
 from search_spaces.blocks import Attention, Block, Gate, Residual
 from search_spaces.blocks.initialisation import initialise
 from search_spaces.catalog import load
-from search_spaces.suggester import RandomSuggester
+from search_spaces.domains.suggester import RandomSuggester
 
 
 @pytest.mark.parametrize(

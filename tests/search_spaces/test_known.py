@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from orchestrator.figures.architecture import diagram
 from search_spaces.architecture import Architecture
 from search_spaces.blocks import (
     Attention,
@@ -18,7 +19,6 @@ from search_spaces.blocks import (
 )
 from search_spaces.catalog.known import KNOWN, known
 from search_spaces.cost import cost
-from search_spaces.diagram import diagram
 from search_spaces.plugins import UnknownNameError
 from search_spaces.task import Task
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.plugins import (
     DuplicateNameError,
     Registry,
@@ -15,7 +16,6 @@ from search_spaces.plugins import (
     nearest,
 )
 from search_spaces.space import DefineByRunSpace, SpaceError
-from search_spaces.suggester import RandomSuggester
 
 
 def test_the_nearest_name_is_found_and_far_ones_are_not() -> None:

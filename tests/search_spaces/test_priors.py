@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.catalog import catalog, load
-from search_spaces.domains import (
+from search_spaces.domains.composite import (
     Const,
     FloatRange,
     Inline,
@@ -21,8 +21,8 @@ from search_spaces.domains import (
     SpaceError,
     choice,
 )
-from search_spaces.priors import draw, priors
-from search_spaces.suggester import RandomSuggester
+from search_spaces.domains.priors import draw, priors
+from search_spaces.domains.suggester import RandomSuggester
 
 NUMBERS = [
     IntRange(2, 11, step=3, prior=8),

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.constraints import Constraint
+from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.recipe import Recipe, recipe_domain
-from search_spaces.suggester import RandomSuggester, ReplaySuggester
 
 
 @settings(deadline=None)

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.suggester import RandomSuggester, ReplaySuggester, Suggester, SuggestionError
+from search_spaces.domains.suggester import (
+    RandomSuggester,
+    ReplaySuggester,
+    Suggester,
+    SuggestionError,
+)
 
 
 def ask_everything(suggester: Suggester) -> dict[str, Any]:

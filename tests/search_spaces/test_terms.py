@@ -21,8 +21,8 @@ from search_spaces.losses.physics import Law, Rising
 from search_spaces.model_output import Batch, ModelOutput, Units
 from search_spaces.plugins import load_user_object
 from search_spaces.task import Task
-from workers.device import Execution
-from workers.evaluate import forward
+from workers.training.device import Execution
+from workers.training.evaluate import forward
 
 B, K, D, V = 8, 3, 5, 2
 MAKE = torch.Generator().manual_seed(0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.recipe import Recipe
-from workers.accumulation import MOST, PROBE, Accumulation, Forecast, squared_norm
+from workers.training.accumulation import MOST, PROBE, Accumulation, Forecast, squared_norm
 
 WIDTH = 400
 

@@ -14,9 +14,9 @@ from workers.attempt_log import append, logged
 from workers.data import Dataset
 from workers.failures import FailureKind, UserCodeError, classify
 from workers.job import AttemptKey, TrainingJob
-from workers.masking import masked
 from workers.measurement import Measurement
-from workers.start import start
+from workers.redaction import masked
+from workers.run_job import start
 
 MakeJob = Callable[..., TrainingJob]
 

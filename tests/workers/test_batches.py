@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers import batches as batches_module
-from workers.augmentation import AUGMENTATIONS, cut_out, flip, shift
-from workers.batches import ChannelStatistics, DeviceSplit, Normalisation, on_device
 from workers.data import Dataset
 from workers.data.dataset import Split
+from workers.training import batches as batches_module
+from workers.training.augmentation import AUGMENTATIONS, cut_out, flip, shift
+from workers.training.batches import ChannelStatistics, DeviceSplit, Normalisation, on_device
 
 CPU = torch.device("cpu")
 

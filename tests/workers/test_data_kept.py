@@ -3,20 +3,20 @@
 from pathlib import Path
 
 import numpy as np
-import pictures
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support import pictures
 
 from orchestrator.promotion.inputs import expand
-from workers.augmentation import AUGMENTATIONS
-from workers.batches import DeviceSplit, Normalisation, on_device
 from workers.data import DataError, Dataset, DataSpec, load
 from workers.data.dataset import RawData, Split, split_data
 from workers.data.folder import find
-from workers.data.memory import available_bytes
+from workers.data.limits import available_bytes
+from workers.training.augmentation import AUGMENTATIONS
+from workers.training.batches import DeviceSplit, Normalisation, on_device
 
 RANDOM = np.random.default_rng(0)
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from search_spaces.losses import Clip, CrossEntropy
 from search_spaces.model_output import Batch, ModelOutput
-from workers import device as device_module
-from workers.batches import DeviceSplit, Normalisation, on_device
 from workers.data import Dataset, Split
-from workers.device import DeviceError, Execution, prepare
-from workers.evaluate import Tally, evaluate
 from workers.failures import BadCandidate, Diverged, classify
 from workers.job import TrainingJob
+from workers.training import device as device_module
+from workers.training.batches import DeviceSplit, Normalisation, on_device
+from workers.training.device import DeviceError, Execution, prepare
+from workers.training.evaluate import Tally, evaluate
 
 MakeJob = Callable[..., TrainingJob]
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.folders import Folder, PathOutside, RemoteFolder, beneath, remove
+from workers.storage import Folder, PathOutside, RemoteFolder, beneath, remove
 
 PARTS = st.sampled_from(["a", "b", "..", ".", "out", "up", "loop", "link", "\0", "x y", "ä"])
 NAMES = st.lists(PARTS, min_size=1, max_size=6).map("/".join) | st.text(max_size=12)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.masking import has_stray_at, masked, scrubber, secrets_in
+from workers.redaction import has_stray_at, masked, scrubber, secrets_in
 
 RAW = st.text(string.ascii_letters + string.digits + "/@:?#!$*+,.=-_~%'\"", min_size=6, max_size=30)
 """Passwords as people paste them; what a query cannot hold (`&`, blanks) only percent-encoded."""

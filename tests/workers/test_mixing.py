@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from search_spaces.losses import energy_is_kept
 from search_spaces.losses.physics import Law
 from search_spaces.model_output import Batch, ModelOutput, Units
-from workers.augmentation import erase
-from workers.averaging import Averaging
-from workers.batches import ChannelStatistics
 from workers.data.pendulum import advanced, drawn
-from workers.evaluate import Tally
-from workers.mixing import mixed
+from workers.training.augmentation import erase
+from workers.training.batches import ChannelStatistics
+from workers.training.ema import Averaging
+from workers.training.evaluate import Tally
+from workers.training.mixing import mixed
 
 
 def pictures(seed: int) -> tuple[Batch, torch.Generator]:

@@ -7,14 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pictures
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support import pictures
 
 from workers.data import DataError, Dataset, DataSpec, Preprocessing, Split, arrays, load
-from workers.data.found import find
+from workers.data.array_files import find
 from workers.data.idx import read_array
 from workers.data.images import BrokenImageError, header, read
 from workers.data.inspection import inspect

@@ -19,14 +19,14 @@ from search_spaces.blocks import (
     Stage,
 )
 from search_spaces.candidate import Candidate
+from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.loss_weights import BalancerName, LossTerm, LossWeights
 from search_spaces.recipe import Recipe, recipe_domain
-from search_spaces.suggester import RandomSuggester
 from workers.data import Dataset
-from workers.evaluate import Tally, evaluate
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
-from workers.trainer import Trainer
+from workers.training.evaluate import Tally, evaluate
+from workers.training.trainer import Trainer
 
 MakeJob = Callable[..., TrainingJob]
 RECIPES = recipe_domain(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from store import Store, serving
+from support.store import Store, serving
 
 from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
-from workers.folders import FolderUnreachable, RemoteFolder, folder_at, within
+from workers.storage import FolderUnreachable, RemoteFolder, folder_at, within
 
 FILES = ("tensors.safetensors", "state.json", "manifest.json")
 

@@ -22,8 +22,8 @@ from search_spaces.blocks import (
 )
 from search_spaces.recipe import Recipe
 from search_spaces.task import Task
-from workers.optimization import Optimization
-from workers.schedules import learning_rate, momentum
+from workers.training.optimization import Optimization
+from workers.training.schedules import learning_rate, momentum
 
 SCHEDULES = ("one_cycle", "cosine", "linear", "constant")
 

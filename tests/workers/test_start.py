@@ -19,7 +19,7 @@ from workers.failures import UserCodeError
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import CheckpointRef, Measurement
 from workers.metrics import measured_metrics
-from workers.start import start
+from workers.run_job import start
 
 MakeJob = Callable[..., TrainingJob]
 SURROGATE = DataSpec(source="surrogate")
@@ -228,7 +228,7 @@ def test_mistakes_by_hand_end_in_one_line_and_exit_code_2(
 
 
 def test_jobs_data_and_metrics_load_no_torch() -> None:
-    modules = "workers.start, workers.metrics, workers.data, workers.failures, workers.surrogate"
+    modules = "workers.run_job, workers.metrics, workers.data, workers.failures, workers.surrogate"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workers.data import Preprocessing
-from workers.teacher import unfit
+from workers.training.teacher import unfit
 
 BYTES = Preprocessing(channels=1, height=8, width=8)
 FLOATS = replace(BYTES, dtype="float32", low=-3.0, high=4.0)

@@ -15,16 +15,16 @@ import torch
 from torch import nn
 
 from search_spaces.loss_weights import LossTerm, LossWeights
-from workers import device as device_module
-from workers import trainer as trainer_module
 from workers.budget import Budget
 from workers.data import Dataset
 from workers.data.dataset import Split
 from workers.failures import BadCandidate, Diverged
 from workers.job import TeacherRef, TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
-from workers.teacher import FACTS, WEIGHTS, digest, read
-from workers.trainer import Trainer
+from workers.training import device as device_module
+from workers.training import trainer as trainer_module
+from workers.training.teacher import FACTS, WEIGHTS, digest, read
+from workers.training.trainer import Trainer
 
 BESIDE = {"cross_entropy": LossTerm(), "auxiliary": LossTerm()}
 MakeJob = Callable[..., TrainingJob]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from search_spaces.plugins import did_you_mean
-from workers.data import arrays, digits, folder, idx, pendulum, shapes, stand_in
+from workers.data import arrays, constant, digits, folder, idx, pendulum, shapes
 from workers.data.dataset import DataError, Dataset, RawData, Split, split_data
 from workers.data.preprocessing import Preprocessing
 from workers.data.spec import DataSpec
@@ -17,7 +17,7 @@ SOURCES: Mapping[str, Callable[[DataSpec], RawData]] = {
     "npz": arrays.read,
     "pendulum": pendulum.read,
     "shapes": shapes.read,
-    "surrogate": stand_in.read,
+    "surrogate": constant.read,
 }
 """What reads each source, by the name that a config gives it."""
 

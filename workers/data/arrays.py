@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.data.array_files import Found, find
 from workers.data.checks import DataError, check_distinct
 from workers.data.dataset import RawData, Split
-from workers.data.found import Found, find
 from workers.data.npy import told
 from workers.data.preprocessing import (
     Preprocessing,

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from search_spaces.task import Task
 from workers.data.checks import DataError, check_names, listed
-from workers.data.drawing import count_of, draw
 from workers.data.preprocessing import Preprocessing
 from workers.data.spec import DataSpec
+from workers.data.split import count_of, draw
 
 __all__ = [
     "DataError",

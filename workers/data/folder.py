@@ -15,7 +15,7 @@ from workers.data import images
 from workers.data.checks import DataError, check_distinct, check_names, composed, listed
 from workers.data.dataset import RawData, Split, limited
 from workers.data.images import BrokenImageError, Header
-from workers.data.memory import most_bytes
+from workers.data.limits import most_bytes
 from workers.data.preprocessing import LARGEST_SIDE, Preprocessing, common_size, pictures
 from workers.data.spec import DataSpec
 from workers.data.walk import Walk

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from workers.data.memory import usable_cores
+from workers.data.limits import usable_cores
 from workers.data.preprocessing import Preprocessing, is_deep, is_grey, prepare
 
 FORMATS = ("PNG", "JPEG")

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.data import arrays, folder, idx, images
+from workers.data.array_files import find
 from workers.data.dataset import DataError, RawData, Split
-from workers.data.found import find
 from workers.data.images import Header
-from workers.data.memory import most_bytes
+from workers.data.limits import most_bytes
 from workers.data.spec import DataSpec
 
 COPIES = 6

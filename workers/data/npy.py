@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.data.dataset import DataError
-from workers.data.memory import most_bytes
+from workers.data.limits import most_bytes
 
 _DAMAGED = (
     zipfile.BadZipFile,

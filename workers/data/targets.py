@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workers.data.array_files import Found
 from workers.data.checks import DataError, check_names, composed
 from workers.data.dataset import Split
-from workers.data.found import Found
 from workers.data.npy import told
 
 _MANY_CLASSES = 20

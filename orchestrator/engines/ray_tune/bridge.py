@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engines.ray_tune.attempt import Watch, silent
 from orchestrator.engines.ray_tune.deadline import in_a_thread
+from orchestrator.engines.ray_tune.liveness import Signs
 from orchestrator.engines.ray_tune.messages import Parcel, Report
-from orchestrator.engines.ray_tune.signs import Signs
 from orchestrator.snapshot import Verdict
 from workers.failures import Failure, FailureKind
 from workers.job import AttemptKey, TrainingJob
 
 if TYPE_CHECKING:
-    from orchestrator.study import Study
+    from orchestrator.study.driver import Study
 
 
 RAISE_LIMIT = "If your code needs longer, raise resources.silence_s"

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from orchestrator.config.resources import LEAVE_OPEN
 from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswer, answers, call
 from orchestrator.engines.ray_tune.launch import EngineLost
+from orchestrator.engines.ray_tune.liveness import read
 from orchestrator.engines.ray_tune.session import Session
-from orchestrator.engines.ray_tune.signs import read
-from orchestrator.machine import LEAVE_OPEN
 from workers.job import AttemptKey
 
 T = TypeVar("T")

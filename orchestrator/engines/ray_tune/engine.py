@@ -13,24 +13,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.config.resources import gpu_change
 from orchestrator.engines.ray_tune.attempt import Watch
 from orchestrator.engines.ray_tune.bridge import Bridge
 from orchestrator.engines.ray_tune.cluster import Cluster
 from orchestrator.engines.ray_tune.deadline import silent
 from orchestrator.engines.ray_tune.launch import EngineLost, store_bytes
+from orchestrator.engines.ray_tune.liveness import Signs
 from orchestrator.engines.ray_tune.messages import Parcel
-from orchestrator.engines.ray_tune.nodes import Nodes
+from orchestrator.engines.ray_tune.node_checks import Nodes
 from orchestrator.engines.ray_tune.session import Session
-from orchestrator.engines.ray_tune.signs import Signs
-from orchestrator.machine import gpu_change
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
-from workers.folders import Folder, RemoteFolder
 from workers.job import AttemptKey, TrainingJob
+from workers.storage import Folder, RemoteFolder
 
 if TYPE_CHECKING:
     # Workers import this package too, and must not pay for the study's sampler and ledger.
-    from orchestrator.study import Study
+    from orchestrator.study.driver import Study
 
 
 SILENCE_S = 120.0

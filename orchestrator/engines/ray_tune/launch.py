@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engines.ray_tune.deadline import answers
-from workers.data.memory import available_bytes, usable_cores
+from workers.data.limits import available_bytes, usable_cores
 
 PROBE_S = 180.0
 """How long the process may take that asks whether a Ray cluster is at an address.

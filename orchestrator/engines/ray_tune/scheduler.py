@@ -10,7 +10,7 @@ from ray.tune import Stopper
 from ray.tune.schedulers import TrialScheduler
 
 from orchestrator.engines.ray_tune.bridge import Bridge, Next
-from orchestrator.engines.ray_tune.signs import Signs
+from orchestrator.engines.ray_tune.liveness import Signs
 
 
 class StudyScheduler(TrialScheduler):

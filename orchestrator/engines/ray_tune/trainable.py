@@ -13,7 +13,7 @@ from typing import Any
 
 from ray.tune import Trainable
 
-from orchestrator.engines.ray_tune import signs
+from orchestrator.engines.ray_tune import liveness
 from orchestrator.engines.ray_tune.attempt import TRAINING, Attempt, Watch
 from orchestrator.engines.ray_tune.messages import Parcel
 from search_spaces.user_code import UserCode
@@ -81,12 +81,12 @@ class Worker(Trainable):
         self.config = {}
         job = parcel.job
         self._attempt = Attempt(
-            job, self._start, self._watch, self._thread, sign=lambda: signs.leave(job.key)
+            job, self._start, self._watch, self._thread, sign=lambda: liveness.leave(job.key)
         )
 
     def _start(self, job: TrainingJob) -> Iterator[Measurement | Progress]:
         # Imported in the worker: the driver loads this module too, and torch takes a second.
-        from workers.start import start  # noqa: PLC0415
+        from workers.run_job import start  # noqa: PLC0415
 
         return iter(start(job, self._dataset))
 

@@ -6,18 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pictures
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from trackers import NoTracker
+from support import pictures
+from support.trackers import NoTracker
 
 import orchestrator.run
-from orchestrator import first_study, strict_yaml
 from orchestrator.cli import main
-from orchestrator.config_file import load
-from orchestrator.first_study import Machine, limits, quoted, study_name
+from orchestrator.config import starter, strict_yaml
+from orchestrator.config.load import load
+from orchestrator.config.starter import Machine, limits, quoted, study_name
 from workers.data import load as load_data
 from workers.data.dataset import split_data
 from workers.data.inspection import Inspection, inspect
@@ -68,7 +68,7 @@ def test_a_folder_of_images_becomes_a_search_that_finds_a_good_network(
 def test_json_says_what_was_found_and_what_comes_next(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.pace.example_s", lambda *_, **__: 1e-4)
+    monkeypatch.setattr("orchestrator.preflight.pace.example_s", lambda *_, **__: 1e-4)
     images, targets = pictures.digits()
     np.savez(here / "own.npz", x=images[:300], y=np.where(targets[:300] == 0, 1, targets[:300]))
     (here / "studies").mkdir()
@@ -84,7 +84,7 @@ def test_json_says_what_was_found_and_what_comes_next(
 def test_a_study_named_like_a_preset_is_called_by_its_place(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.pace.example_s", lambda *_, **__: 1e-4)
+    monkeypatch.setattr("orchestrator.preflight.pace.example_s", lambda *_, **__: 1e-4)
     pictures.write_digits(here / "images", range(100))
     assert main(["init", "images", "--output", "digits"]) == 0
     assert "archscout search ./digits" in capsys.readouterr().out
@@ -93,7 +93,7 @@ def test_a_study_named_like_a_preset_is_called_by_its_place(
 def test_what_may_spoil_a_search_is_said(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.pace.example_s", lambda *_, **__: 1e-4)
+    monkeypatch.setattr("orchestrator.preflight.pace.example_s", lambda *_, **__: 1e-4)
     images, targets = pictures.digits()
     chosen = np.concatenate([np.flatnonzero(targets == 0)[:100], np.flatnonzero(targets == 1)[:20]])
     x, y = images[chosen], targets[chosen]
@@ -118,7 +118,7 @@ def test_a_slow_machine_takes_fewer_examples_and_still_all_classes(found: Inspec
     assert (fast.limit, fast.hours) == (None, 0.05)
     slow = limits(found, Machine(cores=2, gpu=False, example_s=8e-3))
     assert slow.limit == 890
-    assert slow.full_s == pytest.approx(first_study.FULL_TRAINING_S, rel=0.05)
+    assert slow.full_s == pytest.approx(starter.FULL_TRAINING_S, rel=0.05)
     slowest = limits(found, Machine(cores=2, gpu=False, example_s=1.0))
     assert slowest.limit == 500
     assert slowest.hours * 3600 >= 8 * slowest.full_s / 2
@@ -135,7 +135,7 @@ def test_a_slow_machine_takes_fewer_examples_and_still_all_classes(found: Inspec
 def test_the_written_study_says_all_that_was_decided(found: Inspection, tmp_path: Path) -> None:
     machine = Machine(cores=4, gpu=True, example_s=8e-3)
     held = limits(found, machine)
-    (tmp_path / "study.yaml").write_text(first_study.compose(found, "own.npz", machine, held))
+    (tmp_path / "study.yaml").write_text(starter.compose(found, "own.npz", machine, held))
     config = load(str(tmp_path / "study.yaml"))
     assert (config.data.limit, config.stop.hours) == (held.limit, held.hours)
     assert config.resources.gpu == 1
@@ -155,7 +155,7 @@ def test_a_short_training_that_fails_is_a_note_and_the_study_is_written(
     def diverged(*_: object, **__: object) -> None:
         raise Diverged("train_loss is nan")
 
-    monkeypatch.setattr("orchestrator.pace.miniature", diverged)
+    monkeypatch.setattr("orchestrator.preflight.pace.miniature", diverged)
     images, targets = pictures.digits()
     np.savez(here / "own.npz", x=images, y=targets)
     assert main(["init", "own.npz"]) == 0

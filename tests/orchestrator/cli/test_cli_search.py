@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import lives
-from trackers import NoTracker
+from support.processes import lives
+from support.trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main

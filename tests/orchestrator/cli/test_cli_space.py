@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.commands import examining, space
-from orchestrator.doctor import diagnosis, feasibility, timing
+from orchestrator.commands import preflight, space
+from orchestrator.preflight import diagnosis, feasibility, timing
 
 SURROGATE = ["surrogate", "--engine", "in_process"]
 IMPOSSIBLE = ["--set", "constraints=[{metric: parameters, at_most: 10}]"]
@@ -22,8 +22,8 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "MOST_TIMED", 1)
     monkeypatch.setattr(feasibility, "MOST_STEPS", 4)
     monkeypatch.setattr(space, "BOX_S", 600.0)  # numbers end it, however busy the machine is
-    monkeypatch.setattr(examining, "QUICK_S", 600.0)
-    monkeypatch.setattr(examining, "PATIENCE_S", 600.0)
+    monkeypatch.setattr(preflight, "QUICK_S", 600.0)
+    monkeypatch.setattr(preflight, "PATIENCE_S", 600.0)
 
 
 @pytest.fixture

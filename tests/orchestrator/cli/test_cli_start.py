@@ -10,7 +10,7 @@ import pytest
 
 import orchestrator
 from orchestrator.cli import COMMAND_GROUPS, COMMANDS, main
-from orchestrator.study import Study
+from orchestrator.study.driver import Study
 
 HEAVY = {"torch", "ray", "mlflow", "optuna", "sqlalchemy", "numpy", "pydantic", "rich"}
 
@@ -29,7 +29,7 @@ def test_the_command_line_loads_nothing_heavy_before_a_command_runs() -> None:
 
 
 def test_reading_a_study_file_loads_no_engine() -> None:
-    code = "from orchestrator.config_file import load; load('tiny')"
+    code = "from orchestrator.config.load import load; load('tiny')"
     assert not loaded_by(code) & {"torch", "ray", "mlflow", "optuna", "sqlalchemy"}
 
 
@@ -140,7 +140,7 @@ def test_a_defect_of_ours_is_one_line_and_a_log_with_the_traceback(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("surprise")
 
-    monkeypatch.setattr("orchestrator.commands.listing.run", broken)
+    monkeypatch.setattr("orchestrator.commands.list.run", broken)
     assert main(["list"]) == 1
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
@@ -156,7 +156,7 @@ def test_a_full_disk_is_the_worlds_fault_and_names_the_place(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "/data/ledger.db")
 
-    monkeypatch.setattr("orchestrator.commands.listing.run", full)
+    monkeypatch.setattr("orchestrator.commands.list.run", full)
     assert main(["list"]) == 4
     assert "no space left at /data/ledger.db" in capsys.readouterr().err
 
@@ -165,7 +165,7 @@ def test_an_interrupted_command_ends_with_status_4(monkeypatch: pytest.MonkeyPat
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("orchestrator.commands.listing.run", interrupted)
+    monkeypatch.setattr("orchestrator.commands.list.run", interrupted)
     assert main(["list"]) == 4
 
 
@@ -175,7 +175,7 @@ def test_user_code_that_ends_the_program_is_a_mistake_in_the_input(
     def ends(*_: object) -> None:
         raise SystemExit("no data")
 
-    monkeypatch.setattr("orchestrator.commands.listing.run", ends)
+    monkeypatch.setattr("orchestrator.commands.list.run", ends)
     assert main(["list", "--json"]) == 2
     answer = json.loads(capsys.readouterr().out)
     assert answer["errors"] == [
@@ -193,7 +193,7 @@ def test_a_home_that_cannot_be_made_is_refused(
 
 def test_what_libraries_print_does_not_reach_the_json_document(tmp_path: Path) -> None:
     code = (
-        "import os, orchestrator.commands.listing as listing\n"
+        "import os, orchestrator.commands.list as listing\n"
         "def noisy(*_):\n    print('noise'); os.system('echo more noise'); return 0\n"
         "listing.run = noisy\n"
         "from orchestrator.cli import main\nmain(['--json', 'list'])"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import StudyConfig
-from orchestrator.config_file import Override, differences, load, presets
-from orchestrator.problems import ProblemsError
+from orchestrator.config.load import Override, differences, load, presets
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import ProblemsError
 from search_spaces.catalog import catalog
 
 KEYS = (
@@ -205,7 +205,7 @@ def test_a_file_without_a_name_lends_its_own(study_file: Path) -> None:
 def test_each_preset_is_a_study_of_its_own_name(
     preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.config_checks.exists", lambda path: True)
+    monkeypatch.setattr("orchestrator.config.checks.exists", lambda path: True)
     assert load(preset).name == preset
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pictures
 import pytest
 from PIL import Image
+from support import pictures
 
 from orchestrator.cli import main
 

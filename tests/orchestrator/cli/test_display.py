@@ -11,13 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.commands import searching
-from orchestrator.config import StudyConfig
-from orchestrator.config_file import Override, load
-from orchestrator.home import Home
-from orchestrator.leaderboard import leaderboard
-from orchestrator.ledger import Ledger
-from orchestrator.machine import (
+from orchestrator.commands import run_search
+from orchestrator.config.load import Override, load
+from orchestrator.config.resources import (
     as_stored,
     gpu_change,
     has_gpu,
@@ -27,11 +23,15 @@ from orchestrator.machine import (
     with_gpu_decided,
     with_open_gpu,
 )
-from orchestrator.opening import open_parts
-from orchestrator.problems import ProblemsError
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import ProblemsError
+from orchestrator.home import Home
+from orchestrator.ledger import Ledger
 from orchestrator.progress import Progress, running_table, seconds_left, share_done, summary
 from orchestrator.run import _leased
 from orchestrator.snapshot import RunningTrial, Snapshot
+from orchestrator.study.leaderboard import leaderboard
+from orchestrator.study.prepare import open_parts
 from orchestrator.terminal import Terminal, number, span, table
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import Measurement
@@ -133,7 +133,7 @@ def test_the_header_says_that_a_sampler_proposes_by_chance(tmp_path: Path) -> No
     for sampler, words in (("tpe", "tpe proposes, "), ("nsga2", "nsga2 proposes by chance, ")):
         asked = load("digits", [Override(path=("sampler", "name"), value=sampler, option="o")])
         home = Home.find(str(tmp_path), {})
-        assert words in searching.header(replace(parts, config=asked), home, goes_on=False)
+        assert words in run_search.header(replace(parts, config=asked), home, goes_on=False)
 
 
 def test_quiet_and_json_show_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,7 +253,7 @@ def test_an_amd_gpu_is_used_where_torch_serves_it(
     hip = "'6.4.43482'" if rocm else "None"
     (torch / "version.py").write_text(f"cuda: Optional[str] = None\nhip: Optional[str] = {hip}\n")
     spec = spec_from_file_location("torch", torch / "__init__.py")
-    monkeypatch.setattr("orchestrator.machine.find_spec", lambda name: spec)
+    monkeypatch.setattr("orchestrator.config.resources.find_spec", lambda name: spec)
     monkeypatch.setattr("shutil.which", lambda name: None)
     for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
@@ -272,7 +272,7 @@ def test_the_gpu_of_a_mac_is_said_not_to_be_used(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr("orchestrator.machine.has_gpu", lambda *_: False)
+    monkeypatch.setattr("orchestrator.config.resources.has_gpu", lambda *_: False)
     assert idle_gpu(load("digits"), tmp_path) == ""
     monkeypatch.setattr("sys.platform", "darwin")
     monkeypatch.setattr("platform.machine", lambda: "arm64")
@@ -287,15 +287,15 @@ def test_the_gpu_of_a_mac_is_said_not_to_be_used(
 def test_the_gpu_share_is_the_users_or_what_is_found(
     found: bool, given: int | None, used: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.machine.has_gpu", lambda: found)
+    monkeypatch.setattr("orchestrator.config.resources.has_gpu", lambda: found)
     assert (
         gpu(load("digits", [Override(path=("resources", "gpu"), value=given, option="o")])) == used
     )
 
 
 def test_trials_larger_than_the_machine_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.machine.has_gpu", lambda: False)
-    monkeypatch.setattr("orchestrator.machine.usable_cores", lambda: 2)
+    monkeypatch.setattr("orchestrator.config.resources.has_gpu", lambda: False)
+    monkeypatch.setattr("orchestrator.config.resources.usable_cores", lambda: 2)
     large = Override(path=("resources",), value={"cpu": 3, "gpu": 0.5}, option="o")
     with pytest.raises(ProblemsError) as refused:
         refuse_what_does_not_fit(load("digits", [large]))
@@ -360,7 +360,7 @@ def test_each_start_decides_anew_on_gpus_that_are_left_open(
     home, parts = Home.find(str(tmp_path / "h"), {}), open_parts(load("surrogate", [OPEN_GPU]))
     home.create()
     for gone in (False, True, False):
-        monkeypatch.setattr("orchestrator.machine.has_gpu", lambda gone=gone: not gone)
+        monkeypatch.setattr("orchestrator.config.resources.has_gpu", lambda gone=gone: not gone)
         with (
             Ledger.open(home.ledger_url) as ledger,
             _leased(ledger, parts, home, Terminal()) as (opened, record, _),

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checker import of_ledger, rows, story
-from trackers import NoTracker
+from support.checker import of_ledger, rows, story
+from support.trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main
-from workers import checkpoint, faults
+from workers import checkpoint, failpoints
 
 SEARCH = [
     "search",
@@ -34,7 +34,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(orchestrator.run, "start_projector", lambda **_: NoTracker())
-    monkeypatch.setattr(faults, "_passed", faults.Counter())
+    monkeypatch.setattr(failpoints, "_passed", failpoints.Counter())
     return tmp_path / "mlruns" / "ledger.db"
 
 
@@ -64,7 +64,7 @@ def test_a_disk_that_stays_full_stops_the_study_which_resumes_once_there_is_room
 def test_an_error_of_the_disk_in_fsync_costs_an_epoch_and_changes_nothing(
     calm: list[Any], ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(faults.VARIABLE, "checkpoint.syncing:5:EIO")
+    monkeypatch.setenv(failpoints.VARIABLE, "checkpoint.syncing:5:EIO")
     assert main(SEARCH) == 0
     assert rows(ledger, "SELECT outcome FROM attempt ORDER BY started")[:2] == [
         ("infrastructure",),

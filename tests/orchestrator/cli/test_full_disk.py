@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from checker import of_ledger
-from trackers import NoTracker
+from support.checker import of_ledger
+from support.trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main
-from workers import faults
+from workers import failpoints
 
 SEARCH = ["search", "surrogate", "--engine", "in_process", "--set", "space=tiny", "--trials", "4"]
 
@@ -21,13 +21,13 @@ def test_a_full_disk_stops_the_study_which_resumes_once_there_is_room(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(orchestrator.run, "start_projector", lambda **_: NoTracker())
-    monkeypatch.setattr(faults, "_passed", faults.Counter())
-    monkeypatch.setenv(faults.VARIABLE, f"{point}.uncommitted:2:ENOSPC")
+    monkeypatch.setattr(failpoints, "_passed", failpoints.Counter())
+    monkeypatch.setenv(failpoints.VARIABLE, f"{point}.uncommitted:2:ENOSPC")
     assert main(SEARCH) == 4
     complaint = capsys.readouterr().err
     assert "no space left" in complaint
     assert "resume" in complaint
-    monkeypatch.delenv(faults.VARIABLE)
+    monkeypatch.delenv(failpoints.VARIABLE)
     assert main(["resume", "surrogate"]) == 0
     ledger = tmp_path / "mlruns" / "ledger.db"
     assert of_ledger(ledger, "surrogate", trials=4, epochs=10) == []

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import NOBODY
+from support.studies import NOBODY
 
 from orchestrator.cli import _parse, main
-from orchestrator.commands import retry, searching
+from orchestrator.commands import retry, run_search
 from orchestrator.commands.search import overrides
-from orchestrator.config import StudyConfig
-from orchestrator.config_file import load
+from orchestrator.config.load import load
+from orchestrator.config.schema import StudyConfig
 from orchestrator.exit_codes import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Ledger, NewTrial
-from orchestrator.opening import user_code
+from orchestrator.sampling.warm_start import Basis, earlier
+from orchestrator.study.prepare import user_code
 from orchestrator.trial import ANSWERED, TrialState
-from orchestrator.warm_start import Basis, earlier
 from workers import data as datasets
 from workers.data import DataSpec
 from workers.data.spec import NO_DATA
@@ -183,7 +183,7 @@ JUDGES: dict[str, Callable[[Scene, argparse.Namespace], bool]] = {
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """No search starts, and the data are read once."""
-    monkeypatch.setattr(searching, "search", lambda *_, **__: ExitCode.DONE)
+    monkeypatch.setattr(run_search, "search", lambda *_, **__: ExitCode.DONE)
     monkeypatch.setattr(datasets, "load", lambda _: DIGITS)
     monkeypatch.setattr(retry, "_PATIENCE_S", 0.0)  # a double holds the lease and never answers
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import privacy
+from orchestrator import file_permissions
 from orchestrator.cli import main
 from orchestrator.exit_codes import CommandError
 from orchestrator.home import Home
@@ -65,7 +65,7 @@ def test_commands_write_for_their_owner_alone_and_leave_the_umask_as_it_was(
         (tmp_path / "made" / "file").touch()
         return 0
 
-    monkeypatch.setattr("orchestrator.commands.listing.run", writes)
+    monkeypatch.setattr("orchestrator.commands.list.run", writes)
     before = os.umask(0o022)
     try:
         assert main(["list"]) == 0
@@ -87,7 +87,7 @@ def test_the_log_of_an_internal_error_is_private_and_masked(
     def broken(*_: object) -> None:
         raise ZeroDivisionError(f"at {os.environ['ARCHSCOUT_LEDGER']} and again {secret}")
 
-    monkeypatch.setattr("orchestrator.commands.listing.run", broken)
+    monkeypatch.setattr("orchestrator.commands.list.run", broken)
     assert main(["list"]) == 1
     (log,) = (tmp_path / "mlruns" / "logs").glob("defect-*.log")
     assert mode(log) == 0o600
@@ -124,5 +124,5 @@ def test_the_shown_name_of_a_database_holds_no_password(password: str, field: st
 
 
 def test_only_what_we_put_there_makes_a_folder_a_home_of_ours() -> None:
-    assert privacy._is_state("mlflow.db-shm")
-    assert not privacy._is_state("0")  # MLflow's own file store
+    assert file_permissions._is_state("mlflow.db-shm")
+    assert not file_permissions._is_state("0")  # MLflow's own file store

@@ -9,9 +9,9 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.config_file import load
-from orchestrator.problems import ProblemsError
-from orchestrator.strict_yaml import parse
+from orchestrator.config.load import load
+from orchestrator.config.strict_yaml import parse
+from orchestrator.errors import ProblemsError
 
 LAUGHS = "a0: &a0 [ha, ha, ha, ha]\n" + "".join(
     f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}, *a{level - 1}, *a{level - 1}]\n"

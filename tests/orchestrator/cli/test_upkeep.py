@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import config, curve, opened, run
+from support.studies import config, curve, opened, run
 
 import orchestrator.commands.retry
-import orchestrator.study
+import orchestrator.study.driver
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
-from orchestrator.ledger.upkeep import PROMISES, back_up, look
+from orchestrator.ledger.maintenance import PROMISES, back_up, look
 from orchestrator.trial import TrialState
 from workers.failures import Failure, FailureKind
 
@@ -91,7 +91,7 @@ class TestRetry:
     def test_of_a_study_that_is_being_run_is_taken_up_by_its_driver(
         self, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(orchestrator.study, "_BEAT_S", 0.05)
+        monkeypatch.setattr(orchestrator.study.driver, "_BEAT_S", 0.05)
         with opened(home, MANY, alive=True) as study:
             assert study.finished
             assert retry(home, capsys) == [{"number": 4, "parent": 1}, {"number": 5, "parent": 3}]

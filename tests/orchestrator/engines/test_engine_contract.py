@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studies import config, opened
+from support.studies import config, opened
 
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
 from orchestrator.engines import Engine
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Ledger
-from orchestrator.study import Study
+from orchestrator.study.driver import Study
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
 from workers.data import Dataset, DataSpec, load

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from faulty import ENDS, measured, run, wrong
+from support.faulty import ENDS, measured, run, wrong
 
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.engines.ray_tune import RayTuneEngine

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engines.ray_tune import nodes
-from orchestrator.engines.ray_tune.nodes import Nodes, NodesUnfit, lacking, release
+from orchestrator.engines.ray_tune import node_checks
+from orchestrator.engines.ray_tune.node_checks import Nodes, NodesUnfit, lacking, release
 from search_spaces.user_code import UserCode
 
 
@@ -75,8 +75,8 @@ def test_a_node_is_asked_once_and_one_that_joins_is_not_waited_for(tmp_path: Pat
 def test_nodes_that_will_not_do_are_named(
     answers: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nodes, "PATIENCE_S", 0.3)
-    monkeypatch.setattr(nodes, "SLOW_S", 0.1)
+    monkeypatch.setattr(node_checks, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(node_checks, "SLOW_S", 0.1)
     told: list[str] = []
     with pytest.raises(NodesUnfit, match=said):
         Nodes(Ray(**answers), None, cuda=True).require(
@@ -115,9 +115,9 @@ def test_nodes_that_are_other_machines_are_asked_whatever_trains_there() -> None
 
 def test_a_node_with_another_release_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     here = release()
-    assert nodes._asking(here)(None, False, None) is None
+    assert node_checks._asking(here)(None, False, None) is None
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
-    said = nodes._asking(here)(None, False, None)
+    said = node_checks._asking(here)(None, False, None)
     assert said == f"archscout 0.0.1 there, {here} here: install the same release on both"
 
 

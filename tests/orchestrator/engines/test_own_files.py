@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trackers import NoTracker
+from support.trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main

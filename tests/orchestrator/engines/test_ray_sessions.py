@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import children
-from studies import config, opened
+from support.processes import children
+from support.studies import config, opened
 
 from orchestrator.engines.ray_tune import EngineLost, RayTuneEngine
 from orchestrator.engines.ray_tune.scratch import ROOT_MAX
-from orchestrator.study import Study
+from orchestrator.study.driver import Study
 from orchestrator.trial import TrialState
 from workers.data import DataSpec, load
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import psutil
 import pytest
-from processes import lives, of_living
-from studies import config, opened
+from support.processes import lives, of_living
+from support.studies import config, opened
 
 from orchestrator.engines.ray_tune import NodesUnfit, RayTuneEngine, ResourcesTooLarge
-from orchestrator.study import Study
+from orchestrator.study.driver import Study
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
 from workers.data import Dataset, DataSpec, load
-from workers.folders import RemoteFolder
+from workers.storage import RemoteFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -256,8 +256,8 @@ def test_nodes_that_cannot_do_what_trials_need_are_refused_before_the_first(
 TERMINATED = """
 import os, signal, sys
 from pathlib import Path
-from processes import lives, of_living
-from studies import config, opened
+from support.processes import lives, of_living
+from support.studies import config, opened
 from orchestrator.engines.ray_tune import RayTuneEngine
 from workers.data import DataSpec, load
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import lives
-from studies import config, opened
+from support.processes import lives
+from support.studies import config, opened
 
 from orchestrator.engines.ray_tune import RayTuneEngine
 from orchestrator.engines.ray_tune.session import _environment
@@ -150,8 +150,8 @@ import os, sys, threading, time
 from pathlib import Path
 
 import psutil
-from processes import children, lives, of_living
-from studies import config, opened
+from support.processes import children, lives, of_living
+from support.studies import config, opened
 
 from orchestrator.engines.ray_tune import EngineLost, RayTuneEngine
 from search_spaces.space import DefineByRunSpace

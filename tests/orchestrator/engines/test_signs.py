@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.engines.ray_tune.signs import GRACE_S, Signs
+from orchestrator.engines.ray_tune.liveness import GRACE_S, Signs
 from workers.job import AttemptKey
 
 KEY = AttemptKey(trial_uid="a" * 32, number=1, fence="f")

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import Line
+from support.servers import Line
 
 from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, LedgerUnavailable, NewTrial
 from orchestrator.ledger.database import Database

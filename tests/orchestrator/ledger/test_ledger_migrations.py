@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect
 
 from orchestrator.clock import SystemClock
-from orchestrator.ledger import Ledger, LedgerError, SchemaUnknown, migrations, upkeep
+from orchestrator.ledger import Ledger, LedgerError, SchemaUnknown, maintenance, migrations
 from orchestrator.ledger.database import Database, read_url
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.schema import HEAD, VERSION_TABLE, metadata
@@ -59,7 +59,7 @@ def test_a_ledger_of_every_released_schema_opens_and_keeps_what_it_holds(
     assert re.fullmatch("[0-9a-f]{32}", identity)
     with Ledger.open(url) as again:
         assert again.identity == identity
-    found = upkeep.look(url)
+    found = maintenance.look(url)
     assert found.revision == HEAD
     assert [problem for problem in found.problems if "identity" in problem] == []
 

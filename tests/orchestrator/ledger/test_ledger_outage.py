@@ -9,14 +9,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from checker import of_ledger, story
-from servers import Server, server
-from trackers import NoTracker
+from support.checker import of_ledger, story
+from support.servers import Server, server
+from support.trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main
 from orchestrator.ledger import Holder, Ledger, LedgerUnavailable, NewTrial
-from orchestrator.ledger.ledger import moves
+from orchestrator.ledger.ledger import transitions
 from workers.measurement import Measurement
 
 BACK_S = 30.0
@@ -108,7 +108,7 @@ def test_a_connection_ended_in_mid_transaction_costs_nothing(
         )
         ledger.add_trial(lease, _new("v"))
         key = ledger.start_attempt(lease, "v")
-        keep = moves._keep
+        keep = transitions._keep
 
         def cut_then_keep(*args: Any, **given: Any) -> Any:
             monkeypatch.undo()
@@ -116,7 +116,7 @@ def test_a_connection_ended_in_mid_transaction_costs_nothing(
             ours.cut_all()
             return kept
 
-        monkeypatch.setattr(moves, "_keep", cut_then_keep)
+        monkeypatch.setattr(transitions, "_keep", cut_then_keep)
         assert ledger.record(lease, key, measure(1, checkpoint=True))
         assert [m.fidelity for m in ledger.trials(row.id)[0].measurements] == [1]
         assert len(ledger.checkpoints("v")) == 1
@@ -172,7 +172,7 @@ def _killed_at_the_nth_record(
     monkeypatch: pytest.MonkeyPatch, ours: Server, nth: int, away_s: float | None = 1.5
 ) -> tuple[threading.Event, threading.Thread]:
     """Kills the server in mid-transaction; it comes back after a while unless it stays away."""
-    keep, killed, calls = moves._keep, threading.Event(), [0]
+    keep, killed, calls = transitions._keep, threading.Event(), [0]
 
     def come_back() -> None:
         killed.wait()
@@ -190,7 +190,7 @@ def _killed_at_the_nth_record(
             killed.set()
         return keep(*args, **given)
 
-    monkeypatch.setattr(moves, "_keep", killing)
+    monkeypatch.setattr(transitions, "_keep", killing)
     return killed, back
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from orchestrator.ledger.upkeep import look
+from orchestrator.ledger.maintenance import look
 
 
 def test_a_ledger_in_use_keeps_its_promises(scene: Any, measure: Any) -> None:

@@ -14,7 +14,7 @@ from orchestrator.cli import main
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # mlflow.pyfunc 3.17.2 warns of its own types
-    from orchestrator.promotion import package, promoting
+    from orchestrator.promotion import package, promoter
 
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 
@@ -48,7 +48,7 @@ def quick_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return built[uid]
 
     (tmp_path / "built").mkdir()
-    monkeypatch.setattr(promoting.package, "build", copy)
+    monkeypatch.setattr(promoter.package, "build", copy)
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from promotions import Dead, a_promoter
+from support.promotions import Dead, a_promoter
 
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Ledger
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import clean_room
 from orchestrator.promotion.comparison import compare_recorded
-from orchestrator.promotion.promoting import Promoter
+from orchestrator.promotion.promoter import Promoter
 from orchestrator.promotion.refusal import PromotionRefused
 from orchestrator.promotion.registry import Champion
 

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from promotions import Dead, a_promoter
+from support.promotions import Dead, a_promoter
 
 from orchestrator.commands import failures
 from orchestrator.exit_codes import ExitCode
 from orchestrator.ledger import AliasMoved, Ledger
 from orchestrator.promotion import manifest, package, winner
 from orchestrator.promotion.clean_room import clean_room
-from orchestrator.promotion.promoting import Promoter
+from orchestrator.promotion.promoter import Promoter
 from orchestrator.promotion.refusal import PromotionRefused
 from workers.data import DataSpec, load
 
@@ -186,7 +186,7 @@ from parts.smooth import Smooth
 
 from search_spaces.blocks import ConvolutionStem, Stage
 from search_spaces.catalog.parts import classifier
-from search_spaces.domains import Const, Repeat
+from search_spaces.domains.composite import Const, Repeat
 from search_spaces.space import SearchSpace
 
 stage = Const(Stage(width=8, depth=1, block=Smooth()))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from studies import config, opened, run
+from support.studies import config, opened, run
 
 from orchestrator.ledger import Ledger
 from orchestrator.promotion.refusal import PromotionRefused

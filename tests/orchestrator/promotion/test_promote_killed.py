@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from promotions import a_promoter
+from support.promotions import a_promoter
 
 from orchestrator.ledger import Ledger
 from orchestrator.tracking.client import open_client
@@ -21,7 +21,7 @@ pytestmark = [
 PROMOTE = """
 import sys
 from pathlib import Path
-from promotions import a_promoter
+from support.promotions import a_promoter
 a_promoter(Path(sys.argv[1]), sys.argv[2], trial=int(sys.argv[3])).promote()
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from promotions import a_promoter
+from support.promotions import a_promoter
 
 from orchestrator.cli import main
 from orchestrator.promotion.refusal import PromotionRefused

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.promotion.promoting import Promoter
+from orchestrator.promotion.promoter import Promoter
 from orchestrator.promotion.refusal import PromotionRefused
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from store import serving
+from support.store import serving
 
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger
-from orchestrator.promotion import teaching
+from orchestrator.promotion import teacher
 from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.promotion.teaching import Teaching, fetch
+from orchestrator.promotion.teacher import Teaching, fetch
 from workers.data import load
 from workers.data.spec import DataSpec
 
@@ -131,7 +131,7 @@ def test_a_study_goes_on_with_its_own_teacher_alone(
     def another(*asked: Any) -> Teaching:
         return dataclasses.replace(fetch(*asked), manifest_sha256="f" * 64)
 
-    monkeypatch.setattr(teaching, "fetch", another)
+    monkeypatch.setattr(teacher, "fetch", another)
     code, _, said = answer("resume", "pupils", at=own_home)
     assert code == 2
     assert "the search space's version or its teacher has changed since" in said

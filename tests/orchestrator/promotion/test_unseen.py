@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
 from orchestrator.promotion import package
 from orchestrator.promotion.comparison import Comparison, compare_on_unseen, recorded_metrics
 from orchestrator.promotion.refusal import PromotionRefused

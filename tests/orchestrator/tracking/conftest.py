@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stories import Story
+from support.stories import Story
 
 from orchestrator.tracking.client import open_client
 

@@ -4,9 +4,9 @@ import random
 import time
 
 import pytest
-from checker import of_mlflow_over_rest
-from flaky import flaky
-from stories import Story
+from support.checker import of_mlflow_over_rest
+from support.flaky import flaky
+from support.stories import Story
 
 from orchestrator.tracking import start_projector
 from orchestrator.tracking.server import start_server

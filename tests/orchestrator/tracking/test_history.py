@@ -3,7 +3,7 @@ from typing import Any
 
 from orchestrator.ledger import Event
 from orchestrator.objective import Objective
-from orchestrator.tracking.history import History
+from orchestrator.tracking.events import History
 from orchestrator.trial import TrialState
 
 ACCURACY = Objective(metric="val_accuracy", direction="maximize")

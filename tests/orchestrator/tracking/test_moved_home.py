@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stories import Story, project
-from trackers import NoTracker
+from support.stories import Story, project
+from support.trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stories import Story, project
-from trackers import NoTracker
+from support.stories import Story, project
+from support.trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main
-from orchestrator.config import StudyConfig
+from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Ledger
-from orchestrator.tracking.page import config_params, study_note
+from orchestrator.tracking.summary import config_params, study_note
 
 MINE = """
 def space(trial):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stories import Seen, Story, project
+from support.stories import Seen, Story, project
 
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger

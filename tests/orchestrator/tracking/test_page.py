@@ -1,8 +1,8 @@
 import json
 
-from orchestrator.config import StudyConfig
-from orchestrator.tracking.history import TrialStory
-from orchestrator.tracking.page import (
+from orchestrator.config.schema import StudyConfig
+from orchestrator.tracking.events import TrialStory
+from orchestrator.tracking.summary import (
     config_params,
     leaderboard_markdown,
     leaderboard_table,

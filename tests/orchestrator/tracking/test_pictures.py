@@ -3,11 +3,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from stories import Story
-from studies import a_trial
+from support.stories import Story
+from support.studies import a_trial
 
-from orchestrator.tracking.curve import learning_curve, loss_curves
-from orchestrator.tracking.pictures import Pictures
+from orchestrator.figures.curves import learning_curve, loss_curves
+from orchestrator.figures.trial import Pictures
 from search_spaces.task import Task
 from workers.measurement import Measurement
 

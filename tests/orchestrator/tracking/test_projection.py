@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from stories import Seen, Story, assert_shows, project
+from support.stories import Seen, Story, assert_shows, project
 
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.links import VIEW_TAG, run_page

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stories import Seen, Story, assert_shows
+from support.stories import Seen, Story, assert_shows
 
 from orchestrator.tracking import ProjectorProcess, start_projector
 from orchestrator.tracking.links import runs_page

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from mlflow.exceptions import MlflowException
 
-from orchestrator.tracking.cleaning import StoreUnavailable, answering
 from orchestrator.tracking.client import open_client
+from orchestrator.tracking.deletion import StoreUnavailable, answering
 from orchestrator.tracking.refusals import as_mlflow_errors, reason
 
 

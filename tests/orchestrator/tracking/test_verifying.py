@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from mlflow.entities import Metric
-from stories import Story, project
+from support.stories import Story, project
 
 from orchestrator.cli import main
 from orchestrator.tracking.client import open_client
-from orchestrator.tracking.verifying import differences
+from orchestrator.tracking.verification import differences
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore:.*noload.*")]
 

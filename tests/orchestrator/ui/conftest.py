@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-import browser
 import pytest
-from browser import browsing, free_port
-from shown import MODEL, Served, archscout, tell
-from stories import Seen, Story
+from support import browser
+from support.browser import browsing, free_port
+from support.shown import MODEL, Served, archscout, tell
+from support.stories import Seen, Story
 
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.server import start_server

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from browser import Pages, comparison
 from mlflow.entities import Run
-from shown import MODEL, Served
-from stories import Seen
+from support.browser import Pages, comparison
+from support.shown import MODEL, Served
+from support.stories import Seen
 
 from orchestrator.tracking.links import run_page, runs_page
 

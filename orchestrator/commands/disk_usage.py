@@ -1,0 +1,103 @@
+"""What cleaning up would free: files by kind, measured before they are touched.
+
+Knows files only; what nobody needs any more is for others to say.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.terminal import table
+from workers import storage
+from workers.storage import Folder, RemoteFolder, is_link, within
+
+TRIAL_FOLDER = re.compile(r"[0-9a-f]{32}")
+"""Names in a study's folder of checkpoints: its trials' uids."""
+
+LOG_FILE = re.compile(r"(\d+|projector)\.log")
+"""Names in a study's folder of logs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """What of one kind would go."""
+
+    kind: str
+    count: int
+    """How many things of this kind."""
+    files: int
+    bytes: int
+
+    @classmethod
+    def of(cls, kind: str, paths: Sequence[Folder], *, count: int | None = None) -> "Portion":
+        """Files and folders, measured; missing ones count nothing."""
+        sizes = [size for path in paths for size in _sizes(path)]
+        things = len([path for path in paths if path.exists()]) if count is None else count
+        return cls(kind=kind, count=things, files=len(sizes), bytes=sum(sizes))
+
+
+def shown(portions: Sequence[Portion]) -> str:
+    """The portions as people read them, with their sum."""
+    rows = [[p.kind, f"{p.count:,}", f"{p.files:,}", readable(p.bytes)] for p in portions]
+    files, size = sum(p.files for p in portions), sum(p.bytes for p in portions)
+    rows.append(["in all", "", f"{files:,}", readable(size)])
+    head = ["what", "number", "files", "size"]
+    return table(head, rows, right=head[1:])
+
+
+def as_json(portions: Sequence[Portion]) -> dict[str, Any]:
+    """The portions as JSON has them."""
+    return {
+        "frees": [
+            {"what": p.kind, "number": p.count, "files": p.files, "bytes": p.bytes}
+            for p in portions
+        ],
+        "bytes": sum(p.bytes for p in portions),
+    }
+
+
+def readable(size: float) -> str:
+    """A size at a readable length."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def remove(paths: Iterable[Folder], root: Folder) -> None:
+    """Delete files and folders below the root; links are removed, not followed.
+
+    Raises:
+        PathOutside: One lies elsewhere; it and those after it stay.
+        OSError: One cannot be deleted.
+    """
+    for path in paths:
+        storage.remove(path, root)
+
+
+def made_here(folder: Folder, names: re.Pattern[str]) -> list[Folder]:
+    """Return what a study made in its folder: the folder itself if nothing else lies in it.
+
+    A link in the folder's place, and files that somebody added, are not the study's.
+
+    Args:
+        folder: The study's.
+        names: What the study calls its entries.
+    """
+    if is_link(folder):
+        return []
+    found = within(folder)
+    made = [path for path in found if names.fullmatch(path.name)]
+    return [folder] if made == found else made
+
+
+def _sizes(path: Folder) -> list[int]:
+    if isinstance(path, RemoteFolder):
+        return path.sizes()
+    if is_link(path):
+        return []
+    if path.is_file():
+        return [path.stat().st_size]
+    return [found.lstat().st_size for found in path.rglob("*") if not found.is_dir()]

@@ -1,0 +1,34 @@
+"""`archscout leaderboard`: a study's best trials."""
+
+import argparse
+
+from orchestrator.commands import studies
+from orchestrator.config.schema import StudyConfig
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.preference import PreferenceError, preference
+from orchestrator.study.leaderboard import leaderboard
+from orchestrator.terminal import Terminal
+
+
+def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Shows the best trials of a study.
+
+    Raises:
+        CommandError: There is no such study, or the preference cannot be applied.
+    """
+    with studies.reading(home) as opened:
+        ledger, row = studies.found(opened, options.name, home)
+        config = studies.readable_config(row)
+        preferred = None if options.prefer is None else _preferred(options.prefer, config)
+        board = leaderboard(config, row.state, ledger.trials(row.id), preferred)
+    terminal.answer |= board.to_dict(options.top)
+    terminal.tell(board.text(options.top))
+    return ExitCode.DONE
+
+
+def _preferred(text: str, config: StudyConfig) -> dict[str, float]:
+    try:
+        return preference(text, config.to_objectives())
+    except PreferenceError as error:
+        raise CommandError(str(error), ExitCode.INPUT) from error

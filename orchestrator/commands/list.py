@@ -1,0 +1,60 @@
+"""`archscout list`: all studies, oldest first."""
+
+import argparse
+from datetime import datetime
+
+from orchestrator.commands import studies
+from orchestrator.config.schema import StudyConfig
+from orchestrator.exit_codes import ExitCode
+from orchestrator.home import Home
+from orchestrator.objective import best
+from orchestrator.terminal import Terminal, number, span, table
+from orchestrator.trial import Trial
+
+
+def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Shows every study with its state and its best value."""
+    terminal.answer["studies"] = []
+    with studies.reading(home) as ledger:
+        rows = ledger.studies() if ledger else []
+        if ledger is None or not rows:
+            terminal.tell(studies.nothing_yet(home))
+            return ExitCode.DONE
+        cells = []
+        for row in rows:
+            trials = ledger.trials(row.id)
+            value = _best(studies.config_of(row), trials)
+            created = datetime.fromtimestamp(row.created).astimezone()
+            terminal.answer["studies"].append(
+                {
+                    "name": row.name,
+                    "state": row.state,
+                    "space": row.space_name,
+                    "trials": len(trials),
+                    "best": value,
+                    "spent_s": row.spent_s,
+                    "created": created.isoformat(timespec="seconds"),
+                }
+            )
+            shown = "" if value is None else ", ".join(map(number, value))
+            when = created.strftime("%Y-%m-%d %H:%M")
+            cells.append(
+                [
+                    row.name,
+                    row.state,
+                    row.space_name,
+                    str(len(trials)),
+                    shown,
+                    span(row.spent_s),
+                    when,
+                ]
+            )
+    head = ["study", "state", "space", "trials", "best", "time", "started"]
+    terminal.tell(table(head, cells, right=("trials", "best", "time")))
+    return ExitCode.DONE
+
+
+def _best(config: StudyConfig | None, trials: list[Trial]) -> list[float] | None:
+    """Values of the best complete trial; None while there is none."""
+    winner = None if config is None else best(trials, config.to_objectives())
+    return list(winner.values) if winner and winner.values else None

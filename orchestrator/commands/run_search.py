@@ -1,0 +1,225 @@
+"""Runs a search under the eyes of its user: what is searched, how it goes, what it found."""
+
+import math
+from dataclasses import replace
+
+from orchestrator.commands import hints, studies
+from orchestrator.commands.preflight import quick_look, warn
+from orchestrator.config.resources import idle_gpu, refuse_what_does_not_fit, with_gpu_decided
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import Problem, ProblemsError, clean, place
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.preflight.storage_check import require_checkpoints
+from orchestrator.preflight.verdict import idle_sampler
+from orchestrator.run import Outcome, run_study
+from orchestrator.sampling.candidates import Space
+from orchestrator.study.leaderboard import leaderboard
+from orchestrator.study.prepare import Opened, open_parts
+from orchestrator.terminal import Terminal, pairs, span
+from orchestrator.tracking.addresses import require_usable
+from orchestrator.tracking.environment import prepare_process
+from search_spaces.space import SearchSpace
+from search_spaces.task import Task
+from workers.data.dataset import listed
+from workers.data.spec import NO_DATA
+
+_ENDED = {
+    "finished": "Finished.",
+    "hours": "Finished: its time is used up.",
+    "target": "Finished: the target is reached.",
+}
+
+
+def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool) -> ExitCode:
+    """Opens the parts, searches, and shows what was found.
+
+    Raises:
+        CommandError: The search did not reach its end.
+    """
+    from orchestrator.ledger import StudyConflict  # noqa: PLC0415 - not for --dry-run
+
+    refuse_what_does_not_fit(config)
+    require_checkpoints(home)
+    require_usable(home.tracking_uri)
+    with terminal.waiting_for("the space and the data to be read"):
+        parts = open_parts(config)
+    parts = _with_teacher(parts, home)
+    _check_earlier(parts, home)
+    expected = None if goes_on else quick_look(parts, terminal)
+    warn(parts, terminal)
+    terminal.remark(header(parts, home, goes_on=goes_on))
+    tell_notes(parts, terminal)
+    if expected is not None:
+        terminal.remark(f"forecast   {expected}")
+    try:
+        outcome = run_study(parts, home, terminal)
+    except StudyConflict as error:
+        text = studies.changed(config, error.differing, _names(home), home)
+        raise CommandError(text, ExitCode.INPUT) from error
+    board = leaderboard(config, outcome.state, outcome.trials)
+    terminal.answer |= board.to_dict()
+    terminal.remark()
+    terminal.tell(board.text(10))
+    terminal.answer["mlflow"] = {"complete": outcome.shown, "reason": outcome.not_shown}
+    if outcome.code is not ExitCode.DONE:
+        if outcome.not_shown:
+            terminal.remark(_not_shown(config.name, home, outcome.not_shown))
+        raise CommandError(_unfinished(config, home, outcome), outcome.code)
+    terminal.remark(f"\n{_ENDED[outcome.reason or outcome.state]}")
+    if not outcome.shown:
+        terminal.remark(_not_shown(config.name, home, outcome.not_shown))
+    with studies.reading(home) as opened:
+        terminal.remark(hints.next_steps(*studies.found(opened, config.name, home), home, board))
+    return ExitCode.DONE
+
+
+def _not_shown(name: str, home: Home, reason: str) -> str:
+    """What MLflow lacks of a finished study, and the command that shows it."""
+    sync = f"{home.program} sync {name}"
+    if not reason:
+        return f"MLflow does not show all of it yet. Show the rest: {sync}"
+    return f"MLflow does not show all of it yet: {reason}\nAfter mending: {sync}"
+
+
+def _with_teacher(parts: Opened, home: Home) -> Opened:
+    """The parts with the teacher that the study names, fetched and proved.
+
+    Raises:
+        CommandError: There is no such model, it is not what was promoted, or it cannot teach this.
+    """
+    if parts.config.teacher is None:
+        return parts
+    prepare_process()
+    from orchestrator.promotion.refusal import PromotionRefused  # noqa: PLC0415
+    from orchestrator.promotion.teacher import fetch  # noqa: PLC0415 - loads mlflow
+
+    with studies.reading(home) as ledger:
+        try:
+            teacher = fetch(parts.config.teacher, home, ledger)
+            teacher.require_fit(parts.dataset, parts.code_digest)
+        except PromotionRefused as error:
+            raise CommandError(str(error), ExitCode.INPUT) from error
+    return replace(parts, teacher=teacher)
+
+
+def _check_earlier(parts: Opened, home: Home) -> None:
+    """Refuses earlier studies that a new one cannot start from.
+
+    Raises:
+        ProblemsError: One does not exist, or its results do not hold here.
+    """
+    if not parts.config.warm_start:
+        return
+    from orchestrator.sampling.warm_start import Basis, WarmStartError, earlier  # noqa: PLC0415
+
+    basis = Basis(
+        data_digest=parts.dataset.digest,
+        code_digest=parts.code_digest,
+        space=(parts.space.name, parts.space_version),
+    )
+    with studies.reading(home) as ledger:
+        try:
+            earlier(ledger, parts.config, basis)
+        except WarmStartError as error:
+            raise ProblemsError([Problem(parts.config.name, text=str(error))]) from error
+
+
+def tell_notes(parts: Opened, terminal: Terminal) -> None:
+    """What of the data is left aside, and what happened to it while it was read."""
+    data = parts.dataset
+    notes = [*data.notes]
+    if data.left_aside:
+        notes.insert(0, f"{len(data.left_aside)} files left aside: {listed(data.left_aside)}")
+    terminal.answer["notes"] = notes
+    for note in notes:
+        terminal.remark(f"note: {clean(note, 500)}")
+
+
+def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
+    """What is about to be searched, and where."""
+    config = with_gpu_decided(parts.config)
+    data, stop = parts.dataset, config.stop
+    limits = [
+        f"{stop.trials} trials" if stop.trials else "",
+        span(stop.hours * 3600) if stop.hours else "",
+        f"{config.objectives[0].metric} {stop.target:g}" if stop.target is not None else "",
+    ]
+    gpu = f", {config.resources.gpu:g} GPU" if config.resources.gpu else ""
+    idle = idle_gpu(parts.config)
+    budget = config.budget
+    return pairs(
+        {
+            "study": f"{config.name}{' (goes on)' if goes_on else ''}",
+            "space": f"{parts.space.name}, {size(parts.space)}",
+            "data": "read by your own training"
+            if config.data.source == NO_DATA
+            else f"{config.data.source}: {len(data.train):,} training and "
+            f"{len(data.validation):,} validation examples, {answers(data.task)}",
+            "objective": ", ".join(f"{o.metric} ({o.direction})" for o in config.objectives),
+            "trials": f"{budget.minimum} to {budget.maximum} epochs each, "
+            f"{config.sampler.name} proposes{' by chance' if idle_sampler(config) else ''}, "
+            f"pruner {config.pruner.name}",
+            "until": " or ".join(limit for limit in limits if limit),
+            "engine": f"{config.engine.name}, {config.resources.cpu:g} CPU{gpu} a trial"
+            + (", and 1 GPU where the cluster has any" if config.resources.gpu is None else "")
+            + (f" ({idle})" if idle else ""),
+            "kept in": place(home.folder),
+        }
+    )
+
+
+def answers(task: Task) -> str:
+    """What there is to tell of each example, in words."""
+    numbers = f"{task.num_values} number{'s' if task.num_values > 1 else ''} to foretell"
+    parts = [f"{task.num_classes} classes" if task.num_classes else ""]
+    return " and ".join(filter(None, [*parts, numbers if task.num_values else ""]))
+
+
+def size(space: Space) -> str:
+    """How many candidates a space has, in words."""
+    if not isinstance(space, SearchSpace):
+        return "known only by running it"
+    count = space.size()
+    if math.isinf(count):
+        return "infinitely many candidates (some decisions are continuous)"
+    return f"{count:,.0f} candidates" if count < 1e6 else f"{count:.1e} candidates"
+
+
+def _names(home: Home) -> list[str]:
+    """Names of all studies."""
+    with studies.reading(home) as ledger:
+        return [known.name for known in ledger.studies()] if ledger else []
+
+
+def _unfinished(config: StudyConfig, home: Home, outcome: Outcome) -> str:
+    """Return why the search ended before its end, and what helps."""
+    name = config.name
+    resume = f"{home.program} resume {name}"
+    if outcome.code is ExitCode.BROKEN_OFF:
+        return _broken_off(config, home, outcome, resume)
+    if outcome.code is ExitCode.REFUSED:
+        return f"study '{name}': {outcome.reason}; nothing of it is lost"
+    if outcome.reason != "signal":
+        return f"study '{name}' stopped: {outcome.reason}\nThen continue with: {resume}"
+    return f"study '{name}' was interrupted; continue with: {resume}"
+
+
+def _broken_off(config: StudyConfig, home: Home, outcome: Outcome, resume: str) -> str:
+    """Return the same of a study that was broken off."""
+    name, trials = config.name, outcome.trials
+    lines = [f"study '{name}' was broken off: {outcome.reason}"]
+    failed = [trial for trial in trials if trial.failure is not None]
+    if failed:
+        look = f"{home.program} status {name} --trial {failed[-1].number}"
+        lines.append(f"Look at one: {look}")
+    with studies.reading(home) as opened:
+        ledger, row = studies.found(opened, name, home)
+        names = [known.name for known in ledger.studies()]
+    if hints.exhausted(config, row.spent_s, trials) is None:
+        lines.append(f"After mending: {resume}")
+    elif again := hints.retries(name, trials, home):  # a resume alone would start nothing
+        lines.append(f"After mending: {' or '.join(again)}; then: {resume}")
+    other = hints.search_again(config, names, home, warm=False)
+    lines.append(f"With another config, or once your files have changed: {other}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""A study as its user describes it: study.yaml read, checked and explained."""

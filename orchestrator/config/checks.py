@@ -1,0 +1,210 @@
+"""What the keys of a study must be together: names that exist, metrics that are measured.
+
+Looks at raw values, so that these mistakes are found beside all others; whatever has the wrong
+type is passed over here, since the config's own types refuse it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+from orchestrator.errors import Path, nearest, place, shown
+from workers.metrics import COST_METRICS, TRAINER_METRICS, measured_metrics
+
+_METRIC = r"[A-Za-z_][A-Za-z0-9_.\-]{0,99}"
+_NEEDS_PATH = {
+    "folder": "a folder of images",
+    "idx": "a folder",
+    "npz": "an .npz file or a folder of .npy files",
+}
+_TAKES_NO_PATH = frozenset({"digits", "pendulum", "shapes", "surrogate"})
+_PACKAGES = {
+    "/usr/share/datasets/fashion-mnist": "; on Debian: apt install dataset-fashion-mnist",
+}
+"""Where data that comes as a system package is to be had."""
+
+_OF_A_NUMBER = r"(train|val)_mae/."
+_OF_WEIGHTS = r"^(weights|terms)/|total|weighted"
+"""Metrics, or what people would call them, that change with the weights of the loss alone."""
+
+Found = Iterator[tuple[Path, str]]
+
+
+def problems(tree: Mapping[str, Any], base_dir: FilePath) -> list[tuple[Path, str]]:
+    """Every mistake that only shows when keys are seen together.
+
+    Args:
+        tree: The config as read, without empty keys.
+        base_dir: What relative paths in it start from.
+    """
+    checks: tuple[Callable[[Mapping[str, Any], FilePath], Found], ...] = (
+        _space,
+        _train,
+        _data,
+        _objectives,
+        _constraints,
+        _resources,
+    )
+    return [found for check in checks for found in check(tree, base_dir)]
+
+
+def user_object(value: object) -> tuple[str, str] | None:
+    """File and name of a reference `file.py:name`; None where it is none."""
+    if not isinstance(value, str):
+        return None
+    match = re.fullmatch(r"([^\0]+\.py):([A-Za-z_][A-Za-z0-9_]*)", value)
+    return (match[1], match[2]) if match else None
+
+
+def absolute(path: str, base_dir: FilePath) -> FilePath:
+    """A user's path from the root."""
+    try:
+        return base_dir / FilePath(path).expanduser()
+    except RuntimeError:  # `~nobody/...`: no such user
+        return base_dir / path
+
+
+def exists(path: FilePath) -> bool:
+    """Whether something lies there; impossible names lie nowhere."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _space(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
+    from search_spaces.catalog import catalog  # noqa: PLC0415 - the command line starts without
+
+    space = tree.get("space")
+    if not isinstance(space, str) or space in catalog():
+        return
+    if user_object(space):
+        yield from _file(("space",), space, base_dir)
+    elif space.endswith(".py"):
+        yield ("space",), f"say which object of {shown(space)} it is, like 'mine.py:space'"
+    else:
+        names = ", ".join(catalog())
+        yield (
+            ("space",),
+            f"no space is called {shown(space)}. Known: {names}; or file.py:name."
+            f"{nearest(space, catalog())}",
+        )
+
+
+def _train(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
+    train = tree.get("train")
+    if not isinstance(train, str):
+        return
+    if user_object(train):
+        yield from _file(("train",), train, base_dir)
+    else:
+        yield ("train",), f"{shown(train)} is no reference; write file.py:name"
+    if isinstance(tree.get("space"), str) and not user_object(tree["space"]):
+        yield ("train",), "goes with a space of your own; set space to file.py:name"
+
+
+def _file(path: Path, reference: str, base_dir: FilePath) -> Found:
+    """Refuses a reference to a file that is not there."""
+    file, _ = user_object(reference) or ("", "")
+    target = absolute(file, base_dir)
+    if not exists(target):
+        beside = _names(target.parent, "*.py")
+        yield path, f"there is no file {place(target)}.{nearest(target.name, beside)}"
+
+
+def _names(folder: FilePath, pattern: str) -> list[str]:
+    """File names in a folder; none where it cannot be listed."""
+    try:
+        return sorted(file.name for file in folder.glob(pattern))[:200]
+    except (OSError, ValueError):
+        return []
+
+
+def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
+    from workers.data import SOURCES  # noqa: PLC0415 - numpy is not needed for --help
+
+    data = tree.get("data", {})
+    if not isinstance(data, dict):
+        return
+    source, path = data.get("source", "digits"), data.get("path")
+    if not isinstance(source, str):
+        return
+    if source not in SOURCES:
+        known = ", ".join(sorted(SOURCES))
+        hint = nearest(source, SOURCES)
+        yield ("data", "source"), f"nothing reads {shown(source)}. Known: {known}.{hint}"
+    elif source in _TAKES_NO_PATH and path is not None:
+        yield ("data", "path"), f"source '{source}' is built in and reads no path; remove it"
+    elif source in _NEEDS_PATH and path is None:
+        yield ("data", "path"), f"source '{source}' reads {_NEEDS_PATH[source]}; give its path"
+    elif isinstance(path, str) and not exists(absolute(path, base_dir)):
+        hint = _PACKAGES.get(path, "")
+        yield ("data", "path"), f"there is nothing at {place(absolute(path, base_dir))}{hint}"
+
+
+def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - one shape for all checks
+    for path, metric in _metrics(tree, "objectives"):
+        if wrong := aimless(metric, tree.get("train")):
+            yield path, wrong
+
+
+def aimless(metric: str, train: str | None) -> str | None:
+    """Why nothing can be aimed at a metric of this name; None if it can.
+
+    Args:
+        metric: Name of the metric.
+        train: The study's `train` key; what a user's own training measures is theirs to say.
+    """
+    measured = measured_metrics(train)
+    if measured is None:
+        if re.fullmatch(_METRIC, metric):
+            return None
+        return f"{shown(metric)} is no metric's name; letters, digits, '_', '.', '-'"
+    if metric in measured or re.match(_OF_A_NUMBER, metric):
+        return None
+    if re.search(_OF_WEIGHTS, metric):
+        return (
+            f"{shown(metric)} follows from the loss weights that the study decides: it would "
+            "be met by choosing them. Aim at what no weight changes, such as val_accuracy"
+        )
+    return _unmeasured(metric, measured)
+
+
+def _constraints(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - as above
+    for path, metric in _metrics(tree, "constraints"):
+        if tree.get("train") is not None:
+            yield path, "nothing is counted before your own training runs; remove the constraint"
+        elif metric in TRAINER_METRICS:
+            yield (
+                path,
+                f"'{metric}' is known only after training; make it an objective. "
+                f"Constraints: {', '.join(sorted(COST_METRICS))}.",
+            )
+        elif metric not in COST_METRICS:
+            yield path, _unmeasured(metric, COST_METRICS)
+
+
+def _resources(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - as above
+    resources = tree.get("resources")
+    gpu = resources.get("gpu") if isinstance(resources, dict) else None
+    if isinstance(gpu, int | float) and gpu > 1 and gpu == int(gpu):
+        text = f"a trial trains on one GPU at most, not {gpu:g}; give 1, or a share such as 0.5"
+        yield ("resources", "gpu"), text
+    if isinstance(resources, dict) and "gpu_found" in resources:
+        yield ("resources", "gpu_found"), "is written by archscout alone; leave it out"
+
+
+def _metrics(tree: Mapping[str, Any], section: str) -> Iterator[tuple[Path, str]]:
+    """Where metrics are named in a section, and which."""
+    entries = tree.get(section)
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, dict) and isinstance(entry.get("metric"), str):
+            yield (section, index, "metric"), entry["metric"]
+
+
+def _unmeasured(metric: str, measured: Iterable[str]) -> str:
+    known = sorted(measured)
+    return (
+        f"nothing measures {shown(metric)}. Measured: {', '.join(known)}.{nearest(metric, known)}"
+    )

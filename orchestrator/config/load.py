@@ -1,0 +1,259 @@
+"""From a study.yaml or a preset's name to a StudyConfig, or to every mistake in it at once.
+
+Knows what the keys mean together: which metrics are measured, which names exist. It reads the
+text and looks whether files are there; it runs no code of the user's and creates nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.config import checks, strict_yaml
+from orchestrator.config.messages import problems_of
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import Path, Problem, ProblemsError, nearest, place
+
+Place = tuple[str, int | None]
+"""The file or option that a key stands in, and its line in a file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """One key given on the command line instead of in the file."""
+
+    path: Path
+    value: Any
+    option: str
+    """The option as it was typed, for messages."""
+
+    @classmethod
+    def parse(cls, key: str, text: str, option: str) -> "Override":
+        """Reads `a.b[0].c` and a value in YAML.
+
+        Raises:
+            ProblemsError: The key or the value cannot be read.
+        """
+        path: list[str | int] = []
+        for part in key.replace("[", ".").replace("]", "").split("."):
+            path.append(int(part) if part.isascii() and part.isdecimal() and path else part)
+        if not all(part != "" for part in path) or len(path) > strict_yaml.MAX_DEPTH:
+            raise ProblemsError([Problem(option, text="not a key; write --set stop.trials=40")])
+        document = strict_yaml.parse(text.encode(errors="surrogateescape"), option)
+        if document.problems:
+            raise ProblemsError(Problem(option, text=found.text) for found in document.problems)
+        return cls(path=tuple(path), value=document.value, option=option)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """Where the text of a config lies."""
+
+    label: str
+    """What messages call it."""
+    raw: bytes
+    base_dir: FilePath
+    """What relative paths in it start from."""
+    default_name: str
+
+
+def presets() -> tuple[str, ...]:
+    """The names of the configs that come with the product."""
+    folder = resources.files("orchestrator") / "presets"
+    return tuple(
+        sorted(
+            entry.name.removesuffix(".yaml")
+            for entry in folder.iterdir()
+            if entry.name.endswith(".yaml")
+        )
+    )
+
+
+def load(config: str, overrides: Iterable[Override] = ()) -> StudyConfig:
+    """The study that a file or preset describes, with what the command line changes.
+
+    Args:
+        config: A preset's name or the path of a YAML file.
+        overrides: Keys that replace what stands in the text, later ones winning.
+
+    Raises:
+        ProblemsError: Every mistake found.
+    """
+    source = _find(config)
+    document = strict_yaml.parse(source.raw, source.label)
+    places: dict[Path, Place] = {
+        path: (source.label, line) for path, line in document.lines.items()
+    }
+    problems = list(document.problems)
+    tree = {} if document.value is None else document.value
+    if not isinstance(tree, dict):
+        what = "a study is keys and values, like 'space: hybrid'"
+        raise ProblemsError([*problems, Problem(source.label, line=1, text=what)])
+    for override in overrides:
+        _apply(tree, override, places, problems)
+    tree = _without_empty(tree)
+    tree.setdefault("name", source.default_name)
+    refused = {problem.path for problem in problems}
+    located = _Places(places=places, label=source.label)
+    checked, found = _validated(_absolute(tree, source.base_dir))
+    found += checks.problems(tree, source.base_dir)
+    problems += [located(path, text) for path, text in found if path not in refused]
+    if problems or checked is None:
+        raise ProblemsError(_in_order(problems))
+    return checked
+
+
+def _validated(tree: dict[str, Any]) -> tuple[StudyConfig | None, list[tuple[Path, str]]]:
+    """The config, or what is wrong with its keys one by one."""
+    try:
+        return StudyConfig.model_validate(tree), []
+    except ValidationError as error:
+        return None, problems_of(error, tree)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    """Finds where in the input a key stands."""
+
+    places: Mapping[Path, Place]
+    label: str
+
+    def __call__(self, path: Path, text: str) -> Problem:
+        """The problem, placed at the key or the nearest one around it."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.places:
+                origin, line = self.places[path[:length]]
+                return Problem(origin, text=text, line=line, path=path)
+        return Problem(self.label, text=text, line=1, path=path)
+
+
+def _find(config: str) -> _Source:
+    """The text behind a preset's name or a file's path.
+
+    Raises:
+        ProblemsError: There is none.
+    """
+    if config in presets():
+        raw = (resources.files("orchestrator") / "presets" / f"{config}.yaml").read_bytes()
+        return _Source(
+            label=f"preset {config}", raw=raw, base_dir=FilePath.cwd(), default_name=config
+        )
+    path = FilePath(config).expanduser() if "\0" not in config else FilePath()
+    try:
+        with path.open("rb") as file:
+            raw = file.read(strict_yaml.MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ProblemsError([_not_found(config, path)]) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        what = f"cannot be read ({reason}); give a preset or a YAML file"
+        raise ProblemsError([Problem(place(config), text=what)]) from None
+    return _Source(
+        label=place(config), raw=raw, base_dir=path.resolve().parent, default_name=path.stem
+    )
+
+
+def _not_found(config: str, path: FilePath) -> Problem:
+    """Says which presets and files there are instead."""
+    listed = ", ".join(presets())
+    files = [str(path.parent / f.name) for f in _yaml_beside(path)]
+    hint = nearest(config, [*presets(), *files])
+    return Problem(
+        place(config), text=f"neither a preset nor a file. Presets: {listed}.{hint}".rstrip()
+    )
+
+
+def _yaml_beside(path: FilePath) -> Sequence[FilePath]:
+    """YAML files in the folder in which one was looked for."""
+    try:
+        return sorted(path.parent.glob("*.y*ml"))[:200]
+    except OSError:
+        return ()
+
+
+def _apply(
+    tree: dict[str, Any],
+    override: Override,
+    places: dict[Path, Place],
+    problems: list[Problem],
+) -> None:
+    """Puts one override into the tree, making the sections it needs."""
+    node: Any = tree
+    for depth, part in enumerate(override.path):
+        last = depth == len(override.path) - 1
+        if isinstance(part, int):
+            fits = isinstance(node, list) and part < len(node) + last
+            if fits and part == len(node):
+                node.append(None)
+        else:
+            fits = isinstance(node, dict)
+        if not fits:
+            text = "there is no such place; give the section above it as a whole"
+            problems.append(Problem(override.option, text=text, path=override.path))
+            return
+        if last:
+            node[part] = override.value
+        elif isinstance(part, str) and node.get(part) is None:
+            node[part] = [] if isinstance(override.path[depth + 1], int) else {}
+            places.setdefault(override.path[: depth + 1], (override.option, None))
+        elif isinstance(part, int) and node[part] is None:
+            node[part] = {}
+        node = node[part]
+    for known in [path for path in places if path[: len(override.path)] == override.path]:
+        del places[known]
+    places[override.path] = (override.option, None)
+
+
+def _without_empty(tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree without keys that were left empty: they take their defaults."""
+    return {
+        key: _without_empty(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if value is not None
+    }
+
+
+def _absolute(tree: dict[str, Any], base_dir: FilePath) -> dict[str, Any]:
+    """The tree with the user's own files by absolute path."""
+    changed = dict(tree)
+    for key in ("space", "train"):
+        if reference := checks.user_object(tree.get(key)):
+            file, name = reference
+            changed[key] = f"{checks.absolute(file, base_dir)}:{name}"
+    data = tree.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        changed["data"] = {**data, "path": str(checks.absolute(data["path"], base_dir))}
+    return changed
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    """Problems as a reader meets them, those of options last, each once."""
+    unique = dict.fromkeys(problems)
+    return sorted(unique, key=lambda found: (found.line is None, found.line or 0))
+
+
+def differences(old: StudyConfig, new: StudyConfig) -> list[str]:
+    """What two configs disagree on, one line a key: `stop.trials: 40 -> 60`."""
+    before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
+    return [
+        f"{key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Leaves by dotted key, as text."""
+    leaves: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            for index, entry in enumerate(value):
+                leaves |= flat(entry, f"{prefix}{key}[{index}].")
+        else:
+            leaves[f"{prefix}{key}"] = "nothing" if value is None else str(value)
+    return leaves

@@ -1,0 +1,146 @@
+"""Turns what pydantic refuses into sentences: what is wrong, what is allowed, the way out.
+
+Knows pydantic's error types, and nothing of files or lines.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.config.schema import BY_NAME, BY_PATH, StudyConfig
+from orchestrator.errors import Path, nearest, shown
+
+Context = dict[str, Any]
+Sentence = Callable[[Any, Context, Path], str]
+"""From what was given, pydantic's context and the path to the words for it."""
+
+
+def problems_of(error: ValidationError, tree: object) -> list[tuple[Path, str]]:
+    """Each refused key with its sentence, a key once.
+
+    Args:
+        error: What pydantic raised for the tree.
+        tree: The input, to tell its keys from pydantic's own marks in a location.
+    """
+    found: dict[Path, str] = {}
+    for entry in error.errors(include_url=False):
+        path = _in_tree(entry["loc"], tree, missing=entry["type"] == "missing")
+        if len(found) < 200:
+            found.setdefault(path, _sentence(entry, path))
+    return list(found.items())
+
+
+def _in_tree(location: Path, tree: Any, *, missing: bool) -> Path:
+    """The part of a location that the user wrote; one step more where a key is missing."""
+    node = tree
+    location = tuple(part for part in location if part not in {BY_NAME, BY_PATH})
+    for depth, part in enumerate(location):
+        known = (
+            part in node
+            if isinstance(node, dict)
+            else isinstance(node, list) and isinstance(part, int) and part < len(node)
+        )
+        if not known:
+            return location[: depth + missing]
+        node = node[part]
+    return location
+
+
+def _sentence(entry: Any, path: Path) -> str:
+    """One refusal in words."""
+    speak = _SENTENCES.get(entry["type"])
+    return speak(entry["input"], entry.get("ctx", {}), path) if speak else str(entry["msg"])
+
+
+def _unknown_key(_given: Any, _context: Context, path: Path) -> str:
+    keys = _keys(path[:-1])
+    return f"unknown key. Allowed: {', '.join(sorted(keys))}.{nearest(str(path[-1]), keys)}"
+
+
+def _missing(_given: Any, _context: Context, path: Path) -> str:
+    return f"is missing; {_EXAMPLES.get(str(path[-1]), 'give it a value')}"
+
+
+def _not_offered(given: Any, context: Context, _path: Path) -> str:
+    allowed = re.findall(r"'([^']*)'", context["expected"])
+    hint = nearest(given, allowed) if isinstance(given, str) else ""
+    return f"{_kind(given)} is not offered. Allowed: {', '.join(allowed)}.{hint}"
+
+
+def _not_a_section(given: Any, _context: Context, path: Path) -> str:
+    keys = ", ".join(sorted(_keys(path))) or "parameter paths"
+    return f"needs keys and values, not {_kind(given)}. Keys: {keys}."
+
+
+def _not_text(given: Any, _context: Context, _path: Path) -> str:
+    way_out = "; put it in quotes" if isinstance(given, bool | int | float) else ""
+    return f"needs text, not {_kind(given)}{way_out}"
+
+
+def _needs(what: str) -> Sentence:
+    return lambda given, _context, _path: f"needs {what}, not {_kind(given)}"
+
+
+def _bound(words: str, limit: str) -> Sentence:
+    return lambda given, context, _path: f"must be {words} {context[limit]:g}, not {shown(given)}"
+
+
+def _kind(given: object) -> str:
+    """A value as the user sees it: its text, or what sort of thing it is."""
+    if isinstance(given, dict):
+        return "keys and values"
+    if isinstance(given, list | tuple):
+        return "a list"
+    return shown(given)
+
+
+def _keys(path: Path) -> list[str]:
+    """The keys that the section at a path may hold; none where any may."""
+    model: Any = StudyConfig
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part) if _is_model(model) else None
+        if field is None:
+            return []
+        arguments = getattr(field.annotation, "__args__", None)
+        model = next((arg for arg in arguments if _is_model(arg)), None) if arguments else None
+        model = model or field.annotation
+    fields = model.model_fields.items() if _is_model(model) else []
+    return [name for name, field in fields if not field.exclude]  # of which none is the ledger's
+
+
+def _is_model(annotation: object) -> bool:
+    """Whether an annotation is one of the config's sections."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+_EXAMPLES = {
+    "space": "give a catalogue name or file.py:name",
+    "direction": "say maximize or minimize",
+    "metric": "name what is measured, like val_accuracy",
+    "at_most": "give the bound, like 2.0e6",
+}
+
+_SENTENCES: dict[str, Sentence] = {
+    "refused": lambda _given, context, _path: str(context["message"]),
+    "extra_forbidden": _unknown_key,
+    "missing": _missing,
+    "literal_error": _not_offered,
+    "model_type": _not_a_section,
+    "dict_type": _not_a_section,
+    "tuple_type": _needs("a list, like [...]"),
+    "string_type": _not_text,
+    "int_type": _needs("a whole number"),
+    "int_from_float": _needs("a whole number"),
+    "float_type": _needs("a number"),
+    "bool_type": _needs("a number, text, true or false"),
+    "finite_number": _needs("a finite number"),
+    "greater_than": _bound("above", "gt"),
+    "greater_than_equal": _bound("at least", "ge"),
+    "less_than_equal": _bound("at most", "le"),
+    "string_too_short": lambda _given, _context, _path: "must not be empty",
+    "string_too_long": lambda _given, _context, _path: "is longer than any name may be",
+}

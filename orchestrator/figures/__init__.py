@@ -1,0 +1,1 @@
+"""Figures of studies, trials and networks, as SVG or Plotly pages."""

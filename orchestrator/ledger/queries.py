@@ -1,0 +1,183 @@
+"""How the ledger is read: few queries, however many rows."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select
+
+from orchestrator.ledger.records import Attempt, Event, StudyRow
+from orchestrator.ledger.schema import (
+    attempt,
+    checkpoint,
+    event,
+    identity,
+    measurement,
+    projection,
+    study,
+)
+from orchestrator.ledger.schema import trial as trial_table
+from orchestrator.trial import Trial, TrialState
+from workers.measurement import CheckpointRef, Measurement
+
+_IDENTITY = select(identity.c.id).order_by(identity.c.created, identity.c.id).limit(1)
+_STUDIES = select(study).order_by(study.c.id)
+_STUDY = select(study).where(study.c.name == bindparam("of_name"))
+_CURSOR = select(projection.c.cursor).where(projection.c.study_id == bindparam("of_study"))
+_EVENTS = (
+    select(event.c.id, event.c.kind, event.c.payload_json, event.c.recorded)
+    .where(event.c.study_id == bindparam("of_study"), event.c.id > bindparam("after"))
+    .order_by(event.c.id)
+    .limit(bindparam("at_most"))
+)
+_CHECKPOINTS = (
+    select(checkpoint.c.path, checkpoint.c.manifest_sha256, checkpoint.c.bytes)
+    .where(checkpoint.c.trial_uid == bindparam("of_trial"))
+    .order_by(checkpoint.c.epoch.desc())
+)
+_NUM_MEASURED = (
+    select(func.count())
+    .where(
+        measurement.c.trial_uid == attempt.c.trial_uid,
+        measurement.c.attempt == attempt.c.number,
+    )
+    .scalar_subquery()
+    .label("measured")
+)
+_ATTEMPTS = (
+    select(attempt, _NUM_MEASURED)
+    .where(attempt.c.trial_uid == bindparam("of_trial"))
+    .order_by(attempt.c.number)
+)
+_MEASURED = (
+    select(
+        measurement.c.trial_uid,
+        measurement.c.epoch,
+        measurement.c.metrics_json,
+        measurement.c.elapsed_s,
+        checkpoint.c.path,
+        checkpoint.c.manifest_sha256,
+        checkpoint.c.bytes,
+    )
+    .join_from(trial_table, measurement, measurement.c.trial_uid == trial_table.c.uid)
+    .outerjoin(
+        checkpoint,
+        and_(
+            checkpoint.c.trial_uid == measurement.c.trial_uid,
+            checkpoint.c.epoch == measurement.c.epoch,
+        ),
+    )
+    .order_by(measurement.c.trial_uid, measurement.c.epoch)
+)
+
+
+def read_identity(connection: Connection) -> str:
+    """The ledger's identity, which it was given when it was made or upgraded."""
+    return str(connection.execute(_IDENTITY).scalar_one())
+
+
+def read_study(connection: Connection, name: str) -> StudyRow | None:
+    """The study of this name, if there is one."""
+    found = connection.execute(_STUDY, {"of_name": name}).one_or_none()
+    return None if found is None else StudyRow(**found._asdict())
+
+
+def read_studies(connection: Connection) -> list[StudyRow]:
+    """All studies, oldest first."""
+    return [StudyRow(**found._asdict()) for found in connection.execute(_STUDIES)]
+
+
+def read_trials(connection: Connection, *conditions: ColumnElement[bool]) -> list[Trial]:
+    """The trials that meet all conditions, by number, with what was measured of each."""
+    measured = _group(connection.execute(_MEASURED.where(*conditions)))
+    rows = connection.execute(
+        select(trial_table).where(*conditions).order_by(trial_table.c.number)
+    ).all()
+    return [_to_trial(row, measured.get(row.uid, ())) for row in rows]
+
+
+def read_checkpoints(connection: Connection, uid: str) -> list[CheckpointRef]:
+    """The trial's checkpoints, newest first."""
+    return [
+        CheckpointRef(**found._asdict())
+        for found in connection.execute(_CHECKPOINTS, {"of_trial": uid})
+    ]
+
+
+def read_attempts(connection: Connection, uid: str) -> list[Attempt]:
+    """The trial's attempts, oldest first."""
+    return [
+        Attempt(
+            number=found.number,
+            generation=found.generation,
+            node=found.node,
+            pid=found.pid,
+            started=found.started,
+            ended=found.ended,
+            outcome=found.outcome,
+            failure=_optional(found.failure_json),
+            measured=found.measured,
+        )
+        for found in connection.execute(_ATTEMPTS, {"of_trial": uid})
+    ]
+
+
+def read_events(connection: Connection, study_id: int, after: int, limit: int) -> list[Event]:
+    """Up to `limit` events of the study later than `after`, in order."""
+    found = connection.execute(
+        _EVENTS, {"of_study": study_id, "after": after, "at_most": limit}
+    ).all()
+    return [
+        Event(id=row.id, kind=row.kind, payload=json.loads(row.payload_json), recorded=row.recorded)
+        for row in found
+    ]
+
+
+def read_cursor(connection: Connection, study_id: int) -> int:
+    """The last event that the projection has shown; 0 before the first."""
+    return connection.scalar(_CURSOR, {"of_study": study_id}) or 0
+
+
+def _group(rows: Iterable[Any]) -> dict[str, list[Measurement]]:
+    grouped: defaultdict[str, list[Measurement]] = defaultdict(list)
+    for uid, epoch, metrics, elapsed_s, path, manifest, size in rows:
+        kept = path and CheckpointRef(path=path, manifest_sha256=manifest, bytes=size)
+        grouped[uid].append(
+            Measurement(
+                fidelity=epoch, metrics=json.loads(metrics), elapsed_s=elapsed_s, checkpoint=kept
+            )
+        )
+    return grouped
+
+
+def _to_trial(row: Row[Any], measured: Sequence[Measurement]) -> Trial:
+    values = _optional(row.values_json)
+    return Trial(
+        number=row.number,
+        uid=row.uid,
+        kind=row.kind,
+        parent=row.parent,
+        params=json.loads(row.params_json),
+        distributions=json.loads(row.distributions_json),
+        candidate=json.loads(row.candidate_json),
+        describe=row.describe,
+        digest=row.digest,
+        state=TrialState(row.state),
+        reason=row.reason,
+        values=None if values is None else tuple(values),
+        violations=json.loads(row.violations_json),
+        cost=json.loads(row.cost_json),
+        seed=row.seed,
+        attempts=row.attempts,
+        failure=_optional(row.failure_json),
+        sampler_attrs=json.loads(row.sampler_attrs_json),
+        created=row.created,
+        started=row.started,
+        ended=row.ended,
+        measurements=tuple(measured),
+    )
+
+
+def _optional(stored: str | None) -> Any:
+    return None if stored is None else json.loads(stored)

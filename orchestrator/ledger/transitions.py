@@ -1,0 +1,313 @@
+"""How a trial moves: started, measured, ended, given back; each move is checked before it is made.
+
+The caller shows a lease, and an attempt its fence; either may have been lost meanwhile.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import and_, bindparam, insert, select, update
+
+from orchestrator.ledger import leases
+from orchestrator.ledger.database import Transaction
+from orchestrator.ledger.errors import (
+    IllegalMove,
+    StaleAttempt,
+    UnknownTrial,
+)
+from orchestrator.ledger.leases import Lease
+from orchestrator.ledger.schema import attempt, checkpoint, measurement, trial
+from orchestrator.ledger.serialization import check_values, finite, optional_json, to_json
+from orchestrator.trial import LEGAL_MOVES, TrialState
+from workers.job import AttemptKey
+from workers.measurement import Measurement
+
+_STANDING = (
+    select(
+        trial.c.number,
+        trial.c.state,
+        trial.c.attempts,
+        trial.c.started,
+        attempt.c.fence,
+        attempt.c.ended,
+        measurement.c.attempt.label("measured_by"),
+    )
+    .outerjoin_from(
+        trial,
+        attempt,
+        and_(attempt.c.trial_uid == trial.c.uid, attempt.c.number == trial.c.attempts),
+    )
+    .outerjoin(
+        measurement,
+        and_(measurement.c.trial_uid == trial.c.uid, measurement.c.epoch == bindparam("epoch")),
+    )
+    .where(trial.c.uid == bindparam("of_trial"), trial.c.study_id == bindparam("of_study"))
+)
+_RUNNING = select(trial.c.uid, trial.c.number, trial.c.attempts).where(
+    trial.c.study_id == bindparam("of_study"), trial.c.state == TrialState.RUNNING.value
+)
+_ADD_ATTEMPT = insert(attempt)
+_ADD_MEASUREMENT = insert(measurement)
+_ADD_CHECKPOINT = insert(checkpoint)
+_CHANGE_TRIAL = update(trial).where(trial.c.uid == bindparam("of_trial"))
+_START_TRIAL = _CHANGE_TRIAL.values(
+    state=TrialState.RUNNING.value, attempts=bindparam("to_attempts"), started=bindparam("since")
+)
+_WAIT_AGAIN = _CHANGE_TRIAL.values(
+    state=TrialState.WAITING.value, failure_json=bindparam("because")
+)
+_END_TRIAL = _CHANGE_TRIAL.values(
+    state=bindparam("to_state"),
+    reason=bindparam("why"),
+    values_json=bindparam("to_values"),
+    violations_json=bindparam("to_violations"),
+    failure_json=bindparam("because"),
+    ended=bindparam("at"),
+)
+_END_ATTEMPT = (
+    update(attempt)
+    .where(attempt.c.trial_uid == bindparam("of_trial"), attempt.c.number == bindparam("of_number"))
+    .values(ended=bindparam("at"), outcome=bindparam("how"), failure_json=bindparam("because"))
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a trial ends."""
+
+    state: TrialState
+    reason: str | None
+    values: Sequence[float] | None
+    violations: Mapping[str, float]
+    failure: Mapping[str, Any] | None
+
+
+def start_attempt(
+    tx: Transaction, lease: Lease, uid: str, *, node: str | None, pid: int | None
+) -> AttemptKey:
+    """Turn a WAITING trial into a RUNNING one, under a fence drawn for this attempt alone.
+
+    Raises:
+        IllegalMove: The trial is not WAITING.
+    """
+    leases.require(tx, lease)
+    found = _standing(tx, lease, uid)
+    if found.state != TrialState.WAITING:
+        raise IllegalMove(uid, found.state, TrialState.RUNNING)
+    key = AttemptKey(trial_uid=uid, number=found.attempts + 1, fence=uuid.uuid4().hex)
+    now = tx.now()
+    since = now if found.started is None else found.started
+    tx.connection.execute(
+        _START_TRIAL, {"of_trial": uid, "to_attempts": key.number, "since": since}
+    )
+    tx.connection.execute(
+        _ADD_ATTEMPT,
+        {
+            "trial_uid": uid,
+            "number": key.number,
+            "fence": key.fence,
+            "generation": lease.generation,
+            "node": node,
+            "pid": pid,
+            "started": now,
+        },
+    )
+    tx.append(
+        lease.study_id,
+        lease.generation,
+        "attempt_started",
+        {"uid": uid, "number": found.number, "attempt": key.number, "node": node, "pid": pid},
+    )
+    return key
+
+
+def record(tx: Transaction, lease: Lease, key: AttemptKey, seen: Measurement) -> bool:
+    """Keep a measurement and its checkpoint, unless that epoch is kept already.
+
+    Raises:
+        StaleAttempt: The attempt is not the trial's newest, or has ended.
+        ValueError: A metric is not finite, or the epoch is below 1.
+    """
+    metrics = {name: finite(name, value) for name, value in seen.metrics.items()}
+    elapsed_s = finite("elapsed_s", seen.elapsed_s)
+    if seen.fidelity < 1:
+        raise ValueError(f"epochs count from 1, not {seen.fidelity}")
+    leases.require(tx, lease)
+    found = _standing(tx, lease, key.trial_uid, epoch=seen.fidelity)
+    _check_fence(key, found)
+    if found.measured_by is not None:
+        return False
+    kept = _keep(tx, key, seen, metrics_json=to_json(metrics))
+    payload = {
+        "uid": key.trial_uid,
+        "number": found.number,
+        "attempt": key.number,
+        "epoch": seen.fidelity,
+        "metrics": metrics,
+        "elapsed_s": elapsed_s,
+        "checkpoint": kept,
+    }
+    tx.append(lease.study_id, lease.generation, "measurement", payload)
+    return True
+
+
+def _keep(
+    tx: Transaction, key: AttemptKey, seen: Measurement, *, metrics_json: str
+) -> dict[str, Any] | None:
+    """Insert both rows; the answer is the checkpoint's."""
+    row = {"trial_uid": key.trial_uid, "epoch": seen.fidelity}
+    tx.connection.execute(
+        _ADD_MEASUREMENT,
+        {
+            **row,
+            "attempt": key.number,
+            "metrics_json": metrics_json,
+            "elapsed_s": float(seen.elapsed_s),
+            "recorded": tx.now(),
+        },
+    )
+    if seen.checkpoint is None:
+        return None
+    kept = asdict(seen.checkpoint)
+    tx.connection.execute(_ADD_CHECKPOINT, {**row, **kept})
+    return kept
+
+
+def finish(tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: Ending) -> None:
+    """End a trial for good.
+
+    Raises:
+        StaleAttempt: A RUNNING trial's end is told by another attempt than its newest.
+        IllegalMove: The trial has ended already, or may not go to this state.
+        ValueError: A number is not finite, or values do not fit the state.
+    """
+    check_values(ending.state, ending.values)
+    leases.require(tx, lease)
+    found = _standing(tx, lease, uid)
+    if key is not None:
+        _check_newest(key, found)
+    if not ending.state.is_terminal or ending.state not in LEGAL_MOVES[TrialState(found.state)]:
+        raise IllegalMove(uid, found.state, ending.state)
+    if found.state == TrialState.RUNNING:
+        _check_fence(key or AttemptKey(trial_uid=uid, number=0, fence=""), found)
+        _end_attempt(tx, uid, found.attempts, ending.state.lower(), ending.failure)
+    tx.connection.execute(
+        _END_TRIAL,
+        {
+            "of_trial": uid,
+            "to_state": ending.state.value,
+            "why": ending.reason,
+            "to_values": optional_json(ending.values),
+            "to_violations": to_json(dict(ending.violations)),
+            "because": optional_json(ending.failure),
+            "at": tx.now(),
+        },
+    )
+    payload = {
+        "uid": uid,
+        "number": found.number,
+        "attempt": None if key is None else key.number,
+        **asdict(ending),
+    }
+    tx.append(lease.study_id, lease.generation, "trial_finished", payload)
+
+
+def give_back(
+    tx: Transaction,
+    lease: Lease,
+    key: AttemptKey,
+    outcome: str,
+    failure: Mapping[str, Any] | None,
+) -> None:
+    """Close an attempt and let its trial wait for another one.
+
+    Raises:
+        StaleAttempt: The attempt is not the trial's newest, or has ended.
+    """
+    leases.require(tx, lease)
+    found = _standing(tx, lease, key.trial_uid)
+    _check_fence(key, found)
+    _return_to_waiting(
+        tx,
+        lease,
+        key.trial_uid,
+        number=found.number,
+        attempt_number=key.number,
+        outcome=outcome,
+        failure=failure,
+    )
+
+
+def give_back_all(tx: Transaction, lease: Lease) -> None:
+    """Let every RUNNING trial wait again: whoever ran them is gone."""
+    for found in tx.connection.execute(_RUNNING, {"of_study": lease.study_id}).all():
+        _return_to_waiting(
+            tx,
+            lease,
+            found.uid,
+            number=found.number,
+            attempt_number=found.attempts,
+            outcome="lost",
+        )
+
+
+def _return_to_waiting(
+    tx: Transaction,
+    lease: Lease,
+    uid: str,
+    *,
+    number: int,
+    attempt_number: int,
+    outcome: str,
+    failure: Mapping[str, Any] | None = None,
+) -> None:
+    tx.connection.execute(_WAIT_AGAIN, {"of_trial": uid, "because": optional_json(failure)})
+    _end_attempt(tx, uid, attempt_number, outcome, failure)
+    payload = {
+        "uid": uid,
+        "number": number,
+        "attempt": attempt_number,
+        "outcome": outcome,
+        "failure": failure,
+    }
+    tx.append(lease.study_id, lease.generation, "trial_given_back", payload)
+
+
+def _end_attempt(
+    tx: Transaction, uid: str, number: int, outcome: str, failure: Mapping[str, Any] | None
+) -> None:
+    tx.connection.execute(
+        _END_ATTEMPT,
+        {
+            "of_trial": uid,
+            "of_number": number,
+            "at": tx.now(),
+            "how": outcome,
+            "because": optional_json(failure),
+        },
+    )
+
+
+def _standing(tx: Transaction, lease: Lease, uid: str, *, epoch: int = 0) -> Any:
+    """The trial's state, its newest attempt, and who measured the epoch, if anybody did."""
+    found = tx.connection.execute(
+        _STANDING, {"of_trial": uid, "of_study": lease.study_id, "epoch": epoch}
+    ).one_or_none()
+    if found is None:
+        raise UnknownTrial(f"study {lease.study_id} has no trial {uid}")
+    return found
+
+
+def _check_newest(key: AttemptKey, found: Any) -> None:
+    if key.number != found.attempts:
+        raise StaleAttempt(key, f"attempt {found.attempts} is the trial's newest")
+    if key.fence != found.fence:
+        raise StaleAttempt(key, "its fence is not the one that was drawn for it")
+
+
+def _check_fence(key: AttemptKey, found: Any) -> None:
+    _check_newest(key, found)
+    if found.ended is not None:
+        raise StaleAttempt(key, f"it has ended, and the trial is {found.state}")

@@ -1,0 +1,235 @@
+"""What the doctor found, as people and programs read it."""
+
+from math import log
+from typing import Any
+
+from orchestrator.preflight.diagnosis import Diagnosis, costs, plain, quantiles
+from orchestrator.preflight.failure_causes import Culprit
+from orchestrator.preflight.feasibility import Met
+from orchestrator.preflight.forecast import Forecast, Span
+from orchestrator.preflight.pacing import Pace
+from orchestrator.terminal import number, pairs, span, table
+
+BARS = " ▁▂▃▄▅▆▇█"
+BINS = 16
+_UNITS = {"parameters": "", "flops": "FLOP", "activation_bytes": "B"}
+_NAMES = {"activation_bytes": "activation memory", "flops": "FLOPs", "epoch_s": "epoch here"}
+
+
+def text(diagnosis: Diagnosis, examples: int) -> str:
+    """The whole report."""
+    sections = [pairs(_facts(diagnosis)), _spread(diagnosis, examples), _limits(diagnosis)]
+    return "\n\n".join(section for section in sections if section)
+
+
+def forecast_line(diagnosis: Diagnosis) -> str:
+    """When the study ends, in one line."""
+    found, stop = diagnosis.forecast, diagnosis.config.stop
+    if found is None:
+        return f"not known: {_why_unknown(diagnosis)}"
+    slots = f"{diagnosis.slots} slot{'' if diagnosis.slots == 1 else 's'}"
+    if found.hours_decide and stop.hours is not None:
+        of = f" of {stop.trials}" if stop.trials else ""
+        return (
+            f"{span(stop.hours * 3600)} on {slots}: about {found.trials.median:.0f}{of} trials "
+            f"({found.trials.low:.0f}-{found.trials.high:.0f})"
+        )
+    return f"{found.trials.median:.0f} trials on {slots}: about {_span(found.seconds)}"
+
+
+def document(diagnosis: Diagnosis, examples: int) -> dict[str, Any]:
+    """The whole report as plain data."""
+    fits, drawn = diagnosis.fits
+    builds, built = diagnosis.builds
+    networks, pace = diagnosis.networks, diagnosis.pace
+    values = costs(diagnosis) | _epochs(diagnosis, examples)
+    return {
+        "drawn": drawn,
+        "fit_by_shape": fits,
+        "counted": built,
+        "build": builds,
+        "culprits": [_culprit(culprit) for culprit in diagnosis.culprits],
+        "quantiles": {name: quantiles(found) for name, found in values.items() if found},
+        "constraints": [_met(met) for met in diagnosis.limits],
+        "all_constraints": None if diagnosis.together is None else _met(diagnosis.together),
+        "networks": networks
+        and {
+            "count": plain(networks.count),
+            "low": plain(networks.low),
+            "high": plain(networks.high),
+            "method": networks.method,
+            "spellings": plain(networks.spellings),
+        },
+        "pace": pace and {"networks_timed": pace.timed, "relative_error": pace.error},
+        "forecast": diagnosis.forecast and _forecast(diagnosis.forecast, diagnosis.slots),
+    }
+
+
+def readable(value: float, unit: str = "") -> str:
+    """A number of any size at three figures: `345 k`, `2.54 M`, `149 kB`."""
+    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}".rstrip()
+
+
+def _facts(diagnosis: Diagnosis) -> dict[str, str]:
+    fits, drawn = diagnosis.fits
+    builds, built = diagnosis.builds
+    facts = {
+        "random candidates": f"{share(fits, drawn)} fit the data by their shapes; "
+        f"of those counted, {share(builds, built)} build"
+    }
+    for index, culprit in enumerate(diagnosis.culprits):
+        facts["broken by" if index == 0 else "and by" + " " * index] = str(culprit)
+    if diagnosis.networks is not None:
+        facts["distinct networks"] = _networks(diagnosis)
+    if diagnosis.pace is not None:
+        facts["calibration"] = _calibration(diagnosis.pace)
+    facts["forecast"] = forecast_line(diagnosis)
+    return facts
+
+
+def _calibration(pace: Pace) -> str:
+    """What the predicted times are worth."""
+    if pace.error is None:
+        return f"{pace.timed} timed here: too few to know how far predictions err"
+    return f"{pace.timed} networks timed here; each left out in turn errs by {pace.error:.0%}"
+
+
+def _networks(diagnosis: Diagnosis) -> str:
+    found = diagnosis.networks
+    if found is None:
+        return ""
+    if found.low == found.high:
+        return f"{found.count:,.0f} ({found.method})"
+    spellings = "" if plain(found.spellings) is None else f" of {found.spellings:.2g} spellings"
+    if found.count == found.low:
+        return f"at least {found.count:.2g}{spellings} ({found.method})"
+    return (
+        f"at least about {found.count:.2g}{spellings} "
+        f"({found.low:.2g} to {found.high:.2g}; {found.method})"
+    )
+
+
+def _epochs(diagnosis: Diagnosis, examples: int) -> dict[str, list[float]]:
+    times = (diagnosis.epoch_s(probe, examples) for probe in diagnosis.counted)
+    return {"epoch_s": [time for time in times if time is not None]}
+
+
+def _spread(diagnosis: Diagnosis, examples: int) -> str:
+    """Quantiles of what candidates cost, one cost a line."""
+    rows = []
+    for name, values in (costs(diagnosis) | _epochs(diagnosis, examples)).items():
+        if values:
+            found = [_shown(name, value) for value in quantiles(values).values()]
+            rows.append([_NAMES.get(name, name), *found, histogram(values)])
+    columns = list(quantiles([0.0]))
+    return table(["", *columns, "on a log scale"], rows, right=columns) if rows else ""
+
+
+def _shown(name: str, value: float) -> str:
+    if name == "epoch_s":
+        return span(value) if value >= 10 else f"{value:.2g} s"
+    return readable(value, _UNITS.get(name, ""))
+
+
+def histogram(values: list[float]) -> str:
+    """How values are spread from the least to the most, on a logarithmic scale."""
+    low, high = min(values), max(values)
+    if low <= 0 or low == high:
+        return BARS[-1]
+    counts = [0] * BINS
+    for value in values:
+        counts[min(BINS - 1, int(log(value / low) / log(high / low) * BINS))] += 1
+    most = max(counts)
+    return "".join(BARS[-(-count * (len(BARS) - 1) // most)] for count in counts)
+
+
+def _limits(diagnosis: Diagnosis) -> str:
+    """How far each constraint can be met, one a line."""
+    rows = [
+        _limit(f"{met.limits[0].metric} at most {number(met.limits[0].at_most)}", met)
+        for met in diagnosis.limits
+    ]
+    if len(rows) > 1 and diagnosis.together is not None:
+        rows.append(_limit("all together", diagnosis.together))
+    return table(["constraint", "met by", "nearest candidate"], rows) if rows else ""
+
+
+def _limit(name: str, met: Met) -> list[str]:
+    nearest = ""
+    if met.nearest is not None and met.nearest.cost is not None:
+        over = met.nearest.worst(met.limits)
+        has = ", ".join(readable(met.nearest.cost[limit.metric]) for limit in met.limits)
+        where = "meets it" if over <= 0 else f"exceeds it by {over:.0%}"
+        nearest = f"{met.nearest.candidate.describe()}: {has}, {where}"
+    by = share(met.by, met.among)
+    return [name, by if met.possible else "nobody found", nearest]
+
+
+def share(part: int, of: int) -> str:
+    """A share as people check it: `1,940 of 2,000 (97.0%)`."""
+    return f"{part:,} of {of:,} ({part / of:.1%})" if of else "none"
+
+
+def _span(seconds: Span) -> str:
+    """A time with its range: `12 min (8-19)`."""
+    unit, factor = ("s", 1) if seconds.median < 90 else ("min", 60)
+    if seconds.median >= 5400:
+        unit, factor = "h", 3600
+    places = 1 if seconds.median / factor < 10 and factor > 1 else 0
+    low, middle, high = (
+        f"{value / factor:.{places}f}" for value in (seconds.low, seconds.median, seconds.high)
+    )
+    return f"{middle} {unit} ({low}-{high})"
+
+
+def _why_unknown(diagnosis: Diagnosis) -> str:
+    config = diagnosis.config
+    if config.data.source == "surrogate":
+        return "nothing is trained"
+    if config.engine.address is not None:
+        return "the cluster may be faster than this machine, or slower"
+    if diagnosis.together is not None and not diagnosis.together.possible:
+        return "no candidate meets the constraints"
+    return "nothing could be timed here"
+
+
+def _culprit(culprit: Culprit) -> dict[str, Any]:
+    return {
+        "decision": culprit.decision,
+        "drawn": culprit.drawn,
+        "broken": culprit.broken,
+        "reason": culprit.reason,
+    }
+
+
+def _met(met: Met) -> dict[str, Any]:
+    nearest = met.nearest
+    return {
+        "limits": {limit.metric: limit.at_most for limit in met.limits},
+        "share": met.by / met.among if met.among else 0.0,
+        "possible": met.possible,
+        "nearest": None
+        if nearest is None
+        else {
+            "describe": nearest.candidate.describe(),
+            "params": dict(nearest.params),
+            "cost": dict(nearest.cost or {}),
+            "worst_violation": nearest.worst(met.limits),
+        },
+    }
+
+
+def _forecast(found: Forecast, slots: int) -> dict[str, Any]:
+    return {
+        "slots": slots,
+        "hours_decide": found.hours_decide,
+        "seconds": _plain_span(found.seconds),
+        "trials": _plain_span(found.trials),
+    }
+
+
+def _plain_span(found: Span) -> dict[str, float]:
+    return {"p10": found.low, "median": found.median, "p90": found.high}

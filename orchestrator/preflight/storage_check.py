@@ -1,0 +1,92 @@
+"""Whether checkpoints can be written where they are to go: asked before anything else is done.
+
+Leaves nothing behind; knows no study.
+"""
+
+import os
+import secrets
+import threading
+from pathlib import Path
+
+from orchestrator.errors import place
+from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.home import Home
+from orchestrator.network_filesystem import LEDGER_SERVER, MLFLOW_SERVER, refuse_network_disk
+from orchestrator.tracking.addresses import sqlite_file
+from workers.redaction import masked
+from workers.storage import RemoteFolder
+
+PATIENCE_S = 20.0
+"""How long a store may take to answer: their libraries try for minutes."""
+
+
+def require_checkpoints(home: Home) -> None:
+    """Checks the home and the place of checkpoints.
+
+    Raises:
+        CommandError: Nothing can be written there, or not be read again, or everybody may.
+    """
+    home.refuse_public()
+    _refuse_network_disks(home)
+    folder = home.checkpoints
+    reason = _unwritable(folder) if isinstance(folder, Path) else _unreachable(folder)
+    if reason is not None and home.owns_checkpoints:
+        raise CommandError(
+            f"--home {place(home.folder)}: cannot be made ({reason}); give a folder that you may "
+            "write",
+            ExitCode.INPUT,
+        )
+    if reason is not None:
+        raise CommandError(
+            f"checkpoints cannot go to {place(masked(str(folder)))}: {masked(reason)}. Name a "
+            "folder or an fsspec URL that you may write in ARCHSCOUT_CHECKPOINTS, or unset it",
+            ExitCode.INPUT,
+        )
+
+
+def _refuse_network_disks(home: Home) -> None:
+    """Refuses databases on a network file system before anything is made there.
+
+    Raises:
+        NetworkDisk: One would lie there.
+    """
+    given = {
+        ("the ledger", LEDGER_SERVER): home.ledger_url,
+        ("MLflow's database", MLFLOW_SERVER): home.tracking_uri,
+    }
+    for (what, instead), url in given.items():
+        if (file := sqlite_file(url)) is not None:
+            refuse_network_disk(file, what, instead)
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Why nothing can be written there; None if something can."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        return f"{there} is a file"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"{there} may not be written"
+
+
+def _unreachable(folder: RemoteFolder) -> str | None:
+    """The same of a store, by putting something there, reading it and taking it away."""
+    answers: list[str | None] = []
+
+    def attempt() -> None:
+        answers.append(_try(folder))
+
+    # A thread that is left to itself if it hangs: the answer is then that there is none.
+    asking = threading.Thread(target=attempt, name="store", daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    return answers[0] if answers else f"no answer within {PATIENCE_S:.0f} s"
+
+
+def _try(folder: RemoteFolder) -> str | None:
+    name, content = f".reached-{secrets.token_hex(4)}", secrets.token_bytes(16)
+    try:
+        (folder / name).write("probe", content)
+        found = (folder / name).read("probe", len(content))
+        (folder / name).remove()
+    except OSError as error:
+        return str(error)
+    return None if found == content else "what was written is not what is read"

@@ -1,0 +1,1 @@
+"""Which candidate comes next: Optuna's samplers, screening, pruning and warm starts."""

@@ -1,0 +1,1 @@
+"""The driver of one study: its attempts, outcomes, limits and state."""

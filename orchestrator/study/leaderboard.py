@@ -1,0 +1,189 @@
+"""The leaderboard: a study's trials, best first, as rows for people and for programs.
+
+Knows ranked trials; neither where they are kept nor how they were found.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestrator.config.schema import StudyConfig
+from orchestrator.objective import Objective, pareto_front, rank
+from orchestrator.preference import distances
+from orchestrator.sampling.halving import judge_of
+from orchestrator.terminal import number, span, table
+from orchestrator.trial import ANSWERED, Trial, TrialState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One complete trial."""
+
+    rank: int
+    """From 1."""
+    trial: int
+    """The trial's number."""
+    uid: str
+    values: Mapping[str, float]
+    """By objective, in the study's order."""
+    on_front: bool
+    """Whether no other trial is better in every objective."""
+    epochs: int
+    parameters: int | None
+    """Weights of its network; None where nothing was counted."""
+    architecture: str
+    """Its architecture in one line."""
+    elapsed_s: float
+    """Training time."""
+    distance: float | None = None
+    """From what is preferred; 0 would be best in all. None where nothing is preferred."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON has it."""
+        preferred = {} if self.distance is None else {"distance": self.distance}
+        return preferred | {
+            "rank": self.rank,
+            "trial": self.trial,
+            "uid": self.uid,
+            "values": dict(self.values),
+            "on_front": self.on_front,
+            "epochs": self.epochs,
+            "parameters": self.parameters,
+            "architecture": self.architecture,
+            "elapsed_s": self.elapsed_s,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaderboard:
+    """A study's result so far."""
+
+    study: str
+    state: str
+    """`running`, `finished`, `interrupted` or `broken`."""
+    objectives: tuple[Objective, ...]
+    rows: tuple[Row, ...]
+    """Complete trials, best first."""
+    counts: Mapping[str, int]
+    """Trials by how they stand: `complete`, `pruned`, `infeasible`, ..."""
+    preferred: Mapping[str, float] | None = None
+    """Weight of each objective by which the front is ordered; None: by the first objective."""
+
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """The leaderboard as JSON has it."""
+        return {
+            "study": self.study,
+            "state": self.state,
+            "objectives": [{"metric": o.metric, "direction": o.direction} for o in self.objectives],
+            "counts": dict(self.counts),
+            **({} if self.preferred is None else {"preferred": dict(self.preferred)}),
+            "trials": [row.to_dict() for row in self.rows[:top]],
+        }
+
+    def text(self, top: int | None = None) -> str:
+        """The leaderboard as people read it."""
+        if not self.rows:
+            return f"No trial of '{self.study}' is complete yet ({self._counted()})."
+        several = len(self.objectives) > 1
+        metrics = [objective.metric for objective in self.objectives]
+        head = ["rank", "trial", *metrics, "epochs", "time", "architecture"]
+        if "parameters" not in metrics:
+            head.insert(-2, "parameters")
+        if self.preferred is not None:
+            head.insert(2, "distance")
+        shown = self.rows[:top]
+        body = table(head, [_cells(row, head, several=several) for row in shown], right=head[:-1])
+        notes = [self._counted()]
+        if several:
+            notes.append("* nothing found is better in every objective")
+        if self.preferred is not None:
+            weighed = ", ".join(f"{m} {number(w)}" for m, w in self.preferred.items())
+            notes.append(f"distance: from the best of all, weighed by {weighed}")
+        if len(shown) < len(self.rows):
+            notes.append(f"{len(shown)} of {len(self.rows)} complete trials shown")
+        return "\n".join([body, *notes])
+
+    def _counted(self) -> str:
+        words = {ANSWERED: "known from earlier studies"}
+        counted = [
+            f"{count} {words.get(name, name)}" for name, count in self.counts.items() if count
+        ]
+        return ", ".join(counted) or "no trials"
+
+
+def leaderboard(
+    config: StudyConfig,
+    state: str,
+    trials: Sequence[Trial],
+    preferred: Mapping[str, float] | None = None,
+) -> Leaderboard:
+    """Ranks a study's trials; those on the front by what is preferred, if anything is."""
+    objectives = config.to_objectives()
+    ranking = rank(trials, objectives, judge_of(objectives))
+    front = {trial.uid for trial in pareto_front(trials, objectives)}
+    complete = ranking.complete
+    away: dict[str, float] = {}
+    if preferred is not None:
+        far = distances([trial.values or () for trial in complete], objectives, preferred)
+        away = {trial.uid: distance for trial, distance in zip(complete, far, strict=True)}
+        complete = tuple(sorted(complete, key=lambda t: (t.uid not in front, away[t.uid])))
+    return Leaderboard(
+        study=config.name,
+        state=state,
+        objectives=objectives,
+        rows=tuple(
+            replace(
+                _row(place, trial, objectives, on_front=trial.uid in front),
+                distance=away.get(trial.uid),
+            )
+            for place, trial in enumerate(complete, start=1)
+        ),
+        counts=counts(trials),
+        preferred=preferred,
+    )
+
+
+def counts(trials: Sequence[Trial]) -> dict[str, int]:
+    """Trials by how they stand, the good ends first."""
+    special = {ANSWERED, "infeasible", "diverged", "duplicate"}
+    found = Counter(
+        trial.reason if trial.reason in special and trial.state.is_terminal else trial.state.lower()
+        for trial in trials
+    )
+    names = {"fail": "failed"}
+    order = [state.lower() for state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    order += [ANSWERED, "infeasible", "diverged", "duplicate", "fail", "running", "waiting"]
+    return {names.get(name, name): found[name] for name in order if found[name]}
+
+
+def _row(place: int, trial: Trial, objectives: Sequence[Objective], *, on_front: bool) -> Row:
+    last = trial.measurements[-1] if trial.measurements else None
+    counted = trial.cost.get("parameters")
+    return Row(
+        rank=place,
+        trial=trial.number,
+        uid=trial.uid,
+        values={o.metric: v for o, v in zip(objectives, trial.values or (), strict=True)},
+        on_front=on_front,
+        epochs=last.fidelity if last else 0,
+        parameters=None if counted is None else int(counted),
+        architecture=trial.describe,
+        elapsed_s=last.elapsed_s if last else 0.0,
+    )
+
+
+def _cells(row: Row, head: Sequence[str], *, several: bool) -> list[str]:
+    """One row's cells under the given heading."""
+    mark = "*" if several and row.on_front else ""
+    known = {
+        "rank": f"{mark}{row.rank}",
+        "trial": str(row.trial),
+        "distance": "" if row.distance is None else number(row.distance),
+        "epochs": str(row.epochs),
+        "parameters": "" if row.parameters is None else f"{row.parameters:,}",
+        "time": span(row.elapsed_s),
+        "architecture": row.architecture,
+        **{metric: number(value) for metric, value in row.values.items()},
+    }
+    return [known[name] for name in head]

@@ -1,0 +1,87 @@
+"""A study's own files after its project was moved: its data, space and training code.
+
+The ledger keeps their paths as they were. What lay in the folder of the home then is looked for in
+the folder of the home now; digests of data and code say whether it is the same.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from orchestrator.config.checks import user_object
+from orchestrator.config.schema import StudyConfig
+from orchestrator.home import Home
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger, StudyRow
+
+
+def located(config: StudyConfig, ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig:
+    """Return a stored config with its files where they lie now.
+
+    Args:
+        config: As the ledger has it.
+        ledger: Whose study it is.
+        row: The study.
+        home: The home now; the ledger has where it was.
+    """
+    first = ledger.events(row.id, 0, 1)
+    was = (first[0].payload.get("about") or {}).get("home") if first else None
+    if was is None or Path(was) == home.folder:
+        return config
+    folders = Path(was).parent, home.folder.parent
+    changes: dict[str, Any] = {
+        "space": _reference_at(config.space, *folders),
+        "train": config.train and _reference_at(config.train, *folders),
+    }
+    if config.data.path is not None:
+        path = _at(config.data.path, *folders)
+        changes["data"] = config.data.model_copy(update={"path": path})
+    return config.model_copy(update=changes)
+
+
+def same_but_places(one: StudyConfig, other: StudyConfig) -> bool:
+    """Return whether two configs differ at most in the folders that their files lie in.
+
+    Their contents are compared by digest when the study is opened.
+    """
+    return _without_folders(one) == _without_folders(other)
+
+
+def config_to_open(ledger: "Ledger", config: StudyConfig, home: Home) -> str:
+    """Return the config as the ledger has it where only places differ, else as it is now."""
+    row = ledger.study(config.name)
+    if row is not None:
+        try:
+            stored = StudyConfig.from_json(row.config_json)
+        except ValidationError:  # another release's
+            return config.canonical_json()
+        if same_but_places(located(stored, ledger, row, home), config):
+            return row.config_json
+    return config.canonical_json()
+
+
+def _at(path: str, was: Path, now: Path) -> str:
+    """Return where a path lies now, if it lay below the folder and is there."""
+    if Path(path).is_relative_to(was):
+        found = now / Path(path).relative_to(was)
+        if found.exists():
+            return str(found)
+    return path
+
+
+def _reference_at(reference: str, was: Path, now: Path) -> str:
+    file = user_object(reference)
+    return reference if file is None else f"{_at(file[0], was, now)}:{file[1]}"
+
+
+def _without_folders(config: StudyConfig) -> StudyConfig:
+    changes: dict[str, Any] = {
+        key: Path(str(reference)).name if user_object(reference) else reference
+        for key, reference in {"space": config.space, "train": config.train}.items()
+    }
+    if config.data.path is not None:
+        path = Path(config.data.path).name
+        changes["data"] = config.data.model_copy(update={"path": path})
+    return config.at_address(None).model_copy(update=changes)

@@ -1,0 +1,163 @@
+"""Endings: what an attempt's end makes of its trial.
+
+Facts come first: a trial measured at the top of its budget is complete, whatever happened to its
+worker afterwards. Knows no ledger and no engine.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.errors import nearest
+from orchestrator.objective import Objective, result
+from orchestrator.study.failing import earns_retry
+from orchestrator.trial import Trial, TrialState
+from workers.budget import Budget
+from workers.failures import Failure, FailureKind
+from workers.job import AttemptKey
+from workers.measurement import Measurement
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One attempt under way."""
+
+    key: AttemptKey
+    started: float
+    """By the study's monotonic clock."""
+    stopped: bool = False
+    """A rung has said stop."""
+    failure: Failure | None = None
+    """What its measurements have shown to be wrong."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing it reports can change how it ends."""
+        return self.stopped or self.failure is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a trial ends."""
+
+    state: TrialState
+    reason: str | None = None
+    values: tuple[float, ...] | None = None
+    failure: Failure | None = None
+
+    @property
+    def words(self) -> str:
+        """State and reason, for people."""
+        return f"{self.state} ({self.reason})" if self.reason else str(self.state)
+
+
+def ending_of(
+    trial: Trial,
+    attempt: Attempt,
+    failure: Failure | None,
+    *,
+    budget: Budget,
+    objectives: Sequence[Objective],
+    earlier: Sequence[str],
+) -> Ending | Failure:
+    """How a trial ends with this attempt, or the failure after which it gets another one.
+
+    Args:
+        trial: As recorded.
+        attempt: The one that ended.
+        failure: What its engine saw.
+        budget: The study's.
+        objectives: The study's.
+        earlier: How the attempts before this one ended.
+    """
+    reached = trial.reached
+    if reached >= budget.maximum:
+        values = result(objectives, trial.measurements[-1].metrics, trial.cost)
+        if values is not None:
+            return Ending(state=TrialState.COMPLETE, values=values)
+        failure = lacking(trial.cost, trial.measurements[-1], objectives, budget)
+    elif attempt.stopped:
+        return Ending(state=TrialState.PRUNED, reason="rung")
+    failure = attempt.failure or failure or _ended_early(reached, budget)
+    if failure.kind is FailureKind.DIVERGED:
+        return Ending(state=TrialState.PRUNED, reason="diverged", failure=failure)
+    if earns_retry(failure.kind, earlier):
+        return failure
+    return Ending(state=TrialState.FAIL, reason=_reason(failure), failure=failure)
+
+
+def not_finite(seen: Measurement, judged: Collection[Objective]) -> Failure | None:
+    """Return the divergence that a measurement shows, if any.
+
+    Args:
+        seen: The measurement.
+        judged: Objectives by which the study compares trials; no other metric ends one.
+    """
+    names = {objective.metric for objective in judged}
+    bad = {name: value for name, value in _not_finite(seen).items() if name in names}
+    if not bad:
+        return None
+    return Failure.without_traceback(
+        FailureKind.DIVERGED, f"no finite number at epoch {seen.fidelity}: {_listed(bad)}"
+    )
+
+
+def finite_part(seen: Measurement) -> tuple[Measurement, Mapping[str, float]]:
+    """Split a measurement into what can be recorded, and its metrics that are not finite."""
+    bad = _not_finite(seen)
+    if not bad:
+        return seen, bad
+    kept = {name: value for name, value in seen.metrics.items() if name not in bad}
+    return replace(seen, metrics=kept), bad
+
+
+def _not_finite(seen: Measurement) -> dict[str, float]:
+    return {name: value for name, value in seen.metrics.items() if not math.isfinite(value)}
+
+
+def lacking(
+    cost: Mapping[str, float],
+    seen: Measurement,
+    objectives: Sequence[Objective],
+    budget: Budget,
+) -> Failure | None:
+    """Return the failure of a measurement that lacks an objective, if it does.
+
+    Args:
+        cost: What the trial is known to cost; its names need no measurement.
+        seen: Measurement at an epoch where trials are judged.
+        objectives: The study's.
+        budget: The study's.
+    """
+    known = {*seen.metrics, *cost}
+    missing = [o.metric for o in objectives if o.metric not in known]
+    if not missing:
+        return None
+    rungs = budget.rungs()
+    if seen.fidelity == rungs[0]:
+        when = f"first judged at {budget.unit} {rungs[0]}: if it is measured later, set "
+        when += f"budget.minimum to that {budget.unit}"
+    else:
+        when = f"judged at {budget.unit}s {', '.join(map(str, rungs))}: choose a budget (minimum, "
+        when += f"maximum, reduction_factor) whose {budget.unit}s all measure it"
+    text = f"objective {', '.join(missing)} was not measured at {budget.unit} {seen.fidelity}."
+    text += f"{nearest(missing[0], seen.metrics)} Trials are {when}."
+    text += f" Measured: {_listed(seen.metrics)}"
+    return Failure.without_traceback(FailureKind.USER_CODE, text)
+
+
+def _reason(failure: Failure) -> str:
+    """The trial's reason, which does not tell a dead process from a lost machine; attempts do."""
+    lost = failure.kind is FailureKind.CRASH
+    return str(FailureKind.INFRASTRUCTURE if lost else failure.kind)
+
+
+def _ended_early(reached: int, budget: Budget) -> Failure:
+    return Failure.without_traceback(
+        FailureKind.USER_CODE,
+        f"training ended of its own accord after {budget.unit} {reached} of {budget.maximum}",
+    )
+
+
+def _listed(metrics: Mapping[str, float]) -> str:
+    return ", ".join(sorted(metrics)) or "nothing"

@@ -1,0 +1,207 @@
+"""Opens what a config names: its space, its data and the user's own Python, all read-only.
+
+Everything that can be wrong with them shows here, before the first side effect.
+"""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from orchestrator.config.checks import user_object
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import Problem, ProblemsError
+from orchestrator.sampling.candidates import Space, drawn
+from orchestrator.study.objective_checks import check_objectives
+from search_spaces.domains.suggester import RandomSuggester
+from search_spaces.space import DefineByRunSpace, SearchSpace
+from search_spaces.task import Task
+from search_spaces.user_code import UserCode
+from workers.data.spec import NO_DATA, SERVED_STREAMS, DataSpec
+
+if TYPE_CHECKING:
+    from orchestrator.promotion.teacher import Teaching
+    from workers.data import Dataset
+
+
+TAUGHT = "+teacher."
+"""Stands between a space's version and the beginning of the SHA-256 of the teacher's manifest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A study's parts, ready to be searched."""
+
+    config: StudyConfig
+    space: Space
+    dataset: "Dataset"
+    code: UserCode | None
+    """The user's own Python; None where there is none."""
+    teacher: "Teaching | None" = None
+    """Whom loss terms that distil learn from; None where nobody teaches."""
+
+    @property
+    def code_digest(self) -> str | None:
+        """SHA-256 over the user's own Python."""
+        return None if self.code is None else self.code.digest
+
+    @property
+    def space_version(self) -> str:
+        """The space's version as the ledger keeps it: another teacher makes another space of it."""
+        if self.teacher is None:
+            return self.space.version
+        return f"{self.space.version}{TAUGHT}{self.teacher.manifest_sha256[:16]}"
+
+    @property
+    def task(self) -> Task | None:
+        """What networks are built for; None where the user's own code trains."""
+        return None if self.config.train is not None else self.dataset.task
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the ledger tells its readers of the study beside what it compares."""
+        return {
+            "task": None if self.task is None else self.task.to_dict(),
+            "git_revision": _git_revision(self.config),
+        }
+
+
+def open_parts(config: StudyConfig) -> Opened:
+    """Loads a config's space and data, and tries the user's own files.
+
+    Raises:
+        ProblemsError: They do not go together.
+        UserFileError: A file of the user's does not run, or lacks the name.
+        DataError: The data cannot be trained on.
+    """
+    space = open_space(config)
+    if config.train is not None:
+        _check_train(config)
+    elif isinstance(space, DefineByRunSpace):
+        text = "a define-by-run space says nothing about training; add train: file.py:name"
+        raise ProblemsError([Problem(config.name, text=text, path=("space",))])
+    dataset = open_data(config)
+    if user_object(config.space) is None and isinstance(space, SearchSpace):
+        from search_spaces.catalog.task_fit import answering  # noqa: PLC0415 - may load torch
+
+        space = answering(space, dataset.task)
+        _check_streams(config, space, dataset.task)
+    _check_space(config, space)
+    check_objectives(config, space, dataset.task, dataset.value_names)
+    return Opened(
+        config=config,
+        space=space,
+        dataset=dataset,
+        code=user_code(config),
+    )
+
+
+def open_data(config: StudyConfig) -> "Dataset":
+    """Return the data of a study; where it names none, a few constants stand for them.
+
+    Raises:
+        DataError: The data cannot be trained on.
+    """
+    from workers.data import load  # noqa: PLC0415 - reading a space needs no data
+
+    if config.data.source == NO_DATA:
+        return replace(load(DataSpec(source="surrogate")), digest=NO_DATA)
+    return load(config.data_spec())
+
+
+def user_code(config: StudyConfig) -> UserCode | None:
+    """The user's own Python, as it is now; None where the config names none.
+
+    Raises:
+        UserFileError: It cannot be read.
+    """
+    references = [each for each in (config.space, config.train) if user_object(each)]
+    return UserCode.read(map(str, references)) if references else None
+
+
+def _check_streams(config: StudyConfig, space: SearchSpace, task: Task) -> None:
+    """Refuse a ready space that reads what the data does not give.
+
+    Raises:
+        ProblemsError: It does.
+    """
+    source, read = config.data.source, {*space.default().architecture.streams}
+    missing = sorted(read - {*task.inputs})
+    if not missing:
+        return
+    text = (
+        f"'{config.space}' reads {' and '.join(sorted(read))}, data source '{source}' gives "
+        f"{' and '.join(sorted(task.inputs))}. "
+    )
+    unserved = [stream for stream in missing if stream not in SERVED_STREAMS]
+    if unserved:
+        text += f"No data source gives {' or '.join(unserved)} yet: search it with a define-by-run "
+        text += "space and your own training (space and train: file.py:name)"
+    else:
+        text += "Choose a space or data of the other kind"
+    raise ProblemsError([Problem(config.name, text=text, path=("space",))])
+
+
+def _check_space(config: StudyConfig, space: Space) -> None:
+    """Refuses a space that raises, and seed points it does not hold, before there is a study."""
+    drawn(config, space, RandomSuggester(config.seed))
+    if not config.seed_points:
+        return
+    from orchestrator.sampling.proposals import SeedPointError, first_points  # noqa: PLC0415 - loads optuna
+
+    try:
+        first_points(space, config.seed_points, config.seed)
+    except SeedPointError as error:
+        raise ProblemsError([Problem(config.name, text=str(error))]) from error
+
+
+def open_space(config: StudyConfig) -> Space:
+    """The space that the config names.
+
+    Raises:
+        ProblemsError: The user's object is no space.
+        UserFileError: The user's file does not run, or lacks the name.
+    """
+    if user_object(config.space) is None:
+        from search_spaces.catalog import load  # noqa: PLC0415 - may load torch
+
+        return load(config.space)
+    from search_spaces.plugins import load_user_object  # noqa: PLC0415 - runs the user's file
+
+    found = load_user_object(config.space, Path.cwd())
+    if isinstance(found.value, SearchSpace | DefineByRunSpace):
+        return found.value
+    if callable(found.value):
+        function = cast("Callable[[object], dict[str, object] | None]", found.value)
+        return DefineByRunSpace(name=found.name, version=found.sha256[:12], function=function)
+    text = f"'{found.name}' is neither a SearchSpace nor a function of a trial"
+    raise ProblemsError([Problem(config.name, text=text, path=("space",))])
+
+
+def _check_train(config: StudyConfig) -> None:
+    """Refuses a training file that does not run, or whose function is not there."""
+    from search_spaces.plugins import load_user_object  # noqa: PLC0415 - runs the user's file
+
+    found = load_user_object(config.train or "", Path.cwd())
+    if not callable(found.value):
+        text = f"'{found.name}' is no function; it must yield metrics an epoch"
+        raise ProblemsError([Problem(config.name, text=text, path=("train",))])
+
+
+def _git_revision(config: StudyConfig) -> str | None:
+    """The commit of the user's own Python; None where there is none, or no git around it."""
+    own = [found for found in map(user_object, (config.train, config.space)) if found]
+    if not own:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", "-C", str(Path(own[0][0]).parent), "rev-parse", "HEAD"],  # noqa: S607  # The user's own git is the one wanted.
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,148 @@
+"""Retention: whose checkpoints stay on disk once trials have ended.
+
+The ledger has the end of a trial before anything of it is deleted, so what a crash leaves behind
+is too much, never too little; the next start sweeps it. Knows folders and trials only.
+"""
+
+import re
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator.commands.disk_usage import TRIAL_FOLDER
+from orchestrator.objective import Objective, pareto_front, pareto_order, rank
+from orchestrator.sampling.halving import judge_of
+from orchestrator.trial import ANSWERED, Trial, TrialState
+from workers.storage import Folder, PathOutside, is_link, remove, within
+
+_CHECKPOINT = re.compile(r"\.?epoch-\d+-[0-9a-f]+(\.tmp)?")
+"""Ours, finished or not; what else lies in a trial's folder is its user's."""
+
+MOST_KEPT = 10
+"""How many of the best trials keep their checkpoints."""
+
+MAX_FRONT_BYTES = 4 * 2**30
+"""Size of the checkpoints that the Pareto front keeps beyond MOST_KEPT trials."""
+
+
+class Retention:
+    """The checkpoint folders of one study: one a trial, named by its uid."""
+
+    def __init__(self, folder: Folder, objectives: Sequence[Objective]) -> None:
+        self._folder = folder
+        self._objectives = tuple(objectives)
+        self._kept: tuple[Trial, ...] = ()
+
+    def sweep(self, trials: Iterable[Trial]) -> None:
+        """Deletes what ended trials left that are not among the best."""
+        known = list(trials)
+        self._kept = best_of(known, self._objectives)
+        self._delete(
+            trial for trial in known if trial.state.is_terminal and trial not in self._kept
+        )
+
+    def ended(self, trial: Trial) -> None:
+        """Keeps an ended trial's checkpoints if it is among the best, and drops who is no more."""
+        before = (*self._kept, trial)
+        self._kept = best_of(before, self._objectives)
+        self._delete(other for other in before if other not in self._kept)
+
+    def _delete(self, trials: Iterable[Trial]) -> None:
+        folders = [self._folder / trial.uid for trial in trials]
+        if isinstance(self._folder, Path):
+            _free(folders, self._folder)
+        elif folders:
+            # A store may take its time, and the search must not wait for it.
+            given = (folders, self._folder)
+            threading.Thread(target=_free, args=given, name="retention", daemon=True).start()
+
+
+def _free(folders: Iterable[Folder], root: Folder) -> None:
+    # A folder that cannot be deleted now costs space, not results: the next sweep tries again.
+    for folder in folders:
+        with suppress(OSError, PathOutside):
+            remove(folder, root)
+
+
+def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:
+    """Return the complete trials that keep their checkpoints, best first.
+
+    These are the MOST_KEPT best of the ranking and, with several objectives, the whole Pareto
+    front as far as MAX_FRONT_BYTES reach: any of its trials may be the one that the user prefers.
+    Where they do not reach, the most crowded trials go first, so that the best by each objective
+    and the spread of the front stay. Results that an earlier study gave have no checkpoint here.
+    """
+    done = [
+        trial for trial in trials if trial.state is TrialState.COMPLETE and trial.reason != ANSWERED
+    ]
+    complete = rank(done, objectives, judge_of(objectives)).complete
+    if len(objectives) < 2:
+        return complete[:MOST_KEPT]
+    front = _uncrowded_first(pareto_front(done, objectives), objectives)
+    kept, size = set(), 0
+    for place, trial in enumerate(front):
+        size += _checkpoint_bytes(trial)
+        if place < MOST_KEPT or size <= MAX_FRONT_BYTES:
+            kept.add(trial.uid)
+    others = [trial.uid for trial in complete if trial.uid not in {each.uid for each in front}]
+    kept.update(others[: max(0, MOST_KEPT - len(front))])
+    return tuple(trial for trial in complete if trial.uid in kept)
+
+
+def _uncrowded_first(front: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    """Sort a front by falling crowding distance; the best by each objective come first."""
+    points = [
+        tuple(o.score(value) for o, value in zip(objectives, trial.values or (), strict=True))
+        for trial in front
+    ]
+    keys = {t.uid: key for t, key in zip(front, pareto_order(points), strict=True)}
+    # Stable, so that the earliest of equals comes first.
+    return sorted(front, key=lambda trial: keys[trial.uid], reverse=True)
+
+
+def _checkpoint_bytes(trial: Trial) -> int:
+    """Size of the two newest checkpoints, which are those on disk."""
+    sizes = [seen.checkpoint.bytes for seen in trial.measurements if seen.checkpoint]
+    return sum(sizes[-2:])
+
+
+def superfluous(
+    folder: Folder,
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
+    *,
+    needed: Collection[str],
+    owned: bool,
+) -> list[Folder]:
+    """What lies in a study's checkpoint folder that neither a resume nor a promotion will read.
+
+    Args:
+        folder: The study's; nobody may be training in it.
+        trials: All of the study's.
+        objectives: The study's.
+        needed: uids of trials whose checkpoints stay whatever their rank.
+        owned: Whether folders of trials that the study does not have are nobody's.
+    """
+    if is_link(folder):  # remove() would refuse what lies behind it
+        return []
+    found = within(folder)
+    kept = {trial.uid for trial in best_of(trials, objectives)} | set(needed)
+    kept |= {trial.uid for trial in trials if not trial.state.is_terminal}
+    known = {trial.uid: trial for trial in trials}
+    paths = [
+        path
+        for path in found
+        if path.name not in kept
+        and (path.name in known or (owned and TRIAL_FOLDER.fullmatch(path.name)))
+    ]
+    for path in found:
+        if path.name in kept & known.keys() and path.is_dir() and not is_link(path):
+            saved = [seen.checkpoint for seen in known[path.name].measurements if seen.checkpoint]
+            newest = {Path(reference.path).name for reference in saved[-2:]}
+            paths += [
+                inside
+                for inside in within(path)
+                if _CHECKPOINT.fullmatch(inside.name) and inside.name not in newest
+            ]
+    return paths

@@ -1,0 +1,1 @@
+"""Domains: how decisions compose into a search space."""

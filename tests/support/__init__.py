@@ -1,0 +1,1 @@
+"""Doubles, servers and checkers that several test suites share."""

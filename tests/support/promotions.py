@@ -1,0 +1,110 @@
+"""Promotions in this process: a room that is not clean but quick, and a promoter that dies."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from orchestrator.config.schema import StudyConfig
+from orchestrator.ledger import Holder, Ledger
+from orchestrator.promotion import loading, manifest, winner
+from orchestrator.promotion.promoter import Promoter
+from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.registry import Registry
+
+NOBODY = 2**22 + 1
+
+
+class Dead(BaseException):
+    """The promoter's death."""
+
+
+class Mortal:
+    """A ledger's promotions or a registry whose process dies right after its n-th write."""
+
+    def __init__(self, inner: Any, lives: list[int]) -> None:
+        self._inner = inner
+        self._lives = lives
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        writes = name in {"begin", "advance", "claim", "upload", "version", "tag", "point"}
+        writes = writes or name in {"describe", "note"}
+        if not writes:
+            return method
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            answer = method(*args, **kwargs)
+            self._lives[0] -= 1
+            if self._lives[0] == 0:
+                raise Dead(name)
+            return answer
+
+        return call
+
+
+def quick_room(registry: Registry) -> Callable[..., Any]:
+    """The steps of the clean process, done here: seconds become a moment."""
+
+    @contextmanager
+    def room(uri: str, digest: str, code: Mapping[str, str] | None) -> Iterator[Any]:
+        _, model, version = uri.rsplit("/", 2)
+        with tempfile.TemporaryDirectory() as name:
+            proved = Path(name) / "proved"
+            proved.mkdir()
+            fetched = registry.fetch(model, int(version), Path(name) / "fetched")
+            try:
+                digests = manifest.proved_copy(fetched, proved, digest)
+            except manifest.ManifestError as error:
+                raise PromotionRefused(str(error)) from error
+            if changed := [name for name in code or {} if digests.get(name) != code[name]]:
+                raise PromotionRefused(f"{changed[0]} is not archscout's own")
+            shim = loading._run(proved / "archscout_model.py")
+            shim.load_context(SimpleNamespace(artifacts={"model": str(proved / "artifacts/model")}))
+            yield SimpleNamespace(
+                answers=lambda given: shim.predict(None, given).to_dict("list"),
+                file=lambda name: (proved / name).read_bytes() if name in digests else None,
+            )
+
+    return room
+
+
+def a_promoter(
+    home: Path, model: str, *, trial: int | None = None, study: str = "tiny", **parts: Any
+) -> Promoter:
+    """A promoter for a study's trial, as the command builds it, but for the quick room.
+
+    `lives` makes it die after so many writes; the process that it leaves in the ledger is gone.
+    """
+    lives = parts.pop("lives", None)
+    ledger = Ledger.open(parts.pop("ledger_url", home / "ledger.db"))
+    registry: Any = Registry.open(f"sqlite:///{home / 'mlflow.db'}")
+    given: dict[str, Any] = {
+        "winner": parts.pop("winner", None) or _winner(home, ledger, study, trial),
+        "model": model,
+        "alias": "champion",
+        "ledger": ledger,
+        "registry": registry,
+        "examine": quick_room(registry),
+        "catch_up": lambda: "",
+        "sync": f"archscout sync {study}",
+        "say": lambda _: None,
+        "holder": Holder.of_this_process(),
+    }
+    if lives is not None:
+        left = [lives]
+        given["holder"] = replace(Holder.of_this_process(), pid=NOBODY)
+        given["registry"] = Mortal(registry, left)
+        given["ledger"] = SimpleNamespace(promotions=Mortal(ledger.promotions, left))
+    return Promoter(**{**given, **parts})
+
+
+def _winner(home: Path, ledger: Ledger, study: str, trial: int | None) -> winner.Winner:
+    row = ledger.study(study)
+    assert row is not None
+    config = StudyConfig.from_json(row.config_json)
+    chosen = winner.choose(ledger.trials(row.id), config, trial)
+    return winner.prepare(ledger, row, config, chosen, home / "checkpoints")

@@ -1,0 +1,1 @@
+"""Training of one candidate: data on the device, optimization, evaluation."""
