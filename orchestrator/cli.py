@@ -95,6 +95,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(code)
 
 
+def _update_addresses(home: Home) -> None:
+    """Update file addresses in the home's own MLflow database after the home was moved."""
+    if home.has_own_mlflow:
+        from orchestrator.tracking.places import follow_home  # noqa: PLC0415 - loads pydantic
+
+        follow_home(home.folder)
+
+
 def _leave(code: ExitCode) -> NoReturn:
     """End this process without the interpreter's end.
 
@@ -119,7 +127,7 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
         if options.command == "init":  # writes the user's own file
             return run(options, home, terminal)
         with private_files():
-            home.follow()
+            _update_addresses(home)
             return run(options, home, terminal)
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

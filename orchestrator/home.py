@@ -122,12 +122,10 @@ class Home:
         """Return the text without the secrets of this home's addresses."""
         return scrubber(self.ledger_url, self.tracking_uri, self.checkpoints_place)(text)
 
-    def follow(self) -> None:
-        """Put addresses of files in a database of our own right after the home was moved."""
-        if self.tracking_uri == f"sqlite:///{self.folder / 'mlflow.db'}":
-            from orchestrator.tracking.places import follow_home  # noqa: PLC0415 - few need it
-
-            follow_home(self.folder)
+    @property
+    def has_own_mlflow(self) -> bool:
+        """Whether MLflow's database is the one in this folder."""
+        return self.tracking_uri == f"sqlite:///{self.folder / 'mlflow.db'}"
 
     def create(self) -> None:
         """Make the folder for its owner alone; close one that is there and ours to others.

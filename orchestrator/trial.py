@@ -88,3 +88,12 @@ class Trial:
     def reached(self) -> int:
         """The fidelity measured last; 0 before the first."""
         return self.measurements[-1].fidelity if self.measurements else 0
+
+
+def in_one_line(failure: Mapping[str, Any]) -> str:
+    """Its class, its first line, where it was raised, and the beginning of its digest."""
+    message = str(failure.get("message", "")).strip().partition("\n")[0]
+    line = f"{failure.get('kind', '')}: {message}".strip(": ")
+    where, digest = failure.get("where"), str(failure.get("digest", ""))[:8]
+    marks = ", ".join(mark for mark in (where, digest) if mark)
+    return f"{line} ({marks})" if marks else line

@@ -15,6 +15,7 @@ from orchestrator.commands.disk_usage import Portion
 from orchestrator.errors import place
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
+from orchestrator.study.retention import TRIAL_FOLDER
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.environment import prepare_process
@@ -174,7 +175,7 @@ def _unknown(home: Home, ledger: "Ledger") -> Iterator[tuple[Path, re.Pattern[st
     """Yield folders named after no study of the ledger, and what a study calls their entries."""
     places: dict[Folder, re.Pattern[str]] = {home.logs: disk_usage.LOG_FILE}
     if home.owns_checkpoints:
-        places[home.checkpoints] = disk_usage.TRIAL_FOLDER
+        places[home.checkpoints] = TRIAL_FOLDER
     for folder, names in places.items():
         for path in within(folder):
             if isinstance(path, Path) and path.is_dir() and ledger.study(path.name) is None:

@@ -9,6 +9,7 @@ from orchestrator.commands import disk_usage, studies
 from orchestrator.commands.disk_usage import Portion
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
+from orchestrator.study.retention import TRIAL_FOLDER
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.environment import prepare_process
@@ -87,7 +88,7 @@ def _folders(
     """
     if row is None and not (sole and home.owns_checkpoints and home.owns_stores):
         return {}
-    names = {"checkpoints": disk_usage.TRIAL_FOLDER, "logs": disk_usage.LOG_FILE}
+    names = {"checkpoints": TRIAL_FOLDER, "logs": disk_usage.LOG_FILE}
     found = {
         kind: [path for folder in named for path in disk_usage.made_here(folder, names[kind])]
         for kind, named in _named(home, name).items()

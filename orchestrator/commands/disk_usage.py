@@ -12,9 +12,6 @@ from orchestrator.terminal import table
 from workers import storage
 from workers.storage import Folder, RemoteFolder, is_link, within
 
-TRIAL_FOLDER = re.compile(r"[0-9a-f]{32}")
-"""Names in a study's folder of checkpoints: its trials' uids."""
-
 LOG_FILE = re.compile(r"(\d+|projector)\.log")
 """Names in a study's folder of logs."""
 

@@ -10,10 +10,9 @@ from orchestrator.errors import place
 from orchestrator.exit_codes import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.objective import best
-from orchestrator.study.failing import in_one_line
 from orchestrator.study.leaderboard import counts
 from orchestrator.terminal import Terminal, number, pairs, span, table
-from orchestrator.trial import Trial
+from orchestrator.trial import Trial, in_one_line
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Attempt, StudyRow

@@ -6,14 +6,14 @@ no more than before. What is not found this way may exist all the same.
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from orchestrator.preflight.candidates import Probe, Probing
 from orchestrator.preflight.deadline import Box
+from orchestrator.sampling.mutation import MutatingSuggester, architecture_decisions
 from search_spaces.constraints import Constraint
-from search_spaces.domains.suggester import grid_point
 
 T = TypeVar("T")
 
@@ -21,7 +21,6 @@ SMALL_STARTS = 8
 """Candidates tried with every number at its lowest."""
 MOST_STEPS = 400
 """Changes tried on the way downhill."""
-_PARTIAL = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +91,9 @@ def _nearby(probing: Probing, way: Sequence[Probe], chance: random.Random) -> It
         if not way:
             yield _varied(probing, {}, frozenset(), chance)
             continue
-        names = list(decided_of_networks(way[-1].params))
+        names = list(architecture_decisions(way[-1].params))
         changed = frozenset(chance.sample(names, min(len(names), chance.choice((1, 1, 2, 3)))))
         yield _varied(probing, way[-1].params, changed, chance)
-
-
-def decided_of_networks(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The decisions that limits depend on: those of the architecture where names tell it apart."""
-    found = {name: value for name, value in params.items() if name.startswith("architecture")}
-    return found or dict(params)
 
 
 def _varied(
@@ -109,79 +102,5 @@ def _varied(
     changed: frozenset[str] | None,
     chance: random.Random,
 ) -> Probe:
-    suggester = Varied(params, changed, chance)
+    suggester = MutatingSuggester(params, changed, chance)
     return probing.count(probing.of(suggester, suggester.params))
-
-
-class Varied:
-    """Answers as another candidate does, but for some decisions, which tend downwards."""
-
-    def __init__(
-        self, known: Mapping[str, Any], changed: frozenset[str] | None, chance: random.Random
-    ) -> None:
-        """Answers nothing yet.
-
-        Args:
-            known: The other candidate's answers.
-            changed: Names to answer otherwise; None puts every number at its lowest.
-            chance: Decides what was not known.
-        """
-        self.params: dict[str, Any] = {}
-        self._known = known
-        self._changed = changed
-        self._chance = chance
-
-    def suggest_int(
-        self,
-        name: str,
-        low: int,
-        high: int,
-        *,
-        step: int = 1,
-        log: bool = False,  # noqa: ARG002
-    ) -> int:
-        """A whole number in the range."""
-        return int(
-            self._number(name, low, high, lambda: self._chance.randrange(low, high + 1, step))
-        )
-
-    def suggest_float(
-        self,
-        name: str,
-        low: float,
-        high: float,
-        *,
-        step: float | None = None,
-        log: bool = False,  # noqa: ARG002
-    ) -> float:
-        """A number in the range."""
-
-        def draw() -> float:
-            if step is None:
-                return self._chance.uniform(low, high)
-            steps = self._chance.randint(0, int((high - low) / step + 1e-8))
-            return grid_point(low, step, steps)
-
-        return float(self._number(name, low, high, draw))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of the choices."""
-        kept = any(
-            type(self._known.get(name)) is type(c) and self._known[name] == c for c in choices
-        )
-        return self._answer(name, kept, lambda: self._chance.choice(choices))
-
-    def _number(self, name: str, low: float, high: float, draw: Callable[[], float]) -> float:
-        def downwards() -> float:
-            return low if self._changed is None or self._chance.random() < _PARTIAL else draw()
-
-        known = self._known.get(name)
-        kept = isinstance(known, int | float) and low <= known <= high
-        return self._answer(name, kept, downwards)
-
-    def _answer(self, name: str, kept: bool, draw: Callable[[], T]) -> T:
-        if name not in self.params:
-            changed = self._changed is None or name in self._changed
-            self.params[name] = self._known[name] if kept and not changed else draw()
-        answer: T = self.params[name]
-        return answer

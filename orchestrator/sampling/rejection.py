@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.clock import Clock
-from orchestrator.preflight.feasibility import Varied, decided_of_networks
+from orchestrator.sampling.mutation import MutatingSuggester, architecture_decisions
 from orchestrator.sampling.screening import DOES_NOT_BUILD, Screened, screen
 from orchestrator.trial import Trial
 from search_spaces.candidate import Candidate
@@ -121,7 +121,7 @@ class Rejection:
             near = nearest if number >= UNIFORM_DRAWS else {}
             suggester = _suggester(near, chance)
             candidate = self._space.resolve(suggester)
-            decided = decided_of_networks(suggester.params)
+            decided = architecture_decisions(suggester.params)
             screened = screen(candidate, self._task, self._constraints)
             if not screened.feasible:
                 self._refusals.add(screened)
@@ -137,12 +137,14 @@ class Rejection:
         return chosen
 
 
-def _suggester(near: Mapping[str, Any], chance: random.Random) -> RandomSuggester | Varied:
+def _suggester(
+    near: Mapping[str, Any], chance: random.Random
+) -> RandomSuggester | MutatingSuggester:
     """Answers uniformly, or as a neighbour of some decisions."""
     if not near:
         return RandomSuggester(chance.getrandbits(32))
     count = min(len(near), chance.choice((1, 1, 2, 3)))
-    return Varied(near, frozenset(chance.sample(sorted(near), count)), chance)
+    return MutatingSuggester(near, frozenset(chance.sample(sorted(near), count)), chance)
 
 
 def _start(
@@ -150,13 +152,13 @@ def _start(
 ) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any], float]:
     """Decisions of all feasible networks, and of one of them or else of the nearest; its excess."""
     screened = [trial for trial in known if trial.violations]
-    feasible = [decided_of_networks(t.params) for t in screened if _excess(t.violations) == 0]
+    feasible = [architecture_decisions(t.params) for t in screened if _excess(t.violations) == 0]
     if feasible:
         return feasible, chance.choice(feasible), 0.0
     nearest = min(screened, key=lambda trial: _excess(trial.violations), default=None)
     if nearest is None:
         return [], {}, float("inf")
-    return [], decided_of_networks(nearest.params), _excess(nearest.violations)
+    return [], architecture_decisions(nearest.params), _excess(nearest.violations)
 
 
 def _excess(violations: Mapping[str, float]) -> float:

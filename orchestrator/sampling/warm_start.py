@@ -13,10 +13,12 @@ from pydantic import ValidationError
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import clean, nearest
 from orchestrator.ledger import Ledger, StudyRow
-from orchestrator.study.prepare import TAUGHT
 from orchestrator.trial import Trial, TrialState
 from search_spaces.constraints import Constraint
 from workers.data.spec import NO_DATA
+
+TAUGHT = "+teacher."
+"""Stands between a space's version and the beginning of the SHA-256 of the teacher's manifest."""
 
 _TEACHING = frozenset({None, "rung", "diverged"})
 """Reasons of trials that teach a sampler; infeasible ones were so by another study's bounds."""

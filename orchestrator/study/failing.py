@@ -6,7 +6,7 @@ Pure functions of what was recorded; open no ledger and know no engine.
 import math
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.trial import Trial, TrialState
 from workers.failures import Failure, FailureKind
@@ -36,15 +36,6 @@ A trial can kill its driver: in process by a segmentation fault, elsewhere where
 whole container for one process's memory. So can a power cut; an attempt that recorded an epoch
 shows that the trial is not the cause.
 """
-
-
-def in_one_line(failure: Mapping[str, Any]) -> str:
-    """Its class, its first line, where it was raised, and the beginning of its digest."""
-    message = str(failure.get("message", "")).strip().partition("\n")[0]
-    line = f"{failure.get('kind', '')}: {message}".strip(": ")
-    where, digest = failure.get("where"), str(failure.get("digest", ""))[:8]
-    marks = ", ".join(mark for mark in (where, digest) if mark)
-    return f"{line} ({marks})" if marks else line
 
 
 _FIRST = 5

@@ -13,6 +13,7 @@ from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Problem, ProblemsError
 from orchestrator.sampling.candidates import Space, drawn
+from orchestrator.sampling.warm_start import TAUGHT
 from orchestrator.study.objective_checks import check_objectives
 from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.space import DefineByRunSpace, SearchSpace
@@ -23,10 +24,6 @@ from workers.data.spec import NO_DATA, SERVED_STREAMS, DataSpec
 if TYPE_CHECKING:
     from orchestrator.promotion.teacher import Teaching
     from workers.data import Dataset
-
-
-TAUGHT = "+teacher."
-"""Stands between a space's version and the beginning of the SHA-256 of the teacher's manifest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

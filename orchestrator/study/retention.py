@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.commands.disk_usage import TRIAL_FOLDER
 from orchestrator.objective import Objective, pareto_front, pareto_order, rank
 from orchestrator.sampling.halving import judge_of
 from orchestrator.trial import ANSWERED, Trial, TrialState
@@ -24,6 +23,9 @@ MOST_KEPT = 10
 
 MAX_FRONT_BYTES = 4 * 2**30
 """Size of the checkpoints that the Pareto front keeps beyond MOST_KEPT trials."""
+
+TRIAL_FOLDER = re.compile(r"[0-9a-f]{32}")
+"""Names in a study's folder of checkpoints: its trials' uids."""
 
 
 class Retention:

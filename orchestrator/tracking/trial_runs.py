@@ -25,10 +25,9 @@ from mlflow.entities import (
 )
 
 from orchestrator.figures.trial import Pictures
-from orchestrator.study.failing import in_one_line
 from orchestrator.tracking.events import Point, TrialStory
 from orchestrator.tracking.files import Files
-from orchestrator.trial import TrialState
+from orchestrator.trial import TrialState, in_one_line
 from workers.budget import Budget
 from workers.failpoints import fault
 

@@ -12,7 +12,7 @@ from support.studies import Dying, Killed, a_trial, config, opened, story
 
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Ledger
-from orchestrator.preflight.feasibility import decided_of_networks
+from orchestrator.sampling.mutation import architecture_decisions
 from orchestrator.sampling.proposals import digest_of
 from orchestrator.sampling.rejection import MIN_REFUSED, Refusals, Rejection
 from orchestrator.sampling.screening import Screened, screen
@@ -245,7 +245,7 @@ def test_the_one_feasible_network_is_trained_by_another_recipe_or_not_again(
         return Screened(cost={}, violations={"parameters": over})
 
     monkeypatch.setattr("orchestrator.sampling.rejection.screen", only_default)
-    params, digest = decided_of_networks(space.encode(default)), digest_of(default, TASK)
+    params, digest = architecture_decisions(space.encode(default)), digest_of(default, TASK)
     known = [a_trial(0, params=params, violations={"parameters": 0.0})]
     rejection = Rejection(space, TASK, (), Refusals(Ticking()))
     chosen = [
