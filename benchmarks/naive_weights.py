@@ -17,8 +17,7 @@ import optuna
 import torch
 from trainings import trained
 
-from orchestrator.objective import Objective
-from orchestrator.preference import distances
+from orchestrator.objective import Objective, distances
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import Both, Concatenate, ConvolutionStem, Residual, Stage
 from search_spaces.candidate import Candidate

@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from orchestrator.errors import ProblemsError, clean, nearest
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, ProblemsError, clean, nearest
 from orchestrator.file_permissions import private_files
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal, print_anything

@@ -5,6 +5,7 @@ Knows no file format and no command: those who find a mistake describe it here.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 
 from search_spaces.plugins import did_you_mean
 
@@ -80,3 +81,27 @@ def shown(value: object) -> str:
 def nearest(name: str, options: Iterable[str]) -> str:
     """The question that names the closest option, or nothing where none is close."""
     return did_you_mean(name[:_SHOWN], options)
+
+
+class ExitCode(IntEnum):
+    """The closed set of exit statuses."""
+
+    DONE = 0
+    DEFECT = 1
+    """A mistake of ours; the message says where the log lies."""
+    INPUT = 2
+    """A mistake in the input; nothing was done."""
+    REFUSED = 3
+    """A gate, another driver's lease, or a lost compare-and-set."""
+    INTERRUPTED = 4
+    """Stopped by a signal, a full disk or a lost cluster; can be resumed."""
+    BROKEN_OFF = 5
+    """Too many trials failed."""
+
+
+class CommandError(Exception):
+    """A command ends here, with a message for the user and an exit status."""
+
+    def __init__(self, message: str, code: ExitCode) -> None:
+        super().__init__(message)
+        self.code = code

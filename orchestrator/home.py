@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator import file_permissions
-from orchestrator.errors import place
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, place
 from orchestrator.ownership import Owners
 from workers.redaction import masked, scrubber
 from workers.storage import Folder, PathOutside, beneath, folder_at

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from orchestrator.config.resources import as_stored, gpu_change, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
 from orchestrator.engines import Engine
-from orchestrator.exit_codes import ExitCode
+from orchestrator.errors import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, StudyRow
 from orchestrator.progress import Progress

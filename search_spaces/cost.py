@@ -3,14 +3,18 @@
 The network is built on torch's meta device, where tensors have shapes and no memory.
 """
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from search_spaces.architecture import Architecture, Network
-from search_spaces.meta import Counting
 from search_spaces.task import Task
 
 BATCH = 2
@@ -73,3 +77,131 @@ def _forward(network: Network, inputs: dict[str, Tensor]) -> tuple[int, int]:
 
 def _storage(tensor: Tensor) -> StorageWeakRef:
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+
+
+aten = torch.ops.aten
+
+
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While active, operations on meta tensors give shapes only and their FLOPs are added up."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+        """Floating-point operations so far, by torch's own formulas; a multiply-add is two."""
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """The operation's result, or something of its shape."""
+        operation = func.overloadpacket
+        shortcut = SHORTCUTS.get(operation)
+        out = None if shortcut is None or kwargs else shortcut(*args)
+        if out is None:
+            out = func(*args, **(kwargs or {}))
+        if operation in flop_registry:
+            self.flops += flop_registry[operation](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def _like(x: Tensor, *_: Any) -> Tensor | None:
+    return torch.empty_like(x) if x.is_floating_point() else None
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
+def _like_both(x: Tensor, other: Any, *_: Any) -> Tensor | None:
+    if not isinstance(other, Tensor):
+        return torch.empty_like(x) if x.is_floating_point() else None
+    if x.dtype != other.dtype:
+        return None
+    shape = torch.broadcast_shapes(x.shape, other.shape)  # type: ignore[no-untyped-call]
+    # Only what has the shape already: how it lies in memory decides what is copied later.
+    like = x if x.shape == shape else other
+    return torch.empty_like(like) if like.shape == shape else None
+
+
+def _divided(x: Tensor, other: Any, *_: Any) -> Tensor | None:
+    return _like_both(x, other) if x.is_floating_point() else None  # whole numbers leave their type
+
+
+def _compared(x: Tensor, other: Any) -> Tensor | None:
+    return None if isinstance(other, Tensor) else torch.empty_like(x, dtype=torch.bool)
+
+
+def _mean(x: Tensor, dims: Sequence[int] | None = None, keep: bool = False) -> Tensor | None:
+    if not x.is_floating_point() or not all(-x.dim() <= dim < x.dim() for dim in dims or ()):
+        return None
+    gone = {dim % x.dim() for dim in dims or range(x.dim())}
+    sides = [1 if dim in gone else side for dim, side in enumerate(x.shape)]
+    return x.new_empty([side for dim, side in enumerate(sides) if keep or dim not in gone])
+
+
+def _addmm(_bias: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    return left.new_empty(left.shape[0], right.shape[1])
+
+
+def _batch_norm(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+
+
+def _layer_norm(x: Tensor, normalised: Sequence[int], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    outer = (*x.shape[: -len(normalised)], *[1] * len(normalised))
+    return torch.empty_like(x), x.new_empty(outer), x.new_empty(outer)
+
+
+def _group_norm(
+    x: Tensor, _weight: Tensor, _bias: Tensor, batch: int, _c: int, _hw: int, groups: int, _: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(batch, groups), x.new_empty(batch, groups)
+
+
+SHORTCUTS: dict[Any, Callable[..., Any]] = {
+    aten.relu: _like,
+    aten.relu_: _itself,
+    aten.gelu: _like,
+    aten.silu: _like,
+    aten.sigmoid: _like,
+    aten._safe_softmax: _like,  # noqa: SLF001 - how torch spells attention's softmax
+    aten.add: _like_both,
+    aten.mul: _like_both,
+    aten.div: _divided,
+    aten.ge: _compared,
+    aten.mean: _mean,
+    aten.elu: _like,
+    aten.addmm: _addmm,
+    aten.native_batch_norm: _batch_norm,
+    aten._native_batch_norm_legit: _batch_norm,  # noqa: SLF001 - its name on the meta device
+    aten.native_layer_norm: _layer_norm,
+    aten.native_group_norm: _group_norm,
+}
+"""Operations whose result has a shape plain from the inputs; None where it is not, after all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A metric that must not exceed a bound."""
+
+    metric: str
+    """Name of the metric, e.g. `parameters`."""
+    at_most: float
+    """The bound, above zero; meeting it exactly is feasible."""
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that give no scale to a violation.
+
+        Raises:
+            ValueError: The bound is not a finite number above zero.
+        """
+        if not (math.isfinite(self.at_most) and self.at_most > 0):
+            raise ValueError(f"constraint on {self.metric}: at_most must be finite and above zero")
+
+    def violation(self, value: float) -> float:
+        """By which share of the bound a value exceeds it; zero or less is feasible."""
+        return value / self.at_most - 1

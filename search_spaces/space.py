@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from search_spaces.candidate import Candidate, Decisions
-from search_spaces.constraints import Constraint
+from search_spaces.cost import Constraint
 from search_spaces.domains.composite import Const, Domain, Record, SpaceError
 from search_spaces.domains.priors import Expected, priors
 from search_spaces.domains.suggester import Suggester

@@ -5,8 +5,7 @@ import time
 from pathlib import Path
 
 from orchestrator.commands import studies
-from orchestrator.errors import place
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, place
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 

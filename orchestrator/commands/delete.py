@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands import disk_usage, studies
 from orchestrator.commands.disk_usage import Portion
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.study.retention import TRIAL_FOLDER
 from orchestrator.terminal import Terminal

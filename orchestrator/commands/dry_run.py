@@ -5,12 +5,12 @@ from orchestrator.commands.run_search import size, tell_notes
 from orchestrator.config.load import flat
 from orchestrator.config.resources import refuse_what_does_not_fit, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
-from orchestrator.exit_codes import ExitCode
+from orchestrator.errors import ExitCode
 from orchestrator.sampling.candidates import drawn
 from orchestrator.sampling.screening import Screened, screen
 from orchestrator.study.prepare import open_parts
 from orchestrator.terminal import Terminal, number, pairs
-from search_spaces.constraints import Constraint
+from search_spaces.cost import Constraint
 from search_spaces.domains.suggester import RandomSuggester
 
 _EMPTY = {"[]", "nothing"}

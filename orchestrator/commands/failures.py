@@ -10,8 +10,7 @@ import time
 import traceback
 from collections.abc import Mapping
 
-from orchestrator.errors import clean, place
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, clean, place
 from orchestrator.file_permissions import opener
 from orchestrator.home import Home
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.home import Home
-from orchestrator.objective import best, reaches
-from orchestrator.preference import even_weights
+from orchestrator.objective import best, even_weights, reaches
 from orchestrator.terminal import pairs
 from orchestrator.trial import ANSWERED, Trial, TrialState
 

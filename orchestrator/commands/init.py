@@ -12,8 +12,7 @@ from orchestrator.config import starter
 from orchestrator.config.checks import absolute, exists
 from orchestrator.config.load import presets
 from orchestrator.config.starter import Limits, Machine
-from orchestrator.errors import clean, place
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, clean, place
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal, number, pairs, span, table
 from workers.data.dataset import split_data
@@ -48,13 +47,13 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     for note in notes:
         terminal.tell(f"note: {clean(note, 500)}")
     terminal.remark("\nTiming a short training on this machine ...")
-    from orchestrator.preflight import pace  # noqa: PLC0415 - loads torch, once the data is known to be good
+    from orchestrator.preflight import timing  # noqa: PLC0415 - loads torch, once the data is known to be good
 
-    gpu = pace.gpu_to_use()
+    gpu = timing.gpu_to_use()
     example_s: float | None = None
     try:
-        example_s = pace.example_s(dataset, found.spec, gpu=gpu)
-    except pace.NotTimed as error:
+        example_s = timing.example_s(dataset, found.spec, gpu=gpu)
+    except timing.NotTimed as error:
         reason = f"the short training failed ({clean(str(error), 200)}): the limits are a guess"
         notes.append(reason)
         terminal.tell(f"note: {reason}")

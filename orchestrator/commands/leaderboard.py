@@ -4,9 +4,9 @@ import argparse
 
 from orchestrator.commands import studies
 from orchestrator.config.schema import StudyConfig
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.preference import PreferenceError, preference
+from orchestrator.objective import PreferenceError, preference
 from orchestrator.study.leaderboard import leaderboard
 from orchestrator.terminal import Terminal
 

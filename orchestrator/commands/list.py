@@ -5,7 +5,7 @@ from datetime import datetime
 
 from orchestrator.commands import studies
 from orchestrator.config.schema import StudyConfig
-from orchestrator.exit_codes import ExitCode
+from orchestrator.errors import ExitCode
 from orchestrator.home import Home
 from orchestrator.objective import best
 from orchestrator.terminal import Terminal, number, span, table

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands import studies
-from orchestrator.errors import clean, nearest, place
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, clean, nearest, place
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal, number, table
 from orchestrator.tracking.addresses import registry_uri, require_registry, sqlite_file

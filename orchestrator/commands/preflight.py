@@ -2,7 +2,7 @@
 
 from orchestrator.clock import Clock
 from orchestrator.errors import ProblemsError
-from orchestrator.preflight import diagnosis, report, verdict
+from orchestrator.preflight import diagnosis, report
 from orchestrator.preflight.deadline import Box
 from orchestrator.preflight.diagnosis import Diagnosis
 from orchestrator.study.prepare import Opened
@@ -41,7 +41,7 @@ def quick_look(parts: Opened, terminal: Terminal, clock: Clock | None = None) ->
 
 def warn(parts: Opened, terminal: Terminal) -> None:
     """Warn of a search that can work, but not as its user may expect."""
-    if warning := verdict.idle_sampler(parts.config):
+    if warning := report.idle_sampler(parts.config):
         terminal.complain(f"{parts.config.name}: {warning}")
 
 
@@ -51,6 +51,6 @@ def refuse(parts: Opened, found: Diagnosis) -> None:
     Raises:
         ProblemsError: It cannot.
     """
-    problems = verdict.refusals(found, len(parts.dataset.train))
+    problems = report.refusals(found, len(parts.dataset.train))
     if problems:
         raise ProblemsError(problems)

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import clean
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, clean
 from orchestrator.home import Home
-from orchestrator.objective import pareto_front
-from orchestrator.preference import even_weights
+from orchestrator.objective import even_weights, pareto_front
 from orchestrator.terminal import Terminal, pairs
 from orchestrator.tracking.environment import prepare_process
 from orchestrator.tracking.process import start_projector

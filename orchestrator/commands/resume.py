@@ -4,7 +4,7 @@ import argparse
 
 from orchestrator.commands import studies
 from orchestrator.config.resources import with_open_gpu
-from orchestrator.exit_codes import ExitCode
+from orchestrator.errors import ExitCode
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 

@@ -5,8 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
-from orchestrator.errors import clean, nearest
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, clean, nearest
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 
@@ -24,7 +23,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     Raises:
         CommandError: There is no such study, or no such class.
     """
-    from orchestrator.study import requests, retries  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator.study import retries  # noqa: PLC0415 - loads sqlalchemy
 
     known = retries.classes()
     if options.failure not in known:
@@ -37,7 +36,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         ledger, row = studies.found(opened, options.name, home)
         config = studies.readable_config(row)
         _require_time(row, config, ledger, home)
-        asked = ledger.ask(row.id, requests.RETRY, {"class": options.failure})
+        asked = ledger.ask(row.id, retries.RETRY, {"class": options.failure})
         driven = _answered(ledger, row, config, asked, options.failure)
         added = (ledger.answer_to(asked) or {}).get("added")
         trials = {trial.uid: trial for trial in ledger.trials(row.id)}
@@ -81,7 +80,7 @@ def _answered(
 ) -> bool:
     """Waits for the driver's answer, or answers where nobody drives; whether somebody does."""
     from orchestrator.ledger import Holder, LeaseHeld  # noqa: PLC0415 - loads sqlalchemy
-    from orchestrator.study import requests, retries  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator.study import retries  # noqa: PLC0415 - loads sqlalchemy
 
     until = time.monotonic() + _PATIENCE_S
     while ledger.answer_to(asked) is None and time.monotonic() < until:
@@ -97,7 +96,7 @@ def _answered(
                 # A finished study would not be gone on with.
                 ledger.set_study_state(lease, "interrupted")
             for each in ledger.requests(row.id):
-                requests.answer(ledger, lease, each, ledger.trials(row.id), seed=config.seed)
+                retries.answer(ledger, lease, each, ledger.trials(row.id), seed=config.seed)
         finally:
             ledger.release(lease)
         return False

@@ -7,11 +7,10 @@ from orchestrator.commands import hints, studies
 from orchestrator.commands.preflight import quick_look, warn
 from orchestrator.config.resources import idle_gpu, refuse_what_does_not_fit, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import Problem, ProblemsError, clean, place
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError, clean, place
 from orchestrator.home import Home
+from orchestrator.preflight.report import idle_sampler
 from orchestrator.preflight.storage_check import require_checkpoints
-from orchestrator.preflight.verdict import idle_sampler
 from orchestrator.run import Outcome, run_study
 from orchestrator.sampling.candidates import Space
 from orchestrator.study.leaderboard import leaderboard

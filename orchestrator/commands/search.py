@@ -8,8 +8,7 @@ from orchestrator.commands import hints, studies
 from orchestrator.config.load import Override, differences, load
 from orchestrator.config.resources import as_stored, with_stored_data
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import Problem, ProblemsError
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
 from orchestrator.home import Home
 from orchestrator.study.moved_files import located, same_but_places
 from orchestrator.terminal import Terminal

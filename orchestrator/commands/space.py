@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.commands.run_search import size
 from orchestrator.config.load import load
 from orchestrator.config.schema import StudyConfig
-from orchestrator.exit_codes import ExitCode
+from orchestrator.errors import ExitCode
 from orchestrator.home import Home
 from orchestrator.preflight.deadline import Box
 from orchestrator.sampling.candidates import Space, drawn

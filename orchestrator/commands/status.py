@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands import studies
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import place
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, place
 from orchestrator.home import Home
 from orchestrator.objective import best
 from orchestrator.study.leaderboard import counts
@@ -15,7 +14,7 @@ from orchestrator.terminal import Terminal, number, pairs, span, table
 from orchestrator.trial import Trial, in_one_line
 
 if TYPE_CHECKING:
-    from orchestrator.ledger import Attempt, StudyRow
+    from orchestrator.ledger import AttemptRecord, StudyRow
 
 LOG_LINES = 60
 """How much of a trial's log is shown; `--json` holds all of it."""
@@ -78,7 +77,7 @@ def _show_study(
 
 
 def _show_trial(
-    study: str, trial: Trial, attempts: "list[Attempt]", home: Home, terminal: Terminal
+    study: str, trial: Trial, attempts: "list[AttemptRecord]", home: Home, terminal: Terminal
 ) -> None:
     path = home.logs / study / f"{trial.number}.log"
     log = path.read_text(errors="replace").splitlines() if path.is_file() else []

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 
 from orchestrator.commands import hints
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import clean, nearest, place
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, clean, nearest, place
 from orchestrator.home import Home
 from orchestrator.study.moved_files import located
 from orchestrator.terminal import Terminal

@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import studies, verify
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 from orchestrator.tracking import start_projector

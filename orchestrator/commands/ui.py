@@ -3,7 +3,7 @@
 import argparse
 
 from orchestrator.commands import studies
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 

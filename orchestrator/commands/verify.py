@@ -4,9 +4,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import studies
-from orchestrator.exit_codes import ExitCode
+from orchestrator.errors import ExitCode
 from orchestrator.home import Home
-from orchestrator.study.kept_files import bad_checkpoints
+from orchestrator.study.retention import bad_checkpoints
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.environment import prepare_process
 

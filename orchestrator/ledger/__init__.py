@@ -22,12 +22,12 @@ from orchestrator.ledger.errors import (
 )
 from orchestrator.ledger.leases import LEASE_S, Holder, Lease
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.records import Attempt, Event, NewTrial, Promotion, Request, StudyRow
+from orchestrator.ledger.records import AttemptRecord, Event, NewTrial, Promotion, Request, StudyRow
 
 __all__ = [
     "LEASE_S",
     "AliasMoved",
-    "Attempt",
+    "AttemptRecord",
     "Event",
     "Holder",
     "IllegalMove",

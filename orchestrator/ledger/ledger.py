@@ -11,13 +11,13 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import bindparam, update
 
 from orchestrator.clock import Clock, SystemClock
-from orchestrator.ledger import adding, deleting, leases, queries, requests, rows, transitions
+from orchestrator.ledger import leases, queries, requests, rows, transitions
 from orchestrator.ledger.database import Database, Transaction
 from orchestrator.ledger.errors import UnknownStudy, UnknownTrial
 from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.promotions import Promotions
-from orchestrator.ledger.records import Attempt, Event, NewTrial, Request, StudyRow
+from orchestrator.ledger.records import AttemptRecord, Event, NewTrial, Request, StudyRow
 from orchestrator.ledger.schema import projection, trial
 from orchestrator.ledger.serialization import finite
 from orchestrator.trial import Trial, TrialState
@@ -165,7 +165,7 @@ class Ledger:
 
     def require_deletable(self, row: StudyRow) -> None:
         """Raise LeaseHeld where a driver runs a study, and StudyNeeded as `delete_study` does."""
-        self._database.write(lambda tx: deleting.require_deletable(tx, row))
+        self._database.write(lambda tx: rows.require_deletable(tx, row))
 
     def delete_study(self, name: str, holder: Holder) -> None:
         """Remove a study with all its trials; afterwards no promotion of one can begin.
@@ -176,7 +176,7 @@ class Ledger:
         """
         if (row := self.study(name)) is None:
             raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")
-        self._database.write(lambda tx: deleting.delete_study(tx, row, holder))
+        self._database.write(lambda tx: rows.delete_study(tx, row, holder))
 
     def set_study_state(self, lease: Lease, state: str) -> None:
         """Say how the study stands: `running`, `finished`, `interrupted` or `broken`."""
@@ -201,7 +201,7 @@ class Ledger:
             LeaseLost: Another driver has the study.
             ValueError: A number is not finite, or values do not fit the state.
         """
-        return self._write("trial_added", lambda tx: adding.add_trial(tx, lease, new))
+        return self._write("trial_added", lambda tx: rows.add_trial(tx, lease, new))
 
     def start_attempt(
         self, lease: Lease, uid: str, *, node: str | None = None, pid: int | None = None
@@ -313,7 +313,7 @@ class Ledger:
             raise UnknownTrial(f"study {study_id} has no trial {number}")
         return found[0]
 
-    def attempts(self, uid: str) -> list[Attempt]:
+    def attempts(self, uid: str) -> list[AttemptRecord]:
         """The trial's attempts, oldest first."""
         return self._database.read(lambda connection: queries.read_attempts(connection, uid))
 

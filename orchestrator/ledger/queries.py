@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select
 
-from orchestrator.ledger.records import Attempt, Event, StudyRow
+from orchestrator.ledger.records import AttemptRecord, Event, StudyRow
 from orchestrator.ledger.schema import (
     attempt,
     checkpoint,
@@ -105,10 +105,10 @@ def read_checkpoints(connection: Connection, uid: str) -> list[CheckpointRef]:
     ]
 
 
-def read_attempts(connection: Connection, uid: str) -> list[Attempt]:
+def read_attempts(connection: Connection, uid: str) -> list[AttemptRecord]:
     """The trial's attempts, oldest first."""
     return [
-        Attempt(
+        AttemptRecord(
             number=found.number,
             generation=found.generation,
             node=found.node,

@@ -61,7 +61,7 @@ class NewTrial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class AttemptRecord:
     """One execution of a trial."""
 
     number: int

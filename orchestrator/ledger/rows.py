@@ -7,15 +7,35 @@ gone left RUNNING set to WAITING.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from orchestrator.ledger import leases, queries, transitions
 from orchestrator.ledger.database import Transaction
-from orchestrator.ledger.errors import StudyConflict, UnknownStudy
+from orchestrator.ledger.errors import (
+    IllegalMove,
+    NumberMismatch,
+    StudyConflict,
+    StudyNeeded,
+    UnknownStudy,
+)
 from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.migrations import ADVISORY_LOCK
-from orchestrator.ledger.records import StudyRow
-from orchestrator.ledger.schema import projection, study
+from orchestrator.ledger.promotions import ENDED
+from orchestrator.ledger.records import NewTrial, StudyRow
+from orchestrator.ledger.schema import (
+    attempt,
+    checkpoint,
+    event,
+    lease,
+    measurement,
+    projection,
+    promotion,
+    request,
+    study,
+    trial,
+)
+from orchestrator.ledger.serialization import check_values, optional_json, to_json
+from orchestrator.trial import Trial, TrialState
 
 _COMPARED = ("config_json", "space_name", "space_version", "data_digest", "code_digest")
 
@@ -86,3 +106,177 @@ def _create(
     tx.connection.execute(_ADD_PROJECTION, {"study_id": created.id, "cursor": 0, "updated": now})
     tx.append(created.id, 1, "study_created", {"name": name, **given, "about": dict(about)})
     return StudyRow(**created._asdict())
+
+
+_NEXT_NUMBER = select(func.coalesce(func.max(trial.c.number) + 1, 0)).where(
+    trial.c.study_id == bindparam("of_study")
+)
+_ADD_TRIAL = insert(trial)
+
+
+def add_trial(tx: Transaction, lease: Lease, new: NewTrial) -> Trial:
+    """Add a trial, and end it at once if it came with a terminal state.
+
+    Raises:
+        NumberMismatch: The number is not the study's next.
+        IllegalMove: The trial would begin RUNNING.
+        ValueError: A number is not finite, or values do not fit the state.
+    """
+    leases.require(tx, lease)
+    if new.state is TrialState.RUNNING:
+        raise IllegalMove(new.uid, "new", new.state)
+    check_values(new.state, new.values)
+    expected = tx.connection.scalar(_NEXT_NUMBER, {"of_study": lease.study_id}) or 0
+    if new.number != expected:
+        raise NumberMismatch(new.number, expected)
+    now = tx.now()
+    ended = now if new.state.is_terminal else None
+    tx.connection.execute(
+        _ADD_TRIAL, {**_row(new), "study_id": lease.study_id, "created": now, "ended": ended}
+    )
+    _tell(tx, lease, new)
+    return _as_trial(new, created=now, ended=ended)
+
+
+def _row(new: NewTrial) -> dict[str, Any]:
+    return {
+        "uid": new.uid,
+        "number": new.number,
+        "kind": new.kind,
+        "parent": new.parent,
+        "params_json": to_json(dict(new.params)),
+        "distributions_json": to_json(dict(new.distributions)),
+        "candidate_json": to_json(dict(new.candidate)),
+        "describe": new.describe,
+        "digest": new.digest,
+        "state": new.state.value,
+        "reason": new.reason,
+        "values_json": optional_json(new.values),
+        "violations_json": to_json(dict(new.violations)),
+        "cost_json": to_json(dict(new.cost)),
+        "failure_json": optional_json(new.failure),
+        "seed": new.seed,
+        "attempts": 0,
+        "sampler_attrs_json": to_json(dict(new.sampler_attrs)),
+    }
+
+
+def _tell(tx: Transaction, lease: Lease, new: NewTrial) -> None:
+    added = {
+        "uid": new.uid,
+        "number": new.number,
+        "kind": new.kind,
+        "parent": new.parent,
+        "params": dict(new.params),
+        "digest": new.digest,
+        "seed": new.seed,
+        "cost": dict(new.cost),
+        "describe": new.describe,
+        "state": new.state.value,
+    }
+    tx.append(lease.study_id, lease.generation, "trial_added", added)
+    if new.state.is_terminal:
+        finished = {
+            "uid": new.uid,
+            "number": new.number,
+            "attempt": None,
+            "state": new.state.value,
+            "reason": new.reason,
+            "values": new.values,
+            "violations": dict(new.violations),
+            "failure": None if new.failure is None else dict(new.failure),
+        }
+        tx.append(lease.study_id, lease.generation, "trial_finished", finished)
+
+
+def _as_trial(new: NewTrial, *, created: float, ended: float | None) -> Trial:
+    return Trial(
+        number=new.number,
+        uid=new.uid,
+        kind=new.kind,
+        parent=new.parent,
+        params=new.params,
+        distributions=new.distributions,
+        candidate=new.candidate,
+        describe=new.describe,
+        digest=new.digest,
+        state=new.state,
+        reason=new.reason,
+        values=new.values,
+        violations=new.violations,
+        cost=new.cost,
+        seed=new.seed,
+        attempts=0,
+        failure=new.failure,
+        sampler_attrs=new.sampler_attrs,
+        created=created,
+        started=None,
+        ended=ended,
+    )
+
+
+_IS_THERE = select(study.c.id).where(study.c.id == bindparam("of_study"))
+_UIDS = select(trial.c.uid).where(trial.c.study_id == bindparam("of_study"))
+_UNDER_WAY = select(promotion.c.model, promotion.c.alias).where(
+    promotion.c.study_id == bindparam("of_study"), promotion.c.state.not_in(sorted(ENDED))
+)
+_CHILDREN = (
+    select(study.c.name)
+    .join_from(trial, study, study.c.id == trial.c.study_id)
+    .where(trial.c.parent.in_(_UIDS), trial.c.study_id != bindparam("of_study"))
+)
+# Promotions stay: they count how often test data was opened, and how often an alias was moved.
+_FORGET = (
+    update(promotion)
+    .where(promotion.c.study_id == bindparam("of_study"))
+    .values(study_id=None, trial_uid=None)
+)
+
+
+def delete_study(tx: Transaction, row: StudyRow, holder: Holder) -> None:
+    """Remove a study's rows; none are left where it has been deleted before.
+
+    Raises:
+        LeaseHeld: A driver runs it.
+        StudyNeeded: A trial of it is being promoted, or another study goes back to one.
+    """
+    tx.lock(ADVISORY_LOCK)
+    given = {"of_study": row.id}
+    # Its events are gone with it: a COMMIT whose answer was lost is told by the row alone, whose
+    # id is never given to another study.
+    if tx.connection.scalar(_IS_THERE, given) is None:
+        return
+    leases.acquire(tx, row.id, row.name, holder)
+    _refuse_needed(tx, row.id, row.name)
+    tx.connection.execute(_FORGET, given)
+    for table in (checkpoint, measurement, attempt):
+        tx.connection.execute(delete(table).where(table.c.trial_uid.in_(_UIDS)), given)
+    for table in (trial, request, event, projection, lease):
+        tx.connection.execute(delete(table).where(table.c.study_id == bindparam("of_study")), given)
+    tx.connection.execute(delete(study).where(study.c.id == bindparam("of_study")), given)
+
+
+def require_deletable(tx: Transaction, row: StudyRow) -> None:
+    """Check that nobody runs or needs a study.
+
+    Raises:
+        LeaseHeld: A driver runs it.
+        StudyNeeded: A trial of it is being promoted, or another study goes back to one.
+    """
+    leases.require_free(tx, row.id, row.name)
+    _refuse_needed(tx, row.id, row.name)
+
+
+def _refuse_needed(tx: Transaction, study_id: int, name: str) -> None:
+    given = {"of_study": study_id}
+    for model, alias in tx.connection.execute(_UNDER_WAY, given):
+        raise StudyNeeded(
+            f"study {name!r} stays: a promotion of it to {model}@{alias} has not ended; "
+            "end it with the same `archscout promote` first"
+        )
+    child = tx.connection.scalar(_CHILDREN, given)
+    if child is not None:
+        raise StudyNeeded(
+            f"study {name!r} stays: trials of study {child!r} go back to it; delete that one "
+            f"first: archscout delete {child}"
+        )

@@ -21,9 +21,9 @@ from orchestrator.preflight.failure_causes import Culprit, culprits
 from orchestrator.preflight.feasibility import Met, approach, meeting
 from orchestrator.preflight.forecast import Forecast, Plan, forecast
 from orchestrator.preflight.network_count import Networks, networks
-from orchestrator.preflight.pacing import Pace
+from orchestrator.preflight.timing import Pace
 from orchestrator.study.prepare import Opened
-from search_spaces.constraints import Constraint
+from search_spaces.cost import Constraint
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
 

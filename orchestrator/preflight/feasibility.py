@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from orchestrator.preflight.candidates import Probe, Probing
 from orchestrator.preflight.deadline import Box
 from orchestrator.sampling.mutation import MutatingSuggester, architecture_decisions
-from search_spaces.constraints import Constraint
+from search_spaces.cost import Constraint
 
 T = TypeVar("T")
 

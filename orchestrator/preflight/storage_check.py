@@ -8,8 +8,7 @@ import secrets
 import threading
 from pathlib import Path
 
-from orchestrator.errors import place
-from orchestrator.exit_codes import CommandError, ExitCode
+from orchestrator.errors import CommandError, ExitCode, place
 from orchestrator.home import Home
 from orchestrator.network_filesystem import LEDGER_SERVER, MLFLOW_SERVER, refuse_network_disk
 from orchestrator.tracking.addresses import sqlite_file

@@ -2,15 +2,27 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
-from orchestrator.config.resources import with_gpu_decided
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from orchestrator.config.resources import has_gpu, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
+from orchestrator.config.starter import space_for
+from orchestrator.errors import Problem, ProblemsError
 from orchestrator.preflight.candidates import Probe
 from orchestrator.preflight.deadline import Box
-from orchestrator.preflight.pacing import Load, Pace, Timed, learnt
 from orchestrator.study.prepare import Opened
+from search_spaces.catalog import load
+from search_spaces.catalog.task_fit import answering
 from workers.calibration import Place, miniature
+from workers.data.dataset import Dataset
 from workers.data.limits import available_bytes, usable_cores
+from workers.data.spec import DataSpec
+from workers.failures import BadCandidate, classify
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +41,84 @@ CARE = 2.0
 _MEMORY_SHARE = 4
 _COPIES = 4
 """Activations, their gradients, and as much again for what lies between."""
+
+
+FEWEST_FOR_ALL = 5
+"""Timed networks from which on three coefficients are told apart; below, arithmetic and memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What decides how long a network learns from one example."""
+
+    flops: float
+    activation_bytes: float
+    layers: int
+    batch_size: int
+
+    def terms(self) -> tuple[float, float, float]:
+        """The three numbers whose weighted sum is the time, each about 1 for a small network."""
+        steps = self.layers / 10 * 64 / self.batch_size
+        return (self.flops / 1e7, self.activation_bytes / 3e5, steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """A network that was timed."""
+
+    load: Load
+    example_s: float
+    """Seconds in which it learns from one example once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """A machine's pace."""
+
+    weights: tuple[float, float, float]
+    """Seconds an example for each term of a load."""
+    timed: int
+    """Networks that it was learnt from."""
+    error: float | None
+    """Typical relative error (median) on networks that were left out in turn; None if too few were
+    timed to tell."""
+
+    def example_s(self, load: Load) -> float:
+        """Seconds in which a network learns from one example once."""
+        return sum(w * term for w, term in zip(self.weights, load.terms(), strict=True))
+
+
+def learnt(timed: Sequence[Timed]) -> Pace:
+    """The pace that the timed networks, at least one, tell."""
+    errors = []
+    for index, left_out in enumerate(timed):
+        others = [*timed[:index], *timed[index + 1 :]]
+        if len(others) > 1:
+            guess = Pace(weights=_fitted(others), timed=0, error=None).example_s(left_out.load)
+            errors.append(abs(np.log(guess / left_out.example_s)))
+    error = float(np.expm1(np.median(errors))) if errors else None
+    return Pace(weights=_fitted(timed), timed=len(timed), error=error)
+
+
+def _fitted(timed: Sequence[Timed]) -> tuple[float, float, float]:
+    """Weights of least relative error, none below zero."""
+    terms = np.array([entry.load.terms() for entry in timed])
+    relative = terms / np.array([[entry.example_s] for entry in timed])
+    used = 3 if len(timed) >= FEWEST_FOR_ALL else 2 if len(timed) > 2 else 1
+    best, best_rest = np.zeros(3), np.inf
+    # Of so few terms every choice can be tried: the best one without a negative weight counts.
+    for size in range(1, used + 1):
+        for chosen in combinations(range(3 if used == 3 else 2), size):
+            weights, rest = _least_squares(relative[:, chosen])
+            if (weights >= 0).all() and rest < best_rest:
+                best_rest, best = rest, np.zeros(3)
+                best[list(chosen)] = weights
+    return (float(best[0]), float(best[1]), float(best[2]))
+
+
+def _least_squares(relative: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    weights = np.linalg.lstsq(relative, np.ones(len(relative)), rcond=None)[0].astype(np.float64)
+    return weights, float(((relative @ weights - 1) ** 2).sum())
 
 
 def load_of(probe: Probe) -> Load:
@@ -135,3 +225,39 @@ def _fits_memory(load: Load) -> bool:
     """Whether training it here takes but a fraction of the memory that is free."""
     wanted = _COPIES * load.activation_bytes * load.batch_size
     return wanted < available_bytes() / _MEMORY_SHARE
+
+
+BATCHES = 8
+"""Batches of the short training."""
+
+
+class NotTimed(Exception):  # noqa: N818 - the data may be good all the same
+    """The short training failed; says why."""
+
+
+def gpu_to_use() -> bool:
+    """Whether there is a GPU that training can use."""
+    return has_gpu() and torch.cuda.is_available()
+
+
+def example_s(dataset: Dataset, spec: DataSpec, *, gpu: bool) -> float:
+    """Seconds in which the default candidate learns from one example once, on one core or GPU.
+
+    Raises:
+        ProblemsError: The default candidate cannot be built for examples of this shape.
+        NotTimed: It cannot be trained on them.
+    """
+    place = Place(device="cuda" if gpu else "cpu")
+    space = space_for(dataset.task.inputs)
+    default = answering(load(space), dataset.task).default()
+    try:
+        return miniature(default, dataset, spec, place, batches=BATCHES).example_s
+    except BadCandidate as error:
+        (example,) = dataset.task.inputs.values()
+        shape = " x ".join(map(str, example))
+        text = (
+            f"examples of {shape} suit no network of space '{space}' ({error}); give larger images"
+        )
+        raise ProblemsError([Problem(spec.path or spec.source, text=text)]) from error
+    except Exception as error:
+        raise NotTimed(classify(error).message) from error

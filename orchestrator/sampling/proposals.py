@@ -19,7 +19,7 @@ from orchestrator.sampling.screening import Screened, screen
 from orchestrator.sampling.warm_start import NOTHING, Earlier
 from orchestrator.trial import ANSWERED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
-from search_spaces.constraints import Constraint
+from search_spaces.cost import Constraint
 from search_spaces.domains.composite import DomainError
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester, Suggester
 from search_spaces.plugins import UnknownNameError, did_you_mean

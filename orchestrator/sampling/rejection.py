@@ -16,7 +16,7 @@ from orchestrator.sampling.mutation import MutatingSuggester, architecture_decis
 from orchestrator.sampling.screening import DOES_NOT_BUILD, Screened, screen
 from orchestrator.trial import Trial
 from search_spaces.candidate import Candidate
-from search_spaces.constraints import Constraint
+from search_spaces.cost import Constraint
 from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task

@@ -11,10 +11,18 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Lease, Ledger, StaleAttempt
 from orchestrator.sampling.halving import judge_of
 from orchestrator.snapshot import Verdict
-from orchestrator.study.failing import breaks_off, shares
 from orchestrator.study.jobs import Jobs
 from orchestrator.study.limits import Course
-from orchestrator.study.outcome import Attempt, Ending, ending_of, finite_part, lacking, not_finite
+from orchestrator.study.outcome import (
+    Ending,
+    RunningAttempt,
+    breaks_off,
+    ending_of,
+    finite_part,
+    lacking,
+    not_finite,
+    shares,
+)
 from orchestrator.study.state import Memory
 from orchestrator.trial import Trial, TrialState
 from workers.failures import Failure, FailureKind
@@ -47,7 +55,7 @@ class Attempts:
             course: Stopped by what they show; stops them.
             clock: Tells the time.
         """
-        self.running: dict[str, Attempt] = {}
+        self.running: dict[str, RunningAttempt] = {}
         """By the trial's uid."""
         self._ledger = ledger
         self._lease = lease
@@ -64,7 +72,7 @@ class Attempts:
     def start(self, trial: Trial, node: str, pid: int) -> TrainingJob | None:
         """Start an attempt; None if the trial needs none, for its driver died as it ended."""
         key = self._ledger.start_attempt(self._lease, trial.uid, node=node, pid=pid)
-        attempt = Attempt(key=key, started=self._clock.monotonic())
+        attempt = RunningAttempt(key=key, started=self._clock.monotonic())
         self.running[trial.uid] = attempt
         self._memory.started(trial, key.number, self._clock.now())
         if trial.measurements:
@@ -127,7 +135,7 @@ class Attempts:
         else:
             self._return(attempt, outcome, None)
 
-    def _find(self, key: AttemptKey) -> Attempt | None:
+    def _find(self, key: AttemptKey) -> RunningAttempt | None:
         attempt = self.running.get(key.trial_uid)
         return attempt if attempt is not None and attempt.key == key else None
 
@@ -140,7 +148,7 @@ class Attempts:
         """What an attempt does that nothing speaks against."""
         return Verdict.CONTINUE if self._course.reason is None else Verdict.PAUSE
 
-    def _judged(self, attempt: Attempt, seen: Measurement) -> Verdict:
+    def _judged(self, attempt: RunningAttempt, seen: Measurement) -> Verdict:
         trial = self._history[attempt.key.trial_uid]
         if seen.fidelity >= self._budget.maximum:
             return Verdict.CONTINUE
@@ -149,7 +157,7 @@ class Attempts:
             attempt.stopped = not self._memory.goes_on(trial, seen.fidelity)
         return Verdict.STOP if attempt.is_over else self._verdict
 
-    def _end(self, trial: Trial, attempt: Attempt, ending: Ending) -> None:
+    def _end(self, trial: Trial, attempt: RunningAttempt, ending: Ending) -> None:
         self._jobs.ended(trial, attempt.key, ending.words, ending.failure)
         ended = self._ledger.finish(
             self._lease,
@@ -169,7 +177,7 @@ class Attempts:
         elif self._memory.reaches_target:
             self._course.stop("target")
 
-    def _return(self, attempt: Attempt, outcome: str, failure: Failure | None) -> None:
+    def _return(self, attempt: RunningAttempt, outcome: str, failure: Failure | None) -> None:
         record = failure.to_dict() if failure else None
         self._ledger.give_back(self._lease, attempt.key, outcome, failure=record)
         trial = self._history[attempt.key.trial_uid]

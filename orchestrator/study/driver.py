@@ -29,14 +29,13 @@ from orchestrator.sampling.proposals import Proposal, Space, SpaceError
 from orchestrator.sampling.warm_start import Basis, earlier
 from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.study.attempts import Attempts
-from orchestrator.study.failing import all_failed
 from orchestrator.study.heartbeat import Heartbeat
 from orchestrator.study.jobs import Jobs
 from orchestrator.study.limits import Course
 from orchestrator.study.lost_attempts import settle_losses
-from orchestrator.study.requests import answer
-from orchestrator.study.standing import standing
-from orchestrator.study.state import Memory
+from orchestrator.study.outcome import all_failed
+from orchestrator.study.retries import answer
+from orchestrator.study.state import Memory, standing
 from orchestrator.trial import Trial
 from search_spaces.task import Task
 from workers.failures import Failure

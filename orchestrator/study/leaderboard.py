@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.objective import Objective, pareto_front, rank
-from orchestrator.preference import distances
+from orchestrator.objective import Objective, distances, pareto_front, rank
 from orchestrator.sampling.halving import judge_of
 from orchestrator.terminal import number, span, table
 from orchestrator.trial import ANSWERED, Trial, TrialState

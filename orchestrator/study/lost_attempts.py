@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from orchestrator.ledger import Lease, Ledger
-from orchestrator.study.failing import MAX_LOSSES, losses, lost_too_often
+from orchestrator.study.outcome import MAX_LOSSES, losses, lost_too_often
 from orchestrator.trial import Trial, TrialState
 
 

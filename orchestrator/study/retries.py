@@ -7,7 +7,7 @@ A retry has its own number and seed, is exempt from deduplication and does not c
 import uuid
 from collections.abc import Sequence
 
-from orchestrator.ledger import Lease, Ledger, NewTrial
+from orchestrator.ledger import Lease, Ledger, NewTrial, Request
 from orchestrator.sampling.optuna_sampler import derive_seed
 from orchestrator.trial import Trial, TrialState
 
@@ -80,3 +80,30 @@ def _again(trial: Trial, number: int, seed: int) -> NewTrial:
         cost=trial.cost,
         describe=trial.describe,
     )
+
+
+RETRY = "retry"
+"""Payload `class`: which failed trials get another chance. Answer `added`: uids of new ones."""
+
+
+def answer(
+    ledger: Ledger, lease: Lease, asked: Request, trials: Sequence[Trial], *, seed: int
+) -> list[Trial]:
+    """Do what was asked, and say so; done again after a crash in the middle, it adds the rest.
+
+    Args:
+        ledger: Where it was asked.
+        lease: The study's.
+        asked: A request that has no answer.
+        trials: All trials of the study.
+        seed: The study's.
+
+    Returns:
+        The trials that it added, which wait.
+    """
+    if asked.kind != RETRY:
+        ledger.answer(lease, asked.id, {"refused": f"this release does not know {asked.kind!r}"})
+        return []
+    added = add_retries(ledger, lease, trials, str(asked.payload["class"]), seed=seed)
+    ledger.answer(lease, asked.id, {"added": [trial.uid for trial in added]})
+    return added

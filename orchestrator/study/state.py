@@ -4,7 +4,7 @@ Sampler, rungs, counts, the best and whose checkpoints stay are functions of the
 here they are told together, so that none is forgotten. Writes nothing to the ledger.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,11 +16,15 @@ from orchestrator.sampling.optuna_sampler import Proposer
 from orchestrator.sampling.proposals import Proposal, Proposals, Space, first_points
 from orchestrator.sampling.rejection import Refusals
 from orchestrator.sampling.warm_start import NOTHING, Earlier
+from orchestrator.snapshot import RunningTrial, Snapshot
+from orchestrator.study.limits import Course
+from orchestrator.study.outcome import RunningAttempt
 from orchestrator.study.retention import Retention
 from orchestrator.study.trial_index import History
 from orchestrator.trial import Trial, TrialState
-from search_spaces.constraints import Constraint
+from search_spaces.cost import Constraint
 from search_spaces.task import Task
+from workers.budget import Budget
 from workers.failpoints import fault
 from workers.measurement import Measurement
 from workers.storage import Folder
@@ -175,3 +179,57 @@ class Memory:
     def _observe(self, trial: Trial) -> None:
         if self._halving is not None:
             self._halving.observe(trial)
+
+
+def standing(
+    memory: Memory,
+    running: Mapping[str, RunningAttempt],
+    course: Course,
+    config: StudyConfig,
+    *,
+    judge: Objective,
+    now: float,
+) -> Snapshot:
+    """How the study stands.
+
+    Args:
+        memory: What became of its trials.
+        running: Attempts under way, by trial.
+        course: How long it has run, and why it stops.
+        config: What its user asked for.
+        judge: What rungs judge.
+        now: The study's monotonic clock.
+    """
+    history, best, budget = memory.history, memory.best, config.to_budget()
+    shown = [
+        _show(history[uid], judge, budget, now - attempt.started)
+        for uid, attempt in running.items()
+    ]
+    return Snapshot(
+        counts=dict(history.counts),
+        screened=history.screened,
+        counted=history.counted,
+        trials=config.stop.trials,
+        hours=config.stop.hours,
+        spent_s=course.spent_s,
+        running=tuple(sorted(shown, key=lambda r: r.number)),
+        judge=judge.metric,
+        best_number=best.number if best else None,
+        best_values=best.values if best else None,
+        best_describe=best.describe if best else None,
+        epochs=history.epochs,
+        stop_reason=course.reason,
+        refused=memory.refusals.in_a_row,
+        refused_s=memory.refusals.seconds,
+    )
+
+
+def _show(trial: Trial, judge: Objective, budget: Budget, elapsed_s: float) -> RunningTrial:
+    return RunningTrial(
+        number=trial.number,
+        describe=trial.describe,
+        epoch=trial.reached,
+        rung=next((r for r in budget.rungs() if r > trial.reached), budget.maximum),
+        metric=trial.measurements[-1].metrics.get(judge.metric) if trial.measurements else None,
+        elapsed_s=elapsed_s,
+    )

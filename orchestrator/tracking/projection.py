@@ -21,10 +21,10 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.figures.trial import Pictures
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.tracking import summary
+from orchestrator.tracking.client import run_page, runs_page
 from orchestrator.tracking.events import History
 from orchestrator.tracking.experiment import Experiment, experiment_name
 from orchestrator.tracking.files import Files
-from orchestrator.tracking.links import run_page, runs_page
 from orchestrator.tracking.refusals import FINAL, reason
 from orchestrator.tracking.study_run import TABLE, ParentRun, common_tags
 from orchestrator.tracking.trial_runs import PlaceLostError, RunWriter, StudyRuns, dataset_input

@@ -27,8 +27,8 @@ from orchestrator.tracking.addresses import (
     registry_uri,
     require_usable,
 )
+from orchestrator.tracking.client import VIEW_TAG, runs_page
 from orchestrator.tracking.environment import mlflow_environment
-from orchestrator.tracking.links import VIEW_TAG, runs_page
 
 HOST = "127.0.0.1"
 

@@ -36,9 +36,8 @@ from search_spaces.architecture import Network
 from search_spaces.candidate import Candidate
 from search_spaces.canonical import canonical, network_digest
 from search_spaces.catalog import catalog, load
-from search_spaces.cost import cost
+from search_spaces.cost import Counting, cost
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
-from search_spaces.meta import Counting
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
 

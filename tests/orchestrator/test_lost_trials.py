@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.studies import Dying, Killed, config, curve, opened, run
 
-from orchestrator.ledger import Attempt, Ledger
-from orchestrator.study.failing import MAX_LOSSES, losses
+from orchestrator.ledger import AttemptRecord, Ledger
+from orchestrator.study.outcome import MAX_LOSSES, losses
 from orchestrator.trial import Trial, TrialState
 from workers.job import TrainingJob
 from workers.measurement import Measurement
@@ -129,7 +129,7 @@ def test_a_trial_close_to_failing_lets_the_next_one_start_once_it_records_an_epo
 @given(st.lists(st.tuples(st.sampled_from(["lost", "crash", "interrupted"]), st.integers(0, 2))))
 def test_only_fruitless_losses_in_a_row_count(ended: list[tuple[str, int]]) -> None:
     attempts = [
-        Attempt(
+        AttemptRecord(
             number=number,
             generation=number,
             node=None,

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.objective import Objective, dominates
-from orchestrator.preference import PreferenceError, distances, preference
+from orchestrator.objective import Objective, PreferenceError, distances, dominates, preference
 
 OBJECTIVES = (
     Objective(metric="val_accuracy", direction="maximize"),

@@ -21,7 +21,7 @@ from orchestrator.trial import TrialState
 from search_spaces.blocks import ConvolutionStem, Residual, Stage
 from search_spaces.candidate import Decisions
 from search_spaces.catalog import load, parts
-from search_spaces.constraints import Constraint
+from search_spaces.cost import Constraint
 from search_spaces.domains.composite import Const, Domain, FloatRange, IntRange, Record, Repeat
 from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.recipe import Recipe

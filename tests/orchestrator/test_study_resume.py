@@ -13,7 +13,7 @@ from support.studies import SLOPES, Dying, Killed, config, curve, opened, run, s
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Ledger
-from orchestrator.study.failing import MAX_LOSSES
+from orchestrator.study.outcome import MAX_LOSSES
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
 

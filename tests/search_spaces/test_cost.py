@@ -23,8 +23,7 @@ from search_spaces.blocks import (
     Stage,
     UnbuildableError,
 )
-from search_spaces.cost import cost
-from search_spaces.meta import Counting
+from search_spaces.cost import Counting, cost
 from search_spaces.task import Task
 
 TASK = Task(inputs={"image": (1, 6, 6)}, num_classes=10)

@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from search_spaces.catalog import catalog, load
-from search_spaces.constraints import Constraint
+from search_spaces.cost import Constraint
 from search_spaces.domains.composite import Const, IntRange, Record, SpaceError, choice
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.plugins import load_user_object

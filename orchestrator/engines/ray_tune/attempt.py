@@ -50,7 +50,7 @@ class Watch:
         return self.silence_s if job.train is None else self.user_silence_s
 
 
-class Attempt:
+class AttemptRunner:
     """Runs one job; `advance` brings its next measurement, its end or its failure."""
 
     def __init__(

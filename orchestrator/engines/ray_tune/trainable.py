@@ -14,7 +14,7 @@ from typing import Any
 from ray.tune import Trainable
 
 from orchestrator.engines.ray_tune import liveness
-from orchestrator.engines.ray_tune.attempt import TRAINING, Attempt, Watch
+from orchestrator.engines.ray_tune.attempt import TRAINING, AttemptRunner, Watch
 from orchestrator.engines.ray_tune.messages import Parcel
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
@@ -80,7 +80,7 @@ class Worker(Trainable):
         # Tune sends the configuration back with every result: let there be none.
         self.config = {}
         job = parcel.job
-        self._attempt = Attempt(
+        self._attempt = AttemptRunner(
             job, self._start, self._watch, self._thread, sign=lambda: liveness.leave(job.key)
         )
 

@@ -68,7 +68,7 @@ def test_a_folder_of_images_becomes_a_search_that_finds_a_good_network(
 def test_json_says_what_was_found_and_what_comes_next(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.preflight.pace.example_s", lambda *_, **__: 1e-4)
+    monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
     images, targets = pictures.digits()
     np.savez(here / "own.npz", x=images[:300], y=np.where(targets[:300] == 0, 1, targets[:300]))
     (here / "studies").mkdir()
@@ -84,7 +84,7 @@ def test_json_says_what_was_found_and_what_comes_next(
 def test_a_study_named_like_a_preset_is_called_by_its_place(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.preflight.pace.example_s", lambda *_, **__: 1e-4)
+    monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
     pictures.write_digits(here / "images", range(100))
     assert main(["init", "images", "--output", "digits"]) == 0
     assert "archscout search ./digits" in capsys.readouterr().out
@@ -93,7 +93,7 @@ def test_a_study_named_like_a_preset_is_called_by_its_place(
 def test_what_may_spoil_a_search_is_said(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.preflight.pace.example_s", lambda *_, **__: 1e-4)
+    monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
     images, targets = pictures.digits()
     chosen = np.concatenate([np.flatnonzero(targets == 0)[:100], np.flatnonzero(targets == 1)[:20]])
     x, y = images[chosen], targets[chosen]
@@ -155,7 +155,7 @@ def test_a_short_training_that_fails_is_a_note_and_the_study_is_written(
     def diverged(*_: object, **__: object) -> None:
         raise Diverged("train_loss is nan")
 
-    monkeypatch.setattr("orchestrator.preflight.pace.miniature", diverged)
+    monkeypatch.setattr("orchestrator.preflight.timing.miniature", diverged)
     images, targets = pictures.digits()
     np.savez(here / "own.npz", x=images, y=targets)
     assert main(["init", "own.npz"]) == 0

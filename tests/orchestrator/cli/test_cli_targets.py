@@ -35,7 +35,7 @@ def test_a_preset_of_simulated_data_searches_both_objectives(
 def test_init_proposes_a_study_that_fits_numbers(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.preflight.pace.example_s", lambda *_, **__: 1e-4)
+    monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
     random = np.random.default_rng(0)
     np.savez(here / "a.npz", x=random.normal(size=(90, 3)), y=random.normal(size=90))
     assert main(["init", "a.npz"]) == 0
@@ -53,7 +53,7 @@ def test_init_proposes_a_study_that_fits_numbers(
 def test_init_proposes_both_objectives_for_both_answers(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.preflight.pace.example_s", lambda *_, **__: 1e-4)
+    monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
     random = np.random.default_rng(0)
     values = random.normal(size=(60, 2))
     images = random.integers(0, 256, (60, 8, 8), dtype=np.uint8)

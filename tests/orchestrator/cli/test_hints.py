@@ -17,7 +17,7 @@ from orchestrator.commands import retry, run_search
 from orchestrator.commands.search import overrides
 from orchestrator.config.load import load
 from orchestrator.config.schema import StudyConfig
-from orchestrator.exit_codes import ExitCode
+from orchestrator.errors import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Ledger, NewTrial
 from orchestrator.sampling.warm_start import Basis, earlier

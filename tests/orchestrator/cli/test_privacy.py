@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestrator import file_permissions
 from orchestrator.cli import main
-from orchestrator.exit_codes import CommandError
+from orchestrator.errors import CommandError
 from orchestrator.home import Home
 from orchestrator.ledger.database import read_url, shown_name
 from orchestrator.ledger.errors import LedgerError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engines.ray_tune import bridge as bridges
-from orchestrator.engines.ray_tune.attempt import TRAINING, Attempt, Start, Watch
+from orchestrator.engines.ray_tune.attempt import TRAINING, AttemptRunner, Start, Watch
 from orchestrator.engines.ray_tune.bridge import Bridge, Next
 from orchestrator.engines.ray_tune.cluster import slots_of
 from orchestrator.engines.ray_tune.messages import Parcel, Report
@@ -47,7 +47,7 @@ def watch(tmp_path: Path) -> Watch:
     return Watch(silence_s=0.3, stacks=tmp_path / "stacks")
 
 
-Begin = Callable[[TrainingJob, Start], Attempt]
+Begin = Callable[[TrainingJob, Start], AttemptRunner]
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def begin(watch: Watch) -> Iterator[Begin]:
     with ExitStack() as left:
         thread = left.enter_context(ThreadPoolExecutor(1, thread_name_prefix=TRAINING))
 
-        def make(job: TrainingJob, start: Start) -> Attempt:
-            attempt = Attempt(job, start, watch, thread)
+        def make(job: TrainingJob, start: Start) -> AttemptRunner:
+            attempt = AttemptRunner(job, start, watch, thread)
             left.callback(attempt.close)
             return attempt
 
@@ -129,7 +129,7 @@ def test_users_own_training_has_no_time_limit_unless_they_set_one(
 
     with ThreadPoolExecutor(1) as thread:
         own = replace(watch, user_silence_s=user_silence_s)
-        attempt = Attempt(job(train=train), start, own, thread)
+        attempt = AttemptRunner(job(train=train), start, own, thread)
         reports = [attempt.advance() for _ in range(slow_epoch)]
         attempt.close()
     failure = reports[-1].failure
@@ -157,7 +157,7 @@ def test_a_sign_of_life_is_left_before_training_goes_on(watch: Watch, train: str
             return pending
 
     with AtOnce(1) as thread:
-        attempt = Attempt(job(train=train), start, watch, thread, lambda: signs.append(None))
+        attempt = AttemptRunner(job(train=train), start, watch, thread, lambda: signs.append(None))
         for _ in range(2):
             signs.clear()
             attempt.advance()

@@ -14,7 +14,7 @@ from orchestrator.commands.failures import known
 from orchestrator.engines.ray_tune import scratch
 from orchestrator.engines.ray_tune.scratch import ROOT_MAX, SOCKET_PATH_MAX, NoShortFolder, Scratch
 from orchestrator.engines.ray_tune.session import _keep_to_ourselves
-from orchestrator.exit_codes import ExitCode
+from orchestrator.errors import ExitCode
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from orchestrator.config.load import Override, load
-from orchestrator.preflight import diagnosis, feasibility, report, timing, verdict
+from orchestrator.preflight import diagnosis, feasibility, report, timing
 from orchestrator.preflight.deadline import Box
 from orchestrator.preflight.diagnosis import Diagnosis
-from orchestrator.preflight.pacing import Pace
+from orchestrator.preflight.timing import Pace
 from orchestrator.study.prepare import Opened, open_parts
-from search_spaces.constraints import Constraint
+from search_spaces.cost import Constraint
 from search_spaces.domains.suggester import Suggester
 from search_spaces.space import SearchSpace
 
@@ -42,7 +42,7 @@ def glanced_at(parts: Opened) -> Diagnosis:
 
 
 def refused(found: Diagnosis, examples: int = 1000) -> list[str]:
-    return [str(problem) for problem in verdict.refusals(found, examples)]
+    return [str(problem) for problem in report.refusals(found, examples)]
 
 
 class Ticking:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.preflight.forecast import Forecast, Plan, forecast
-from orchestrator.preflight.pacing import Load, Timed, learnt
+from orchestrator.preflight.timing import Load, Timed, learnt
 from workers.budget import Budget
 
 EVEN = Plan(

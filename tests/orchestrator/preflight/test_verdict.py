@@ -5,7 +5,7 @@ import random
 import pytest
 from support.studies import config
 
-from orchestrator.preflight.verdict import idle_sampler
+from orchestrator.preflight.report import idle_sampler
 from orchestrator.sampling.halving import decide, expected_complete
 from workers.budget import Budget
 

@@ -23,7 +23,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from orchestrator.cli import main
-from orchestrator.exit_codes import ExitCode
+from orchestrator.errors import ExitCode
 from orchestrator.promotion import manifest
 from workers.data import DataSpec, load
 

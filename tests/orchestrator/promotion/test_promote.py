@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from support.promotions import Dead, a_promoter
 
 from orchestrator.commands import failures
-from orchestrator.exit_codes import ExitCode
+from orchestrator.errors import ExitCode
 from orchestrator.ledger import AliasMoved, Ledger
 from orchestrator.promotion import manifest, package, winner
 from orchestrator.promotion.clean_room import clean_room
