@@ -122,7 +122,7 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
         if options.version:
             return _show_version(terminal)
         home = Home.find(options.home, os.environ)
-        run: Command = import_module(f"orchestrator.commands.{_MODULES[options.command]}").run
+        run: Command = import_module(f"orchestrator.commands.{options.command}").run
         if options.command == "init":  # writes the user's own file
             return run(options, home, terminal)
         with private_files():
@@ -421,25 +421,6 @@ _OPTIONS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "ui": _ui,
     "delete": _delete,
     "clean": _clean,
-}
-
-_MODULES = {
-    "init": "init",
-    "search": "search",
-    "resume": "resume",
-    "list": "listing",
-    "status": "status",
-    "leaderboard": "show_leaderboard",
-    "space": "space",
-    "promote": "promote",
-    "predict": "predict",
-    "retry": "retry",
-    "verify": "verify",
-    "sync": "sync",
-    "db": "db",
-    "ui": "ui",
-    "delete": "delete",
-    "clean": "clean",
 }
 """The module of `orchestrator.commands` behind each command."""
 

@@ -157,7 +157,7 @@ def by_lot(candidate: Any, task: Task, constraints: Any) -> Screened:
 
 @pytest.fixture
 def lottery(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("proposals", "rejection"):
+    for module in ("sampling.proposals", "sampling.rejection"):
         monkeypatch.setattr(f"orchestrator.{module}.screen", by_lot)
 
 

@@ -193,9 +193,9 @@ def test_a_home_that_cannot_be_made_is_refused(
 
 def test_what_libraries_print_does_not_reach_the_json_document(tmp_path: Path) -> None:
     code = (
-        "import os, orchestrator.commands.list as listing\n"
+        "import os, orchestrator.commands.list as command\n"
         "def noisy(*_):\n    print('noise'); os.system('echo more noise'); return 0\n"
-        "listing.run = noisy\n"
+        "command.run = noisy\n"
         "from orchestrator.cli import main\nmain(['--json', 'list'])"
     )
     done = subprocess.run(
