@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install search test coverage check laws ablation chaos screenshots constraints clean
+.PHONY: help install search test coverage check laws ablation chaos screenshots docs constraints clean
 
 help:  ## Say what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,7 +40,14 @@ ablation: install  ## Hybrids and gates against plain networks of equal FLOPs on
 chaos: install  ## Kill searches hundreds of times over both databases; results in chaos/ (KILLS, RAY_KILLS, RACES, STOCK, SEED, SHARD)
 	PYTHONPATH=tests $(BIN)/python tests/chaos/chaos.py --controls --promotions --kills $(or $(KILLS),300) --ray-kills $(or $(RAY_KILLS),50) --races $(or $(RACES),100) --stock $(or $(STOCK),2) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)
 
-constraints: install  ## Pin what is installed now
+.venv/docs-installed: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: .venv/docs-installed  ## Build the documentation as a site in site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+constraints: install .venv/docs-installed  ## Pin what is installed now
 	@{ echo "# Every package of the tested stack, pinned. Make it anew with \`make constraints\` after changing pyproject.toml."; \
 	   $(BIN)/pip freeze --all --exclude-editable | grep -viE '^pip==' | sed 's/+cpu$$//'; } > constraints.txt
 
@@ -48,4 +55,4 @@ screenshots: install  ## Search, promote, and take the pictures in docs/screensh
 	PYTHONPATH=tests $(BIN)/python docs/make_screenshots.py docs/screenshots
 
 clean:  ## Remove the environment and what tools left; studies in mlruns/ stay
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage site
