@@ -269,15 +269,15 @@ def figures(layout: Layout, words: Vocabulary) -> dict[str, float]:
 def table(columns: dict[str, dict[str, float]]) -> str:
     """Return figures as a Markdown table, one column a checkout."""
     names = next(iter(columns.values()))
-    width = max(map(len, names))
-    lines = [
-        f"| {'':{width}} | {' | '.join(columns)} |",
-        f"|{'-' * (width + 2)}|{'|'.join('-' * (len(root) + 1) + ':' for root in columns)}|",
-    ]
-    for name in names:
-        cells = [f"{round(column[name], 2):>{len(root)},}" for root, column in columns.items()]
-        lines.append(f"| {name:{width}} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = [["", *columns], ["---", *("---:" for _ in columns)]]
+    rows += [[name, *(f"{round(each[name], 2):,}" for each in columns.values())] for name in names]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "\n".join(
+        f"| {row[0]:{widths[0]}} | "
+        + " | ".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        + " |"
+        for row in rows
+    )
 
 
 def listing(layout: Layout, words: Vocabulary) -> str:
