@@ -19,7 +19,7 @@ from trainings import trained
 
 from orchestrator.objective import Objective, distances
 from search_spaces.architecture import Architecture, Stream
-from search_spaces.blocks import Both, Concatenate, ConvolutionStem, Residual, Stage
+from search_spaces.blocks import Concatenate, ConvolutionStem, MultiTaskHead, Residual, Stage
 from search_spaces.candidate import Candidate
 from search_spaces.loss_weights import LossTerm, LossWeights
 from search_spaces.recipe import Recipe
@@ -40,7 +40,7 @@ def candidate(width: int, share: float) -> Candidate:
     )
     return Candidate(
         architecture=Architecture(
-            streams={"image": image}, fusion=Concatenate(pooling="flatten"), head=Both()
+            streams={"image": image}, fusion=Concatenate(pooling="flatten"), head=MultiTaskHead()
         ),
         recipe=Recipe(optimizer="adamw", learning_rate=5e-3, weight_decay=1e-4),
         losses=LossWeights(

@@ -35,7 +35,7 @@ from ray.cluster_utils import Cluster
 from orchestrator.config.schema import StudyConfig
 from orchestrator.engines.ray_tune import RayTuneEngine
 from orchestrator.ledger import Holder, Ledger
-from orchestrator.study.driver import Study
+from orchestrator.study.driver import StudyDriver
 from search_spaces.catalog import load as load_space
 from workers.data import load
 
@@ -109,7 +109,7 @@ def round_of(event: str, nodes: Any, folder: Path) -> dict[str, Any]:
             "logs_dir": folder / "logs",
         }
         engine = RayTuneEngine(nodes.address, checkpoints=folder / "checkpoints")
-        with closing(engine), Study(**parts) as study:
+        with closing(engine), StudyDriver(**parts) as study:
             running = threading.Thread(target=engine.run, args=(study, dataset))
             began = time.monotonic()
             running.start()
@@ -123,7 +123,7 @@ def round_of(event: str, nodes: Any, folder: Path) -> dict[str, Any]:
             return {**seen, **judged(study, logs)}
 
 
-def lose(event: str, nodes: Any, study: Study, logs: Path) -> dict[str, Any]:
+def lose(event: str, nodes: Any, study: StudyDriver, logs: Path) -> dict[str, Any]:
     """Loses a node that trains, and waits until its trial is trained on another."""
     struck: list[psutil.Process] = []
 
@@ -157,7 +157,7 @@ def lose(event: str, nodes: Any, study: Study, logs: Path) -> dict[str, Any]:
     }
 
 
-def join(nodes: Any, study: Study, logs: Path) -> dict[str, Any]:
+def join(nodes: Any, study: StudyDriver, logs: Path) -> dict[str, Any]:
     """Adds a node to a search that fills those there are, and waits until it trains."""
     wait(lambda: len(study.snapshot().running) == 3)
     node = nodes.add_node(num_cpus=1)

@@ -26,10 +26,10 @@ from trainings import trained
 from orchestrator.figures import svg
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import (
-    Both,
     Concatenate,
     ConvolutionStem,
     FeedForward,
+    MultiTaskHead,
     Residual,
     Stage,
     VectorStem,
@@ -56,7 +56,7 @@ SHAPES = Architecture(
         )
     },
     fusion=Concatenate(pooling="flatten"),
-    head=Both(),
+    head=MultiTaskHead(),
 )
 PENDULUM = Architecture(
     streams={
@@ -74,7 +74,7 @@ PENDULUM = Architecture(
         )
     },
     fusion=Concatenate(),
-    head=Both(),
+    head=MultiTaskHead(),
 )
 FEW = 300
 """Examples before validation and test part are taken off, a tenth of all."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.objective import Objective
-from orchestrator.sampling.optuna_sampler import Proposer
+from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.trial import Trial, TrialState
 from search_spaces.domains.composite import FloatRange, IntRange, Record
 from search_spaces.domains.priors import Expected
@@ -86,7 +86,7 @@ def search(
     expected: Mapping[str, Expected],
 ) -> list[float]:
     """The accuracy of one trial after another."""
-    proposer = Proposer(
+    proposer = OptunaSampler(
         sampler=options.sampler, objectives=[ACCURACY], seed=seed, expected=expected
     )
     seen = []

@@ -40,7 +40,7 @@ def train(decisions, context):
 """
 
 EPOCH_S = 0.5
-PATIENCE_S = 300.0
+TIMEOUT_S = 300.0
 
 
 class Search:
@@ -100,7 +100,7 @@ class Search:
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait for something that must happen."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not holds():
         if time.monotonic() > deadline:
             raise SystemExit("it did not happen in time")

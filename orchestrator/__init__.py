@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.study.driver import Study
+    from orchestrator.study.driver import StudyDriver
 
-__all__ = ["Study"]
+__all__ = ["StudyDriver"]
 
 
 def __getattr__(name: str) -> Any:
-    """Loads `Study` when it is first asked for: the command line starts without it."""
-    if name == "Study":
-        from orchestrator.study.driver import Study  # noqa: PLC0415 - loads torch and optuna
+    """Loads `StudyDriver` when it is first asked for: the command line starts without it."""
+    if name == "StudyDriver":
+        from orchestrator.study.driver import StudyDriver  # noqa: PLC0415 - loads torch and optuna
 
-        return Study
+        return StudyDriver
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -141,7 +141,7 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
 
             terminal.answer["files"] = dict(files)
             message += failures.list_of(files)
-        terminal.complain(message)
+        terminal.error(message)
         terminal.answer["errors"] = message.splitlines()
         return code
 

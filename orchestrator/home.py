@@ -14,7 +14,7 @@ from orchestrator import file_permissions
 from orchestrator.errors import CommandError, ExitCode, place
 from orchestrator.ownership import Owners
 from workers.redaction import masked, scrubber
-from workers.storage import Folder, PathOutside, beneath, folder_at
+from workers.storage import Folder, PathOutsideError, beneath, folder_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class Home:
         scheme, _, path = url.partition(":///")
         try:
             return scheme == "sqlite" and bool(beneath(Path(path.partition("?")[0]), self.folder))
-        except PathOutside:
+        except PathOutsideError:
             return False
 
     @property

@@ -22,7 +22,7 @@ _NETWORK = re.compile(
 """By name: a container's own overlay, fuse-overlayfs, tmpfs and 9p are disks of one host."""
 
 
-class NetworkDisk(ValueError):  # noqa: N818 - says what is wrong
+class NetworkFilesystemError(ValueError):
     """A SQLite database would lie on a network file system."""
 
 
@@ -59,11 +59,11 @@ def refuse_network_disk(path: Path, what: str, instead: str) -> None:
         instead: The variable that names a server for it, and how.
 
     Raises:
-        NetworkDisk: It lies on one.
+        NetworkFilesystemError: It lies on one.
     """
     kind = file_system(path)
     if kind is not None and _NETWORK.fullmatch(kind):
-        raise NetworkDisk(
+        raise NetworkFilesystemError(
             f"{what} {path} lies on a network file system ({kind}), where SQLite's locks hold for "
             "one host alone. Put the home onto a local disk (ARCHSCOUT_HOME; a copy of it works "
             f"there), or name a server: {instead}"

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.snapshot import Snapshot
-from orchestrator.terminal import Terminal, number, span
+from orchestrator.terminal import Terminal, format_duration, format_number
 
 LINE_EVERY_S = 10.0
 FRAME_EVERY_S = 0.5
@@ -30,7 +30,7 @@ class Source(Protocol):
         ...
 
 
-class Progress:
+class ProgressDisplay:
     """A display that runs beside the search; use it as a context manager."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Progress:
         follow = self._frames if terminal.interactive else self._lines
         self._thread = threading.Thread(target=follow, name="archscout-progress", daemon=True)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ProgressDisplay":
         self._first = self._source.snapshot()
         if not (self._terminal.quiet or self._terminal.json):
             self._thread.start()
@@ -66,7 +66,9 @@ class Progress:
             looking = now.refused_s > SILENT_S
             if summary(now) == told or (waited < self._line_every_s and not begins):
                 continue
-            self._terminal.tell(f"[{span(now.spent_s)}] {summary(now)}{_left(self._first, now)}")
+            self._terminal.tell(
+                f"[{format_duration(now.spent_s)}] {summary(now)}{_left(self._first, now)}"
+            )
             told, waited = summary(now), 0.0
 
     def _frames(self) -> None:
@@ -99,7 +101,7 @@ def summary(now: Snapshot) -> str:
     counted = ", ".join(f"{count} {word}" for word, count in stand.items() if count)
     parts = [f"{trials} trials", counted]
     if now.best_values is not None:
-        values = ", ".join(number(value) for value in now.best_values)
+        values = ", ".join(format_number(value) for value in now.best_values)
         parts.append(f"best {values} (trial {now.best_number}, {now.best_describe})")
     if now.refused_s > SILENT_S:
         parts.append(f"{now.refused:,} candidates refused since the last feasible one")
@@ -119,8 +121,8 @@ def running_table(now: Snapshot) -> Table:
             Text(trial.describe),
             str(trial.epoch),
             str(trial.rung),
-            "" if trial.metric is None else number(trial.metric),
-            span(trial.elapsed_s),
+            "" if trial.metric is None else format_number(trial.metric),
+            format_duration(trial.elapsed_s),
         )
     return shown
 
@@ -151,4 +153,4 @@ def seconds_left(first: Snapshot, now: Snapshot) -> float | None:
 
 def _left(first: Snapshot | None, now: Snapshot) -> str:
     left = seconds_left(first, now) if first is not None and not now.stop_reason else None
-    return "" if left is None else f" · about {span(left)} left"
+    return "" if left is None else f" · about {format_duration(left)} left"

@@ -22,10 +22,10 @@ from orchestrator.engines import Engine
 from orchestrator.errors import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, StudyRow
-from orchestrator.progress import Progress
-from orchestrator.study.driver import Study
+from orchestrator.progress import ProgressDisplay
+from orchestrator.study.driver import StudyDriver
 from orchestrator.study.moved_files import config_to_open
-from orchestrator.study.prepare import Opened
+from orchestrator.study.prepare import StudyInputs
 from orchestrator.terminal import Terminal
 from orchestrator.tracking import Tracker, start_projector
 from orchestrator.trial import Trial
@@ -36,12 +36,12 @@ DRAIN_INTERRUPTED_S = 5.0
 """The same after a signal, when the user is waiting to leave."""
 LEDGER_PATIENCE_S = 120.0
 """How long a ledger's server that goes away in mid-search is waited for."""
-PATIENCE_S = 2.0
+TIMEOUT_S = 2.0
 """How long the end of a search may take without a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """How a search ended."""
 
     code: ExitCode
@@ -57,7 +57,7 @@ class Outcome:
     """Why it does not, as far as that is known."""
 
 
-def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
+def run_study(parts: StudyInputs, home: Home, terminal: Terminal) -> RunOutcome:
     """Searches until the study is finished or stopped.
 
     Args:
@@ -66,16 +66,14 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
         terminal: Where its progress is shown.
 
     Raises:
-        LeaseHeld: Another driver runs the study.
-        StudyConflict: It exists and was started from something else.
+        LeaseHeldError: Another driver runs the study.
+        StudyConflictError: It exists and was started from something else.
         LedgerError: The ledger cannot be written; what it acknowledged stands.
         OSError: A disk is full.
     """
     home.create()
     with (
-        Ledger.open(
-            home.ledger_url, patience_s=LEDGER_PATIENCE_S, tell=terminal.complain
-        ) as ledger,
+        Ledger.open(home.ledger_url, patience_s=LEDGER_PATIENCE_S, tell=terminal.error) as ledger,
         _leased(ledger, parts, home, terminal) as (opened, record, lease),
     ):
         home.owners.claim(ledger.identity, record.name)
@@ -96,7 +94,7 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
             shown = _show_the_rest(projector, terminal, ending)
             not_shown = "" if shown else projector.reason
             projector.close()
-        return Outcome(
+        return RunOutcome(
             code=ending.code,
             state=ending.state,
             reason=ending.reason,
@@ -108,8 +106,8 @@ def run_study(parts: Opened, home: Home, terminal: Terminal) -> Outcome:
 
 @contextmanager
 def _leased(
-    ledger: Ledger, parts: Opened, home: Home, terminal: Terminal
-) -> Iterator[tuple[Opened, StudyRow, Lease]]:
+    ledger: Ledger, parts: StudyInputs, home: Home, terminal: Terminal
+) -> Iterator[tuple[StudyInputs, StudyRow, Lease]]:
     """The parts with the GPUs of a trial decided, the study's row and lease.
 
     The lease is given back at the end, unless somebody took it over.
@@ -134,7 +132,7 @@ def _leased(
         if gpu is not None and config.resources != recorded.resources:
             ledger.set_study_config(lease, config.canonical_json())
             if change := gpu_change(recorded.resources.gpu, gpu):
-                terminal.remark(change)
+                terminal.info(change)
         yield replace(parts, config=config), record, lease
     finally:
         with suppress(LedgerError):
@@ -149,18 +147,18 @@ class _Ending:
 
 
 def _search(
-    parts: Opened, home: Home, terminal: Terminal, recorded: tuple[Ledger, StudyRow, Lease]
+    parts: StudyInputs, home: Home, terminal: Terminal, recorded: tuple[Ledger, StudyRow, Lease]
 ) -> _Ending:
     """Lets the engine work on the study; says how it ended."""
     ledger, record, lease = recorded
     config = parts.config
 
     def stop() -> None:
-        ledger.hurry()  # or a server that is away would be waited for, the study locked
+        ledger.cancel_wait()  # or a server that is away would be waited for, the study locked
         study.request_stop("signal")
 
     with (
-        Study(
+        StudyDriver(
             record=record,
             config=config,
             ledger=ledger,
@@ -171,7 +169,7 @@ def _search(
             logs_dir=home.logs,
             teacher=None
             if parts.teacher is None
-            else parts.teacher.lay(home.checkpoints / record.name),
+            else parts.teacher.stage(home.checkpoints / record.name),
         ) as study,
         stopped_by_signals(
             stop,
@@ -179,7 +177,7 @@ def _search(
             f"stopping; continue later with: {home.program} resume {record.name}",
         ),
         closing(make_engine(parts, home, terminal)) as engine,
-        Progress(study, terminal),
+        ProgressDisplay(study, terminal),
     ):
         engine.run(study, parts.dataset)
     return _ending(study)
@@ -192,7 +190,7 @@ def _warning(terminal: Terminal) -> Callable[[str], None]:
     def warn(reason: str) -> None:
         if reason not in said:
             said.add(reason)
-            terminal.complain(
+            terminal.error(
                 f"MLflow does not take what is recorded: {reason}\n"
                 "The search continues and MLflow is tried again; its end says what is missing."
             )
@@ -206,16 +204,18 @@ def _show_the_rest(projector: Tracker, terminal: Terminal, ending: _Ending) -> b
     said: list[int] = []
 
     def tell(left: int) -> None:
-        if not said and time.monotonic() - began > PATIENCE_S:
+        if not said and time.monotonic() - began > TIMEOUT_S:
             said.append(left)
-            terminal.remark(f"waiting for MLflow to show the last {left:,} events")
+            terminal.info(f"waiting for MLflow to show the last {left:,} events")
 
     limit = DRAIN_S if ending.code is ExitCode.DONE else DRAIN_INTERRUPTED_S
-    with stopped_by_signals(projector.hurry, terminal, "leaving MLflow behind; nothing is lost"):
+    with stopped_by_signals(
+        projector.cancel_wait, terminal, "leaving MLflow behind; nothing is lost"
+    ):
         return projector.drain(limit, tell)
 
 
-def _ending(study: Study) -> _Ending:
+def _ending(study: StudyDriver) -> _Ending:
     """What the study's own words mean for its state and the exit status."""
     reason = study.stop_reason or ""
     if study.lost is not None:
@@ -233,7 +233,7 @@ def _ending(study: Study) -> _Ending:
     return _Ending(code=ExitCode.DONE, state="finished", reason=reason)
 
 
-def make_engine(parts: Opened, home: Home, terminal: Terminal) -> Engine:
+def make_engine(parts: StudyInputs, home: Home, terminal: Terminal) -> Engine:
     """The engine that the config names."""
     config = with_gpu_decided(parts.config)
     if config.engine.name == "in_process":
@@ -249,7 +249,7 @@ def make_engine(parts: Opened, home: Home, terminal: Terminal) -> Engine:
         code=parts.code,
         checkpoints=home.checkpoints,
         silence_s=config.resources.silence_s,
-        tell=terminal.remark,
+        tell=terminal.info,
     )
 
 
@@ -262,7 +262,7 @@ def stopped_by_signals(stop: Callable[[], None], terminal: Terminal, words: str)
     seen: list[int] = []
 
     def stop_in_order() -> None:
-        terminal.complain(f"{words} (again to leave at once)")
+        terminal.error(f"{words} (again to leave at once)")
         stop()
 
     def received(number: int, _frame: object) -> None:

@@ -11,9 +11,9 @@ class Verdict(StrEnum):
     CONTINUE = "continue"
     """Train on."""
     STOP = "stop"
-    """End here; `Study.tell` knows why."""
+    """End here; `StudyDriver.tell` knows why."""
     PAUSE = "pause"
-    """The study is stopping: drop the attempt and call `Study.give_back`."""
+    """The study is stopping: drop the attempt and call `StudyDriver.requeue`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,19 +43,19 @@ class Terminal:
         if not self.json:
             _print(text)
 
-    def remark(self, text: str = "") -> None:
+    def info(self, text: str = "") -> None:
         """Prints what is nice to know."""
         if not self.quiet:
             self.tell(text)
 
-    def complain(self, text: str) -> None:
+    def error(self, text: str) -> None:
         """Prints an error where errors go."""
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - as in _print
 
     @contextmanager
     def waiting_for(self, what: str) -> Iterator[None]:
         """Say what is waited for, once, where the body takes longer than SLOW_S."""
-        timer = threading.Timer(SLOW_S, self.remark, [f"waiting for {what}"])
+        timer = threading.Timer(SLOW_S, self.info, [f"waiting for {what}"])
         timer.daemon = True
         timer.start()
         try:
@@ -133,13 +133,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[st
     return "\n".join(padded)
 
 
-def pairs(entries: Mapping[str, str]) -> str:
+def format_fields(entries: Mapping[str, str]) -> str:
     """Names and values in two columns."""
     width = max(map(len, entries))
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in entries.items())
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time as people say it: `42 s`, `3 min 05 s`, `2 h 10 min`."""
     whole = round(seconds)
     if whole < 60:
@@ -149,7 +149,7 @@ def span(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """A number at a readable length: `0.9721`, `18,634`, `1.2e-05`."""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from workers.measurement import Measurement
 
-ANSWERED = "warm_start"
+REUSED = "warm_start"
 """Reason of a complete trial whose result is that of its parent, in an earlier study."""
 
 

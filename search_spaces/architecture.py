@@ -21,7 +21,7 @@ from search_spaces.blocks.block import (
     piece_from_dict,
     piece_to_dict,
 )
-from search_spaces.blocks.gate import taken_gates
+from search_spaces.blocks.gate import pop_gate_values
 from search_spaces.blocks.heads import AuxiliaryHead
 from search_spaces.blocks.initialisation import initialise
 from search_spaces.model_output import ModelOutput
@@ -262,7 +262,7 @@ class Network(nn.Module):
         output: ModelOutput = self.head(embedding)
         towers = output.towers or (embedding.unbind(1) if embedding.dim() == 3 else ())
         return output._replace(
-            auxiliary=tuple(auxiliary), towers=towers, gates=taken_gates(self.streams)
+            auxiliary=tuple(auxiliary), towers=towers, gates=pop_gate_values(self.streams)
         )
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import (
-    Asking,
     Attention,
     Block,
     Chain,
     Concatenate,
     ConvolutionStem,
+    CrossAttentionFusion,
     Gate,
     Gated,
     MBConv,
@@ -32,7 +32,7 @@ from search_spaces.task import Shape, Task
 
 PLAIN = Attention()
 """Where options without effect get their value from."""
-POOLING = (Asking, Concatenate, Gated, TwoTower)
+POOLING = (CrossAttentionFusion, Concatenate, Gated, TwoTower)
 """Fusions that pool the streams."""
 _SEGMENT = SegmentMemory().segment
 

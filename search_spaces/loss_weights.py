@@ -42,7 +42,7 @@ Need = Literal[
 ]
 """What a term reads: a part of the network's output; or the batch's classes alone, a second view
 of it, the output's slopes along the inputs, or what a teacher gives."""
-OF_MAIN: frozenset[Need] = frozenset({"logits", "embedding", "values", "towers", "labels"})
+ALLOWED_FOR_MAIN: frozenset[Need] = frozenset({"logits", "embedding", "values", "towers", "labels"})
 """What there is on examples that nobody learns from: all that a main term may need."""
 BalancerName = Literal[
     "fixed", "uncertainty", "dwa", "gradnorm", "mgda", "pcgrad", "imtl_g", "aligned_mtl"

@@ -31,7 +31,7 @@ class ModelOutput(NamedTuple):
     gradient; a hard gate's value before it was rounded."""
 
 
-class Units(NamedTuple):
+class TargetScaler(NamedTuple):
     """The way back from what a network reads and gives to the data's own units."""
 
     values_mean_V: Tensor = NOTHING
@@ -55,7 +55,7 @@ class Batch(NamedTuple):
     """Numbers to be foretold, of mean 0 and deviation 1 over the training part."""
     raw: Mapping[str, Tensor] = {}
     """By stream, the same examples in the data's own units."""
-    units: Units = Units()
+    units: TargetScaler = TargetScaler()
     """How numbers go back to the data's units."""
     again: Mapping[str, Tensor] = {}
     """By stream, the same examples augmented otherwise, where a term asks for a second view."""

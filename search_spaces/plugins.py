@@ -21,7 +21,7 @@ T = TypeVar("T")
 USER_MODULE = "archscout_user_"
 """How the names of modules begin that users' files became."""
 
-CARRIED: dict[str, tuple[Path, bytes]] = {}
+SHIPPED_FILES: dict[str, tuple[Path, bytes]] = {}
 """Users' files that go before those on disk, by the path they are named by; see `user_code`."""
 
 
@@ -113,7 +113,7 @@ def load_user_object(reference: str, base_dir: Path | str) -> UserObject:
     if not colon or not file.endswith(".py") or not name.isidentifier():
         raise UserFileError(f"{reference!r} is no reference to Python; write file.py:name")
     asked = Path(base_dir) / file
-    path, source = CARRIED.get(str(asked)) or read_user_file(asked)
+    path, source = SHIPPED_FILES.get(str(asked)) or read_user_file(asked)
     sha256 = hashlib.sha256(source).hexdigest()
     module = _run(path, source, sha256)
     if name not in vars(module):

@@ -4,13 +4,13 @@ Small images must pass the same networks as large ones, so a map that is already
 is instead of making the network unbuildable. Pure arithmetic: loads no torch.
 """
 
-SMALLEST = 5
+MIN_RESOLUTION = 5
 """Maps with a side below this stay as they are: what is halved leaves at least 3 by 3."""
 
 
 def halved(height: int, width: int) -> tuple[int, int]:
     """Height and width after a reduction, halves rounded up; a small map stays as it is."""
-    if min(height, width) < SMALLEST:
+    if min(height, width) < MIN_RESOLUTION:
         return height, width
     return -(-height // 2), -(-width // 2)
 

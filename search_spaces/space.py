@@ -120,7 +120,7 @@ class DefineByRunSpace:
         Raises:
             SpaceError: The function gives what is no plain JSON object, or ends the program.
         """
-        asking = _Recording(suggester)
+        asking = _RecordingSuggester(suggester)
         code = getattr(self.function, "__code__", None)
         try:
             with as_script(self.name if code is None else code.co_filename):
@@ -148,7 +148,7 @@ class DefineByRunSpace:
         return
 
 
-class _Recording:
+class _RecordingSuggester:
     """Passes questions on, and keeps the answers."""
 
     def __init__(self, suggester: Suggester) -> None:

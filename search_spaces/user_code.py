@@ -16,9 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Self
 
-from search_spaces.plugins import CARRIED, UserFileError, load_user_object, read_user_file
+from search_spaces.plugins import SHIPPED_FILES, UserFileError, load_user_object, read_user_file
 
-MOST_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
 """More than this is no source code."""
 
 
@@ -79,15 +79,15 @@ class UserCode:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Lets this process run these files, whatever lies on its disk meanwhile."""
-        before, finder = dict(CARRIED), _Finder(self)
-        CARRIED.update({asked: (Path(path), self.files[path]) for asked, path in self.named})
+        before, finder = dict(SHIPPED_FILES), _Finder(self)
+        SHIPPED_FILES.update({asked: (Path(path), self.files[path]) for asked, path in self.named})
         sys.meta_path.insert(0, finder)
         try:
             yield
         finally:
             sys.meta_path.remove(finder)
-            CARRIED.clear()
-            CARRIED.update(before)
+            SHIPPED_FILES.clear()
+            SHIPPED_FILES.update(before)
 
 
 class _Finder:
@@ -150,9 +150,9 @@ def _gather(path: Path, root: Path, files: dict[str, bytes]) -> None:
         if str(path) in files:
             continue
         _, files[str(path)] = read_user_file(path)
-        if sum(map(len, files.values())) > MOST_BYTES:
+        if sum(map(len, files.values())) > MAX_BYTES:
             raise UserFileError(
-                f"{root}: what is imported from here is more than {MOST_BYTES >> 20} MB of Python; "
+                f"{root}: what is imported from here is more than {MAX_BYTES >> 20} MB of Python; "
                 "keep data in files of other kinds"
             )
         waiting += _imported(path, files[str(path)], root)

@@ -19,10 +19,10 @@ from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
 from workers.redaction import masked
 
-MOST_BYTES = 8 << 20
+MAX_BYTES = 8 << 20
 """What one attempt may write: a loop that prints must not fill the disk."""
 
-_LONGEST_LINE = 64 << 10
+_MAX_LINE = 64 << 10
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 Steps = Generator[Measurement | Progress, None, None]
@@ -70,7 +70,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._rest = ""
-        self._left = MOST_BYTES
+        self._left = MAX_BYTES
         self._descriptor: int | None = None
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ class _File:
         for line in lines:
             # What a terminal would still show of a progress bar that goes back to draw itself anew.
             self._put(line.rstrip("\r").rpartition("\r")[2] + "\n")
-        if len(self._rest) > _LONGEST_LINE:
+        if len(self._rest) > _MAX_LINE:
             self.flush_line()
         return len(text)
 
@@ -114,7 +114,7 @@ class _File:
         data = masked(line).encode(errors="backslashreplace")
         self._left -= len(data)
         if self._left <= 0:
-            data += f"(more than {MOST_BYTES >> 20} MB: the rest is not kept)\n".encode()
+            data += f"(more than {MAX_BYTES >> 20} MB: the rest is not kept)\n".encode()
         with suppress(OSError):
             os.write(self._descriptor, data)
 

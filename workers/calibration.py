@@ -40,13 +40,13 @@ class Miniature:
     """Seconds that finding it out took."""
 
 
-def miniature(
+def time_short_run(
     candidate: Candidate, dataset: Dataset, spec: DataSpec, place: Place, *, batches: int
 ) -> Miniature:
     """Trains a candidate for two miniature epochs and times the second; the first one warms up.
 
     Raises:
-        BadCandidate: It cannot be built for these examples.
+        BadCandidateError: It cannot be built for these examples.
     """
     began = time.perf_counter()
     examples = batches * candidate.recipe.batch_size

@@ -27,7 +27,7 @@ from workers.storage import Folder, RemoteFolder
 
 SCHEMA = 1
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
-LARGEST_MANIFEST = 64 * 1024
+MAX_MANIFEST = 64 * 1024
 
 
 class CheckpointError(Exception):
@@ -82,7 +82,7 @@ def load(reference: CheckpointRef, within: Folder | None = None) -> Checkpoint:
         CheckpointError: It is missing, damaged, of a newer schema, or not the one referred to.
     """
     folder = _place(reference, within)
-    manifest_bytes = _read(folder, MANIFEST, LARGEST_MANIFEST)
+    manifest_bytes = _read(folder, MANIFEST, MAX_MANIFEST)
     if hashlib.sha256(manifest_bytes).hexdigest() != reference.manifest_sha256:
         raise CheckpointError(f"{folder}: its manifest is not the one that was recorded")
     # Proved to be ours by its hash, so its structure needs no second look beyond the schema.

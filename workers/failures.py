@@ -16,8 +16,8 @@ from typing import Any, Self
 
 from workers.redaction import masked
 
-LONGEST_MESSAGE = 500
-LONGEST_TRACEBACK = 8_000
+MAX_MESSAGE = 500
+MAX_TRACEBACK = 8_000
 OUT_OF_MEMORY = (
     *("out of memory", "out_of_memory", "can't allocate memory", "cannot allocate memory"),
     *("not enough memory", "bad_alloc", "alloc_failed", "allocation_failed", "memoryallocation"),
@@ -68,11 +68,11 @@ class FailureKind(StrEnum):
     """The candidate cannot be built or set up."""
 
 
-class Diverged(Exception):  # noqa: N818 - the field's word for it
+class DivergedError(Exception):
     """Training left the finite numbers."""
 
 
-class BadCandidate(Exception):  # noqa: N818 - it is the candidate that is at fault
+class BadCandidateError(Exception):
     """The candidate cannot be built or set up; its cause says why."""
 
 
@@ -100,7 +100,7 @@ class Failure:
         """A failure that was seen from outside: a killed process, a watchdog that ran out."""
         return cls(
             kind=kind,
-            message=masked(message)[:LONGEST_MESSAGE],
+            message=masked(message)[:MAX_MESSAGE],
             traceback="",
             digest=_digest(kind, message, ""),
         )
@@ -125,8 +125,8 @@ def classify(error: BaseException) -> Failure:
     file = Path(last.filename).name if last else ""
     return Failure(
         kind=_kind(error, origin),
-        message=masked(f"{name}: {first_line}" if first_line else name)[:LONGEST_MESSAGE],
-        traceback=masked("".join(traceback.format_exception(error)))[-LONGEST_TRACEBACK:],
+        message=masked(f"{name}: {first_line}" if first_line else name)[:MAX_MESSAGE],
+        traceback=masked("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:],
         # Without the line's number: a mistake is the same after an edit above it.
         digest=_digest(name, first_line, f"{file}:{last.name}" if last else ""),
         where=f"{file}:{last.lineno} in {last.name}" if last else "",
@@ -143,17 +143,17 @@ def named(error: OSError, path: str) -> OSError:
 
 def _origin(error: BaseException) -> BaseException:
     """What the wrappers that tell whose fault it is were raised from."""
-    while isinstance(error, UserCodeError | BadCandidate) and error.__cause__ is not None:
+    while isinstance(error, UserCodeError | BadCandidateError) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def _kind(error: BaseException, origin: BaseException) -> FailureKind:
-    if isinstance(origin, Diverged):
+    if isinstance(origin, DivergedError):
         return FailureKind.DIVERGED
     if _is_out_of_memory(origin):
         return FailureKind.OUT_OF_MEMORY
-    if isinstance(error, BadCandidate):
+    if isinstance(error, BadCandidateError):
         return FailureKind.BAD_CANDIDATE
     if (isinstance(origin, OSError) and origin.errno in OUT_OF_SPACE) or _says(origin, FULL_DISK):
         return FailureKind.NO_SPACE

@@ -12,7 +12,7 @@ it has numbers to be foretold, and `mae` where it is one; `mae/NAME` for each of
 Both losses are the unweighted main term: only that is comparable between loss weightings."""
 COST_METRICS = ("activation_bytes", "flops", "parameters")
 """What screening counts before a candidate is trained."""
-MOST_NAMED = 16
+MAX_NAMED = 16
 """Numbers that are told an error each; of more, only what they come to together."""
 
 
@@ -20,7 +20,7 @@ def mae_names(value_names: Sequence[str]) -> list[str]:
     """What the errors of numbers are called: of different units, no two make a sum."""
     if len(value_names) == 1:
         return ["mae"]
-    return [f"mae/{name}" for name in value_names[:MOST_NAMED]]
+    return [f"mae/{name}" for name in value_names[:MAX_NAMED]]
 
 
 def measured_metrics(train: str | None = None) -> tuple[str, ...] | None:

@@ -20,7 +20,7 @@ def start(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progress
     job's log as well.
 
     Raises:
-        BadCandidate: The candidate cannot be built or set up.
+        BadCandidateError: The candidate cannot be built or set up.
         Diverged: The training left the finite numbers.
         UserCodeError: The user's own code raised.
         OSError: The disk or the device fails.

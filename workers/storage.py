@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class FolderUnreachable(OSError):  # noqa: N818 - says what is wrong
+class StorageUnreachableError(OSError):
     """A store did not do what it was asked; the message says which, and what its library said."""
 
 
@@ -22,7 +22,7 @@ class FolderUnreachable(OSError):  # noqa: N818 - says what is wrong
 class RemoteFolder:
     """A folder in a store without renames and without fsync: a file is there whole, or not yet.
 
-    A file that is not there raises as on a disk, all else comes out as FolderUnreachable.
+    A file that is not there raises as on a disk, all else comes out as StorageUnreachableError.
     """
 
     url: str
@@ -105,14 +105,14 @@ class RemoteFolder:
             raise
         except Exception as error:
             # Each store's library raises what it likes.
-            raise FolderUnreachable(f"{self.url}: {type(error).__name__}: {error}") from error
+            raise StorageUnreachableError(f"{self.url}: {type(error).__name__}: {error}") from error
 
 
 Folder = Path | RemoteFolder
 Place = TypeVar("Place", Path, RemoteFolder, Folder)
 
 
-class PathOutside(ValueError):  # noqa: N818 - says what is wrong
+class PathOutsideError(ValueError):
     """A path from a config, a name or a store leads out of the folder that it must lie in."""
 
 
@@ -120,7 +120,7 @@ def beneath(path: Place, root: Folder) -> Place:
     """Return the path if it lies below the root once links are followed.
 
     Raises:
-        PathOutside: It is the root itself, or leads elsewhere.
+        PathOutsideError: It is the root itself, or leads elsewhere.
     """
     if isinstance(path, Path) and isinstance(root, Path):
         inside = _real(root) in _real(path).parents
@@ -133,8 +133,8 @@ def beneath(path: Place, root: Folder) -> Place:
     return path
 
 
-def _outside(path: Folder, root: Folder) -> PathOutside:
-    return PathOutside(
+def _outside(path: Folder, root: Folder) -> PathOutsideError:
+    return PathOutsideError(
         f"{str(path)!r} leads out of {root}: nothing is written or deleted there. "
         "If a link leads there, put a folder in its place"
     )
@@ -150,14 +150,14 @@ def _real(path: Path) -> Path:
     try:
         return Path(os.path.realpath(path))
     except ValueError as error:  # no path at all
-        raise PathOutside(f"{str(path)!r}: {error}") from None
+        raise PathOutsideError(f"{str(path)!r}: {error}") from None
 
 
 def remove(path: Folder, root: Folder) -> None:
     """Delete a file or folder below the root; a link is deleted, never followed.
 
     Raises:
-        PathOutside: It lies elsewhere, or is the root itself. Nothing was deleted.
+        PathOutsideError: It lies elsewhere, or is the root itself. Nothing was deleted.
         OSError: It cannot be deleted; one that is gone already is fine.
     """
     if isinstance(path, RemoteFolder):

@@ -32,7 +32,10 @@ def curve(job: TrainingJob) -> Iterator[Measurement]:
     """
     started = time.monotonic()
     leaves = dict(_leaves(job.candidate, ""))
-    drop, hurry = _penalty(leaves), _unit("hurry", json.dumps(leaves, sort_keys=True, default=str))
+    drop, hurry = (
+        _penalty(leaves),
+        _unit("hurry", json.dumps(leaves, sort_keys=True, default=str)),
+    )
     noise = random.Random(f"{job.seed}")  # noqa: S311 - a simulation, no secret
     ceiling = CEILING - DEEPEST_DROP * drop / (1 + drop) + noise.gauss(0, SEED_NOISE)
     exponent = 0.6 + 0.6 * hurry

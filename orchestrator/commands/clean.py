@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import disk_usage, studies
-from orchestrator.commands.disk_usage import Portion
+from orchestrator.commands.disk_usage import DiskUsage
 from orchestrator.errors import CommandError, ExitCode, place
 from orchestrator.home import Home
 from orchestrator.study.retention import TRIAL_FOLDER
@@ -46,15 +46,15 @@ class _Found:
     left: Sequence[Path] = ()
     """Folders named after no study of this ledger, which may be somebody else's."""
 
-    def portions(self) -> list[Portion]:
+    def portions(self) -> list[DiskUsage]:
         own = [run.folder for run in self.runs if run.folder is not None]
         paths = [path for found in self.checkpoints.values() for path in found]
         orphans = [path for found in self.orphans.values() for path in found]
         return [
-            Portion.of("checkpoints beyond those kept", paths),
-            Portion.of("folders of deleted studies", orphans),
-            Portion.of("runs of deleted studies", own, count=len(self.runs)),
-            Portion.of("old logs of defects", self.logs),
+            DiskUsage.of("checkpoints beyond those kept", paths),
+            DiskUsage.of("folders of deleted studies", orphans),
+            DiskUsage.of("runs of deleted studies", own, count=len(self.runs)),
+            DiskUsage.of("old logs of defects", self.logs),
         ]
 
 
@@ -63,8 +63,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     Raises:
         CommandError: There is no study of the name given, or no ledger to say what is needed.
-        LeaseHeld: A driver runs it.
-        StoreUnavailable: MLflow does not answer.
+        LeaseHeldError: A driver runs it.
+        StoreUnavailableError: MLflow does not answer.
     """
     prepare_process()
     from orchestrator.tracking import deletion  # noqa: PLC0415 - loads mlflow
@@ -86,11 +86,11 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         terminal.answer |= disk_usage.as_json(portions) | {"deleted": options.yes}
         terminal.tell(disk_usage.shown(portions))
         for orphan in (path for paths in found.orphans.values() for path in paths):
-            terminal.remark(f"no study of this ledger: {orphan}")
+            terminal.info(f"no study of this ledger: {orphan}")
         for path in found.left:
-            terminal.remark(f"stays, for it may be another ledger's, or your own: {path}")
+            terminal.info(f"stays, for it may be another ledger's, or your own: {path}")
         for outside in sorted({str(run.outside) for run in found.runs if run.outside}):
-            terminal.remark(f"stays, for it lies outside of this home: {outside}")
+            terminal.info(f"stays, for it lies outside of this home: {outside}")
         if options.yes:
             _remove(found, known, home)
             terminal.tell("Deleted.")
@@ -109,12 +109,12 @@ def _no_ledger(home: Home) -> CommandError:
 
 def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Found:
     """What may go of all studies, and of those that the ledger had and does not have any more."""
-    from orchestrator.ledger import LeaseHeld  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator.ledger import LeaseHeldError  # noqa: PLC0415 - loads sqlalchemy
 
     rows, identity = ledger.studies(), ledger.identity
     checkpoints = {}
     for row in rows:
-        with suppress(LeaseHeld):  # whoever runs a study cleans up after it
+        with suppress(LeaseHeldError):  # whoever runs a study cleans up after it
             ledger.require_free(row)
             checkpoints[row.name] = _superfluous(ledger, row, home)
     runs: Sequence[ShownRun] = ()

@@ -30,10 +30,10 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 def _upgrade(home: Home, terminal: Terminal) -> ExitCode:
     from orchestrator.ledger import Ledger, maintenance  # noqa: PLC0415 - loads sqlalchemy
 
-    before = maintenance.look(home.ledger_url).revision
+    before = maintenance.check(home.ledger_url).revision
     with Ledger.open(home.ledger_url) as ledger:
         name = ledger.name
-    after = maintenance.look(home.ledger_url).revision
+    after = maintenance.check(home.ledger_url).revision
     terminal.answer |= {"ledger": name, "from": before, "to": after}
     moved = f"upgraded from {before} to" if before != after else "is already at"
     terminal.tell(f"{name} {moved} revision {after}.")
@@ -43,7 +43,7 @@ def _upgrade(home: Home, terminal: Terminal) -> ExitCode:
 def _check(home: Home, terminal: Terminal) -> ExitCode:
     from orchestrator.ledger import maintenance  # noqa: PLC0415 - loads sqlalchemy
 
-    found = maintenance.look(home.ledger_url)
+    found = maintenance.check(home.ledger_url)
     terminal.answer |= {
         "ledger": found.name,
         "revision": found.revision,
@@ -60,7 +60,7 @@ def _check(home: Home, terminal: Terminal) -> ExitCode:
             "its promises were not checked (archscout db upgrade)"
         )
         return ExitCode.REFUSED
-    terminal.tell(f"{found.name} is whole: {len(maintenance.PROMISES)} promises hold.")
+    terminal.tell(f"{found.name} is whole: {len(maintenance.INVARIANTS)} promises hold.")
     return ExitCode.DONE
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import disk_usage, studies
-from orchestrator.commands.disk_usage import Portion
+from orchestrator.commands.disk_usage import DiskUsage
 from orchestrator.errors import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.study.retention import TRIAL_FOLDER
@@ -27,9 +27,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     Raises:
         CommandError: There is no such study, or a registered model refers to it.
-        LeaseHeld: A driver runs it.
-        StudyNeeded: It is being promoted, or another study goes back to it.
-        StoreUnavailable: MLflow does not answer.
+        LeaseHeldError: A driver runs it.
+        StudyNeededError: It is being promoted, or another study goes back to it.
+        StoreUnavailableError: MLflow does not answer.
     """
     prepare_process()
     from orchestrator.tracking import deletion  # noqa: PLC0415 - loads mlflow
@@ -53,11 +53,11 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             _refuse_needed(options.name, runs, store)
         _tell(_portions(ledger, row, runs, folders), options.name, home, terminal, acts=options.yes)
         for outside in sorted({str(run.outside) for run in runs if run.outside}):
-            terminal.remark(f"stays, for it lies outside of this home: {outside}")
+            terminal.info(f"stays, for it lies outside of this home: {outside}")
         if options.yes:
             _delete(options.name, home, ledger, (store, runs), folders)
             for left in (path for paths in _named(home, options.name).values() for path in paths):
-                terminal.remark(f"stays, for it holds what is not this study's: {left}")
+                terminal.info(f"stays, for it holds what is not this study's: {left}")
             terminal.tell("Deleted.")
     return ExitCode.DONE
 
@@ -141,18 +141,18 @@ def _portions(
     row: "StudyRow | None",
     runs: "Sequence[ShownRun]",
     folders: _Folders,
-) -> list[Portion]:
+) -> list[DiskUsage]:
     trials = len(ledger.trials(row.id)) if row is not None else 0
     own = [run.folder for run in runs if run.folder is not None]
     return [
-        Portion(kind="trials in the ledger", count=trials, files=0, bytes=0),
-        Portion.of("runs in MLflow", own, count=len(runs)),
-        *(Portion.of(kind, paths) for kind, paths in folders.items()),
+        DiskUsage(kind="trials in the ledger", count=trials, files=0, bytes=0),
+        DiskUsage.of("runs in MLflow", own, count=len(runs)),
+        *(DiskUsage.of(kind, paths) for kind, paths in folders.items()),
     ]
 
 
 def _tell(
-    portions: Sequence[Portion], name: str, home: Home, terminal: Terminal, *, acts: bool
+    portions: Sequence[DiskUsage], name: str, home: Home, terminal: Terminal, *, acts: bool
 ) -> None:
     terminal.answer |= disk_usage.as_json(portions) | {"study": name, "deleted": acts}
     terminal.tell(disk_usage.shown(portions))

@@ -17,7 +17,7 @@ LOG_FILE = re.compile(r"(\d+|projector)\.log")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Portion:
+class DiskUsage:
     """What of one kind would go."""
 
     kind: str
@@ -27,23 +27,23 @@ class Portion:
     bytes: int
 
     @classmethod
-    def of(cls, kind: str, paths: Sequence[Folder], *, count: int | None = None) -> "Portion":
+    def of(cls, kind: str, paths: Sequence[Folder], *, count: int | None = None) -> "DiskUsage":
         """Files and folders, measured; missing ones count nothing."""
         sizes = [size for path in paths for size in _sizes(path)]
         things = len([path for path in paths if path.exists()]) if count is None else count
         return cls(kind=kind, count=things, files=len(sizes), bytes=sum(sizes))
 
 
-def shown(portions: Sequence[Portion]) -> str:
+def shown(portions: Sequence[DiskUsage]) -> str:
     """The portions as people read them, with their sum."""
-    rows = [[p.kind, f"{p.count:,}", f"{p.files:,}", readable(p.bytes)] for p in portions]
+    rows = [[p.kind, f"{p.count:,}", f"{p.files:,}", format_bytes(p.bytes)] for p in portions]
     files, size = sum(p.files for p in portions), sum(p.bytes for p in portions)
-    rows.append(["in all", "", f"{files:,}", readable(size)])
+    rows.append(["in all", "", f"{files:,}", format_bytes(size)])
     head = ["what", "number", "files", "size"]
     return table(head, rows, right=head[1:])
 
 
-def as_json(portions: Sequence[Portion]) -> dict[str, Any]:
+def as_json(portions: Sequence[DiskUsage]) -> dict[str, Any]:
     """The portions as JSON has them."""
     return {
         "frees": [
@@ -54,7 +54,7 @@ def as_json(portions: Sequence[Portion]) -> dict[str, Any]:
     }
 
 
-def readable(size: float) -> str:
+def format_bytes(size: float) -> str:
     """A size at a readable length."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000:
@@ -67,7 +67,7 @@ def remove(paths: Iterable[Folder], root: Folder) -> None:
     """Delete files and folders below the root; links are removed, not followed.
 
     Raises:
-        PathOutside: One lies elsewhere; it and those after it stay.
+        PathOutsideError: One lies elsewhere; it and those after it stay.
         OSError: One cannot be deleted.
     """
     for path in paths:

@@ -8,8 +8,8 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
 from orchestrator.sampling.candidates import drawn
 from orchestrator.sampling.screening import Screened, screen
-from orchestrator.study.prepare import open_parts
-from orchestrator.terminal import Terminal, number, pairs
+from orchestrator.study.prepare import prepare_study
+from orchestrator.terminal import Terminal, format_fields, format_number
 from search_spaces.cost import Constraint
 from search_spaces.domains.suggester import RandomSuggester
 
@@ -20,7 +20,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     """Opens everything that the search would open, and shows its first candidate."""
     refuse_what_does_not_fit(config)
     with terminal.waiting_for("the space and the data to be read"):
-        parts = open_parts(config)
+        parts = prepare_study(config)
     first = parts.space.default() or drawn(config, parts.space, RandomSuggester(config.seed))
     limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
     screened = screen(first, parts.task, limits)
@@ -37,11 +37,13 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
             "violations": dict(screened.violations),
         },
     }
-    terminal.tell(pairs({key: value for key, value in decided.items() if value not in _EMPTY}))
-    terminal.tell()
-    cost = ", ".join(f"{name} {number(value)}" for name, value in screened.cost.items())
     terminal.tell(
-        pairs(
+        format_fields({key: value for key, value in decided.items() if value not in _EMPTY})
+    )
+    terminal.tell()
+    cost = ", ".join(f"{name} {format_number(value)}" for name, value in screened.cost.items())
+    terminal.tell(
+        format_fields(
             {
                 "space": f"{parts.space.name} {parts.space.version}, {size(parts.space)}",
                 "first candidate": first.describe(),
@@ -52,7 +54,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
         )
     )
     tell_notes(parts, terminal)
-    terminal.remark("\nNothing was started or written.")
+    terminal.info("\nNothing was started or written.")
     return ExitCode.DONE
 
 

@@ -22,33 +22,33 @@ _BY_NAME = {
     "SpaceError": ExitCode.INPUT,
     "DomainError": ExitCode.INPUT,
     "SeedPointError": ExitCode.INPUT,
-    "StudyConflict": ExitCode.INPUT,
-    "UnknownStudy": ExitCode.INPUT,
-    "SchemaUnknown": ExitCode.INPUT,
-    "ResourcesTooLarge": ExitCode.INPUT,
-    "NodesUnfit": ExitCode.INPUT,
-    "NoShortFolder": ExitCode.INPUT,
+    "StudyConflictError": ExitCode.INPUT,
+    "UnknownStudyError": ExitCode.INPUT,
+    "SchemaUnknownError": ExitCode.INPUT,
+    "ResourcesTooLargeError": ExitCode.INPUT,
+    "NodesUnfitError": ExitCode.INPUT,
+    "NoShortFolderError": ExitCode.INPUT,
     "ServerError": ExitCode.INPUT,
-    "NetworkDisk": ExitCode.INPUT,
+    "NetworkFilesystemError": ExitCode.INPUT,
     "StoreAddressError": ExitCode.INPUT,
     # Somebody else has it.
-    "LeaseHeld": ExitCode.REFUSED,
-    "LeaseLost": ExitCode.REFUSED,
-    "StudyNeeded": ExitCode.REFUSED,
-    "PromotionHeld": ExitCode.REFUSED,
-    "AliasMoved": ExitCode.REFUSED,
-    "PathOutside": ExitCode.REFUSED,
+    "LeaseHeldError": ExitCode.REFUSED,
+    "LeaseLostError": ExitCode.REFUSED,
+    "StudyNeededError": ExitCode.REFUSED,
+    "PromotionHeldError": ExitCode.REFUSED,
+    "AliasMovedError": ExitCode.REFUSED,
+    "PathOutsideError": ExitCode.REFUSED,
     # A gate.
-    "PromotionRefused": ExitCode.REFUSED,
+    "PromotionRefusedError": ExitCode.REFUSED,
     # The world.
-    "EngineLost": ExitCode.INTERRUPTED,
-    "StoreUnavailable": ExitCode.INTERRUPTED,
-    "FolderUnreachable": ExitCode.INTERRUPTED,
-    "LedgerUnavailable": ExitCode.INTERRUPTED,
-    "StudyGone": ExitCode.INTERRUPTED,
+    "EngineLostError": ExitCode.INTERRUPTED,
+    "StoreUnavailableError": ExitCode.INTERRUPTED,
+    "StorageUnreachableError": ExitCode.INTERRUPTED,
+    "LedgerUnavailableError": ExitCode.INTERRUPTED,
+    "StudyGoneError": ExitCode.INTERRUPTED,
     "LedgerError": ExitCode.INPUT,
 }
-_MOST_IN_MESSAGE = 5
+_MAX_IN_MESSAGE = 5
 """Files at fault that a message names itself."""
 _OURS = ("orchestrator.", "workers.", "search_spaces.")
 
@@ -84,7 +84,7 @@ def list_of(files: Mapping[str, str]) -> str:
     Args:
         files: Why each is at fault, by name.
     """
-    if len(files) <= _MOST_IN_MESSAGE:
+    if len(files) <= _MAX_IN_MESSAGE:
         return ""
     lines = [f"{clean(name, 1000)}\t{clean(reason)}\n" for name, reason in files.items()]
     try:

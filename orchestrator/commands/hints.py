@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from orchestrator.config.schema import StudyConfig
 from orchestrator.home import Home
 from orchestrator.objective import best, even_weights, reaches
-from orchestrator.terminal import pairs
-from orchestrator.trial import ANSWERED, Trial, TrialState
+from orchestrator.terminal import format_fields
+from orchestrator.trial import REUSED, Trial, TrialState
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
@@ -124,11 +124,11 @@ def retries(name: str, trials: Sequence[Trial], home: Home) -> dict[str, str]:
 
 def is_running(ledger: "Ledger", row: "StudyRow") -> bool:
     """Whether a driver has the study now."""
-    from orchestrator.ledger import LeaseHeld  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator.ledger import LeaseHeldError  # noqa: PLC0415 - loads sqlalchemy
 
     try:
         ledger.require_free(row)
-    except LeaseHeld:
+    except LeaseHeldError:
         return True
     return False
 
@@ -153,7 +153,7 @@ def next_steps(ledger: "Ledger", row: "StudyRow", home: Home, board: "Leaderboar
         f"{archscout} ui": "the trials in MLflow, to browse and compare",
         f"{archscout} search --help": "what else a search can be told",
     }
-    return "\nNext:\n" + pairs({f"  {step}": what for step, what in steps.items()})
+    return "\nNext:\n" + format_fields({f"  {step}": what for step, what in steps.items()})
 
 
 def _without(ledger: "Ledger", row: "StudyRow", home: Home) -> dict[str, str]:
@@ -196,7 +196,7 @@ def _with_a_result(
 def _promotable(ledger: "Ledger", row: "StudyRow", number: int) -> str:
     """Return the arguments that promote a study's best trial, from the study that trained it."""
     trial, where = ledger.trial(row.id, number), row.name
-    while trial.reason == ANSWERED:
+    while trial.reason == REUSED:
         earlier = [ledger.study(name) for name in StudyConfig.from_json(row.config_json).warm_start]
         known = [(study, t) for study in earlier if study for t in ledger.trials(study.id)]
         found = next(((study, t) for study, t in known if t.uid == trial.parent), None)

@@ -14,11 +14,11 @@ from orchestrator.config.load import presets
 from orchestrator.config.starter import Limits, Machine
 from orchestrator.errors import CommandError, ExitCode, clean, place
 from orchestrator.home import Home
-from orchestrator.terminal import Terminal, number, pairs, span, table
+from orchestrator.terminal import Terminal, format_duration, format_fields, format_number, table
 from workers.data.dataset import split_data
 from workers.data.inspection import Inspection, Spread, inspect
 from workers.data.limits import usable_cores
-from workers.data.preprocessing import LARGEST_SIDE
+from workers.data.preprocessing import MAX_SIDE
 
 _SHOWN_CLASSES = 20
 _SHOWN_FILES = 5
@@ -46,14 +46,14 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     terminal.tell(_described(found))
     for note in notes:
         terminal.tell(f"note: {clean(note, 500)}")
-    terminal.remark("\nTiming a short training on this machine ...")
+    terminal.info("\nTiming a short training on this machine ...")
     from orchestrator.preflight import timing  # noqa: PLC0415 - loads torch, once the data is known to be good
 
     gpu = timing.gpu_to_use()
     example_s: float | None = None
     try:
         example_s = timing.example_s(dataset, found.spec, gpu=gpu)
-    except timing.NotTimed as error:
+    except timing.NotTimedError as error:
         reason = f"the short training failed ({clean(str(error), 200)}): the limits are a guess"
         notes.append(reason)
         terminal.tell(f"note: {reason}")
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         "limit": held.limit, "hours": held.hours, "full_training_s": held.full_s, "gpu": int(gpu)
     }  # fmt: skip
     terminal.tell(_written(output, held, found))
-    terminal.remark(f"\nNext:\n  {command}")
+    terminal.info(f"\nNext:\n  {command}")
     return ExitCode.DONE
 
 
@@ -142,7 +142,7 @@ def _described(found: Inspection) -> str:
         "duplicates": _duplicates(found),
         "left aside": _some(found.raw.left_aside) or "nothing",
     }
-    return "\n".join([pairs(facts), *(["", *_class_table(found)] if found.classes else [])])
+    return "\n".join([format_fields(facts), *(["", *_class_table(found)] if found.classes else [])])
 
 
 def _examples(found: Inspection) -> dict[str, str]:
@@ -153,7 +153,7 @@ def _examples(found: Inspection) -> dict[str, str]:
     colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
     (examples,) = found.raw.pool.inputs.values()
     floats = "" if examples.dtype == "uint8" else ", not scaled (float32)"
-    largest = f", at most {LARGEST_SIDE} pixels a side" if found.spec.source == "folder" else ""
+    largest = f", at most {MAX_SIDE} pixels a side" if found.spec.source == "folder" else ""
     return {
         "sizes": f"height {_spread(found.heights)}, width {_spread(found.widths)}",
         "prepared": f"{colour}, {height} x {width}{largest}{floats}",
@@ -168,7 +168,8 @@ def _answers(found: Inspection) -> dict[str, str]:
         facts["classes"] = f"{len(found.classes)}, {largest}"
     if found.numbers:
         spans = [
-            f"{clean(name)}: {number(least)} to {number(most)} (mean {number(mean)})"
+            f"{clean(name)}: {format_number(least)} to {format_number(most)} "
+            f"(mean {format_number(mean)})"
             for name, (least, mean, most) in list(found.numbers.items())[:_SHOWN_NUMBERS]
         ]
         more = len(found.numbers) - len(spans)
@@ -234,10 +235,14 @@ def _remarks(found: Inspection) -> Iterator[str]:
 
 def _written(output: Path, held: Limits, found: Inspection) -> str:
     taken = f"{held.limit:,} of {found.examples['train']:,}" if held.limit else "all"
-    timed = "" if held.full_s is None else f", a full training takes about {span(held.full_s)}"
+    timed = (
+        ""
+        if held.full_s is None
+        else f", a full training takes about {format_duration(held.full_s)}"
+    )
     return (
         f"\nWrote {place(output)}: {taken} examples{timed}, the search up to "
-        f"{span(held.hours * 3600)}."
+        f"{format_duration(held.hours * 3600)}."
     )
 
 

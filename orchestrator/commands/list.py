@@ -8,7 +8,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
 from orchestrator.home import Home
 from orchestrator.objective import best
-from orchestrator.terminal import Terminal, number, span, table
+from orchestrator.terminal import Terminal, format_duration, format_number, table
 from orchestrator.trial import Trial
 
 
@@ -36,7 +36,7 @@ def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCod
                     "created": created.isoformat(timespec="seconds"),
                 }
             )
-            shown = "" if value is None else ", ".join(map(number, value))
+            shown = "" if value is None else ", ".join(map(format_number, value))
             when = created.strftime("%Y-%m-%d %H:%M")
             cells.append(
                 [
@@ -45,7 +45,7 @@ def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCod
                     row.space_name,
                     str(len(trials)),
                     shown,
-                    span(row.spent_s),
+                    format_duration(row.spent_s),
                     when,
                 ]
             )

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.commands import studies
 from orchestrator.errors import CommandError, ExitCode, clean, nearest, place
 from orchestrator.home import Home
-from orchestrator.terminal import Terminal, number, table
+from orchestrator.terminal import Terminal, format_number, table
 from orchestrator.tracking.addresses import registry_uri, require_registry, sqlite_file
 from orchestrator.tracking.environment import prepare_process
 
 if TYPE_CHECKING:
     from orchestrator.promotion.loading import LoadedModel
-    from orchestrator.promotion.registry import Champion, Registry
+    from orchestrator.promotion.registry import Champion, ModelRegistry
 
 _SHOWN_FILES = 20
 _TELL_S = 2.0
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     Raises:
         CommandError: There is no such model or alias.
-        PromotionRefused: The model is not what was promoted.
+        PromotionRefusedError: The model is not what was promoted.
         DataError: A file is not there, or is of no kind that is read.
     """
     name, at, alias = options.model.rpartition("@")
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     files, notes = expand(options.files)
     for note in notes:
-        terminal.complain(f"note: {clean(note, 500)}")
+        terminal.error(f"note: {clean(note, 500)}")
     model = _open(name, alias, home)
     failed: list[str] = []
     rows = _predict(model, files, failed, terminal)
@@ -57,11 +57,11 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         return ExitCode.DONE
     terminal.answer["errors"] = failed
     for message in failed[:_SHOWN_FILES]:
-        terminal.complain(clean(message, 500))
+        terminal.error(clean(message, 500))
     if len(failed) > _SHOWN_FILES:
-        terminal.complain(f"and {len(failed) - _SHOWN_FILES} more, all of them with --json")
+        terminal.error(f"and {len(failed) - _SHOWN_FILES} more, all of them with --json")
     if rows:
-        terminal.complain(f"{len(failed)} of {len(files)} files have no prediction")
+        terminal.error(f"{len(failed)} of {len(files)} files have no prediction")
     return ExitCode.INPUT
 
 
@@ -76,18 +76,18 @@ def _open(name: str, alias: str, home: Home) -> "LoadedModel":
             ExitCode.INPUT,
         )
     from orchestrator.promotion.loading import load  # noqa: PLC0415 - loads torch and mlflow
-    from orchestrator.promotion.registry import Registry  # noqa: PLC0415 - as above
+    from orchestrator.promotion.registry import ModelRegistry  # noqa: PLC0415 - as above
     from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - as above
 
     with answering():
-        registry = Registry.open(home.tracking_uri)
+        registry = ModelRegistry.open(home.tracking_uri)
         champion = _champion(registry, name, alias)
     with studies.reading(home) as ledger:
         promotions = ledger.promotions.all() if ledger else []
     return load(registry, name, champion, promotions)
 
 
-def _champion(registry: "Registry", name: str, alias: str) -> "Champion":
+def _champion(registry: "ModelRegistry", name: str, alias: str) -> "Champion":
     found = registry.champion(name, alias)
     if found is not None:
         return found
@@ -127,7 +127,7 @@ def _predict(
                 }
             rows.append(row)
         if not terminal.quiet and time.monotonic() - told > _TELL_S:
-            terminal.complain(f"{len(rows)} examples so far")
+            terminal.error(f"{len(rows)} examples so far")
             told = time.monotonic()
     return rows
 
@@ -142,8 +142,12 @@ def _table(rows: Sequence[dict[str, Any]], model: "LoadedModel") -> str:
         if model.class_names:
             ranked = sorted(row["probabilities"].items(), key=lambda entry: -entry[1])
             second = ranked[1] if ranked[0][0] == row["label"] else ranked[0]
-            told += [row["label"], number(row["probability"]), f"{second[0]} {number(second[1])}"]
-        cells.append(told + [number(value) for value in row.get("values", {}).values()])
+            told += [
+                row["label"],
+                format_number(row["probability"]),
+                f"{second[0]} {format_number(second[1])}",
+            ]
+        cells.append(told + [format_number(value) for value in row.get("values", {}).values()])
     right = ["probability", *(clean(name) for name in model.value_names)]
     return table(["file", *head], cells, right=right)
 

@@ -12,7 +12,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, clean
 from orchestrator.home import Home
 from orchestrator.objective import even_weights, pareto_front
-from orchestrator.terminal import Terminal, pairs
+from orchestrator.terminal import Terminal, format_fields
 from orchestrator.tracking.environment import prepare_process
 from orchestrator.tracking.process import start_projector
 from orchestrator.trial import Trial, TrialState
@@ -20,7 +20,7 @@ from orchestrator.trial import Trial, TrialState
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
     from orchestrator.promotion.promoter import Promoted, Promoter
-    from orchestrator.promotion.registry import Registry
+    from orchestrator.promotion.registry import ModelRegistry
     from orchestrator.promotion.winner import Winner
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -33,9 +33,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     Raises:
         CommandError: There is no such study or trial, or a name is none.
-        PromotionRefused: A gate did not open.
-        AliasMoved: Another promotion won.
-        PromotionHeld: Another process is at this very promotion.
+        PromotionRefusedError: A gate did not open.
+        AliasMovedError: Another promotion won.
+        PromotionHeldError: Another process is at this very promotion.
         DataError: The data cannot be read.
     """
     _check_names(options.model, options.alias)
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
         trial = winner.choose(trials, config, asked)
         registry = _registry(home)
-        terminal.remark("reading the trial and its data")
+        terminal.info("reading the trial and its data")
         with _told_to_mlflow(registry, config, trial, options):
             chosen = winner.prepare(ledger, row, config, trial, home.checkpoints)
         promoter = _promoter(
@@ -130,25 +130,25 @@ def _existing(asked: int, study: str, trials: Sequence[Trial]) -> int:
     return asked
 
 
-def _registry(home: Home) -> "Registry":
-    from orchestrator.promotion.registry import Registry  # noqa: PLC0415 - loads mlflow
+def _registry(home: Home) -> "ModelRegistry":
+    from orchestrator.promotion.registry import ModelRegistry  # noqa: PLC0415 - loads mlflow
     from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - as above
 
     with answering():
-        return Registry.open(home.tracking_uri)
+        return ModelRegistry.open(home.tracking_uri)
 
 
 @contextmanager
 def _told_to_mlflow(
-    registry: "Registry", config: StudyConfig, trial: Trial, options: argparse.Namespace
+    registry: "ModelRegistry", config: StudyConfig, trial: Trial, options: argparse.Namespace
 ) -> Iterator[None]:
     """Puts a refusal on the trial's run too."""
     from orchestrator.promotion.promoter import note_refusal  # noqa: PLC0415 - loads mlflow
-    from orchestrator.promotion.refusal import PromotionRefused  # noqa: PLC0415 - its package does
+    from orchestrator.promotion.refusal import PromotionRefusedError  # noqa: PLC0415 - its package does
 
     try:
         yield
-    except PromotionRefused as refusal:
+    except PromotionRefusedError as refusal:
         target = f"{options.model}@{options.alias}"
         note_refusal(registry, config, trial.uid, target, str(refusal))
         raise
@@ -159,7 +159,7 @@ def _promoter(
     options: argparse.Namespace,
     ledger: "Ledger",
     *,
-    registry: "Registry",
+    registry: "ModelRegistry",
     home: Home,
     terminal: Terminal,
 ) -> "Promoter":
@@ -176,7 +176,7 @@ def _promoter(
         examine=lambda uri, digest, code: clean_room(uri, home.tracking_uri, digest, code),
         catch_up=lambda: _catch_up(chosen, home),
         sync=f"{home.program} sync {chosen.study.name}",
-        say=terminal.remark,
+        say=terminal.info,
         holder=Holder.of_this_process(),
     )
 
@@ -225,14 +225,14 @@ def _show(
     }
     if promoted.replaced is not None and not promoted.was_done:
         lines["replaced"] = f"version {promoted.replaced}"
-    terminal.tell(pairs(lines))
+    terminal.tell(format_fields(lines))
     steps = {
         f"predict {target} FILES": "what it makes of your "
         + ("arrays" if chosen.preprocessing is None else "images"),
         "ui": "the model and its versions in MLflow",
     }
-    shown = pairs({f"  {home.program} {step}": what for step, what in steps.items()})
-    terminal.remark(f"\nNext:\n{shown}")
+    shown = format_fields({f"  {home.program} {step}": what for step, what in steps.items()})
+    terminal.info(f"\nNext:\n{shown}")
 
 
 def _recorded(chosen: "Winner", promoted: "Promoted") -> str:

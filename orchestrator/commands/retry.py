@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.config.schema import StudyConfig
     from orchestrator.ledger import Ledger, StudyRow
 
-_PATIENCE_S = 15.0
+_TIMEOUT_S = 15.0
 """How long a driver may take to answer; it looks every 10 s."""
 
 
@@ -51,9 +51,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     if not pairs:
         terminal.tell(f"No trial of '{row.name}' ended as {options.failure} without a retry.")
     elif driven:
-        terminal.remark(f"\n'{row.name}' is running, and takes them next.")
+        terminal.info(f"\n'{row.name}' is running, and takes them next.")
     else:
-        terminal.remark(f"\nNext: {home.program} resume {row.name}")
+        terminal.info(f"\nNext: {home.program} resume {row.name}")
     return ExitCode.DONE
 
 
@@ -79,16 +79,16 @@ def _answered(
     ledger: "Ledger", row: "StudyRow", config: "StudyConfig", asked: int, reason: str
 ) -> bool:
     """Waits for the driver's answer, or answers where nobody drives; whether somebody does."""
-    from orchestrator.ledger import Holder, LeaseHeld  # noqa: PLC0415 - loads sqlalchemy
+    from orchestrator.ledger import Holder, LeaseHeldError  # noqa: PLC0415 - loads sqlalchemy
     from orchestrator.study import retries  # noqa: PLC0415 - loads sqlalchemy
 
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + _TIMEOUT_S
     while ledger.answer_to(asked) is None and time.monotonic() < until:
         try:
             _, lease = ledger.open_study(
                 name=row.name, config_json=None, holder=Holder.of_this_process()
             )
-        except LeaseHeld:
+        except LeaseHeldError:
             time.sleep(0.25)
             continue
         try:

@@ -11,11 +11,11 @@ from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError, 
 from orchestrator.home import Home
 from orchestrator.preflight.report import idle_sampler
 from orchestrator.preflight.storage_check import require_checkpoints
-from orchestrator.run import Outcome, run_study
+from orchestrator.run import RunOutcome, run_study
 from orchestrator.sampling.candidates import Space
 from orchestrator.study.leaderboard import leaderboard
-from orchestrator.study.prepare import Opened, open_parts
-from orchestrator.terminal import Terminal, pairs, span
+from orchestrator.study.prepare import StudyInputs, prepare_study
+from orchestrator.terminal import Terminal, format_duration, format_fields
 from orchestrator.tracking.addresses import require_usable
 from orchestrator.tracking.environment import prepare_process
 from search_spaces.space import SearchSpace
@@ -36,40 +36,40 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     Raises:
         CommandError: The search did not reach its end.
     """
-    from orchestrator.ledger import StudyConflict  # noqa: PLC0415 - not for --dry-run
+    from orchestrator.ledger import StudyConflictError  # noqa: PLC0415 - not for --dry-run
 
     refuse_what_does_not_fit(config)
     require_checkpoints(home)
     require_usable(home.tracking_uri)
     with terminal.waiting_for("the space and the data to be read"):
-        parts = open_parts(config)
+        parts = prepare_study(config)
     parts = _with_teacher(parts, home)
     _check_earlier(parts, home)
     expected = None if goes_on else quick_look(parts, terminal)
     warn(parts, terminal)
-    terminal.remark(header(parts, home, goes_on=goes_on))
+    terminal.info(header(parts, home, goes_on=goes_on))
     tell_notes(parts, terminal)
     if expected is not None:
-        terminal.remark(f"forecast   {expected}")
+        terminal.info(f"forecast   {expected}")
     try:
         outcome = run_study(parts, home, terminal)
-    except StudyConflict as error:
+    except StudyConflictError as error:
         text = studies.changed(config, error.differing, _names(home), home)
         raise CommandError(text, ExitCode.INPUT) from error
     board = leaderboard(config, outcome.state, outcome.trials)
     terminal.answer |= board.to_dict()
-    terminal.remark()
+    terminal.info()
     terminal.tell(board.text(10))
     terminal.answer["mlflow"] = {"complete": outcome.shown, "reason": outcome.not_shown}
     if outcome.code is not ExitCode.DONE:
         if outcome.not_shown:
-            terminal.remark(_not_shown(config.name, home, outcome.not_shown))
+            terminal.info(_not_shown(config.name, home, outcome.not_shown))
         raise CommandError(_unfinished(config, home, outcome), outcome.code)
-    terminal.remark(f"\n{_ENDED[outcome.reason or outcome.state]}")
+    terminal.info(f"\n{_ENDED[outcome.reason or outcome.state]}")
     if not outcome.shown:
-        terminal.remark(_not_shown(config.name, home, outcome.not_shown))
+        terminal.info(_not_shown(config.name, home, outcome.not_shown))
     with studies.reading(home) as opened:
-        terminal.remark(hints.next_steps(*studies.found(opened, config.name, home), home, board))
+        terminal.info(hints.next_steps(*studies.found(opened, config.name, home), home, board))
     return ExitCode.DONE
 
 
@@ -81,7 +81,7 @@ def _not_shown(name: str, home: Home, reason: str) -> str:
     return f"MLflow does not show all of it yet: {reason}\nAfter mending: {sync}"
 
 
-def _with_teacher(parts: Opened, home: Home) -> Opened:
+def _with_teacher(parts: StudyInputs, home: Home) -> StudyInputs:
     """The parts with the teacher that the study names, fetched and proved.
 
     Raises:
@@ -90,19 +90,19 @@ def _with_teacher(parts: Opened, home: Home) -> Opened:
     if parts.config.teacher is None:
         return parts
     prepare_process()
-    from orchestrator.promotion.refusal import PromotionRefused  # noqa: PLC0415
+    from orchestrator.promotion.refusal import PromotionRefusedError  # noqa: PLC0415
     from orchestrator.promotion.teacher import fetch  # noqa: PLC0415 - loads mlflow
 
     with studies.reading(home) as ledger:
         try:
             teacher = fetch(parts.config.teacher, home, ledger)
             teacher.require_fit(parts.dataset, parts.code_digest)
-        except PromotionRefused as error:
+        except PromotionRefusedError as error:
             raise CommandError(str(error), ExitCode.INPUT) from error
     return replace(parts, teacher=teacher)
 
 
-def _check_earlier(parts: Opened, home: Home) -> None:
+def _check_earlier(parts: StudyInputs, home: Home) -> None:
     """Refuses earlier studies that a new one cannot start from.
 
     Raises:
@@ -110,21 +110,21 @@ def _check_earlier(parts: Opened, home: Home) -> None:
     """
     if not parts.config.warm_start:
         return
-    from orchestrator.sampling.warm_start import Basis, WarmStartError, earlier  # noqa: PLC0415
+    from orchestrator.sampling.warm_start import StudyIdentity, WarmStartError, load_warm_start  # noqa: PLC0415
 
-    basis = Basis(
+    basis = StudyIdentity(
         data_digest=parts.dataset.digest,
         code_digest=parts.code_digest,
         space=(parts.space.name, parts.space_version),
     )
     with studies.reading(home) as ledger:
         try:
-            earlier(ledger, parts.config, basis)
+            load_warm_start(ledger, parts.config, basis)
         except WarmStartError as error:
             raise ProblemsError([Problem(parts.config.name, text=str(error))]) from error
 
 
-def tell_notes(parts: Opened, terminal: Terminal) -> None:
+def tell_notes(parts: StudyInputs, terminal: Terminal) -> None:
     """What of the data is left aside, and what happened to it while it was read."""
     data = parts.dataset
     notes = [*data.notes]
@@ -132,22 +132,22 @@ def tell_notes(parts: Opened, terminal: Terminal) -> None:
         notes.insert(0, f"{len(data.left_aside)} files left aside: {listed(data.left_aside)}")
     terminal.answer["notes"] = notes
     for note in notes:
-        terminal.remark(f"note: {clean(note, 500)}")
+        terminal.info(f"note: {clean(note, 500)}")
 
 
-def header(parts: Opened, home: Home, *, goes_on: bool) -> str:
+def header(parts: StudyInputs, home: Home, *, goes_on: bool) -> str:
     """What is about to be searched, and where."""
     config = with_gpu_decided(parts.config)
     data, stop = parts.dataset, config.stop
     limits = [
         f"{stop.trials} trials" if stop.trials else "",
-        span(stop.hours * 3600) if stop.hours else "",
+        format_duration(stop.hours * 3600) if stop.hours else "",
         f"{config.objectives[0].metric} {stop.target:g}" if stop.target is not None else "",
     ]
     gpu = f", {config.resources.gpu:g} GPU" if config.resources.gpu else ""
     idle = idle_gpu(parts.config)
     budget = config.budget
-    return pairs(
+    return format_fields(
         {
             "study": f"{config.name}{' (goes on)' if goes_on else ''}",
             "space": f"{parts.space.name}, {size(parts.space)}",
@@ -191,7 +191,7 @@ def _names(home: Home) -> list[str]:
         return [known.name for known in ledger.studies()] if ledger else []
 
 
-def _unfinished(config: StudyConfig, home: Home, outcome: Outcome) -> str:
+def _unfinished(config: StudyConfig, home: Home, outcome: RunOutcome) -> str:
     """Return why the search ended before its end, and what helps."""
     name = config.name
     resume = f"{home.program} resume {name}"
@@ -204,7 +204,7 @@ def _unfinished(config: StudyConfig, home: Home, outcome: Outcome) -> str:
     return f"study '{name}' was interrupted; continue with: {resume}"
 
 
-def _broken_off(config: StudyConfig, home: Home, outcome: Outcome, resume: str) -> str:
+def _broken_off(config: StudyConfig, home: Home, outcome: RunOutcome, resume: str) -> str:
     """Return the same of a study that was broken off."""
     name, trials = config.name, outcome.trials
     lines = [f"study '{name}' was broken off: {outcome.reason}"]

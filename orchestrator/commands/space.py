@@ -11,11 +11,11 @@ from orchestrator.config.load import load
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
 from orchestrator.home import Home
-from orchestrator.preflight.deadline import Box
+from orchestrator.preflight.deadline import Deadline
 from orchestrator.sampling.candidates import Space, drawn
 from orchestrator.sampling.screening import Screened, screen
-from orchestrator.study.prepare import Opened, open_parts
-from orchestrator.terminal import Terminal, number, pairs, table
+from orchestrator.study.prepare import StudyInputs, prepare_study
+from orchestrator.terminal import Terminal, format_fields, format_number, table
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains.suggester import RandomSuggester, Suggester
 from search_spaces.space import SearchSpace
@@ -37,10 +37,10 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     Raises:
         ProblemsError: A search of the study could not work.
     """
-    box = Box.of(BOX_S - (time.monotonic() - terminal.asked))
+    box = Deadline.of(BOX_S - (time.monotonic() - terminal.asked))
     config = load(options.config)
     with terminal.waiting_for("the space and the data to be read"):
-        parts = open_parts(config)
+        parts = prepare_study(config)
     _show_decisions(parts, terminal)
     from orchestrator.commands import preflight  # noqa: PLC0415 - loads torch, in the box
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     from orchestrator.preflight import diagnosis, report  # noqa: PLC0415 - loads torch
 
     with terminal.waiting_for(preflight.LOOK):
-        found = diagnosis.whole(parts, parts.space, parts.task, box, at_least=options.samples)
+        found = diagnosis.full_check(parts, parts.space, parts.task, box, at_least=options.samples)
     examples = len(parts.dataset.train)
     shown = found.counted[: options.samples]
     met = [met.limits[0] for met in found.limits]
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     return ExitCode.DONE
 
 
-def _show_decisions(parts: Opened, terminal: Terminal) -> None:
+def _show_decisions(parts: StudyInputs, terminal: Terminal) -> None:
     """What the space is, and each of its decisions."""
     decisions = met_decisions(parts.config, parts.space)
     terminal.answer |= {
@@ -71,7 +71,7 @@ def _show_decisions(parts: Opened, terminal: Terminal) -> None:
         "decisions": decisions,
     }
     terminal.tell(
-        pairs(
+        format_fields(
             {
                 "space": f"{parts.space.name} {parts.space.version}",
                 "size": size(parts.space),
@@ -79,10 +79,10 @@ def _show_decisions(parts: Opened, terminal: Terminal) -> None:
             }
         )
     )
-    terminal.tell("\n" + pairs(decisions))
+    terminal.tell("\n" + format_fields(decisions))
 
 
-def _show_undiagnosed(parts: Opened, count: int, terminal: Terminal) -> None:
+def _show_undiagnosed(parts: StudyInputs, count: int, terminal: Terminal) -> None:
     """Samples of what only the user's own code understands, and that nothing is known of it."""
     candidates = [
         drawn(parts.config, parts.space, RandomSuggester(parts.config.seed + index))
@@ -102,7 +102,7 @@ def _show_samples(
 
 def met_decisions(config: StudyConfig, space: Space) -> dict[str, str]:
     """Each decision's range by path, in the order in which they are met."""
-    met = _Listening(RandomSuggester(0))
+    met = _RecordingSuggester(RandomSuggester(0))
     for seed in range(_PROBES):
         met.inner = RandomSuggester(seed)
         drawn(config, space, met)
@@ -110,7 +110,7 @@ def met_decisions(config: StudyConfig, space: Space) -> dict[str, str]:
 
 
 @dataclass(slots=True)
-class _Listening:
+class _RecordingSuggester:
     """A suggester that remembers what it was asked."""
 
     inner: Suggester
@@ -141,7 +141,7 @@ def _samples(candidates: Sequence[Candidate | Decisions], screened: Sequence[Scr
     rows = [
         [
             candidate.describe(),
-            *(number(found.cost[name]) if name in found.cost else "" for name in costs),
+            *(format_number(found.cost[name]) if name in found.cost else "" for name in costs),
             "yes" if found.feasible else "no",
         ]
         for candidate, found in zip(candidates, screened, strict=True)

@@ -10,7 +10,7 @@ from orchestrator.errors import CommandError, ExitCode, place
 from orchestrator.home import Home
 from orchestrator.objective import best
 from orchestrator.study.leaderboard import counts
-from orchestrator.terminal import Terminal, number, pairs, span, table
+from orchestrator.terminal import Terminal, format_duration, format_fields, format_number, table
 from orchestrator.trial import Trial, in_one_line
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ def _show_study(
         "space": f"{row.space_name} {row.space_version}",
         "trials": ", ".join(f"{count} {name}" for name, count in counted.items()) or "none yet",
         "until": ", ".join(f"{name} {value:g}" for name, value in stop.items()),
-        "time": span(row.spent_s),
+        "time": format_duration(row.spent_s),
         "started": _when(row.created),
         "kept in": place(home.folder),
     }
     if winner and winner.values:
         named = zip(objectives, winner.values, strict=True)
-        values = ", ".join(f"{o.metric} {number(v)}" for o, v in named)
+        values = ", ".join(f"{o.metric} {format_number(v)}" for o, v in named)
         lines["best"] = f"{values} (trial {winner.number}, {winner.describe})"
     failed = [trial for trial in trials if trial.failure is not None]
     if failed:
@@ -73,7 +73,7 @@ def _show_study(
         else {"trial": winner.number, "values": list(winner.values or ())},
         "config": config.model_dump(mode="json"),
     }
-    terminal.tell(pairs(lines))
+    terminal.tell(format_fields(lines))
 
 
 def _show_trial(
@@ -86,14 +86,14 @@ def _show_trial(
         "trial": f"{trial.number} of '{study}' ({trial.kind}, {trial.uid})",
         "state": f"{trial.state}{f' ({trial.reason})' if trial.reason else ''}",
         "architecture": trial.describe,
-        **{name: number(value) for name, value in trial.cost.items()},
+        **{name: format_number(value) for name, value in trial.cost.items()},
         "seed": str(trial.seed),
         "attempts": ", ".join(f"{a.number} {a.outcome or 'running'}" for a in attempts) or "none",
     }
     over = {name: value for name, value in trial.violations.items() if value > 0}
     if over:
         lines["violates"] = ", ".join(f"{name} by {value:.0%}" for name, value in over.items())
-    terminal.tell(pairs(lines))
+    terminal.tell(format_fields(lines))
     if trial.measurements:
         metrics = sorted({name for seen in trial.measurements for name in seen.metrics})
         rows = [
@@ -103,7 +103,7 @@ def _show_trial(
         head = ["epoch", *metrics]
         terminal.tell("\n" + table(head, rows, right=head))
     params = {name: _decided(value) for name, value in trial.params.items()}
-    terminal.tell("\n" + pairs(params or {"": ""}))
+    terminal.tell("\n" + format_fields(params or {"": ""}))
     if trial.failure is not None:
         terminal.tell(f"\nfailed: {in_one_line(trial.failure)}")
         if not log:
@@ -139,7 +139,7 @@ def _decided(value: object) -> str:
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None else number(value)
+    return "" if value is None else format_number(value)
 
 
 def _when(seconds: float) -> str:

@@ -19,7 +19,7 @@ from workers.storage import beneath
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
 
-_PATIENCE_S = 15.0
+_TIMEOUT_S = 15.0
 """How long the projection of a driver that has just ended or died may take to end."""
 _SHOWN_EVENTS = {"trial_added", "measurement", "trial_finished", "study_state"}
 """Kinds of events that change what MLflow shows."""
@@ -52,16 +52,16 @@ def unshown(home: Home, name: str) -> Iterator[None]:
     Raises:
         CommandError: Somebody does.
     """
-    from orchestrator.tracking.projector import only_one  # noqa: PLC0415 - few commands need it
+    from orchestrator.tracking.projector import exclusive_lock  # noqa: PLC0415 - few commands need it
 
-    until = time.monotonic() + _PATIENCE_S
+    until = time.monotonic() + _TIMEOUT_S
 
     def give_up(seconds: float) -> bool:
         time.sleep(seconds)
         return time.monotonic() > until
 
     locks = home.folder / "locks"
-    with only_one(beneath(locks / f"{name}.projector", locks), give_up) as held:
+    with exclusive_lock(beneath(locks / f"{name}.projector", locks), give_up) as held:
         if not held:
             raise CommandError(
                 f"study '{name}' is still being shown in MLflow; try again in a minute",
@@ -146,15 +146,15 @@ def show_finished(
 
     config = located(readable_config(row), ledger, row, home)
     _require_unchanged(ledger, row, config, home, terminal)
-    terminal.remark(f"Study '{row.name}' is finished.")
+    terminal.info(f"Study '{row.name}' is finished.")
     kinds = {event.kind for event in ledger.events(row.id, ledger.cursor(row.id), _EVENTS)}
     if kinds & _SHOWN_EVENTS:
         rest = f"{home.program} sync {row.name}"
-        terminal.remark(f"MLflow does not show all of it yet. Show the rest: {rest}")
+        terminal.info(f"MLflow does not show all of it yet. Show the rest: {rest}")
     board = leaderboard(config, row.state, ledger.trials(row.id))
     terminal.answer |= board.to_dict(top)
     terminal.tell(board.text(top))
-    terminal.remark(hints.next_steps(ledger, row, home, board))
+    terminal.info(hints.next_steps(ledger, row, home, board))
     return ExitCode.DONE
 
 
@@ -175,7 +175,7 @@ def _require_unchanged(
             "code_digest": None if code is None else code.digest,
         }
     except (DataError, UserFileError) as error:
-        terminal.complain(f"whether anything changed since cannot be told: {error}")
+        terminal.error(f"whether anything changed since cannot be told: {error}")
         return
     differing = [column for column, digest in found.items() if digest != getattr(row, column)]
     if differing:

@@ -22,8 +22,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     Raises:
         CommandError: There is no such study, or MLflow did not take all of it.
-        LeaseHeld: A driver runs it, and shows it.
-        StoreUnavailable: MLflow does not answer.
+        LeaseHeldError: A driver runs it, and shows it.
+        StoreUnavailableError: MLflow does not answer.
     """
     with studies.reading(home) as opened:
         ledger, row = studies.found(opened, options.name, home)
@@ -51,9 +51,7 @@ def _show(row: "StudyRow", home: Home, terminal: Terminal) -> None:
         ledger_url=home.ledger_url, study=row.name, home=home.folder, tracking_uri=home.tracking_uri
     )
     try:
-        shown = projector.drain(
-            _DRAIN_S, lambda left: terminal.remark(f"{left} events left to show")
-        )
+        shown = projector.drain(_DRAIN_S, lambda left: terminal.info(f"{left} events left to show"))
         reason = projector.reason
     finally:
         projector.close()

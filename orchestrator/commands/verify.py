@@ -21,7 +21,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     Raises:
         CommandError: There is no such study.
-        StoreUnavailable: MLflow does not answer.
+        StoreUnavailableError: MLflow does not answer.
     """
     with studies.reading(home) as opened:
         ledger, row = studies.found(opened, options.name, home)
@@ -33,7 +33,7 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
     """Tells every difference; REFUSED if there is one.
 
     Raises:
-        StoreUnavailable: MLflow does not answer.
+        StoreUnavailableError: MLflow does not answer.
     """
     prepare_process()
     from orchestrator.tracking.client import open_client  # noqa: PLC0415
@@ -73,5 +73,5 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
     if len(found) > _LINES:
         terminal.tell(f"and {len(found) - _LINES} more (--json lists all)")
     terminal.tell(f"{len(found)} differences between the ledger and MLflow or the disk.")
-    terminal.remark(f"If no search is running: {home.program} sync {row.name}")
+    terminal.info(f"If no search is running: {home.program} sync {row.name}")
     return ExitCode.REFUSED

@@ -30,7 +30,7 @@ UNTIMED_S = 1800.0
 
 _KEYS_WIDTH = 42
 _FULL_TRAININGS = 8
-_FEWEST_EACH = 50
+_MIN_EACH = 50
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -75,7 +75,7 @@ def limits(found: Inspection, machine: Machine) -> Limits:
     )
     epoch_s = machine.example_s * learnt
     patient = int(FULL_TRAINING_S / (EPOCHS * epoch_s))
-    fewest = _FEWEST_EACH * max(1, len(found.classes))
+    fewest = _MIN_EACH * max(1, len(found.classes))
     most = min(found.spec.limit or pool, max(patient, fewest))
     limit = _with_all_classes(found, None if most >= pool else _rounded_down(most))
     full_s = EPOCHS * epoch_s * (limit or pool)

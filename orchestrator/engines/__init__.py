@@ -9,13 +9,13 @@ from workers.data.dataset import Dataset
 
 if TYPE_CHECKING:
     # Workers import engines too, and must not pay for the study's sampler and ledger.
-    from orchestrator.study.driver import Study
+    from orchestrator.study.driver import StudyDriver
 
 
 class Engine(Protocol):
     """Runs a study's attempts."""
 
-    def run(self, study: "Study", dataset: Dataset) -> None:
+    def run(self, study: "StudyDriver", dataset: Dataset) -> None:
         """Asks, trains, reports and tells until the study has nothing left or is stopping.
 
         Every attempt asked for has been told or given back when it returns. No failure of a trial

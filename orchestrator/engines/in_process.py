@@ -17,7 +17,7 @@ from workers.measurement import Measurement, Progress
 from workers.run_job import start
 
 if TYPE_CHECKING:
-    from orchestrator.study.driver import Study
+    from orchestrator.study.driver import StudyDriver
 
 Worker = Callable[[TrainingJob, Dataset], Iterator[Measurement | Progress]]
 
@@ -35,19 +35,19 @@ class InProcessEngine:
         self._worker = worker
         self._code = code
 
-    def run(self, study: "Study", dataset: Dataset) -> None:
+    def run(self, study: "StudyDriver", dataset: Dataset) -> None:
         """Trains until the study has nothing left or is stopping."""
         with self._code.installed() if self._code else nullcontext():
             while (job := study.ask()) is not None:
                 try:
                     self._train(study, job, dataset)
                 finally:
-                    study.give_back(job.key)  # an attempt that was told is not touched by this
+                    study.requeue(job.key)  # an attempt that was told is not touched by this
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _train(self, study: "Study", job: TrainingJob, dataset: Dataset) -> None:
+    def _train(self, study: "StudyDriver", job: TrainingJob, dataset: Dataset) -> None:
         """One attempt, told at its end unless the study pauses it."""
         steps = _Steps(self._worker, job, dataset)
         for seen in steps:

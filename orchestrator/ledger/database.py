@@ -41,7 +41,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestrator.clock import Clock
 from orchestrator.ledger import schema
-from orchestrator.ledger.errors import LedgerError, LedgerUnavailable
+from orchestrator.ledger.errors import LedgerError, LedgerUnavailableError
 from orchestrator.ledger.migrations import migrate
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.serialization import to_json
@@ -126,8 +126,8 @@ class Database:
 
         Raises:
             LedgerError: The URL is not one of a database that a ledger can live in.
-            SchemaUnknown: A newer release wrote it.
-            LedgerUnavailable: It cannot be reached.
+            SchemaUnknownError: A newer release wrote it.
+            LedgerUnavailableError: It cannot be reached.
         """
         self._clock = clock
         self._outage = outage
@@ -153,14 +153,14 @@ class Database:
 
     def close(self) -> None:
         """Let go of all connections; a write under way in another thread ends first."""
-        self._outage.hurry()
+        self._outage.cancel_wait()
         with self._lock:
             self._writer.close()
             self._engine.dispose()
 
-    def hurry(self) -> None:
+    def cancel_wait(self) -> None:
         """Wait for a server that is away no more: who waits in another thread gives up."""
-        self._outage.hurry()
+        self._outage.cancel_wait()
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Do the work in one transaction, and return when it is on disk.
@@ -225,7 +225,7 @@ class Database:
                 made = attempt()
             except DBAPIError as error:
                 said = f"ledger {self.name} does not answer: {self._said(error)}"
-                if not (self._is_away(error) and self._outage.outlast(said)):
+                if not (self._is_away(error) and self._outage.wait_or_give_up(said)):
                     raise
             else:
                 self._outage.over()
@@ -245,7 +245,9 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise LedgerUnavailable(_explain(self._said(error), self._url, self.name)) from None
+            raise LedgerUnavailableError(
+                _explain(self._said(error), self._url, self.name)
+            ) from None
         except DBAPIError as error:
             raise LedgerError(f"ledger {self.name} refused: {self._said(error)}") from None
 
@@ -323,7 +325,7 @@ def _make_file(path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise LedgerUnavailable(f"{path} cannot be opened: {error.strerror}") from None
+        raise LedgerUnavailableError(f"{path} cannot be opened: {error.strerror}") from None
 
 
 def _open_sqlite(url: URL) -> tuple[Engine, Engine]:

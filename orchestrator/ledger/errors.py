@@ -3,7 +3,6 @@
 Callers catch these; no exception of the database's own driver leaves the ledger. The names say what
 is the case rather than ending in Error.
 """
-# ruff: noqa: N818
 
 from collections.abc import Sequence
 
@@ -14,31 +13,31 @@ class LedgerError(Exception):
     """The ledger did not do what it was asked."""
 
 
-class LedgerUnavailable(LedgerError):
+class LedgerUnavailableError(LedgerError):
     """The database could not be reached, is locked for too long, or its disk is full."""
 
 
-class SchemaUnknown(LedgerError):
+class SchemaUnknownError(LedgerError):
     """The database was written by a newer release, or is not a ledger."""
 
 
-class UnknownStudy(LedgerError):
+class UnknownStudyError(LedgerError):
     """No study has this name or id."""
 
 
-class StudyGone(LedgerError):
+class StudyGoneError(LedgerError):
     """The study was deleted while it was in use."""
 
 
-class StudyNeeded(LedgerError):
+class StudyNeededError(LedgerError):
     """A study cannot be deleted while something refers to it."""
 
 
-class UnknownTrial(LedgerError):
+class UnknownTrialError(LedgerError):
     """The study has no such trial."""
 
 
-class StudyConflict(LedgerError):
+class StudyConflictError(LedgerError):
     """A study of this name exists and was started from something else."""
 
     def __init__(self, name: str, stored_config: str, differing: Sequence[str]) -> None:
@@ -53,7 +52,7 @@ class StudyConflict(LedgerError):
         )
 
 
-class LeaseHeld(LedgerError):
+class LeaseHeldError(LedgerError):
     """Another driver runs the study."""
 
     def __init__(self, name: str, *, holder: str, host: str, pid: int, until: float) -> None:
@@ -70,7 +69,7 @@ class LeaseHeld(LedgerError):
         )
 
 
-class LeaseLost(LedgerError):
+class LeaseLostError(LedgerError):
     """Another driver took the study over; nothing was written."""
 
     def __init__(self, study_id: int, held: int, found: int | None) -> None:
@@ -82,7 +81,7 @@ class LeaseLost(LedgerError):
         )
 
 
-class StaleAttempt(LedgerError):
+class StaleAttemptError(LedgerError):
     """Not the trial's newest attempt, or one that has ended; nothing was written."""
 
     def __init__(self, key: AttemptKey, found: str) -> None:
@@ -93,7 +92,7 @@ class StaleAttempt(LedgerError):
         )
 
 
-class IllegalMove(LedgerError):
+class IllegalTransitionError(LedgerError):
     """A trial's state may not change in this way."""
 
     def __init__(self, uid: str, state: str, wanted: str) -> None:
@@ -106,7 +105,7 @@ class IllegalMove(LedgerError):
         )
 
 
-class NumberMismatch(LedgerError):
+class NumberMismatchError(LedgerError):
     """A trial was to be added under a number that is not the study's next one."""
 
     def __init__(self, given: int, expected: int) -> None:
@@ -117,11 +116,11 @@ class NumberMismatch(LedgerError):
         )
 
 
-class PromotionHeld(LedgerError):
+class PromotionHeldError(LedgerError):
     """Another process works on the same promotion."""
 
 
-class AliasMoved(LedgerError):
+class AliasMovedError(LedgerError):
     """Another promotion moved the alias first; it points to a version that proved itself."""
 
     def __init__(self, model: str, alias: str, what: str) -> None:

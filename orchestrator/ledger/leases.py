@@ -14,7 +14,7 @@ import psutil
 from sqlalchemy import Row, bindparam, insert, select, update
 
 from orchestrator.ledger.database import Transaction
-from orchestrator.ledger.errors import LeaseHeld, LeaseLost, StudyGone
+from orchestrator.ledger.errors import LeaseHeldError, LeaseLostError, StudyGoneError
 from orchestrator.ledger.schema import lease as table
 
 LEASE_S = 30.0
@@ -82,7 +82,7 @@ def acquire(tx: Transaction, study_id: int, name: str, holder: Holder) -> Lease:
     """Take the lease, if it is free, ended, or its holder's process is gone.
 
     Raises:
-        LeaseHeld: Another driver has it.
+        LeaseHeldError: Another driver has it.
     """
     found = require_free(tx, study_id, name)
     now = tx.lease_time()
@@ -119,11 +119,11 @@ def require_free(tx: Transaction, study_id: int, name: str) -> Row[Any] | None:
     """The lease's row, if there is one, which nobody may hold.
 
     Raises:
-        LeaseHeld: A driver has it.
+        LeaseHeldError: A driver has it.
     """
     found = tx.connection.execute(_LOCKED, {"of_study": study_id}).one_or_none()
     if found is not None and not _is_free(tx, found, tx.lease_time()):
-        raise LeaseHeld(
+        raise LeaseHeldError(
             name, holder=found.holder, host=found.host, pid=found.pid, until=found.until
         )
     return found
@@ -133,16 +133,16 @@ def require(tx: Transaction, lease: Lease) -> None:
     """Make sure that the lease is still ours, and keep it so until the transaction ends.
 
     Raises:
-        LeaseLost: It was taken over or released.
-        StudyGone: The study has been deleted.
+        LeaseLostError: It was taken over or released.
+        StudyGoneError: The study has been deleted.
     """
     found = tx.connection.execute(_HELD, {"of_study": lease.study_id}).one_or_none()
     if found is None:
-        raise StudyGone(f"study {lease.study_id} was deleted while this driver ran it")
+        raise StudyGoneError(f"study {lease.study_id} was deleted while this driver ran it")
     if found.holder is None:
-        raise LeaseLost(lease.study_id, lease.generation, None)
+        raise LeaseLostError(lease.study_id, lease.generation, None)
     if found.generation != lease.generation:
-        raise LeaseLost(lease.study_id, lease.generation, found.generation)
+        raise LeaseLostError(lease.study_id, lease.generation, found.generation)
 
 
 def renew(tx: Transaction, lease: Lease) -> Lease:

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, update
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.ledger import leases, queries, requests, rows, transitions
 from orchestrator.ledger.database import Database, Transaction
-from orchestrator.ledger.errors import UnknownStudy, UnknownTrial
+from orchestrator.ledger.errors import UnknownStudyError, UnknownTrialError
 from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.promotions import Promotions
@@ -81,9 +81,9 @@ class Ledger:
         """Let go of the database."""
         self._database.close()
 
-    def hurry(self) -> None:
+    def cancel_wait(self) -> None:
         """Wait no more for a server that is away; a call that does in another thread gives up."""
-        self._database.hurry()
+        self._database.cancel_wait()
 
     def __enter__(self) -> Self:
         return self
@@ -120,9 +120,9 @@ class Ledger:
             holder: The process that will drive it.
 
         Raises:
-            StudyConflict: It exists and was started from something else.
-            UnknownStudy: It does not exist and no configuration was given.
-            LeaseHeld: Another driver runs it.
+            StudyConflictError: It exists and was started from something else.
+            UnknownStudyError: It does not exist and no configuration was given.
+            LeaseHeldError: Another driver runs it.
         """
         given = {
             "config_json": config_json,
@@ -147,7 +147,7 @@ class Ledger:
         """The lease, lasting another 30 s from now.
 
         Raises:
-            LeaseLost: Another driver has it.
+            LeaseLostError: Another driver has it.
         """
         return self._write("lease_renewed", lambda tx: leases.renew(tx, lease))
 
@@ -155,27 +155,28 @@ class Ledger:
         """Give the lease back, so that the next driver need not wait.
 
         Raises:
-            LeaseLost: Another driver has it.
+            LeaseLostError: Another driver has it.
         """
         self._write("lease_released", lambda tx: leases.release(tx, lease))
 
     def require_free(self, row: StudyRow) -> None:
-        """Raise LeaseHeld where a driver runs a study now."""
+        """Raise LeaseHeldError where a driver runs a study now."""
         self._database.write(lambda tx: leases.require_free(tx, row.id, row.name))
 
     def require_deletable(self, row: StudyRow) -> None:
-        """Raise LeaseHeld where a driver runs a study, and StudyNeeded as `delete_study` does."""
+        """Raise LeaseHeldError or StudyNeededError where `delete_study` would."""
         self._database.write(lambda tx: rows.require_deletable(tx, row))
 
     def delete_study(self, name: str, holder: Holder) -> None:
         """Remove a study with all its trials; afterwards no promotion of one can begin.
 
         Raises:
-            UnknownStudy: There is none.
-            LeaseHeld, StudyNeeded: A driver runs it, a promotion is under way, or a study needs it.
+            UnknownStudyError: There is none.
+            LeaseHeldError: A driver runs it.
+            StudyNeededError: A promotion is under way, or a study needs it.
         """
         if (row := self.study(name)) is None:
-            raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")
+            raise UnknownStudyError(f"no study {name!r} in this ledger; `archscout list` shows all")
         self._database.write(lambda tx: rows.delete_study(tx, row, holder))
 
     def set_study_state(self, lease: Lease, state: str) -> None:
@@ -197,8 +198,8 @@ class Ledger:
         """Add a trial under the study's next number.
 
         Raises:
-            NumberMismatch: The number is not the study's next.
-            LeaseLost: Another driver has the study.
+            NumberMismatchError: The number is not the study's next.
+            LeaseLostError: Another driver has the study.
             ValueError: A number is not finite, or values do not fit the state.
         """
         return self._write("trial_added", lambda tx: rows.add_trial(tx, lease, new))
@@ -209,8 +210,8 @@ class Ledger:
         """Turn a WAITING trial into a RUNNING one; the key is what its worker must show.
 
         Raises:
-            IllegalMove: The trial is not WAITING.
-            LeaseLost: Another driver has the study.
+            IllegalTransitionError: The trial is not WAITING.
+            LeaseLostError: Another driver has the study.
         """
         return self._write(
             "attempt_started",
@@ -224,8 +225,8 @@ class Ledger:
             Whether it was kept; an epoch that has been measured before is not, the first wins.
 
         Raises:
-            StaleAttempt: The attempt is not the trial's newest, or has ended.
-            LeaseLost: Another driver has the study.
+            StaleAttemptError: The attempt is not the trial's newest, or has ended.
+            LeaseLostError: Another driver has the study.
             ValueError: A metric is not finite.
         """
         return self._write("recorded", lambda tx: transitions.record(tx, lease, key, seen))
@@ -255,12 +256,12 @@ class Ledger:
             failure: The classified failure, if there was one.
 
         Raises:
-            StaleAttempt: The attempt is not the trial's newest, or has ended.
-            IllegalMove: The trial has ended already, or may not go to this state.
-            LeaseLost: Another driver has the study.
+            StaleAttemptError: The attempt is not the trial's newest, or has ended.
+            IllegalTransitionError: The trial has ended already, or may not go to this state.
+            LeaseLostError: Another driver has the study.
             ValueError: A number is not finite, or values do not fit the state.
         """
-        ending = transitions.Ending(
+        ending = transitions.OutcomeRow(
             state=state,
             reason=reason,
             values=values,
@@ -269,7 +270,7 @@ class Ledger:
         )
         return self._write("finished", lambda tx: _finish(tx, lease, uid, key, ending))
 
-    def give_back(
+    def requeue(
         self,
         lease: Lease,
         key: AttemptKey,
@@ -286,11 +287,11 @@ class Ledger:
             failure: The classified failure, if there was one.
 
         Raises:
-            StaleAttempt: The attempt is not the trial's newest, or has ended.
-            LeaseLost: Another driver has the study.
+            StaleAttemptError: The attempt is not the trial's newest, or has ended.
+            LeaseLostError: Another driver has the study.
         """
         why = failure and dict(failure)
-        self._write("given_back", lambda tx: transitions.give_back(tx, lease, key, outcome, why))
+        self._write("given_back", lambda tx: transitions.requeue(tx, lease, key, outcome, why))
 
     def trials(self, study_id: int) -> list[Trial]:
         """All trials of a study by number, with their measurements."""
@@ -302,7 +303,7 @@ class Ledger:
         """One trial, with its measurements.
 
         Raises:
-            UnknownTrial: The study has no trial of this number.
+            UnknownTrialError: The study has no trial of this number.
         """
         found = self._database.read(
             lambda connection: queries.read_trials(
@@ -310,7 +311,7 @@ class Ledger:
             )
         )
         if not found:
-            raise UnknownTrial(f"study {study_id} has no trial {number}")
+            raise UnknownTrialError(f"study {study_id} has no trial {number}")
         return found[0]
 
     def attempts(self, uid: str) -> list[AttemptRecord]:
@@ -339,7 +340,7 @@ class Ledger:
         """Say what came of a request; the first answer stays.
 
         Raises:
-            LeaseLost: Another driver has the study.
+            LeaseLostError: Another driver has the study.
         """
         self._write("answered", lambda tx: requests.answer(tx, lease, request_id, said))
 
@@ -394,7 +395,7 @@ class Ledger:
 
 
 def _finish(
-    tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: transitions.Ending
+    tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: transitions.OutcomeRow
 ) -> Trial:
     transitions.finish(tx, lease, uid, key, ending)
     return queries.read_trials(tx.connection, trial.c.uid == uid)[0]

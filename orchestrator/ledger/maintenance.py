@@ -15,12 +15,12 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.ledger.database import read_url, shown_name
-from orchestrator.ledger.errors import LedgerError, LedgerUnavailable
+from orchestrator.ledger.errors import LedgerError, LedgerUnavailableError
 from orchestrator.ledger.migrations import revision
 from orchestrator.ledger.schema import HEAD
 from workers.redaction import scrubber
 
-PROMISES: Mapping[str, str] = {
+INVARIANTS: Mapping[str, str] = {
     "trial numbers are dense": (
         "SELECT study_id FROM trial GROUP BY study_id HAVING count(*) <> max(number) + 1"
     ),
@@ -71,7 +71,7 @@ _STUDY_ENDS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class LedgerCheck:
     """What a look at a ledger found."""
 
     name: str
@@ -84,7 +84,7 @@ class Found:
     """One line each; empty is good."""
 
 
-def look(url: str) -> Found:
+def check(url: str) -> LedgerCheck:
     """Check a ledger's revision, its files and its own promises; nothing is changed.
 
     Raises:
@@ -102,7 +102,7 @@ def look(url: str) -> Found:
             problems.append("there are no tables of a ledger")
         elif found == HEAD:
             problems += _broken(connection)
-    return Found(name=name, revision=found, newest=HEAD, problems=tuple(problems))
+    return LedgerCheck(name=name, revision=found, newest=HEAD, problems=tuple(problems))
 
 
 def back_up(url: str, target: Path) -> int:
@@ -125,7 +125,7 @@ def back_up(url: str, target: Path) -> int:
         _copy(Path(str(read.database)), unfinished)
         os.link(unfinished, target)  # fails where a rename would replace
     except (OSError, sqlite3.Error) as error:
-        raise LedgerUnavailable(f"{target}: no backup was made: {error}") from None
+        raise LedgerUnavailableError(f"{target}: no backup was made: {error}") from None
     finally:
         for side in ("", "-journal", "-wal", "-shm"):
             unfinished.with_name(unfinished.name + side).unlink(missing_ok=True)
@@ -155,7 +155,7 @@ def _of_file(connection: Connection) -> Iterator[str]:
 
 
 def _broken(connection: Connection) -> Iterator[str]:
-    for promise, question in PROMISES.items():
+    for promise, question in INVARIANTS.items():
         prefix = _STUDY_ENDS if "study_ends" in question else ""
         found = [str(row[0]) for row in connection.execute(text(prefix + question))]
         if found:
@@ -169,7 +169,7 @@ def _engine(url: str) -> tuple[Engine, str]:
         return create_engine(read, hide_parameters=True), name
     place = Path(str(read.database)).absolute()
     if not place.is_file():
-        raise LedgerUnavailable(f"there is no ledger at {place}")
+        raise LedgerUnavailableError(f"there is no ledger at {place}")
     address = f"{place.as_uri()}?mode=ro"
     return (
         create_engine("sqlite://", creator=lambda: sqlite3.connect(address, uri=True)),
@@ -193,4 +193,4 @@ def _named_errors(name: str, scrub: Callable[[str], str]) -> Iterator[None]:
         yield
     except DBAPIError as error:
         said = scrub(str(error.orig))
-        raise LedgerUnavailable(f"ledger {name} cannot be read: {said}") from None
+        raise LedgerUnavailableError(f"ledger {name} cannot be read: {said}") from None

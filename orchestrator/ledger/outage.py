@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 _FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.0
+_MAX_PAUSE_S = 1.0
 _TOLD_AFTER_S = 1.0
 
 
@@ -29,7 +29,7 @@ class Outage:
         self._since: float | None = None
         self._told = False
 
-    def outlast(self, said: str) -> bool:
+    def wait_or_give_up(self, said: str) -> bool:
         """Wait a moment before the next try.
 
         A connection that was only cut is made anew at once, whatever the patience.
@@ -51,7 +51,7 @@ class Outage:
             return False
         if news:
             self._tell(f"{said}; waiting for it, {self._patience_s:.0f} s at most")
-        self._impatient.wait(min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, away_s / 2)))
+        self._impatient.wait(min(_MAX_PAUSE_S, max(_FIRST_PAUSE_S, away_s / 2)))
         return True
 
     def over(self) -> None:
@@ -63,6 +63,6 @@ class Outage:
         if told:
             self._tell("the ledger answers again; going on")
 
-    def hurry(self) -> None:
+    def cancel_wait(self) -> None:
         """Wait no more, now or later."""
         self._impatient.set()

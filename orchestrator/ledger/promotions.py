@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from orchestrator.ledger.database import Database, Transaction
-from orchestrator.ledger.errors import AliasMoved, PromotionHeld
+from orchestrator.ledger.errors import AliasMovedError, PromotionHeldError
 from orchestrator.ledger.leases import Holder
 from orchestrator.ledger.migrations import ADVISORY_LOCK
 from orchestrator.ledger.records import Promotion
@@ -23,7 +23,7 @@ from orchestrator.ledger.serialization import to_json
 STATES = ("begun", "registered", "verified", "tested", "moving", "done", "refused")
 """In this order, refused aside: registered = its files and its version are in the registry."""
 
-PATIENCE_S = 900.0
+TIMEOUT_S = 900.0
 """After so long without a step, a promoter on another host is taken for dead."""
 
 ENDED = frozenset({"done", "refused"})
@@ -59,7 +59,7 @@ class Promotions:
         """Start an operation, or go on with it where an earlier process left it.
 
         Raises:
-            PromotionHeld: Another process is at it.
+            PromotionHeldError: Another process is at it.
         """
         target = {"study_id": study_id, "trial_uid": trial_uid, "model": model, "alias": alias}
         return self._database.write(lambda tx: _begin(tx, operation, target, holder))
@@ -83,7 +83,7 @@ class Promotions:
             detail: What else is to be remembered, added to what is there.
 
         Raises:
-            PromotionHeld: Another process has taken it over.
+            PromotionHeldError: Another process has taken it over.
         """
         if state not in STATES:
             raise ValueError(f"a promotion is one of {', '.join(STATES)}, not {state!r}")
@@ -108,8 +108,8 @@ class Promotions:
             moves: How many moves the alias had seen then.
 
         Raises:
-            AliasMoved: It has been moved since, or is being moved.
-            PromotionHeld: Another process has taken the operation over.
+            AliasMovedError: It has been moved since, or is being moved.
+            PromotionHeldError: Another process has taken the operation over.
         """
         return self._database.write(
             lambda tx: _claim(tx, operation, holder, expected_version, moves)
@@ -142,7 +142,7 @@ def _begin(tx: Transaction, operation: str, target: Mapping[str, Any], holder: H
         tx.connection.execute(_ADD, row)
     elif found.state not in ENDED and _is_another_at_work(found, holder, now):
         other = _holder(found)
-        raise PromotionHeld(
+        raise PromotionHeldError(
             f"process {other.pid} on {other.host} is promoting this very trial to "
             f"{found.model!r}: wait until it ends, or stop it there"
         )
@@ -161,11 +161,11 @@ def _claim(
         if rival.state != "moving" or rival.op_id == operation:
             continue
         if _is_at_work(rival, holder, tx.now()):
-            raise AliasMoved(found.model, found.alias, "another promotion is moving it")
+            raise AliasMovedError(found.model, found.alias, "another promotion is moving it")
         # Dead in the middle: it may be taken up again, from its comparison on.
         _write(tx, rival, "tested", detail={})
     if _moves(rows) != moves:
-        raise AliasMoved(found.model, found.alias, "another promotion has moved it")
+        raise AliasMovedError(found.model, found.alias, "another promotion has moved it")
     detail = {"move": moves + 1}
     _write(tx, found, "moving", expected_version=expected_version, detail=detail)
     return _told(tx, operation)
@@ -178,7 +178,9 @@ def _find(connection: Connection, operation: str) -> Row[Any] | None:
 def _held(tx: Transaction, operation: str, holder: Holder) -> Row[Any]:
     found = _find(tx.connection, operation)
     if found is None or _holder(found) != holder:
-        raise PromotionHeld("another process has taken this promotion over; nothing was written")
+        raise PromotionHeldError(
+            "another process has taken this promotion over; nothing was written"
+        )
     return found
 
 
@@ -202,7 +204,7 @@ def _is_at_work(found: Row[Any], asking: Holder, now: float) -> bool:
         return False
     # Of processes elsewhere, or before a reboot, nobody here can tell.
     here = (other.host, other.boot_id) == (asking.host, asking.boot_id)
-    return here or now - found.updated <= PATIENCE_S
+    return here or now - found.updated <= TIMEOUT_S
 
 
 def _holder(row: Row[Any]) -> Holder:

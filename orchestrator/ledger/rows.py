@@ -12,11 +12,11 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from orchestrator.ledger import leases, queries, transitions
 from orchestrator.ledger.database import Transaction
 from orchestrator.ledger.errors import (
-    IllegalMove,
-    NumberMismatch,
-    StudyConflict,
-    StudyNeeded,
-    UnknownStudy,
+    IllegalTransitionError,
+    NumberMismatchError,
+    StudyConflictError,
+    StudyNeededError,
+    UnknownStudyError,
 )
 from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.migrations import ADVISORY_LOCK
@@ -57,20 +57,20 @@ def open_study(
     """Take the lease of a study, which is created if it is new and if a config is given.
 
     Raises:
-        StudyConflict: It exists and was started from something else.
-        UnknownStudy: It does not exist and no configuration was given.
-        LeaseHeld: Another driver runs it.
+        StudyConflictError: It exists and was started from something else.
+        UnknownStudyError: It does not exist and no configuration was given.
+        LeaseHeldError: Another driver runs it.
     """
     tx.lock(ADVISORY_LOCK)
     found = queries.read_study(tx.connection, name)
     if found is None:
         if given["config_json"] is None:
-            raise UnknownStudy(f"no study {name!r} in this ledger; `archscout list` shows all")
+            raise UnknownStudyError(f"no study {name!r} in this ledger; `archscout list` shows all")
         found = _create(tx, name, given, about)
     elif given["config_json"] is not None:
         differing = [column for column in _COMPARED if given[column] != getattr(found, column)]
         if differing:
-            raise StudyConflict(name, found.config_json, differing)
+            raise StudyConflictError(name, found.config_json, differing)
     lease = leases.acquire(tx, found.id, name, holder)
     transitions.give_back_all(tx, lease)
     return found, lease
@@ -118,17 +118,17 @@ def add_trial(tx: Transaction, lease: Lease, new: NewTrial) -> Trial:
     """Add a trial, and end it at once if it came with a terminal state.
 
     Raises:
-        NumberMismatch: The number is not the study's next.
-        IllegalMove: The trial would begin RUNNING.
+        NumberMismatchError: The number is not the study's next.
+        IllegalTransitionError: The trial would begin RUNNING.
         ValueError: A number is not finite, or values do not fit the state.
     """
     leases.require(tx, lease)
     if new.state is TrialState.RUNNING:
-        raise IllegalMove(new.uid, "new", new.state)
+        raise IllegalTransitionError(new.uid, "new", new.state)
     check_values(new.state, new.values)
     expected = tx.connection.scalar(_NEXT_NUMBER, {"of_study": lease.study_id}) or 0
     if new.number != expected:
-        raise NumberMismatch(new.number, expected)
+        raise NumberMismatchError(new.number, expected)
     now = tx.now()
     ended = now if new.state.is_terminal else None
     tx.connection.execute(
@@ -237,8 +237,8 @@ def delete_study(tx: Transaction, row: StudyRow, holder: Holder) -> None:
     """Remove a study's rows; none are left where it has been deleted before.
 
     Raises:
-        LeaseHeld: A driver runs it.
-        StudyNeeded: A trial of it is being promoted, or another study goes back to one.
+        LeaseHeldError: A driver runs it.
+        StudyNeededError: A trial of it is being promoted, or another study goes back to one.
     """
     tx.lock(ADVISORY_LOCK)
     given = {"of_study": row.id}
@@ -260,8 +260,8 @@ def require_deletable(tx: Transaction, row: StudyRow) -> None:
     """Check that nobody runs or needs a study.
 
     Raises:
-        LeaseHeld: A driver runs it.
-        StudyNeeded: A trial of it is being promoted, or another study goes back to one.
+        LeaseHeldError: A driver runs it.
+        StudyNeededError: A trial of it is being promoted, or another study goes back to one.
     """
     leases.require_free(tx, row.id, row.name)
     _refuse_needed(tx, row.id, row.name)
@@ -270,13 +270,13 @@ def require_deletable(tx: Transaction, row: StudyRow) -> None:
 def _refuse_needed(tx: Transaction, study_id: int, name: str) -> None:
     given = {"of_study": study_id}
     for model, alias in tx.connection.execute(_UNDER_WAY, given):
-        raise StudyNeeded(
+        raise StudyNeededError(
             f"study {name!r} stays: a promotion of it to {model}@{alias} has not ended; "
             "end it with the same `archscout promote` first"
         )
     child = tx.connection.scalar(_CHILDREN, given)
     if child is not None:
-        raise StudyNeeded(
+        raise StudyNeededError(
             f"study {name!r} stays: trials of study {child!r} go back to it; delete that one "
             f"first: archscout delete {child}"
         )

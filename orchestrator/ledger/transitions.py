@@ -13,9 +13,9 @@ from sqlalchemy import and_, bindparam, insert, select, update
 from orchestrator.ledger import leases
 from orchestrator.ledger.database import Transaction
 from orchestrator.ledger.errors import (
-    IllegalMove,
-    StaleAttempt,
-    UnknownTrial,
+    IllegalTransitionError,
+    StaleAttemptError,
+    UnknownTrialError,
 )
 from orchestrator.ledger.leases import Lease
 from orchestrator.ledger.schema import attempt, checkpoint, measurement, trial
@@ -74,7 +74,7 @@ _END_ATTEMPT = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class OutcomeRow:
     """How a trial ends."""
 
     state: TrialState
@@ -90,12 +90,12 @@ def start_attempt(
     """Turn a WAITING trial into a RUNNING one, under a fence drawn for this attempt alone.
 
     Raises:
-        IllegalMove: The trial is not WAITING.
+        IllegalTransitionError: The trial is not WAITING.
     """
     leases.require(tx, lease)
     found = _standing(tx, lease, uid)
     if found.state != TrialState.WAITING:
-        raise IllegalMove(uid, found.state, TrialState.RUNNING)
+        raise IllegalTransitionError(uid, found.state, TrialState.RUNNING)
     key = AttemptKey(trial_uid=uid, number=found.attempts + 1, fence=uuid.uuid4().hex)
     now = tx.now()
     since = now if found.started is None else found.started
@@ -127,7 +127,7 @@ def record(tx: Transaction, lease: Lease, key: AttemptKey, seen: Measurement) ->
     """Keep a measurement and its checkpoint, unless that epoch is kept already.
 
     Raises:
-        StaleAttempt: The attempt is not the trial's newest, or has ended.
+        StaleAttemptError: The attempt is not the trial's newest, or has ended.
         ValueError: A metric is not finite, or the epoch is below 1.
     """
     metrics = {name: finite(name, value) for name, value in seen.metrics.items()}
@@ -175,12 +175,14 @@ def _keep(
     return kept
 
 
-def finish(tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: Ending) -> None:
+def finish(
+    tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: OutcomeRow
+) -> None:
     """End a trial for good.
 
     Raises:
-        StaleAttempt: A RUNNING trial's end is told by another attempt than its newest.
-        IllegalMove: The trial has ended already, or may not go to this state.
+        StaleAttemptError: A RUNNING trial's end is told by another attempt than its newest.
+        IllegalTransitionError: The trial has ended already, or may not go to this state.
         ValueError: A number is not finite, or values do not fit the state.
     """
     check_values(ending.state, ending.values)
@@ -189,7 +191,7 @@ def finish(tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, endi
     if key is not None:
         _check_newest(key, found)
     if not ending.state.is_terminal or ending.state not in LEGAL_MOVES[TrialState(found.state)]:
-        raise IllegalMove(uid, found.state, ending.state)
+        raise IllegalTransitionError(uid, found.state, ending.state)
     if found.state == TrialState.RUNNING:
         _check_fence(key or AttemptKey(trial_uid=uid, number=0, fence=""), found)
         _end_attempt(tx, uid, found.attempts, ending.state.lower(), ending.failure)
@@ -214,7 +216,7 @@ def finish(tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, endi
     tx.append(lease.study_id, lease.generation, "trial_finished", payload)
 
 
-def give_back(
+def requeue(
     tx: Transaction,
     lease: Lease,
     key: AttemptKey,
@@ -224,7 +226,7 @@ def give_back(
     """Close an attempt and let its trial wait for another one.
 
     Raises:
-        StaleAttempt: The attempt is not the trial's newest, or has ended.
+        StaleAttemptError: The attempt is not the trial's newest, or has ended.
     """
     leases.require(tx, lease)
     found = _standing(tx, lease, key.trial_uid)
@@ -296,18 +298,18 @@ def _standing(tx: Transaction, lease: Lease, uid: str, *, epoch: int = 0) -> Any
         _STANDING, {"of_trial": uid, "of_study": lease.study_id, "epoch": epoch}
     ).one_or_none()
     if found is None:
-        raise UnknownTrial(f"study {lease.study_id} has no trial {uid}")
+        raise UnknownTrialError(f"study {lease.study_id} has no trial {uid}")
     return found
 
 
 def _check_newest(key: AttemptKey, found: Any) -> None:
     if key.number != found.attempts:
-        raise StaleAttempt(key, f"attempt {found.attempts} is the trial's newest")
+        raise StaleAttemptError(key, f"attempt {found.attempts} is the trial's newest")
     if key.fence != found.fence:
-        raise StaleAttempt(key, "its fence is not the one that was drawn for it")
+        raise StaleAttemptError(key, "its fence is not the one that was drawn for it")
 
 
 def _check_fence(key: AttemptKey, found: Any) -> None:
     _check_newest(key, found)
     if found.ended is not None:
-        raise StaleAttempt(key, f"it has ended, and the trial is {found.state}")
+        raise StaleAttemptError(key, f"it has ended, and the trial is {found.state}")

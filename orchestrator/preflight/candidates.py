@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.preflight.deadline import Box
+from orchestrator.preflight.deadline import Deadline
 from orchestrator.sampling.candidates import drawn
 from orchestrator.sampling.screening import DOES_NOT_BUILD, Screened, screen
 from search_spaces.architecture import Architecture
@@ -22,7 +22,7 @@ from workers.failures import classify
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class SampledCandidate:
     """One candidate and what is known of it."""
 
     params: Mapping[str, Any]
@@ -53,7 +53,7 @@ class Probe:
         return max(self.violations(limits), default=0.0)
 
 
-class Probing:
+class CandidateSampler:
     """Draws and counts candidates of one space for one task."""
 
     def __init__(self, config: StudyConfig, space: SearchSpace, task: Task) -> None:
@@ -61,19 +61,21 @@ class Probing:
         self.space = space
         self.task = task
 
-    def random(self, seed: int, at_most: int, box: Box, at_least: int = 1) -> list[Probe]:
+    def random(
+        self, seed: int, at_most: int, box: Deadline, at_least: int = 1
+    ) -> list[SampledCandidate]:
         """Candidates by chance, equally for equal seeds: so many at least, whatever the time."""
-        probes: list[Probe] = []
+        probes: list[SampledCandidate] = []
         while len(probes) < max(at_most, at_least) and (box.left_s or len(probes) < at_least):
             suggester = RandomSuggester(seed + len(probes))
             probes.append(self.of(suggester, suggester.params))
         return probes
 
-    def given(self, points: Iterable[Mapping[str, Any]]) -> list[Probe]:
+    def given(self, points: Iterable[Mapping[str, Any]]) -> list[SampledCandidate]:
         """The candidates of these parameters."""
         return [self.of(ReplaySuggester(point), point) for point in points]
 
-    def of(self, suggester: Suggester, params: Mapping[str, Any]) -> Probe:
+    def of(self, suggester: Suggester, params: Mapping[str, Any]) -> SampledCandidate:
         """The candidate that the answers lead to; they are in `params` once they were given.
 
         Raises:
@@ -86,8 +88,10 @@ class Probing:
             digest = self.digest(candidate.architecture)
         except Exception as error:  # noqa: BLE001 - a user's block may raise anything
             reason = classify(error).message
-            return Probe(params=params, candidate=candidate, network=None, failure=reason)
-        return Probe(params=params, candidate=candidate, network=digest)
+            return SampledCandidate(
+                params=params, candidate=candidate, network=None, failure=reason
+            )
+        return SampledCandidate(params=params, candidate=candidate, network=digest)
 
     def digest(self, architecture: Architecture) -> str:
         """What all spellings of a network share, whatever its recipe and losses.
@@ -102,7 +106,9 @@ class Probing:
         )
         return network_digest(plain, self.task)
 
-    def counted(self, probes: Iterable[Probe], box: Box, at_least: int = 1) -> Iterator[Probe]:
+    def counted(
+        self, probes: Iterable[SampledCandidate], box: Deadline, at_least: int = 1
+    ) -> Iterator[SampledCandidate]:
         """The probes with their cost, for as long as there is time; the first ones in any case.
 
         What does not build passes as it is.
@@ -112,7 +118,7 @@ class Probing:
                 return
             yield self.count(probe)
 
-    def count(self, probe: Probe) -> Probe:
+    def count(self, probe: SampledCandidate) -> SampledCandidate:
         """The probe with its cost, or with the reason why it does not build after all."""
         if probe.failure is not None:
             return probe

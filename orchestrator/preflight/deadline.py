@@ -7,7 +7,7 @@ from orchestrator.clock import Clock, SystemClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
+class Deadline:
     """Time that may be spent."""
 
     ends: float
@@ -25,10 +25,10 @@ class Box:
         """Seconds that are left; at least 0."""
         return max(0.0, self.ends - self.clock.monotonic())
 
-    def share(self, share: float) -> "Box":
+    def share(self, share: float) -> "Deadline":
         """A box for this share of what is left."""
-        return Box.of(self.left_s * share, self.clock)
+        return Deadline.of(self.left_s * share, self.clock)
 
-    def at_most(self, seconds: float) -> "Box":
+    def at_most(self, seconds: float) -> "Deadline":
         """A box for so many seconds, or for what is left if that is less."""
-        return Box.of(min(seconds, self.left_s), self.clock)
+        return Deadline.of(min(seconds, self.left_s), self.clock)

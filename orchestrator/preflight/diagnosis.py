@@ -15,14 +15,18 @@ from typing import Any
 from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
 from orchestrator.preflight import timing
-from orchestrator.preflight.candidates import Probe, Probing
-from orchestrator.preflight.deadline import Box
-from orchestrator.preflight.failure_causes import Culprit, culprits
-from orchestrator.preflight.feasibility import Met, approach, meeting
-from orchestrator.preflight.forecast import Forecast, Plan, forecast
+from orchestrator.preflight.candidates import CandidateSampler, SampledCandidate
+from orchestrator.preflight.deadline import Deadline
+from orchestrator.preflight.failure_causes import FailureCause, culprits
+from orchestrator.preflight.feasibility import (
+    ConstraintReport,
+    assess_constraints,
+    descend_to_feasible,
+)
+from orchestrator.preflight.forecast import Plan, StudyForecast, forecast
 from orchestrator.preflight.network_count import Networks, networks
 from orchestrator.preflight.timing import Pace
-from orchestrator.study.prepare import Opened
+from orchestrator.study.prepare import StudyInputs
 from search_spaces.cost import Constraint
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
@@ -44,23 +48,23 @@ class Diagnosis:
     """What was found."""
 
     config: StudyConfig
-    drawn: tuple[Probe, ...]
+    drawn: tuple[SampledCandidate, ...]
     """Candidates that chance drew."""
-    counted: tuple[Probe, ...]
+    counted: tuple[SampledCandidate, ...]
     """The first of them, with their cost or why they do not build after all."""
-    first: tuple[Probe, ...]
+    first: tuple[SampledCandidate, ...]
     """The default and the seed points, counted: what the study tries first."""
-    culprits: tuple[Culprit, ...]
+    culprits: tuple[FailureCause, ...]
     """What breaks candidates."""
-    limits: tuple[Met, ...]
+    limits: tuple[ConstraintReport, ...]
     """How far each constraint can be met."""
-    together: Met | None
+    together: ConstraintReport | None
     """How far all of them can; None without constraints."""
     networks: Networks | None
     """How many there are; None where nobody looked."""
     pace: Pace | None
     """How fast this machine is; None where nothing was timed."""
-    forecast: Forecast | None
+    forecast: StudyForecast | None
     """When the study ends; None where nobody can say."""
     slots: int
     """Trials at a time."""
@@ -75,18 +79,18 @@ class Diagnosis:
         """How many candidates of chance build as far as their shapes tell, of how many."""
         return sum(probe.failure is None for probe in self.drawn), len(self.drawn)
 
-    def epoch_s(self, probe: Probe, examples: int) -> float | None:
+    def epoch_s(self, probe: SampledCandidate, examples: int) -> float | None:
         """How long an epoch of a counted candidate takes; None where nothing was timed."""
         if self.pace is None or probe.cost is None:
             return None
         return examples * self.pace.example_s(timing.load_of(probe))
 
 
-def whole(
-    parts: Opened, space: SearchSpace, task: Task, box: Box, *, at_least: int = 1
+def full_check(
+    parts: StudyInputs, space: SearchSpace, task: Task, box: Deadline, *, at_least: int = 1
 ) -> Diagnosis:
     """Everything that can be found out in time; so many candidates are counted in any case."""
-    probing = Probing(parts.config, space, task)
+    probing = CandidateSampler(parts.config, space, task)
     first = _first(parts, probing)
     drawn = probing.random(parts.config.seed, DRAWN, box.share(0.15), at_least)
     counts = networks(probing, [p.network for p in drawn if p.network], box.share(0.15))
@@ -96,7 +100,9 @@ def whole(
     return _diagnosis(parts, space, seen, counts, _pace(parts, space, seen, box))
 
 
-def quick(parts: Opened, space: SearchSpace, task: Task, box: Box, *, patience: Box) -> Diagnosis:
+def quick_check(
+    parts: StudyInputs, space: SearchSpace, task: Task, box: Deadline, *, patience: Deadline
+) -> Diagnosis:
     """As little as tells whether the search can work.
 
     Args:
@@ -106,7 +112,7 @@ def quick(parts: Opened, space: SearchSpace, task: Task, box: Box, *, patience: 
         box: How long it may take where somebody who meets the limits is found at once.
         patience: How long it may take otherwise.
     """
-    probing = Probing(parts.config, space, task)
+    probing = CandidateSampler(parts.config, space, task)
     first = _first(parts, probing)
     drawn = probing.random(parts.config.seed, QUICKLY_DRAWN, box.share(0.1))
     # A user's own blocks run in workers alone, where they can hang or crash without harm.
@@ -117,7 +123,7 @@ def quick(parts: Opened, space: SearchSpace, task: Task, box: Box, *, patience: 
     )
     wanted = QUICKLY_COUNTED if trains else 1
     counted = list(probing.counted(drawn[:wanted], box.share(0.3)))
-    found: list[Probe] = []
+    found: list[SampledCandidate] = []
     if not _feasible(counted, _limits(parts.config, space)):
         # Rare: then it is worth some seconds to find out whether there is anybody at all.
         drawn = probing.random(parts.config.seed, DRAWN, patience.share(0.1))
@@ -131,14 +137,14 @@ def quick(parts: Opened, space: SearchSpace, task: Task, box: Box, *, patience: 
 class _Seen:
     """All candidates that were looked at."""
 
-    drawn: Sequence[Probe]
-    counted: Sequence[Probe]
-    first: Sequence[Probe]
-    found: Sequence[Probe]
+    drawn: Sequence[SampledCandidate]
+    counted: Sequence[SampledCandidate]
+    first: Sequence[SampledCandidate]
+    found: Sequence[SampledCandidate]
     """On the way to limits that nobody else meets."""
 
 
-def _first(parts: Opened, probing: Probing) -> tuple[Probe, ...]:
+def _first(parts: StudyInputs, probing: CandidateSampler) -> tuple[SampledCandidate, ...]:
     """What the study tries first, counted."""
     config, space = parts.config, probing.space
     points: Sequence[Mapping[str, Any]] = [space.encode(space.default())]
@@ -154,25 +160,27 @@ def _limits(config: StudyConfig, space: SearchSpace) -> tuple[Constraint, ...]:
     return (*given, *space.constraints)
 
 
-def _sought(parts: Opened, probing: Probing, known: Sequence[Probe], box: Box) -> list[Probe]:
+def _sought(
+    parts: StudyInputs, probing: CandidateSampler, known: Sequence[SampledCandidate], box: Deadline
+) -> list[SampledCandidate]:
     """Candidates found on the way to each limit that nobody known meets, and to all together."""
     limits = _limits(parts.config, probing.space)
     aims = [(limit,) for limit in limits] + ([limits] if len(limits) > 1 else [])
-    found: list[Probe] = []
+    found: list[SampledCandidate] = []
     for number, aim in enumerate(aims):
-        best = meeting(aim, known, found).nearest
+        best = assess_constraints(aim, known, found).nearest
         if best is None or best.worst(aim) > 0:
             part = box.share(1 / (len(aims) - number))
-            found += approach(probing, aim, best, parts.config.seed + number, part)
+            found += descend_to_feasible(probing, aim, best, parts.config.seed + number, part)
     return found
 
 
-def _trains_here(parts: Opened) -> bool:
+def _trains_here(parts: StudyInputs) -> bool:
     """Whether trials train networks on this machine."""
     return parts.config.data.source != "surrogate" and parts.config.engine.address is None
 
 
-def _pace(parts: Opened, space: SearchSpace, seen: _Seen, box: Box) -> Pace | None:
+def _pace(parts: StudyInputs, space: SearchSpace, seen: _Seen, box: Deadline) -> Pace | None:
     """This machine's pace on candidates that the study would train."""
     if not _trains_here(parts):
         return None
@@ -180,12 +188,14 @@ def _pace(parts: Opened, space: SearchSpace, seen: _Seen, box: Box) -> Pace | No
     return timing.pace_of(parts, _feasible(usual, _limits(parts.config, space)), box)
 
 
-def _feasible(probes: Sequence[Probe], limits: Sequence[Constraint]) -> list[Probe]:
+def _feasible(
+    probes: Sequence[SampledCandidate], limits: Sequence[Constraint]
+) -> list[SampledCandidate]:
     return [probe for probe in probes if probe.cost and probe.worst(limits) <= 0]
 
 
 def _diagnosis(
-    parts: Opened, space: SearchSpace, seen: _Seen, counts: Networks | None, pace: Pace | None
+    parts: StudyInputs, space: SearchSpace, seen: _Seen, counts: Networks | None, pace: Pace | None
 ) -> Diagnosis:
     limits = _limits(parts.config, space)
     others = [*seen.first, *seen.found]
@@ -196,8 +206,8 @@ def _diagnosis(
         counted=tuple(seen.counted),
         first=tuple(seen.first),
         culprits=tuple(culprits([(probe.params, probe.failure) for probe in tried])),
-        limits=tuple(meeting((limit,), seen.counted, others) for limit in limits),
-        together=meeting(limits, seen.counted, others) if limits else None,
+        limits=tuple(assess_constraints((limit,), seen.counted, others) for limit in limits),
+        together=assess_constraints(limits, seen.counted, others) if limits else None,
         networks=counts,
         pace=pace,
         forecast=None,
@@ -207,7 +217,9 @@ def _diagnosis(
     return replace(found, forecast=_forecast(found, usual, len(parts.dataset.train)))
 
 
-def _forecast(found: Diagnosis, usual: Sequence[Probe], examples: int) -> Forecast | None:
+def _forecast(
+    found: Diagnosis, usual: Sequence[SampledCandidate], examples: int
+) -> StudyForecast | None:
     """When the study ends; None where nobody can say."""
     times = [found.epoch_s(probe, examples) for probe in (*found.first[:1], *usual)]
     epochs_s = tuple(time for time in times if time is not None)

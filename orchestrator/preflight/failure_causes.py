@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_MOST_CANDIDATES = 1500
+_MAX_CANDIDATES = 1500
 _BOUNDS = 8
 """Bounds that are tried for a number, spread over its values."""
 _SURPRISE = 3.0
@@ -25,7 +25,7 @@ Tried = tuple[Mapping[str, Any], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Culprit:
+class FailureCause:
     """A statement that goes with not building."""
 
     decision: str
@@ -41,12 +41,12 @@ class Culprit:
         return f"{self.decision}: {self.broken:,} of {self.drawn:,} do not build: {self.reason}"
 
 
-def culprits(tried: Sequence[Tried], at_most: int = 3) -> list[Culprit]:
+def culprits(tried: Sequence[Tried], at_most: int = 3) -> list[FailureCause]:
     """What breaks candidates, the heaviest first; empty where all build."""
     tried = _fewer(tried)
     broken = {index for index, (_, reason) in enumerate(tried) if reason is not None}
     statements = _statements(tried) if broken else {}
-    found: list[Culprit] = []
+    found: list[FailureCause] = []
     remaining, everyone = set(broken), set(range(len(tried)))
     while len(found) < at_most and len(remaining) > 0.05 * len(broken):
         # Failures that are explained already say nothing more, neither for nor against.
@@ -58,7 +58,7 @@ def culprits(tried: Sequence[Tried], at_most: int = 3) -> list[Culprit]:
         hit = true_of & broken
         reasons = Counter(str(tried[index][1]) for index in sorted(hit))
         found.append(
-            Culprit(
+            FailureCause(
                 decision=said,
                 drawn=len(true_of),
                 broken=len(hit),
@@ -71,9 +71,9 @@ def culprits(tried: Sequence[Tried], at_most: int = 3) -> list[Culprit]:
 
 def _fewer(tried: Sequence[Tried]) -> list[Tried]:
     """Of many, as many as can be looked through in no time; all kinds of both."""
-    step = max(1, math.ceil(len(tried) / _MOST_CANDIDATES))
+    step = max(1, math.ceil(len(tried) / _MAX_CANDIDATES))
     bad = [entry for entry in tried if entry[1] is not None]
-    if len(bad) < _MOST_CANDIDATES // 10:  # rare failures are worth more than their share
+    if len(bad) < _MAX_CANDIDATES // 10:  # rare failures are worth more than their share
         return [*bad, *[entry for entry in tried if entry[1] is None][::step]]
     return list(tried[::step])
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from orchestrator.preflight.candidates import Probe, Probing
-from orchestrator.preflight.deadline import Box
+from orchestrator.preflight.candidates import CandidateSampler, SampledCandidate
+from orchestrator.preflight.deadline import Deadline
 from orchestrator.sampling.mutation import MutatingSuggester, architecture_decisions
 from search_spaces.cost import Constraint
 
@@ -19,12 +19,12 @@ T = TypeVar("T")
 
 SMALL_STARTS = 8
 """Candidates tried with every number at its lowest."""
-MOST_STEPS = 400
+MAX_STEPS = 400
 """Changes tried on the way downhill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Met:
+class ConstraintReport:
     """How far limits can be met, one alone or several together."""
 
     limits: tuple[Constraint, ...]
@@ -33,7 +33,7 @@ class Met:
     """Candidates that chance drew and that build."""
     by: int
     """Those of them that meet all of it."""
-    nearest: Probe | None
+    nearest: SampledCandidate | None
     """Who meets it, or exceeds it least; None if nobody builds."""
 
     @property
@@ -42,9 +42,11 @@ class Met:
         return self.nearest is not None and self.nearest.worst(self.limits) <= 0
 
 
-def meeting(
-    limits: Sequence[Constraint], counted: Sequence[Probe], found: Sequence[Probe] = ()
-) -> Met:
+def assess_constraints(
+    limits: Sequence[Constraint],
+    counted: Sequence[SampledCandidate],
+    found: Sequence[SampledCandidate] = (),
+) -> ConstraintReport:
     """What chance says of the limits, and the nearest of all.
 
     Args:
@@ -54,7 +56,7 @@ def meeting(
     """
     build = [probe for probe in counted if probe.cost is not None]
     everyone = [*build, *(probe for probe in found if probe.cost is not None)]
-    return Met(
+    return ConstraintReport(
         limits=tuple(limits),
         among=len(build),
         by=sum(probe.worst(limits) <= 0 for probe in build),
@@ -62,9 +64,13 @@ def meeting(
     )
 
 
-def approach(
-    probing: Probing, limits: Sequence[Constraint], start: Probe | None, seed: int, box: Box
-) -> list[Probe]:
+def descend_to_feasible(
+    probing: CandidateSampler,
+    limits: Sequence[Constraint],
+    start: SampledCandidate | None,
+    seed: int,
+    box: Deadline,
+) -> list[SampledCandidate]:
     """Candidates on the way towards the limits; the last is the nearest, ended by a feasible one.
 
     Args:
@@ -83,11 +89,13 @@ def approach(
     return way
 
 
-def _nearby(probing: Probing, way: Sequence[Probe], chance: random.Random) -> Iterator[Probe]:
+def _nearby(
+    probing: CandidateSampler, way: Sequence[SampledCandidate], chance: random.Random
+) -> Iterator[SampledCandidate]:
     """Counted candidates to try: small ones, then changes of the last one on the way."""
     for _ in range(SMALL_STARTS):
         yield _varied(probing, {}, None, chance)
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         if not way:
             yield _varied(probing, {}, frozenset(), chance)
             continue
@@ -97,10 +105,10 @@ def _nearby(probing: Probing, way: Sequence[Probe], chance: random.Random) -> It
 
 
 def _varied(
-    probing: Probing,
+    probing: CandidateSampler,
     params: Mapping[str, Any],
     changed: frozenset[str] | None,
     chance: random.Random,
-) -> Probe:
+) -> SampledCandidate:
     suggester = MutatingSuggester(params, changed, chance)
     return probing.count(probing.of(suggester, suggester.params))

@@ -15,7 +15,7 @@ from workers.budget import Budget
 
 SIMULATED = 100
 """Studies that are simulated."""
-MOST_TRIALS = 200
+MAX_TRIALS = 200
 """Trials that are simulated of each; a longer study goes on as it went."""
 LOW, HIGH = 0.1, 0.9
 """Of ten simulated studies eight lie between these."""
@@ -58,7 +58,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+class StudyForecast:
     """What is to be expected."""
 
     seconds: Span
@@ -69,7 +69,7 @@ class Forecast:
     """Whether its hours are used up first, more often than not."""
 
 
-def forecast(plan: Plan, seed: int) -> Forecast:
+def forecast(plan: Plan, seed: int) -> StudyForecast:
     """Simulates the study; equal seeds give equal forecasts."""
     chance = random.Random(seed)  # noqa: S311 - a simulation, no secret
     limit_s = float("inf") if plan.hours is None else plan.hours * 3600
@@ -79,7 +79,9 @@ def forecast(plan: Plan, seed: int) -> Forecast:
         seconds.append(min(took, limit_s))
         trials.append(asked)
     late = sum(took >= limit_s for took in seconds)
-    return Forecast(seconds=_span(seconds), trials=_span(trials), hours_decide=late > SIMULATED / 2)
+    return StudyForecast(
+        seconds=_span(seconds), trials=_span(trials), hours_decide=late > SIMULATED / 2
+    )
 
 
 def _one(plan: Plan, chance: random.Random, limit_s: float) -> tuple[float, float]:
@@ -88,16 +90,16 @@ def _one(plan: Plan, chance: random.Random, limit_s: float) -> tuple[float, floa
     shared = _factor(chance, plan.error / plan.timed**0.5)
     free = [0.0] * plan.slots
     seen: dict[int, dict[str, float]] = {rung: {} for rung in plan.budget.rungs()[:-1]}
-    wanted = plan.trials or MOST_TRIALS
+    wanted = plan.trials or MAX_TRIALS
     asked, ended = 0, 0.0
-    while asked < min(wanted, MOST_TRIALS) and plan.start_s + free[0] < limit_s:
+    while asked < min(wanted, MAX_TRIALS) and plan.start_s + free[0] < limit_s:
         drawn = plan.first_s if asked == 0 else chance.choice(plan.epochs_s)
         epoch_s = drawn * shared * _factor(chance, plan.error)
         took = plan.trial_s + epoch_s * _epochs(plan, seen, asked, chance.random())
         ended = max(ended, free[0] + took)
         heapq.heapreplace(free, free[0] + took)
         asked += 1
-    if asked == MOST_TRIALS:
+    if asked == MAX_TRIALS:
         each_s = ended / asked
         more = wanted if plan.trials else limit_s / each_s
         return min(more, limit_s / each_s), plan.start_s + each_s * more

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.preflight.candidates import Probing
-from orchestrator.preflight.deadline import Box
+from orchestrator.preflight.candidates import CandidateSampler
+from orchestrator.preflight.deadline import Deadline
 from search_spaces.domains.composite import Domain, Record
 from search_spaces.domains.suggester import grid_point, grid_steps
 from search_spaces.space import SearchSpace
 
-MOST_SPELLINGS = 5000
+MAX_SPELLINGS = 5000
 """Spellings that are written out one by one; more are estimated."""
 
 
@@ -33,7 +33,7 @@ class Networks:
     """Ways to decide an architecture; several may spell one network."""
 
 
-def networks(probing: Probing, drawn: Sequence[str], box: Box) -> Networks:
+def networks(probing: CandidateSampler, drawn: Sequence[str], box: Deadline) -> Networks:
     """Counts or estimates the different networks of a space.
 
     Args:
@@ -42,7 +42,7 @@ def networks(probing: Probing, drawn: Sequence[str], box: Box) -> Networks:
         box: Time for counting.
     """
     spellings = _spellings(probing.space)
-    if spellings <= MOST_SPELLINGS:
+    if spellings <= MAX_SPELLINGS:
         found = _written_out(probing, box)
         if found is not None:
             method = f"counted: all {spellings:,.0f} spellings"
@@ -90,10 +90,10 @@ def _spellings(space: SearchSpace) -> float:
     return math.inf if domain is None else domain.size()
 
 
-def _written_out(probing: Probing, box: Box) -> int | None:
+def _written_out(probing: CandidateSampler, box: Deadline) -> int | None:
     """The number of networks among all spellings; None if they do not end in time."""
     domain = _architectures(probing.space)
-    odometer = Odometer()
+    odometer = GridSuggester()
     found = set()
     while domain is not None and not odometer.over:
         if not box.left_s:
@@ -101,7 +101,7 @@ def _written_out(probing: Probing, box: Box) -> int | None:
         odometer.start()
         try:
             architecture = domain.resolve(odometer, "architecture")
-        except Endless:
+        except ContinuousDomainError:
             return None
         with suppress(Exception):  # what does not build is no network; a user's block raises any
             found.add(probing.digest(architecture))
@@ -109,11 +109,11 @@ def _written_out(probing: Probing, box: Box) -> int | None:
     return None if domain is None else len(found)
 
 
-class Endless(Exception):  # noqa: N818 - says what is so
+class ContinuousDomainError(Exception):
     """A decision is continuous: its answers cannot be written out."""
 
 
-class Odometer:
+class GridSuggester:
     """A suggester that gives every combination of answers, one after the other."""
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ class Odometer:
             Endless: There is no grid.
         """
         if step is None and low < high:
-            raise Endless(name)
+            raise ContinuousDomainError(name)
         if step is None:
             return float(self._answer(name, [low]))
         steps = grid_steps(low, high, step) or 0

@@ -8,12 +8,12 @@ from typing import Any
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Path, Problem
 from orchestrator.preflight.diagnosis import Diagnosis, costs, plain, quantiles
-from orchestrator.preflight.failure_causes import Culprit
-from orchestrator.preflight.feasibility import Met
-from orchestrator.preflight.forecast import Forecast, Span
+from orchestrator.preflight.failure_causes import FailureCause
+from orchestrator.preflight.feasibility import ConstraintReport
+from orchestrator.preflight.forecast import Span, StudyForecast
 from orchestrator.preflight.timing import Pace
 from orchestrator.sampling.halving import expected_complete
-from orchestrator.terminal import number, pairs, span, table
+from orchestrator.terminal import format_duration, format_fields, format_number, table
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 16
@@ -23,7 +23,7 @@ _NAMES = {"activation_bytes": "activation memory", "flops": "FLOPs", "epoch_s": 
 
 def text(diagnosis: Diagnosis, examples: int) -> str:
     """The whole report."""
-    sections = [pairs(_facts(diagnosis)), _spread(diagnosis, examples), _limits(diagnosis)]
+    sections = [format_fields(_facts(diagnosis)), _spread(diagnosis, examples), _limits(diagnosis)]
     return "\n\n".join(section for section in sections if section)
 
 
@@ -36,8 +36,8 @@ def forecast_line(diagnosis: Diagnosis) -> str:
     if found.hours_decide and stop.hours is not None:
         of = f" of {stop.trials}" if stop.trials else ""
         return (
-            f"{span(stop.hours * 3600)} on {slots}: about {found.trials.median:.0f}{of} trials "
-            f"({found.trials.low:.0f}-{found.trials.high:.0f})"
+            f"{format_duration(stop.hours * 3600)} on {slots}: about {found.trials.median:.0f}{of} "
+            f"trials ({found.trials.low:.0f}-{found.trials.high:.0f})"
         )
     return f"{found.trials.median:.0f} trials on {slots}: about {_span(found.seconds)}"
 
@@ -70,7 +70,7 @@ def document(diagnosis: Diagnosis, examples: int) -> dict[str, Any]:
     }
 
 
-def readable(value: float, unit: str = "") -> str:
+def format_si(value: float, unit: str = "") -> str:
     """A number of any size at three figures: `345 k`, `2.54 M`, `149 kB`."""
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
@@ -135,8 +135,8 @@ def _spread(diagnosis: Diagnosis, examples: int) -> str:
 
 def _shown(name: str, value: float) -> str:
     if name == "epoch_s":
-        return span(value) if value >= 10 else f"{value:.2g} s"
-    return readable(value, _UNITS.get(name, ""))
+        return format_duration(value) if value >= 10 else f"{value:.2g} s"
+    return format_si(value, _UNITS.get(name, ""))
 
 
 def histogram(values: list[float]) -> str:
@@ -154,7 +154,7 @@ def histogram(values: list[float]) -> str:
 def _limits(diagnosis: Diagnosis) -> str:
     """How far each constraint can be met, one a line."""
     rows = [
-        _limit(f"{met.limits[0].metric} at most {number(met.limits[0].at_most)}", met)
+        _limit(f"{met.limits[0].metric} at most {format_number(met.limits[0].at_most)}", met)
         for met in diagnosis.limits
     ]
     if len(rows) > 1 and diagnosis.together is not None:
@@ -162,11 +162,11 @@ def _limits(diagnosis: Diagnosis) -> str:
     return table(["constraint", "met by", "nearest candidate"], rows) if rows else ""
 
 
-def _limit(name: str, met: Met) -> list[str]:
+def _limit(name: str, met: ConstraintReport) -> list[str]:
     nearest = ""
     if met.nearest is not None and met.nearest.cost is not None:
         over = met.nearest.worst(met.limits)
-        has = ", ".join(readable(met.nearest.cost[limit.metric]) for limit in met.limits)
+        has = ", ".join(format_si(met.nearest.cost[limit.metric]) for limit in met.limits)
         where = "meets it" if over <= 0 else f"exceeds it by {over:.0%}"
         nearest = f"{met.nearest.candidate.describe()}: {has}, {where}"
     by = share(met.by, met.among)
@@ -201,7 +201,7 @@ def _why_unknown(diagnosis: Diagnosis) -> str:
     return "nothing could be timed here"
 
 
-def _culprit(culprit: Culprit) -> dict[str, Any]:
+def _culprit(culprit: FailureCause) -> dict[str, Any]:
     return {
         "decision": culprit.decision,
         "drawn": culprit.drawn,
@@ -210,7 +210,7 @@ def _culprit(culprit: Culprit) -> dict[str, Any]:
     }
 
 
-def _met(met: Met) -> dict[str, Any]:
+def _met(met: ConstraintReport) -> dict[str, Any]:
     nearest = met.nearest
     return {
         "limits": {limit.metric: limit.at_most for limit in met.limits},
@@ -227,7 +227,7 @@ def _met(met: Met) -> dict[str, Any]:
     }
 
 
-def _forecast(found: Forecast, slots: int) -> dict[str, Any]:
+def _forecast(found: StudyForecast, slots: int) -> dict[str, Any]:
     return {
         "slots": slots,
         "hours_decide": found.hours_decide,
@@ -309,7 +309,7 @@ def _unmet(diagnosis: Diagnosis) -> Iterator[tuple[Path, str]]:
         path: Path = ("constraints", index, "at_most") if given else ("space",)
         yield (
             path,
-            f"no candidate found has {limit.metric} of at most {number(limit.at_most)}; "
+            f"no candidate found has {limit.metric} of at most {format_number(limit.at_most)}; "
             f"{_nearest(met)}; {_way_out(met, given)}",
         )
     together = diagnosis.together
@@ -321,21 +321,21 @@ def _unmet(diagnosis: Diagnosis) -> Iterator[tuple[Path, str]]:
         yield ("constraints",), text
 
 
-def _nearest(met: Met) -> str:
+def _nearest(met: ConstraintReport) -> str:
     if met.nearest is None or met.nearest.cost is None:
         return "none builds"
     have = ", ".join(
-        f"{limit.metric} {number(met.nearest.cost[limit.metric])}" for limit in met.limits
+        f"{limit.metric} {format_number(met.nearest.cost[limit.metric])}" for limit in met.limits
     )
     return f"the nearest, {met.nearest.candidate.describe()}, has {have}"
 
 
-def _way_out(met: Met, given: bool) -> str:
+def _way_out(met: ConstraintReport, given: bool) -> str:
     nearest = met.nearest
     if not given or nearest is None or nearest.cost is None:
         return "loosen the space's own constraint, or let it decide smaller networks"
     value = nearest.cost[met.limits[0].metric]
-    return f"raise it to {number(value)} or more, or search a space of smaller networks"
+    return f"raise it to {format_number(value)} or more, or search a space of smaller networks"
 
 
 def _too_slow(diagnosis: Diagnosis, examples: int) -> Iterator[tuple[Path, str]]:
@@ -354,7 +354,7 @@ def _too_slow(diagnosis: Diagnosis, examples: int) -> Iterator[tuple[Path, str]]
         epochs = "1 epoch" if minimum == 1 else f"{minimum} epochs"
         yield (
             ("stop", "hours"),
-            f"{span(hours * 3600)} end before the fastest of {len(times)} networks is judged "
-            f"for the first time, after {epochs} or about {span(needed_s)} here; give more hours, "
-            "a lower budget.minimum, or less data (data.limit)",
+            f"{format_duration(hours * 3600)} end before the fastest of {len(times)} networks is "
+            f"judged for the first time, after {epochs} or about {format_duration(needed_s)} here; "
+            "give more hours, a lower budget.minimum, or less data (data.limit)",
         )

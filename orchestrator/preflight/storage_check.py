@@ -15,7 +15,7 @@ from orchestrator.tracking.addresses import sqlite_file
 from workers.redaction import masked
 from workers.storage import RemoteFolder
 
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 """How long a store may take to answer: their libraries try for minutes."""
 
 
@@ -47,7 +47,7 @@ def _refuse_network_disks(home: Home) -> None:
     """Refuses databases on a network file system before anything is made there.
 
     Raises:
-        NetworkDisk: One would lie there.
+        NetworkFilesystemError: One would lie there.
     """
     given = {
         ("the ledger", LEDGER_SERVER): home.ledger_url,
@@ -76,8 +76,8 @@ def _unreachable(folder: RemoteFolder) -> str | None:
     # A thread that is left to itself if it hangs: the answer is then that there is none.
     asking = threading.Thread(target=attempt, name="store", daemon=True)
     asking.start()
-    asking.join(PATIENCE_S)
-    return answers[0] if answers else f"no answer within {PATIENCE_S:.0f} s"
+    asking.join(TIMEOUT_S)
+    return answers[0] if answers else f"no answer within {TIMEOUT_S:.0f} s"
 
 
 def _try(folder: RemoteFolder) -> str | None:

@@ -13,37 +13,37 @@ from orchestrator.config.resources import has_gpu, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
 from orchestrator.config.starter import space_for
 from orchestrator.errors import Problem, ProblemsError
-from orchestrator.preflight.candidates import Probe
-from orchestrator.preflight.deadline import Box
-from orchestrator.study.prepare import Opened
+from orchestrator.preflight.candidates import SampledCandidate
+from orchestrator.preflight.deadline import Deadline
+from orchestrator.study.prepare import StudyInputs
 from search_spaces.catalog import load
 from search_spaces.catalog.task_fit import answering
-from workers.calibration import Place, miniature
+from workers.calibration import Place, time_short_run
 from workers.data.dataset import Dataset
 from workers.data.limits import available_bytes, usable_cores
 from workers.data.spec import DataSpec
-from workers.failures import BadCandidate, classify
+from workers.failures import BadCandidateError, classify
 
 log = logging.getLogger(__name__)
 
-FEWEST, MOST = 2, 8
+MIN_BATCHES, MAX_BATCHES = 2, 8
 """Batches of each miniature epoch: of small networks more, lest the epoch's own time count."""
 ENOUGH_FLOPS = 2e9
 """Work of a forward pass that makes a miniature epoch long enough."""
-MOST_TIMED = 12
+MAX_TIMED = 12
 ONE_S = 2.0
 """The first one may take so long even where no time is left: one is worth much more than none."""
 SLOWEST = 12 / 2e10
 """Seconds for each FLOP of a batch, of which a miniature has twelve forward passes' worth, on a
 machine slower than most."""
-CARE = 2.0
+SAFETY_FACTOR = 2.0
 """The next network may take so many times what the last ones foretell."""
 _MEMORY_SHARE = 4
 _COPIES = 4
 """Activations, their gradients, and as much again for what lies between."""
 
 
-FEWEST_FOR_ALL = 5
+MIN_FOR_ALL = 5
 """Timed networks from which on three coefficients are told apart; below, arithmetic and memory."""
 
 
@@ -88,7 +88,7 @@ class Pace:
         return sum(w * term for w, term in zip(self.weights, load.terms(), strict=True))
 
 
-def learnt(timed: Sequence[Timed]) -> Pace:
+def fit_pace(timed: Sequence[Timed]) -> Pace:
     """The pace that the timed networks, at least one, tell."""
     errors = []
     for index, left_out in enumerate(timed):
@@ -104,7 +104,7 @@ def _fitted(timed: Sequence[Timed]) -> tuple[float, float, float]:
     """Weights of least relative error, none below zero."""
     terms = np.array([entry.load.terms() for entry in timed])
     relative = terms / np.array([[entry.example_s] for entry in timed])
-    used = 3 if len(timed) >= FEWEST_FOR_ALL else 2 if len(timed) > 2 else 1
+    used = 3 if len(timed) >= MIN_FOR_ALL else 2 if len(timed) > 2 else 1
     best, best_rest = np.zeros(3), np.inf
     # Of so few terms every choice can be tried: the best one without a negative weight counts.
     for size in range(1, used + 1):
@@ -121,7 +121,7 @@ def _least_squares(relative: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
     return weights, float(((relative @ weights - 1) ** 2).sum())
 
 
-def load_of(probe: Probe) -> Load:
+def load_of(probe: SampledCandidate) -> Load:
     """What decides how long a counted candidate trains."""
     cost = probe.cost or {}
     return Load(
@@ -132,7 +132,7 @@ def load_of(probe: Probe) -> Load:
     )
 
 
-def pace_of(parts: Opened, probes: Sequence[Probe], box: Box) -> Pace | None:
+def pace_of(parts: StudyInputs, probes: Sequence[SampledCandidate], box: Deadline) -> Pace | None:
     """What timing some of the counted candidates tells; None if none can be timed quickly.
 
     Args:
@@ -145,19 +145,19 @@ def pace_of(parts: Opened, probes: Sequence[Probe], box: Box) -> Pace | None:
     spent_each: list[float] = []
     for probe in _spread(probes):
         load = load_of(probe)
-        if not _fits_memory(load) or len(timed) == MOST_TIMED:
+        if not _fits_memory(load) or len(timed) == MAX_TIMED:
             continue
         if timed:
             # Building, warming up and so on, as a multiple of the miniature epoch itself.
             times = [_epoch_s(entry.load, entry.example_s) for entry in timed]
             dearer = max(spent / epoch for spent, epoch in zip(spent_each, times, strict=True))
-            foretold = _epoch_s(load, learnt(timed).example_s(load)) * dearer
-            if foretold * CARE > box.left_s:
+            foretold = _epoch_s(load, fit_pace(timed).example_s(load)) * dearer
+            if foretold * SAFETY_FACTOR > box.left_s:
                 continue
         elif SLOWEST * load.flops * load.batch_size > max(box.left_s, ONE_S):
             continue
         try:
-            seen = miniature(
+            seen = time_short_run(
                 probe.candidate,
                 parts.dataset,
                 parts.config.data_spec(),
@@ -169,11 +169,13 @@ def pace_of(parts: Opened, probes: Sequence[Probe], box: Box) -> Pace | None:
             continue
         timed.append(Timed(load=load, example_s=seen.example_s))
         spent_each.append(seen.spent_s)
-    return learnt(timed) if timed else None
+    return fit_pace(timed) if timed else None
 
 
 def _batches(load: Load) -> int:
-    return max(FEWEST, min(MOST, int(ENOUGH_FLOPS / (load.flops * load.batch_size + 1))))
+    return max(
+        MIN_BATCHES, min(MAX_BATCHES, int(ENOUGH_FLOPS / (load.flops * load.batch_size + 1)))
+    )
 
 
 def _epoch_s(load: Load, example_s: float) -> float:
@@ -206,7 +208,7 @@ def slots_of(config: StudyConfig) -> int:
     return cluster.slots_of(node, cpu=decided.cpu, gpu=decided.gpu or 0.0)
 
 
-def _spread(probes: Sequence[Probe]) -> Iterable[Probe]:
+def _spread(probes: Sequence[SampledCandidate]) -> Iterable[SampledCandidate]:
     """The first one, then the others by FLOPs: the middle, the quarters, and so on."""
     if not probes:
         return
@@ -231,7 +233,7 @@ BATCHES = 8
 """Batches of the short training."""
 
 
-class NotTimed(Exception):  # noqa: N818 - the data may be good all the same
+class NotTimedError(Exception):
     """The short training failed; says why."""
 
 
@@ -245,14 +247,14 @@ def example_s(dataset: Dataset, spec: DataSpec, *, gpu: bool) -> float:
 
     Raises:
         ProblemsError: The default candidate cannot be built for examples of this shape.
-        NotTimed: It cannot be trained on them.
+        NotTimedError: It cannot be trained on them.
     """
     place = Place(device="cuda" if gpu else "cpu")
     space = space_for(dataset.task.inputs)
     default = answering(load(space), dataset.task).default()
     try:
-        return miniature(default, dataset, spec, place, batches=BATCHES).example_s
-    except BadCandidate as error:
+        return time_short_run(default, dataset, spec, place, batches=BATCHES).example_s
+    except BadCandidateError as error:
         (example,) = dataset.task.inputs.values()
         shape = " x ".join(map(str, example))
         text = (
@@ -260,4 +262,4 @@ def example_s(dataset: Dataset, spec: DataSpec, *, gpu: bool) -> float:
         )
         raise ProblemsError([Problem(spec.path or spec.source, text=text)]) from error
     except Exception as error:
-        raise NotTimed(classify(error).message) from error
+        raise NotTimedError(classify(error).message) from error

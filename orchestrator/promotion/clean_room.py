@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.tracking.addresses import registry_uri
 from orchestrator.tracking.environment import longest_timeout, mlflow_environment
 from workers.redaction import masked
@@ -22,7 +22,7 @@ _LOG = "log"
 _PROGRAM = Path(__file__).with_name("clean_process.py")
 
 
-class Examinee(Protocol):
+class VerifiedModel(Protocol):
     """A model that was fetched back and has proved its files."""
 
     def answers(self, examples: NDArray[Any]) -> Mapping[str, list[Any]]:
@@ -46,7 +46,7 @@ class CleanModel:
         """Label and numbers of each example, by plain `mlflow.pyfunc`.
 
         Raises:
-            PromotionRefused: The model does not answer.
+            PromotionRefusedError: The model does not answer.
         """
         path = self._folder / "examples.npy"
         np.save(path, examples, allow_pickle=False)
@@ -62,7 +62,7 @@ class CleanModel:
         """One question and its answer.
 
         Raises:
-            PromotionRefused: The answer is an error, or there is none.
+            PromotionRefusedError: The answer is an error, or there is none.
         """
         try:
             line = self._exchange(json.dumps(request))
@@ -70,13 +70,13 @@ class CleanModel:
             line = ""
         if not line:
             last = (self._log.read_text(errors="replace").strip().splitlines() or [""])[-1]
-            raise PromotionRefused(
+            raise PromotionRefusedError(
                 f"the clean process that loads the model ended: {masked(last)[:300]}"
             )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             why = masked(str(answer["error"]))[:1000]
-            raise PromotionRefused(f"fetched back from MLflow, the model fails: {why}")
+            raise PromotionRefusedError(f"fetched back from MLflow, the model fails: {why}")
         return answer
 
     def _exchange(self, line: str) -> str:
@@ -105,7 +105,7 @@ def clean_room(
             then vouches for them.
 
     Raises:
-        PromotionRefused: A file is missing or differs, or the model does not load.
+        PromotionRefusedError: A file is missing or differs, or the model does not load.
     """
     with tempfile.TemporaryDirectory(prefix="archscout-clean-") as name:
         folder = Path(name)

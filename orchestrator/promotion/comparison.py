@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from orchestrator.objective import Objective, dominates
 from orchestrator.promotion import package
-from orchestrator.promotion.clean_room import Examinee
-from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.clean_room import VerifiedModel
+from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.registry import Champion
 from orchestrator.promotion.winner import Winner
-from orchestrator.terminal import number
+from orchestrator.terminal import format_number
 from workers.data import DataError, Dataset, DataSpec, Preprocessing, Split, load
 from workers.data.identity import example_digests
 from workers.metrics import measured_metrics
@@ -60,10 +60,10 @@ class Comparison:
     def describe(self) -> str:
         """Return both sides in one line."""
         theirs = " and ".join(
-            f"{_WORDS.get(each.metric, each.metric)} {number(value)}"
+            f"{_WORDS.get(each.metric, each.metric)} {format_number(value)}"
             for each, value in zip(self.objectives, self.theirs, strict=True)
         )
-        ours = " and ".join(number(value) for value in self.ours)
+        ours = " and ".join(format_number(value) for value in self.ours)
         return f"{theirs} on {self.examples}, this one {ours}"
 
 
@@ -104,7 +104,7 @@ def compare_recorded(winner: Winner, champion: Champion) -> Comparison | None:
 
 
 def compare_on_unseen(
-    winner: Winner, model: Examinee, champion: Champion, theirs: Examinee
+    winner: Winner, model: VerifiedModel, champion: Champion, theirs: VerifiedModel
 ) -> Comparison:
     """Score both on the winner's validation examples that neither was trained on.
 
@@ -115,15 +115,15 @@ def compare_on_unseen(
         theirs: The champion's model, fetched back.
 
     Raises:
-        PromotionRefused: The champion takes other inputs or gives other outputs, does not say what
-            it was trained on, or the two were trained on nearly all of the examples.
+        PromotionRefusedError: The champion takes other inputs or gives other outputs, does not
+            say what it was trained on, or the two were trained on nearly all of the examples.
     """
     facts = json.loads(theirs.file(package.FACTS) or b"{}")
     _require_same_outputs(winner.dataset, facts)
     prepared, validation = _as_the_champion_takes_them(winner, facts)
     trained = theirs.file(package.TRAINING_EXAMPLES)
     if trained is None:
-        raise PromotionRefused(
+        raise PromotionRefusedError(
             "it does not say which examples it was trained on, for an older release promoted it"
         )
     seen = safetensors.numpy.load(trained)["digests"].view(np.uint64)
@@ -142,7 +142,7 @@ def compare_on_unseen(
 
 
 def score(
-    winner: Winner, model: Examinee, split: Split, prepared: Preprocessing | None
+    winner: Winner, model: VerifiedModel, split: Split, prepared: Preprocessing | None
 ) -> dict[str, float]:
     """Return what a model's answers come to, by the names of `winner.scores`.
 
@@ -166,7 +166,7 @@ def score(
 
 def told(metric: str, score: float) -> str:
     """Return a score as people read it."""
-    return f"{_WORDS[f'val_{metric}']} {number(score)}"
+    return f"{_WORDS[f'val_{metric}']} {format_number(score)}"
 
 
 def _score_objectives(winner: Winner, champion: Champion) -> tuple[Objective, ...]:
@@ -201,7 +201,7 @@ def _unseen(dataset: Dataset, validation: Split, seen: NDArray[np.uint64]) -> ND
     ours = np.isin(example_digests(dataset.validation), example_digests(dataset.train))
     unseen = np.flatnonzero(~(theirs | ours))
     if len(unseen) < MIN_EXAMPLES:
-        raise PromotionRefused(
+        raise PromotionRefusedError(
             f"all but {len(unseen)} of the {len(validation)} validation examples are among the "
             f"training examples of one of the two; {MIN_EXAMPLES} are needed"
         )
@@ -222,10 +222,10 @@ def _as_the_champion_takes_them(
         return theirs, _read_again(spec, theirs)
     inputs = {name: list(shape) for name, shape in dataset.task.inputs.items()}
     if facts["inputs"] != inputs:
-        raise PromotionRefused(f"it takes {facts['inputs']}, and this one {inputs}")
+        raise PromotionRefusedError(f"it takes {facts['inputs']}, and this one {inputs}")
     # Arrays in the data's own units are compared: each model scales and normalises them itself.
     if (theirs and theirs.takes_bytes) != (ours and ours.takes_bytes):
-        raise PromotionRefused("its inputs are prepared from the files in another way")
+        raise PromotionRefusedError("its inputs are prepared from the files in another way")
     return winner.preprocessing, dataset.validation
 
 
@@ -234,16 +234,18 @@ def _read_again(spec: DataSpec, prepared: Preprocessing) -> Split:
     try:
         return load(spec, prepared).validation
     except DataError as error:  # the champion takes arrays that no image becomes
-        raise PromotionRefused("its inputs are prepared from the files in another way") from error
+        raise PromotionRefusedError(
+            "its inputs are prepared from the files in another way"
+        ) from error
 
 
 def _require_same_outputs(dataset: Dataset, facts: Mapping[str, Any]) -> None:
     """Refuse a champion whose answers the challenger does not replace, or the other way round."""
     if bool(facts["class_names"]) != bool(dataset.class_names):
-        raise PromotionRefused("only one of the two answers with a class")
+        raise PromotionRefusedError("only one of the two answers with a class")
     if lost := sorted(set(facts["class_names"]) - set(dataset.class_names)):
-        raise PromotionRefused(f"it knows the class '{lost[0]}', which this one does not")
+        raise PromotionRefusedError(f"it knows the class '{lost[0]}', which this one does not")
     if lost := sorted(set(facts["value_names"]) - set(dataset.value_names)):
-        raise PromotionRefused(f"it predicts '{lost[0]}', which this one does not")
+        raise PromotionRefusedError(f"it predicts '{lost[0]}', which this one does not")
     if lacking := sorted(set(dataset.value_names) - set(facts["value_names"])):
-        raise PromotionRefused(f"it does not predict '{lacking[0]}'")
+        raise PromotionRefusedError(f"it does not predict '{lacking[0]}'")

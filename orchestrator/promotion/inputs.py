@@ -28,7 +28,7 @@ _AT_ONCE = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class InputBatch:
     """Some inputs as the network takes them."""
 
     names: list[tuple[str, int | None]]
@@ -70,7 +70,7 @@ def expand(given: Iterable[str]) -> tuple[list[Path], list[str]]:
     return files, notes
 
 
-def batches(files: Iterable[Path], shim: Any, failed: list[str]) -> Iterator[Batch]:
+def batches(files: Iterable[Path], shim: Any, failed: list[str]) -> Iterator[InputBatch]:
     """Yield all inputs that can be read, about a thousand at a time.
 
     Args:
@@ -83,7 +83,7 @@ def batches(files: Iterable[Path], shim: Any, failed: list[str]) -> Iterator[Bat
     for path in files:
         is_array = path.suffix.lower() in ARRAYS
         if images and (is_array or len(images) == _AT_ONCE):
-            yield Batch(names=names, examples=np.stack(images))
+            yield InputBatch(names=names, examples=np.stack(images))
             names, images = [], []
         try:
             if is_array:
@@ -94,7 +94,7 @@ def batches(files: Iterable[Path], shim: Any, failed: list[str]) -> Iterator[Bat
         except DataError as error:
             failed.append(str(error))
     if images:
-        yield Batch(names=names, examples=np.stack(images))
+        yield InputBatch(names=names, examples=np.stack(images))
 
 
 def _is_known(path: Path) -> bool:
@@ -111,7 +111,7 @@ def _image(path: Path, shim: Any) -> NDArray[Any]:
     return pixels
 
 
-def _array_batches(path: Path, shim: Any) -> Iterator[Batch]:
+def _array_batches(path: Path, shim: Any) -> Iterator[InputBatch]:
     try:
         values = _array(path)
         if tuple(values.shape) in _single_shapes(shim.facts):
@@ -122,7 +122,7 @@ def _array_batches(path: Path, shim: Any) -> Iterator[Batch]:
             names: list[tuple[str, int | None]] = [
                 (str(path), start + place) for place in range(len(part))
             ]
-            yield Batch(names=names, examples=shim.prepare_arrays(np.asarray(part)))
+            yield InputBatch(names=names, examples=shim.prepare_arrays(np.asarray(part)))
     except (MemoryError, OverflowError) as error:
         raise DataError(f"{path} holds more than there is memory for") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -16,8 +16,8 @@ from typing import Any
 from orchestrator.ledger import Promotion
 from orchestrator.promotion import manifest, package
 from orchestrator.promotion.manifest import ManifestError
-from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.promotion.registry import OPERATION, Champion, Registry, model_uri
+from orchestrator.promotion.refusal import PromotionRefusedError
+from orchestrator.promotion.registry import OPERATION, Champion, ModelRegistry, model_uri
 from orchestrator.tracking.deletion import answering
 
 _RESTORE = "promote the trial again, or restore the file"
@@ -36,7 +36,7 @@ class LoadedModel:
 
 
 def load(
-    registry: Registry, name: str, champion: Champion, promotions: list[Promotion]
+    registry: ModelRegistry, name: str, champion: Champion, promotions: list[Promotion]
 ) -> LoadedModel:
     """Fetch a version, prove it and build its network.
 
@@ -47,7 +47,7 @@ def load(
         promotions: What this home's ledger knows of promotions.
 
     Raises:
-        PromotionRefused: A file is missing or differs, or its code is nobody's we know.
+        PromotionRefusedError: A file is missing or differs, or its code is nobody's we know.
     """
     uri = model_uri(name, champion.version)
     known = recorded_manifest(name, champion, promotions)
@@ -61,7 +61,9 @@ def load(
         try:
             digests = manifest.proved_copy(fetched, proved, expected)
         except ManifestError as error:
-            raise PromotionRefused(f"{uri} is not what was promoted: {error}; {_RESTORE}") from None
+            raise PromotionRefusedError(
+                f"{uri} is not what was promoted: {error}; {_RESTORE}"
+            ) from None
         if known is None:
             _require_own_code(uri, digests)
         shim = _run(proved / package.SHIM.name)
@@ -79,13 +81,13 @@ def expected_manifest(name: str, champion: Champion, promotions: list[Promotion]
     """What a version's manifest must hash to.
 
     Raises:
-        PromotionRefused: Nobody knows: it is none of ours.
+        PromotionRefusedError: Nobody knows: it is none of ours.
     """
     known = recorded_manifest(name, champion, promotions)
     expected = known or champion.tags.get("archscout.manifest_sha256")
     if expected is None:
         uri = model_uri(name, champion.version)
-        raise PromotionRefused(f"{uri} was not promoted by archscout, and is not loaded")
+        raise PromotionRefusedError(f"{uri} was not promoted by archscout, and is not loaded")
     return expected
 
 
@@ -103,7 +105,7 @@ def _require_own_code(uri: str, digests: Mapping[str, str]) -> None:
     code = {name: digest for name, digest in digests.items() if name.endswith(".py")}
     differing = sorted(name for name in {*own, *code} if own.get(name) != code.get(name))
     if differing:
-        raise PromotionRefused(
+        raise PromotionRefusedError(
             f"{uri} brings code that this archscout does not know ({differing[0]}): predict with "
             "the home or the release that promoted it"
         )

@@ -98,10 +98,10 @@ def build(folder: Path, contents: Contents) -> str:
 def examples(split: Split, prepared: Preprocessing | None) -> NDArray[Any]:
     """The examples of a part as the model's signature takes them."""
     (inputs,) = split.inputs.values()
-    return inputs if prepared is None else natural(inputs, prepared)
+    return inputs if prepared is None else to_raw_arrays(inputs, prepared)
 
 
-def natural(pixels: NDArray[Any], prepared: Preprocessing) -> NDArray[Any]:
+def to_raw_arrays(pixels: NDArray[Any], prepared: Preprocessing) -> NDArray[Any]:
     """Prepared images as their arrays were before: what the model's signature takes."""
     values: NDArray[Any] = pixels[:, 0] if prepared.channels == 1 else np.moveaxis(pixels, 1, -1)
     if not prepared.scales:

@@ -19,9 +19,9 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.ledger import AliasMoved, Holder, Ledger, LedgerError, Promotion
+from orchestrator.ledger import AliasMovedError, Holder, Ledger, LedgerError, Promotion
 from orchestrator.promotion import package
-from orchestrator.promotion.clean_room import Examinee
+from orchestrator.promotion.clean_room import VerifiedModel
 from orchestrator.promotion.comparison import (
     Comparison,
     compare_on_unseen,
@@ -31,10 +31,10 @@ from orchestrator.promotion.comparison import (
     told,
 )
 from orchestrator.promotion.loading import expected_manifest, recorded_manifest
-from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.promotion.registry import OPENINGS, Champion, Registry, model_uri
+from orchestrator.promotion.refusal import PromotionRefusedError
+from orchestrator.promotion.registry import OPENINGS, Champion, ModelRegistry, model_uri
 from orchestrator.promotion.winner import Winner
-from orchestrator.terminal import number
+from orchestrator.terminal import format_number
 from orchestrator.tracking.deletion import answering
 from orchestrator.tracking.experiment import experiment_name
 from workers.data import Split
@@ -50,7 +50,7 @@ _NOT_COMPARED = (
     "with --force --reason TEXT"
 )
 
-Examine = Callable[[str, str, Mapping[str, str] | None], AbstractContextManager[Examinee]]
+Examine = Callable[[str, str, Mapping[str, str] | None], AbstractContextManager[VerifiedModel]]
 """Opens a clean process on a model's address, its manifest's digest and its code's digests."""
 
 
@@ -80,7 +80,7 @@ class Promoter:
     model: str
     alias: str
     ledger: Ledger
-    registry: Registry
+    registry: ModelRegistry
     examine: Examine
     """Opens the clean process."""
     catch_up: Callable[[], str]
@@ -104,9 +104,9 @@ class Promoter:
         """Do what is left to do.
 
         Raises:
-            PromotionRefused: A gate did not open; the alias is where it was.
-            AliasMoved: Another promotion won.
-            PromotionHeld: Another process is at this very promotion.
+            PromotionRefusedError: A gate did not open; the alias is where it was.
+            AliasMovedError: Another promotion won.
+            PromotionHeldError: Another process is at this very promotion.
         """
         begun = self.ledger.promotions.begin(
             self.operation,
@@ -120,7 +120,7 @@ class Promoter:
             run = self._run()
             try:
                 return self._go_on(begun, run)
-            except (PromotionRefused, AliasMoved) as refusal:
+            except (PromotionRefusedError, AliasMovedError) as refusal:
                 self._record_refusal(str(refusal))
                 raise
 
@@ -139,7 +139,7 @@ class Promoter:
         )
         now = self.registry.champion(self.model, self.alias)
         if (None if now is None else now.version) != replaced:
-            raise AliasMoved(self.model, self.alias, "somebody has moved it in MLflow")
+            raise AliasMovedError(self.model, self.alias, "somebody has moved it in MLflow")
         self.say(f"moving {self.model}@{self.alias} to version {proved.version}")
         fault("promotion.alias_claimed")
         self.registry.point(self.model, self.alias, _version(proved))
@@ -154,7 +154,7 @@ class Promoter:
             why = self.catch_up()
             run = self.registry.run_of(experiment, uid)
         if run is None:
-            raise PromotionRefused(
+            raise PromotionRefusedError(
                 f"MLflow shows no run of trial {self.winner.trial.number}"
                 f"{f' ({why})' if why else ''}; show the study again with: {self.sync}"
             )
@@ -202,7 +202,7 @@ class Promoter:
                 found = self._test(model, found)
         return found, champion, moves
 
-    def _test(self, model: Examinee, verified: Promotion) -> Promotion:
+    def _test(self, model: VerifiedModel, verified: Promotion) -> Promotion:
         """Open the sealed part; that is written down first, so that no opening goes unseen."""
         self.say("scoring the sealed test part")
         openings = verified.detail.get("test_openings", 0) + 1
@@ -213,7 +213,7 @@ class Promoter:
         scores = self._score(model, self.winner.dataset.open_test())
         return self._advance("tested", _under("test", scores))
 
-    def _score(self, model: Examinee, split: Split) -> dict[str, float]:
+    def _score(self, model: VerifiedModel, split: Split) -> dict[str, float]:
         return score(self.winner, model, split, self.winner.preprocessing)
 
     def _openings(self) -> int:
@@ -270,15 +270,15 @@ class Promoter:
             if name != "accuracy":
                 allowed = tolerance * max(recorded, 1e-6)
             if abs(scores[name] - recorded) > allowed * (1 + 1e-9):
-                raise PromotionRefused(
+                raise PromotionRefusedError(
                     f"fetched back from MLflow, the model has {told(name, scores[name])} on "
-                    f"validation; the search recorded {number(recorded)}. It does not do what was "
-                    f"measured in {precision}; promote it on a machine like the one that trained "
-                    "it, or promote another trial"
+                    f"validation; the search recorded {format_number(recorded)}. It does not do "
+                    f"what was measured in {precision}; promote it on a machine like the one that "
+                    "trained it, or promote another trial"
                 )
 
     def _require_better(
-        self, promotion: Promotion, champion: Champion | None, model: Examinee | None = None
+        self, promotion: Promotion, champion: Champion | None, model: VerifiedModel | None = None
     ) -> Promotion:
         """Refuse a challenger that the champion beats, unless the user forces it.
 
@@ -296,7 +296,7 @@ class Promoter:
             return self._note("forced", self.forced)
         name = f"version {champion.version} of {self.model}@{self.alias}"
         if "archscout.data_digest" not in champion.tags:
-            raise PromotionRefused(f"{name} was not promoted by archscout: {_NOT_COMPARED}")
+            raise PromotionRefusedError(f"{name} was not promoted by archscout: {_NOT_COMPARED}")
         comparison = compare_recorded(self.winner, champion)
         if comparison is None:
             if model is None:
@@ -304,13 +304,13 @@ class Promoter:
             self.say(f"{name} was judged on other data: scoring both on the newest")
             comparison = self._compare_on_unseen(name, champion, model)
         if comparison.champion_wins:
-            raise PromotionRefused(
+            raise PromotionRefusedError(
                 f"{name} has {comparison.describe()}: it stays; to replace it all the same, add "
                 "--force --reason TEXT"
             )
         return promotion if model is None else self._note("compared", comparison.describe())
 
-    def _compare_on_unseen(self, name: str, champion: Champion, model: Examinee) -> Comparison:
+    def _compare_on_unseen(self, name: str, champion: Champion, model: VerifiedModel) -> Comparison:
         promotions = self.ledger.promotions.all()
         digest = expected_manifest(self.model, champion, promotions)
         known = recorded_manifest(self.model, champion, promotions)
@@ -318,8 +318,8 @@ class Promoter:
         try:
             with self.examine(model_uri(self.model, champion.version), digest, code) as theirs:
                 return compare_on_unseen(self.winner, model, champion, theirs)
-        except PromotionRefused as refusal:
-            raise PromotionRefused(
+        except PromotionRefusedError as refusal:
+            raise PromotionRefusedError(
                 f"{name} was judged on other data, and {refusal}: {_NOT_COMPARED}"
             ) from refusal
 
@@ -370,7 +370,7 @@ class Promoter:
 
 
 def note_refusal(
-    registry: Registry, config: StudyConfig, trial_uid: str, target: str, reason: str
+    registry: ModelRegistry, config: StudyConfig, trial_uid: str, target: str, reason: str
 ) -> None:
     """Say on a trial's run why it was not promoted; no harm where MLflow does not answer."""
     with suppress(MlflowException):

@@ -31,14 +31,14 @@ class Champion:
     tags: Mapping[str, str]
 
 
-class Registry:
+class ModelRegistry:
     """The model registry of one MLflow store."""
 
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
 
     @classmethod
-    def open(cls, uri: str) -> "Registry":
+    def open(cls, uri: str) -> "ModelRegistry":
         """The registry of a store.
 
         Raises:

@@ -16,8 +16,8 @@ from orchestrator.promotion import manifest
 from orchestrator.promotion.loading import expected_manifest
 from orchestrator.promotion.manifest import ManifestError
 from orchestrator.promotion.package import has_users_blocks
-from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.promotion.registry import Registry, model_uri
+from orchestrator.promotion.refusal import PromotionRefusedError
+from orchestrator.promotion.registry import ModelRegistry, model_uri
 from orchestrator.tracking.deletion import answering
 from search_spaces.architecture import Architecture
 from workers.data import Dataset
@@ -27,7 +27,7 @@ from workers.training.teacher import FACTS, digest, network, read, unfit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Teaching:
+class Teacher:
     """A teacher's proved files."""
 
     reference: str
@@ -45,26 +45,26 @@ class Teaching:
             code_digest: Of the study's own Python, whose blocks the teacher may be built of.
 
         Raises:
-            PromotionRefused: It answers another task, or cannot be built here.
+            PromotionRefusedError: It answers another task, or cannot be built here.
         """
         facts = json.loads(self.files[FACTS])
         if reason := unfit(facts, dataset):
-            raise PromotionRefused(f"teacher: {self.reference} {reason}")
+            raise PromotionRefusedError(f"teacher: {self.reference} {reason}")
         try:
             foreign = has_users_blocks(Architecture.from_dict(facts["candidate"]["architecture"]))
             network(self.files)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
-            raise PromotionRefused(
+            raise PromotionRefusedError(
                 f"teacher: {self.reference} cannot be built here; code of a user's own does not "
                 f"come with a teacher: {error}"
             ) from error
         if foreign and facts["user_code"] != code_digest:
-            raise PromotionRefused(
+            raise PromotionRefusedError(
                 f"teacher: {self.reference} is built of blocks of a user's own, and those of this "
                 "study are others; name a teacher of ready blocks"
             )
 
-    def lay(self, folder: Folder) -> TeacherRef:
+    def stage(self, folder: Folder) -> TeacherRef:
         """Put the files where workers find them.
 
         Args:
@@ -85,7 +85,7 @@ class Teaching:
         return TeacherRef(path=str(place), sha256=sha256)
 
 
-def fetch(reference: str, home: Home, ledger: Ledger | None) -> Teaching:
+def fetch(reference: str, home: Home, ledger: Ledger | None) -> Teacher:
     """The teacher that `MODEL/VERSION` names.
 
     Args:
@@ -94,25 +94,25 @@ def fetch(reference: str, home: Home, ledger: Ledger | None) -> Teaching:
         ledger: What this home knows of promotions; None where it has none.
 
     Raises:
-        PromotionRefused: There is no such version, or it is not what was promoted.
+        PromotionRefusedError: There is no such version, or it is not what was promoted.
     """
     model, _, number = reference.rpartition("/")
     with answering():
-        registry = Registry.open(home.tracking_uri)
+        registry = ModelRegistry.open(home.tracking_uri)
         try:
             version = registry.numbered(model, int(number))
         except MlflowException:
             known = ", ".join(registry.models()[:20]) or "none"
-            raise PromotionRefused(
+            raise PromotionRefusedError(
                 f"teacher: there is no version {number} of a model {model!r}. Models: {known}"
             ) from None
         promotions = ledger.promotions.all() if ledger else []
         expected = expected_manifest(model, version, promotions)
         files = _proved(registry, model, version.version, expected)
-    return Teaching(reference=reference, manifest_sha256=expected, files=files)
+    return Teacher(reference=reference, manifest_sha256=expected, files=files)
 
 
-def _proved(registry: Registry, model: str, version: int, expected: str) -> dict[str, bytes]:
+def _proved(registry: ModelRegistry, model: str, version: int, expected: str) -> dict[str, bytes]:
     """The teacher's files, once the whole model has proved itself."""
     with tempfile.TemporaryDirectory(prefix="archscout-teacher-") as place:
         fetched, proved = Path(place) / "fetched", Path(place) / "proved"
@@ -122,6 +122,8 @@ def _proved(registry: Registry, model: str, version: int, expected: str) -> dict
             manifest.proved_copy(registry.fetch(model, version, fetched), proved, expected)
         except ManifestError as error:
             uri = model_uri(model, version)
-            raise PromotionRefused(f"teacher: {uri} is not what was promoted: {error}") from None
+            raise PromotionRefusedError(
+                f"teacher: {uri} is not what was promoted: {error}"
+            ) from None
         inside = proved / "artifacts" / "model"
         return read(inside)

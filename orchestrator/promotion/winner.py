@@ -12,8 +12,8 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.objective import best
 from orchestrator.promotion.package import Contents, has_users_blocks
-from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.trial import ANSWERED, Trial, TrialState
+from orchestrator.promotion.refusal import PromotionRefusedError
+from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.architecture import Architecture
 from search_spaces.plugins import UserFileError, load_user_object
 from search_spaces.user_code import UserCode
@@ -72,13 +72,13 @@ def choose(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> 
     """The trial of this number, or the best one.
 
     Raises:
-        PromotionRefused: None has reached the full budget.
+        PromotionRefusedError: None has reached the full budget.
     """
     if number is not None:
         return trials[number]
     chosen = best(trials, config.to_objectives())
     if chosen is None:
-        raise PromotionRefused(f"no trial of '{config.name}' has reached the full budget yet")
+        raise PromotionRefusedError(f"no trial of '{config.name}' has reached the full budget yet")
     return chosen
 
 
@@ -95,7 +95,7 @@ def prepare(
         checkpoints: Of all studies.
 
     Raises:
-        PromotionRefused: They are not what the trial was judged with.
+        PromotionRefusedError: They are not what the trial was judged with.
         DataError: The data cannot be read.
     """
     _require_model(config, trial)
@@ -104,12 +104,12 @@ def prepare(
     user_code = _user_code(study, config, trial)
     dataset = load(config.data_spec())
     if dataset.digest != study.data_digest:
-        raise PromotionRefused(
+        raise PromotionRefusedError(
             f"the data are not those of the search (now {dataset.digest[:12]}, then "
             f"{study.data_digest[:12]}): restore them, or search on the new ones"
         )
     if set(dataset.task.inputs) not in ({"image"}, {"vector"}):
-        raise PromotionRefused("only models of images or of vectors are promoted")
+        raise PromotionRefusedError("only models of images or of vectors are promoted")
     return Winner(
         study=study,
         config=config,
@@ -127,23 +127,25 @@ def prepare(
 def _require_model(config: StudyConfig, trial: Trial) -> None:
     """Refuses trials that left no finished model of ours."""
     if trial.state is not TrialState.COMPLETE:
-        raise PromotionRefused(
+        raise PromotionRefusedError(
             f"trial {trial.number} is {trial.state}: only trials that reached the full budget are "
             f"promoted; see archscout leaderboard {config.name}"
         )
     if config.train is not None:
-        raise PromotionRefused("this study trains by your own code, which keeps its own models")
+        raise PromotionRefusedError(
+            "this study trains by your own code, which keeps its own models"
+        )
 
 
 def _require_trained_here(ledger: Ledger, config: StudyConfig, trial: Trial) -> None:
     """Refuses a result that an earlier study gave, which has the checkpoint."""
-    if trial.reason != ANSWERED:
+    if trial.reason != REUSED:
         return
     for name in config.warm_start:
         row = ledger.study(name)
         for origin in [] if row is None else ledger.trials(row.id):
             if origin.uid == trial.parent:
-                raise PromotionRefused(
+                raise PromotionRefusedError(
                     f"trial {trial.number} was not trained here: its result is that of trial "
                     f"{origin.number} of '{name}'; promote that one: "
                     f"archscout promote {name} --trial {origin.number} --model MODEL"
@@ -154,16 +156,18 @@ def _checkpoint(ledger: Ledger, config: StudyConfig, trial: Trial, folder: Folde
     """The trial's newest checkpoint; an older one was not judged at the full budget."""
     references = ledger.checkpoints(trial.uid)
     if not references:
-        raise PromotionRefused(f"trial {trial.number} kept no checkpoint: it was not trained here")
+        raise PromotionRefusedError(
+            f"trial {trial.number} kept no checkpoint: it was not trained here"
+        )
     try:
         whole = checkpoint.load(references[0], folder)
     except CheckpointError as error:
-        raise PromotionRefused(
+        raise PromotionRefusedError(
             f"the checkpoint of trial {trial.number} cannot be believed: {error}; "
             "promote another trial with --trial"
         ) from error
     if whole.epoch != config.budget.maximum or "precision" not in whole.state:
-        raise PromotionRefused(
+        raise PromotionRefusedError(
             f"the newest checkpoint of trial {trial.number} is of epoch {whole.epoch} of "
             f"{config.budget.maximum}, or of another release"
         )
@@ -178,7 +182,9 @@ def _recorded_scores(config: StudyConfig, trial: Trial, dataset: Dataset) -> dic
         names.append("mae" if len(dataset.value_names) == 1 else "rmse")
     for name in names:
         if last.fidelity != config.budget.maximum or f"val_{name}" not in last.metrics:
-            raise PromotionRefused(f"trial {trial.number} has no val_{name} at the full budget")
+            raise PromotionRefusedError(
+                f"trial {trial.number} has no val_{name} at the full budget"
+            )
     return {name: last.metrics[f"val_{name}"] for name in names}
 
 
@@ -191,7 +197,7 @@ def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserCode |
     except UserFileError:
         code = None
     if code is None or code.digest != study.code_digest:
-        raise PromotionRefused(
+        raise PromotionRefusedError(
             f"{Path.cwd() / config.space.rpartition(':')[0]} or what it imports is not the file of "
             "the search; restore it, and promote from the folder that the search was started in"
         )

@@ -33,7 +33,7 @@ _POPULATION = 20
 COMPLETE_TO_LEARN = {"nsga2": 2 * _POPULATION, "nsga3": 2 * _POPULATION, "gp": _STARTUP_TRIALS + 1}
 """Complete trials without which a sampler proposes by chance alone, or nearly so: two generations,
 or more than its random beginnings. TPE learns from stopped trials too."""
-_TRUST = 0.5
+_PRIOR_SHARE = 0.5
 """The share of the first proposals that follows the space's priors."""
 _HALVED_BY = 5
 """Results that halve this share; it goes on falling as one over their number, after piBO (Hvarfner
@@ -160,7 +160,7 @@ class Draw:
         return {k: distribution_to_json(d) for k, d in self.suggester.distributions.items()}
 
 
-class Proposer:
+class OptunaSampler:
     """One study's history as Optuna sees it, and the next proposal drawn from it.
 
     A trial is *open* from its proposal to its conclusion; open ones count as pending, so that
@@ -307,7 +307,7 @@ class Proposer:
     def _from_priors(self, number: int, redraw: int) -> dict[str, Any] | None:
         """Every decision that has a prior, drawn from it; None for a proposal that ignores them."""
         chance = random.Random(derive_seed(self.seed, "prior", number, redraw))  # noqa: S311
-        share = _TRUST / (1 + self._results / _HALVED_BY)
+        share = _PRIOR_SHARE / (1 + self._results / _HALVED_BY)
         if not self._expected or chance.random() >= share:
             return None
         return {name: draw_expected(domain, chance) for name, domain in self._expected.items()}

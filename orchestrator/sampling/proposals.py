@@ -13,11 +13,11 @@ from typing import Any
 from orchestrator.clock import Clock
 from orchestrator.errors import clean
 from orchestrator.ledger import NewTrial
-from orchestrator.sampling.optuna_sampler import MAX_REDRAWS, Draw, Proposer, derive_seed
+from orchestrator.sampling.optuna_sampler import MAX_REDRAWS, Draw, OptunaSampler, derive_seed
 from orchestrator.sampling.rejection import Refusals, Rejection
 from orchestrator.sampling.screening import Screened, screen
-from orchestrator.sampling.warm_start import NOTHING, Earlier
-from orchestrator.trial import ANSWERED, Trial, TrialState
+from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
+from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.cost import Constraint
 from search_spaces.domains.composite import DomainError
@@ -26,7 +26,7 @@ from search_spaces.plugins import UnknownNameError, did_you_mean
 from search_spaces.space import DefineByRunSpace, SearchSpace
 from search_spaces.task import Task
 
-MOST_DUPLICATES = 20
+MAX_DUPLICATES = 20
 """Duplicates answered in a row after which a space counts as tried."""
 
 RECORDED_IN_A_ROW = 10
@@ -44,7 +44,7 @@ class SeedPointError(ValueError):
     """A seed point names what the space does not ask, or lies outside of it."""
 
 
-class SpaceError(Exception):
+class UserSpaceError(Exception):
     """The user's define-by-run space raised."""
 
 
@@ -77,7 +77,7 @@ class Proposal:
         answer = (
             (twin.state, "duplicate", twin.values)
             if twin is not None
-            else (TrialState.COMPLETE, ANSWERED, self.earlier.values)
+            else (TrialState.COMPLETE, REUSED, self.earlier.values)
             if self.earlier is not None
             else (TrialState.WAITING, None, None)
             if feasible
@@ -110,12 +110,12 @@ class Proposals:
         self,
         *,
         space: Space,
-        proposer: Proposer,
+        proposer: OptunaSampler,
         task: Task | None,
         constraints: Sequence[Constraint],
         given: Sequence[Mapping[str, Any]],
         clock: Clock,
-        earlier: Earlier = NOTHING,
+        earlier: WarmStart = NO_WARM_START,
     ) -> None:
         """Prepares the sequence.
 
@@ -134,7 +134,7 @@ class Proposals:
         own = space.constraints if isinstance(space, SearchSpace) else ()
         self._constraints = (*constraints, *own)
         self._given = tuple(given)
-        self._answers, self._taught = earlier.answers, earlier.taught
+        self._answers, self._taught = earlier.answers, earlier.transferred_uids
         self.refusals = Refusals(clock)
         """What the constraints refused since this driver started."""
         self._rejection = (
@@ -166,7 +166,7 @@ class Proposals:
 
     def exhausted(self, trials: Sequence[Trial]) -> bool:
         """Whether the space holds nothing new: all of it tried, or only duplicates found."""
-        if _tail(trials, "duplicate") >= MOST_DUPLICATES:
+        if _tail(trials, "duplicate") >= MAX_DUPLICATES:
             return True
         if isinstance(self._space, DefineByRunSpace):
             return False  # what it will ask is known only by running it
@@ -263,7 +263,7 @@ def first_points(
         seen.add(digest_of(default, task))
     for index, given in enumerate(seed_points):
         point = _network(space, given, f"seed_points[{index}]") if isinstance(given, str) else given
-        filling = _Filling(point, seed, index)
+        filling = _PartialSuggester(point, seed, index)
         try:
             candidate = space.resolve(filling)
         except ValueError as error:
@@ -302,7 +302,7 @@ def _network(space: Space, name: str, where: str) -> Mapping[str, Any]:
         ) from error
 
 
-class _Filling:
+class _PartialSuggester:
     """Answers from a seed point, and by chance what it leaves open."""
 
     def __init__(self, point: Mapping[str, Any], seed: int, index: int) -> None:
@@ -334,8 +334,8 @@ class _Filling:
         return value
 
 
-def _raised(error: Exception) -> SpaceError:
-    return SpaceError(f"the space raised {type(error).__name__}: {error}")
+def _raised(error: Exception) -> UserSpaceError:
+    return UserSpaceError(f"the space raised {type(error).__name__}: {error}")
 
 
 def _tail(trials: Collection[Trial], reason: str) -> int:

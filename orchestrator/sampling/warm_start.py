@@ -17,7 +17,7 @@ from orchestrator.trial import Trial, TrialState
 from search_spaces.cost import Constraint
 from workers.data.spec import NO_DATA
 
-TAUGHT = "+teacher."
+TEACHER_SUFFIX = "+teacher."
 """Stands between a space's version and the beginning of the SHA-256 of the teacher's manifest."""
 
 _TEACHING = frozenset({None, "rung", "diverged"})
@@ -29,7 +29,7 @@ class WarmStartError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Basis:
+class StudyIdentity:
     """What must be equal in two studies for a result of one to hold in the other."""
 
     data_digest: str
@@ -41,7 +41,7 @@ class Basis:
     """When the study began; None for one that is about to."""
 
     @classmethod
-    def of(cls, row: StudyRow) -> "Basis":
+    def of(cls, row: StudyRow) -> "StudyIdentity":
         """A recorded study's."""
         return cls(
             data_digest=row.data_digest,
@@ -52,7 +52,7 @@ class Basis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Earlier:
+class WarmStart:
     """What earlier studies found."""
 
     answers: Mapping[str, Trial] = field(default_factory=dict)
@@ -61,15 +61,15 @@ class Earlier:
     """Ended trials of the same space, their costs held against this study's constraints."""
 
     @property
-    def taught(self) -> frozenset[str]:
+    def transferred_uids(self) -> frozenset[str]:
         """Uids of the history: who is answered by one of them teaches the sampler nothing new."""
         return frozenset(trial.uid for trial in self.history)
 
 
-NOTHING = Earlier()
+NO_WARM_START = WarmStart()
 
 
-def earlier(ledger: Ledger | None, config: StudyConfig, basis: Basis) -> Earlier:
+def load_warm_start(ledger: Ledger | None, config: StudyConfig, basis: StudyIdentity) -> WarmStart:
     """What the studies named by `warm_start` found.
 
     Raises:
@@ -94,10 +94,10 @@ def earlier(ledger: Ledger | None, config: StudyConfig, basis: Basis) -> Earlier
                 answers.setdefault(trial.digest, trial)
             if (row.space_name, row.space_version) == basis.space:
                 history.append(_held_against(trial, config))
-    return Earlier(answers=answers, history=history)
+    return WarmStart(answers=answers, history=history)
 
 
-def _differing(row: StudyRow, config: StudyConfig, basis: Basis) -> list[str]:
+def _differing(row: StudyRow, config: StudyConfig, basis: StudyIdentity) -> list[str]:
     """What two studies do not have in common."""
     if row.name == config.name:
         raise WarmStartError(f"warm_start: study '{row.name}' cannot start from itself; remove it")
@@ -122,7 +122,7 @@ def _data(theirs: str, ours: str) -> tuple[str, str]:
 
 def _teacher(space_version: str) -> str:
     """The SHA-256 of the teacher's manifest; empty where nobody teaches."""
-    return space_version.partition(TAUGHT)[2]
+    return space_version.partition(TEACHER_SUFFIX)[2]
 
 
 def _ended(trials: Sequence[Trial], before: float | None) -> list[Trial]:

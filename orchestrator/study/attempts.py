@@ -8,22 +8,22 @@ from dataclasses import replace
 
 from orchestrator.clock import Clock
 from orchestrator.config.schema import StudyConfig
-from orchestrator.ledger import Lease, Ledger, StaleAttempt
+from orchestrator.ledger import Lease, Ledger, StaleAttemptError
 from orchestrator.sampling.halving import judge_of
 from orchestrator.snapshot import Verdict
 from orchestrator.study.jobs import Jobs
-from orchestrator.study.limits import Course
+from orchestrator.study.limits import SearchLimits
 from orchestrator.study.outcome import (
-    Ending,
     RunningAttempt,
-    breaks_off,
-    ending_of,
+    TrialOutcome,
+    abort_reason,
+    decide_outcome,
     finite_part,
-    lacking,
+    missing_objectives,
     not_finite,
     shares,
 )
-from orchestrator.study.state import Memory
+from orchestrator.study.state import StudyState
 from orchestrator.trial import Trial, TrialState
 from workers.failures import Failure, FailureKind
 from workers.job import AttemptKey, TrainingJob
@@ -39,9 +39,9 @@ class Attempts:
         ledger: Ledger,
         lease: Lease,
         config: StudyConfig,
-        memory: Memory,
+        memory: StudyState,
         jobs: Jobs,
-        course: Course,
+        course: SearchLimits,
         clock: Clock,
     ) -> None:
         """Start none.
@@ -96,7 +96,7 @@ class Attempts:
         self._jobs.left_out(self._history[key.trial_uid], seen.fidelity, left_out)
         try:
             fresh = self._ledger.record(self._lease, key, seen)
-        except StaleAttempt:
+        except StaleAttemptError:
             del self.running[key.trial_uid]
             return Verdict.STOP
         if fresh:  # an epoch measured again was judged when it was first seen
@@ -110,7 +110,7 @@ class Attempts:
         if attempt is None:
             return
         trial = self._history[key.trial_uid]
-        ending = ending_of(
+        ending = decide_outcome(
             trial,
             attempt,
             failure,
@@ -118,14 +118,14 @@ class Attempts:
             objectives=self._objectives,
             earlier=self._earlier(trial),
         )
-        if isinstance(ending, Ending):
+        if isinstance(ending, TrialOutcome):
             self._end(trial, attempt, ending)
         else:
             self._return(attempt, str(ending.kind), ending)
             if ending.kind is FailureKind.NO_SPACE:
                 self._course.block(ending.message)
 
-    def give_back(self, key: AttemptKey, outcome: str) -> None:
+    def requeue(self, key: AttemptKey, outcome: str) -> None:
         """Record that an attempt was dropped; one that has reached its end is told instead."""
         attempt = self._find(key)
         if attempt is None:
@@ -153,11 +153,11 @@ class Attempts:
         if seen.fidelity >= self._budget.maximum:
             return Verdict.CONTINUE
         if seen.fidelity in self._budget.rungs():
-            attempt.failure = lacking(trial.cost, seen, self._objectives, self._budget)
+            attempt.failure = missing_objectives(trial.cost, seen, self._objectives, self._budget)
             attempt.stopped = not self._memory.goes_on(trial, seen.fidelity)
         return Verdict.STOP if attempt.is_over else self._verdict
 
-    def _end(self, trial: Trial, attempt: RunningAttempt, ending: Ending) -> None:
+    def _end(self, trial: Trial, attempt: RunningAttempt, ending: TrialOutcome) -> None:
         self._jobs.ended(trial, attempt.key, ending.words, ending.failure)
         ended = self._ledger.finish(
             self._lease,
@@ -172,14 +172,14 @@ class Attempts:
         del self.running[trial.uid]
         self._memory.ended(ended)
         self._ended.append(self._history[ended.uid])
-        if reason := breaks_off(self._ended):
+        if reason := abort_reason(self._ended):
             self._course.break_off(reason)
         elif self._memory.reaches_target:
             self._course.stop("target")
 
     def _return(self, attempt: RunningAttempt, outcome: str, failure: Failure | None) -> None:
         record = failure.to_dict() if failure else None
-        self._ledger.give_back(self._lease, attempt.key, outcome, failure=record)
+        self._ledger.requeue(self._lease, attempt.key, outcome, failure=record)
         trial = self._history[attempt.key.trial_uid]
         self._jobs.ended(trial, attempt.key, f"{outcome}; the trial waits for another", failure)
         del self.running[trial.uid]

@@ -1,6 +1,6 @@
 """The study: what is asked, reported and told, recorded before anything else happens.
 
-    with Study(record=row, config=config, ledger=ledger, ...) as study:
+    with StudyDriver(record=row, config=config, ledger=ledger, ...) as study:
         while job := study.ask():
             for seen in start(job, dataset):
                 if isinstance(seen, Measurement) and study.report(job.key, seen) != "continue":
@@ -22,20 +22,20 @@ from typing import Self
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.resources import with_gpu
 from orchestrator.config.schema import StudyConfig
-from orchestrator.ledger import Lease, LeaseLost, Ledger, LedgerError, StudyRow
+from orchestrator.ledger import Lease, LeaseLostError, Ledger, LedgerError, StudyRow
 from orchestrator.sampling.halving import judge_of
 from orchestrator.sampling.optuna_sampler import derive_seed
-from orchestrator.sampling.proposals import Proposal, Space, SpaceError
-from orchestrator.sampling.warm_start import Basis, earlier
+from orchestrator.sampling.proposals import Proposal, Space, UserSpaceError
+from orchestrator.sampling.warm_start import StudyIdentity, load_warm_start
 from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.study.attempts import Attempts
 from orchestrator.study.heartbeat import Heartbeat
 from orchestrator.study.jobs import Jobs
-from orchestrator.study.limits import Course
+from orchestrator.study.limits import SearchLimits
 from orchestrator.study.lost_attempts import settle_losses
 from orchestrator.study.outcome import all_failed
 from orchestrator.study.retries import answer
-from orchestrator.study.state import Memory, standing
+from orchestrator.study.state import StudyState, standing
 from orchestrator.trial import Trial
 from search_spaces.task import Task
 from workers.failures import Failure
@@ -46,7 +46,7 @@ from workers.storage import Folder
 _BEAT_S = 10.0  # a third of the lease's time: two beats may fail before it is lost
 
 
-class Study:
+class StudyDriver:
     """One search, between the ledger and an engine; safe to use from several threads.
 
     Errors of a trial are told, never raised; what raises is the ledger's, such as a full disk.
@@ -95,7 +95,7 @@ class Study:
         self._lock = threading.RLock()
         self._drawing = threading.Lock()  # taken before the other one, never after it
         checkpoints, logs = checkpoints_dir / record.name, logs_dir and logs_dir / record.name
-        self._memory = Memory(
+        self._memory = StudyState(
             config=config,
             objectives=self.objectives,
             space=space,
@@ -103,13 +103,13 @@ class Study:
             trials=ledger.trials(record.id),
             checkpoints=checkpoints,
             clock=self._clock,
-            earlier=earlier(ledger, config, Basis.of(record)),
+            earlier=load_warm_start(ledger, config, StudyIdentity.of(record)),
         )
         self._history = self._memory.history
         self._blocked = False
         self._closed = False
-        self._lost: LeaseLost | None = None
-        self._course = Course(self._clock, spent_s=record.spent_s, hours=config.stop.hours)
+        self._lost: LeaseLostError | None = None
+        self._course = SearchLimits(self._clock, spent_s=record.spent_s, hours=config.stop.hours)
         if self._memory.reaches_target:
             self._course.stop("target")
         self._attempts = Attempts(
@@ -144,7 +144,7 @@ class Study:
         with self._lock:
             self._closed = True
             for attempt in tuple(self._attempts.running.values()):
-                self.give_back(attempt.key)
+                self.requeue(attempt.key)
         self._renew()
         self._account()
 
@@ -190,13 +190,13 @@ class Study:
             self._attempts.tell(key, failure)
             self._blocked = False
 
-    def give_back(self, key: AttemptKey, outcome: str = "interrupted") -> None:
+    def requeue(self, key: AttemptKey, outcome: str = "interrupted") -> None:
         """Records that an attempt was dropped; its trial waits for another one.
 
         A trial that has reached its end already is told instead.
         """
         with self._guarded():
-            self._attempts.give_back(key, outcome)
+            self._attempts.requeue(key, outcome)
             self._blocked = False
 
     def settle_gpu(self, gpu: float) -> float | None:
@@ -251,7 +251,7 @@ class Study:
         return self._course.broken
 
     @property
-    def lost(self) -> LeaseLost | None:
+    def lost(self) -> LeaseLostError | None:
         """Set once another driver has taken the study over; nothing was written since."""
         return self._lost
 
@@ -281,7 +281,7 @@ class Study:
         """Renews the lease, without the study's lock."""
         try:
             self._ledger.renew(self._lease)
-        except LeaseLost as error:
+        except LeaseLostError as error:
             self._lose(error)
 
     def _account(self) -> None:
@@ -339,7 +339,7 @@ class Study:
                 number, draw = len(self._history), self._memory.prepare_draw()
             try:
                 proposal = draw()
-            except SpaceError as error:
+            except UserSpaceError as error:
                 self._course.break_off(str(error))
                 return False
             with self._guarded():
@@ -369,10 +369,10 @@ class Study:
         with self._lock:
             try:
                 yield
-            except LeaseLost as error:
+            except LeaseLostError as error:
                 self._lose(error)
 
-    def _lose(self, error: LeaseLost) -> None:
+    def _lose(self, error: LeaseLostError) -> None:
         self._lost = error
         self.request_stop("lease")
         with self._lock:

@@ -11,8 +11,8 @@ from typing import Any
 from orchestrator.config.schema import StudyConfig
 from orchestrator.objective import Objective, distances, pareto_front, rank
 from orchestrator.sampling.halving import judge_of
-from orchestrator.terminal import number, span, table
-from orchestrator.trial import ANSWERED, Trial, TrialState
+from orchestrator.terminal import format_duration, format_number, table
+from orchestrator.trial import REUSED, Trial, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +97,14 @@ class Leaderboard:
         if several:
             notes.append("* nothing found is better in every objective")
         if self.preferred is not None:
-            weighed = ", ".join(f"{m} {number(w)}" for m, w in self.preferred.items())
+            weighed = ", ".join(f"{m} {format_number(w)}" for m, w in self.preferred.items())
             notes.append(f"distance: from the best of all, weighed by {weighed}")
         if len(shown) < len(self.rows):
             notes.append(f"{len(shown)} of {len(self.rows)} complete trials shown")
         return "\n".join([body, *notes])
 
     def _counted(self) -> str:
-        words = {ANSWERED: "known from earlier studies"}
+        words = {REUSED: "known from earlier studies"}
         counted = [
             f"{count} {words.get(name, name)}" for name, count in self.counts.items() if count
         ]
@@ -145,14 +145,14 @@ def leaderboard(
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
     """Trials by how they stand, the good ends first."""
-    special = {ANSWERED, "infeasible", "diverged", "duplicate"}
+    special = {REUSED, "infeasible", "diverged", "duplicate"}
     found = Counter(
         trial.reason if trial.reason in special and trial.state.is_terminal else trial.state.lower()
         for trial in trials
     )
     names = {"fail": "failed"}
     order = [state.lower() for state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    order += [ANSWERED, "infeasible", "diverged", "duplicate", "fail", "running", "waiting"]
+    order += [REUSED, "infeasible", "diverged", "duplicate", "fail", "running", "waiting"]
     return {names.get(name, name): found[name] for name in order if found[name]}
 
 
@@ -178,11 +178,11 @@ def _cells(row: Row, head: Sequence[str], *, several: bool) -> list[str]:
     known = {
         "rank": f"{mark}{row.rank}",
         "trial": str(row.trial),
-        "distance": "" if row.distance is None else number(row.distance),
+        "distance": "" if row.distance is None else format_number(row.distance),
         "epochs": str(row.epochs),
         "parameters": "" if row.parameters is None else f"{row.parameters:,}",
-        "time": span(row.elapsed_s),
+        "time": format_duration(row.elapsed_s),
         "architecture": row.architecture,
-        **{metric: number(value) for metric, value in row.values.items()},
+        **{metric: format_number(value) for metric, value in row.values.items()},
     }
     return [known[name] for name in head]

@@ -6,7 +6,7 @@ Knows the clock and the limit of time; what else stops a study is told here by w
 from orchestrator.clock import Clock
 
 
-class Course:
+class SearchLimits:
     """One driver's part of a study, over all of which the time adds up."""
 
     def __init__(self, clock: Clock, *, spent_s: float, hours: float | None) -> None:

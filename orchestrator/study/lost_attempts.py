@@ -22,7 +22,7 @@ def settle_losses(
         Each trial that was lost, as it is now, and how many times in a row.
 
     Raises:
-        LeaseLost: Another driver has the study.
+        LeaseLostError: Another driver has the study.
     """
     for trial in waiting:
         number = losses(ledger.attempts(trial.uid)) if trial.attempts else 0

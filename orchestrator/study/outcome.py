@@ -41,7 +41,7 @@ class RunningAttempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class TrialOutcome:
     """How a trial ends."""
 
     state: TrialState
@@ -55,7 +55,7 @@ class Ending:
         return f"{self.state} ({self.reason})" if self.reason else str(self.state)
 
 
-def ending_of(
+def decide_outcome(
     trial: Trial,
     attempt: RunningAttempt,
     failure: Failure | None,
@@ -63,7 +63,7 @@ def ending_of(
     budget: Budget,
     objectives: Sequence[Objective],
     earlier: Sequence[str],
-) -> Ending | Failure:
+) -> TrialOutcome | Failure:
     """How a trial ends with this attempt, or the failure after which it gets another one.
 
     Args:
@@ -78,16 +78,16 @@ def ending_of(
     if reached >= budget.maximum:
         values = result(objectives, trial.measurements[-1].metrics, trial.cost)
         if values is not None:
-            return Ending(state=TrialState.COMPLETE, values=values)
-        failure = lacking(trial.cost, trial.measurements[-1], objectives, budget)
+            return TrialOutcome(state=TrialState.COMPLETE, values=values)
+        failure = missing_objectives(trial.cost, trial.measurements[-1], objectives, budget)
     elif attempt.stopped:
-        return Ending(state=TrialState.PRUNED, reason="rung")
+        return TrialOutcome(state=TrialState.PRUNED, reason="rung")
     failure = attempt.failure or failure or _ended_early(reached, budget)
     if failure.kind is FailureKind.DIVERGED:
-        return Ending(state=TrialState.PRUNED, reason="diverged", failure=failure)
+        return TrialOutcome(state=TrialState.PRUNED, reason="diverged", failure=failure)
     if earns_retry(failure.kind, earlier):
         return failure
-    return Ending(state=TrialState.FAIL, reason=_reason(failure), failure=failure)
+    return TrialOutcome(state=TrialState.FAIL, reason=_reason(failure), failure=failure)
 
 
 def not_finite(seen: Measurement, judged: Collection[Objective]) -> Failure | None:
@@ -119,7 +119,7 @@ def _not_finite(seen: Measurement) -> dict[str, float]:
     return {name: value for name, value in seen.metrics.items() if not math.isfinite(value)}
 
 
-def lacking(
+def missing_objectives(
     cost: Mapping[str, float],
     seen: Measurement,
     objectives: Sequence[Objective],
@@ -243,7 +243,7 @@ def shares(earlier: Sequence[str], parent: Trial | None) -> int:
     return int(2**times)
 
 
-def breaks_off(ended: Sequence[Trial]) -> str | None:
+def abort_reason(ended: Sequence[Trial]) -> str | None:
     """Why the search should not go on, if so.
 
     Args:

@@ -13,7 +13,7 @@ from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Problem, ProblemsError
 from orchestrator.sampling.candidates import Space, drawn
-from orchestrator.sampling.warm_start import TAUGHT
+from orchestrator.sampling.warm_start import TEACHER_SUFFIX
 from orchestrator.study.objective_checks import check_objectives
 from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.space import DefineByRunSpace, SearchSpace
@@ -22,12 +22,12 @@ from search_spaces.user_code import UserCode
 from workers.data.spec import NO_DATA, SERVED_STREAMS, DataSpec
 
 if TYPE_CHECKING:
-    from orchestrator.promotion.teacher import Teaching
+    from orchestrator.promotion.teacher import Teacher
     from workers.data import Dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class StudyInputs:
     """A study's parts, ready to be searched."""
 
     config: StudyConfig
@@ -35,7 +35,7 @@ class Opened:
     dataset: "Dataset"
     code: UserCode | None
     """The user's own Python; None where there is none."""
-    teacher: "Teaching | None" = None
+    teacher: "Teacher | None" = None
     """Whom loss terms that distil learn from; None where nobody teaches."""
 
     @property
@@ -48,7 +48,7 @@ class Opened:
         """The space's version as the ledger keeps it: another teacher makes another space of it."""
         if self.teacher is None:
             return self.space.version
-        return f"{self.space.version}{TAUGHT}{self.teacher.manifest_sha256[:16]}"
+        return f"{self.space.version}{TEACHER_SUFFIX}{self.teacher.manifest_sha256[:16]}"
 
     @property
     def task(self) -> Task | None:
@@ -64,7 +64,7 @@ class Opened:
         }
 
 
-def open_parts(config: StudyConfig) -> Opened:
+def prepare_study(config: StudyConfig) -> StudyInputs:
     """Loads a config's space and data, and tries the user's own files.
 
     Raises:
@@ -86,7 +86,7 @@ def open_parts(config: StudyConfig) -> Opened:
         _check_streams(config, space, dataset.task)
     _check_space(config, space)
     check_objectives(config, space, dataset.task, dataset.value_names)
-    return Opened(
+    return StudyInputs(
         config=config,
         space=space,
         dataset=dataset,

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from orchestrator.objective import Objective, pareto_front, pareto_order, rank
 from orchestrator.sampling.halving import judge_of
-from orchestrator.trial import ANSWERED, Trial, TrialState
+from orchestrator.trial import REUSED, Trial, TrialState
 from workers.measurement import CheckpointRef
-from workers.storage import Folder, PathOutside, is_link, remove, within
+from workers.storage import Folder, PathOutsideError, is_link, remove, within
 
 _CHECKPOINT = re.compile(r"\.?epoch-\d+-[0-9a-f]+(\.tmp)?")
 """Ours, finished or not; what else lies in a trial's folder is its user's."""
 
-MOST_KEPT = 10
+MAX_KEPT = 10
 """How many of the best trials keep their checkpoints."""
 
 MAX_FRONT_BYTES = 4 * 2**30
@@ -66,7 +66,7 @@ class Retention:
 def _free(folders: Iterable[Folder], root: Folder) -> None:
     # A folder that cannot be deleted now costs space, not results: the next sweep tries again.
     for folder in folders:
-        with suppress(OSError, PathOutside):
+        with suppress(OSError, PathOutsideError):
             remove(folder, root)
 
 
@@ -79,19 +79,19 @@ def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[T
     and the spread of the front stay. Results that an earlier study gave have no checkpoint here.
     """
     done = [
-        trial for trial in trials if trial.state is TrialState.COMPLETE and trial.reason != ANSWERED
+        trial for trial in trials if trial.state is TrialState.COMPLETE and trial.reason != REUSED
     ]
     complete = rank(done, objectives, judge_of(objectives)).complete
     if len(objectives) < 2:
-        return complete[:MOST_KEPT]
+        return complete[:MAX_KEPT]
     front = _uncrowded_first(pareto_front(done, objectives), objectives)
     kept, size = set(), 0
     for place, trial in enumerate(front):
         size += _checkpoint_bytes(trial)
-        if place < MOST_KEPT or size <= MAX_FRONT_BYTES:
+        if place < MAX_KEPT or size <= MAX_FRONT_BYTES:
             kept.add(trial.uid)
     others = [trial.uid for trial in complete if trial.uid not in {each.uid for each in front}]
-    kept.update(others[: max(0, MOST_KEPT - len(front))])
+    kept.update(others[: max(0, MAX_KEPT - len(front))])
     return tuple(trial for trial in complete if trial.uid in kept)
 
 

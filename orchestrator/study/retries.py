@@ -57,7 +57,7 @@ def add_retries(
         The new trials; the next driver starts them.
 
     Raises:
-        LeaseLost: Another driver has the study.
+        LeaseLostError: Another driver has the study.
     """
     return [
         ledger.add_trial(lease, _again(trial, number, derive_seed(seed, number)))

@@ -12,15 +12,15 @@ from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.schema import StudyConfig
 from orchestrator.objective import Objective, best, reaches
 from orchestrator.sampling.halving import Halving, judges_of
-from orchestrator.sampling.optuna_sampler import Proposer
+from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.sampling.proposals import Proposal, Proposals, Space, first_points
 from orchestrator.sampling.rejection import Refusals
-from orchestrator.sampling.warm_start import NOTHING, Earlier
+from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
 from orchestrator.snapshot import RunningTrial, Snapshot
-from orchestrator.study.limits import Course
+from orchestrator.study.limits import SearchLimits
 from orchestrator.study.outcome import RunningAttempt
 from orchestrator.study.retention import Retention
-from orchestrator.study.trial_index import History
+from orchestrator.study.trial_index import TrialIndex
 from orchestrator.trial import Trial, TrialState
 from search_spaces.cost import Constraint
 from search_spaces.task import Task
@@ -30,7 +30,7 @@ from workers.measurement import Measurement
 from workers.storage import Folder
 
 
-class Memory:
+class StudyState:
     """One study's past as its decisions need it."""
 
     def __init__(
@@ -43,10 +43,10 @@ class Memory:
         trials: Iterable[Trial],
         checkpoints: Folder,
         clock: Clock | None = None,
-        earlier: Earlier = NOTHING,
+        earlier: WarmStart = NO_WARM_START,
     ) -> None:
         trials = tuple(trials)
-        self.history = History(trials)
+        self.history = TrialIndex(trials)
         self.retention = Retention(checkpoints, objectives)
         self.best = best(self.history.trials, objectives)
         """The best complete trial so far."""
@@ -60,7 +60,7 @@ class Memory:
         )
         self._lessons: list[Callable[[], None]] = []
         """What the sampler is to be told before it draws again."""
-        self._proposer = Proposer(
+        self._proposer = OptunaSampler(
             sampler=config.sampler.name,
             objectives=objectives,
             seed=config.seed,
@@ -168,12 +168,12 @@ class Memory:
         self.retention.ended(trial)
         self.best = best([t for t in (self.best, trial) if t], self._objectives)
 
-    def _recall(self, trials: Iterable[Trial], earlier: Earlier) -> None:
+    def _recall(self, trials: Iterable[Trial], earlier: WarmStart) -> None:
         """Learn from trials as the ledger has them, whole, and from earlier studies."""
         for trial in self.history.trials:
             self._observe(trial)
         self._proposer.rebuild(earlier.history)
-        self._proposer.rebuild(t for t in trials if t.parent not in earlier.taught)
+        self._proposer.rebuild(t for t in trials if t.parent not in earlier.transferred_uids)
         self.retention.sweep(self.history.trials)
 
     def _observe(self, trial: Trial) -> None:
@@ -182,9 +182,9 @@ class Memory:
 
 
 def standing(
-    memory: Memory,
+    memory: StudyState,
     running: Mapping[str, RunningAttempt],
-    course: Course,
+    course: SearchLimits,
     config: StudyConfig,
     *,
     judge: Objective,

@@ -12,7 +12,7 @@ from orchestrator.study.outcome import MAX_LOSSES
 from orchestrator.trial import Trial, TrialState
 
 
-class History:
+class TrialIndex:
     """A study's trials by uid, by digest and by state."""
 
     def __init__(self, trials: Iterable[Trial]) -> None:

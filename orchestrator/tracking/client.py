@@ -19,7 +19,7 @@ def open_client(uri: str) -> MlflowClient:
 
     Raises:
         StoreAddressError: MLflow cannot be used at the address.
-        NetworkDisk: It is a file on a network file system.
+        NetworkFilesystemError: It is a file on a network file system.
         MlflowException: The store does not answer.
     """
     require_usable(uri)

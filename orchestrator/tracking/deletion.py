@@ -20,10 +20,10 @@ from orchestrator.tracking.client import open_client
 from orchestrator.tracking.experiment import LEDGER, STUDY, made_by
 from orchestrator.tracking.refusals import as_mlflow_errors, reason
 from workers.redaction import masked
-from workers.storage import PathOutside, beneath, remove
+from workers.storage import PathOutsideError, beneath, remove
 
 
-class StoreUnavailable(Exception):  # noqa: N818 - says what is the case
+class StoreUnavailableError(Exception):
     """MLflow did not do what it was asked; what it did stays done."""
 
 
@@ -32,13 +32,13 @@ def answering() -> Iterator[None]:
     """Turns MLflow's silence and refusals into one line.
 
     Raises:
-        StoreUnavailable: MLflow did not do what it was asked.
+        StoreUnavailableError: MLflow did not do what it was asked.
     """
     try:
         yield
     except MlflowException as error:
         text = f"MLflow: {masked(reason(error))}. After mending, give the same command again"
-        raise StoreUnavailable(text) from error
+        raise StoreUnavailableError(text) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +189,7 @@ class StudyStore:
 
     def _remove_empty(self, folder: Path | None) -> None:
         """Remove an experiment's folder, and those around it, as far as nothing lies in them."""
-        with suppress(OSError, PathOutside):
+        with suppress(OSError, PathOutsideError):
             while folder is not None:
                 beneath(folder, self._artifacts).rmdir()
                 folder = folder.parent
@@ -220,7 +220,7 @@ class StudyStore:
     def _folder(self, run_id: str, artifacts: Path | None) -> Path | None:
         if artifacts is None or artifacts.parent.name != run_id:
             return None
-        with suppress(PathOutside):
+        with suppress(PathOutsideError):
             return beneath(artifacts.parent, self._artifacts)
         return None
 

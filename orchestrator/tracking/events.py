@@ -36,7 +36,7 @@ class BestPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialStory:
+class TrialView:
     """One trial as the events so far tell it."""
 
     trial: Trial
@@ -54,7 +54,7 @@ class TrialStory:
         return self.describe or f"trial {self.trial.number}"
 
 
-class History:
+class EventFold:
     """The fold of a study's events, with what is not shown yet kept apart.
 
     Attributes:
@@ -69,7 +69,7 @@ class History:
     def __init__(self, objectives: Sequence[Objective]) -> None:
         self._objectives = tuple(objectives)
         self._best: dict[str, float] = {}
-        self.trials: dict[str, TrialStory] = {}
+        self.trials: dict[str, TrialView] = {}
         self.state = "running"
         self.state_recorded = 0.0
         self.changed: dict[str, None] = {}
@@ -94,7 +94,7 @@ class History:
             if not shown:
                 self.changed[story.trial.uid] = None
 
-    def _told(self, event: Event, *, shown: bool) -> TrialStory | None:
+    def _told(self, event: Event, *, shown: bool) -> TrialView | None:
         """The trial after the event; None if the event is not about one."""
         if event.kind == "trial_added":
             return _added(event)
@@ -108,7 +108,7 @@ class History:
             self._rank(story, shown=shown)
         return story
 
-    def _measured(self, event: Event, *, shown: bool) -> TrialStory:
+    def _measured(self, event: Event, *, shown: bool) -> TrialView:
         told = event.payload
         story = self.trials[told["uid"]]
         point = Point(
@@ -121,7 +121,7 @@ class History:
             self.fresh.setdefault(story.trial.uid, []).append(point)
         return replace(story, epoch=max(story.epoch, point.epoch))
 
-    def _rank(self, story: TrialStory, *, shown: bool) -> None:
+    def _rank(self, story: TrialView, *, shown: bool) -> None:
         trial = story.trial
         if trial.values is None or best([trial], self._objectives) is None:
             return
@@ -140,7 +140,7 @@ class History:
                 )
 
 
-def _added(event: Event) -> TrialStory:
+def _added(event: Event) -> TrialView:
     told = event.payload
     trial = Trial(
         number=told["number"],
@@ -164,7 +164,7 @@ def _added(event: Event) -> TrialStory:
         ended=None,
         cost=told.get("cost") or {},
     )
-    return TrialStory(
+    return TrialView(
         trial=trial,
         describe=told.get("describe"),
         added_event=event.id,

@@ -29,7 +29,7 @@ def artifact_folder(artifacts: Path, name: str) -> Path:
     """Return the folder of an experiment's files: its name where that is ours, else a slug of it.
 
     Raises:
-        PathOutside: A link leads out of the artifacts' folder.
+        PathOutsideError: A link leads out of the artifacts' folder.
     """
     return beneath(artifacts.absolute() / _slug(name), artifacts)
 

@@ -39,7 +39,7 @@ class Tracker(Protocol):
         """
         ...
 
-    def hurry(self) -> None:
+    def cancel_wait(self) -> None:
         """Cut a `drain` short that waits in another thread."""
         ...
 
@@ -121,7 +121,7 @@ class ProjectorProcess:
             self._complete = word == "drained"
             self._answered.set()
 
-    def hurry(self) -> None:
+    def cancel_wait(self) -> None:
         """Let the process end by itself; a `drain` that waits in another thread returns at once."""
         with contextlib.suppress(OSError):
             self._pipe(self._process.stdin).close()
@@ -129,7 +129,7 @@ class ProjectorProcess:
 
     def close(self) -> None:
         """End the process; a kill in mid-work is harmless, for it starts again where it was."""
-        self.hurry()
+        self.cancel_wait()
         try:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:

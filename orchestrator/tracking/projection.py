@@ -22,12 +22,12 @@ from orchestrator.figures.trial import Pictures
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.tracking import summary
 from orchestrator.tracking.client import run_page, runs_page
-from orchestrator.tracking.events import History
+from orchestrator.tracking.events import EventFold
 from orchestrator.tracking.experiment import Experiment, experiment_name
 from orchestrator.tracking.files import Files
 from orchestrator.tracking.refusals import FINAL, reason
 from orchestrator.tracking.study_run import TABLE, ParentRun, common_tags
-from orchestrator.tracking.trial_runs import PlaceLostError, RunWriter, StudyRuns, dataset_input
+from orchestrator.tracking.trial_runs import RunMissingError, RunWriter, StudyRuns, dataset_input
 from search_spaces.task import Task
 from workers.data.spec import NO_DATA
 from workers.failpoints import fault
@@ -84,7 +84,7 @@ class Projection:
         self._connect = connect
         self._artifacts = artifacts
         self._logs = logs
-        self._history = History(self._objectives)
+        self._history = EventFold(self._objectives)
         self._store: _Store | None = None
         self._anew = False
         self._read = 0
@@ -143,21 +143,21 @@ class Projection:
         if self._shown == self._read:
             events = self._ledger.events(self._study.id, self._read, _PAGE)
             if not events:
-                self.keep_place()
+                self.commit_cursor()
                 return 0
             self._history.apply(events, shown=False)
             self._read = events[-1].id
         try:
             with self._reopened_after_refusal():
                 self._flush(store)
-        except PlaceLostError as lost:
+        except RunMissingError as lost:
             _log.warning("trial %s has no run in this store; showing the study anew", lost)
             self._store, self._anew = None, True
             return 1
         fault("events.shown")
         self._shown = self._read
         if time.monotonic() - self._kept_at > _KEEP_PLACE_EVERY_S:
-            self.keep_place()
+            self.commit_cursor()
         return self._shown - before
 
     def summarise(self, *, plots: bool, table: bool = True, final: bool = False) -> None:
@@ -212,7 +212,7 @@ class Projection:
             inputs = []
         parent = ParentRun(client, experiment, study, ledger)
         was_there = parent.open(config, tags, inputs)
-        self._history = History(self._objectives)
+        self._history = EventFold(self._objectives)
         self._table = ""
         self._read = self._shown = 0
         may_exist_until = self.last_event()
@@ -254,7 +254,7 @@ class Projection:
         first = next(self._events(0), None)
         return dict(first.payload.get("about") or {}) if first else {}
 
-    def keep_place(self) -> None:
+    def commit_cursor(self) -> None:
         """Move the ledger's cursor.
 
         Done in quiet moments: with SQLite the driver and this process share one write lock, which

@@ -45,7 +45,7 @@ _LAST_WORDS_S = 10.0
 """How long it goes on after its driver is gone."""
 
 
-class Orders:
+class DriverChannel:
     """What the driver says, and whether it is still there."""
 
     def __init__(self, source: IO[bytes], woken: int) -> None:
@@ -80,13 +80,13 @@ class Orders:
             self.drain = self.drain or b"drain" in lines
 
 
-class Follower:
+class ProjectionLoop:
     """Keeps a projection going, through outages, at a pace that leaves the machine to training."""
 
     def __init__(
         self,
         projection: "Projection",
-        orders: Orders,
+        orders: DriverChannel,
         answer: Callable[[str], None],
         scrub: Callable[[str], str],
     ) -> None:
@@ -155,7 +155,7 @@ class Follower:
         last = self._try("ledger", self._projection.last_event)
         while time.monotonic() < deadline:
             if last is not None and self._projection.shown >= last:
-                self._try("ledger", self._projection.keep_place)
+                self._try("ledger", self._projection.commit_cursor)
                 self._summarise(plots=False)
                 return
             if self._try("events", self._projection.step) is None:
@@ -221,7 +221,7 @@ class Follower:
 
 
 @contextlib.contextmanager
-def only_one(path: Path, give_up: Callable[[float], bool]) -> Iterator[bool]:
+def exclusive_lock(path: Path, give_up: Callable[[float], bool]) -> Iterator[bool]:
     """Hold the lock file, waiting for whoever has it.
 
     Args:
@@ -258,7 +258,7 @@ def main() -> None:
     os.set_blocking(wake, False)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.set_wakeup_fd(wake)
-    orders = Orders(sys.stdin.buffer, woken)
+    orders = DriverChannel(sys.stdin.buffer, woken)
 
     def answer(line: str) -> None:
         try:
@@ -270,12 +270,14 @@ def main() -> None:
         orders.wait(seconds)
         return orders.ended
 
-    with only_one(given.home / "locks" / f"{given.study}.projector", give_up) as held:
+    with exclusive_lock(given.home / "locks" / f"{given.study}.projector", give_up) as held:
         if held:
             _project(given, orders, answer)
 
 
-def _project(given: argparse.Namespace, orders: Orders, answer: Callable[[str], None]) -> None:
+def _project(
+    given: argparse.Namespace, orders: DriverChannel, answer: Callable[[str], None]
+) -> None:
     study, home = given.study, given.home
     ledger_url, tracking_uri = os.environ["ARCHSCOUT_LEDGER"], os.environ["MLFLOW_TRACKING_URI"]
     scrub = scrubber(ledger_url, tracking_uri)
@@ -299,7 +301,7 @@ def _project(given: argparse.Namespace, orders: Orders, answer: Callable[[str], 
                 artifacts=None if is_server(tracking_uri) else home / "artifacts",
                 logs=home / "logs" / study,
             )
-            Follower(projection, orders, answer, scrub).run()
+            ProjectionLoop(projection, orders, answer, scrub).run()
     except Exception as failure:  # noqa: BLE001  # A traceback could show an address.
         _die(scrub(f"{type(failure).__name__}: {failure}"), answer)
 

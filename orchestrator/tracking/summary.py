@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.objective import Objective, rank
-from orchestrator.tracking.events import TrialStory
+from orchestrator.tracking.events import TrialView
 from orchestrator.trial import TrialState
 from workers.data.spec import NO_DATA
 
@@ -97,7 +97,7 @@ def config_params(config: StudyConfig) -> dict[str, Any]:
     return flat
 
 
-def ranked(stories: Iterable[TrialStory], objectives: Sequence[Objective]) -> list[TrialStory]:
+def ranked(stories: Iterable[TrialView], objectives: Sequence[Objective]) -> list[TrialView]:
     """The complete trials, best first; with several objectives the Pareto front leads."""
     known = {story.trial.uid: story for story in stories}
     complete = rank([story.trial for story in known.values()], objectives, objectives[0]).complete
@@ -105,7 +105,7 @@ def ranked(stories: Iterable[TrialStory], objectives: Sequence[Objective]) -> li
 
 
 def leaderboard_table(
-    rows: Sequence[TrialStory], objectives: Sequence[Objective], run_ids: Mapping[str, str]
+    rows: Sequence[TrialView], objectives: Sequence[Objective], run_ids: Mapping[str, str]
 ) -> str:
     """The leaderboard as MLflow's table artifact: JSON with `columns` and `data`."""
     metrics = [objective.metric for objective in objectives]
@@ -128,7 +128,7 @@ def leaderboard_table(
 
 
 def leaderboard_markdown(
-    rows: Sequence[TrialStory],
+    rows: Sequence[TrialView],
     objectives: Sequence[Objective],
     links: Mapping[str, str],
 ) -> str:
@@ -155,8 +155,8 @@ def leaderboard_markdown(
 
 def study_note(
     config: StudyConfig,
-    stories: Iterable[TrialStory],
-    rows: Sequence[TrialStory],
+    stories: Iterable[TrialView],
+    rows: Sequence[TrialView],
     *,
     links: Mapping[str, str],
     parent_link: str | None,
@@ -194,7 +194,7 @@ def study_note(
     return "\n\n".join(text)
 
 
-def _counts(stories: Iterable[TrialStory]) -> str:
+def _counts(stories: Iterable[TrialView]) -> str:
     numbers = dict.fromkeys(TrialState, 0)
     for story in stories:
         numbers[story.trial.state] += 1

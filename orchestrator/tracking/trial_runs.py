@@ -25,7 +25,7 @@ from mlflow.entities import (
 )
 
 from orchestrator.figures.trial import Pictures
-from orchestrator.tracking.events import Point, TrialStory
+from orchestrator.tracking.events import Point, TrialView
 from orchestrator.tracking.files import Files
 from orchestrator.trial import TrialState, in_one_line
 from workers.budget import Budget
@@ -55,7 +55,7 @@ _UID = "archscout.trial_uid"
 _FOREIGN = re.compile(r"[^\w.\- /]")
 
 
-class PlaceLostError(Exception):
+class RunMissingError(Exception):
     """A trial that was shown before has no run in this store: the study must be shown anew."""
 
 
@@ -135,7 +135,7 @@ class RunWriter:
             token = page.token or ""
         return found
 
-    def show(self, story: TrialStory, fresh: Sequence[Point]) -> None:
+    def show(self, story: TrialView, fresh: Sequence[Point]) -> None:
         """Bring the trial's run up to date.
 
         Args:
@@ -143,7 +143,7 @@ class RunWriter:
             fresh: Its points that are not shown yet.
 
         Raises:
-            PlaceLostError: The run should exist and does not.
+            RunMissingError: The run should exist and does not.
             MlflowException: The store refused or did not answer; the call can be repeated.
         """
         trial = story.trial
@@ -167,14 +167,14 @@ class RunWriter:
         self._set_status(shown, story)
         shown.tags.update(tags)
 
-    def _open(self, story: TrialStory) -> _Shown:
+    def _open(self, story: TrialView) -> _Shown:
         uid = story.trial.uid
         may_exist = story.added_event <= self._may_exist_until or uid in self._doubtful
         run = self._find(uid) if may_exist else None
         if run is not None:
             shown = _known(run)
         elif story.added_event <= self._shown_until:
-            raise PlaceLostError(uid)
+            raise RunMissingError(uid)
         else:
             # An answer that is lost on its way leaves a run that this process knows nothing of.
             self._doubtful.add(uid)
@@ -185,7 +185,7 @@ class RunWriter:
         self._shown[uid] = shown
         return shown
 
-    def _create(self, story: TrialStory) -> _Shown:
+    def _create(self, story: TrialView) -> _Shown:
         trial, tags = story.trial, self._first_tags(story)
         run = self._client.create_run(
             self._study.experiment_id,
@@ -205,7 +205,7 @@ class RunWriter:
         )
         return runs[0] if runs else None
 
-    def _first_tags(self, story: TrialStory) -> dict[str, str]:
+    def _first_tags(self, story: TrialView) -> dict[str, str]:
         trial = story.trial
         # MLflow's pages show tags in this order: what tells trials apart comes first.
         tags = {
@@ -228,7 +228,7 @@ class RunWriter:
             self._client.log_batch(run_id, metrics=points, params=values, tags=words)
             fault("run.sent")
 
-    def _set_status(self, shown: _Shown, story: TrialStory) -> None:
+    def _set_status(self, shown: _Shown, story: TrialView) -> None:
         status, trial = STATUS[story.trial.state], story.trial
         if status == shown.status:
             return
@@ -240,7 +240,7 @@ class RunWriter:
         fault("run.ended")
         shown.status = status
 
-    def _attach(self, shown: _Shown, story: TrialStory) -> None:
+    def _attach(self, shown: _Shown, story: TrialView) -> None:
         """Upload what is due; before the status is set, so that a kill in between repeats it."""
         trial, pictures, run_id = story.trial, self._study.pictures, shown.run_id
         uploads: dict[str, Callable[[], None]] = {}
@@ -257,7 +257,7 @@ class RunWriter:
         for name, svg in pictures.items():
             self._client.log_text(run_id, svg, name)
 
-    def _upload_failure(self, run_id: str, story: TrialStory) -> None:
+    def _upload_failure(self, run_id: str, story: TrialView) -> None:
         """The trial's log, or where there is none what the failure itself tells."""
         log = self._study.logs / f"{story.trial.number}.log"
         failure = story.trial.failure or {}
@@ -271,7 +271,7 @@ def _known(run: Run) -> _Shown:
     return _Shown(run_id=run.info.run_id, status=run.info.status, tags=dict(run.data.tags))
 
 
-def state_tags(story: TrialStory, budget: Budget) -> dict[str, str]:
+def state_tags(story: TrialView, budget: Budget) -> dict[str, str]:
     """The tags that change while a trial lives."""
     trial = story.trial
     tags = {"archscout.state": trial.state.value}

@@ -16,7 +16,7 @@ ASYMMETRY = 1.5
 RATE = 0.025
 """GradNorm's learning rate; the paper's value."""
 
-SILENT = 1e-12
+EPSILON = 1e-12
 """Squared norm of a gradient, relative to the largest, below which it is rounding."""
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
@@ -103,7 +103,7 @@ def mgda() -> Weigh:
 
     def solve(gramian_KK: Tensor) -> Tensor:
         squares_K = gramian_KK.diagonal()
-        heard_K = squares_K > SILENT * squares_K.max()
+        heard_K = squares_K > EPSILON * squares_K.max()
         weights_K = torch.zeros_like(squares_K)
         weights_K[heard_K] = weighting(gramian_KK[heard_K][:, heard_K])
         return weights_K

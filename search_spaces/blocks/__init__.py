@@ -7,9 +7,9 @@ from search_spaces.blocks.attention import Attention
 from search_spaces.blocks.block import Block, UnbuildableError, register_block
 from search_spaces.blocks.convolution import ConvNeXt, MBConv, Residual
 from search_spaces.blocks.feed_forward import ConformerConvolution, FeedForward
-from search_spaces.blocks.fusion import Asking, Concatenate, Gated, TwoTower
+from search_spaces.blocks.fusion import Concatenate, CrossAttentionFusion, Gated, TwoTower
 from search_spaces.blocks.gate import Gate
-from search_spaces.blocks.heads import Both, Classify, Embed, Regress
+from search_spaces.blocks.heads import Classify, MultiTaskHead, ProjectionHead, Regress
 from search_spaces.blocks.hybrid import Chain, Parallel
 from search_spaces.blocks.recurrent import Recurrent, TemporalConvolution
 from search_spaces.blocks.segment_memory import SegmentMemory
@@ -18,23 +18,23 @@ from search_spaces.blocks.stage import Stage
 from search_spaces.blocks.stems import ConvolutionStem, PatchStem, SpectrogramStem
 
 __all__ = [
-    "Asking",
     "Attention",
     "Block",
-    "Both",
     "Chain",
     "Classify",
     "Concatenate",
     "ConformerConvolution",
     "ConvNeXt",
     "ConvolutionStem",
-    "Embed",
+    "CrossAttentionFusion",
     "FeedForward",
     "Gate",
     "Gated",
     "MBConv",
+    "MultiTaskHead",
     "Parallel",
     "PatchStem",
+    "ProjectionHead",
     "RawStem",
     "Recurrent",
     "Regress",

@@ -114,7 +114,7 @@ class Attention:
         channels, height, width = as_tokens(shape, self.kind)
         layer = as_tokens(self.out_shape(target), self.kind)
         return EncoderLayer(
-            self, *layer, entry=Entry(channels, layer[0], (height, width), layer[1:])
+            self, *layer, entry=Downsample(channels, layer[0], (height, width), layer[1:])
         )
 
 
@@ -131,7 +131,7 @@ class EncoderLayer(nn.Module):
         height: int,
         width: int,
         *,
-        entry: "Entry | None" = None,
+        entry: "Downsample | None" = None,
     ) -> None:
         super().__init__()
         self.position_NC = None
@@ -192,7 +192,7 @@ class EncoderLayer(nn.Module):
         return self.groups.join(self.attention(tokens_GNC, self.groups.mask_GNN)).flatten(1, 2)
 
 
-class Entry(nn.Module):
+class Downsample(nn.Module):
     """Brings tokens to half their map's size and to another width."""
 
     def __init__(

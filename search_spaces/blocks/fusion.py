@@ -134,7 +134,7 @@ class GatedStreams(nn.Module):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
+class CrossAttentionFusion:
     """One stream's tokens ask those of all others and are pooled with what they heard.
 
     Cross-attention (Vaswani et al. 2017; between modalities, Tsai et al. 2019).
@@ -174,7 +174,7 @@ class Asking:
 class AskingStream(nn.Module):
     """Projects all streams' tokens to one width and lets one stream ask the rest."""
 
-    def __init__(self, spec: Asking, channels: Mapping[str, int]) -> None:
+    def __init__(self, spec: CrossAttentionFusion, channels: Mapping[str, int]) -> None:
         super().__init__()
         self.asking = spec.asking
         self.pooling = spec.pooling
@@ -256,5 +256,5 @@ def _positive(width: int) -> int:
 
 register(FUSIONS, Concatenate)
 register(FUSIONS, Gated)
-register(FUSIONS, Asking)
+register(FUSIONS, CrossAttentionFusion)
 register(FUSIONS, TwoTower)

@@ -144,7 +144,7 @@ def gate_values(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def taken_gates(network: nn.Module) -> tuple[Tensor, ...]:
+def pop_gate_values(network: nn.Module) -> tuple[Tensor, ...]:
     """The gates' values of the forward pass that just ended, with their gradient, in order.
 
     They are handed out once: a graph that is kept would hold memory, and could not be copied.

@@ -71,7 +71,7 @@ class Classify:
     def build(self, shape: Shape, task: Task) -> nn.Module:
         """The module for embeddings of this shape."""
         (num_classes,) = self.out_shape(shape, task)
-        return Answers(shape, self.dropout, self.hidden, num_classes=num_classes)
+        return TaskHead(shape, self.dropout, self.hidden, num_classes=num_classes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +101,11 @@ class Regress:
     def build(self, shape: Shape, task: Task) -> nn.Module:
         """The module for embeddings of this shape."""
         (num_values,) = self.out_shape(shape, task)
-        return Answers(shape, self.dropout, self.hidden, num_values=num_values)
+        return TaskHead(shape, self.dropout, self.hidden, num_values=num_values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Both:
+class MultiTaskHead:
     """Scores of the classes and the numbers, whichever the task asks for.
 
     The head of spaces that do not know their task beforehand.
@@ -134,7 +134,7 @@ class Both:
     def build(self, shape: Shape, task: Task) -> nn.Module:
         """The module for embeddings of this shape."""
         self.out_shape(shape, task)
-        return Answers(
+        return TaskHead(
             shape,
             self.dropout,
             self.hidden,
@@ -144,7 +144,7 @@ class Both:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Embed:
+class ProjectionHead:
     """A projection of length 1 and no answer: for contrastive training and retrieval.
 
     Towers are projected each by itself, into one common space.
@@ -172,10 +172,10 @@ class Embed:
     def build(self, shape: Shape, task: Task) -> nn.Module:
         """The module for embeddings of this shape."""
         self.out_shape(shape, task)
-        return Projection(shape, self.width)
+        return ProjectionLayer(shape, self.width)
 
 
-class Answers(nn.Module):
+class TaskHead(nn.Module):
     """Scores of classes, numbers, or both, linear in the embedding."""
 
     score: nn.Linear | None
@@ -210,7 +210,7 @@ class Answers(nn.Module):
         )
 
 
-class Projection(nn.Module):
+class ProjectionLayer(nn.Module):
     """Linear maps to one width, of the embedding or of each tower, then length 1."""
 
     def __init__(self, shape: Shape, width: int) -> None:
@@ -263,5 +263,5 @@ def _check(shape: Shape, dropout: float, hidden: int) -> None:
 
 register(HEADS, Classify)
 register(HEADS, Regress)
-register(HEADS, Both)
-register(HEADS, Embed)
+register(HEADS, MultiTaskHead)
+register(HEADS, ProjectionHead)

@@ -124,9 +124,9 @@ class Parallel:
         self.out_shape(shape)
         channels, _, _ = as_tokens(shape, self.kind)
         mixes: dict[str, Callable[[], nn.Module]] = {
-            "sum": Halves,
+            "sum": MeanMix,
             "concatenate": lambda: Projected(channels),
-            "cross_attention": lambda: Exchange(channels, self.heads),
+            "cross_attention": lambda: BidirectionalCrossAttention(channels, self.heads),
         }
         return Branches(self.first.build(shape), self.second.build(shape), mixes[self.mix]())
 
@@ -149,7 +149,7 @@ class Branches(nn.Module):
         return mixed_BNC.reshape(x.shape)
 
 
-class Halves(nn.Module):
+class MeanMix(nn.Module):
     """Half of each."""
 
     def forward(self, one_BNC: Tensor, other_BNC: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ class Projected(nn.Module):
         return mixed_BNC
 
 
-class Exchange(nn.Module):
+class BidirectionalCrossAttention(nn.Module):
     """Each asks the other and adds the answer; then half of each."""
 
     def __init__(self, channels: int, heads: int) -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from search_spaces.blocks.block import check_name
 
-MOST_GROUPS = 8
+MAX_GROUPS = 8
 """Group normalisation uses this many groups, or fewer where the channels do not divide by it."""
 
 
@@ -39,7 +39,7 @@ class MapRMSNorm(RMSNorm):
 
 NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
-    "group": lambda channels: nn.GroupNorm(math.gcd(channels, MOST_GROUPS), channels),
+    "group": lambda channels: nn.GroupNorm(math.gcd(channels, MAX_GROUPS), channels),
     "layer": MapLayerNorm,
     "rms": MapRMSNorm,
     "none": lambda _: nn.Identity(),

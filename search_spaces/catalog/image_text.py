@@ -2,8 +2,8 @@
 
 from search_spaces.architecture import Architecture, Fusion, Stream
 from search_spaces.blocks import (
-    Asking,
     Concatenate,
+    CrossAttentionFusion,
     Gated,
     Residual,
     Stage,
@@ -59,7 +59,7 @@ def fusion(*streams: str) -> Domain[Fusion]:
                 Gated, {"width": width, "detail": choice("channel", "scalar"), "pooling": pooling}
             ),
             "cross_attention": Record(
-                Asking,
+                CrossAttentionFusion,
                 {
                     "asking": choice(*streams),
                     "width": width,

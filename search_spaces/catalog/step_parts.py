@@ -10,9 +10,9 @@ from search_spaces.architecture import Architecture, Fusion, Stream
 from search_spaces.blocks import (
     Attention,
     Block,
-    Both,
     Concatenate,
     Gate,
+    MultiTaskHead,
     Recurrent,
     SegmentMemory,
     Stage,
@@ -114,7 +114,7 @@ def answering(
         {
             "streams": Record(dict, {**streams}),
             "fusion": fusion,
-            "head": Record(Both, {"dropout": FloatRange(0.0, 0.3, step=0.1)}),
+            "head": Record(MultiTaskHead, {"dropout": FloatRange(0.0, 0.3, step=0.1)}),
             "initialisation": choice("xavier", "he", "truncated_normal"),
         },
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
-from search_spaces.blocks import Both, Classify
+from search_spaces.blocks import Classify, MultiTaskHead
 from search_spaces.candidate import Candidate
 from search_spaces.domains.composite import Const, Domain, Record
 from search_spaces.loss_weights import TERMS, BalancerName, LossWeights, loss_domain
@@ -35,7 +35,7 @@ def answering(space: SearchSpace, task: Task) -> SearchSpace:
     architecture = fields["architecture"]
     if isinstance(default.architecture.head, Classify) and isinstance(architecture, Record):
         head = architecture.fields["head"]
-        both = Record(Both, dict(head.fields) if isinstance(head, Record) else {})
+        both = Record(MultiTaskHead, dict(head.fields) if isinstance(head, Record) else {})
         fields["architecture"] = _with(architecture, {"head": both})
     return replace(space, candidates=Record(Candidate, fields))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.balancers import Balancer, make
-from search_spaces.loss_weights import OF_MAIN, TERMS, LossWeights, Need
+from search_spaces.loss_weights import ALLOWED_FOR_MAIN, TERMS, LossWeights, Need
 from search_spaces.losses.agreement import Consistency, Distillation, GateEntropy
 from search_spaces.losses.auxiliary import Auxiliary
 from search_spaces.losses.cross_entropy import CrossEntropy
@@ -33,13 +33,13 @@ __all__ = [
     "GateEntropy",
     "Huber",
     "LossValue",
-    "MixedLoss",
     "NTXent",
     "Quantile",
     "SquaredError",
     "SupervisedContrastive",
     "Triplet",
     "Wave",
+    "WeightedLoss",
     "build",
     "energy_is_kept",
     "law",
@@ -64,7 +64,7 @@ class LossValue(NamedTuple):
         return type(self)(terms=terms, main=share * self.main + (1 - share) * other.main)
 
 
-class MixedLoss(nn.Module):
+class WeightedLoss(nn.Module):
     """A weighted sum of loss terms, brought to one scale: a weight means the same everywhere.
 
     Each term counts divided by its own size and multiplied by the main term's, so that a mixture
@@ -133,19 +133,19 @@ class MixedLoss(nn.Module):
         return found
 
 
-def build(weights: LossWeights) -> MixedLoss:
+def build(weights: LossWeights) -> WeightedLoss:
     """The module that computes a candidate's loss; terms without weight are left out.
 
     Raises:
         UnknownNameError: A term is not registered.
         ValueError: A term has no such option, or the main one cannot be measured by itself.
     """
-    if beyond := TERMS[weights.main].needs - OF_MAIN:
+    if beyond := TERMS[weights.main].needs - ALLOWED_FOR_MAIN:
         raise ValueError(
             f"losses.main: {weights.main!r} needs {', '.join(sorted(beyond))}, which validation "
             "does not have; make it a side term"
         )
-    return MixedLoss(weights, {name: _term(name, weights) for name in weights.shares()})
+    return WeightedLoss(weights, {name: _term(name, weights) for name in weights.shares()})
 
 
 def _term(name: str, weights: LossWeights) -> nn.Module:

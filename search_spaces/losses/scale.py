@@ -5,14 +5,14 @@ from torch import Tensor, nn
 
 # K terms
 
-MEMORY = 0.98
+EMA_DECAY = 0.98
 """Share of a running mean that stays at every step: it looks back over about fifty."""
-KNOWN = 10
+WARMUP_STEPS = 10
 """Steps at which a term must have been seen before it counts: bounds and margins begin near zero,
 and what is divided by almost nothing would lead all others."""
 KNOWN_SHARE = 0.1
 """Share of all steps that this waiting takes at most: a short training must not end before it."""
-SETTLED = 50
+FREEZE_AFTER = 50
 """Steps after which a size that does not follow its term stays as it is."""
 FLOOR = 0.01
 """Of a term's largest size so far: what it counts for at least. A term that is all but solved would
@@ -30,7 +30,7 @@ class Scale(nn.Module):
         super().__init__()
         self.main = main
         """Position of the main term."""
-        self.known = KNOWN
+        self.known = WARMUP_STEPS
         """Steps at which a term must have been seen before it counts."""
         self.register_buffer("mean_K", torch.zeros(count))
         self.register_buffer("largest_K", torch.zeros(count))
@@ -38,7 +38,7 @@ class Scale(nn.Module):
 
     def expect_steps(self, steps: int) -> None:
         """Set how many steps the whole training takes."""
-        self.known = max(2, min(KNOWN, round(KNOWN_SHARE * steps)))
+        self.known = max(2, min(WARMUP_STEPS, round(KNOWN_SHARE * steps)))
 
     def forward(self, values_K: Tensor, *, runs: bool) -> Tensor:
         """What brings each term to the main one's size after one more step, shape (K,).
@@ -53,12 +53,12 @@ class Scale(nn.Module):
         sizes_K = values_K.abs()
         told_K = sizes_K > 0
         if not runs:
-            told_K &= self.steps_K < SETTLED
+            told_K &= self.steps_K < FREEZE_AFTER
         self.steps_K += told_K
-        moved_K = self.mean_K * MEMORY + sizes_K * (1 - MEMORY)
+        moved_K = self.mean_K * EMA_DECAY + sizes_K * (1 - EMA_DECAY)
         self.mean_K.copy_(torch.where(told_K, moved_K, self.mean_K))
         # The mean began at zero: it is short by what the first steps could not have added.
-        running_K = self.mean_K / (1 - MEMORY**self.steps_K).clamp_min(1e-12)
+        running_K = self.mean_K / (1 - EMA_DECAY**self.steps_K).clamp_min(1e-12)
         self.largest_K.copy_(torch.maximum(self.largest_K, running_K))
         followed_K = torch.maximum(running_K, FLOOR * self.largest_K)
         known_K = self.steps_K >= self.known

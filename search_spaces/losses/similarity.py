@@ -15,7 +15,7 @@ from search_spaces.model_output import Batch, ModelOutput
 
 # B batch, D embedding width
 
-HOTTEST = math.log(100)
+MAX_LOG_SCALE = math.log(100)
 """The largest logarithm of CLIP's inverse temperature, as in its paper."""
 COLDEST = 0.0
 """The least: far below, all pairs look alike, and no gradient would lead back."""
@@ -91,7 +91,7 @@ class Clip(nn.Module):
         """The mean over both directions and the batch, a scalar."""
         first_BD, second_BD = output.towers
         with torch.no_grad():  # not in the graph: a clamped parameter would never come back
-            self.log_scale.clamp_(COLDEST, HOTTEST)
+            self.log_scale.clamp_(COLDEST, MAX_LOG_SCALE)
         logits_BB = self.log_scale.exp() * first_BD.float() @ second_BD.float().T
         each_B = torch.arange(len(logits_BB), device=logits_BB.device)
         there = functional.cross_entropy(logits_BB, each_B)

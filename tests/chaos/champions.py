@@ -25,7 +25,7 @@ from support.promotions import a_promoter, quick_room
 
 from orchestrator.cli import main
 from orchestrator.config.schema import StudyConfig
-from orchestrator.ledger import AliasMoved, Ledger
+from orchestrator.ledger import AliasMovedError, Ledger
 from orchestrator.promotion import package, winner
 from orchestrator.promotion.promoter import Promoter
 
@@ -36,7 +36,7 @@ POINTS = (
     "promotion.alias_moved",
 )
 _KILLED = -9
-_PATIENCE_S = 120.0
+_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ def _killed(scene: Scene, point: str, kills: Counter[str]) -> list[str]:
     pid = drivers.forked(
         world, partial(_promote, scene, model, scene.better), fault, world.home / "errors.txt"
     )
-    code = drivers.ended(pid, patience_s=_PATIENCE_S)
+    code = drivers.ended(pid, patience_s=_TIMEOUT_S)
     found = [] if code == _KILLED else [f"a promotion that met {fault} ended with {code}"]
     kills[point] += code == _KILLED
     found += registry_checker.of_promotions(scene.store, world.ledger, model)
@@ -146,7 +146,7 @@ def _race(scene: Scene, model: str, found: list[str]) -> str:
         try:
             _promote(scene, model, chosen, None, around=together)
             word = b"w"
-        except AliasMoved:
+        except AliasMovedError:
             word = b"l"
         finally:
             os.write(told[1], word)
@@ -180,7 +180,7 @@ def _won(scene: Scene, model: str, chosen: winner.Winner, versions: int) -> list
 
 def _must(world: World, body: Callable[[World], Any]) -> None:
     log = world.home / "errors.txt"
-    code = drivers.ended(drivers.forked(world, body, None, log), patience_s=_PATIENCE_S)
+    code = drivers.ended(drivers.forked(world, body, None, log), patience_s=_TIMEOUT_S)
     assert code == FINISHED, log.read_text() if log.exists() else code
 
 

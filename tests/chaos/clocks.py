@@ -20,7 +20,7 @@ from drivers import EPOCHS, TRIALS, World
 from support import checker
 from support.servers import Server, server
 
-from orchestrator.ledger import Holder, LeaseHeld, LeaseLost, Ledger
+from orchestrator.ledger import Holder, LeaseHeldError, LeaseLostError, Ledger
 
 _LIBRARY = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 _HOUR_S = 3600
@@ -69,12 +69,12 @@ def _two_drivers(ours: Server, moved: Path, jump_s: int, world: World) -> list[s
         try:
             _opened(second, world, "two")
             may_write.append("the second")
-        except LeaseHeld:
+        except LeaseHeldError:
             pass
         try:
             first.add_spent(first.renew(lease), 0.0)
             may_write.append("the first")
-        except LeaseLost:
+        except LeaseLostError:
             pass
     print(f"{jump_s:+d} s: {' and '.join(may_write)} may write")
     return [] if len(may_write) == 1 else [f"{jump_s:+d} s: {may_write} may write"]

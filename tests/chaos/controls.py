@@ -20,7 +20,7 @@ from support.studies import curve
 import orchestrator.study.attempts
 from orchestrator.ledger import (
     Holder,
-    LeaseHeld,
+    LeaseHeldError,
     Ledger,
     LedgerError,
     NewTrial,
@@ -75,7 +75,7 @@ def replaced_attempt(world: World, guard: bool) -> list[str]:
     with Ledger.open(world.url) as ledger:
         lease = _opened(ledger, world)
         first, uid = _started(ledger, lease)
-        ledger.give_back(lease, first, "timeout")
+        ledger.requeue(lease, first, "timeout")
         second = ledger.start_attempt(lease, uid)
         patches = [] if guard else [mock.patch.object(transitions, "_check_newest", _nothing)]
         with without(*patches), suppress(LedgerError):
@@ -123,7 +123,7 @@ def race(world: World, *, guard: bool = True) -> str:
             try:
                 lease = _opened(ledger, world)
                 word = b"w"
-            except LeaseHeld:
+            except LeaseHeldError:
                 word = b"l"
             finally:
                 os.write(told[1], word)

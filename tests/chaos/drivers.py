@@ -22,7 +22,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.engines import Engine
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Holder, Ledger, LedgerError
-from orchestrator.study.driver import Study
+from orchestrator.study.driver import StudyDriver
 from orchestrator.study.retries import RETRY
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.projection import Projection
@@ -154,7 +154,7 @@ def drive(world: World, engine: Engine, dataset: Any) -> None:
         )
         # As where the GPUs of a trial are settled; here they are settled to what they were.
         ledger.set_study_config(lease, settled.canonical_json())
-        with Study(
+        with StudyDriver(
             record=row,
             config=world.config,
             ledger=Noting(ledger, world.notes),  # type: ignore[arg-type]
@@ -183,7 +183,7 @@ def project(world: World) -> None:
         )
         while projection.step():
             pass
-        projection.keep_place()
+        projection.commit_cursor()
 
 
 def ask(world: World) -> None:

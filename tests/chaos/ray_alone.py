@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 from drivers import World
-from ray_rounds import PATIENCE_S, RayRound
+from ray_rounds import TIMEOUT_S, RayRound
 from support import checker
 
 from orchestrator.ledger import Ledger
@@ -90,11 +90,11 @@ def _until_killed(this: RayRound, world: World, words: list[str], part: str, aft
         if code != _INTERRUPTED:
             this.violations.append(f"after the kill of {part} the driver ended with {code}")
     ended = time.monotonic()
-    while (left := _marked(mark)) and time.monotonic() - ended < PATIENCE_S:
+    while (left := _marked(mark)) and time.monotonic() - ended < TIMEOUT_S:
         time.sleep(0.2)
     this.took("nothing left of a driver", time.monotonic() - ended)
     if left:
-        this.violations.append(f"{part} killed: left after {PATIENCE_S:.0f} s: {left}")
+        this.violations.append(f"{part} killed: left after {TIMEOUT_S:.0f} s: {left}")
         _end(mark)
 
 
@@ -117,7 +117,7 @@ def _archscout(home: Path, url: str, mark: str, *words: str) -> "subprocess.Pope
 
 
 def _measures(
-    driver: "subprocess.Popen[bytes]", world: World, num: int, limit_s: float = PATIENCE_S
+    driver: "subprocess.Popen[bytes]", world: World, num: int, limit_s: float = TIMEOUT_S
 ) -> bool:
     """Waits for so many further measurements; False if they do not come."""
     goal = checker.num_measured(world.ledger, world.name) + num
@@ -131,7 +131,7 @@ def _measures(
 
 def _code(driver: "subprocess.Popen[bytes]") -> int:
     try:
-        return driver.wait(PATIENCE_S)
+        return driver.wait(TIMEOUT_S)
     except subprocess.TimeoutExpired:
         driver.kill()
         return driver.wait()

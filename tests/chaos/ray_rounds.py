@@ -30,7 +30,7 @@ from orchestrator.ledger import Ledger
 from workers.data import DataSpec, load
 
 TRAIN = f"{ray_training.__file__}:train"
-PATIENCE_S = 300.0
+TIMEOUT_S = 300.0
 """How long anything may take. How fast it is depends on what runs beside: that is reported only."""
 
 WORKER_MOMENTS = ("random", "training", "kept", "two at once", "with its driver")
@@ -189,7 +189,7 @@ class Game:
                 self._kill_worker(moment)
         if life.death == "random" and self._advance(self._chance.randint(1, 6)):
             self._kill_driver("driver at a random moment")
-        code = drivers.ended(self._pid, patience_s=PATIENCE_S)
+        code = drivers.ended(self._pid, patience_s=TIMEOUT_S)
         self._account(life, code)
 
     def leave(self) -> None:
@@ -203,7 +203,7 @@ class Game:
             took = time.monotonic() - since
             if not _runs(pid):
                 self._this.took("workers gone after their driver", took)
-            elif took > PATIENCE_S:
+            elif took > TIMEOUT_S:
                 self._this.violations.append(f"worker {pid} is still there after {took:.0f} s")
             else:
                 continue
@@ -268,7 +268,7 @@ class Game:
         strike.with_suffix(".new").write_text(" ".join([moment, *self._spared]))
         strike.with_suffix(".new").rename(strike)
         began = time.monotonic()
-        while strike.exists() and self._lives() and time.monotonic() - began < PATIENCE_S:
+        while strike.exists() and self._lives() and time.monotonic() - began < TIMEOUT_S:
             time.sleep(0.01)
         if strike.exists():
             strike.unlink(missing_ok=True)
@@ -286,7 +286,7 @@ class Game:
     def _recovers(self, uid: str, before: Any) -> None:
         """The trial of a killed worker is measured again, or over, in time."""
         since = time.monotonic()
-        while self._lives() and time.monotonic() - since < PATIENCE_S:
+        while self._lives() and time.monotonic() - since < TIMEOUT_S:
             now = checker.standing(self._world.ledger, uid)
             if now != before or now[1]:
                 self._this.took("worker replaced", time.monotonic() - since)
@@ -305,7 +305,7 @@ class Game:
         """Waits for so many further measurements; False if the driver ended before."""
         goal = checker.num_measured(self._world.ledger, self._world.name) + num
         since = time.monotonic()
-        while self._lives() and time.monotonic() - since < PATIENCE_S:
+        while self._lives() and time.monotonic() - since < TIMEOUT_S:
             self._look_for_orphans()
             if checker.num_measured(self._world.ledger, self._world.name) >= goal:
                 return self._lives()

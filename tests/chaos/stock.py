@@ -26,7 +26,7 @@ TRIALS, EPOCHS = 12, 9
 EPOCH_S = 0.2
 DIVERGES = 0.5
 """The rate of the one trial that measures NaN."""
-PATIENCE_S = 900.0
+TIMEOUT_S = 900.0
 _STUDY = "stock"
 
 
@@ -112,12 +112,12 @@ def play(world: World, address: str, chance: random.Random) -> dict[str, Any]:
             os.kill(pid, signal.SIGKILL)
             kills["driver"] += 1
             at_stake += 2
-        code = drivers.ended(pid, patience_s=PATIENCE_S)
+        code = drivers.ended(pid, patience_s=TIMEOUT_S)
         if code not in {-signal.SIGKILL, drivers.FINISHED}:
             how = "restored" if (world.home / "restored.txt").exists() else "begun"
             found.append(f"driver {life + 1}, {how}, crashed: {_last_line(_log(world))}")
         elif life == 2 and code != drivers.FINISHED:
-            found.append(f"driver {life + 1} did not end within {PATIENCE_S:.0f} s")
+            found.append(f"driver {life + 1} did not end within {TIMEOUT_S:.0f} s")
     return {"kills": dict(kills), "violations": found + judged(world.home, at_stake)}
 
 
@@ -168,7 +168,7 @@ def _num_trained(world: World) -> int:
 
 def _advance(world: World, pid: int, num: int) -> bool:
     goal, since = _num_trained(world) + num, time.monotonic()
-    while _lives(pid) and time.monotonic() - since < PATIENCE_S:
+    while _lives(pid) and time.monotonic() - since < TIMEOUT_S:
         if _num_trained(world) >= goal:
             return True
         time.sleep(0.02)

@@ -12,11 +12,11 @@ from support.studies import SLOPES, config, curve, opened, run, slopes, story
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.engines.ray_tune import bridge as bridges
-from orchestrator.engines.ray_tune.attempt import Watch
+from orchestrator.engines.ray_tune.attempt import Watchdog
 from orchestrator.engines.ray_tune.bridge import Bridge
-from orchestrator.engines.ray_tune.messages import Parcel, Report
+from orchestrator.engines.ray_tune.messages import JobMessage, Report
 from orchestrator.ledger import Holder, Ledger
-from orchestrator.study.driver import Study
+from orchestrator.study.driver import StudyDriver
 from orchestrator.trial import Trial, TrialState
 from search_spaces.space import DefineByRunSpace
 from workers.failures import Failure, FailureKind
@@ -47,7 +47,7 @@ class Gate:
         return self._space(trial)
 
     @contextmanager
-    def drawing(self, study: Study) -> Iterator["Future[TrainingJob | None]"]:
+    def drawing(self, study: StudyDriver) -> Iterator["Future[TrainingJob | None]"]:
         """An `ask` that draws for as long as the body runs; its answer can be had afterwards."""
         with ThreadPoolExecutor(1) as thread:
             self.reached.clear()
@@ -73,13 +73,13 @@ def recorded(folder: Path) -> list[Trial]:
         return [] if row is None else ledger.trials(row.id)
 
 
-def started(study: Study) -> TrainingJob:
+def started(study: StudyDriver) -> TrainingJob:
     job = study.ask()
     assert job is not None
     return job
 
 
-def train(study: Study, job: TrainingJob) -> None:
+def train(study: StudyDriver, job: TrainingJob) -> None:
     for seen in curve(job, None):
         study.report(job.key, seen)
     study.tell(job.key)
@@ -134,13 +134,13 @@ def test_two_who_ask_at_once_get_two_numbers(tmp_path: Path, gate: Gate) -> None
     assert [trial.number for trial in recorded(tmp_path)] == [0, 1, 2, 3]
 
 
-def take_over(study: Study, folder: Path) -> None:
+def take_over(study: StudyDriver, folder: Path) -> None:
     with Ledger.open(folder / "ledger.db") as other:
         other.open_study(name="small", config_json=None, holder=Holder.of_this_process())
     study._renew()
 
 
-INTERRUPTIONS: dict[str, Callable[[Study, Path], None]] = {
+INTERRUPTIONS: dict[str, Callable[[StudyDriver, Path], None]] = {
     "signal": lambda study, _: study.request_stop("signal"),
     "lost lease": take_over,
     "closed": lambda study, _: study.close(),
@@ -189,22 +189,22 @@ FIXED = {"rate": 0.1, "depth": 0}
 
 
 @pytest.fixture
-def watch(tmp_path: Path) -> Watch:
-    return Watch(silence_s=LONG_S, stacks=tmp_path / "stacks")
+def watch(tmp_path: Path) -> Watchdog:
+    return Watchdog(silence_s=LONG_S, stacks=tmp_path / "stacks")
 
 
-def bridge_to(study: Study, watch: Watch, slots: int) -> Bridge:
+def bridge_to(study: StudyDriver, watch: Watchdog, slots: int) -> Bridge:
     return Bridge(
         study,
         slots=lambda: slots,
-        dress=lambda job: Parcel(job=job, resources={}),
+        dress=lambda job: JobMessage(job=job, resources={}),
         watch=watch,
         at_most=1000,
     )
 
 
 def test_tunes_loop_records_reports_while_the_study_draws(
-    tmp_path: Path, gate: Gate, watch: Watch
+    tmp_path: Path, gate: Gate, watch: Watchdog
 ) -> None:
     with opened(tmp_path, ASKED, space=gate.space) as study:
         bridge = bridge_to(study, watch, slots=2)
@@ -224,7 +224,7 @@ def test_tunes_loop_records_reports_while_the_study_draws(
 
 
 @pytest.mark.parametrize("error", [OSError("no space left on device"), SystemExit(3)])
-def test_what_a_draw_raises_ends_the_run(watch: Watch, error: BaseException) -> None:
+def test_what_a_draw_raises_ends_the_run(watch: Watchdog, error: BaseException) -> None:
     class Failing:
         stopping = finished = False
 
@@ -237,7 +237,7 @@ def test_what_a_draw_raises_ends_the_run(watch: Watch, error: BaseException) -> 
 
 
 def test_with_one_slot_the_bridge_draws_what_the_engine_in_process_does(
-    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, watch: Watchdog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bridges, "SOON_S", 0.0)  # no answer is ever there at once
     asked: StudyConfig = config(stop={"trials": 14}, sampler={"name": "tpe"})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.studies import opened
 
-from orchestrator.ledger import Lease, Ledger, StudyGone
+from orchestrator.ledger import Lease, Ledger, StudyGoneError
 from orchestrator.study.heartbeat import Heartbeat
 
 
@@ -44,7 +44,7 @@ def test_a_study_deleted_under_its_driver_is_no_traceback_of_the_heartbeat(
             beats.release()
             self._left -= 1
             if self._left >= 0:
-                raise StudyGone("deleted")
+                raise StudyGoneError("deleted")
             return self._ledger.renew(lease)
 
         def __getattr__(self, name: str) -> Any:

@@ -18,7 +18,7 @@ from support.checker import measured, rows, violations
 KILLS = int(os.environ.get("ARCHSCOUT_KILLS", "2"))
 """How many drivers die; each costs a start of all engines, hence few by default."""
 EPOCHS = 10
-PATIENCE_S = 240.0
+TIMEOUT_S = 240.0
 
 
 def archscout(home: Path, *words: str) -> subprocess.Popen[bytes]:
@@ -32,7 +32,7 @@ def archscout(home: Path, *words: str) -> subprocess.Popen[bytes]:
 def killed_after(driver: subprocess.Popen[bytes], home: Path, num: int) -> bool:
     """Kills the driver once that many new measurements are kept; False if it was done before."""
     goal = measured(home) + num
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while measured(home) < goal and driver.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     was_running = driver.poll() is None
@@ -68,7 +68,7 @@ def test_killed_drivers_lose_and_repeat_nothing(tmp_path: Path) -> None:
         kills += 1
         words = ("resume", "surrogate")
     last = archscout(home, *words)
-    complaint = last.communicate(timeout=PATIENCE_S)[1].decode()
+    complaint = last.communicate(timeout=TIMEOUT_S)[1].decode()
     assert last.returncode == 0, complaint
     assert violations(home, "surrogate", trials=trials, epochs=EPOCHS) == []
     lost = rows(home / "ledger.db", "SELECT count(*) FROM attempt WHERE outcome = 'lost'")[0][0]

@@ -74,7 +74,7 @@ def test_a_trial_lost_with_its_driver_lets_other_waiting_ones_go_first(tmp_path:
         with opened(tmp_path, ASKED, through=mortal) as study:
             _, interrupted = study.ask(), study.ask()
             assert interrupted is not None
-            study.give_back(interrupted.key)
+            study.requeue(interrupted.key)
             ledgers[0].dead = True
     with opened(tmp_path, ASKED) as study:
         following = [study.ask(), study.ask(), study.ask()]
@@ -111,7 +111,7 @@ def test_a_trial_close_to_failing_lets_the_next_one_start_once_it_records_an_epo
     with opened(tmp_path, ASKED) as study:
         for trial in (study.ask(), study.ask()):
             assert trial is not None
-            study.give_back(trial.key)
+            study.requeue(trial.key)
             study._history.postpone(trial.key.trial_uid, MAX_LOSSES - 1)
         first, fresh, none_yet = study.ask(), study.ask(), study.ask()
         assert [job and job.trial_number for job in (first, fresh)] == [0, 2]

@@ -11,7 +11,7 @@ from support.studies import opened
 from orchestrator.objective import Objective
 from orchestrator.sampling.halving import judge_of
 from orchestrator.snapshot import Verdict
-from orchestrator.study.outcome import finite_part, lacking, not_finite
+from orchestrator.study.outcome import finite_part, missing_objectives, not_finite
 from workers.budget import Budget
 from workers.measurement import Measurement
 
@@ -75,6 +75,6 @@ def test_a_missing_objective_is_told_with_the_name_or_the_epoch_that_is_meant(
 ) -> None:
     seen = Measurement(fidelity=fidelity, metrics=metrics, elapsed_s=1.0)
     objectives = [Objective(metric="val_accuracy", direction="maximize")]
-    failure = lacking({}, seen, objectives, budget)
+    failure = missing_objectives({}, seen, objectives, budget)
     assert failure is not None
     assert failure.message == advice

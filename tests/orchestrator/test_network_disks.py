@@ -7,7 +7,7 @@ import pytest
 from orchestrator import network_filesystem
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
-from orchestrator.network_filesystem import NetworkDisk, file_system, refuse_network_disk
+from orchestrator.network_filesystem import NetworkFilesystemError, file_system, refuse_network_disk
 from orchestrator.tracking.client import open_client
 
 LOCAL = ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "fuse.fuse-overlayfs", "fuseblk", "9p"]
@@ -32,9 +32,11 @@ def test_a_network_file_system_is_refused_with_a_way_out(
 ) -> None:
     shared = tmp_path / "home of all"
     mounts.write_text(line("/", "ext4") + line(shared, kind) + line(tmp_path / "other", "xfs"))
-    with pytest.raises(NetworkDisk, match=rf"\({kind}\).*ARCHSCOUT_HOME.*ARCHSCOUT_LEDGER="):
+    with pytest.raises(
+        NetworkFilesystemError, match=rf"\({kind}\).*ARCHSCOUT_HOME.*ARCHSCOUT_LEDGER="
+    ):
         Ledger.open(shared / "mlruns" / "ledger.db")
-    with pytest.raises(NetworkDisk, match="MLFLOW_TRACKING_URI="):
+    with pytest.raises(NetworkFilesystemError, match="MLFLOW_TRACKING_URI="):
         open_client(f"sqlite:///{shared}/mlruns/mlflow.db")
     assert not shared.exists()
 

@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.config.load import Override, load
 from orchestrator.errors import ProblemsError
-from orchestrator.study.prepare import open_parts
+from orchestrator.study.prepare import prepare_study
 
 
 @pytest.mark.parametrize(
@@ -21,5 +21,5 @@ from orchestrator.study.prepare import open_parts
 def test_a_ready_space_that_reads_what_no_data_gives_is_refused(space: str, reason: str) -> None:
     config = load("digits", [Override.parse("space", space, "--set")])
     with pytest.raises(ProblemsError) as refused:
-        open_parts(config)
+        prepare_study(config)
     assert f"space: '{space}' {reason}" in str(refused.value)

@@ -11,8 +11,8 @@ from support.studies import a_trial
 
 from orchestrator.objective import Objective, pareto_front
 from orchestrator.study import retention
-from orchestrator.study.retention import MOST_KEPT, Retention, best_of
-from orchestrator.trial import ANSWERED, Trial, TrialState
+from orchestrator.study.retention import MAX_KEPT, Retention, best_of
+from orchestrator.trial import REUSED, Trial, TrialState
 from workers.measurement import CheckpointRef, Measurement
 
 ACCURACY = Objective(metric="val_accuracy", direction="maximize")
@@ -43,14 +43,14 @@ def test_every_trial_of_the_front_keeps_its_checkpoint_as_trials_end(
     there = {trial.uid for trial in trials if (tmp_path / trial.uid).exists()}
     front = {trial.uid for trial in pareto_front(trials, BOTH)}
     assert front <= there
-    assert len(there) <= max(MOST_KEPT, len(front))
+    assert len(there) <= max(MAX_KEPT, len(front))
 
 
 @given(pairs)
 def test_a_study_with_one_objective_keeps_its_ten_best(found: list[tuple[float, float]]) -> None:
     trials = [complete(number, first) for number, (first, _) in enumerate(found)]
     best = sorted(trials, key=lambda trial: (-(trial.values or (0,))[0], trial.number))
-    assert [t.number for t in best_of(trials, [ACCURACY])] == [t.number for t in best[:MOST_KEPT]]
+    assert [t.number for t in best_of(trials, [ACCURACY])] == [t.number for t in best[:MAX_KEPT]]
 
 
 def test_beyond_its_bytes_the_front_loses_its_most_crowded_trials(
@@ -66,14 +66,14 @@ def test_beyond_its_bytes_the_front_loses_its_most_crowded_trials(
     assert not {20.1, 20.2} & kept
 
 
-@pytest.mark.parametrize("reason", [ANSWERED, "duplicate"])
+@pytest.mark.parametrize("reason", [REUSED, "duplicate"])
 def test_results_without_a_checkpoint_take_no_place(reason: str) -> None:
-    copies = [replace(complete(n, 1.0), reason=reason) for n in range(MOST_KEPT)]
-    own = [complete(MOST_KEPT + n, 0.5) for n in range(MOST_KEPT)]
+    copies = [replace(complete(n, 1.0), reason=reason) for n in range(MAX_KEPT)]
+    own = [complete(MAX_KEPT + n, 0.5) for n in range(MAX_KEPT)]
     assert [*best_of([*copies, *own], [ACCURACY])] == own
 
 
 def test_ten_of_the_front_stay_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "MAX_FRONT_BYTES", 0)
     trials = [complete(number, float(number), float(number), size=2**40) for number in range(15)]
-    assert len(best_of(trials, BOTH)) == MOST_KEPT
+    assert len(best_of(trials, BOTH)) == MAX_KEPT

@@ -8,7 +8,12 @@ from optuna.trial import TrialState as Told
 from support.studies import a_trial, slopes
 
 from orchestrator.objective import Objective
-from orchestrator.sampling.optuna_sampler import MAX_REDRAWS, Proposer, _good_and_bad, derive_seed
+from orchestrator.sampling.optuna_sampler import (
+    MAX_REDRAWS,
+    OptunaSampler,
+    _good_and_bad,
+    derive_seed,
+)
 from orchestrator.trial import Trial, TrialState
 from search_spaces.domains.composite import FloatRange, IntRange
 from workers.measurement import Measurement
@@ -30,8 +35,8 @@ EXPECTED = {
 
 def proposer(
     sampler: str = "tpe", *objectives: Objective, seed: int = 0, expected: Any = None
-) -> Proposer:
-    return Proposer(
+) -> OptunaSampler:
+    return OptunaSampler(
         sampler=sampler, objectives=objectives or (ACCURACY,), seed=seed, expected=expected
     )
 
@@ -43,7 +48,7 @@ def curve(*values: float) -> tuple[Measurement, ...]:
     )
 
 
-def drawn(source: Proposer, number: int, redraw: int = 0) -> dict[str, Any]:
+def drawn(source: OptunaSampler, number: int, redraw: int = 0) -> dict[str, Any]:
     draw = source.draw(number, redraw)
     slopes(draw.suggester)
     source.drop(draw)

@@ -16,11 +16,11 @@ from support.studies import config, curve, opened, run
 from orchestrator.config.resources import with_gpu
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Holder, Ledger
-from orchestrator.sampling.proposals import SeedPointError, SpaceError
+from orchestrator.sampling.proposals import SeedPointError, UserSpaceError
 from orchestrator.snapshot import Verdict
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
-from workers.failures import Diverged, Failure, FailureKind
+from workers.failures import DivergedError, Failure, FailureKind
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
 
@@ -148,7 +148,7 @@ def test_a_space_that_raises_over_a_seed_point_is_the_users_mistake(tmp_path: Pa
     space = DefineByRunSpace(name="raising", version="1", function=raising)
     asked = config(seed_points=[{"kind": "flat"}])
     with (
-        pytest.raises(SpaceError, match="the space raised KeyError: 'flat'"),
+        pytest.raises(UserSpaceError, match="the space raised KeyError: 'flat'"),
         opened(tmp_path, asked, space=space),
     ):
         pass
@@ -157,7 +157,7 @@ def test_a_space_that_raises_over_a_seed_point_is_the_users_mistake(tmp_path: Pa
 @given(
     st.lists(
         st.sampled_from(
-            [None, ValueError("bad"), MemoryError(), OSError(5, "disk"), Diverged("nan")]
+            [None, ValueError("bad"), MemoryError(), OSError(5, "disk"), DivergedError("nan")]
         ),
         max_size=12,
     )
@@ -344,12 +344,12 @@ def test_an_old_attempt_is_told_to_stop_and_changes_nothing(tmp_path: Path) -> N
     with opened(tmp_path) as study:
         old = study.ask()
         assert old is not None
-        study.give_back(old.key)
+        study.requeue(old.key)
         new = study.ask()
         assert new is not None
         assert study.report(old.key, first_epoch()) is Verdict.STOP
         study.tell(old.key)
-        study.give_back(old.key)
+        study.requeue(old.key)
         assert study.trials[0].state is TrialState.RUNNING
         assert study.trials[0].measurements == ()
 
@@ -369,7 +369,7 @@ def test_a_stopping_study_pauses_what_runs_and_starts_nothing(tmp_path: Path) ->
         assert job is not None
         study.request_stop("signal")
         assert study.report(job.key, first_epoch()) is Verdict.PAUSE
-        study.give_back(job.key)
+        study.requeue(job.key)
         assert study.ask() is None
         assert study.finished
         assert study.trials[0].state is TrialState.WAITING
@@ -521,7 +521,7 @@ def test_whoever_lost_the_lease_writes_nothing_more(tmp_path: Path) -> None:
         with Ledger.open(tmp_path / "ledger.db") as other:
             other.open_study(name="small", config_json=None, holder=Holder.of_this_process())
             assert study.report(job.key, first_epoch()) is Verdict.PAUSE
-            study.give_back(job.key)
+            study.requeue(job.key)
             study.tell(job.key)
             assert study.ask() is None
             assert study.lost is not None

@@ -7,9 +7,9 @@ import pytest
 from support.studies import config, curve, opened, run, story
 
 from orchestrator.sampling.warm_start import WarmStartError
-from orchestrator.study.driver import Study
+from orchestrator.study.driver import StudyDriver
 from orchestrator.study.leaderboard import leaderboard
-from orchestrator.trial import ANSWERED, Trial, TrialState
+from orchestrator.trial import REUSED, Trial, TrialState
 
 WHOLE = {"pruner": {"name": "none"}}
 
@@ -36,7 +36,7 @@ def test_a_known_candidate_is_answered_without_training_and_not_counted(tmp_path
     with opened(tmp_path, asked) as study:
         run(study, trains_no_known)
         answered = study.trials[0]
-        assert (answered.state, answered.reason) == (TrialState.COMPLETE, ANSWERED)
+        assert (answered.state, answered.reason) == (TrialState.COMPLETE, REUSED)
         assert (answered.values, answered.parent) == (known.values, known.uid)
         assert (answered.attempts, answered.measurements) == (0, ())
         assert study.snapshot().counted == 4
@@ -45,7 +45,7 @@ def test_a_known_candidate_is_answered_without_training_and_not_counted(tmp_path
         assert "1 known from earlier studies" in board.text()
 
 
-def told(study: Study) -> list[Any]:
+def told(study: StudyDriver) -> list[Any]:
     return study._memory._proposer._study.trials
 
 
@@ -68,10 +68,10 @@ def test_trials_of_another_space_answer_and_are_no_history(tmp_path: Path) -> No
     with opened(tmp_path, asked, version="2") as study:
         assert told(study) == []
         study.ask()
-        assert study.trials[0].reason == ANSWERED
+        assert study.trials[0].reason == REUSED
 
 
-def train(study: Study, count: int) -> None:
+def train(study: StudyDriver, count: int) -> None:
     """Runs some trials of a study that is then left."""
     for _ in range(count):
         job = study.ask()

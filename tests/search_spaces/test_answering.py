@@ -7,7 +7,7 @@ from search_spaces.catalog import example, load
 from search_spaces.catalog.task_fit import answering
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.losses import build
-from search_spaces.model_output import Batch, Units
+from search_spaces.model_output import Batch, TargetScaler
 from search_spaces.task import Task
 
 NUMBERS = Task(inputs={"image": (1, 16, 16)}, num_classes=0, num_values=2)
@@ -36,7 +36,7 @@ def test_every_space_of_images_tells_numbers(name: str, task: Task) -> None:
     batch = Batch(
         targets_B=torch.tensor([0, 1, 2, 0]) * (task.num_classes > 0),
         values_BV=values_BV,
-        units=Units(torch.zeros(task.num_values), torch.ones(task.num_values)),
+        units=TargetScaler(torch.zeros(task.num_values), torch.ones(task.num_values)),
     )
     terms = build(candidate.losses)(output, batch).terms
     assert all(torch.isfinite(value) for value in terms.values())

@@ -26,7 +26,7 @@ from search_spaces.loss_weights import (
     loss_term,
 )
 from search_spaces.losses import LossValue
-from search_spaces.losses.scale import FLOOR, KNOWN, SETTLED, Scale
+from search_spaces.losses.scale import FLOOR, FREEZE_AFTER, WARMUP_STEPS, Scale
 from search_spaces.model_output import Batch, ModelOutput
 from search_spaces.recipe import Recipe
 from workers.training.optimization import Optimization
@@ -117,7 +117,7 @@ def test_constant_losses_keep_moderate_factors_at_the_ends_of_every_recipe(
             values = {"cross_entropy": 2.3 + still[0], "supervised_contrastive": 1 + still[1]}
             loss.backward(LossValue(terms=values, main=torch.tensor(2.3)), optimization.parameters)
             optimization.step(step)
-            if step > KNOWN:
+            if step > WARMUP_STEPS:
                 factors_K = loss.epoch[-1][1] / shares_K
                 assert factors_K.min() > 0.05, (rate, side, step)
                 assert factors_K.max() < 20, (rate, side, step)
@@ -235,7 +235,7 @@ def test_a_weight_means_the_same_whatever_a_terms_own_scale(
         loss = losses.build(LossWeights(main="cross_entropy", terms=terms, balancer=name))
         loss.terms["inflated_for_a_test"].factor = scale  # type: ignore[assignment]
         learners = [*network.parameters(), *loss.parameters()]
-        for _ in range(KNOWN + 3):
+        for _ in range(WARMUP_STEPS + 3):
             network.zero_grad()
             batch = Batch(targets_B=torch.tensor([0, 1, 2]))
             value = loss(ModelOutput(logits_BK=network(torch.randn(3, 5))), batch)
@@ -256,16 +256,16 @@ def scaled(scale: Scale, *values: float, steps: int, runs: bool = True) -> list[
 
 def test_a_term_joins_when_its_size_is_known() -> None:
     scale = Scale(3, main=0)
-    assert scaled(scale, 2.0, 4.0, 0.0, steps=KNOWN - 1) == [1.0, 0.0, 0.0]
+    assert scaled(scale, 2.0, 4.0, 0.0, steps=WARMUP_STEPS - 1) == [1.0, 0.0, 0.0]
     assert scaled(scale, 2.0, 4.0, 0.0, steps=1) == pytest.approx([1.0, 0.5, 0.0])
-    assert scaled(scale, 2.0, 4.0, 8.0, steps=KNOWN) == pytest.approx([1.0, 0.5, 0.25])
+    assert scaled(scale, 2.0, 4.0, 8.0, steps=WARMUP_STEPS) == pytest.approx([1.0, 0.5, 0.25])
 
 
 @pytest.mark.parametrize("runs", [True, False])
 def test_a_term_that_begins_near_zero_is_not_blown_up(runs: bool) -> None:
     scale = Scale(2, main=0)
     assert scaled(scale, 1.0, 1e-8, steps=1, runs=runs) == [1.0, 0.0]
-    factors = [scaled(scale, 1.0, 1.0, steps=1, runs=runs)[1] for _ in range(2 * SETTLED)]
+    factors = [scaled(scale, 1.0, 1.0, steps=1, runs=runs)[1] for _ in range(2 * FREEZE_AFTER)]
     assert max(factors) < 1.2
     assert factors[-1] == pytest.approx(1.0, abs=0.05)
 
@@ -279,7 +279,7 @@ def test_a_solved_term_counts_as_a_share_of_its_largest_size() -> None:
 
 def test_sizes_that_do_not_follow_stay_once_they_have_settled() -> None:
     scale = Scale(2, main=0)
-    scaled(scale, 1.0, 4.0, steps=SETTLED, runs=False)
+    scaled(scale, 1.0, 4.0, steps=FREEZE_AFTER, runs=False)
     assert scaled(scale, 9.0, 0.1, steps=100, runs=False) == pytest.approx([1.0, 0.25])
 
 

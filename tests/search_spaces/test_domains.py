@@ -157,7 +157,7 @@ def test_one_name_has_one_domain_whatever_else_is_decided(
         domain.resolve(Asked(RandomSuggester(seed), questions), "root")
 
 
-class Odometer:
+class GridSuggester:
     """Answers so that, over many runs, every combination of answers comes once."""
 
     def __init__(self, turns: list[int]) -> None:
@@ -193,7 +193,7 @@ class Odometer:
 def every_value(domain: Domain[Any]) -> Iterator[Any]:
     turns: list[int] = []
     while True:
-        odometer = Odometer(turns)
+        odometer = GridSuggester(turns)
         yield domain.resolve(odometer, "root")
         while turns and turns[-1] + 1 == odometer.widths[len(turns) - 1]:
             turns.pop()

@@ -20,22 +20,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from search_spaces.blocks import (
-    Asking,
     Attention,
-    Both,
     Chain,
     Classify,
     Concatenate,
     ConformerConvolution,
     ConvNeXt,
     ConvolutionStem,
-    Embed,
+    CrossAttentionFusion,
     FeedForward,
     Gate,
     Gated,
     MBConv,
+    MultiTaskHead,
     Parallel,
     PatchStem,
+    ProjectionHead,
     RawStem,
     Recurrent,
     Regress,
@@ -53,7 +53,7 @@ from search_spaces.blocks.initialisation import initialise
 from search_spaces.model_output import ModelOutput
 from search_spaces.plugins import Registry
 from search_spaces.task import Shape, Task
-from workers.training.ema import Averaging
+from workers.training.ema import WeightEMA
 
 MAP, STEPS, IMAGE = (16, 4, 4), (12, 16), (1, 8, 8)
 STREAMS = {"map": (32, 4, 4), "steps": (6, 32)}
@@ -71,7 +71,7 @@ CONVOLVED = Attention(form="convolution", positions="none", stride=2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class Downsample:
     """A piece, and what goes into it."""
 
     piece: Any
@@ -83,11 +83,11 @@ class Entry:
     """Parameters that the loss does not depend on, for a reason said beside."""
 
 
-def of(shape: Any, **pieces: Any) -> dict[str, Entry]:
-    return {name: Entry(piece=piece, shape=shape) for name, piece in pieces.items()}
+def of(shape: Any, **pieces: Any) -> dict[str, Downsample]:
+    return {name: Downsample(piece=piece, shape=shape) for name, piece in pieces.items()}
 
 
-PIECES: dict[str, Entry] = {
+PIECES: dict[str, Downsample] = {
     **of(
         MAP,
         residual=Residual(),
@@ -118,7 +118,7 @@ PIECES: dict[str, Entry] = {
         conformer_convolution_map=ConformerConvolution(kernel=3, normalisation="group"),
     ),
     # Softmax does not change where all scores of a query grow alike: keys need no shift.
-    "attention_convolved": Entry(
+    "attention_convolved": Downsample(
         piece=CONVOLVED,
         shape=MAP,
         starved=frozenset({"attention.project.1.bias", "attention.key.1.bias"}),
@@ -148,8 +148,8 @@ PIECES: dict[str, Entry] = {
         spectrogram=SpectrogramStem(width=16),
         raw=RawStem(),
     ),
-    "series": Entry(piece=SeriesStem(width=8), shape=(12, 6)),
-    "tokens": Entry(piece=TokenStem(vocabulary=VOCABULARY, width=8), shape=(12,)),
+    "series": Downsample(piece=SeriesStem(width=8), shape=(12, 6)),
+    "tokens": Downsample(piece=TokenStem(vocabulary=VOCABULARY, width=8), shape=(12,)),
     **of(
         # As many numbers as examples: neither stem bends what goes in.
         (40,),
@@ -164,16 +164,18 @@ PIECES: dict[str, Entry] = {
         concatenate_whole=Concatenate(pooling="flatten"),
         gated=Gated(width=32),
         gated_scalar=Gated(width=32, detail="scalar", pooling="maximum"),
-        cross_attention=Asking(asking="steps", width=32),
-        cross_attention_whole=Asking(asking="map", width=16, heads=2, pooling="flatten"),
+        cross_attention=CrossAttentionFusion(asking="steps", width=32),
+        cross_attention_whole=CrossAttentionFusion(
+            asking="map", width=16, heads=2, pooling="flatten"
+        ),
         two_tower=TwoTower(width=32),
     ),
     **of(EMBEDDING, classify=Classify(), classify_hidden=Classify(hidden=32)),
-    "regress": Entry(piece=Regress(), shape=EMBEDDING, task=NUMBERS),
-    "both": Entry(piece=Both(hidden=32), shape=EMBEDDING, task=BOTH),
-    "both_towers": Entry(piece=Both(), shape=(2, 32), task=BOTH),
-    "embed": Entry(piece=Embed(width=32), shape=EMBEDDING, task=NOTHING_ASKED),
-    "embed_towers": Entry(piece=Embed(width=16), shape=(2, 32), task=NOTHING_ASKED),
+    "regress": Downsample(piece=Regress(), shape=EMBEDDING, task=NUMBERS),
+    "both": Downsample(piece=MultiTaskHead(hidden=32), shape=EMBEDDING, task=BOTH),
+    "both_towers": Downsample(piece=MultiTaskHead(), shape=(2, 32), task=BOTH),
+    "embed": Downsample(piece=ProjectionHead(width=32), shape=EMBEDDING, task=NOTHING_ASKED),
+    "embed_towers": Downsample(piece=ProjectionHead(width=16), shape=(2, 32), task=NOTHING_ASKED),
 }
 NAMES = list(PIECES)
 AUTOCASTS: tuple[tuple[torch.dtype, Callable[[], AbstractContextManager[Any]]], ...] = (
@@ -185,7 +187,7 @@ AUTOCASTS: tuple[tuple[torch.dtype, Callable[[], AbstractContextManager[Any]]], 
 GOLDEN = Path(__file__).with_name("golden_pieces.json")
 
 
-def inputs_of(entry: Entry, batch: int) -> Any:
+def inputs_of(entry: Downsample, batch: int) -> Any:
     """Random inputs of the entry's shape; tokens where a stem looks them up."""
     if isinstance(entry.shape, Mapping):
         return {name: torch.randn(batch, *shape) for name, shape in entry.shape.items()}
@@ -194,7 +196,7 @@ def inputs_of(entry: Entry, batch: int) -> Any:
     return torch.randn(batch, *entry.shape)
 
 
-def built(entry: Entry) -> nn.Module:
+def built(entry: Downsample) -> nn.Module:
     module: nn.Module
     if entry.piece.kind in HEADS:
         module = entry.piece.build(entry.shape, entry.task)
@@ -218,7 +220,7 @@ class ByHeart(nn.Module):
     A head that gives scores or numbers is read as it is: the layer must not do its work.
     """
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Downsample) -> None:
         super().__init__()
         self.piece = built(entry)
         widths = [part[0].numel() for part in parts_of(self.piece(inputs_of(entry, 2)))]
@@ -319,7 +321,7 @@ def differentiable(x: Any) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_average_of_weights_that_stay_is_the_piece_bit_by_bit(name: str) -> None:
     module = built(PIECES[name])
-    averaging = Averaging(module, 0.99)
+    averaging = WeightEMA(module, 0.99)
     for _ in range(15):
         averaging.follow()
     judged = averaging.judged
@@ -335,7 +337,7 @@ def waved(shape: Shape, start: float) -> Tensor:
     return torch.sin(numbers * 0.7 + start).reshape(shape).float()
 
 
-def golden_values(entry: Entry) -> list[float]:
+def golden_values(entry: Downsample) -> list[float]:
     """Six of the numbers that come out where weights and inputs follow a sine.
 
     Weights are set here, not drawn: how they start may change, what the piece does with them not.

@@ -10,7 +10,7 @@ import torch
 from search_spaces import losses
 from search_spaces.candidate import candidate_from_dict
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
-from search_spaces.model_output import Batch, ModelOutput, Units
+from search_spaces.model_output import Batch, ModelOutput, TargetScaler
 from search_spaces.plugins import load_user_object
 from search_spaces.space import DefineByRunSpace
 from search_spaces.task import Task
@@ -60,7 +60,7 @@ def test_an_energy_term_and_a_wave_term_weigh_what_the_example_says() -> None:
     batch = Batch(
         values_BV=told_B2,
         raw={"vector": state_B2},
-        units=Units(torch.zeros(2), torch.ones(2)),
+        units=TargetScaler(torch.zeros(2), torch.ones(2)),
     )
     terms = mixed(ModelOutput(values_BV=told_B2), batch).terms
     assert float(terms["mse"]) == 0

@@ -12,15 +12,15 @@ from torch.nn import functional
 
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import (
-    Asking,
     Attention,
-    Both,
     Classify,
     Concatenate,
     ConvolutionStem,
-    Embed,
+    CrossAttentionFusion,
     Gate,
     Gated,
+    MultiTaskHead,
+    ProjectionHead,
     RawStem,
     Recurrent,
     Regress,
@@ -43,8 +43,8 @@ SHAPES: dict[str, Shape] = {"image": (12, 3, 4), "series": (5, 8), "vector": (1,
 FUSIONS = [
     Gated(width=16),
     Gated(width=16, detail="scalar", pooling="maximum"),
-    Asking(asking="series", width=16),
-    Asking(asking="image", width=16, heads=2, pooling="flatten"),
+    CrossAttentionFusion(asking="series", width=16),
+    CrossAttentionFusion(asking="image", width=16, heads=2, pooling="flatten"),
     TwoTower(width=16),
 ]
 
@@ -71,10 +71,10 @@ def started(module: nn.Module) -> nn.Module:
         (Classify(hidden=9, dropout=0.1), task(2), (3, 2), None),
         (Regress(), task(0, 2), None, (3, 2)),
         (Regress(hidden=5), task(0, 1), None, (3, 1)),
-        (Both(), task(4, 2), (3, 4), (3, 2)),
-        (Both(), task(4), (3, 4), None),
-        (Both(hidden=3), task(0, 2), None, (3, 2)),
-        (Embed(width=6), task(), None, None),
+        (MultiTaskHead(), task(4, 2), (3, 4), (3, 2)),
+        (MultiTaskHead(), task(4), (3, 4), None),
+        (MultiTaskHead(hidden=3), task(0, 2), None, (3, 2)),
+        (ProjectionHead(width=6), task(), None, None),
     ],
     ids=str,
 )
@@ -105,11 +105,11 @@ def test_a_head_gives_what_the_task_asks_for(
         (Regress(), (8,), task(3), "asks for no numbers; take the head 'classify'"),
         (Regress(), (8,), task(3, 1), "also asks for classes; take the head 'both'"),
         (Regress(dropout=1.0), (8,), task(0, 1), "dropout"),
-        (Both(), (8,), task(), "at least 2 classes or a number"),
-        (Both(), (8,), task(1, 1), "at least 2 classes or a number"),
-        (Embed(), (8,), task(3), "neither classes nor numbers"),
-        (Embed(), (8,), task(0, 3), "neither classes nor numbers"),
-        (Embed(width=0), (8,), task(), "width must be at least 1"),
+        (MultiTaskHead(), (8,), task(), "at least 2 classes or a number"),
+        (MultiTaskHead(), (8,), task(1, 1), "at least 2 classes or a number"),
+        (ProjectionHead(), (8,), task(3), "neither classes nor numbers"),
+        (ProjectionHead(), (8,), task(0, 3), "neither classes nor numbers"),
+        (ProjectionHead(width=0), (8,), task(), "width must be at least 1"),
     ],
     ids=str,
 )
@@ -121,7 +121,7 @@ def test_a_head_refuses_a_task_that_it_does_not_fit(
 
 
 def test_an_embedding_head_gives_projections_of_length_one_each_tower_by_itself() -> None:
-    head = started(Embed(width=6).build((2, 8), task()))
+    head = started(ProjectionHead(width=6).build((2, 8), task()))
     x = torch.randn(3, 2, 8)
     output = head(x)
     assert [tower.shape for tower in output.towers] == [(3, 6), (3, 6)]
@@ -129,7 +129,7 @@ def test_an_embedding_head_gives_projections_of_length_one_each_tower_by_itself(
         expected = project(own) / project(own).norm(dim=1, keepdim=True)
         torch.testing.assert_close(tower, expected)
     assert torch.equal(output.embedding_BD, torch.cat(output.towers, dim=1))
-    alone = started(Embed(width=6).build((8,), task()))(x[:, 0])
+    alone = started(ProjectionHead(width=6).build((8,), task()))(x[:, 0])
     assert alone.towers == ()
     torch.testing.assert_close(alone.embedding_BD.norm(dim=1), torch.ones(3))
 
@@ -163,7 +163,7 @@ def test_gated_streams_begin_near_an_even_mix() -> None:
 
 
 def test_the_asking_stream_hears_all_others_as_torchs_attention_has_it() -> None:
-    module = started(Asking(asking="image", width=16, heads=2).build(SHAPES))
+    module = started(CrossAttentionFusion(asking="image", width=16, heads=2).build(SHAPES))
     given = maps()
     asks = module.project["image"](given["image"].flatten(2).transpose(1, 2))
     told = torch.cat([module.project[name](given[name]) for name in ("series", "vector")], dim=1)
@@ -202,7 +202,7 @@ def test_the_order_in_which_streams_are_given_does_not_matter(fusion: Any) -> No
     [
         (Gated(), "at least two streams"),
         (TwoTower(), "at least two streams"),
-        (Asking(asking="image"), "at least two streams"),
+        (CrossAttentionFusion(asking="image"), "at least two streams"),
         (Gated(detail="chanel"), "Did you mean 'channel'"),
         (Concatenate(pooling="last"), "only sequences have a last step"),
         (Concatenate(pooling="lats"), "Did you mean 'last'"),
@@ -217,8 +217,8 @@ def test_a_fusion_refuses_what_it_cannot_join(fusion: Any, message: str) -> None
 @pytest.mark.parametrize(
     ("fusion", "message"),
     [
-        (Asking(asking="imgae"), "unknown stream 'imgae'.*Did you mean 'image'"),
-        (Asking(asking="image", heads=3), "heads must divide 64"),
+        (CrossAttentionFusion(asking="imgae"), "unknown stream 'imgae'.*Did you mean 'image'"),
+        (CrossAttentionFusion(asking="image", heads=3), "heads must divide 64"),
         (Gated(width=0), "width must be at least 1"),
         (Gated(pooling="last"), "only sequences have a last step"),
     ],
@@ -263,10 +263,13 @@ def inputs(batch: int = 3) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "fusion", [Concatenate(), Gated(), Asking(asking="text"), TwoTower()], ids=lambda one: one.kind
+    "fusion",
+    [Concatenate(), Gated(), CrossAttentionFusion(asking="text"), TwoTower()],
+    ids=lambda one: one.kind,
 )
 @pytest.mark.parametrize(
-    ("head", "num_classes", "num_values"), [(Classify(), 3, 0), (Regress(), 0, 2), (Both(), 3, 2)]
+    ("head", "num_classes", "num_values"),
+    [(Classify(), 3, 0), (Regress(), 0, 2), (MultiTaskHead(), 3, 2)],
 )
 def test_a_network_of_every_modality_builds_answers_and_has_a_cost(
     fusion: Any, head: Any, num_classes: int, num_values: int
@@ -289,7 +292,7 @@ def test_a_network_of_every_modality_builds_answers_and_has_a_cost(
 def test_two_towers_under_an_embedding_head_learn_which_image_goes_with_which_text() -> None:
     torch.manual_seed(0)
     streams = {name: STREAMS[name] for name in ("image", "text")}
-    whole = Architecture(streams=streams, fusion=TwoTower(), head=Embed(width=16))
+    whole = Architecture(streams=streams, fusion=TwoTower(), head=ProjectionHead(width=16))
     shapes = {name: INPUTS[name] for name in streams}
     network = whole.build(Task(inputs=shapes, num_classes=0))
     pairs = {name: one for name, one in inputs(16).items() if name in streams}
@@ -310,7 +313,7 @@ def test_auxiliary_scores_are_refused_where_nothing_is_classified() -> None:
     asked = Task(inputs={"series": (9, 5)}, num_classes=0, num_values=1)
     with pytest.raises(UnbuildableError, match=r"streams\.series: .*'auxiliary'"):
         whole.build(asked, auxiliary=True)
-    both = Architecture(streams=streams, fusion=Concatenate(), head=Both())
+    both = Architecture(streams=streams, fusion=Concatenate(), head=MultiTaskHead())
     asked = Task(inputs={"series": (9, 5)}, num_classes=3, num_values=1)
     network = both.build(asked, auxiliary=True)
     assert network({"series": torch.randn(2, 9, 5)}).auxiliary[0].shape == (2, 3)

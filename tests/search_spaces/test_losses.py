@@ -15,7 +15,7 @@ from search_spaces import losses
 from search_spaces.domains.composite import SpaceError
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.loss_weights import TERMS, LossTerm, LossWeights, loss_domain, loss_term
-from search_spaces.losses.scale import KNOWN
+from search_spaces.losses.scale import WARMUP_STEPS
 from search_spaces.model_output import Batch, ModelOutput
 from search_spaces.plugins import DuplicateNameError, UnknownNameError, load_user_object
 
@@ -135,7 +135,7 @@ def test_a_mixture_weighs_its_terms_by_shares_that_sum_to_one() -> None:
     told = loss.end_epoch()
     assert told["terms/focal"] == pytest.approx(value.main.item())
     assert told["weights/focal"] == 1  # the sizes of the others are not known yet
-    for _ in range(KNOWN):
+    for _ in range(WARMUP_STEPS):
         loss.backward(loss(*drawn()), [])
     loss.end_epoch()
     loss.backward(loss(*drawn()), [])
@@ -159,7 +159,7 @@ def test_side_terms_join_within_a_tenth_of_a_short_training(steps: int, joins_at
 
 def test_terms_count_on_the_main_terms_scale() -> None:
     loss = losses.build(MIXTURE)
-    for _ in range(KNOWN):
+    for _ in range(WARMUP_STEPS):
         output, batch = drawn()
         loss.backward(loss(output, batch), [])
     found = [tensor.grad for tensor in (output.logits_BK, output.embedding_BD)]

@@ -18,7 +18,7 @@ from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import Attention, Concatenate, Regress, Stage, VectorStem
 from search_spaces.loss_weights import LossTerm, LossWeights, loss_domain
 from search_spaces.losses.physics import Law, Rising
-from search_spaces.model_output import Batch, ModelOutput, Units
+from search_spaces.model_output import Batch, ModelOutput, TargetScaler
 from search_spaces.plugins import load_user_object
 from search_spaces.task import Task
 from workers.training.device import Execution
@@ -180,7 +180,7 @@ def test_gate_entropy_is_one_bit_for_an_open_question_and_none_for_a_choice() ->
 
 
 def test_a_law_is_told_in_the_datas_units() -> None:
-    units = Units(torch.tensor([10.0, 0.0]), torch.tensor([2.0, 1.0]))
+    units = TargetScaler(torch.tensor([10.0, 0.0]), torch.tensor([2.0, 1.0]))
     output = ModelOutput(values_BV=torch.tensor([[1.0, 3.0]]))
     batch = Batch(raw={"state": torch.tensor([[4.0]])}, units=units)
 
@@ -197,7 +197,9 @@ def test_a_law_is_told_in_the_datas_units() -> None:
 
 def test_a_law_that_the_outputs_have_no_part_in_is_refused() -> None:
     output = ModelOutput(values_BV=torch.ones(1, 1, requires_grad=True))
-    batch = Batch(raw={"state": torch.tensor([[4.0]])}, units=Units(torch.zeros(1), torch.ones(1)))
+    batch = Batch(
+        raw={"state": torch.tensor([[4.0]])}, units=TargetScaler(torch.zeros(1), torch.ones(1))
+    )
     with pytest.raises(ValueError, match="must follow from the outputs"):
         Law(lambda i, _: i["state"], "equal")(output, batch)
 
@@ -207,7 +209,8 @@ def test_values_at_a_boundary_are_a_law_too() -> None:
         return outputs * (inputs["state"] == 0)
 
     batch = Batch(
-        raw={"state": torch.tensor([[0.0], [1.0]])}, units=Units(torch.zeros(1), torch.ones(1))
+        raw={"state": torch.tensor([[0.0], [1.0]])},
+        units=TargetScaler(torch.zeros(1), torch.ones(1)),
     )
     output = ModelOutput(values_BV=torch.tensor([[3.0], [5.0]]))
     assert float(Law(wall, "equal")(output, batch)) == pytest.approx(4.5)
@@ -256,7 +259,7 @@ def test_a_slope_of_the_wrong_sign_counts_by_its_square(sign: int, expected: flo
 
 
 def test_the_wave_is_least_at_multiples_of_pi() -> None:
-    units = Units(torch.zeros(1), torch.ones(1))
+    units = TargetScaler(torch.zeros(1), torch.ones(1))
     for value, expected in ((math.pi, 0.0), (math.pi / 2, 1.0), (-math.pi / 6, 0.5)):
         output = ModelOutput(values_BV=torch.full((4, 1), value))
         assert float(losses.Wave()(output, Batch(units=units))) == pytest.approx(expected, abs=1e-6)
@@ -280,7 +283,7 @@ losses = loss_domain(main=("mse",), always=("sum_of_a_test",), side=("rising_of_
     torch.manual_seed(0)
     network = nn.Linear(2, 2)
     state = normal(64, 2)
-    units = Units(torch.zeros(2), torch.ones(2))
+    units = TargetScaler(torch.zeros(2), torch.ones(2))
     batch = Batch(
         inputs={"state": state}, raw={"state": state}, values_BV=normal(64, 2), units=units
     )

@@ -86,7 +86,7 @@ def test_a_linked_file_finds_the_neighbours_of_the_real_one(folder: Path, tmp_pa
 def test_more_than_any_program_needs_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search_spaces.user_code.MOST_BYTES", 100)
+    monkeypatch.setattr("search_spaces.user_code.MAX_BYTES", 100)
     with pytest.raises(UserFileError, match="keep data in files of other kinds"):
         read(folder)
 

@@ -12,8 +12,8 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Holder, Ledger
 from orchestrator.promotion import loading, manifest, winner
 from orchestrator.promotion.promoter import Promoter
-from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.promotion.registry import Registry
+from orchestrator.promotion.refusal import PromotionRefusedError
+from orchestrator.promotion.registry import ModelRegistry
 
 NOBODY = 2**22 + 1
 
@@ -46,7 +46,7 @@ class Mortal:
         return call
 
 
-def quick_room(registry: Registry) -> Callable[..., Any]:
+def quick_room(registry: ModelRegistry) -> Callable[..., Any]:
     """The steps of the clean process, done here: seconds become a moment."""
 
     @contextmanager
@@ -59,9 +59,9 @@ def quick_room(registry: Registry) -> Callable[..., Any]:
             try:
                 digests = manifest.proved_copy(fetched, proved, digest)
             except manifest.ManifestError as error:
-                raise PromotionRefused(str(error)) from error
+                raise PromotionRefusedError(str(error)) from error
             if changed := [name for name in code or {} if digests.get(name) != code[name]]:
-                raise PromotionRefused(f"{changed[0]} is not archscout's own")
+                raise PromotionRefusedError(f"{changed[0]} is not archscout's own")
             shim = loading._run(proved / "archscout_model.py")
             shim.load_context(SimpleNamespace(artifacts={"model": str(proved / "artifacts/model")}))
             yield SimpleNamespace(
@@ -81,7 +81,7 @@ def a_promoter(
     """
     lives = parts.pop("lives", None)
     ledger = Ledger.open(parts.pop("ledger_url", home / "ledger.db"))
-    registry: Any = Registry.open(f"sqlite:///{home / 'mlflow.db'}")
+    registry: Any = ModelRegistry.open(f"sqlite:///{home / 'mlflow.db'}")
     given: dict[str, Any] = {
         "winner": parts.pop("winner", None) or _winner(home, ledger, study, trial),
         "model": model,

@@ -11,7 +11,7 @@ from orchestrator.config.resources import as_stored
 from orchestrator.config.schema import StudyConfig
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Holder, Ledger
-from orchestrator.study.driver import Study
+from orchestrator.study.driver import StudyDriver
 from orchestrator.trial import Trial, TrialState
 from search_spaces.space import DefineByRunSpace
 from workers.job import TrainingJob
@@ -108,7 +108,7 @@ def opened(
     version: str = "1",
     alive: bool = False,
     **parts: Any,
-) -> Iterator[Study]:
+) -> Iterator[StudyDriver]:
     """The study on a scratch ledger, as `run` opens it; opened again it is resumed.
 
     Its lease is held by a process that is gone: whoever comes next need not wait. An `alive` one is
@@ -127,7 +127,7 @@ def opened(
             data_digest="none",
             holder=holder,
         )
-        with Study(
+        with StudyDriver(
             record=row,
             config=asked,
             ledger=through(ledger),
@@ -140,7 +140,7 @@ def opened(
             ledger.release(lease)
 
 
-def run(study: Study, worker: Any = curve) -> None:
+def run(study: StudyDriver, worker: Any = curve) -> None:
     """Runs a study to its end in this process."""
     InProcessEngine(worker).run(study, NO_DATA)
 
@@ -180,7 +180,7 @@ class Dying:
         return call
 
 
-def story(study: Study) -> list[Any]:
+def story(study: StudyDriver) -> list[Any]:
     """What a study has come to, without what may differ: uids, times, attempts."""
     return [
         (

@@ -12,7 +12,7 @@ class NoTracker:
         NoTracker.drained_s = timeout_s
         return True
 
-    def hurry(self) -> None:
+    def cancel_wait(self) -> None:
         """Nothing is waited for."""
 
     def close(self) -> None:

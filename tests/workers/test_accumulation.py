@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.recipe import Recipe
-from workers.training.accumulation import MOST, PROBE, Accumulation, Forecast, squared_norm
+from workers.training.accumulation import (
+    MAX_FACTOR,
+    PROBE,
+    Accumulation,
+    VarianceForecast,
+    squared_norm,
+)
 
 WIDTH = 400
 
@@ -121,7 +127,7 @@ def test_batches_grow_with_the_noise_and_shrink_as_it_falls(rule: str) -> None:
     quiet = [step(accumulation, 0.1, seed=seed) for seed in range(3 * PROBE)]
     assert sum(quiet) == len(quiet) + 3  # two batches at every probe, one between
     loud = [step(accumulation, 12.0, seed=seed) for seed in range(8 * PROBE)]
-    assert loud[-1] == MOST
+    assert loud[-1] == MAX_FACTOR
     quiet = [step(accumulation, 0.1, seed=seed) for seed in range(20 * PROBE)]
     assert quiet[-PROBE + 1] == 1
 
@@ -157,7 +163,7 @@ def test_an_epoch_after_a_checkpoint_tells_what_it_would_have_told() -> None:
 
 def test_the_forecast_learns_a_rhythm_that_the_last_value_misses() -> None:
     torch.manual_seed(0)
-    forecast = Forecast()
+    forecast = VarianceForecast()
     values = [1.0 if turn % 2 else 10.0 for turn in range(600)]
     expected = [forecast(value) for value in values]
     missed = [abs(math.log(e / v)) for e, v in zip(expected[:-1], values[1:], strict=True)]

@@ -145,7 +145,7 @@ def test_a_progress_bar_leaves_its_last_state(make_job: MakeJob, log: Path) -> N
 def test_a_loop_that_prints_does_not_fill_the_disk(
     make_job: MakeJob, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempt_log, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(attempt_log, "MAX_BYTES", 1 << 20)
     run(make_job, log, lambda: [print("x" * 99) for _ in range(20_000)] and None)
     assert log.stat().st_size < 1_001 * 1024 + 65_536
     assert log.read_text().rstrip().endswith("the rest is not kept)")

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from search_spaces.losses import Clip, CrossEntropy
 from search_spaces.model_output import Batch, ModelOutput
 from workers.data import Dataset, Split
-from workers.failures import BadCandidate, Diverged, classify
+from workers.failures import BadCandidateError, DivergedError, classify
 from workers.job import TrainingJob
 from workers.training import device as device_module
 from workers.training.batches import DeviceSplit, Normalisation, on_device
 from workers.training.device import DeviceError, Execution, prepare
-from workers.training.evaluate import Tally, evaluate
+from workers.training.evaluate import MetricAccumulator, evaluate
 
 MakeJob = Callable[..., TrainingJob]
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ def test_low_precision_is_taken_where_the_cpu_is_built_for_it(
 
 
 def test_an_unknown_precision_is_the_candidates_fault(make_job: MakeJob) -> None:
-    with pytest.raises(BadCandidate, match="float16"):
+    with pytest.raises(BadCandidateError, match="float16"):
         prepare(make_job(), "float16")
 
 
@@ -152,7 +152,7 @@ class Guess(nn.Module):
 
 def test_evaluation_counts_every_example_once(digits: Dataset) -> None:
     _, validation, _ = on_device(digits, CPU)
-    tally = Tally(CPU)
+    tally = MetricAccumulator(CPU)
     execution = Execution(device=CPU, low_precision=None)
     shares = list(evaluate(Guess(3), CrossEntropy(), validation, execution, tally))
     assert shares[-1] == 1.0
@@ -188,7 +188,7 @@ def test_no_more_examples_are_judged_at_once_than_fit_and_the_loss_is_the_same(
     network = Counted()
     found = []
     for at_once in (256, 24):
-        tally = Tally(CPU)
+        tally = MetricAccumulator(CPU)
         list(evaluate(network, Clip(), validation, execution, tally, at_once=at_once))
         found.append(tally.metrics("val"))
     assert max(network.seen[-3:]) <= 24
@@ -198,10 +198,10 @@ def test_no_more_examples_are_judged_at_once_than_fit_and_the_loss_is_the_same(
 
 def test_a_validation_loss_that_is_no_number_is_told_as_diverged(digits: Dataset) -> None:
     _, validation, _ = on_device(digits, CPU)
-    tally = Tally(CPU)
+    tally = MetricAccumulator(CPU)
     execution = Execution(device=CPU, low_precision=None)
     list(evaluate(Guess(3, float("nan")), CrossEntropy(), validation, execution, tally))
-    with pytest.raises(Diverged, match="val_loss is nan"):
+    with pytest.raises(DivergedError, match="val_loss is nan"):
         tally.metrics("val")
 
 
@@ -221,7 +221,7 @@ def test_errors_of_numbers_are_told_in_the_datas_units_and_in_deviations() -> No
     values = np.array([[2.0, 0.0], [6.0, 0.0], [2.0, 4.0], [6.0, 4.0]], dtype=np.float32)
     state = np.ones((4, 3), dtype=np.float32)
     split = Split(inputs={"state": state}, targets=np.zeros(4, dtype=np.int64), values=values)
-    tally = Tally(CPU, ["left", "right"])
+    tally = MetricAccumulator(CPU, ["left", "right"])
     served = DeviceSplit(split, Normalisation.of(split), CPU)
     execution = Execution(device=CPU, low_precision=None)
     list(evaluate(FortyTwo(), SquaredError(), served, execution, tally))

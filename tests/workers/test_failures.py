@@ -9,7 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.failures import BadCandidate, Diverged, Failure, FailureKind, UserCodeError, classify
+from workers.failures import (
+    BadCandidateError,
+    DivergedError,
+    Failure,
+    FailureKind,
+    UserCodeError,
+    classify,
+)
 
 
 def raised(error: Exception, wrapper: type[Exception] | None = None) -> Exception:
@@ -47,11 +54,11 @@ ENOSPC = OSError(errno.ENOSPC, "No space left on device")
         ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), None, "out_of_memory"),
         (MemoryError(), UserCodeError, "out_of_memory"),
-        (MemoryError(), BadCandidate, "out_of_memory"),
-        (Diverged("train_loss is nan"), None, "diverged"),
-        (Diverged("metric is nan"), UserCodeError, "diverged"),
-        (BadCandidate("heads"), None, "bad_candidate"),
-        (ValueError("heads must divide"), BadCandidate, "bad_candidate"),
+        (MemoryError(), BadCandidateError, "out_of_memory"),
+        (DivergedError("train_loss is nan"), None, "diverged"),
+        (DivergedError("metric is nan"), UserCodeError, "diverged"),
+        (BadCandidateError("heads"), None, "bad_candidate"),
+        (ValueError("heads must divide"), BadCandidateError, "bad_candidate"),
         (ENOSPC, None, "no_space"),
         (OSError(errno.EIO, "Input/output error"), None, "infrastructure"),
         (OSError(errno.EIO, "Input/output error"), UserCodeError, "infrastructure"),

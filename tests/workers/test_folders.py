@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.storage import Folder, PathOutside, RemoteFolder, beneath, remove
+from workers.storage import Folder, PathOutsideError, RemoteFolder, beneath, remove
 
 PARTS = st.sampled_from(["a", "b", "..", ".", "out", "up", "loop", "link", "\0", "x y", "ä"])
 NAMES = st.lists(PARTS, min_size=1, max_size=6).map("/".join) | st.text(max_size=12)
@@ -36,7 +36,7 @@ def test_what_leads_out_of_the_root_is_refused_and_all_else_lies_in_it(
     root = tree / "root"
     try:
         found = beneath(root / name, root)
-    except PathOutside:
+    except PathOutsideError:
         return
     assert os.path.realpath(found).startswith(f"{os.path.realpath(root)}/")
 
@@ -49,7 +49,7 @@ def test_removing_by_any_name_leaves_what_is_outside(tree: Path, name: str) -> N
     _copy(root, work)
     try:
         remove(work / name, work)
-    except (PathOutside, OSError, ValueError):
+    except (PathOutsideError, OSError, ValueError):
         pass
     else:
         assert not os.path.lexists(work / name)
@@ -75,7 +75,7 @@ def test_a_link_is_removed_and_not_followed(tree: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
 def test_the_root_itself_stays(tree: Path, name: str) -> None:
-    with pytest.raises(PathOutside, match="leads out of"):
+    with pytest.raises(PathOutsideError, match="leads out of"):
         remove(tree / "root" / name, tree / "root")
     assert (tree / "root").is_dir()
 
@@ -87,12 +87,12 @@ def test_in_a_store_too(name: str) -> None:
     if plain:
         assert beneath(root / name, root) == root / name
     else:
-        with pytest.raises(PathOutside):
+        with pytest.raises(PathOutsideError):
             beneath(root / name, root)
 
 
 def test_a_store_beside_the_root_is_outside() -> None:
     root = RemoteFolder("memory://bucket/studies")
     for other in ("memory://bucket/studies2/a", "memory://bucket", "s3://bucket/studies/a"):
-        with pytest.raises(PathOutside):
+        with pytest.raises(PathOutsideError):
             beneath(RemoteFolder(other), root)

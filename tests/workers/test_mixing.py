@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from search_spaces.losses import energy_is_kept
 from search_spaces.losses.physics import Law
-from search_spaces.model_output import Batch, ModelOutput, Units
+from search_spaces.model_output import Batch, ModelOutput, TargetScaler
 from workers.data.pendulum import advanced, drawn
 from workers.training.augmentation import erase
 from workers.training.batches import ChannelStatistics
-from workers.training.ema import Averaging
-from workers.training.evaluate import Tally
+from workers.training.ema import WeightEMA
+from workers.training.evaluate import MetricAccumulator
 from workers.training.mixing import mixed
 
 
@@ -68,7 +68,7 @@ def test_a_law_holds_for_a_mixed_state_as_for_any_other() -> None:
         raw={"vector": vectors},
         targets_B=torch.zeros(64, dtype=torch.int64),
         values_BV=answers,
-        units=Units(torch.zeros(2), torch.ones(2)),
+        units=TargetScaler(torch.zeros(2), torch.ones(2)),
     )
     shown, other, share = mixed(batch, "mixup", torch.Generator().manual_seed(1))
     assert 0.1 < share < 0.9
@@ -89,7 +89,7 @@ def test_pictures_in_bytes_are_mixed_in_the_datas_units_too() -> None:
 def test_accuracy_on_mixed_examples_counts_each_label_by_its_share() -> None:
     targets, others = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 2, 1, 0])
     output = ModelOutput(logits_BK=torch.eye(3)[[0, 2, 2, 1]])
-    tally = Tally(torch.device("cpu"))
+    tally = MetricAccumulator(torch.device("cpu"))
     batch, other = Batch(targets_B=targets), Batch(targets_B=others)
     tally.add(torch.tensor(1.0), output, batch, other, 0.75)
     # Right for both, for the other, for the first, and for none.
@@ -112,7 +112,7 @@ def test_erasing_puts_noise_on_one_rectangle_of_half_of_the_pictures() -> None:
 
 def test_the_average_follows_the_weights_by_its_decay() -> None:
     network = nn.Linear(1, 1, bias=False)
-    averaging = Averaging(network, 0.2)
+    averaging = WeightEMA(network, 0.2)
     values = [1.0, 5.0, 9.0]
     for value in values:
         network.weight.data.fill_(value)
@@ -120,7 +120,7 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
     # The first is taken as it is; the second by the rising decay of 2 / 11, the third by its own.
     expected = 0.2 * (2 / 11 * 1 + 9 / 11 * 5) + 0.8 * 9
     assert _weight(averaging.judged) == pytest.approx(expected)
-    again = Averaging(nn.Linear(1, 1, bias=False), 0.2)
+    again = WeightEMA(nn.Linear(1, 1, bias=False), 0.2)
     again.remember(averaging.judged.state_dict(), averaging.memory())
     for one in (averaging, again):
         one.network.weight.data.fill_(2.0)  # type: ignore[operator, union-attr]
@@ -130,7 +130,7 @@ def test_the_average_follows_the_weights_by_its_decay() -> None:
 
 def test_a_slow_average_has_left_the_first_weights_after_an_epoch_of_a_few_steps() -> None:
     network = nn.Linear(1, 1, bias=False)
-    averaging = Averaging(network, 0.999)
+    averaging = WeightEMA(network, 0.999)
     for step in range(30):
         network.weight.data.fill_(0.0 if step == 0 else 1.0)
         averaging.follow()
@@ -141,7 +141,7 @@ def test_a_rising_decay_goes_on_where_a_checkpoint_left_it() -> None:
     torch.manual_seed(0)
     values = torch.rand(40)
     networks = [nn.Linear(1, 1, bias=False) for _ in range(2)]
-    whole, resumed = (Averaging(network, 0.999) for network in networks)
+    whole, resumed = (WeightEMA(network, 0.999) for network in networks)
     for step, value in enumerate(values.tolist()):
         for network in networks:
             network.weight.data.fill_(value)
@@ -155,7 +155,7 @@ def test_a_rising_decay_goes_on_where_a_checkpoint_left_it() -> None:
 
 def test_without_a_decay_the_network_itself_is_judged() -> None:
     network = nn.Linear(1, 1)
-    averaging = Averaging(network, None)
+    averaging = WeightEMA(network, None)
     averaging.follow()
     assert averaging.judged is network
     assert averaging.memory() == {}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from workers.data.preprocessing import (
-    LARGEST_SIDE,
-    SMALLEST_SIDE,
+    MAX_SIDE,
+    MIN_SIDE,
     Preprocessing,
     array_dtype,
     common_size,
@@ -160,7 +160,7 @@ def test_an_image_is_turned_as_its_camera_says() -> None:
 )
 def test_the_common_size_lies_within_its_bounds(sizes: list[tuple[int, int]]) -> None:
     for side in common_size(*zip(*sizes, strict=True)):
-        assert SMALLEST_SIDE <= side <= LARGEST_SIDE
+        assert MIN_SIDE <= side <= MAX_SIDE
 
 
 def test_images_of_one_small_size_keep_it_and_large_ones_keep_their_proportions() -> None:

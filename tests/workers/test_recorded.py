@@ -25,7 +25,7 @@ from search_spaces.recipe import Recipe, recipe_domain
 from workers.data import Dataset
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
-from workers.training.evaluate import Tally, evaluate
+from workers.training.evaluate import MetricAccumulator, evaluate
 from workers.training.trainer import Trainer
 
 MakeJob = Callable[..., TrainingJob]
@@ -99,7 +99,7 @@ def of_validation(measurement: Measurement) -> dict[str, float]:
 
 def judged(trainer: Trainer) -> dict[str, float]:
     """What the weights that were kept give on the validation part."""
-    tally = Tally(trainer.execution.device)
+    tally = MetricAccumulator(trainer.execution.device)
     term = trainer.loss.terms[trainer.loss.main]
     network = trainer.averaging.judged
     judging = evaluate(

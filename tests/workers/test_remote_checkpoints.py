@@ -10,7 +10,7 @@ from support.store import Store, serving
 
 from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
-from workers.storage import FolderUnreachable, RemoteFolder, folder_at, within
+from workers.storage import RemoteFolder, StorageUnreachableError, folder_at, within
 
 FILES = ("tensors.safetensors", "state.json", "manifest.json")
 
@@ -118,7 +118,7 @@ def test_a_store_that_fails_is_an_error_of_the_world(store: Store) -> None:
     reference = checkpoint.save(folder, example())
     store.fails = True
     try:
-        with pytest.raises(FolderUnreachable, match="webhdfs"):
+        with pytest.raises(StorageUnreachableError, match="webhdfs"):
             checkpoint.save(folder, example())
         with pytest.raises(CheckpointError, match="cannot be read"):
             checkpoint.load(reference, folder)

@@ -18,7 +18,7 @@ from search_spaces.loss_weights import LossTerm, LossWeights
 from workers.budget import Budget
 from workers.data import Dataset
 from workers.data.dataset import Split
-from workers.failures import BadCandidate, Diverged
+from workers.failures import BadCandidateError, DivergedError
 from workers.job import TeacherRef, TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
 from workers.training import device as device_module
@@ -171,11 +171,11 @@ def test_a_training_that_leaves_the_finite_numbers_is_told_as_diverged(
         "warmup": 0.0,
         "precision": "float32",
     }
-    with pytest.raises(Diverged, match=r"train_loss is (nan|inf)"):
+    with pytest.raises(DivergedError, match=r"train_loss is (nan|inf)"):
         measured(Trainer(make_job(recipe=wild), digits).run())
     monkeypatch.setattr(trainer_module, "PULSE_S", 0.0)
     seen: list[Measurement | Progress] = []
-    with pytest.raises(Diverged, match=r"train_loss is (nan|inf)"):
+    with pytest.raises(DivergedError, match=r"train_loss is (nan|inf)"):
         seen.extend(Trainer(make_job(recipe=wild), digits).run())
     assert 0 < len(seen) < 10  # of 19 batches: within the epoch, not at its end
 
@@ -185,9 +185,9 @@ def test_a_candidate_that_cannot_be_built_is_told_as_bad(
 ) -> None:
     candidate = make_job().candidate
     broken = {**candidate, "architecture": {**candidate["architecture"], "streams": {}}}
-    with pytest.raises(BadCandidate, match="streams"):
+    with pytest.raises(BadCandidateError, match="streams"):
         Trainer(make_job(candidate=broken), digits)
-    with pytest.raises(BadCandidate, match="decisions"):
+    with pytest.raises(BadCandidateError, match="decisions"):
         Trainer(make_job(candidate={"schema": 1, "decisions": {"x": 1}}), digits)
 
 
@@ -311,13 +311,13 @@ def test_a_student_learns_from_a_teacher_that_is_what_it_was(
     terms = {"cross_entropy": LossTerm(), "distillation": LossTerm()}
     recipe = {"losses": LossWeights(main="cross_entropy", terms=terms)}
     job = make_job(epochs=1, recipe=recipe)
-    with pytest.raises(BadCandidate, match="the study has no teacher"):
+    with pytest.raises(BadCandidateError, match="the study has no teacher"):
         Trainer(job, digits)
     reference = taught_on(digits, make_job, tmp_path)
     taught = measured(Trainer(dataclasses.replace(job, teacher=reference), digits).run())
     assert taught[0].metrics["terms/distillation"] >= 0
     (tmp_path / WEIGHTS).write_bytes(b"other")
-    with pytest.raises(BadCandidate, match="is not what was fetched"):
+    with pytest.raises(BadCandidateError, match="is not what was fetched"):
         Trainer(dataclasses.replace(job, teacher=reference), digits)
 
 
@@ -327,7 +327,9 @@ def test_a_teacher_whose_classes_stand_in_another_order_teaches_nobody(
     terms = {"cross_entropy": LossTerm(), "distillation": LossTerm()}
     job = make_job(epochs=1, recipe={"losses": LossWeights(terms=terms)})
     turned = taught_on(digits, make_job, tmp_path, digits.class_names[::-1])
-    with pytest.raises(BadCandidate, match=r"tells 10 classes \(9, 8, .*; this study's data has"):
+    with pytest.raises(
+        BadCandidateError, match=r"tells 10 classes \(9, 8, .*; this study's data has"
+    ):
         Trainer(dataclasses.replace(job, teacher=turned), digits)
 
 

@@ -29,7 +29,7 @@ _WANTED = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ArrayFiles:
     """Which arrays there are, by what they are for."""
 
     path: Path
@@ -49,7 +49,7 @@ class Found:
     """Reads an array by name."""
 
 
-def find(path: Path) -> Found:
+def find(path: Path) -> ArrayFiles:
     """Which arrays lie there, by name alone.
 
     Raises:
@@ -86,7 +86,7 @@ def find(path: Path) -> Found:
 
 def _sorted(
     path: Path, names: list[str], others: list[str], reader: Callable[[str], NDArray[Any]]
-) -> Found:
+) -> ArrayFiles:
     """Tells arrays apart by the words in their names."""
     kinds: dict[frozenset[str], dict[str, str]] = {_INPUTS: {}, _TARGETS: {}, _VALUES: {}}
     class_names = None
@@ -114,7 +114,7 @@ def _sorted(
         {part or "train": name for part, name in kind.items()} for kind in kinds.values()
     )
     value_names = next((name for name in ignored if name.lower() == _VALUE_NAMES), None)
-    return Found(
+    return ArrayFiles(
         path=path,
         inputs=inputs,
         targets=targets,

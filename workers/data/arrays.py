@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.array_files import Found, find
+from workers.data.array_files import ArrayFiles, find
 from workers.data.checks import DataError, check_distinct
 from workers.data.dataset import RawData, Split
 from workers.data.npy import told
@@ -23,13 +23,13 @@ from workers.data.preprocessing import (
 from workers.data.spec import DataSpec
 from workers.data.targets import read_targets
 
-_MOST_CHANNELS = 4
-_FEWEST_LEVELS = 16
+_MAX_CHANNELS = 4
+_MIN_LEVELS = 16
 """With fewer different values than that, a channel that had more has lost what it shows."""
 _SAMPLE = 4096
 _OUTLYING = 1000
 """Values are outliers that reach so many times as far as the middle half of all."""
-_SMALLEST_SPAN = 1e-36
+_MIN_SPAN = 1e-36
 _SHOWN = 3
 
 
@@ -44,7 +44,7 @@ def read(spec: DataSpec) -> RawData:
     return load(find(Path(spec.path).expanduser()))
 
 
-def load(found: Found) -> RawData:
+def load(found: ArrayFiles) -> RawData:
     """The arrays found, prepared alike: in the shape and type of the training part.
 
     Raises:
@@ -97,7 +97,7 @@ def _preprocessing(values: NDArray[Any]) -> Preprocessing:
     if values.dtype.kind not in "buif":
         raise DataError(f"is of type {values.dtype}; examples are numbers")
     shape = values.shape[1:]
-    if len(shape) == 2 and min(shape) <= _MOST_CHANNELS < max(shape):
+    if len(shape) == 2 and min(shape) <= _MAX_CHANNELS < max(shape):
         steps, features = max(shape), min(shape)
         raise DataError(
             f"has the shape {values.shape}: {steps} steps of {features} features, or images of "
@@ -107,14 +107,14 @@ def _preprocessing(values: NDArray[Any]) -> Preprocessing:
         )
     if len(shape) == 2:
         channels, height, width = 1, *shape
-    elif len(shape) == 3 and (shape[2] == 1 or shape[2] <= _MOST_CHANNELS < shape[1]):
+    elif len(shape) == 3 and (shape[2] == 1 or shape[2] <= _MAX_CHANNELS < shape[1]):
         height, width, channels = shape
-    elif len(shape) == 3 and shape[0] <= _MOST_CHANNELS < shape[2]:
+    elif len(shape) == 3 and shape[0] <= _MAX_CHANNELS < shape[2]:
         channels, height, width = shape
     else:
         raise DataError(
             f"has the shape {values.shape}; images are (N, height, width), or with 1 to "
-            f"{_MOST_CHANNELS} channels last or second, vectors (N, numbers): reshape them"
+            f"{_MAX_CHANNELS} channels last or second, vectors (N, numbers): reshape them"
         )
     return Preprocessing(
         channels=channels, height=height, width=width, dtype=array_dtype(values)
@@ -134,7 +134,7 @@ def _lost(name: str, values: NDArray[Any], images: Preprocessing | None) -> list
         columns, what = columns.reshape(-1, images.channels), "channel"
     columns = columns[:: max(1, len(columns) // _SAMPLE)]
     given, kept = _levels(columns), _levels(columns.astype(np.float32))
-    poor = np.flatnonzero((kept < _FEWEST_LEVELS) & (kept < given))
+    poor = np.flatnonzero((kept < _MIN_LEVELS) & (kept < given))
     if not len(poor):
         return []
     return [
@@ -157,7 +157,7 @@ def _outliers(name: str, prepared: NDArray[Any]) -> list[str]:
     notes = []
     for index, values in enumerate(each):
         low, high = float(values.min()), float(values.max())
-        if 0 < high - low < _SMALLEST_SPAN:
+        if 0 < high - low < _MIN_SPAN:
             raise DataError(
                 f"{what} {index} has values from {low:g} to {high:g}, too small for float32: "
                 "give them in a smaller unit"

@@ -16,7 +16,7 @@ from workers.data.checks import DataError, check_distinct, check_names, composed
 from workers.data.dataset import RawData, Split, limited
 from workers.data.images import BrokenImageError, Header
 from workers.data.limits import most_bytes
-from workers.data.preprocessing import LARGEST_SIDE, Preprocessing, common_size, pictures
+from workers.data.preprocessing import MAX_SIDE, Preprocessing, common_size, pictures
 from workers.data.spec import DataSpec
 from workers.data.walk import Walk
 
@@ -44,7 +44,7 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ImageFolder:
     """What a folder holds, before any file is opened."""
 
     root: Path
@@ -73,7 +73,7 @@ def read(spec: DataSpec, preprocessing: Preprocessing | None = None) -> RawData:
     return load(found, limited_to(found, spec), preprocessing)
 
 
-def limited_to(found: Found, spec: DataSpec) -> dict[str, Files]:
+def limited_to(found: ImageFolder, spec: DataSpec) -> dict[str, Files]:
     """The files of each part that a spec's limit leaves; the others are never opened.
 
     Raises:
@@ -85,7 +85,7 @@ def limited_to(found: Found, spec: DataSpec) -> dict[str, Files]:
     return {**found.parts, "train": chosen}
 
 
-def find(root: Path) -> Found:
+def find(root: Path) -> ImageFolder:
     """Which images lie where, by name alone.
 
     Raises:
@@ -98,7 +98,7 @@ def find(root: Path) -> Found:
     classes, notes = _layout(walk)
     names = _class_names(walk.root, classes)
     joined, differing = _joined(names, classes)
-    return Found(
+    return ImageFolder(
         root=walk.root,
         class_names=names,
         parts={part: _files(given, names) for part, given in joined.items()},
@@ -107,7 +107,9 @@ def find(root: Path) -> Found:
     )
 
 
-def load(found: Found, parts: dict[str, Files], prepared: Preprocessing | None = None) -> RawData:
+def load(
+    found: ImageFolder, parts: dict[str, Files], prepared: Preprocessing | None = None
+) -> RawData:
     """The images of these files, prepared alike: as the training part has them unless told how.
 
     Raises:
@@ -260,7 +262,7 @@ def _files(classes: Mapping[str, Sequence[Path]], names: Sequence[str]) -> Files
     )
 
 
-def _check_memory(found: Found, count: int, preprocessing: Preprocessing) -> None:
+def _check_memory(found: ImageFolder, count: int, preprocessing: Preprocessing) -> None:
     each, most = preprocessing.num_bytes, most_bytes()
     if count * each > most:
         raise DataError(
@@ -289,14 +291,14 @@ def _notes(headers: Sequence[Header]) -> Iterator[str]:
         yield f"{deep:,} of {count:,} images have 16 bits, the others 8, whose white counts 65,535"
     if halved := sum(header.halved for header in headers):
         yield f"{halved:,} of {count:,} images have 16 bits a colour, of which the upper 8 are read"
-    if reduced := sum(max(header.height, header.width) > LARGEST_SIDE for header in headers):
+    if reduced := sum(max(header.height, header.width) > MAX_SIDE for header in headers):
         yield (
-            f"{reduced:,} of {count:,} images are reduced to at most {LARGEST_SIDE} pixels a side; "
+            f"{reduced:,} of {count:,} images are reduced to at most {MAX_SIDE} pixels a side; "
             "arrays (.npz) keep their size"
         )
 
 
-def _broken(found: Found, broken: Mapping[Path, str]) -> DataError:
+def _broken(found: ImageFolder, broken: Mapping[Path, str]) -> DataError:
     """The error for images that cannot be read; it has the names of all of them."""
     named = {str(path.relative_to(found.root)): reason for path, reason in sorted(broken.items())}
     shown = [f"{name} ({reason})" for name, reason in list(named.items())[:SHOWN_FILES]]

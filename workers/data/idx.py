@@ -20,7 +20,7 @@ from workers.data.dataset import RawData, Split
 from workers.data.spec import DataSpec
 
 UNSIGNED_BYTE = 0x08
-MOST_BYTES = 4 * 2**30
+MAX_BYTES = 4 * 2**30
 """Larger arrays are refused: they would not fit into a worker."""
 DEFLATE_LIMIT = 1032
 """Deflate never unpacks a byte to more than this (zlib's technical notes)."""
@@ -87,7 +87,7 @@ def _read(stream: BinaryIO, path: Path, dimensions: int, longest: int) -> NDArra
     claimed = math.prod(shape)
     if claimed == 0:
         raise DataError(f"{path} holds no elements: its header says {shape}")
-    if claimed > min(longest, MOST_BYTES):
+    if claimed > min(longest, MAX_BYTES):
         raise DataError(f"{path} claims {claimed} bytes in its header, more than it can hold")
     elements = np.empty(claimed, dtype=np.uint8)
     view = elements.data

@@ -31,7 +31,7 @@ OTHER_ENDINGS = frozenset(
     | {".webp", ".dcm", ".raw"}
 )
 """Names of images in other formats: leaving them out in silence would lose examples."""
-MOST_PIXELS = 89_478_485
+MAX_PIXELS = 89_478_485
 """Larger images are refused (Pillow's own limit: 256 MB of colour)."""
 
 _TURNED = frozenset({5, 6, 7, 8})
@@ -96,8 +96,8 @@ def header(path: Path) -> Header:
     """
     with _opened(path) as image:
         width, height = image.size
-        if width * height > MOST_PIXELS:
-            raise BrokenImageError(f"{width} x {height} pixels, more than {MOST_PIXELS:,}")
+        if width * height > MAX_PIXELS:
+            raise BrokenImageError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
         # A PNG that does not say so before its pixels would be unpacked to find out.
         says = image.format in {"JPEG", "MPO"} or "exif" in image.info
         if says and image.getexif().get(_ORIENTATION) in _TURNED:
@@ -169,7 +169,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise BrokenImageError(_inside(path)) from None
     except Image.DecompressionBombError:
-        raise BrokenImageError(f"more than {MOST_PIXELS:,} pixels") from None
+        raise BrokenImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except OSError as error:
         raise BrokenImageError(error.strerror or _first_line(error)) from error
     except MemoryError:

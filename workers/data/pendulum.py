@@ -15,7 +15,7 @@ from workers.data.spec import DataSpec
 COUNT = 3_000
 STEP = 0.25
 """Time between a state and the next; small swings take 2 pi."""
-MOST_ENERGY = 1.6
+MAX_ENERGY = 1.6
 """Of the states that are drawn: 2 would let it stand upside down. What starts below stays below."""
 _SUBSTEPS = 10
 
@@ -43,11 +43,11 @@ def read(spec: DataSpec) -> RawData:
 
 def drawn(count: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """States (N, 2), even over all whose energy is low enough."""
-    widest = np.arccos(1 - MOST_ENERGY)
-    fastest = np.sqrt(2 * MOST_ENERGY)
+    widest = np.arccos(1 - MAX_ENERGY)
+    fastest = np.sqrt(2 * MAX_ENERGY)
     # Three quarters of the rectangle around them qualify; four times as many are always enough.
     states_N2 = generator.uniform(-1.0, 1.0, (4 * count, 2)) * (widest, fastest)
-    return states_N2[energy(states_N2) <= MOST_ENERGY][:count]
+    return states_N2[energy(states_N2) <= MAX_ENERGY][:count]
 
 
 def energy(states_N2: NDArray[np.float64]) -> NDArray[np.float64]:

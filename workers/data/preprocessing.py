@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-LARGEST_SIDE = 64
+MAX_SIDE = 64
 """Pixels of the longer side that images are reduced to: what a CPU can search on."""
-SMALLEST_SIDE = 8
+MIN_SIDE = 8
 """Pixels that every side has at least: less is gone after the first stages of a network."""
 
 _DEEP = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
@@ -30,7 +30,7 @@ _DEEP_WHITE = 65535
 _WHITES = (1.0, 255.0, float(_DEEP_WHITE))
 """Values of white from which a picture can be told: of shares, bytes and 16 bits."""
 _FAR = 10
-_MOST_BEYOND = 0.05
+_MAX_BEYOND = 0.05
 """More values that lie so many spans outside the training range are in other units."""
 _PART = 1024
 
@@ -113,8 +113,8 @@ def common_size(heights: Sequence[int], widths: Sequence[int]) -> tuple[int, int
     Depends on the images alone, so that every machine prepares them alike.
     """
     height, width = statistics.median_low(heights), statistics.median_low(widths)
-    scale = min(1.0, LARGEST_SIDE / max(height, width))
-    return max(SMALLEST_SIDE, round(height * scale)), max(SMALLEST_SIDE, round(width * scale))
+    scale = min(1.0, MAX_SIDE / max(height, width))
+    return max(MIN_SIDE, round(height * scale)), max(MIN_SIDE, round(width * scale))
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[Any]:
@@ -279,7 +279,7 @@ def _is_far(values: NDArray[Any], low: float, high: float, p: Preprocessing) -> 
         return True
     sample = values[:: max(1, len(values) // _PART)].astype(np.float64)
     beyond = (sample < p.low - _FAR * span) | (sample > p.high + _FAR * span)
-    return float(beyond.mean()) > _MOST_BEYOND
+    return float(beyond.mean()) > _MAX_BEYOND
 
 
 def prepare_vectors(values: NDArray[Any], width: int) -> NDArray[np.float32]:

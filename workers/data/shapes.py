@@ -15,7 +15,7 @@ from workers.data.spec import DataSpec
 NAMES = ("cross", "ellipse", "square", "triangle")
 COUNT = 3_000
 SIDE = 24
-MOST_DEGREES = 30.0
+MAX_DEGREES = 30.0
 NOISE = 0.12
 """Deviation of each pixel's brightness; the shapes are 0.3 to 1 brighter than the ground."""
 
@@ -30,7 +30,7 @@ def read(spec: DataSpec) -> RawData:
         raise DataError("data.path: the shapes are drawn; drop the path, or use another source")
     generator = np.random.default_rng([spec.split_seed, 0])
     targets = np.arange(COUNT, dtype=np.int64) % len(NAMES)
-    degrees_N = generator.uniform(-MOST_DEGREES, MOST_DEGREES, COUNT)
+    degrees_N = generator.uniform(-MAX_DEGREES, MAX_DEGREES, COUNT)
     sizes_N = generator.uniform(4.5, 7.5, COUNT)
     across_NHW, down_NHW = _places(degrees_N, generator)
     edge_NHW = np.empty((COUNT, SIDE, SIDE))

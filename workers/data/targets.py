@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.data.array_files import Found
+from workers.data.array_files import ArrayFiles
 from workers.data.checks import DataError, check_names, composed
 from workers.data.dataset import Split
 from workers.data.npy import told
@@ -65,7 +65,7 @@ class Targets:
         return Split(inputs=inputs, targets=targets, values=self.values.get(part))
 
 
-def read_targets(found: Found) -> Targets:
+def read_targets(found: ArrayFiles) -> Targets:
     """Classes and numbers of every part.
 
     Raises:
@@ -98,7 +98,7 @@ def read_targets(found: Found) -> Targets:
     )
 
 
-def _read(found: Found, name: str) -> NDArray[Any]:
+def _read(found: ArrayFiles, name: str) -> NDArray[Any]:
     """An array, one column of it as a list.
 
     Raises:
@@ -119,7 +119,7 @@ def _has_fractions(labels: NDArray[Any]) -> bool:
     return labels.dtype.kind == "f" and bool((np.floor(labels) != labels).any())
 
 
-def _numbers(found: Found, name: str, read: NDArray[Any]) -> NDArray[np.float32]:
+def _numbers(found: ArrayFiles, name: str, read: NDArray[Any]) -> NDArray[np.float32]:
     """Numbers to be foretold, (N, V).
 
     Raises:
@@ -138,7 +138,7 @@ def _numbers(found: Found, name: str, read: NDArray[Any]) -> NDArray[np.float32]
 
 
 def _value_names(
-    found: Found, values: Mapping[str, NDArray[np.float32]], named: Mapping[str, str]
+    found: ArrayFiles, values: Mapping[str, NDArray[np.float32]], named: Mapping[str, str]
 ) -> tuple[str, ...]:
     """What the numbers are called; by their position where nobody says.
 
@@ -172,7 +172,7 @@ def _value_names(
     return names
 
 
-def _labels(found: Found, name: str, labels: NDArray[Any]) -> NDArray[Any]:
+def _labels(found: ArrayFiles, name: str, labels: NDArray[Any]) -> NDArray[Any]:
     """Labels as whole numbers from 0 or as text.
 
     Raises:
@@ -212,7 +212,7 @@ def _from_one_hot(labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _notes(
-    found: Found, class_names: tuple[str, ...], classes: Mapping[str, NDArray[np.int64]]
+    found: ArrayFiles, class_names: tuple[str, ...], classes: Mapping[str, NDArray[np.int64]]
 ) -> tuple[str, ...]:
     """A remark where whole numbers are likely amounts."""
     if "train" not in classes or found.class_names is not None:
@@ -227,7 +227,7 @@ def _notes(
 
 
 def _classes(
-    found: Found, labels: Mapping[str, NDArray[Any]]
+    found: ArrayFiles, labels: Mapping[str, NDArray[Any]]
 ) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
     """Names of the classes, and each part's labels as positions among them."""
     if not labels:

@@ -14,20 +14,20 @@ from torch import Tensor, nn
 
 from search_spaces.recipe import Recipe
 
-NOISY = 8.0
+VARIANCE_THRESHOLD = 8.0
 """Variance of a step's gradient over its squared mean at which more batches are averaged. A step
 with r of it needs 1 + 1 / r times the fewest examples for the same progress (section 2 of the
 source above), so that twice the batches cost at most a quarter more examples than the fewest."""
-MOST = 8
+MAX_FACTOR = 8
 """How many times the recipe's own number of batches a step may take."""
 PROBE = 8
 """Every so many steps of one batch take two: one gradient alone says nothing of its variance."""
 FORECAST_RATE = 0.05
 """Learning rate of the forecast."""
-MEMORY = 0.95
+EMA_DECAY = 0.95
 """Share of the running means that stays at every measured step. One step alone tells the signal to
 a few times its size, too little to choose by."""
-MOST_NOISE = 1e6
+MAX_NOISE = 1e6
 """What is told for a gradient without a signal that could be measured."""
 
 
@@ -40,7 +40,7 @@ class Accumulation(nn.Module):
         super().__init__()
         self.fewest = recipe.accumulation
         self.adapts = recipe.accumulation_rule != "fixed"
-        self.forecast = Forecast() if recipe.accumulation_rule == "forecast" else None
+        self.forecast = VarianceForecast() if recipe.accumulation_rule == "forecast" else None
         # Batches a step, steps so far, running noise and signal, measured steps.
         self.register_buffer("memory", torch.tensor([self.fewest, 0, 0, 0, 0], dtype=torch.float64))
         self.sums: dict[nn.Parameter, Tensor] = {}
@@ -124,7 +124,7 @@ class Accumulation(nn.Module):
         noise = (every - mean) / (1 - 1 / number)
         signal = (number * mean - every) / (number - 1)
         measured = torch.tensor([noise, signal], dtype=torch.float64)
-        self.memory[2:4] = self.memory[2:4] * MEMORY + (1 - MEMORY) * measured
+        self.memory[2:4] = self.memory[2:4] * EMA_DECAY + (1 - EMA_DECAY) * measured
         self.memory[4] += 1
 
     def _adapt(self) -> None:
@@ -132,14 +132,14 @@ class Accumulation(nn.Module):
         if self.forecast is not None:
             expected = self.forecast(expected)
         batches = int(self.memory[0])
-        if expected / batches > NOISY:
-            batches = min(2 * batches, MOST * self.fewest)
-        elif expected / batches < NOISY / 4:  # half of it would still be quiet
+        if expected / batches > VARIANCE_THRESHOLD:
+            batches = min(2 * batches, MAX_FACTOR * self.fewest)
+        elif expected / batches < VARIANCE_THRESHOLD / 4:  # half of it would still be quiet
             batches = max(batches // 2, self.fewest)
         self.memory[0] = batches
 
 
-class Forecast(nn.Module):
+class VarianceForecast(nn.Module):
     """A small LSTM that learns, while a network trains, what its gradient's variance is next.
 
     It reads the logarithm of the variance at each measured step, and answers by how much the next
@@ -166,7 +166,7 @@ class Forecast(nn.Module):
         self.last.copy_(seen)
         with torch.no_grad():
             change = self.read(self._next()[0])
-        return math.exp(min(float(seen + change), math.log(MOST_NOISE)))
+        return math.exp(min(float(seen + change), math.log(MAX_NOISE)))
 
     def _correct(self, seen: Tensor) -> None:
         """Learn from what came after the last answer, then take that answer's place in time."""
@@ -187,8 +187,8 @@ class Forecast(nn.Module):
 def relative(noise: float, signal: float) -> float:
     """A variance over a squared mean, at most `MOST_NOISE`; both may be off by chance."""
     if signal > 0:
-        return min(max(noise, 0.0) / signal, MOST_NOISE)
-    return MOST_NOISE if noise > 0 else 0.0
+        return min(max(noise, 0.0) / signal, MAX_NOISE)
+    return MAX_NOISE if noise > 0 else 0.0
 
 
 def squared_norm(parameters: Sequence[nn.Parameter]) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search_spaces.model_output import NOTHING, Batch, Units
+from search_spaces.model_output import NOTHING, Batch, TargetScaler
 from workers.data.dataset import Dataset, Split
 
 # B batch, C channels, H height, W width
@@ -28,7 +28,7 @@ BLOCK_BYTES = 8 * 2**20
 PIECE_ELEMENTS = 2**20
 """Bytes whose values are counted at a time."""
 
-SMALLEST_DEVIATION = 1e-37
+MIN_DEVIATION = 1e-37
 """Less counts as constant: its inverse is infinite in float32."""
 
 VALUES = "values"
@@ -153,7 +153,7 @@ def _moments_of_numbers(values: NDArray[Any]) -> tuple[float, float]:
     mean = sum(part.astype(np.float64).sum() for part in parts) / values.size
     squares = sum(np.square(part.astype(np.float64) - mean).sum() for part in parts)
     deviation = math.sqrt(float(squares) / values.size)
-    return float(mean), deviation if deviation > SMALLEST_DEVIATION else 1.0
+    return float(mean), deviation if deviation > MIN_DEVIATION else 1.0
 
 
 def _moments(values: NDArray[Any]) -> tuple[float, float]:
@@ -180,7 +180,7 @@ class DeviceSplit:
             for name, values in split.inputs.items()
         }
         self.targets_B = _shared(split.targets).to(device)
-        self.units = Units(
+        self.units = TargetScaler(
             torch.tensor(normalisation.values_mean, device=device),
             torch.tensor(normalisation.values_deviation, device=device),
         )

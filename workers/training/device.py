@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from workers.failures import BadCandidate
+from workers.failures import BadCandidateError
 from workers.job import TrainingJob
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -56,7 +56,7 @@ def prepare(job: TrainingJob, precision: str) -> Execution:
 
     Raises:
         DeviceError: The job's device is not there.
-        BadCandidate: There is no such precision.
+        BadCandidateError: There is no such precision.
     """
     if torch.get_num_threads() != job.threads:
         torch.set_num_threads(job.threads)
@@ -82,7 +82,9 @@ def _memory_fraction(share: float) -> float:
 
 def _low_precision(device: torch.device, precision: str) -> torch.dtype | None:
     if precision not in PRECISIONS:
-        raise BadCandidate(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+        raise BadCandidateError(
+            f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}"
+        )
     if precision == "auto":
         return torch.bfloat16 if _is_made_for_bfloat16(device) else None
     return torch.bfloat16 if precision == "bfloat16" else None

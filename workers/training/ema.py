@@ -14,7 +14,7 @@ UPDATES = "num_updates"
 """Name of the count of updates among what is remembered; no network has a weight of that name."""
 
 
-class Averaging:
+class WeightEMA:
     """A network beside its exponential moving average (Polyak and Juditsky 1992).
 
     The decay rises to the recipe's as min(decay, (1 + n) / (10 + n)) with the updates n so far, as

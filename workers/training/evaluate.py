@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from search_spaces.model_output import Batch, ModelOutput
-from workers.failures import Diverged
+from workers.failures import DivergedError
 from workers.metrics import mae_names
 from workers.training.batches import DeviceSplit
 from workers.training.device import Execution
@@ -25,7 +25,7 @@ EVALUATION_BATCH = 256
 depend on it."""
 
 
-class Tally:
+class MetricAccumulator:
     """Loss, hits and errors summed up on the device, read once: reading waits for the device."""
 
     def __init__(self, device: torch.device, value_names: Sequence[str] = ()) -> None:
@@ -80,7 +80,7 @@ class Tally:
         """
         loss = float(self.loss) / self.count
         if not math.isfinite(loss):
-            raise Diverged(f"{part}_loss is {loss}")
+            raise DivergedError(f"{part}_loss is {loss}")
         return loss
 
     def metrics(self, part: str) -> dict[str, float]:
@@ -104,7 +104,7 @@ class Tally:
             found[f"{part}_rmse"] = math.sqrt(float(self.squares) / self.num_values / len(errors))
         for name, value in found.items():
             if not math.isfinite(value):
-                raise Diverged(f"{name} is {value}")
+                raise DivergedError(f"{name} is {value}")
         return found
 
 
@@ -130,7 +130,7 @@ def evaluate(
     term: nn.Module,
     split: DeviceSplit,
     execution: Execution,
-    tally: Tally,
+    tally: MetricAccumulator,
     *,
     at_once: int = EVALUATION_BATCH,
 ) -> Iterator[float]:

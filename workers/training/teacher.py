@@ -17,14 +17,14 @@ from search_spaces.model_output import ModelOutput
 from search_spaces.task import Task
 from workers.data import Dataset, Preprocessing
 from workers.data.preprocessing import other_units
-from workers.failures import BadCandidate
+from workers.failures import BadCandidateError
 from workers.job import TeacherRef
 from workers.storage import Folder, RemoteFolder, folder_at
 from workers.training.batches import Normalisation
 
 FACTS = "model.json"
 WEIGHTS = "weights.safetensors"
-MOST_BYTES = 1 << 32
+MAX_BYTES = 1 << 32
 """More than this is no teacher's file."""
 
 
@@ -35,7 +35,7 @@ def read(folder: Folder) -> dict[str, bytes]:
         OSError: One cannot be read.
     """
     if isinstance(folder, RemoteFolder):
-        return {name: folder.read(name, MOST_BYTES) for name in (FACTS, WEIGHTS)}
+        return {name: folder.read(name, MAX_BYTES) for name in (FACTS, WEIGHTS)}
     return {name: (folder / name).read_bytes() for name in (FACTS, WEIGHTS)}
 
 
@@ -103,15 +103,15 @@ class Teacher:
         """Prove the files and build the network.
 
         Raises:
-            BadCandidate: The files are not those that were fetched, or answer another task.
+            BadCandidateError: The files are not those that were fetched, or answer another task.
             OSError: One cannot be read.
         """
         files = read(folder_at(reference.path))
         if digest(files) != reference.sha256:
-            raise BadCandidate(f"the teacher in {reference.path} is not what was fetched")
+            raise BadCandidateError(f"the teacher in {reference.path} is not what was fetched")
         facts = json.loads(files[FACTS])
         if reason := unfit(facts, dataset):
-            raise BadCandidate(f"the teacher {reason}")
+            raise BadCandidateError(f"the teacher {reason}")
         self.network = network(files).to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.normalisation = _normalisation(facts["normalisation"])
 

@@ -17,22 +17,22 @@ from torch import Tensor, nn
 
 from search_spaces import losses
 from search_spaces.candidate import Candidate, candidate_from_dict
-from search_spaces.losses import MixedLoss
+from search_spaces.losses import WeightedLoss
 from search_spaces.model_output import Batch
 from search_spaces.plugins import load_user_object
 from workers import checkpoint
 from workers.checkpoint import Checkpoint
 from workers.data.dataset import Dataset
-from workers.failures import BadCandidate, named
+from workers.failures import BadCandidateError, named
 from workers.job import TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
-from workers.storage import FolderUnreachable
+from workers.storage import StorageUnreachableError
 from workers.training.accumulation import Accumulation
 from workers.training.augmentation import AUGMENTATIONS
 from workers.training.batches import on_device
 from workers.training.device import prepare
-from workers.training.ema import Averaging
-from workers.training.evaluate import Tally, evaluate, forward
+from workers.training.ema import WeightEMA
+from workers.training.evaluate import MetricAccumulator, evaluate, forward
 from workers.training.mixing import mixed
 from workers.training.optimization import Optimization
 from workers.training.teacher import Teacher
@@ -52,7 +52,7 @@ class Trainer:
         """Build network and optimizer from the job's seed, and take up its newest checkpoint.
 
         Raises:
-            BadCandidate: The candidate cannot be built for this data.
+            BadCandidateError: The candidate cannot be built for this data.
             DeviceError: The job's device is not there.
         """
         self.job = job
@@ -63,7 +63,7 @@ class Trainer:
         torch.manual_seed(_seed(job.seed, "weights"))
         self.network, self.loss = _build(candidate, dataset, self.execution.device)
         self.teacher = _teacher(job, self.loss, dataset, self.execution.device)
-        self.averaging = Averaging(self.network, self.recipe.weight_average)
+        self.averaging = WeightEMA(self.network, self.recipe.weight_average)
         self.accumulation = Accumulation(self.recipe)
         self.value_names = dataset.value_names
         self.train, self.validation, self.normalisation = on_device(dataset, self.execution.device)
@@ -87,7 +87,9 @@ class Trainer:
         """
         yield Progress(epoch=self.trained + 1, done=0.0)
         for epoch in range(self.trained + 1, self.job.budget.maximum + 1):
-            learnt, judged = (Tally(self.execution.device, self.value_names) for _ in range(2))
+            learnt, judged = (
+                MetricAccumulator(self.execution.device, self.value_names) for _ in range(2)
+            )
             yield from self._learn(epoch, learnt)
             metrics = learnt.metrics("train")
             metrics |= self.loss.end_epoch() | self.accumulation.end_epoch()
@@ -100,7 +102,7 @@ class Trainer:
             )
             self._forget_old_checkpoints()
 
-    def _learn(self, epoch: int, tally: Tally) -> Iterator[Progress]:
+    def _learn(self, epoch: int, tally: MetricAccumulator) -> Iterator[Progress]:
         """Show the network every training example once."""
         # Dropout and the like draw from the global generator, order and augmentation from this.
         torch.manual_seed(_seed(self.job.seed, f"noise {epoch}"))
@@ -124,7 +126,9 @@ class Trainer:
                 tally.mean_loss("train")  # a long epoch need not end to be seen as lost
                 yield from self._pulse(epoch, done / self.num_batches)
 
-    def _accumulate(self, batch: Batch, generator: torch.Generator, tally: Tally) -> None:
+    def _accumulate(
+        self, batch: Batch, generator: torch.Generator, tally: MetricAccumulator
+    ) -> None:
         """Add a batch's gradient to those of its group of batches."""
         if self.teacher is not None:
             batch = batch._replace(teacher=self.teacher(batch.raw))
@@ -150,7 +154,7 @@ class Trainer:
         self.optimization.step(position, num_batches)
         self.averaging.follow()
 
-    def _judge(self, epoch: int, tally: Tally) -> Iterator[Progress]:
+    def _judge(self, epoch: int, tally: MetricAccumulator) -> Iterator[Progress]:
         """Count hits on the validation part by the main term, without weights."""
         main_term = self.loss.terms[self.loss.main]
         judged = self.averaging.judged
@@ -231,7 +235,7 @@ class Trainer:
         }
         try:
             saved = checkpoint.save(folder, Checkpoint(epoch=epoch, tensors=tensors, state=state))
-        except FolderUnreachable:
+        except StorageUnreachableError:
             raise  # says where already
         except OSError as error:
             raise named(error, str(folder)) from error
@@ -256,33 +260,35 @@ def _candidate(job: TrainingJob) -> Candidate:
             load_user_object(job.space, Path.cwd())
         candidate = candidate_from_dict(job.candidate)
     except (ValueError, LookupError) as error:
-        raise BadCandidate(f"the candidate cannot be read: {error}") from error
+        raise BadCandidateError(f"the candidate cannot be read: {error}") from error
     if not isinstance(candidate, Candidate):
-        raise BadCandidate("only the user's own train generator knows what these decisions mean")
+        raise BadCandidateError(
+            "only the user's own train generator knows what these decisions mean"
+        )
     return candidate
 
 
 def _build(
     candidate: Candidate, dataset: Dataset, device: torch.device
-) -> tuple[nn.Module, MixedLoss]:
+) -> tuple[nn.Module, WeightedLoss]:
     """Network and loss on the device, weights drawn from torch's generator."""
     try:
         loss = losses.build(candidate.losses)
         network = candidate.architecture.build(dataset.task, auxiliary="auxiliary" in loss.needs)
     except (ValueError, LookupError, TypeError, RuntimeError) as error:
-        raise BadCandidate(f"the candidate cannot be built: {error}") from error
+        raise BadCandidateError(f"the candidate cannot be built: {error}") from error
     # Convolutions on a CPU take up to two thirds less time this way.
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, loss.to(device)
 
 
 def _teacher(
-    job: TrainingJob, loss: MixedLoss, dataset: Dataset, device: torch.device
+    job: TrainingJob, loss: WeightedLoss, dataset: Dataset, device: torch.device
 ) -> Teacher | None:
     if "teacher" not in loss.needs:
         return None
     if job.teacher is None:
-        raise BadCandidate("its loss distils, but the study has no teacher; set teacher")
+        raise BadCandidateError("its loss distils, but the study has no teacher; set teacher")
     return Teacher(job.teacher, dataset, device)
 
 

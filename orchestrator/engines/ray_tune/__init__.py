@@ -3,9 +3,9 @@
 The only package that imports ray, and only once a study runs on it.
 """
 
-from orchestrator.engines.ray_tune.cluster import ResourcesTooLarge
+from orchestrator.engines.ray_tune.cluster import ResourcesTooLargeError
 from orchestrator.engines.ray_tune.engine import RayTuneEngine
-from orchestrator.engines.ray_tune.launch import EngineLost
-from orchestrator.engines.ray_tune.node_checks import NodesUnfit
+from orchestrator.engines.ray_tune.launch import EngineLostError
+from orchestrator.engines.ray_tune.node_checks import NodesUnfitError
 
-__all__ = ["EngineLost", "NodesUnfit", "RayTuneEngine", "ResourcesTooLarge"]
+__all__ = ["EngineLostError", "NodesUnfitError", "RayTuneEngine", "ResourcesTooLargeError"]

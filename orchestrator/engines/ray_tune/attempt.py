@@ -30,7 +30,7 @@ CLOSE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
+class Watchdog:
     """How long an attempt may be silent, and who learns where it hung."""
 
     silence_s: float
@@ -57,7 +57,7 @@ class AttemptRunner:
         self,
         job: TrainingJob,
         start: Start,
-        watch: Watch,
+        watch: Watchdog,
         thread: Executor,
         sign: Callable[[], None] = lambda: None,
     ) -> None:

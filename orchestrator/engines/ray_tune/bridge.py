@@ -11,16 +11,16 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from orchestrator.engines.ray_tune.attempt import Watch, silent
+from orchestrator.engines.ray_tune.attempt import Watchdog, silent
 from orchestrator.engines.ray_tune.deadline import in_a_thread
-from orchestrator.engines.ray_tune.liveness import Signs
-from orchestrator.engines.ray_tune.messages import Parcel, Report
+from orchestrator.engines.ray_tune.liveness import Heartbeats
+from orchestrator.engines.ray_tune.messages import JobMessage, Report
 from orchestrator.snapshot import Verdict
 from workers.failures import Failure, FailureKind
 from workers.job import AttemptKey, TrainingJob
 
 if TYPE_CHECKING:
-    from orchestrator.study.driver import Study
+    from orchestrator.study.driver import StudyDriver
 
 
 RAISE_LIMIT = "If your code needs longer, raise resources.silence_s"
@@ -47,18 +47,18 @@ class Bridge:
 
     def __init__(
         self,
-        study: "Study",
+        study: "StudyDriver",
         *,
         slots: Callable[[], int],
         has_place: Callable[[Sequence[AttemptKey]], bool] = lambda _: True,
-        dress: Callable[[TrainingJob], Parcel],
-        watch: Watch,
+        dress: Callable[[TrainingJob], JobMessage],
+        watch: Watchdog,
         at_most: int,
     ) -> None:
         self._study = study
         self._slots = slots
         self._has_place = has_place
-        self._dress = dress
+        self._with_resources = dress
         self._watch = watch
         self._left = at_most
         self._open: dict[str, AttemptKey] = {}
@@ -85,7 +85,7 @@ class Bridge:
         """Whether the study is still drawing what runs next."""
         return self._asked is not None and not self._asked.done()
 
-    def ask(self, trial_id: str) -> Parcel | None:
+    def ask(self, trial_id: str) -> JobMessage | None:
         """The next attempt, if there is a slot for it and the study has one by now."""
         try:
             # Asked for only when a slot is free: a suggestion drawn ahead would know less.
@@ -96,7 +96,7 @@ class Bridge:
                 return None
             self._open[trial_id] = job.key
             self._left -= 1
-            parcel = self._dress(job)
+            parcel = self._with_resources(job)
             self._taken[trial_id] = parcel.slots
             return parcel
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's space may end the program
@@ -144,7 +144,7 @@ class Bridge:
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.fail(error)
 
-    def expire(self, signs: Signs) -> list[str]:
+    def expire(self, signs: Heartbeats) -> list[str]:
         """Tell of attempts whose process is stopped; their Tune trials, to be ended."""
         running = {key: trial_id for trial_id, key in self._open.items()}
         found = [running[key] for key in signs.stopped(list(running))]
@@ -160,16 +160,16 @@ class Bridge:
     def abandon(self) -> None:
         """Give everything back and listen no more: Tune may be stuck, and nobody waits for it."""
         self.abandoned = True
-        self.give_back()
+        self.requeue()
 
-    def give_back(self) -> None:
+    def requeue(self) -> None:
         """Return every open attempt to the study, to be started anew."""
         for trial_id in list(self._open):
             key = self._open.pop(trial_id, None)
             if key is None:
                 continue
             try:
-                self._study.give_back(key)
+                self._study.requeue(key)
             except Exception as error:  # noqa: BLE001 - see the module's docstring
                 self.fail(error)
 
@@ -187,10 +187,10 @@ class Bridge:
             # Given back meanwhile by the thread that waits for the run.
             return Next.DISMISS
         if verdict is Verdict.PAUSE and not report.ended:
-            self._study.give_back(key)
+            self._study.requeue(key)
         else:
             self._study.tell(key, report.failure)
-        return Next.DISMISS if report.worn or _hurts(report.failure) else Next.FREE
+        return Next.DISMISS if report.should_recycle or _hurts(report.failure) else Next.FREE
 
     def _autopsy(self, key: AttemptKey, reason: str) -> Failure:
         path = self._watch.file(key)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.config.resources import LEAVE_OPEN
-from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswer, answers, call
-from orchestrator.engines.ray_tune.launch import EngineLost
+from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswerError, answers, call
+from orchestrator.engines.ray_tune.launch import EngineLostError
 from orchestrator.engines.ray_tune.liveness import read
 from orchestrator.engines.ray_tune.session import Session
 from workers.job import AttemptKey
@@ -16,11 +16,11 @@ T = TypeVar("T")
 Fits = Callable[[dict[str, Any]], bool]
 """Whether a node, as Ray describes it, may train trials."""
 
-LOOK_S = 2.0
+POLL_INTERVAL_S = 2.0
 """How often the cluster is asked what it holds, and whether it is there."""
 
 
-class ResourcesTooLarge(ValueError):  # noqa: N818 - says what is wrong
+class ResourcesTooLargeError(ValueError):
     """One trial asks for more than any node of the cluster has."""
 
 
@@ -49,18 +49,18 @@ class Cluster:
         """Return what a function returns that calls Ray.
 
         Raises:
-            EngineLost: It has not returned in time.
+            EngineLostError: It has not returned in time.
         """
         try:
             return call(function, limit_s=limit_s)
-        except NoAnswer as error:
+        except NoAnswerError as error:
             self._session.stuck = True
             raise self.lost() from error
 
     def nodes(self) -> list[dict[str, Any]]:
         """The nodes that are there now and hold trials, as Ray describes them."""
         now = time.monotonic()
-        if now - self._looked > LOOK_S and answers(self._session.head):
+        if now - self._looked > POLL_INTERVAL_S and answers(self._session.head):
             self._looked = now
             alive = [node for node in self.call(self._ray.nodes) if node["Alive"]]
             self._nodes = [node for node in alive if self._slots_of(node)]
@@ -102,10 +102,10 @@ class Cluster:
         """Check that at least one trial fits.
 
         Raises:
-            ResourcesTooLarge: None does.
+            ResourcesTooLargeError: None does.
         """
         if self.slots() == 0:
-            raise ResourcesTooLarge(
+            raise ResourcesTooLargeError(
                 f"resources: a trial asks for cpu {self._cpu:g} and gpu {self.gpu:g}, and no node "
                 f"has as much. The cluster has cpu {self._total.get('CPU', 0):g} and gpu "
                 f"{self._total.get('GPU', 0):g} in all. Where nodes start on demand, start one "
@@ -122,15 +122,15 @@ class Cluster:
     def alive(self) -> bool:
         """Whether Ray's head and our own node have answered in the last seconds."""
         now = time.monotonic()
-        if now - self._tried > LOOK_S / 4:
+        if now - self._tried > POLL_INTERVAL_S / 4:
             self._tried = now
             if self._session.answers():
                 self._answered = now
-        return now - self._answered < LOOK_S
+        return now - self._answered < POLL_INTERVAL_S
 
-    def lost(self) -> EngineLost:
+    def lost(self) -> EngineLostError:
         """The error to raise when it is not."""
-        return EngineLost(
+        return EngineLostError(
             f"the Ray cluster at {self._session.head} no longer answers. What was measured is "
             "kept: `archscout resume` goes on from there"
         )

@@ -16,7 +16,7 @@ SLOW_S = 2.0
 """How long anything may take without a word to the user."""
 
 
-class NoAnswer(TimeoutError):  # noqa: N818 - says what is wrong
+class NoAnswerError(TimeoutError):
     """A call has not returned before its deadline."""
 
 
@@ -36,7 +36,7 @@ def call(function: Callable[[], T], *, limit_s: float, slow: Callable[[], None] 
         slow: Called once after two seconds, to tell the user what is waited for.
 
     Raises:
-        NoAnswer: It has not returned in time.
+        NoAnswerError: It has not returned in time.
     """
     return result_of(in_a_thread(function, "archscout-call"), limit_s=limit_s, slow=slow)
 
@@ -63,12 +63,12 @@ def result_of(future: "Future[T]", *, limit_s: float, slow: Callable[[], None] =
     """Wait for the result of a future as `call` does.
 
     Raises:
-        NoAnswer: There is none in time.
+        NoAnswerError: There is none in time.
     """
     if not wait([future], min(SLOW_S, limit_s)).done:
         slow()
         if not wait([future], max(0.0, limit_s - SLOW_S)).done:
-            raise NoAnswer(f"no answer within {limit_s:g} s")
+            raise NoAnswerError(f"no answer within {limit_s:g} s")
     return future.result()
 
 

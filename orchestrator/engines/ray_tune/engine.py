@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.config.resources import gpu_change
-from orchestrator.engines.ray_tune.attempt import Watch
+from orchestrator.engines.ray_tune.attempt import Watchdog
 from orchestrator.engines.ray_tune.bridge import Bridge
 from orchestrator.engines.ray_tune.cluster import Cluster
 from orchestrator.engines.ray_tune.deadline import silent
-from orchestrator.engines.ray_tune.launch import EngineLost, store_bytes
-from orchestrator.engines.ray_tune.liveness import Signs
-from orchestrator.engines.ray_tune.messages import Parcel
+from orchestrator.engines.ray_tune.launch import EngineLostError, store_bytes
+from orchestrator.engines.ray_tune.liveness import Heartbeats
+from orchestrator.engines.ray_tune.messages import JobMessage
 from orchestrator.engines.ray_tune.node_checks import Nodes
 from orchestrator.engines.ray_tune.session import Session
 from search_spaces.user_code import UserCode
@@ -30,7 +30,7 @@ from workers.storage import Folder, RemoteFolder
 
 if TYPE_CHECKING:
     # Workers import this package too, and must not pay for the study's sampler and ledger.
-    from orchestrator.study.driver import Study
+    from orchestrator.study.driver import StudyDriver
 
 
 SILENCE_S = 120.0
@@ -97,17 +97,17 @@ class RayTuneEngine:
         self._lost = False
         self._threads: list[threading.Thread] = []
 
-    def run(self, study: "Study", dataset: Dataset) -> None:
+    def run(self, study: "StudyDriver", dataset: Dataset) -> None:
         """Keep every slot of the cluster busy until the study has nothing left or is stopping.
 
         Raises:
-            EngineLost: The cluster is gone; every open attempt was given back.
-            ResourcesTooLarge: One trial asks for more than any node has.
-            NodesUnfit: Nodes cannot reach the checkpoints, or lack the GPU that they promise.
+            EngineLostError: The cluster is gone; every open attempt was given back.
+            ResourcesTooLargeError: One trial asks for more than any node has.
+            NodesUnfitError: Nodes cannot reach the checkpoints, or lack the GPU that they promise.
         """
         try:
             self._run(study, dataset)
-        except EngineLost:
+        except EngineLostError:
             self._lost = True
             raise
 
@@ -118,7 +118,7 @@ class RayTuneEngine:
             self._session.leave(lost=self._lost)
             self._session = None
 
-    def _run(self, study: "Study", dataset: Dataset) -> None:
+    def _run(self, study: "StudyDriver", dataset: Dataset) -> None:
         self._session = self._session or self._enter(dataset)
         cluster = Cluster(self._session, cpu=self._cpu, gpu=self._wanted_gpu)
         cluster.require_slot()
@@ -131,7 +131,7 @@ class RayTuneEngine:
             nodes.require(cluster.nodes, self._tell)
             if self._address is not None:
                 self._introduce(cluster)
-            watch = Watch(
+            watch = Watchdog(
                 silence_s=self._silence_s or SILENCE_S,
                 user_silence_s=self._silence_s,
                 stacks=folder / "stacks",
@@ -139,7 +139,7 @@ class RayTuneEngine:
             trainable = self._trainable(dataset, watch, cluster)
             while not (study.finished or study.stopping):
                 bridge = self._bridge(study, (cluster, nodes), watch)
-                signs = Signs(cluster.signs, silence_s=watch.silence_s)
+                signs = Heartbeats(cluster.signs, silence_s=watch.silence_s)
                 tune_run = TuneRun(bridge, signs, trainable, folder)
                 self._threads.append(tune_run.thread)
                 try:
@@ -163,7 +163,7 @@ class RayTuneEngine:
         if free < slots:
             self._tell(f"the cluster is busy: {free} of {slots} places for trials are free now")
 
-    def _nodes(self, study: "Study") -> Nodes:
+    def _nodes(self, study: "StudyDriver") -> Nodes:
         """What nodes must be able to do."""
         import ray  # noqa: PLC0415 - see the package's docstring
 
@@ -178,11 +178,11 @@ class RayTuneEngine:
             code=self._code,
         )
 
-    def _trainable(self, dataset: Dataset, watch: Watch, cluster: Cluster) -> Any:
+    def _trainable(self, dataset: Dataset, watch: Watchdog, cluster: Cluster) -> Any:
         """The worker with its data set, put into the object store once."""
         from ray import tune  # noqa: PLC0415 - takes a second; nobody else pays it
 
-        from orchestrator.engines.ray_tune.trainable import Wear, Worker  # noqa: PLC0415
+        from orchestrator.engines.ray_tune.trainable import RecyclePolicy, Worker  # noqa: PLC0415
 
         worker = cluster.call(
             lambda: tune.with_parameters(
@@ -190,7 +190,7 @@ class RayTuneEngine:
                 arrays=dataset.to_arrays(),
                 code=self._code,
                 watch=watch,
-                wear=Wear(**self._wear),
+                wear=RecyclePolicy(**self._wear),
             ),
             limit_s=PUT_S,
         )
@@ -202,7 +202,9 @@ class RayTuneEngine:
             ),
         )
 
-    def _bridge(self, study: "Study", there: tuple[Cluster, Nodes], watch: Watch) -> Bridge:
+    def _bridge(
+        self, study: "StudyDriver", there: tuple[Cluster, Nodes], watch: Watchdog
+    ) -> Bridge:
         cluster, nodes = there
 
         def slots() -> int:
@@ -220,12 +222,12 @@ class RayTuneEngine:
             slots=slots,
             # Nobody else uses a cluster of our own.
             has_place=has_place if self._address is not None else lambda _: True,
-            dress=lambda job: self._dress(job, cluster, nodes),
+            dress=lambda job: self._with_resources(job, cluster, nodes),
             watch=watch,
             at_most=self._trials_per_run,
         )
 
-    def _dress(self, job: TrainingJob, cluster: Cluster, nodes: Nodes) -> Parcel:
+    def _with_resources(self, job: TrainingJob, cluster: Cluster, nodes: Nodes) -> JobMessage:
         """The job with what this engine grants it: never more than a node has, or than one GPU."""
         slots = min(job.shares, int(1 / self._gpu)) if self._gpu else job.shares
         cpu = max(self._cpu, min(slots * self._cpu, cluster.largest_cpu()))
@@ -236,7 +238,7 @@ class RayTuneEngine:
             device="cuda" if self._gpu > 0 else "cpu",
             gpu_share=min(1.0, gpu),
         )
-        return Parcel(
+        return JobMessage(
             job=granted,
             resources={"CPU": cpu, "GPU": gpu},
             slots=slots,
@@ -247,7 +249,7 @@ class RayTuneEngine:
 class TuneRun:
     """One run of Tune, in a thread."""
 
-    def __init__(self, bridge: Bridge, signs: Signs, trainable: Any, folder: Path) -> None:
+    def __init__(self, bridge: Bridge, signs: Heartbeats, trainable: Any, folder: Path) -> None:
         """Begin it."""
         self._bridge = bridge
         self._signs = signs

@@ -27,7 +27,7 @@ STORE_BYTES = 512 << 20
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Ray itself puts it
 
 
-class EngineLost(RuntimeError):  # noqa: N818 - the field's word for it
+class EngineLostError(RuntimeError):
     """The cluster is gone; the study can be resumed.
 
     Ray 2.60 may crash while the interpreter ends after this: whoever cares for the exit status
@@ -50,25 +50,27 @@ def initialise(ray: Any, address: str | None, options: dict[str, Any]) -> None:
     """Start Ray on this machine with the options, or join the cluster at the address.
 
     Raises:
-        EngineLost: It does not start, or no cluster is there.
+        EngineLostError: It does not start, or no cluster is there.
     """
     if address is None:
         _start(ray, options)
         return
     if re.fullmatch(r"[^/]+:\d{1,5}", address) and not answers(address):
-        raise EngineLost(f"engine.address: no Ray cluster at {address!r}: nothing answers there")
+        raise EngineLostError(
+            f"engine.address: no Ray cluster at {address!r}: nothing answers there"
+        )
     _probe(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
-        raise EngineLost(f"engine.address: no Ray cluster at {address!r}: {error}") from error
+        raise EngineLostError(f"engine.address: no Ray cluster at {address!r}: {error}") from error
 
 
 def _start(ray: Any, options: dict[str, Any]) -> None:
     """Start a cluster of our own on this machine.
 
     Raises:
-        EngineLost: Ray 2.60 gave up: its processes have half a minute each to start.
+        EngineLostError: Ray 2.60 gave up: its processes have half a minute each to start.
     """
     try:
         ray.init(
@@ -80,7 +82,7 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
         )
     except Exception as error:  # Ray raises a plain one here
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise EngineLost(
+        raise EngineLostError(
             f"Ray did not start on this machine, which may be too busy or short of memory: {why}. "
             "`archscout resume` tries again"
         ) from error
@@ -92,7 +94,7 @@ def _probe(address: str) -> None:
     Ray 2.60 tries for many minutes, deaf to signals, where something else listens.
 
     Raises:
-        EngineLost: It is not, or does not say so in time.
+        EngineLostError: It is not, or does not say so in time.
     """
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
     limits = {
@@ -113,7 +115,7 @@ def _probe(address: str) -> None:
     if done is None or done.returncode != 0:
         local = address == "auto"
         why = "none runs on this machine" if local else "what answers there is not its head"
-        raise EngineLost(f"engine.address: no Ray cluster at {address!r}: {why}")
+        raise EngineLostError(f"engine.address: no Ray cluster at {address!r}: {why}")
 
 
 @contextlib.contextmanager

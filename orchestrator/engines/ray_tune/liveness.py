@@ -21,7 +21,7 @@ Read = Callable[[Sequence[AttemptKey]], Mapping[AttemptKey, bytes]]
 """The last signs of those attempts that left any."""
 
 
-class Signs:
+class Heartbeats:
     """The driver's side: when each attempt's process was last seen alive, by the driver's clock."""
 
     def __init__(

@@ -10,7 +10,7 @@ from workers.measurement import Measurement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class JobMessage:
     """A job on its way to a worker, opaque to Tune."""
 
     job: TrainingJob
@@ -41,5 +41,5 @@ class Report:
     """Whether the attempt has no more to tell."""
     failure: Failure | None = None
     """Why it ended, where it failed."""
-    worn: bool = False
+    should_recycle: bool = False
     """Whether the worker's process should not train another trial."""

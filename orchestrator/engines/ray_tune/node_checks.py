@@ -19,14 +19,14 @@ from search_spaces.plugins import UserFileError
 from search_spaces.user_code import UserCode
 from workers.storage import Folder, RemoteFolder, folder_at
 
-PATIENCE_S = 300.0
+TIMEOUT_S = 300.0
 """How long a node may take to answer: it starts a process and may load torch, both over a network
 file system. One that is gone is not waited for."""
 _LARGEST = 64
 """Bytes that a mark has at most."""
 
 
-class NodesUnfit(ValueError):  # noqa: N818 - says what is wrong
+class NodesUnfitError(ValueError):
     """Nodes of the cluster cannot train what the study asks for."""
 
 
@@ -74,20 +74,20 @@ class Nodes:
             tell: Shows the user what is waited for.
 
         Raises:
-            NodesUnfit: They will not do.
+            NodesUnfitError: They will not do.
         """
         began, told = time.monotonic(), False
         while (reasons := self._look(nodes())) is not None and not reasons:
             waited = time.monotonic() - began
             waiting = [n["NodeManagerAddress"] for n in nodes() if n["NodeID"] not in self._fit]
-            if waited > PATIENCE_S:
-                raise NodesUnfit(f"nodes of the cluster do not answer: {', '.join(waiting)}")
+            if waited > TIMEOUT_S:
+                raise NodesUnfitError(f"nodes of the cluster do not answer: {', '.join(waiting)}")
             if waited > SLOW_S and not told:
                 told = True
                 tell(f"waiting for nodes to load what trials need: {', '.join(waiting)}")
             time.sleep(0.1)
         if reasons:
-            raise NodesUnfit(_told(reasons))
+            raise NodesUnfitError(_told(reasons))
 
     def watch(
         self, nodes: Iterable[Mapping[str, Any]], tell: Callable[[str], None] = silent
@@ -180,14 +180,14 @@ def _asking(here: str) -> Callable[..., str | None]:
                 f"archscout {there or 'is not installed'} there, {here or 'not installed'} here: "
                 "install the same release on both"
             )
-        from orchestrator.engines.ray_tune.node_checks import lacking  # noqa: PLC0415 - of that release
+        from orchestrator.engines.ray_tune.node_checks import node_problem  # noqa: PLC0415 - of that release
 
-        return lacking(*wanted)
+        return node_problem(*wanted)
 
     return ask
 
 
-def lacking(mark: str | None, cuda: bool, code: UserCode | None = None) -> str | None:
+def node_problem(mark: str | None, cuda: bool, code: UserCode | None = None) -> str | None:
     """Runs on a node: what it lacks; None where it will do."""
     if mark is not None:
         try:

@@ -10,13 +10,13 @@ from ray.tune import Stopper
 from ray.tune.schedulers import TrialScheduler
 
 from orchestrator.engines.ray_tune.bridge import Bridge, Next
-from orchestrator.engines.ray_tune.liveness import Signs
+from orchestrator.engines.ray_tune.liveness import Heartbeats
 
 
 class StudyScheduler(TrialScheduler):
     """Records what workers report and carries the study's verdicts out."""
 
-    def __init__(self, bridge: Bridge, signs: Signs) -> None:
+    def __init__(self, bridge: Bridge, signs: Heartbeats) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._bridge = bridge
         self._signs = signs
@@ -82,7 +82,7 @@ class StudyScheduler(TrialScheduler):
 
     def drop(self) -> None:
         """Give every attempt back and end its process, in the middle of an epoch if need be."""
-        self._bridge.give_back()
+        self._bridge.requeue()
         while self._live:
             _, trial = self._live.popitem()
             _kill(trial)

@@ -27,7 +27,7 @@ ROOT_MAX = SOCKET_PATH_MAX - len(f"/{_PREFIX}12345678") - len(_RAY_SOCKET)
 """Bytes that the path of the temporary folder itself may have."""
 
 
-class NoShortFolder(ValueError):  # noqa: N818 - says what is wrong
+class NoShortFolderError(ValueError):
     """No temporary folder has a path short enough for Ray's sockets."""
 
 
@@ -48,7 +48,7 @@ class Scratch:
         """Make a folder, and remove those of processes that were killed.
 
         Raises:
-            NoShortFolder: No temporary folder fits.
+            NoShortFolderError: No temporary folder fits.
         """
         for root in filter(_fits, _roots()):
             with contextlib.suppress(OSError):
@@ -57,7 +57,7 @@ class Scratch:
                 _remove_stale(root)
                 return created
         given = tempfile.gettempdir()
-        raise NoShortFolder(
+        raise NoShortFolderError(
             f"Ray's sockets need a temporary folder whose path has at most {ROOT_MAX} bytes: "
             f"{given} (TMPDIR) has {len(os.fsencode(given))}, and neither /tmp nor XDG_RUNTIME_DIR "
             "can be used instead. Set TMPDIR to a shorter folder"

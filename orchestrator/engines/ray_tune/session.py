@@ -15,8 +15,13 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswer, answers, call, result_of
-from orchestrator.engines.ray_tune.launch import EngineLost, initialise, keeping_sigterm, silence
+from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswerError, answers, call, result_of
+from orchestrator.engines.ray_tune.launch import (
+    EngineLostError,
+    initialise,
+    keeping_sigterm,
+    silence,
+)
 from orchestrator.engines.ray_tune.scratch import Scratch
 
 START_S = 300.0
@@ -108,14 +113,14 @@ class Session:
             tell: Shows the user what is waited for.
 
         Raises:
-            EngineLost: Ray does not start, nothing answers at the address, or a session that was
-                lost in this process has not ended.
+            EngineLostError: Ray does not start, nothing answers at the address, or a session
+                that was lost in this process has not ended.
         """
         with cls._lock:
             if (known := cls._current) is not None and not known.answers():
                 known.leave(lost=True)
             if cls._unusable:
-                raise EngineLost(
+                raise EngineLostError(
                     "Ray was lost in this process and cannot be started again in it. Start a new "
                     "Python process; `archscout resume` goes on from there"
                 )
@@ -165,10 +170,10 @@ class Session:
             threading.Thread(target=keep, name="archscout-ray", daemon=True).start()
             try:
                 result_of(opened, limit_s=START_S, slow=lambda: tell(f"waiting for {place}"))
-            except NoAnswer as error:
+            except NoAnswerError as error:
                 self._abandon()
                 text = f"Ray did not start within {START_S:.0f} s. `archscout resume` tries again"
-                raise EngineLost(text) from error
+                raise EngineLostError(text) from error
 
     def _end(self, *, lost: bool) -> None:
         Session._current = None
@@ -182,7 +187,7 @@ class Session:
             try:
                 if not self.stuck:
                     call(lambda: self._ray.shutdown(wait_for_processes=True), limit_s=END_S)
-            except NoAnswer:
+            except NoAnswerError:
                 self.stuck = True
             if self.stuck:
                 self._abandon()
@@ -271,11 +276,11 @@ def _addresses(ray: Any) -> tuple[str, str]:
     """Where the head and the node of this process listen.
 
     Raises:
-        EngineLost: They do not answer.
+        EngineLostError: They do not answer.
     """
     context = ray.get_runtime_context()
     head, own = context.gcs_address, context.get_node_id()
-    lost = EngineLost(
+    lost = EngineLostError(
         f"Ray, which this process is connected to, does not answer at {head}. End it with "
         "`ray.shutdown()`, or start a new Python process"
     )
@@ -283,7 +288,7 @@ def _addresses(ray: Any) -> tuple[str, str]:
         raise lost
     try:
         nodes = call(ray.nodes, limit_s=CALL_S)
-    except NoAnswer as error:
+    except NoAnswerError as error:
         raise lost from error
     [node] = [node for node in nodes if node["NodeID"] == own]
     return head, f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"

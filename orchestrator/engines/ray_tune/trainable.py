@@ -14,8 +14,8 @@ from typing import Any
 from ray.tune import Trainable
 
 from orchestrator.engines.ray_tune import liveness
-from orchestrator.engines.ray_tune.attempt import TRAINING, AttemptRunner, Watch
-from orchestrator.engines.ray_tune.messages import Parcel
+from orchestrator.engines.ray_tune.attempt import TRAINING, AttemptRunner, Watchdog
+from orchestrator.engines.ray_tune.messages import JobMessage
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
 from workers.job import TrainingJob
@@ -23,7 +23,7 @@ from workers.measurement import Measurement, Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wear:
+class RecyclePolicy:
     """How long a worker's process is used."""
 
     trials: int
@@ -41,8 +41,8 @@ class Worker(Trainable):
         *,
         arrays: Mapping[str, Any],
         code: UserCode | None,
-        watch: Watch,
-        wear: Wear,
+        watch: Watchdog,
+        wear: RecyclePolicy,
     ) -> None:
         """Begin the first attempt; the data set is shared with every worker of the node."""
         threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
@@ -69,13 +69,13 @@ class Worker(Trainable):
     def step(self) -> dict[str, Any]:
         """Train to the next report."""
         report = self._attempt.advance()
-        return {"report": replace(report, worn=self._is_worn())}
+        return {"report": replace(report, should_recycle=self._should_recycle())}
 
     def cleanup(self) -> None:
         """Leave the last attempt."""
         self._attempt.close()
 
-    def _begin(self, parcel: Parcel) -> None:
+    def _begin(self, parcel: JobMessage) -> None:
         self._trials += 1
         # Tune sends the configuration back with every result: let there be none.
         self.config = {}
@@ -90,7 +90,7 @@ class Worker(Trainable):
 
         return iter(start(job, self._dataset))
 
-    def _is_worn(self) -> bool:
+    def _should_recycle(self) -> bool:
         grown = 0 if self._base_bytes is None else _memory_bytes() - self._base_bytes
         return self._trials >= self._wear.trials or grown > self._wear.growth_bytes
 

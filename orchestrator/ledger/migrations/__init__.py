@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, column, inspect, select, table
 
-from orchestrator.ledger.errors import SchemaUnknown
+from orchestrator.ledger.errors import SchemaUnknownError
 from orchestrator.ledger.schema import HEAD, VERSION_TABLE
 
 ADVISORY_LOCK = 0x61726368
@@ -23,7 +23,7 @@ def migrate(engine: Engine, reader: Engine) -> None:
         reader: Begins transactions that only read, and so wait for nobody.
 
     Raises:
-        SchemaUnknown: The database is at a revision that this release does not have.
+        SchemaUnknownError: The database is at a revision that this release does not have.
     """
     with reader.connect() as connection, connection.begin():
         if revision(connection) == HEAD:
@@ -54,7 +54,7 @@ def _upgrade(connection: Connection) -> None:
     found = revision(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if found is not None and found not in known:
-        raise SchemaUnknown(
+        raise SchemaUnknownError(
             f"the ledger's schema is at revision {found!r}, which this release (up to {HEAD!r}) "
             "does not know: a newer archscout wrote it; use that one, or another ledger"
         )

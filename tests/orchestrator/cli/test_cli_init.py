@@ -21,7 +21,7 @@ from orchestrator.config.starter import Machine, limits, quoted, study_name
 from workers.data import load as load_data
 from workers.data.dataset import split_data
 from workers.data.inspection import Inspection, inspect
-from workers.failures import Diverged
+from workers.failures import DivergedError
 
 
 @pytest.fixture
@@ -153,15 +153,16 @@ def test_a_short_training_that_fails_is_a_note_and_the_study_is_written(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverged(*_: object, **__: object) -> None:
-        raise Diverged("train_loss is nan")
+        raise DivergedError("train_loss is nan")
 
-    monkeypatch.setattr("orchestrator.preflight.timing.miniature", diverged)
+    monkeypatch.setattr("orchestrator.preflight.timing.time_short_run", diverged)
     images, targets = pictures.digits()
     np.savez(here / "own.npz", x=images, y=targets)
     assert main(["init", "own.npz"]) == 0
     shown = capsys.readouterr().out
     assert (
-        "the short training failed (Diverged: train_loss is nan): the limits are a guess" in shown
+        "the short training failed (DivergedError: train_loss is nan): the limits are a guess"
+        in shown
     )
     assert load("study.yaml").stop.hours == 0.5
 

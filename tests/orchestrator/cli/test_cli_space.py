@@ -19,11 +19,11 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     """As few candidates as show that the parts go together."""
     monkeypatch.setattr(diagnosis, "DRAWN", 30)
     monkeypatch.setattr(diagnosis, "COUNTED", 4)
-    monkeypatch.setattr(timing, "MOST_TIMED", 1)
-    monkeypatch.setattr(feasibility, "MOST_STEPS", 4)
+    monkeypatch.setattr(timing, "MAX_TIMED", 1)
+    monkeypatch.setattr(feasibility, "MAX_STEPS", 4)
     monkeypatch.setattr(space, "BOX_S", 600.0)  # numbers end it, however busy the machine is
     monkeypatch.setattr(preflight, "QUICK_S", 600.0)
-    monkeypatch.setattr(preflight, "PATIENCE_S", 600.0)
+    monkeypatch.setattr(preflight, "TIMEOUT_S", 600.0)
 
 
 @pytest.fixture

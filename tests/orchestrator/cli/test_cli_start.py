@@ -10,7 +10,7 @@ import pytest
 
 import orchestrator
 from orchestrator.cli import COMMAND_GROUPS, COMMANDS, main
-from orchestrator.study.driver import Study
+from orchestrator.study.driver import StudyDriver
 
 HEAVY = {"torch", "ray", "mlflow", "optuna", "sqlalchemy", "numpy", "pydantic", "rich"}
 
@@ -34,7 +34,7 @@ def test_reading_a_study_file_loads_no_engine() -> None:
 
 
 def test_study_is_offered_by_the_package_itself() -> None:
-    assert orchestrator.Study is Study
+    assert orchestrator.StudyDriver is StudyDriver
     with pytest.raises(AttributeError, match="no attribute 'Studdy'"):
         orchestrator.Studdy  # noqa: B018 - asking is the test
 

@@ -27,12 +27,12 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ProblemsError
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger
-from orchestrator.progress import Progress, running_table, seconds_left, share_done, summary
+from orchestrator.progress import ProgressDisplay, running_table, seconds_left, share_done, summary
 from orchestrator.run import _leased
 from orchestrator.snapshot import RunningTrial, Snapshot
 from orchestrator.study.leaderboard import leaderboard
-from orchestrator.study.prepare import open_parts
-from orchestrator.terminal import Terminal, number, span, table
+from orchestrator.study.prepare import prepare_study
+from orchestrator.terminal import Terminal, format_duration, format_number, table
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import Measurement
 
@@ -109,7 +109,7 @@ def test_without_a_terminal_lines_appear_only_when_something_moved(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, until = "", time.monotonic() + 60
-    with Progress(Told(START, LATER), Terminal(), line_every_s=0.02):
+    with ProgressDisplay(Told(START, LATER), Terminal(), line_every_s=0.02):
         while not out and time.monotonic() < until:
             time.sleep(0.02)
             out = capsys.readouterr().out
@@ -122,14 +122,14 @@ def test_a_search_for_feasible_candidates_is_told_before_the_next_line_is_due(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     looking = replace(LATER, refused=1340, refused_s=2.5)
-    with Progress(Told(START, looking), Terminal(), line_every_s=60.0):
+    with ProgressDisplay(Told(START, looking), Terminal(), line_every_s=60.0):
         time.sleep(1.2)
     [line] = capsys.readouterr().out.splitlines()
     assert "1,340 candidates refused since the last feasible one" in line
 
 
 def test_the_header_says_that_a_sampler_proposes_by_chance(tmp_path: Path) -> None:
-    parts = open_parts(load("digits"))
+    parts = prepare_study(load("digits"))
     for sampler, words in (("tpe", "tpe proposes, "), ("nsga2", "nsga2 proposes by chance, ")):
         asked = load("digits", [Override(path=("sampler", "name"), value=sampler, option="o")])
         home = Home.find(str(tmp_path), {})
@@ -138,7 +138,7 @@ def test_the_header_says_that_a_sampler_proposes_by_chance(tmp_path: Path) -> No
 
 def test_quiet_and_json_show_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     for terminal in (Terminal(quiet=True), Terminal(json=True)):
-        with Progress(Told(START, LATER), terminal, line_every_s=0.01):
+        with ProgressDisplay(Told(START, LATER), terminal, line_every_s=0.01):
             time.sleep(0.05)
     assert capsys.readouterr().out == ""
 
@@ -148,7 +148,7 @@ def test_on_a_terminal_the_display_moves(
 ) -> None:
     monkeypatch.setattr(Terminal, "interactive", True)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with Progress(Told(START, LATER), Terminal()):
+    with ProgressDisplay(Told(START, LATER), Terminal()):
         time.sleep(0.1)
     assert "trials" in capsys.readouterr().out
 
@@ -211,7 +211,7 @@ def test_an_empty_leaderboard_says_so() -> None:
     ],
 )
 def test_numbers_have_a_readable_length(value: float, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_numbers_have_a_readable_length(value: float, text: str) -> None:
     [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
 )
 def test_times_are_told_as_people_do(seconds: float, text: str) -> None:
-    assert span(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_columns_are_aligned() -> None:
@@ -357,7 +357,7 @@ def test_at_an_address_the_gpus_stay_open_until_the_cluster_is_asked() -> None:
 def test_each_start_decides_anew_on_gpus_that_are_left_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home, parts = Home.find(str(tmp_path / "h"), {}), open_parts(load("surrogate", [OPEN_GPU]))
+    home, parts = Home.find(str(tmp_path / "h"), {}), prepare_study(load("surrogate", [OPEN_GPU]))
     home.create()
     for gone in (False, True, False):
         monkeypatch.setattr("orchestrator.config.resources.has_gpu", lambda gone=gone: not gone)

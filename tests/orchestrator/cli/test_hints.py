@@ -20,9 +20,9 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Ledger, NewTrial
-from orchestrator.sampling.warm_start import Basis, earlier
+from orchestrator.sampling.warm_start import StudyIdentity, load_warm_start
 from orchestrator.study.prepare import user_code
-from orchestrator.trial import ANSWERED, TrialState
+from orchestrator.trial import REUSED, TrialState
 from workers import data as datasets
 from workers.data import DataSpec
 from workers.data.spec import NO_DATA
@@ -122,7 +122,7 @@ def add(ledger: Ledger, lease: Any, number: int, end: str, **more: Any) -> None:
     seen = Measurement(fidelity=1, metrics={"val_accuracy": 0.5}, elapsed_s=1.0)
     ledger.record(lease, key, seen)
     if end == "waiting":
-        ledger.give_back(lease, key, "interrupted")
+        ledger.requeue(lease, key, "interrupted")
         return
     state, reason = ENDS[end]
     failure = {"kind": reason, "message": "no", "digest": "0"} if end == "failed" else None
@@ -149,8 +149,10 @@ def starts_a_search(scene: Scene, options: argparse.Namespace) -> bool:
         return True
     config = load(options.config, overrides(options))
     with Ledger.open(scene.home / "ledger.db") as ledger:
-        earlier(
-            ledger, config, Basis(data_digest=DIGITS.digest, code_digest=None, space=("tiny", "1"))
+        load_warm_start(
+            ledger,
+            config,
+            StudyIdentity(data_digest=DIGITS.digest, code_digest=None, space=("tiny", "1")),
         )
         return ledger.study(config.name) is None
 
@@ -185,7 +187,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """No search starts, and the data are read once."""
     monkeypatch.setattr(run_search, "search", lambda *_, **__: ExitCode.DONE)
     monkeypatch.setattr(datasets, "load", lambda _: DIGITS)
-    monkeypatch.setattr(retry, "_PATIENCE_S", 0.0)  # a double holds the lease and never answers
+    monkeypatch.setattr(retry, "_TIMEOUT_S", 0.0)  # a double holds the lease and never answers
 
 
 GIVEN = (
@@ -304,7 +306,7 @@ def test_a_result_of_an_earlier_study_is_promoted_there(
             data_digest=DIGITS.digest,
             holder=Holder.of_this_process(),
         )
-        answered = {"state": TrialState.COMPLETE, "reason": ANSWERED, "values": (0.5,)}
+        answered = {"state": TrialState.COMPLETE, "reason": REUSED, "values": (0.5,)}
         add(ledger, lease, 0, "complete", uid="f" * 32, parent=f"{0:032x}", **answered)
         ledger.set_study_state(lease, "finished")
         ledger.release(lease)

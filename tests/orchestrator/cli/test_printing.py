@@ -16,7 +16,7 @@ from rich.console import Console
 from orchestrator.cli import main
 from orchestrator.progress import running_table
 from orchestrator.snapshot import RunningTrial, Snapshot
-from orchestrator.terminal import Terminal, pairs, print_anything, table
+from orchestrator.terminal import Terminal, format_fields, print_anything, table
 
 ENCODINGS = ("ascii", "latin-1", "cp1252", "cp932", "euc_jp", "utf-8")
 names = st.text(st.characters(exclude_categories=()))
@@ -44,8 +44,8 @@ def test_any_name_is_printed_in_any_encoding(name: str, encoding: str) -> None:
         print_anything()
         terminal = Terminal()
         terminal.tell(table(["class", "examples"], [[name, "7"]]))
-        terminal.remark(pairs({name: "kept"}))
-        terminal.complain(f"class {name}: refused")
+        terminal.info(format_fields({name: "kept"}))
+        terminal.error(f"class {name}: refused")
     assert "kept" in said[0]
     assert said[1].startswith("class ")
     assert said[1].endswith(": refused\n")

@@ -15,7 +15,7 @@ import orchestrator.commands.retry
 import orchestrator.study.driver
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
-from orchestrator.ledger.maintenance import PROMISES, back_up, look
+from orchestrator.ledger.maintenance import INVARIANTS, back_up, check
 from orchestrator.trial import TrialState
 from workers.failures import Failure, FailureKind
 
@@ -105,7 +105,7 @@ class TestRetry:
     def test_that_nobody_answers_in_time_waits_for_the_next_driver(
         self, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(orchestrator.commands.retry, "_PATIENCE_S", 0.1)
+        monkeypatch.setattr(orchestrator.commands.retry, "_TIMEOUT_S", 0.1)
         with opened(home, MANY, alive=True):
             for _ in range(2):  # asked twice, it is one request
                 assert command(home, "retry", "small", "--class", "out_of_memory") == 0
@@ -147,7 +147,7 @@ class TestDb:
         with Ledger.open(home / "ledger.db"):  # in use, its newest commits in the WAL
             assert command(home, "db", "backup", str(copy)) == 0
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-        assert look(f"sqlite:///{copy}").problems == ()
+        assert check(f"sqlite:///{copy}").problems == ()
         with Ledger.open(copy) as kept, Ledger.open(home / "ledger.db") as original:
             assert kept.trials(1) == original.trials(1)
         assert command(home, "db", "backup", str(copy)) == 2
@@ -188,7 +188,7 @@ BREAKING = {
 }
 
 
-@pytest.mark.parametrize("promise", sorted(PROMISES))
+@pytest.mark.parametrize("promise", sorted(INVARIANTS))
 def test_check_finds_each_promise_broken(
     promise: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engines.ray_tune import EngineLost, deadline, engine, launch
+from orchestrator.engines.ray_tune import EngineLostError, deadline, engine, launch
 from orchestrator.engines.ray_tune import cluster as clusters
 from orchestrator.engines.ray_tune.cluster import Cluster
-from orchestrator.engines.ray_tune.deadline import NoAnswer, call
+from orchestrator.engines.ray_tune.deadline import NoAnswerError, call
 from orchestrator.engines.ray_tune.launch import STORE_BYTES, store_bytes
 from workers.data import DataSpec, load
 from workers.job import AttemptKey
@@ -37,7 +37,7 @@ def test_what_takes_long_is_said_once_and_given_up_at_its_deadline(
 ) -> None:
     monkeypatch.setattr(deadline, "SLOW_S", 0.05)
     said: list[str] = []
-    with pytest.raises(NoAnswer, match=r"no answer within 0\.1 s"):
+    with pytest.raises(NoAnswerError, match=r"no answer within 0\.1 s"):
         call(never.wait, limit_s=0.1, slow=lambda: said.append("slow"))
     assert said == ["slow"]
 
@@ -48,7 +48,9 @@ def test_a_head_that_does_not_answer_is_a_lost_cluster(
     session = SimpleNamespace(head="10.0.0.1:6379", stuck=False)
     cluster = Cluster.__new__(Cluster)
     monkeypatch.setattr(cluster, "_session", session, raising=False)
-    with pytest.raises(EngineLost, match=r"10.0.0.1:6379 no longer answers.*`archscout resume`"):
+    with pytest.raises(
+        EngineLostError, match=r"10.0.0.1:6379 no longer answers.*`archscout resume`"
+    ):
         cluster.call(never.wait, limit_s=0.1)
     assert session.stuck
 

@@ -14,7 +14,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.engines import Engine
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Ledger
-from orchestrator.study.driver import Study
+from orchestrator.study.driver import StudyDriver
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
 from workers.data import Dataset, DataSpec, load
@@ -141,7 +141,7 @@ def test_a_stopped_trial_is_measured_no_further(
         assert {t.measurements[-1].fidelity for t in stopped} <= {1, 3}
 
 
-def stop_after(study: Study, epochs: int) -> None:
+def stop_after(study: StudyDriver, epochs: int) -> None:
     while study.snapshot().epochs < epochs:
         time.sleep(0.01)
     study.request_stop("signal")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engines.ray_tune import node_checks
-from orchestrator.engines.ray_tune.node_checks import Nodes, NodesUnfit, lacking, release
+from orchestrator.engines.ray_tune.node_checks import Nodes, NodesUnfitError, node_problem, release
 from search_spaces.user_code import UserCode
 
 
@@ -75,10 +75,10 @@ def test_a_node_is_asked_once_and_one_that_joins_is_not_waited_for(tmp_path: Pat
 def test_nodes_that_will_not_do_are_named(
     answers: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_checks, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(node_checks, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(node_checks, "SLOW_S", 0.1)
     told: list[str] = []
-    with pytest.raises(NodesUnfit, match=said):
+    with pytest.raises(NodesUnfitError, match=said):
         Nodes(Ray(**answers), None, cuda=True).require(
             lambda: cluster("n1", "n2", "n3"), told.append
         )
@@ -95,9 +95,9 @@ def test_nothing_is_asked_where_nothing_is_needed() -> None:
 
 def test_a_node_looks_for_what_the_driver_left_and_writes_beside_it(tmp_path: Path) -> None:
     made = Nodes(Ray(), tmp_path, cuda=False)
-    assert lacking(str(made._mark), False) is None
+    assert node_problem(str(made._mark), False) is None
     assert len(list(Path(str(made._mark)).iterdir())) == 2
-    said = lacking(str(tmp_path / "not-shared" / "mark"), False)
+    said = node_problem(str(tmp_path / "not-shared" / "mark"), False)
     assert said is not None
     assert "cannot read and write" in said
     assert not (tmp_path / "not-shared").exists()
@@ -124,8 +124,8 @@ def test_a_node_with_another_release_is_told_apart(monkeypatch: pytest.MonkeyPat
 def test_a_node_without_what_a_users_file_imports_names_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import no_such_package_here\ndef train(d, c): ...\n")
     code = UserCode.read([f"{tmp_path / 'mine.py'}:train"])
-    said = lacking(None, False, code)
+    said = node_problem(None, False, code)
     assert said is not None
     assert "mine.py:1: cannot be run: ModuleNotFoundError: No module named 'no_such_" in said
     (tmp_path / "mine.py").write_text("def train(d, c): ...\n")
-    assert lacking(None, False, UserCode.read([f"{tmp_path / 'mine.py'}:train"])) is None
+    assert node_problem(None, False, UserCode.read([f"{tmp_path / 'mine.py'}:train"])) is None

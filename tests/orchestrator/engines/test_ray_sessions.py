@@ -14,9 +14,9 @@ import pytest
 from support.processes import children
 from support.studies import config, opened
 
-from orchestrator.engines.ray_tune import EngineLost, RayTuneEngine
+from orchestrator.engines.ray_tune import EngineLostError, RayTuneEngine
 from orchestrator.engines.ray_tune.scratch import ROOT_MAX
-from orchestrator.study.driver import Study
+from orchestrator.study.driver import StudyDriver
 from orchestrator.trial import TrialState
 from workers.data import DataSpec, load
 
@@ -71,7 +71,7 @@ def rays() -> list[psutil.Process]:
     return [*children("gcs_server"), *children("raylet")]
 
 
-def kill_head(study: Study) -> None:
+def kill_head(study: StudyDriver) -> None:
     while study.snapshot().epochs < 2:
         time.sleep(0.05)
     [head] = children("gcs_server")
@@ -104,7 +104,7 @@ def test_studies_follow_each_other_in_one_process_also_after_a_lost_head(
         # A second engine shares the Ray of this process, and leaves it to the first.
         with closing(as_told()) as another:
             studies.run("second", another)
-        with pytest.raises(EngineLost, match="`archscout resume` goes on from there"):
+        with pytest.raises(EngineLostError, match="`archscout resume` goes on from there"):
             studies.run("lost", engine, trials=1000)
     nothing_is_left()
 

@@ -17,8 +17,8 @@ import pytest
 from support.processes import lives, of_living
 from support.studies import config, opened
 
-from orchestrator.engines.ray_tune import NodesUnfit, RayTuneEngine, ResourcesTooLarge
-from orchestrator.study.driver import Study
+from orchestrator.engines.ray_tune import NodesUnfitError, RayTuneEngine, ResourcesTooLargeError
+from orchestrator.study.driver import StudyDriver
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
 from workers.data import Dataset, DataSpec, load
@@ -74,7 +74,7 @@ class Script:
         self.left.mkdir()
 
     @contextmanager
-    def study(self, *kinds: str, draw_s: float = 0.0) -> Iterator[Study]:
+    def study(self, *kinds: str, draw_s: float = 0.0) -> Iterator[StudyDriver]:
         def asked(trial: Any) -> dict[str, Any]:
             number = trial.suggest_int("number", 0, len(kinds) - 1)
             time.sleep(draw_s)
@@ -228,7 +228,7 @@ def test_a_trial_larger_than_every_node_is_refused(
 ) -> None:
     with (
         script.study("good") as study,
-        pytest.raises(ResourcesTooLarge, match=r"cpu 9 .* no node has as much"),
+        pytest.raises(ResourcesTooLargeError, match=r"cpu 9 .* no node has as much"),
         closing(RayTuneEngine(cpu=9.0, ray_options=MACHINE)) as large,
     ):
         large.run(study, data)
@@ -247,7 +247,7 @@ def test_nodes_that_cannot_do_what_trials_need_are_refused_before_the_first(
         )
         for asked, said in lacks:
             made = RayTuneEngine(**asked, ray_options=MACHINE)
-            with closing(made), pytest.raises(NodesUnfit, match=said):
+            with closing(made), pytest.raises(NodesUnfitError, match=said):
                 made.run(study, data)
         assert not study.trials
     assert not nowhere.exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.engines.ray_tune import EngineLost, launch
+from orchestrator.engines.ray_tune import EngineLostError, launch
 
 pytestmark = pytest.mark.ray
 
@@ -21,7 +21,7 @@ def test_an_address_where_nothing_answers_is_said_at_once(tmp_path: Path) -> Non
             def init(self, **_: object) -> None:
                 raise AssertionError("Ray would try for minutes")
 
-        with pytest.raises(EngineLost, match=f"no Ray cluster at '{address}'"):
+        with pytest.raises(EngineLostError, match=f"no Ray cluster at '{address}'"):
             launch.initialise(Deaf(), address, {})
 
 
@@ -34,7 +34,7 @@ def test_an_address_where_something_else_listens_is_said_in_time(
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
         began = time.monotonic()
-        with pytest.raises(EngineLost, match="what answers there is not its head"):
+        with pytest.raises(EngineLostError, match="what answers there is not its head"):
             launch.initialise(None, address, {})
         assert time.monotonic() - began < 60  # Ray would try for many minutes
 
@@ -54,5 +54,5 @@ def test_a_ray_that_does_not_start_is_said_with_the_way_out(tmp_path: Path) -> N
         def init(self, **_: object) -> None:
             raise Exception("The current node timed out during startup.\nIt may be overloaded.")
 
-    with pytest.raises(EngineLost, match=r"did not start .* timed out during startup"):
+    with pytest.raises(EngineLostError, match=r"did not start .* timed out during startup"):
         launch.initialise(Busy(), None, {})

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from orchestrator.engines.ray_tune import bridge as bridges
-from orchestrator.engines.ray_tune.attempt import TRAINING, AttemptRunner, Start, Watch
+from orchestrator.engines.ray_tune.attempt import TRAINING, AttemptRunner, Start, Watchdog
 from orchestrator.engines.ray_tune.bridge import Bridge, Next
 from orchestrator.engines.ray_tune.cluster import slots_of
-from orchestrator.engines.ray_tune.messages import Parcel, Report
+from orchestrator.engines.ray_tune.messages import JobMessage, Report
 from orchestrator.snapshot import Verdict
 from workers.budget import Budget
 from workers.data.spec import DataSpec
@@ -43,15 +43,15 @@ def measured(fidelity: int) -> Measurement:
 
 
 @pytest.fixture
-def watch(tmp_path: Path) -> Watch:
-    return Watch(silence_s=0.3, stacks=tmp_path / "stacks")
+def watch(tmp_path: Path) -> Watchdog:
+    return Watchdog(silence_s=0.3, stacks=tmp_path / "stacks")
 
 
 Begin = Callable[[TrainingJob, Start], AttemptRunner]
 
 
 @pytest.fixture
-def begin(watch: Watch) -> Iterator[Begin]:
+def begin(watch: Watchdog) -> Iterator[Begin]:
     with ExitStack() as left:
         thread = left.enter_context(ThreadPoolExecutor(1, thread_name_prefix=TRAINING))
 
@@ -120,7 +120,7 @@ def test_progress_alone_keeps_an_attempt_alive(begin: Begin) -> None:
     [(None, None, True), ("mine.py:train", None, False), ("mine.py:train", 0.2, True)],
 )
 def test_users_own_training_has_no_time_limit_unless_they_set_one(
-    watch: Watch, train: str | None, user_silence_s: float | None, ended: bool, slow_epoch: int
+    watch: Watchdog, train: str | None, user_silence_s: float | None, ended: bool, slow_epoch: int
 ) -> None:
     def start(job: TrainingJob) -> Seen:
         for epoch in (1, 2, 3):
@@ -139,7 +139,7 @@ def test_users_own_training_has_no_time_limit_unless_they_set_one(
 
 
 @pytest.mark.parametrize("train", [None, "mine.py:train"])
-def test_a_sign_of_life_is_left_before_training_goes_on(watch: Watch, train: str | None) -> None:
+def test_a_sign_of_life_is_left_before_training_goes_on(watch: Watchdog, train: str | None) -> None:
     signs: list[None] = []
     seen: list[int] = []
 
@@ -165,7 +165,7 @@ def test_a_sign_of_life_is_left_before_training_goes_on(watch: Watch, train: str
     assert seen == [1, 1]
 
 
-def test_closing_lets_the_generator_clean_up(begin: Begin, watch: Watch) -> None:
+def test_closing_lets_the_generator_clean_up(begin: Begin, watch: Watchdog) -> None:
     closed = threading.Event()
 
     def start(job: TrainingJob) -> Seen:
@@ -207,31 +207,33 @@ class StudyDouble:
     def tell(self, key: AttemptKey, failure: Failure | None = None) -> None:
         self.told.append((key.trial_uid, failure))
 
-    def give_back(self, key: AttemptKey) -> None:
+    def requeue(self, key: AttemptKey) -> None:
         self.given_back.append(key.trial_uid)
 
 
-def bridge_to(study: object, watch: Watch, *, slots: int = 2, at_most: int = 100) -> Bridge:
+def bridge_to(study: object, watch: Watchdog, *, slots: int = 2, at_most: int = 100) -> Bridge:
     return Bridge(
         study,  # type: ignore[arg-type]  # a double
         slots=lambda: slots,
-        dress=lambda job: Parcel(job=replace(job, gpu_share=0.25), resources={}, slots=job.shares),
+        dress=lambda job: JobMessage(
+            job=replace(job, gpu_share=0.25), resources={}, slots=job.shares
+        ),
         watch=watch,
         at_most=at_most,
     )
 
 
-def test_no_more_is_asked_than_there_are_slots(watch: Watch) -> None:
+def test_no_more_is_asked_than_there_are_slots(watch: Watchdog) -> None:
     study = StudyDouble()
     bridge = bridge_to(study, watch)
     parcels = [bridge.ask(name) for name in "abc"]
     assert [parcel is None for parcel in parcels] == [False, False, True]
     assert study.asked == 2
     assert bridge.receive("a", Report(ended=True)) is Next.FREE
-    assert isinstance(bridge.ask("c"), Parcel)
+    assert isinstance(bridge.ask("c"), JobMessage)
 
 
-def test_an_attempt_with_a_larger_share_takes_several_slots(watch: Watch) -> None:
+def test_an_attempt_with_a_larger_share_takes_several_slots(watch: Watchdog) -> None:
     study = StudyDouble()
     study.ask = lambda: replace(job(1), shares=2)  # type: ignore[method-assign]
     bridge = bridge_to(study, watch, slots=3)
@@ -239,7 +241,7 @@ def test_an_attempt_with_a_larger_share_takes_several_slots(watch: Watch) -> Non
     assert [parcel is None for parcel in parcels] == [False, False, True]
 
 
-def test_a_run_is_done_after_its_share_of_attempts(watch: Watch) -> None:
+def test_a_run_is_done_after_its_share_of_attempts(watch: Watchdog) -> None:
     bridge = bridge_to(StudyDouble(), watch, at_most=1)
     assert bridge.ask("a") is not None
     assert bridge.done
@@ -251,7 +253,7 @@ def test_a_run_is_done_after_its_share_of_attempts(watch: Watch) -> None:
     [
         (Report(measurement=measured(1)), Next.GO_ON),
         (Report(measurement=measured(3), ended=True), Next.FREE),
-        (Report(measurement=measured(3), ended=True, worn=True), Next.DISMISS),
+        (Report(measurement=measured(3), ended=True, should_recycle=True), Next.DISMISS),
         (
             Report(ended=True, failure=Failure.without_traceback(FailureKind.DIVERGED, "nan")),
             Next.FREE,
@@ -263,7 +265,7 @@ def test_a_run_is_done_after_its_share_of_attempts(watch: Watch) -> None:
     ],
 )
 def test_a_process_is_kept_unless_it_is_worn_or_failed(
-    watch: Watch, report: Report, following: Next
+    watch: Watchdog, report: Report, following: Next
 ) -> None:
     study = StudyDouble()
     bridge = bridge_to(study, watch)
@@ -272,7 +274,7 @@ def test_a_process_is_kept_unless_it_is_worn_or_failed(
     assert len(study.told) == (0 if following is Next.GO_ON else 1)
 
 
-def test_a_paused_attempt_is_given_back_and_not_told(watch: Watch) -> None:
+def test_a_paused_attempt_is_given_back_and_not_told(watch: Watchdog) -> None:
     study = StudyDouble(Verdict.PAUSE)
     bridge = bridge_to(study, watch)
     bridge.ask("a")
@@ -280,7 +282,7 @@ def test_a_paused_attempt_is_given_back_and_not_told(watch: Watch) -> None:
     assert (len(study.given_back), study.told) == (1, [])
 
 
-def test_a_process_that_died_is_told_once(watch: Watch) -> None:
+def test_a_process_that_died_is_told_once(watch: Watchdog) -> None:
     study = StudyDouble()
     bridge = bridge_to(study, watch)
     bridge.ask("a")
@@ -291,7 +293,7 @@ def test_a_process_that_died_is_told_once(watch: Watch) -> None:
     assert (failure.kind, failure.traceback) == (FailureKind.INFRASTRUCTURE, "exit code 3")
 
 
-def test_a_process_that_ended_itself_for_silence_is_told_as_a_timeout(watch: Watch) -> None:
+def test_a_process_that_ended_itself_for_silence_is_told_as_a_timeout(watch: Watchdog) -> None:
     study = StudyDouble()
     bridge = bridge_to(study, watch)
     parcel = bridge.ask("a")
@@ -304,7 +306,7 @@ def test_a_process_that_ended_itself_for_silence_is_told_as_a_timeout(watch: Wat
     assert (failure.kind, failure.traceback) == (FailureKind.TIMEOUT, "in re.match")
 
 
-def test_what_the_ledger_raises_ends_the_run_and_not_the_hook(watch: Watch) -> None:
+def test_what_the_ledger_raises_ends_the_run_and_not_the_hook(watch: Watchdog) -> None:
     class Full(StudyDouble):
         def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
             raise OSError("no space left on device")

@@ -39,7 +39,7 @@ def train(decisions, context):
 '''
 
 
-CARRIED = '''
+SHIPPED_FILES = '''
 import os
 import time
 from pathlib import Path
@@ -103,7 +103,7 @@ def test_a_search_outlives_a_node_uses_one_that_joins_and_carries_its_code_to_al
     marks = Marks(tmp_path / "marks")
     project = tmp_path / "project"
     project.mkdir()
-    (project / "mine.py").write_text(CARRIED)
+    (project / "mine.py").write_text(SHIPPED_FILES)
     (project / "neighbour.py").write_text("PAUSE_S = 0.2\n")
 
     def asked(trial: Any) -> dict[str, Any]:
@@ -153,7 +153,7 @@ import psutil
 from support.processes import children, lives, of_living
 from support.studies import config, opened
 
-from orchestrator.engines.ray_tune import EngineLost, RayTuneEngine
+from orchestrator.engines.ray_tune import EngineLostError, RayTuneEngine
 from search_spaces.space import DefineByRunSpace
 from workers.data import DataSpec, load
 
@@ -175,7 +175,7 @@ with opened(folder, settled, space=space) as study:
     threading.Thread(target=kill_head, args=(study,)).start()
     try:
         engine.run(study, load(DataSpec(source="surrogate")))
-    except EngineLost as lost:
+    except EngineLostError as lost:
         print(lost)
     engine.close()
     print("running:", [t.number for t in study.trials if t.state == "RUNNING"])

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 
 from orchestrator.commands.failures import known
 from orchestrator.engines.ray_tune import scratch
-from orchestrator.engines.ray_tune.scratch import ROOT_MAX, SOCKET_PATH_MAX, NoShortFolder, Scratch
+from orchestrator.engines.ray_tune.scratch import (
+    ROOT_MAX,
+    SOCKET_PATH_MAX,
+    NoShortFolderError,
+    Scratch,
+)
 from orchestrator.engines.ray_tune.session import _keep_to_ourselves
 from orchestrator.errors import ExitCode
 
@@ -115,7 +120,7 @@ def test_where_no_folder_is_short_enough_the_variable_and_the_lengths_are_said(
     monkeypatch.setattr(tempfile, "tempdir", long)
     monkeypatch.setattr(scratch, "_roots", lambda: iter([Path(long), Path("/is-not-there")]))
     with pytest.raises(
-        NoShortFolder, match=rf"at most {ROOT_MAX} bytes: {long} \(TMPDIR\) has 66"
+        NoShortFolderError, match=rf"at most {ROOT_MAX} bytes: {long} \(TMPDIR\) has 66"
     ) as e:
         Scratch.create()
     assert known(e.value) == (str(e.value), ExitCode.INPUT)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.engines.ray_tune.liveness import GRACE_S, Signs
+from orchestrator.engines.ray_tune.liveness import GRACE_S, Heartbeats
 from workers.job import AttemptKey
 
 KEY = AttemptKey(trial_uid="a" * 32, number=1, fence="f")
@@ -17,7 +17,7 @@ class Head:
     def __init__(self) -> None:
         self.left: dict[AttemptKey, bytes] = {}
         self.now = 0.0
-        self.signs = Signs(self.read, silence_s=2.0, now=lambda: self.now)
+        self.signs = Heartbeats(self.read, silence_s=2.0, now=lambda: self.now)
 
     def read(self, running: Sequence[AttemptKey]) -> dict[AttemptKey, bytes]:
         return {key: self.left[key] for key in running if key in self.left}

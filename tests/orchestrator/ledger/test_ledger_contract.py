@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from orchestrator.ledger import (
-    IllegalMove,
+    IllegalTransitionError,
     LedgerError,
-    NumberMismatch,
-    StaleAttempt,
-    StudyConflict,
-    UnknownStudy,
-    UnknownTrial,
+    NumberMismatchError,
+    StaleAttemptError,
+    StudyConflictError,
+    UnknownStudyError,
+    UnknownTrialError,
 )
 from orchestrator.trial import TrialState
 from workers.measurement import Measurement
@@ -40,7 +40,7 @@ def test_a_study_started_from_something_else_conflicts_and_keeps_its_lease_free(
 ) -> None:
     _, lease = scene.open()
     scene.ledger.release(lease)
-    with pytest.raises(StudyConflict, match=f"another {column}") as caught:
+    with pytest.raises(StudyConflictError, match=f"another {column}") as caught:
         scene.open(**{column: "other"})
     assert caught.value.stored_config == '{"seed":0}'
     assert scene.open()[1].generation == lease.generation + 1
@@ -51,7 +51,7 @@ def test_resuming_takes_what_is_stored_and_refuses_a_name_that_is_not(scene: Any
     scene.ledger.release(lease)
     again, _ = scene.open(config_json=None, space_name="ignored")
     assert again == row
-    with pytest.raises(UnknownStudy, match="archscout list"):
+    with pytest.raises(UnknownStudyError, match="archscout list"):
         scene.open(name=f"{scene.name}-x", config_json=None)
     assert scene.ledger.study(f"{scene.name}-x") is None
 
@@ -81,7 +81,7 @@ def test_a_trial_reads_back_as_it_was_added(scene: Any) -> None:
     )
     assert scene.ledger.trial(row.id, 1) == added
     assert scene.ledger.trials(row.id) == [parent, added]
-    with pytest.raises(UnknownTrial, match="no trial 2"):
+    with pytest.raises(UnknownTrialError, match="no trial 2"):
         scene.ledger.trial(row.id, 2)
 
 
@@ -93,18 +93,18 @@ def test_a_screened_trial_ends_as_it_is_added(scene: Any) -> None:
     assert (added.state, added.ended, added.started) == ("PRUNED", scene.clock.now(), None)
     assert scene.ledger.trial(row.id, 0) == added
     assert scene.kinds(row.id)[-2:] == ["trial_added", "trial_finished"]
-    with pytest.raises(IllegalMove, match="is PRUNED and cannot become RUNNING"):
+    with pytest.raises(IllegalTransitionError, match="is PRUNED and cannot become RUNNING"):
         scene.ledger.start_attempt(lease, added.uid)
 
 
 def test_numbers_are_dense_and_no_trial_begins_running(scene: Any) -> None:
     row, lease = scene.open()
-    with pytest.raises(NumberMismatch, match="next is 0, not 1"):
+    with pytest.raises(NumberMismatchError, match="next is 0, not 1"):
         scene.add(lease, number=1)
     added = scene.add(lease, number=0)
-    with pytest.raises(NumberMismatch, match="next is 1, not 0"):
+    with pytest.raises(NumberMismatchError, match="next is 1, not 0"):
         scene.add(lease, number=0)
-    with pytest.raises(IllegalMove, match="cannot become RUNNING"):
+    with pytest.raises(IllegalTransitionError, match="cannot become RUNNING"):
         scene.add(lease, number=1, state=TrialState.RUNNING)
     with pytest.raises(LedgerError, match=r"(?s)refused: .*(uid|trial_pkey)"):
         scene.add(lease, number=1, uid=added.uid)
@@ -144,7 +144,7 @@ def test_an_interrupted_trial_goes_on_under_a_new_attempt(scene: Any, measure: M
     row, lease = scene.open()
     first = scene.start(lease)
     scene.ledger.record(lease, first, measure(1, checkpoint=True))
-    scene.ledger.give_back(lease, first, "out_of_memory", failure={"digest": "f"})
+    scene.ledger.requeue(lease, first, "out_of_memory", failure={"digest": "f"})
     waiting = scene.ledger.trial(row.id, 0)
     assert (waiting.state, waiting.failure) == ("WAITING", {"digest": "f"})
     second = scene.ledger.start_attempt(lease, first.trial_uid)
@@ -163,18 +163,18 @@ def test_an_interrupted_trial_goes_on_under_a_new_attempt(scene: Any, measure: M
 def test_an_older_attempt_writes_nothing(scene: Any, measure: Measure) -> None:
     row, lease = scene.open()
     old = scene.start(lease)
-    scene.ledger.give_back(lease, old, "interrupted")
-    with pytest.raises(StaleAttempt, match="it has ended"):
+    scene.ledger.requeue(lease, old, "interrupted")
+    with pytest.raises(StaleAttemptError, match="it has ended"):
         scene.ledger.record(lease, old, measure(1))
     scene.ledger.start_attempt(lease, old.trial_uid)
     before = len(scene.kinds(row.id))
-    with pytest.raises(StaleAttempt, match="attempt 2 is the trial's newest"):
+    with pytest.raises(StaleAttemptError, match="attempt 2 is the trial's newest"):
         scene.ledger.record(lease, old, measure(1))
-    with pytest.raises(StaleAttempt, match="attempt 2"):
-        scene.ledger.give_back(lease, old, "interrupted")
-    with pytest.raises(StaleAttempt, match="attempt 2"):
+    with pytest.raises(StaleAttemptError, match="attempt 2"):
+        scene.ledger.requeue(lease, old, "interrupted")
+    with pytest.raises(StaleAttemptError, match="attempt 2"):
         scene.ledger.finish(lease, old.trial_uid, key=old, state=TrialState.FAIL)
-    with pytest.raises(StaleAttempt):
+    with pytest.raises(StaleAttemptError):
         scene.ledger.finish(lease, old.trial_uid, key=None, state=TrialState.FAIL)
     assert scene.ledger.trial(row.id, 0).state == "RUNNING"
     assert len(scene.kinds(row.id)) == before
@@ -184,7 +184,7 @@ def test_a_guessed_fence_opens_nothing(scene: Any, measure: Measure) -> None:
     _, lease = scene.open()
     key = scene.start(lease)
     forged = type(key)(trial_uid=key.trial_uid, number=key.number, fence="f" * 32)
-    with pytest.raises(StaleAttempt, match="fence"):
+    with pytest.raises(StaleAttemptError, match="fence"):
         scene.ledger.record(lease, forged, measure(1))
 
 
@@ -195,12 +195,12 @@ def test_a_trial_is_told_once(scene: Any, measure: Measure) -> None:
         lease, key.trial_uid, key=key, state=TrialState.PRUNED, reason="rung"
     )
     for state in (TrialState.FAIL, TrialState.PRUNED, TrialState.WAITING):
-        with pytest.raises(IllegalMove, match="is PRUNED and cannot become"):
+        with pytest.raises(IllegalTransitionError, match="is PRUNED and cannot become"):
             scene.ledger.finish(lease, key.trial_uid, key=key, state=state)
-    with pytest.raises(StaleAttempt):
+    with pytest.raises(StaleAttemptError):
         scene.ledger.record(lease, key, measure(1))
-    with pytest.raises(StaleAttempt):
-        scene.ledger.give_back(lease, key, "interrupted")
+    with pytest.raises(StaleAttemptError):
+        scene.ledger.requeue(lease, key, "interrupted")
     assert scene.ledger.trial(row.id, 0) == told
     assert scene.kinds(row.id).count("trial_finished") == 1
 
@@ -208,7 +208,7 @@ def test_a_trial_is_told_once(scene: Any, measure: Measure) -> None:
 def test_a_waiting_trial_may_fail_but_not_complete(scene: Any) -> None:
     _, lease = scene.open()
     uid = scene.add(lease).uid
-    with pytest.raises(IllegalMove, match="WAITING and cannot become COMPLETE"):
+    with pytest.raises(IllegalTransitionError, match="WAITING and cannot become COMPLETE"):
         scene.ledger.finish(lease, uid, key=None, state=TrialState.COMPLETE, values=(1.0,))
     done = scene.ledger.finish(
         lease, uid, key=None, state=TrialState.FAIL, reason="operator", failure={"kind": "x"}
@@ -250,9 +250,9 @@ def test_a_trial_of_another_study_is_out_of_reach(scene: Any, measure: Measure) 
     _, lease = scene.open()
     key = scene.start(lease)
     _, other = scene.open(name=f"{scene.name}-b")
-    with pytest.raises(UnknownTrial):
+    with pytest.raises(UnknownTrialError):
         scene.ledger.record(other, key, measure(1))
-    with pytest.raises(UnknownTrial):
+    with pytest.raises(UnknownTrialError):
         scene.ledger.start_attempt(other, key.trial_uid)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orchestrator.ledger import Holder, Lease, Ledger, LedgerUnavailable
+from orchestrator.ledger import Holder, Lease, Ledger, LedgerUnavailableError
 from workers.measurement import Measurement
 
 _WRITER = """
@@ -110,7 +110,7 @@ def test_a_server_that_stays_away_is_reported_not_waited_for(
 
     _cut_all(scene.url)
     monkeypatch.setattr(scene.ledger._database._engine.dialect, "connect", gone)
-    with pytest.raises(LedgerUnavailable, match="connection refused"):
+    with pytest.raises(LedgerUnavailableError, match="connection refused"):
         scene.ledger.add_spent(lease, 1.0)
     monkeypatch.undo()
     scene.ledger.add_spent(lease, 2.0)
@@ -125,7 +125,7 @@ def test_a_full_disk_is_named_with_path_and_free_bytes(tmp_path: Path) -> None:
         pages = ledger._database._writer.exec_driver_sql("PRAGMA page_count").scalar()
         ledger._database._writer.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
         ledger._database._writer.rollback()
-        with pytest.raises(LedgerUnavailable, match=rf"disk of {path} is full \(\d+ bytes"):
+        with pytest.raises(LedgerUnavailableError, match=rf"disk of {path} is full \(\d+ bytes"):
             _fill(ledger, lease)
         spent = ledger.study("s").spent_s
         ledger._database._writer.exec_driver_sql("PRAGMA max_page_count = 100000")

@@ -7,12 +7,12 @@ from sqlalchemy import inspect
 
 from orchestrator.ledger import (
     Holder,
-    LeaseHeld,
-    LeaseLost,
+    LeaseHeldError,
+    LeaseLostError,
     LedgerError,
-    StudyGone,
-    StudyNeeded,
-    UnknownStudy,
+    StudyGoneError,
+    StudyNeededError,
+    UnknownStudyError,
 )
 from orchestrator.ledger.schema import metadata
 from orchestrator.trial import TrialState
@@ -72,13 +72,13 @@ def test_all_rows_of_a_study_go_and_no_others(scene: Any) -> None:
     assert rows_of(scene, other.id) == before
     [kept] = [p for p in scene.ledger.promotions.all() if p.operation == operation]
     assert (kept.study_id, kept.trial_uid, kept.state) == (None, None, "done")
-    with pytest.raises(UnknownStudy):
+    with pytest.raises(UnknownStudyError):
         scene.ledger.delete_study(scene.name, ME)
 
 
 def test_a_study_that_runs_stays_and_its_driver_writes_on(scene: Any) -> None:
     _, lease = scene.open()
-    with pytest.raises(LeaseHeld, match="is being run by process"):
+    with pytest.raises(LeaseHeldError, match="is being run by process"):
         scene.ledger.delete_study(scene.name, ME)
     scene.add(lease)
 
@@ -87,7 +87,7 @@ def test_a_driver_whose_study_was_deleted_writes_nothing(scene: Any) -> None:
     _, lease = scene.open()
     scene.sql(f"UPDATE lease SET until = 0, until_monotonic = 0 WHERE study_id = {lease.study_id}")
     scene.ledger.delete_study(scene.name, ME)
-    with pytest.raises((StudyGone, LeaseLost)):
+    with pytest.raises((StudyGoneError, LeaseLostError)):
         scene.add(lease)
 
 
@@ -97,9 +97,9 @@ def test_a_study_that_is_being_promoted_stays_whole(scene: Any, state: str) -> N
     uid = scene.add(lease).uid
     promote(scene, row.id, uid, state)
     scene.ledger.release(lease)
-    with pytest.raises(StudyNeeded, match="has not ended"):
+    with pytest.raises(StudyNeededError, match="has not ended"):
         scene.ledger.require_deletable(row)
-    with pytest.raises(StudyNeeded, match="has not ended"):
+    with pytest.raises(StudyNeededError, match="has not ended"):
         scene.ledger.delete_study(scene.name, ME)
     assert len(scene.ledger.trials(row.id)) == 1
     # The refusal left no lease behind.
@@ -122,7 +122,7 @@ def test_a_study_that_another_goes_back_to_stays(scene: Any) -> None:
     scene.ledger.require_deletable(row)
     _, other = scene.open(name=f"{scene.name}-child")
     scene.add(other, number=0, parent=uid, kind="confirm")
-    with pytest.raises(StudyNeeded, match=r"-child' go back to it.*archscout delete .*-child"):
+    with pytest.raises(StudyNeededError, match=r"-child' go back to it.*archscout delete .*-child"):
         scene.ledger.require_deletable(row)
-    with pytest.raises(StudyNeeded, match="-child' go back to it"):
+    with pytest.raises(StudyNeededError, match="-child' go back to it"):
         scene.ledger.delete_study(scene.name, ME)

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.ledger import LEASE_S, Holder, LeaseHeld, LeaseLost, Ledger
+from orchestrator.ledger import LEASE_S, Holder, LeaseHeldError, LeaseLostError, Ledger
 from orchestrator.trial import TrialState
 from workers.measurement import Measurement
 
 
 def test_a_living_driver_of_this_host_keeps_its_study(scene: Any) -> None:
     _, lease = scene.open()
-    with pytest.raises(LeaseHeld, match=rf"run by process {os.getpid()} on") as caught:
+    with pytest.raises(LeaseHeldError, match=rf"run by process {os.getpid()} on") as caught:
         scene.open()
     assert caught.value.pid == os.getpid()
     assert caught.value.until == lease.until
@@ -49,7 +49,7 @@ def test_a_driver_in_another_container_of_this_host_keeps_its_study(
     boot, _, namespace = dead.boot_id.partition(":")
     assert namespace == str(Path("/proc/self/ns/pid").readlink())
     scene.open(replace(dead, boot_id=f"{boot}:pid:[1]"))
-    with pytest.raises(LeaseHeld):
+    with pytest.raises(LeaseHeldError):
         scene.open()
 
 
@@ -62,7 +62,7 @@ def test_a_driver_that_is_hidden_from_this_account_keeps_its_study(
     scene.open(dead)
     with monkeypatch.context() as hidden:
         hidden.setattr(os, "kill", refuse)
-        with pytest.raises(LeaseHeld):
+        with pytest.raises(LeaseHeldError):
             scene.open()
     assert scene.open()[1].generation == 2
 
@@ -74,7 +74,7 @@ def test_a_killed_driver_counts_as_gone_before_its_parent_buries_it(scene: Any) 
         holder = replace(Holder.of_this_process(), pid=child.pid, process_started=started)
         assert not holder.is_gone()
         scene.open(holder)
-        with pytest.raises(LeaseHeld):
+        with pytest.raises(LeaseHeldError):
             scene.open()
         child.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -89,7 +89,7 @@ def test_a_driver_elsewhere_is_waited_out(scene: Any, far: Holder) -> None:
         scene.clock.pass_by(10 * LEASE_S)  # not this clock: the database's
     else:
         scene.clock.pass_by(LEASE_S - 0.1)
-    with pytest.raises(LeaseHeld, match="on elsewhere"):
+    with pytest.raises(LeaseHeldError, match="on elsewhere"):
         scene.open()
     if scene.on_postgresql:
         scene.sql(f"UPDATE lease SET until = until - {LEASE_S} WHERE study_id = {lease.study_id}")
@@ -107,7 +107,7 @@ def test_a_renewed_lease_lasts_from_then(scene: Any, far: Holder) -> None:
     assert renewed.generation == lease.generation
     assert renewed.until >= lease.until
     scene.clock.pass_by(20)
-    with pytest.raises(LeaseHeld):
+    with pytest.raises(LeaseHeldError):
         scene.open()
 
 
@@ -117,7 +117,7 @@ def test_setting_the_wall_clock_neither_ends_nor_prolongs_a_lease_of_this_boot(
 ) -> None:
     scene.open()
     scene.clock.time += jump
-    with pytest.raises(LeaseHeld):
+    with pytest.raises(LeaseHeldError):
         scene.open()
     if not scene.on_postgresql:
         scene.clock.span += LEASE_S
@@ -139,11 +139,11 @@ def test_whoever_lost_the_lease_writes_nothing(
         lambda: scene.add(lost),
         lambda: scene.ledger.start_attempt(lost, waiting.uid),
         lambda: scene.ledger.record(lost, key, measure(1)),
-        lambda: scene.ledger.give_back(lost, key, "interrupted"),
+        lambda: scene.ledger.requeue(lost, key, "interrupted"),
         lambda: scene.ledger.finish(lost, key.trial_uid, key=key, state=TrialState.FAIL),
     ]
     for write in writes:
-        with pytest.raises(LeaseLost, match="now generation 2"):
+        with pytest.raises(LeaseLostError, match="now generation 2"):
             write()
     assert (scene.ledger.trials(row.id), scene.ledger.events(row.id, 0)) == before
     scene.ledger.start_attempt(held, waiting.uid)
@@ -152,7 +152,7 @@ def test_whoever_lost_the_lease_writes_nothing(
 def test_a_released_lease_is_free_and_writes_no_more(scene: Any) -> None:
     row, lease = scene.open()
     scene.ledger.release(lease)
-    with pytest.raises(LeaseLost, match="released"):
+    with pytest.raises(LeaseLostError, match="released"):
         scene.add(lease, number=0)
     assert scene.kinds(row.id)[-1] == "lease_released"
     assert scene.open()[1].generation == 2
@@ -160,7 +160,7 @@ def test_a_released_lease_is_free_and_writes_no_more(scene: Any) -> None:
 
 _RACER = """
 import sys
-from orchestrator.ledger import Holder, LeaseHeld, Ledger
+from orchestrator.ledger import Holder, LeaseHeldError, Ledger
 url, name = sys.argv[1], sys.argv[2]
 holder = Holder.of_this_process()
 # On a server both have the ledger open already; a file both must first create.
@@ -171,7 +171,7 @@ for turn, _ in enumerate(sys.stdin):
     try:
         ledger.open_study(name=f"{name}-{turn}", config_json="{}", holder=holder)
         print("won", flush=True)
-    except LeaseHeld:
+    except LeaseHeldError:
         print("held", flush=True)
     if ledger is not shared:
         ledger.close()

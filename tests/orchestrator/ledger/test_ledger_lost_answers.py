@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.servers import Line
 
-from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, LedgerUnavailable, NewTrial
+from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, LedgerUnavailableError, NewTrial
 from orchestrator.ledger.database import Database
 from orchestrator.trial import TrialState
 from workers.job import AttemptKey
@@ -49,7 +49,7 @@ class Player:
             self._arm(fault)
             try:
                 getattr(self, kind)()
-            except LedgerUnavailable:
+            except LedgerUnavailableError:
                 fault = None
             else:
                 return
@@ -87,9 +87,9 @@ class Player:
             if epoch:
                 assert self.ledger.record(self.lease, key, _seen(epoch)) is False
 
-    def give_back(self) -> None:
+    def requeue(self) -> None:
         for uid, (key, _) in list(self.running.items())[:1]:
-            self.ledger.give_back(self.lease, key, "interrupted")
+            self.ledger.requeue(self.lease, key, "interrupted")
             del self.running[uid]
             self.waiting.append(uid)
 
@@ -175,7 +175,7 @@ KINDS = (
     "start",
     "record",
     "record_again",
-    "give_back",
+    "requeue",
     "finish",
     "spend",
     "renew",

@@ -24,13 +24,13 @@ from hypothesis.stateful import (
 
 from orchestrator.ledger import (
     Holder,
-    IllegalMove,
+    IllegalTransitionError,
     Lease,
-    LeaseHeld,
-    LeaseLost,
+    LeaseHeldError,
+    LeaseLostError,
     Ledger,
     NewTrial,
-    StaleAttempt,
+    StaleAttemptError,
 )
 from orchestrator.trial import LEGAL_MOVES, TrialState
 from workers.job import AttemptKey
@@ -96,7 +96,7 @@ class LedgerMachine(RuleBasedStateMachine):
             values=(1.0,) if state is TrialState.COMPLETE else None,
         )
         if state is TrialState.RUNNING:
-            with pytest.raises(IllegalMove):
+            with pytest.raises(IllegalTransitionError):
                 self.ledger.add_trial(self.lease, new)
             return
         self.ledger.add_trial(self.lease, new)
@@ -107,7 +107,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def start(self, pick: int) -> None:
         trial = self._trial(pick)
         if trial.state is not TrialState.WAITING:
-            with pytest.raises(IllegalMove):
+            with pytest.raises(IllegalTransitionError):
                 self.ledger.start_attempt(self.lease, trial.uid)
             return
         trial.keys.append(self.ledger.start_attempt(self.lease, trial.uid))
@@ -124,7 +124,7 @@ class LedgerMachine(RuleBasedStateMachine):
             checkpoint=CheckpointRef(path="p", manifest_sha256="m", bytes=1),
         )
         if trial.state is not TrialState.RUNNING or key != trial.keys[-1]:
-            with pytest.raises(StaleAttempt):
+            with pytest.raises(StaleAttemptError):
                 self.ledger.record(self.lease, key, seen)
             return
         assert self.ledger.record(self.lease, key, seen) is (epoch not in trial.epochs)
@@ -132,13 +132,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(trial.keys for trial in self.trials))
     @rule(pick=PICK, which=PICK)
-    def give_back(self, pick: int, which: int) -> None:
+    def requeue(self, pick: int, which: int) -> None:
         trial, key = self._attempt(pick, which)
         if trial.state is not TrialState.RUNNING or key != trial.keys[-1]:
-            with pytest.raises(StaleAttempt):
-                self.ledger.give_back(self.lease, key, "interrupted")
+            with pytest.raises(StaleAttemptError):
+                self.ledger.requeue(self.lease, key, "interrupted")
             return
-        self.ledger.give_back(self.lease, key, "interrupted")
+        self.ledger.requeue(self.lease, key, "interrupted")
         trial.state = TrialState.WAITING
 
     @precondition(lambda self: self.trials)
@@ -155,7 +155,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         told = {"state": state, "values": (0.5,) if state is TrialState.COMPLETE else None}
         if not legal:
-            with pytest.raises((IllegalMove, StaleAttempt)):
+            with pytest.raises((IllegalTransitionError, StaleAttemptError)):
                 self.ledger.finish(self.lease, trial.uid, key=key, **told)
             return
         self.ledger.finish(self.lease, trial.uid, key=key, **told)
@@ -191,7 +191,7 @@ class LedgerMachine(RuleBasedStateMachine):
             lambda: self.ledger.start_attempt(lost, self._trial(pick).uid),
             lambda: self.ledger.add_spent(lost, 1.0),
         ):
-            with pytest.raises(LeaseLost):
+            with pytest.raises(LeaseLostError):
                 write()
 
     @rule()
@@ -199,7 +199,7 @@ class LedgerMachine(RuleBasedStateMachine):
         alive = self.ledger.open_study(
             name="other", config_json="{}", holder=Holder.of_this_process()
         )[1]
-        with pytest.raises(LeaseHeld):
+        with pytest.raises(LeaseHeldError):
             self.ledger.open_study(name="other", config_json="{}", holder=Holder.of_this_process())
         self.ledger.release(alive)
 

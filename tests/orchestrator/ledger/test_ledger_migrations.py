@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect
 
 from orchestrator.clock import SystemClock
-from orchestrator.ledger import Ledger, LedgerError, SchemaUnknown, maintenance, migrations
+from orchestrator.ledger import Ledger, LedgerError, SchemaUnknownError, maintenance, migrations
 from orchestrator.ledger.database import Database, read_url
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.schema import HEAD, VERSION_TABLE, metadata
@@ -59,7 +59,7 @@ def test_a_ledger_of_every_released_schema_opens_and_keeps_what_it_holds(
     assert re.fullmatch("[0-9a-f]{32}", identity)
     with Ledger.open(url) as again:
         assert again.identity == identity
-    found = maintenance.look(url)
+    found = maintenance.check(url)
     assert found.revision == HEAD
     assert [problem for problem in found.problems if "identity" in problem] == []
 
@@ -119,7 +119,7 @@ def test_a_ledger_of_a_newer_release_is_refused_untouched(tmp_path: Path) -> Non
         connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     engine.dispose()
     before = path.read_bytes()
-    with pytest.raises(SchemaUnknown, match=r"'9999', which this release .* does not know"):
+    with pytest.raises(SchemaUnknownError, match=r"'9999', which this release .* does not know"):
         Ledger.open(path)
     assert path.read_bytes() == before
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.ledger import Ledger, LedgerError, LedgerUnavailable
+from orchestrator.ledger import Ledger, LedgerError, LedgerUnavailableError
 
 
 def test_a_ledger_can_be_read_while_another_process_is_stopped_amid_a_write(
@@ -72,7 +72,7 @@ def test_a_place_where_no_ledger_can_live_is_refused_without_its_secrets(
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
-    with pytest.raises(LedgerUnavailable, match="did not answer") as caught:
+    with pytest.raises(LedgerUnavailableError, match="did not answer") as caught:
         Ledger.open("postgresql://me:secret@127.0.0.1:1/archscout")
     assert "secret" not in str(caught.value)
     assert "127.0.0.1" in str(caught.value)

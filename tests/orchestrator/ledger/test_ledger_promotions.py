@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.ledger import AliasMoved, Holder, PromotionHeld
+from orchestrator.ledger import AliasMovedError, Holder, PromotionHeldError
 
 ME = Holder.of_this_process()
 
@@ -56,7 +56,7 @@ def test_each_step_leaves_an_event(scene: Any, begin: Any) -> None:
 
 def test_a_promotion_of_a_living_process_is_not_taken_over(scene: Any, begin: Any) -> None:
     name = begin()
-    with pytest.raises(PromotionHeld, match=f"process {ME.pid} on {ME.host} is promoting"):
+    with pytest.raises(PromotionHeldError, match=f"process {ME.pid} on {ME.host} is promoting"):
         begin(name, holder=replace(ME, pid=1))
 
 
@@ -66,14 +66,14 @@ def test_one_of_a_process_that_is_gone_is_taken_over_at_once(
     name = begin(holder=dead)
     begin(name)
     scene.ledger.promotions.advance(name, ME, "registered", version=1)
-    with pytest.raises(PromotionHeld, match="has taken this promotion over"):
+    with pytest.raises(PromotionHeldError, match="has taken this promotion over"):
         scene.ledger.promotions.advance(name, dead, "registered", version=2)
     assert one(scene, name).version == 1
 
 
 def test_one_on_another_host_is_waited_for(scene: Any, begin: Any, far: Holder) -> None:
     name = begin(holder=far)
-    with pytest.raises(PromotionHeld, match="elsewhere"):
+    with pytest.raises(PromotionHeldError, match="elsewhere"):
         begin(name)
     scene.clock.pass_by(901)
     begin(name)
@@ -96,10 +96,10 @@ def test_of_two_that_compared_with_the_same_champion_one_loses(scene: Any, begin
     first, second = begin(), begin()
     moves = promotions.moves(model, "champion")
     promotions.claim(first, ME, expected_version=None, moves=moves)
-    with pytest.raises(AliasMoved, match="is moving it"):
+    with pytest.raises(AliasMovedError, match="is moving it"):
         promotions.claim(second, ME, expected_version=None, moves=moves)
     promotions.advance(first, ME, "done", version=1)
-    with pytest.raises(AliasMoved, match="has moved it"):
+    with pytest.raises(AliasMovedError, match="has moved it"):
         promotions.claim(second, ME, expected_version=None, moves=moves)
     assert one(scene, second).state == "begun"
     after = promotions.claim(

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from orchestrator.ledger.maintenance import look
+from orchestrator.ledger.maintenance import check
 
 
 def test_a_ledger_in_use_keeps_its_promises(scene: Any, measure: Any) -> None:
     _, lease = scene.open()
     key = scene.start(lease)
     scene.ledger.record(lease, key, measure(1, checkpoint=True))
-    found = look(scene.url)
+    found = check(scene.url)
     assert found.problems == ()
     assert found.revision == found.newest
 
@@ -18,4 +18,4 @@ def test_a_promise_that_is_broken_is_named_in_either_database(scene: Any) -> Non
     _, lease = scene.open()
     scene.start(lease)
     scene.sql("UPDATE attempt SET ended = 1.0")
-    assert any("one open attempt" in problem for problem in look(scene.url).problems)
+    assert any("one open attempt" in problem for problem in check(scene.url).problems)

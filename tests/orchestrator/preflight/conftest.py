@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.study.prepare import Opened
+from orchestrator.study.prepare import StudyInputs
 from search_spaces.blocks import Attention, ConvolutionStem, Residual, Stage
 from search_spaces.catalog import parts
 from search_spaces.domains.composite import (
@@ -53,13 +53,15 @@ def small_space() -> Callable[..., SearchSpace]:
 
 
 @pytest.fixture
-def study() -> Callable[..., Opened]:
+def study() -> Callable[..., StudyInputs]:
     """Makes an opened study whose trials train nothing; `source` changes that."""
 
-    def make(space: SearchSpace, source: str = "surrogate", **changed: Any) -> Opened:
+    def make(space: SearchSpace, source: str = "surrogate", **changed: Any) -> StudyInputs:
         config = StudyConfig.model_validate(
             {"name": "mine", "space": "tiny", "data": {"source": source}, **changed}
         )
-        return Opened(config=config, space=space, dataset=load(DataSpec(source=source)), code=None)
+        return StudyInputs(
+            config=config, space=space, dataset=load(DataSpec(source=source)), code=None
+        )
 
     return make

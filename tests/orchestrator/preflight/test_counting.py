@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.preflight.candidates import Probing
-from orchestrator.preflight.deadline import Box
-from orchestrator.preflight.network_count import Endless, Odometer, estimate, networks
+from orchestrator.preflight.candidates import CandidateSampler
+from orchestrator.preflight.deadline import Deadline
+from orchestrator.preflight.network_count import (
+    ContinuousDomainError,
+    GridSuggester,
+    estimate,
+    networks,
+)
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
 
@@ -22,7 +27,7 @@ TASK = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
 def test_all_networks_of_a_small_space_are_counted(
     small_space: Callable[..., SearchSpace],
 ) -> None:
-    found = networks(Probing(CONFIG, small_space(), TASK), [], Box.of(60))
+    found = networks(CandidateSampler(CONFIG, small_space(), TASK), [], Deadline.of(60))
 
     # One stage has 2 widths of (residual, attention of 2 heads, of 4): 6, and two have 36.
     assert (found.count, found.low, found.high, found.spellings) == (42, 42, 42, 42)
@@ -30,7 +35,7 @@ def test_all_networks_of_a_small_space_are_counted(
 
 
 def test_what_does_not_build_is_no_network(small_space: Callable[..., SearchSpace]) -> None:
-    found = networks(Probing(CONFIG, small_space(heads=(2, 3)), TASK), [], Box.of(60))
+    found = networks(CandidateSampler(CONFIG, small_space(heads=(2, 3)), TASK), [], Deadline.of(60))
 
     assert found.count == 4 + 16  # three heads divide neither 8 nor 16 channels
 
@@ -38,13 +43,13 @@ def test_what_does_not_build_is_no_network(small_space: Callable[..., SearchSpac
 def test_counting_that_finds_no_time_gives_way_to_an_estimate(
     small_space: Callable[..., SearchSpace],
 ) -> None:
-    found = networks(Probing(CONFIG, small_space(), TASK), ["a", "b", "b"], Box.of(0))
+    found = networks(CandidateSampler(CONFIG, small_space(), TASK), ["a", "b", "b"], Deadline.of(0))
 
     assert "counted" not in found.method
 
 
 def test_the_odometer_gives_every_combination_once_conditional_ones_too() -> None:
-    odometer, found = Odometer(), []
+    odometer, found = GridSuggester(), []
     while not odometer.over:
         odometer.start()
         kind = odometer.suggest_categorical("kind", ["flat", "steep"])
@@ -61,8 +66,8 @@ def test_the_odometer_gives_every_combination_once_conditional_ones_too() -> Non
 
 
 def test_a_continuous_decision_has_no_end() -> None:
-    with pytest.raises(Endless):
-        Odometer().suggest_float("rate", 0.0, 1.0)
+    with pytest.raises(ContinuousDomainError):
+        GridSuggester().suggest_float("rate", 0.0, 1.0)
 
 
 @pytest.mark.parametrize("number", [300, 2_000, 20_000])

@@ -8,10 +8,10 @@ import pytest
 
 from orchestrator.config.load import Override, load
 from orchestrator.preflight import diagnosis, feasibility, report, timing
-from orchestrator.preflight.deadline import Box
+from orchestrator.preflight.deadline import Deadline
 from orchestrator.preflight.diagnosis import Diagnosis
 from orchestrator.preflight.timing import Pace
-from orchestrator.study.prepare import Opened, open_parts
+from orchestrator.study.prepare import StudyInputs, prepare_study
 from search_spaces.cost import Constraint
 from search_spaces.domains.suggester import Suggester
 from search_spaces.space import SearchSpace
@@ -24,21 +24,21 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small numbers in place of short times, which would depend on the machine's load."""
     monkeypatch.setattr(diagnosis, "DRAWN", 60)
     monkeypatch.setattr(diagnosis, "COUNTED", 6)
-    monkeypatch.setattr(timing, "MOST_TIMED", 3)
-    monkeypatch.setattr(feasibility, "MOST_STEPS", 30)
+    monkeypatch.setattr(timing, "MAX_TIMED", 3)
+    monkeypatch.setattr(feasibility, "MAX_STEPS", 30)
 
 
-def looked_at(parts: Opened, clock: Any = None) -> Diagnosis:
+def looked_at(parts: StudyInputs, clock: Any = None) -> Diagnosis:
     assert isinstance(parts.space, SearchSpace)
     assert parts.task is not None
-    return diagnosis.whole(parts, parts.space, parts.task, Box.of(10, clock or Ticking()))
+    return diagnosis.full_check(parts, parts.space, parts.task, Deadline.of(10, clock or Ticking()))
 
 
-def glanced_at(parts: Opened) -> Diagnosis:
+def glanced_at(parts: StudyInputs) -> Diagnosis:
     assert isinstance(parts.space, SearchSpace)
     assert parts.task is not None
-    box = Box.of(10, Ticking())
-    return diagnosis.quick(parts, parts.space, parts.task, box, patience=box)
+    box = Deadline.of(10, Ticking())
+    return diagnosis.quick_check(parts, parts.space, parts.task, box, patience=box)
 
 
 def refused(found: Diagnosis, examples: int = 1000) -> list[str]:
@@ -178,7 +178,7 @@ def test_a_space_s_own_constraint_counts_like_the_study_s(small_space: Make, stu
 def test_a_seed_point_that_meets_the_constraints_suffices(
     small_space: Make, study: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feasibility, "MOST_STEPS", 0)
+    monkeypatch.setattr(feasibility, "MAX_STEPS", 0)
     monkeypatch.setattr(feasibility, "SMALL_STARTS", 0)
     space = small_space(widest=512, most_stages=4, first_width=512)
     stages = "architecture.streams.image.stages"
@@ -252,4 +252,4 @@ def test_a_quick_look_leaves_the_gpu_to_the_trials(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(timing, "slots_of", lambda _: 1)
     given = [("resources.gpu", "1"), ("engine.name", "ray_tune")]
     config = load("tiny", [Override.parse(key, value, "--set") for key, value in given])
-    assert glanced_at(open_parts(config)).forecast is None
+    assert glanced_at(prepare_study(config)).forecast is None

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.preflight.forecast import Forecast, Plan, forecast
-from orchestrator.preflight.timing import Load, Timed, learnt
+from orchestrator.preflight.forecast import Plan, StudyForecast, forecast
+from orchestrator.preflight.timing import Load, Timed, fit_pace
 from workers.budget import Budget
 
 EVEN = Plan(
@@ -23,7 +23,7 @@ EVEN = Plan(
 )
 
 
-def seconds(found: Forecast) -> tuple[float, float, float]:
+def seconds(found: StudyForecast) -> tuple[float, float, float]:
     return (found.seconds.low, found.seconds.median, found.seconds.high)
 
 
@@ -97,7 +97,7 @@ def machine(load: Load) -> Timed:
 
 
 def test_the_pace_of_a_machine_that_keeps_to_the_formula_is_found() -> None:
-    pace = learnt([machine(load) for load in LOADS])
+    pace = fit_pace([machine(load) for load in LOADS])
     unseen = Load(flops=6e7, activation_bytes=5e5, layers=30, batch_size=16)
 
     assert pace.error == pytest.approx(0, abs=1e-6)
@@ -107,7 +107,7 @@ def test_the_pace_of_a_machine_that_keeps_to_the_formula_is_found() -> None:
 def test_no_term_takes_less_than_no_time() -> None:
     backwards = [Timed(load=load, example_s=1 / load.flops) for load in LOADS]
 
-    assert min(learnt(backwards).weights) >= 0
+    assert min(fit_pace(backwards).weights) >= 0
 
 
 def test_the_error_is_what_networks_left_out_show() -> None:
@@ -116,11 +116,11 @@ def test_the_error_is_what_networks_left_out_show() -> None:
         for load, factor in zip(LOADS, (1, 2, 1, 0.5, 1.5, 0.7), strict=True)
     ]
 
-    error = learnt(noisy).error
+    error = fit_pace(noisy).error
     assert error is not None
     assert 0.1 < error < 3
 
 
 def test_too_few_networks_tell_no_error() -> None:
-    assert learnt([machine(LOADS[0])]).error is None
-    assert learnt([machine(load) for load in LOADS[:2]]).error is None
+    assert fit_pace([machine(LOADS[0])]).error is None
+    assert fit_pace([machine(load) for load in LOADS[:2]]).error is None

@@ -16,7 +16,7 @@ from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import clean_room
 from orchestrator.promotion.comparison import compare_recorded
 from orchestrator.promotion.promoter import Promoter
-from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.registry import Champion
 
 pytestmark = [
@@ -75,7 +75,9 @@ class TestAChampionJudgedOnOlderData:
         best, *_, worst = ranked
         a_promoter(home, "lasting", trial=best).promote()
         challenger = on_newer_data(home, "lasting", worst)
-        with pytest.raises(PromotionRefused, match=r"validation.*: it stays; .* --force --reason"):
+        with pytest.raises(
+            PromotionRefusedError, match=r"validation.*: it stays; .* --force --reason"
+        ):
             challenger.promote()
         assert client(home).get_model_version_by_alias("lasting", "champion").version == 1
         assert replace(challenger, forced="the monthly retraining").promote().replaced == 1
@@ -87,7 +89,7 @@ class TestAChampionJudgedOnOlderData:
     ) -> None:
         a_promoter(home, "older", trial=ranked[-1]).promote()
         monkeypatch.setattr(package, "TRAINING_EXAMPLES", "artifacts/model/none.safetensors")
-        with pytest.raises(PromotionRefused, match=r"older release .* --force --reason TEXT"):
+        with pytest.raises(PromotionRefusedError, match=r"older release .* --force --reason TEXT"):
             on_newer_data(home, "older", ranked[0]).promote()
 
 
@@ -100,7 +102,9 @@ def test_a_champion_that_archscout_did_not_make_is_replaced_by_force_only(
     registry.create_model_version("foreign", source=tmp_path.as_uri())
     registry.set_registered_model_alias("foreign", "champion", "1")
     promoter = a_promoter(home, "foreign", trial=ranked[0])
-    with pytest.raises(PromotionRefused, match=r"not promoted by archscout: .* --force --reason"):
+    with pytest.raises(
+        PromotionRefusedError, match=r"not promoted by archscout: .* --force --reason"
+    ):
         promoter.promote()
     assert replace(promoter, forced="made by hand before").promote().replaced == 1
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from orchestrator.promotion.comparison import _as_the_champion_takes_them
-from orchestrator.promotion.package import natural
-from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.package import to_raw_arrays
+from orchestrator.promotion.refusal import PromotionRefusedError
 from workers.data import DataSpec, Preprocessing
 from workers.data.preprocessing import prepare_arrays
 
@@ -22,7 +22,7 @@ def test_preparing_an_image_again_gives_the_same_bytes(
     prepared = Preprocessing(channels=channels, height=16, width=17, low=low, high=high)
     pixels = np.arange(256 * channels * 17, dtype=np.int64).reshape(-1, channels, 16, 17) % 256
     pixels = pixels.astype(np.uint8)
-    values = natural(pixels, prepared)
+    values = to_raw_arrays(pixels, prepared)
     assert values.shape[1:3] == (16, 17)
     assert values.dtype == (np.uint8 if (low, high) == (0, 255) else np.float64)
     np.testing.assert_array_equal(prepare_arrays(values, prepared), pixels)
@@ -32,7 +32,7 @@ def test_preparing_an_image_again_gives_the_same_bytes(
 def test_floats_are_what_they_were(channels: int) -> None:
     p = Preprocessing(channels=channels, height=16, width=17, low=-9.0, high=9.0, dtype="float32")
     images = np.random.default_rng(0).normal(size=(5, channels, 16, 17)).astype(np.float32)
-    values = natural(images, p)
+    values = to_raw_arrays(images, p)
     assert values.dtype == np.float32
     np.testing.assert_array_equal(prepare_arrays(values, p), images)
 
@@ -72,5 +72,5 @@ def test_models_that_take_the_same_arrays_are_compared(
 def test_models_of_bytes_and_of_other_arrays_are_not(
     champion: Preprocessing, ours: Preprocessing
 ) -> None:
-    with pytest.raises(PromotionRefused, match="prepared"):
+    with pytest.raises(PromotionRefusedError, match="prepared"):
         compare(champion, ours)

@@ -21,11 +21,11 @@ from support.promotions import Dead, a_promoter
 
 from orchestrator.commands import failures
 from orchestrator.errors import ExitCode
-from orchestrator.ledger import AliasMoved, Ledger
+from orchestrator.ledger import AliasMovedError, Ledger
 from orchestrator.promotion import manifest, package, winner
 from orchestrator.promotion.clean_room import clean_room
 from orchestrator.promotion.promoter import Promoter
-from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.refusal import PromotionRefusedError
 from workers.data import DataSpec, load
 
 pytestmark = [
@@ -263,7 +263,7 @@ class TestARefusal:
         change, reason = TAMPERED[what]
         model = what.replace(" ", "-")
         honest = a_promoter(home, model)
-        with pytest.raises(PromotionRefused, match=reason) as refused:
+        with pytest.raises(PromotionRefusedError, match=reason) as refused:
             replace(honest, registry=Tampering(honest.registry, change)).promote()
         assert failures.known(refused.value) == (str(refused.value), ExitCode.REFUSED)
         assert client(home).get_registered_model(model).aliases == {}
@@ -276,7 +276,7 @@ class TestARefusal:
         honest = a_promoter(home, "clean")
         changed = Tampering(honest.registry, flip_a_byte)
         store = f"sqlite:///{home / 'mlflow.db'}"
-        with pytest.raises(PromotionRefused, match=r"weights\.safetensors has changed"):
+        with pytest.raises(PromotionRefusedError, match=r"weights\.safetensors has changed"):
             replace(
                 honest,
                 registry=changed,
@@ -290,13 +290,13 @@ class TestARefusal:
         monkeypatch.setattr(
             package, "expected_code", lambda _: {**honest, "archscout_model.py": "another"}
         )
-        with pytest.raises(PromotionRefused, match="is not archscout's own"):
+        with pytest.raises(PromotionRefusedError, match="is not archscout's own"):
             a_promoter(home, "foreign").promote()
 
     def test_meets_a_model_that_does_not_do_what_was_measured(self, home: Path) -> None:
         honest = a_promoter(home, "boasting")
         boasting = replace(honest.winner, scores={"accuracy": 0.999})
-        with pytest.raises(PromotionRefused, match="It does not do what was measured"):
+        with pytest.raises(PromotionRefusedError, match="It does not do what was measured"):
             replace(honest, winner=boasting).promote()
         assert client(home).get_registered_model("boasting").aliases == {}
 
@@ -409,7 +409,7 @@ class TestTwoPromoters:
             alone.acquire()  # until both have compared themselves: warnings filters are global
             try:
                 return replace(promoter, examine=room).promote().version
-            except AliasMoved as lost:
+            except AliasMovedError as lost:
                 return str(lost)
 
         with ThreadPoolExecutor(2) as pool:
@@ -434,7 +434,7 @@ class TestTwoPromoters:
                 yield model
             first.promote()
 
-        with pytest.raises(AliasMoved, match="another promotion has moved it"):
+        with pytest.raises(AliasMovedError, match="another promotion has moved it"):
             replace(second, examine=overtaken).promote()
         assert client(home).get_model_version_by_alias("behind", "champion").tags[
             "archscout.trial"
@@ -442,7 +442,7 @@ class TestTwoPromoters:
         assert second.promote().version == alias(home, "behind")
 
     def test_of_the_same_trial_do_not_work_at_once(self, home: Path, tmp_path: Path) -> None:
-        from orchestrator.ledger import PromotionHeld
+        from orchestrator.ledger import PromotionHeldError
 
         honest = a_promoter(home, "twice")
         living = replace(honest.holder, pid=os.getppid())
@@ -451,7 +451,7 @@ class TestTwoPromoters:
 
         @contextmanager
         def joined(uri: str, digest: str, code: Any) -> Any:
-            with pytest.raises(PromotionHeld, match="is promoting this very trial"):
+            with pytest.raises(PromotionHeldError, match="is promoting this very trial"):
                 neighbour.promote()
             with honest.examine(uri, digest, code) as model:
                 yield model

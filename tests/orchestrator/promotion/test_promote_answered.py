@@ -6,7 +6,7 @@ import pytest
 from support.studies import config, opened, run
 
 from orchestrator.ledger import Ledger
-from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.winner import prepare
 
 
@@ -22,5 +22,5 @@ def test_an_answer_is_promoted_where_it_was_trained(tmp_path: Path) -> None:
         row = ledger.study("second")
         assert row is not None
         theirs = asked.model_copy(update={"train": None})
-        with pytest.raises(PromotionRefused, match="promote first --trial 0"):
+        with pytest.raises(PromotionRefusedError, match="promote first --trial 0"):
             prepare(ledger, row, theirs, answered, tmp_path / "checkpoints")

@@ -12,7 +12,7 @@ from PIL import Image
 from support.promotions import a_promoter
 
 from orchestrator.cli import main
-from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.refusal import PromotionRefusedError
 
 pytestmark = [
     pytest.mark.mlflow,
@@ -116,7 +116,9 @@ def test_a_model_that_errs_more_than_was_measured_is_refused(home: Path) -> None
     honest = a_promoter(home, "erring", study="sums")
     recorded = honest.winner.scores["mae"]
     boasting = replace(honest.winner, scores={"mae": recorded * 0.9})
-    with pytest.raises(PromotionRefused, match=r"mean absolute error .* does not do what was meas"):
+    with pytest.raises(
+        PromotionRefusedError, match=r"mean absolute error .* does not do what was meas"
+    ):
         replace(honest, winner=boasting).promote()
 
 

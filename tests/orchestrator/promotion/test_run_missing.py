@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.promotion.promoter import Promoter
-from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.refusal import PromotionRefusedError
 
 
 def test_the_reason_and_the_command_that_shows_the_study_again_are_named() -> None:
@@ -23,5 +23,5 @@ def test_the_reason_and_the_command_that_shows_the_study_again_are_named() -> No
         sync="archscout --home h sync bars",
     )
     told = r"no run of trial 3 \(UNAUTHENTICATED: .*\); .*: archscout --home h sync bars$"
-    with pytest.raises(PromotionRefused, match=told):
+    with pytest.raises(PromotionRefusedError, match=told):
         Promoter._run(promoter)

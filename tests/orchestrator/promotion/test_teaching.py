@@ -15,8 +15,8 @@ from support.store import serving
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger
 from orchestrator.promotion import teacher
-from orchestrator.promotion.refusal import PromotionRefused
-from orchestrator.promotion.teacher import Teaching, fetch
+from orchestrator.promotion.refusal import PromotionRefusedError
+from orchestrator.promotion.teacher import Teacher, fetch
 from workers.data import load
 from workers.data.spec import DataSpec
 
@@ -128,7 +128,7 @@ def test_a_study_goes_on_with_its_own_teacher_alone(
     assert answer("resume", "pupils", at=own_home)[0] == 0
     interrupt(own_home)
 
-    def another(*asked: Any) -> Teaching:
+    def another(*asked: Any) -> Teacher:
         return dataclasses.replace(fetch(*asked), manifest_sha256="f" * 64)
 
     monkeypatch.setattr(teacher, "fetch", another)
@@ -167,5 +167,7 @@ def test_a_teacher_of_a_users_own_blocks_is_refused(promoted: Path) -> None:
     facts = teacher.files["model.json"].replace(b'"classify"', b'"head_of_a_users_own"')
     assert facts != teacher.files["model.json"]
     other = dataclasses.replace(teacher, files={**teacher.files, "model.json": facts})
-    with pytest.raises(PromotionRefused, match="code of a user's own does not come with a teach"):
+    with pytest.raises(
+        PromotionRefusedError, match="code of a user's own does not come with a teach"
+    ):
         other.require_fit(digits, None)

@@ -15,7 +15,7 @@ from PIL import Image
 from orchestrator.config.schema import StudyConfig
 from orchestrator.promotion import package
 from orchestrator.promotion.comparison import Comparison, compare_on_unseen, recorded_metrics
-from orchestrator.promotion.refusal import PromotionRefused
+from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.registry import Champion
 from workers.data import Dataset, DataSpec, load
 from workers.data.identity import example_digests
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 RANDOM = np.random.default_rng(0)
 ACCURACY = {"metric": "val_accuracy", "direction": "maximize"}
 SIZE = {"metric": "parameters", "direction": "minimize"}
-Answers = Callable[[Any], Mapping[str, list[Any]]]
+TaskHead = Callable[[Any], Mapping[str, list[Any]]]
 
 
 class Model:
     """A model by what it answers and what it says of itself."""
 
-    def __init__(self, dataset: Dataset, answers: Answers, **facts: Any) -> None:
+    def __init__(self, dataset: Dataset, answers: TaskHead, **facts: Any) -> None:
         prepared = dataset.preprocessing
         said = {
             "inputs": {name: list(shape) for name, shape in dataset.task.inputs.items()},
@@ -54,7 +54,7 @@ class Model:
         return self._files.get(name)
 
 
-def says(label: str) -> Answers:
+def says(label: str) -> TaskHead:
     return lambda examples: {"label": [label] * len(examples)}
 
 
@@ -126,7 +126,7 @@ def test_too_few_unseen_examples_are_refused_with_their_count(
     tmp_path: Path, older: Dataset
 ) -> None:
     winner = a_winner(npz(tmp_path, "newer", IMAGES[:100], LABELS[:100]))
-    with pytest.raises(PromotionRefused, match=r"all but 0 of the \d+ .* 30 are needed"):
+    with pytest.raises(PromotionRefusedError, match=r"all but 0 of the \d+ .* 30 are needed"):
         compared(winner, replace(older, train=winner.dataset.validation))
 
 
@@ -169,7 +169,7 @@ def test_a_champion_of_arrays_that_no_image_becomes_is_not_compared(tmp_path: Pa
     winner = a_winner(photos(tmp_path / "photos", 8, 1))
     spectra = RANDOM.normal(size=(300, 8, 8)).astype("f4")
     older = load(npz(tmp_path, "older", spectra, LABELS))
-    with pytest.raises(PromotionRefused, match="prepared from the files in another way"):
+    with pytest.raises(PromotionRefusedError, match="prepared from the files in another way"):
         compared(winner, replace(older, class_names=("a", "b")))
 
 
@@ -188,7 +188,7 @@ def test_a_champion_with_another_task_is_not_compared(
 ) -> None:
     winner = a_winner(npz(tmp_path, "newer", IMAGES, LABELS))
     model = Model(older, says("0"), **facts)
-    with pytest.raises(PromotionRefused, match=reason):
+    with pytest.raises(PromotionRefusedError, match=reason):
         compare_on_unseen(winner, model, Champion(version=1, tags={}), model)
 
 

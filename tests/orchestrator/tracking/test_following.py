@@ -13,13 +13,13 @@ from mlflow.exceptions import MlflowException, RestException
 
 from orchestrator.tracking import projector
 from orchestrator.tracking.process import ProjectorProcess
-from orchestrator.tracking.projector import Follower
+from orchestrator.tracking.projector import ProjectionLoop
 from orchestrator.tracking.refusals import reason
 
 DAY_S = 86_400
 
 
-class Orders:
+class DriverChannel:
     """A driver that leaves after some time of a clock of its own."""
 
     def __init__(self, lasts_s: float, drain_at_s: float) -> None:
@@ -41,7 +41,7 @@ class Orders:
 class Projection:
     """Always has news; fails as it is told, by the time at which it is asked."""
 
-    def __init__(self, orders: Orders, outages: Sequence[tuple[float, float]] = ()) -> None:
+    def __init__(self, orders: DriverChannel, outages: Sequence[tuple[float, float]] = ()) -> None:
         self.shown = 0
         self.has_news_to_draw = True
         self.done: list[tuple[bool, bool, bool]] = []
@@ -67,11 +67,13 @@ class Projection:
     def last_event(self) -> int:
         return self.shown
 
-    def keep_place(self) -> None:
+    def commit_cursor(self) -> None:
         """Nothing is kept."""
 
 
-def follow(monkeypatch: pytest.MonkeyPatch, orders: Orders, projection: Projection) -> list[str]:
+def follow(
+    monkeypatch: pytest.MonkeyPatch, orders: DriverChannel, projection: Projection
+) -> list[str]:
     clock = SimpleNamespace(monotonic=lambda: orders.now, sleep=orders.wait)
     monkeypatch.setattr(projector, "time", clock)
     said: list[str] = []
@@ -81,14 +83,14 @@ def follow(monkeypatch: pytest.MonkeyPatch, orders: Orders, projection: Projecti
         said.append(line)
         orders.answered_at.append(orders.now)
 
-    Follower(*fakes, answer, lambda text: text.replace("s3cr3t", "***")).run()
+    ProjectionLoop(*fakes, answer, lambda text: text.replace("s3cr3t", "***")).run()
     return said
 
 
 def test_files_are_uploaded_ever_more_seldom_while_the_search_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    orders = Orders(DAY_S, drain_at_s=DAY_S - 10)
+    orders = DriverChannel(DAY_S, drain_at_s=DAY_S - 10)
     projection = Projection(orders)
     assert follow(monkeypatch, orders, projection) == ["drained"]
     notes = [plots for plots, table, final in projection.done if not final]
@@ -103,7 +105,7 @@ def test_files_are_uploaded_ever_more_seldom_while_the_search_runs(
 def test_the_driver_hears_why_the_store_takes_nothing_and_when_it_does_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    orders = Orders(400, drain_at_s=300)
+    orders = DriverChannel(400, drain_at_s=300)
     projection = Projection(orders, outages=[(0, 60), (290, 330)])
     projection.missing = "files are not uploaded: 403 s3cr3t"
     said = follow(monkeypatch, orders, projection)
@@ -122,7 +124,7 @@ def test_the_driver_hears_why_the_store_takes_nothing_and_when_it_does_again(
 def test_a_wrong_login_or_address_is_not_waited_for_at_the_end(
     code: str, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    orders = Orders(400, drain_at_s=300)
+    orders = DriverChannel(400, drain_at_s=300)
     projection = Projection(orders)
 
     def refuse(**_: object) -> int:
@@ -139,7 +141,7 @@ def test_a_wrong_login_or_address_is_not_waited_for_at_the_end(
 def test_a_summary_that_fails_at_the_end_is_reported_and_not_tried_without_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    orders = Orders(360, drain_at_s=300)
+    orders = DriverChannel(360, drain_at_s=300)
     projection = Projection(orders)
     tries: list[float] = []
 
@@ -154,12 +156,12 @@ def test_a_summary_that_fails_at_the_end_is_reported_and_not_tried_without_a_pau
 
 
 def test_one_hiccup_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
-    orders = Orders(100, drain_at_s=90)
+    orders = DriverChannel(100, drain_at_s=90)
     assert follow(monkeypatch, orders, Projection(orders, outages=[(50, 50.2)])) == ["drained"]
 
 
 def test_a_file_that_fails_once_at_the_end_is_not_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
-    orders = Orders(100, drain_at_s=50)
+    orders = DriverChannel(100, drain_at_s=50)
     projection = Projection(orders)
     answers = iter(["files are not uploaded: 503"])
     monkeypatch.setattr(projection, "lacking", lambda: next(answers, "") if orders.drain else "")
@@ -206,7 +208,7 @@ def test_what_the_projection_answers_is_what_the_search_tells(
 
 def test_a_user_who_leaves_waits_no_more() -> None:
     process = ProjectorProcess(answering("read order; exec sleep 60"))
-    threading.Timer(0.2, process.hurry).start()
+    threading.Timer(0.2, process.cancel_wait).start()
     assert not process.drain(50)
     assert not process.drain(50)  # its input is closed by now
     process.close()

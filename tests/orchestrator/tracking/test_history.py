@@ -3,7 +3,7 @@ from typing import Any
 
 from orchestrator.ledger import Event
 from orchestrator.objective import Objective
-from orchestrator.tracking.events import History
+from orchestrator.tracking.events import EventFold
 from orchestrator.trial import TrialState
 
 ACCURACY = Objective(metric="val_accuracy", direction="maximize")
@@ -33,7 +33,7 @@ def measured(uid: str, epoch: int) -> tuple[str, Mapping[str, Any]]:
 
 
 def test_a_trial_given_back_waits_and_starts_again_with_its_first_start() -> None:
-    history = History([ACCURACY])
+    history = EventFold([ACCURACY])
     history.apply(
         events(
             added("a", 0),
@@ -50,7 +50,7 @@ def test_a_trial_given_back_waits_and_starts_again_with_its_first_start() -> Non
 
 
 def test_what_is_shown_already_leaves_nothing_to_show_but_is_known() -> None:
-    history = History([ACCURACY])
+    history = EventFold([ACCURACY])
     history.apply(
         events(added("a", 0), measured("a", 1), finished("a", "COMPLETE", 0.5)), shown=True
     )
@@ -64,7 +64,7 @@ def test_what_is_shown_already_leaves_nothing_to_show_but_is_known() -> None:
 
 
 def test_the_best_value_falls_for_an_objective_that_is_minimised() -> None:
-    history = History([ACCURACY, LOSS])
+    history = EventFold([ACCURACY, LOSS])
     history.apply(
         events(
             added("a", 0),
@@ -83,7 +83,7 @@ def test_the_best_value_falls_for_an_objective_that_is_minimised() -> None:
 
 
 def test_duplicates_and_stopped_trials_do_not_move_the_best_value() -> None:
-    history = History([ACCURACY])
+    history = EventFold([ACCURACY])
     history.apply(
         events(
             added("a", 0),
@@ -97,6 +97,6 @@ def test_duplicates_and_stopped_trials_do_not_move_the_best_value() -> None:
 
 
 def test_events_of_unknown_kinds_are_passed_over() -> None:
-    history = History([ACCURACY])
+    history = EventFold([ACCURACY])
     history.apply(events(("study_spent", {"seconds": 1.0}), added("a", 0)), shown=False)
     assert list(history.trials) == ["a"]

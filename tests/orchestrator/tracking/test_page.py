@@ -1,7 +1,7 @@
 import json
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.tracking.events import TrialStory
+from orchestrator.tracking.events import TrialView
 from orchestrator.tracking.summary import (
     config_params,
     leaderboard_markdown,
@@ -33,7 +33,7 @@ BOTH = StudyConfig.model_validate(
 )
 
 
-def told(number: int, *values: float, state: str = "COMPLETE", describe: str = "C8") -> TrialStory:
+def told(number: int, *values: float, state: str = "COMPLETE", describe: str = "C8") -> TrialView:
     trial = Trial(
         number=number,
         uid=f"u{number}",
@@ -56,7 +56,7 @@ def told(number: int, *values: float, state: str = "COMPLETE", describe: str = "
         ended=None,
         cost={"parameters": 12345.0},
     )
-    return TrialStory(trial=trial, describe=describe, added_event=1)
+    return TrialView(trial=trial, describe=describe, added_event=1)
 
 
 def test_parameters_of_the_study_come_from_an_allow_list_without_addresses() -> None:

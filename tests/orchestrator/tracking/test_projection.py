@@ -46,7 +46,7 @@ def tell_at_random(story: Story, choice: random.Random, length: int) -> None:
             story.finish(uid, state, values=values, reason="rung", failure=failure)
         elif move == "back" and running:
             uid = running.popitem()[0]
-            story.ledger.give_back(story.lease, story.keys[uid], "interrupted")
+            story.ledger.requeue(story.lease, story.keys[uid], "interrupted")
             waiting.append(uid)
         elif move == "reopen":
             story.reopen()

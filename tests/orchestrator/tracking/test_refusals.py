@@ -8,7 +8,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from orchestrator.tracking.client import open_client
-from orchestrator.tracking.deletion import StoreUnavailable, answering
+from orchestrator.tracking.deletion import StoreUnavailableError, answering
 from orchestrator.tracking.refusals import as_mlflow_errors, reason
 
 
@@ -34,7 +34,7 @@ def test_a_database_that_is_away_is_no_internal_error(
 ) -> None:
     monkeypatch.setattr("mlflow.store.db.utils.time.sleep", lambda _: None)
     address = f"postgresql+psycopg://me:s3cr3t@127.0.0.1:{closed_port}/db"
-    with pytest.raises(StoreUnavailable, match="Connection refused") as failed, answering():
+    with pytest.raises(StoreUnavailableError, match="Connection refused") as failed, answering():
         open_client(address)
     assert "s3cr3t" not in str(failed.value)
 
@@ -44,7 +44,7 @@ def test_a_database_that_is_away_is_no_internal_error(
     [ModuleNotFoundError("No module named 'boto3'"), NotADirectoryError(20, "Not a directory")],
 )
 def test_what_a_store_library_raises_is_told_with_what_to_do(raised: Exception) -> None:
-    with pytest.raises(StoreUnavailable) as failed, answering(), as_mlflow_errors():
+    with pytest.raises(StoreUnavailableError) as failed, answering(), as_mlflow_errors():
         raise raised
     assert str(failed.value).startswith(f"MLflow: {type(raised).__name__}: ")
     assert str(failed.value).endswith("After mending, give the same command again")
