@@ -45,15 +45,19 @@ _SHOWN_CONFIG = (
 
 
 def runs_view(config: StudyConfig) -> str:
-    """The view: trials alone, best first, what was decided and measured in columns.
+    """Return the view: trials only, best first, the objectives in the first columns.
 
     The names are those of MLflow's pages (3.17.2), which write the same when a view is shared.
     """
-    first, *others = config.objectives
-    losses = [] if config.train else ["val_loss"]
-    sizes = [] if config.train else ["parameters", "flops"]
-    names = [entry.metric for entry in (first, *others)]
-    metrics = list(dict.fromkeys([*names, *losses, "elapsed_s", *sizes]))
+    first = config.objectives[0]
+    objectives = [entry.metric for entry in config.objectives]
+    measured = ["elapsed_s"] if config.train else ["val_loss", "elapsed_s", "parameters", "flops"]
+    tags = {"tags.`archscout.trial`": 125, "tags.`archscout.state`": 130}
+    columns = [
+        *(f"metrics.`{name}`" for name in objectives),
+        *tags,
+        *(f"metrics.`{name}`" for name in measured if name not in objectives),
+    ]
     return json.dumps(
         {
             "searchFilter": "tags.`archscout.kind` != 'study'",
@@ -63,12 +67,9 @@ def runs_view(config: StudyConfig) -> str:
             "lifecycleFilter": "Active",
             "datasetsFilter": [],
             "modelVersionFilter": "All Runs",
-            "selectedColumns": [
-                "attributes.`Created`",
-                "tags.`archscout.trial`",
-                "tags.`archscout.state`",
-                *(f"metrics.`{name}`" for name in metrics),
-            ],
+            "selectedColumns": ["attributes.`Created`", *columns],
+            "columnOrder": columns,  # otherwise metrics are in alphabetical order, tags after them
+            "columnWidths": tags,
         }
     )
 

@@ -118,6 +118,14 @@ class Pages:
             )
         )
 
+    def columns(self) -> list[tuple[str, float]]:
+        """Ids of the table's columns from left to right, each with its right edge in pixels."""
+        script = (
+            "return [...document.querySelectorAll('.ag-header-cell')].map("
+            "e => [e.getAttribute('col-id'), e.getBoundingClientRect().right])"
+        )
+        return sorted(map(tuple, self.driver.execute_script(script)), key=lambda column: column[1])
+
     def click(self, text: str) -> None:
         """Clicks what says this, or is labelled so."""
         script = (

@@ -189,6 +189,7 @@ def test_the_parent_shows_the_study_its_best_value_and_its_leaderboard(story: St
     assert seen.experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     view = json.loads(seen.experiment.tags[VIEW_TAG])
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`val_accuracy`", False)
+    assert view["columnOrder"][0] == "metrics.`val_accuracy`"
     artifacts = seen.client.list_artifacts(parent.info.run_id)
     assert [artifact.path for artifact in artifacts] == ["leaderboard.json"]
     inputs = seen.client.get_run(parent.info.run_id).inputs.dataset_inputs

@@ -47,6 +47,18 @@ def test_the_link_to_a_study_opens_its_trials_as_a_leaderboard(
     assert places == sorted(places)
 
 
+def test_the_leaderboard_shows_the_objectives_first(served: Served, pages: Pages) -> None:
+    pages.open(runs_page(served.searched.experiment.experiment_id), "matching runs", "parameters")
+    columns = pages.columns()
+    first = next(n for n, (name, _) in enumerate(columns) if name.startswith(("metrics", "tags")))
+    assert [name for name, _ in columns[first : first + 3]] == [
+        "metrics.`val_accuracy`",
+        "tags.`archscout.trial`",
+        "tags.`archscout.state`",
+    ]
+    assert columns[first][1] < 1500
+
+
 def test_trials_in_every_state_are_listed(served: Served, pages: Pages) -> None:
     text = pages.open(
         runs_page(served.told.experiment.experiment_id), "C32-T64", "C16", "T64x4", "M48"
