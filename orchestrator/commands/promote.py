@@ -4,7 +4,7 @@ import argparse
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
@@ -29,23 +29,67 @@ _CATCH_UP_S = 60.0
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Promotes one trial.
+    """Promote one trial and show the version that it became.
 
     Raises:
-        CommandError: There is no such study or trial, or a name is none.
-        PromotionRefusedError: A gate did not open.
+        CommandError: There is no such study or trial, or a name is invalid.
+        PromotionRefusedError: A gate refused it.
         AliasMovedError: Another promotion won.
-        PromotionHeldError: Another process is at this very promotion.
+        PromotionHeldError: Another process runs this promotion.
         DataError: The data cannot be read.
     """
-    _check_names(options.model, options.alias)
+    target = Target(model=options.model, alias=options.alias)
+    number = None if options.trial == "best" else options.trial
     forced = _reason(options)
+    chosen, promoted = promote(options.name, number, target, home, terminal, forced=forced)
+    _show(chosen, promoted, target, home, terminal)
+    return ExitCode.DONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The registered model and the alias that a trial is promoted to."""
+
+    model: str
+    alias: str
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.alias}"
+
+
+def promote(
+    name: str,
+    number: int | None,
+    target: Target,
+    home: Home,
+    terminal: Terminal,
+    *,
+    forced: str | None = None,
+) -> "tuple[Winner, Promoted]":
+    """Promote a trial of a study to a registered model.
+
+    Args:
+        name: The study's name.
+        number: The trial's number; None for the best one.
+        target: Registered model and alias.
+        home: Stores of ledger, checkpoints and MLflow.
+        terminal: Shows progress.
+        forced: Reason for replacing the champion whatever the comparison says.
+
+    Raises:
+        CommandError: There is no such study or trial, or a name is invalid.
+        PromotionRefusedError: A gate refused it.
+        AliasMovedError: Another promotion won.
+        PromotionHeldError: Another process runs this promotion.
+        DataError: The data cannot be read.
+    """
+    _check_names(target)
     with studies.reading(home) as opened:
-        ledger, row = studies.found(opened, options.name, home)
+        ledger, row = studies.found(opened, name, home)
         config = studies.located_config(ledger, row, home)
         trials = ledger.trials(row.id)
         _check_any_complete(ledger, row, trials, home)
-        asked = None if options.trial == "best" else _existing(options.trial, row.name, trials)
+        asked = None if number is None else _existing(number, row.name, trials)
         if asked is None:
             _check_one_is_best(config, trials, home)
         prepare_process()
@@ -54,27 +98,25 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         trial = winner.choose(trials, config, asked)
         registry = _registry(home)
         terminal.info("reading the trial and its data")
-        with _told_to_mlflow(registry, config, trial, options):
+        with _told_to_mlflow(registry, config, trial, target):
             chosen = winner.prepare(ledger, row, config, trial, home.checkpoints)
         promoter = _promoter(
-            chosen, options, ledger, registry=registry, home=home, terminal=terminal
+            chosen, target, ledger, registry=registry, home=home, terminal=terminal
         )
-        promoted = replace(promoter, forced=forced).promote()
-    _show(chosen, promoted, options, home, terminal)
-    return ExitCode.DONE
+        return chosen, replace(promoter, forced=forced).promote()
 
 
-def _check_names(model: str, alias: str) -> None:
-    for option, name in (("--model", model), ("--alias", alias)):
+def _check_names(target: Target) -> None:
+    for option, name in (("--model", target.model), ("--alias", target.alias)):
         if not _NAME.fullmatch(name):
             raise CommandError(
                 f"{option}: '{clean(name)}' is no name: up to 100 letters, digits, '.', '_' and "
                 "'-', the first a letter or digit",
                 ExitCode.INPUT,
             )
-    if _RESERVED.fullmatch(alias):
+    if _RESERVED.fullmatch(target.alias):
         raise CommandError(
-            f"--alias: MLflow keeps '{alias}' for itself; say champion, or what it is for",
+            f"--alias: MLflow keeps '{target.alias}' for itself; say champion, or what it is for",
             ExitCode.INPUT,
         )
 
@@ -140,7 +182,7 @@ def _registry(home: Home) -> "ModelRegistry":
 
 @contextmanager
 def _told_to_mlflow(
-    registry: "ModelRegistry", config: StudyConfig, trial: Trial, options: argparse.Namespace
+    registry: "ModelRegistry", config: StudyConfig, trial: Trial, target: Target
 ) -> Iterator[None]:
     """Puts a refusal on the trial's run too."""
     from orchestrator.promotion.promoter import note_refusal  # noqa: PLC0415 - loads mlflow
@@ -149,14 +191,13 @@ def _told_to_mlflow(
     try:
         yield
     except PromotionRefusedError as refusal:
-        target = f"{options.model}@{options.alias}"
-        note_refusal(registry, config, trial.uid, target, str(refusal))
+        note_refusal(registry, config, trial.uid, str(target), str(refusal))
         raise
 
 
 def _promoter(
     chosen: "Winner",
-    options: argparse.Namespace,
+    target: Target,
     ledger: "Ledger",
     *,
     registry: "ModelRegistry",
@@ -169,8 +210,8 @@ def _promoter(
 
     return Promoter(
         winner=chosen,
-        model=options.model,
-        alias=options.alias,
+        model=target.model,
+        alias=target.alias,
         ledger=ledger,
         registry=registry,
         examine=lambda uri, digest, code: clean_room(uri, home.tracking_uri, digest, code),
@@ -198,16 +239,15 @@ def _catch_up(chosen: "Winner", home: Home) -> str:
 def _show(
     chosen: "Winner",
     promoted: "Promoted",
-    options: argparse.Namespace,
+    target: Target,
     home: Home,
     terminal: Terminal,
 ) -> None:
-    target = f"{options.model}@{options.alias}"
     terminal.answer |= {
         "study": chosen.study.name,
         "trial": chosen.trial.number,
-        "model": options.model,
-        "alias": options.alias,
+        "model": target.model,
+        "alias": target.alias,
         "version": promoted.version,
         "replaced": promoted.replaced,
         **{f"val_{name}": score for name, score in promoted.validation.items()},

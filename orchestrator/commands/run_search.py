@@ -31,10 +31,41 @@ _ENDED = {
 
 
 def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool) -> ExitCode:
-    """Opens the parts, searches, and shows what was found.
+    """Run a search and show its leaderboard.
 
     Raises:
-        CommandError: The search did not reach its end.
+        CommandError: The search stopped before its limits.
+    """
+    outcome = launch(config, home, terminal, goes_on=goes_on)
+    board = leaderboard(config, outcome.state, outcome.trials)
+    terminal.answer |= board.to_dict()
+    terminal.info()
+    terminal.tell(board.text(10))
+    terminal.answer["mlflow"] = {"complete": outcome.shown, "reason": outcome.not_shown}
+    if outcome.code is not ExitCode.DONE:
+        if outcome.not_shown:
+            terminal.info(_not_shown(config.name, home, outcome.not_shown))
+        raise CommandError(unfinished(config, home, outcome), outcome.code)
+    terminal.info(f"\n{_ENDED[outcome.reason or outcome.state]}")
+    if not outcome.shown:
+        terminal.info(_not_shown(config.name, home, outcome.not_shown))
+    with studies.reading(home) as opened:
+        terminal.info(hints.next_steps(*studies.found(opened, config.name, home), home, board))
+    return ExitCode.DONE
+
+
+def launch(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool) -> RunOutcome:
+    """Check a study's inputs, print what is about to be searched, and run it.
+
+    Args:
+        config: The study; its name may exist already with the same configuration.
+        home: Stores of ledger, checkpoints and MLflow.
+        terminal: Shows header, notes and progress.
+        goes_on: Whether the study exists; its forecast is left out then.
+
+    Raises:
+        CommandError: The study exists with other inputs.
+        ProblemsError: The search cannot work.
     """
     from orchestrator.ledger import StudyConflictError  # noqa: PLC0415 - not for --dry-run
 
@@ -52,25 +83,10 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     if expected is not None:
         terminal.info(f"forecast   {expected}")
     try:
-        outcome = run_study(parts, home, terminal)
+        return run_study(parts, home, terminal)
     except StudyConflictError as error:
         text = studies.changed(config, error.differing, _names(home), home)
         raise CommandError(text, ExitCode.INPUT) from error
-    board = leaderboard(config, outcome.state, outcome.trials)
-    terminal.answer |= board.to_dict()
-    terminal.info()
-    terminal.tell(board.text(10))
-    terminal.answer["mlflow"] = {"complete": outcome.shown, "reason": outcome.not_shown}
-    if outcome.code is not ExitCode.DONE:
-        if outcome.not_shown:
-            terminal.info(_not_shown(config.name, home, outcome.not_shown))
-        raise CommandError(_unfinished(config, home, outcome), outcome.code)
-    terminal.info(f"\n{_ENDED[outcome.reason or outcome.state]}")
-    if not outcome.shown:
-        terminal.info(_not_shown(config.name, home, outcome.not_shown))
-    with studies.reading(home) as opened:
-        terminal.info(hints.next_steps(*studies.found(opened, config.name, home), home, board))
-    return ExitCode.DONE
 
 
 def _not_shown(name: str, home: Home, reason: str) -> str:
@@ -191,7 +207,7 @@ def _names(home: Home) -> list[str]:
         return [known.name for known in ledger.studies()] if ledger else []
 
 
-def _unfinished(config: StudyConfig, home: Home, outcome: RunOutcome) -> str:
+def unfinished(config: StudyConfig, home: Home, outcome: RunOutcome) -> str:
     """Return why the search ended before its end, and what helps."""
     name = config.name
     resume = f"{home.program} resume {name}"
