@@ -96,11 +96,35 @@ def load(config: str, overrides: Iterable[Override] = ()) -> StudyConfig:
         _apply(tree, override, places, problems)
     tree = _without_empty(tree)
     tree.setdefault("name", source.default_name)
-    refused = {problem.path for problem in problems}
     located = _Places(places=places, label=source.label)
-    checked, found = _validated(_absolute(tree, source.base_dir))
-    found += checks.problems(tree, source.base_dir)
-    problems += [located(path, text) for path, text in found if path not in refused]
+    return _checked(tree, source.base_dir, located, problems)
+
+
+def from_mapping(tree: Mapping[str, Any], base_dir: FilePath) -> StudyConfig:
+    """Return the study that keys and values given in Python describe.
+
+    Args:
+        tree: The keys of study.yaml.
+        base_dir: Folder that relative paths start from.
+
+    Raises:
+        ProblemsError: Every mistake found.
+    """
+    return _checked(_without_empty(dict(tree)), base_dir, _Places(places={}, label="study"), [])
+
+
+def _checked(
+    tree: dict[str, Any], base_dir: FilePath, located: "_Places", problems: list[Problem]
+) -> StudyConfig:
+    """Return the configuration of a tree of keys.
+
+    Raises:
+        ProblemsError: The problems found before, and every mistake found here.
+    """
+    refused = {problem.path for problem in problems}
+    checked, found = _validated(_absolute(tree, base_dir))
+    found += checks.problems(tree, base_dir)
+    problems = problems + [located(path, text) for path, text in found if path not in refused]
     if problems or checked is None:
         raise ProblemsError(_in_order(problems))
     return checked
@@ -127,7 +151,7 @@ class _Places:
             if path[:length] in self.places:
                 origin, line = self.places[path[:length]]
                 return Problem(origin, text=text, line=line, path=path)
-        return Problem(self.label, text=text, line=1, path=path)
+        return Problem(self.label, text=text, line=1 if self.places else None, path=path)
 
 
 def _find(config: str) -> _Source:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,18 +58,39 @@ def study_plots(
     title: str,
     offline: bool = True,
 ) -> dict[str, str]:
-    """Draw what there is enough to draw.
+    """Return the figures of `study_figures` as HTML pages by name.
 
     Args:
         trials: The study's, with their measurements.
-        objectives: What the study makes better.
-        names: What to call a trial, by uid: its architecture in one line.
+        objectives: The study's objectives.
+        names: Label of each trial by uid: its architecture in one line.
         title: The study's name.
         offline: Whether pages open without a network, which makes each of them 5 MB large.
+    """
+    figures = study_figures(trials, objectives, names, title=title)
+    return {name: to_page(figure, offline=offline) for name, figure in figures.items()}
+
+
+def study_figures(
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
+    names: Mapping[str, str],
+    *,
+    title: str,
+    only: Collection[str] | None = None,
+) -> dict[str, go.Figure]:
+    """Return the Plotly figures for which a study has enough trials.
+
+    Args:
+        trials: The study's, with their measurements.
+        objectives: The study's objectives.
+        names: Label of each trial by uid: its architecture in one line.
+        title: The study's name.
+        only: Names of the figures that are wanted; None for all.
 
     Returns:
-        HTML pages by name: `history`, `importance`, `parallel`, `pareto` with several objectives
-        or `size` with one, and `weights` where losses of several terms were weighed.
+        Figures by name: `history`, `importance`, `parallel`, `pareto` with several objectives or
+        `size` with one, and `weights` where losses of several terms were weighted.
     """
     picture = _Picture(
         title=title,
@@ -78,14 +99,14 @@ def study_plots(
         complete=tuple(trial for trial in trials if best([trial], objectives) is not None),
         names=names,
     )
-    picture = replace(picture, shares=_all_shares(picture))
-    pages = {}
+    if only is None or {"importance", "parallel"} & {*only}:
+        picture = replace(picture, shares=_all_shares(picture))
+    figures = {}
     for name, draw in _DRAWN.items():
-        figure = draw(picture)
+        figure = draw(picture) if only is None or name in only else None
         if figure is not None:
-            figure.update_layout(template="plotly_white", title_font_size=18)
-            pages[name] = to_page(figure, offline=offline)
-    return pages
+            figures[name] = figure.update_layout(template="plotly_white", title_font_size=18)
+    return figures
 
 
 def _history(picture: _Picture) -> go.Figure:
