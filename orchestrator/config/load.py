@@ -110,7 +110,8 @@ def from_mapping(tree: Mapping[str, Any], base_dir: FilePath) -> StudyConfig:
     Raises:
         ProblemsError: Every mistake found.
     """
-    return _checked(_without_empty(dict(tree)), base_dir, _Places(places={}, label="study"), [])
+    nowhere = _Places(places={}, label="study", first_line=None)
+    return _checked(_without_empty(dict(tree)), base_dir, nowhere, [])
 
 
 def _checked(
@@ -144,6 +145,8 @@ class _Places:
 
     places: Mapping[Path, Place]
     label: str
+    first_line: int | None = 1
+    """Line of the whole document; None where there is no text."""
 
     def __call__(self, path: Path, text: str) -> Problem:
         """The problem, placed at the key or the nearest one around it."""
@@ -151,7 +154,7 @@ class _Places:
             if path[:length] in self.places:
                 origin, line = self.places[path[:length]]
                 return Problem(origin, text=text, line=line, path=path)
-        return Problem(self.label, text=text, line=1 if self.places else None, path=path)
+        return Problem(self.label, text=text, line=self.first_line, path=path)
 
 
 def _find(config: str) -> _Source:
