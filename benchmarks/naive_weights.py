@@ -17,7 +17,7 @@ import optuna
 import torch
 from trainings import trained
 
-from orchestrator.objective import Objective, distances
+from orchestrator.objective import Objective, preference_distances
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import Concatenate, ConvolutionStem, MultiTaskHead, Residual, Stage
 from search_spaces.candidate import Candidate
@@ -80,7 +80,9 @@ def chosen(seen: Sequence[dict[str, float]], *, naive: bool) -> dict[str, float]
     far = [one["total"] for one in seen]
     if not naive:
         results = [[one[each.metric] for each in OBJECTIVES] for one in seen]
-        far = distances(results, OBJECTIVES, dict.fromkeys(("val_accuracy", "val_mae"), 0.5))
+        far = preference_distances(
+            results, OBJECTIVES, dict.fromkeys(("val_accuracy", "val_mae"), 0.5)
+        )
     return seen[far.index(min(far))]
 
 

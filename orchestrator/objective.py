@@ -45,7 +45,7 @@ class Ranking:
     """PRUNED trials that were measured: the further trained the earlier, then by judged metric."""
 
 
-def result(
+def objective_values(
     objectives: Sequence[Objective], metrics: Mapping[str, float], cost: Mapping[str, float]
 ) -> tuple[float, ...] | None:
     """The objective values in the study's order; None where one was not measured."""
@@ -102,7 +102,7 @@ def best(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Trial | No
     return max(_ranked(trials), key=lambda t: (*_scores(t, objectives), -t.number), default=None)
 
 
-def reaches(trial: Trial, first: Objective, target: float | None) -> bool:
+def reaches_target(trial: Trial, first: Objective, target: float | None) -> bool:
     """Whether a trial is complete and its first objective good enough."""
     if target is None or trial.state is not TrialState.COMPLETE or not trial.values:
         return False
@@ -196,7 +196,7 @@ class PreferenceError(ValueError):
     """A preference that cannot be applied: says why, and what would do."""
 
 
-def preference(text: str, objectives: Sequence[Objective]) -> dict[str, float]:
+def parse_preference(text: str, objectives: Sequence[Objective]) -> dict[str, float]:
     """Weights by objective that sum to one, read from `metric=weight,...`; 0 for those left out.
 
     Raises:
@@ -245,7 +245,7 @@ def _weight(metric: str, text: str) -> float:
     return weight
 
 
-def distances(
+def preference_distances(
     results: Sequence[Sequence[float]],
     objectives: Sequence[Objective],
     weights: Mapping[str, float],

@@ -93,8 +93,8 @@ def summary(now: Snapshot) -> str:
     trials = f"{now.counted}" if now.trials is None else f"{now.counted}/{now.trials}"
     stand = {
         "complete": now.counts.get("COMPLETE", 0),
-        "pruned": now.counts.get("PRUNED", 0) - now.screened,
-        "infeasible": now.screened,
+        "pruned": now.counts.get("PRUNED", 0) - now.infeasible,
+        "infeasible": now.infeasible,
         "failed": now.counts.get("FAIL", 0),
         "running": now.counts.get("RUNNING", 0),
     }
@@ -113,7 +113,14 @@ def summary(now: Snapshot) -> str:
 def running_table(now: Snapshot) -> Table:
     """The trials under way, one a row."""
     shown = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("trial", "architecture", "epoch", "judged at", now.judge or "metric", "time"):
+    for name in (
+        "trial",
+        "architecture",
+        "epoch",
+        "judged at",
+        now.judged_metric or "metric",
+        "time",
+    ):
         shown.add_column(name, no_wrap=True, overflow="ellipsis")
     for trial in now.running:
         shown.add_row(

@@ -24,7 +24,7 @@ from orchestrator.home import Home
 from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, StudyRow
 from orchestrator.progress import ProgressDisplay
 from orchestrator.study.driver import StudyDriver
-from orchestrator.study.moved_files import config_to_open
+from orchestrator.study.moved_files import config_json_to_open
 from orchestrator.study.prepare import StudyInputs
 from orchestrator.terminal import Terminal
 from orchestrator.tracking import Tracker, start_projector
@@ -118,12 +118,12 @@ def _leased(
             recorded = as_stored(config, StudyConfig.from_json(stored.config_json))
     record, lease = ledger.open_study(
         name=config.name,
-        config_json=config_to_open(ledger, recorded, home),
+        config_json=config_json_to_open(ledger, recorded, home),
         space_name=parts.space.name,
         space_version=parts.space_version,
         data_digest=parts.dataset.digest,
         code_digest=parts.code_digest,
-        about={**parts.about, "home": str(home.folder)},
+        metadata={**parts.metadata, "home": str(home.folder)},
         holder=Holder.of_this_process(),
     )
     try:
@@ -171,7 +171,7 @@ def _search(
             if parts.teacher is None
             else parts.teacher.stage(home.checkpoints / record.name),
         ) as study,
-        stopped_by_signals(
+        stop_on_signals(
             stop,
             terminal,
             f"stopping; continue later with: {home.program} resume {record.name}",
@@ -209,9 +209,7 @@ def _show_the_rest(projector: Tracker, terminal: Terminal, ending: _Ending) -> b
             terminal.info(f"waiting for MLflow to show the last {left:,} events")
 
     limit = DRAIN_S if ending.code is ExitCode.DONE else DRAIN_INTERRUPTED_S
-    with stopped_by_signals(
-        projector.cancel_wait, terminal, "leaving MLflow behind; nothing is lost"
-    ):
+    with stop_on_signals(projector.cancel_wait, terminal, "leaving MLflow behind; nothing is lost"):
         return projector.drain(limit, tell)
 
 
@@ -223,10 +221,10 @@ def _ending(study: StudyDriver) -> _Ending:
         return _Ending(code=ExitCode.REFUSED, state="interrupted", reason=text)
     if reason == "signal":
         return _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason=reason)
-    if study.obstacle is not None:
-        return _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason=study.obstacle)
-    if study.broken is not None:
-        return _Ending(code=ExitCode.BROKEN_OFF, state="broken", reason=study.broken)
+    if study.block_reason is not None:
+        return _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason=study.block_reason)
+    if study.abort_reason is not None:
+        return _Ending(code=ExitCode.BROKEN_OFF, state="broken", reason=study.abort_reason)
     if not study.finished:
         text = "something was asked for as it ended"
         return _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason=text)
@@ -254,7 +252,7 @@ def make_engine(parts: StudyInputs, home: Home, terminal: Terminal) -> Engine:
 
 
 @contextmanager
-def stopped_by_signals(stop: Callable[[], None], terminal: Terminal, words: str) -> Iterator[None]:
+def stop_on_signals(stop: Callable[[], None], terminal: Terminal, words: str) -> Iterator[None]:
     """Lets the first SIGINT or SIGTERM say the words and stop, and the second end all at once."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread alone
@@ -268,7 +266,7 @@ def stopped_by_signals(stop: Callable[[], None], terminal: Terminal, words: str)
     def received(number: int, _frame: object) -> None:
         seen.append(number)
         if len(seen) > 1:
-            leave_now()
+            exit_now()
         # A thread: the handler may interrupt code that holds the very lock or buffer it would need.
         threading.Thread(target=stop_in_order, daemon=True).start()
 
@@ -280,7 +278,7 @@ def stopped_by_signals(stop: Callable[[], None], terminal: Terminal, words: str)
             signal.signal(number, handler)
 
 
-def leave_now() -> None:
+def exit_now() -> None:
     """Ends this process and all that it started, at once; what the ledger acknowledged stands."""
     import psutil  # noqa: PLC0415 - only needed here
 

@@ -39,7 +39,7 @@ class Snapshot:
 
     counts: Mapping[str, int]
     """Trials by state name; duplicates are left out."""
-    screened: int
+    infeasible: int
     """Trials refused before training."""
     counted: int
     """Searched trials that started an attempt: what `stop.trials` limits."""
@@ -51,7 +51,7 @@ class Snapshot:
     """Search time over all resumes."""
     running: tuple[RunningTrial, ...]
     """By number."""
-    judge: str | None
+    judged_metric: str | None
     """Name of the metric that rungs judge."""
     best_number: int | None
     """Number of the best complete trial."""

@@ -26,7 +26,7 @@ class TrialState(StrEnum):
         return self in {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
 
 
-LEGAL_MOVES: Mapping[TrialState, frozenset[TrialState]] = {
+LEGAL_TRANSITIONS: Mapping[TrialState, frozenset[TrialState]] = {
     TrialState.WAITING: frozenset({TrialState.RUNNING, TrialState.PRUNED, TrialState.FAIL}),
     TrialState.RUNNING: frozenset(
         {TrialState.WAITING, TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
@@ -90,7 +90,7 @@ class Trial:
         return self.measurements[-1].fidelity if self.measurements else 0
 
 
-def in_one_line(failure: Mapping[str, Any]) -> str:
+def summarize_failure(failure: Mapping[str, Any]) -> str:
     """Its class, its first line, where it was raised, and the beginning of its digest."""
     message = str(failure.get("message", "")).strip().partition("\n")[0]
     line = f"{failure.get('kind', '')}: {message}".strip(": ")

@@ -150,12 +150,12 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
 
 
 def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Folder]:
-    from orchestrator.study.retention import superfluous  # noqa: PLC0415 - not for what only reads
+    from orchestrator.study.retention import unreferenced_files  # noqa: PLC0415 - not for what only reads
 
     config = studies.config_of(row)
     if config is None:  # another release's study: it knows what it needs
         return []
-    return superfluous(
+    return unreferenced_files(
         home.checkpoints / row.name,
         ledger.trials(row.id),
         config.to_objectives(),

@@ -2,12 +2,12 @@
 
 from orchestrator.commands.preflight import quick_look, warn
 from orchestrator.commands.run_search import size, tell_notes
-from orchestrator.config.load import flat
-from orchestrator.config.resources import refuse_what_does_not_fit, with_gpu_decided
+from orchestrator.config.load import flatten
+from orchestrator.config.resources import check_resources, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
-from orchestrator.sampling.candidates import drawn
-from orchestrator.sampling.screening import Screened, screen
+from orchestrator.sampling.candidates import resolve_candidate
+from orchestrator.sampling.screening import Screening, screen
 from orchestrator.study.prepare import prepare_study
 from orchestrator.terminal import Terminal, format_fields, format_number
 from search_spaces.cost import Constraint
@@ -18,15 +18,17 @@ _EMPTY = {"[]", "nothing"}
 
 def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     """Opens everything that the search would open, and shows its first candidate."""
-    refuse_what_does_not_fit(config)
+    check_resources(config)
     with terminal.waiting_for("the space and the data to be read"):
         parts = prepare_study(config)
-    first = parts.space.default() or drawn(config, parts.space, RandomSuggester(config.seed))
+    first = parts.space.default() or resolve_candidate(
+        config, parts.space, RandomSuggester(config.seed)
+    )
     limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
     screened = screen(first, parts.task, limits)
     expected = quick_look(parts, terminal)
     warn(parts, terminal)
-    decided = flat(with_gpu_decided(config).model_dump(mode="json", exclude_none=True))
+    decided = flatten(with_gpu_decided(config).model_dump(mode="json", exclude_none=True))
     terminal.answer |= {
         "config": config.model_dump(mode="json"),
         "space": {"name": parts.space.name, "version": parts.space.version},
@@ -58,7 +60,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     return ExitCode.DONE
 
 
-def _why(screened: Screened) -> str:
+def _why(screened: Screening) -> str:
     """Why a candidate would not be trained."""
     if screened.failure is not None:
         return screened.failure.message

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.home import Home
-from orchestrator.objective import best, even_weights, reaches
+from orchestrator.objective import best, even_weights, reaches_target
 from orchestrator.terminal import format_fields
 from orchestrator.trial import REUSED, Trial, TrialState
 
@@ -49,7 +49,7 @@ def _time_is_up(config: StudyConfig, spent_s: float) -> bool:
 def _reaches_target(config: StudyConfig, trials: Sequence[Trial]) -> bool:
     objectives = config.to_objectives()
     winner = best(trials, objectives)
-    return winner is not None and reaches(winner, objectives[0], config.stop.target)
+    return winner is not None and reaches_target(winner, objectives[0], config.stop.target)
 
 
 def beyond_limits(
@@ -112,9 +112,11 @@ def search_again(
 
 def retries(name: str, trials: Sequence[Trial], home: Home) -> dict[str, str]:
     """Return the command for each class of failure that can be retried, and what it does."""
-    from orchestrator.study.retries import candidates, classes  # noqa: PLC0415 - loads optuna
+    from orchestrator.study.retries import retryable_reasons, retryable_trials  # noqa: PLC0415 - loads optuna
 
-    found = Counter({reason: len(candidates(trials, reason)) for reason in classes()})
+    found = Counter(
+        {reason: len(retryable_trials(trials, reason)) for reason in retryable_reasons()}
+    )
     return {
         f"{home.program} retry {name} --class {reason}": f"{count} trials that ended so once more"
         for reason, count in found.items()

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         terminal.tell(f"note: {reason}")
     machine = Machine(cores=usable_cores(), gpu=gpu, example_s=example_s)
     held = starter.limits(found, machine)
-    _write(output, starter.compose(found, _from(output, path), machine, held))
+    _write(output, starter.compose_yaml(found, _from(output, path), machine, held))
     # A file named like a preset would start the preset.
     here = "./" if str(output) in presets() else ""
     command = f"{home.program} search {here}{_argument(output)}"

@@ -6,7 +6,7 @@ from orchestrator.commands import studies
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode
 from orchestrator.home import Home
-from orchestrator.objective import PreferenceError, preference
+from orchestrator.objective import PreferenceError, parse_preference
 from orchestrator.study.leaderboard import leaderboard
 from orchestrator.terminal import Terminal
 
@@ -29,6 +29,6 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
 def _preferred(text: str, config: StudyConfig) -> dict[str, float]:
     try:
-        return preference(text, config.to_objectives())
+        return parse_preference(text, config.to_objectives())
     except PreferenceError as error:
         raise CommandError(str(error), ExitCode.INPUT) from error

@@ -32,8 +32,8 @@ def quick_look(parts: StudyInputs, terminal: Terminal, clock: Clock | None = Non
             parts,
             parts.space,
             parts.task,
-            Deadline.of(QUICK_S, clock),
-            patience=Deadline.of(TIMEOUT_S, clock),
+            Deadline.after(QUICK_S, clock),
+            extended=Deadline.after(TIMEOUT_S, clock),
         )
     refuse(parts, found)
     return None if found.forecast is None else report.forecast_line(found)

@@ -25,7 +25,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     """
     from orchestrator.study import retries  # noqa: PLC0415 - loads sqlalchemy
 
-    known = retries.classes()
+    known = retries.retryable_reasons()
     if options.failure not in known:
         raise CommandError(
             f"--class: nothing is retried by '{clean(options.failure)}'. "
@@ -92,11 +92,11 @@ def _answered(
             time.sleep(0.25)
             continue
         try:
-            if retries.candidates(ledger.trials(row.id), reason):
+            if retries.retryable_trials(ledger.trials(row.id), reason):
                 # A finished study would not be gone on with.
                 ledger.set_study_state(lease, "interrupted")
             for each in ledger.requests(row.id):
-                retries.answer(ledger, lease, each, ledger.trials(row.id), seed=config.seed)
+                retries.answer_request(ledger, lease, each, ledger.trials(row.id), seed=config.seed)
         finally:
             ledger.release(lease)
         return False

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from orchestrator.commands import hints, studies
 from orchestrator.commands.preflight import quick_look, warn
-from orchestrator.config.resources import idle_gpu, refuse_what_does_not_fit, with_gpu_decided
+from orchestrator.config.resources import check_resources, idle_gpu, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError, clean, place
 from orchestrator.home import Home
@@ -69,7 +69,7 @@ def launch(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     """
     from orchestrator.ledger import StudyConflictError  # noqa: PLC0415 - not for --dry-run
 
-    refuse_what_does_not_fit(config)
+    check_resources(config)
     require_checkpoints(home)
     require_usable(home.tracking_uri)
     with terminal.waiting_for("the space and the data to be read"):

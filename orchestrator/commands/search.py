@@ -10,7 +10,7 @@ from orchestrator.config.resources import as_stored, with_stored_data
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
 from orchestrator.home import Home
-from orchestrator.study.moved_files import located, same_but_places
+from orchestrator.study.moved_files import relocate, same_except_paths
 from orchestrator.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def _refuse_other(
     """
     stored, config = studies.config_of(row), config.at_address(None)
     if stored is not None:
-        stored = located(stored, ledger, row, home)
+        stored = relocate(stored, ledger, row, home)
         config = as_stored(config, stored)
-        if same_but_places(stored, config):
+        if same_except_paths(stored, config):
             return
     if stored is None:
         text = "  it was started by another release, whose config cannot be compared"

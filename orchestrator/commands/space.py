@@ -12,8 +12,8 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
 from orchestrator.home import Home
 from orchestrator.preflight.deadline import Deadline
-from orchestrator.sampling.candidates import Space, drawn
-from orchestrator.sampling.screening import Screened, screen
+from orchestrator.sampling.candidates import Space, resolve_candidate
+from orchestrator.sampling.screening import Screening, screen
 from orchestrator.study.prepare import StudyInputs, prepare_study
 from orchestrator.terminal import Terminal, format_fields, format_number, table
 from search_spaces.candidate import Candidate, Decisions
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     Raises:
         ProblemsError: A search of the study could not work.
     """
-    box = Deadline.of(BOX_S - (time.monotonic() - terminal.asked))
+    box = Deadline.after(BOX_S - (time.monotonic() - terminal.asked))
     config = load(options.config)
     with terminal.waiting_for("the space and the data to be read"):
         parts = prepare_study(config)
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     examples = len(parts.dataset.train)
     shown = found.counted[: options.samples]
     met = [met.limits[0] for met in found.limits]
-    _show_samples([probe.candidate for probe in shown], [p.screened(met) for p in shown], terminal)
+    _show_samples([p.candidate for p in shown], [p.screening(met) for p in shown], terminal)
     terminal.answer["health"] = report.document(found, examples)
     terminal.tell("\n" + report.text(found, examples))
     preflight.refuse(parts, found)
@@ -85,7 +85,7 @@ def _show_decisions(parts: StudyInputs, terminal: Terminal) -> None:
 def _show_undiagnosed(parts: StudyInputs, count: int, terminal: Terminal) -> None:
     """Samples of what only the user's own code understands, and that nothing is known of it."""
     candidates = [
-        drawn(parts.config, parts.space, RandomSuggester(parts.config.seed + index))
+        resolve_candidate(parts.config, parts.space, RandomSuggester(parts.config.seed + index))
         for index in range(count)
     ]
     _show_samples(candidates, [screen(candidate, None, ()) for candidate in candidates], terminal)
@@ -94,7 +94,9 @@ def _show_undiagnosed(parts: StudyInputs, count: int, terminal: Terminal) -> Non
 
 
 def _show_samples(
-    candidates: Sequence[Candidate | Decisions], screened: Sequence[Screened], terminal: Terminal
+    candidates: Sequence[Candidate | Decisions],
+    screened: Sequence[Screening],
+    terminal: Terminal,
 ) -> None:
     terminal.answer["samples"] = [_as_json(c, s) for c, s in zip(candidates, screened, strict=True)]
     terminal.tell("\n" + _samples(candidates, screened))
@@ -105,7 +107,7 @@ def met_decisions(config: StudyConfig, space: Space) -> dict[str, str]:
     met = _RecordingSuggester(RandomSuggester(0))
     for seed in range(_PROBES):
         met.inner = RandomSuggester(seed)
-        drawn(config, space, met)
+        resolve_candidate(config, space, met)
     return met.ranges
 
 
@@ -135,7 +137,7 @@ class _RecordingSuggester:
         return self.inner.suggest_categorical(name, choices)
 
 
-def _samples(candidates: Sequence[Candidate | Decisions], screened: Sequence[Screened]) -> str:
+def _samples(candidates: Sequence[Candidate | Decisions], screened: Sequence[Screening]) -> str:
     """Candidates with their cost, one a line."""
     costs = list(dict.fromkeys(name for found in screened for name in found.cost))
     rows = [
@@ -149,7 +151,7 @@ def _samples(candidates: Sequence[Candidate | Decisions], screened: Sequence[Scr
     return table(["sample", *costs, "fits"], rows, right=costs)
 
 
-def _as_json(candidate: Candidate | Decisions, found: Screened) -> dict[str, Any]:
+def _as_json(candidate: Candidate | Decisions, found: Screening) -> dict[str, Any]:
     return {
         "candidate": candidate.to_dict(),
         "describe": candidate.describe(),

@@ -11,7 +11,7 @@ from orchestrator.home import Home
 from orchestrator.objective import best
 from orchestrator.study.leaderboard import counts
 from orchestrator.terminal import Terminal, format_duration, format_fields, format_number, table
-from orchestrator.trial import Trial, in_one_line
+from orchestrator.trial import Trial, summarize_failure
 
 if TYPE_CHECKING:
     from orchestrator.ledger import AttemptRecord, StudyRow
@@ -61,7 +61,7 @@ def _show_study(
     failed = [trial for trial in trials if trial.failure is not None]
     if failed:
         lines["last failure"] = (
-            f"trial {failed[-1].number}: {in_one_line(failed[-1].failure or {})}"
+            f"trial {failed[-1].number}: {summarize_failure(failed[-1].failure or {})}"
         )
     terminal.answer |= {
         "study": row.name,
@@ -105,7 +105,7 @@ def _show_trial(
     params = {name: _decided(value) for name, value in trial.params.items()}
     terminal.tell("\n" + format_fields(params or {"": ""}))
     if trial.failure is not None:
-        terminal.tell(f"\nfailed: {in_one_line(trial.failure)}")
+        terminal.tell(f"\nfailed: {summarize_failure(trial.failure)}")
         if not log:
             terminal.tell(str(trial.failure.get("traceback") or "").rstrip())
     if log:

@@ -12,7 +12,7 @@ from orchestrator.commands import hints
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, clean, nearest, place
 from orchestrator.home import Home
-from orchestrator.study.moved_files import located
+from orchestrator.study.moved_files import relocate
 from orchestrator.terminal import Terminal
 from workers.storage import beneath
 
@@ -123,7 +123,7 @@ def located_config(ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig
     Raises:
         CommandError: Another release wrote it, or its data are not there.
     """
-    config = located(readable_config(row), ledger, row, home)
+    config = relocate(readable_config(row), ledger, row, home)
     if config.data.path is not None and not Path(config.data.path).exists():
         raise CommandError(
             f"study '{row.name}': its data {place(config.data.path)} are not there. Put them back "
@@ -144,7 +144,7 @@ def show_finished(
     """
     from orchestrator.study.leaderboard import leaderboard  # noqa: PLC0415 - not for `list`
 
-    config = located(readable_config(row), ledger, row, home)
+    config = relocate(readable_config(row), ledger, row, home)
     _require_unchanged(ledger, row, config, home, terminal)
     terminal.info(f"Study '{row.name}' is finished.")
     kinds = {event.kind for event in ledger.events(row.id, ledger.cursor(row.id), _EVENTS)}

@@ -145,11 +145,11 @@ def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
 
 def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - one shape for all checks
     for path, metric in _metrics(tree, "objectives"):
-        if wrong := aimless(metric, tree.get("train")):
+        if wrong := objective_problem(metric, tree.get("train")):
             yield path, wrong
 
 
-def aimless(metric: str, train: str | None) -> str | None:
+def objective_problem(metric: str, train: str | None) -> str | None:
     """Why nothing can be aimed at a metric of this name; None if it can.
 
     Args:

@@ -264,7 +264,7 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
 
 def differences(old: StudyConfig, new: StudyConfig) -> list[str]:
     """What two configs disagree on, one line a key: `stop.trials: 40 -> 60`."""
-    before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
+    before, after = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
     return [
         f"{key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
         for key in sorted({*before, *after})
@@ -272,15 +272,15 @@ def differences(old: StudyConfig, new: StudyConfig) -> list[str]:
     ]
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Leaves by dotted key, as text."""
     leaves: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            leaves |= flat(value, f"{prefix}{key}.")
+            leaves |= flatten(value, f"{prefix}{key}.")
         elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
             for index, entry in enumerate(value):
-                leaves |= flat(entry, f"{prefix}{key}[{index}].")
+                leaves |= flatten(entry, f"{prefix}{key}[{index}].")
         else:
             leaves[f"{prefix}{key}"] = "nothing" if value is None else str(value)
     return leaves

@@ -120,7 +120,7 @@ def gpu_change(before: float | None, now: float) -> str:
     return f"note: from now on a trial trains on {now:g} GPU, before it was {before:g}"
 
 
-def refuse_what_does_not_fit(config: StudyConfig) -> None:
+def check_resources(config: StudyConfig) -> None:
     """Refuses trials that are larger than this machine, where they are to run on it.
 
     Raises:

@@ -90,7 +90,7 @@ def study_name(path: Path) -> str:
     return name if re.fullmatch(NAME_PATTERN, name) else "mine"
 
 
-def compose(found: Inspection, path: str, machine: Machine, held: Limits) -> str:
+def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -> str:
     """The text of a study.yaml that runs as it is, each key explained.
 
     Args:

@@ -102,7 +102,7 @@ class Ledger:
         space_version: str = "",
         data_digest: str = "",
         code_digest: str | None = None,
-        about: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
         holder: Holder,
     ) -> tuple[StudyRow, Lease]:
         """Take the lease of a study, which is created if it is new.
@@ -116,7 +116,7 @@ class Ledger:
             space_version: The space's version.
             data_digest: Digest of its data.
             code_digest: Digest of the user's own Python, if there is any.
-            about: Plain data told with its creation and never compared; readers of events use it.
+            metadata: Plain data recorded with its creation, never compared; for readers of events.
             holder: The process that will drive it.
 
         Raises:
@@ -132,7 +132,7 @@ class Ledger:
             "code_digest": code_digest,
         }
         return self._write(
-            "study_opened", lambda tx: rows.open_study(tx, name, given, about or {}, holder)
+            "study_opened", lambda tx: rows.open_study(tx, name, given, metadata or {}, holder)
         )
 
     def study(self, name: str) -> StudyRow | None:

@@ -51,7 +51,7 @@ def open_study(
     tx: Transaction,
     name: str,
     given: Mapping[str, str | None],
-    about: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     holder: Holder,
 ) -> tuple[StudyRow, Lease]:
     """Take the lease of a study, which is created if it is new and if a config is given.
@@ -66,7 +66,7 @@ def open_study(
     if found is None:
         if given["config_json"] is None:
             raise UnknownStudyError(f"no study {name!r} in this ledger; `archscout list` shows all")
-        found = _create(tx, name, given, about)
+        found = _create(tx, name, given, metadata)
     elif given["config_json"] is not None:
         differing = [column for column in _COMPARED if given[column] != getattr(found, column)]
         if differing:
@@ -98,13 +98,13 @@ def add_spent(tx: Transaction, lease: Lease, seconds: float) -> None:
 
 
 def _create(
-    tx: Transaction, name: str, given: Mapping[str, str | None], about: Mapping[str, Any]
+    tx: Transaction, name: str, given: Mapping[str, str | None], metadata: Mapping[str, Any]
 ) -> StudyRow:
     now = tx.now()
     row = {"name": name, **given, "created": now, "state": "running", "spent_s": 0.0}
     created = tx.connection.execute(_ADD, row).one()
     tx.connection.execute(_ADD_PROJECTION, {"study_id": created.id, "cursor": 0, "updated": now})
-    tx.append(created.id, 1, "study_created", {"name": name, **given, "about": dict(about)})
+    tx.append(created.id, 1, "study_created", {"name": name, **given, "about": dict(metadata)})
     return StudyRow(**created._asdict())
 
 

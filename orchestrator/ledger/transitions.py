@@ -20,7 +20,7 @@ from orchestrator.ledger.errors import (
 from orchestrator.ledger.leases import Lease
 from orchestrator.ledger.schema import attempt, checkpoint, measurement, trial
 from orchestrator.ledger.serialization import check_values, finite, optional_json, to_json
-from orchestrator.trial import LEGAL_MOVES, TrialState
+from orchestrator.trial import LEGAL_TRANSITIONS, TrialState
 from workers.job import AttemptKey
 from workers.measurement import Measurement
 
@@ -190,7 +190,10 @@ def finish(
     found = _standing(tx, lease, uid)
     if key is not None:
         _check_newest(key, found)
-    if not ending.state.is_terminal or ending.state not in LEGAL_MOVES[TrialState(found.state)]:
+    if (
+        not ending.state.is_terminal
+        or ending.state not in LEGAL_TRANSITIONS[TrialState(found.state)]
+    ):
         raise IllegalTransitionError(uid, found.state, ending.state)
     if found.state == TrialState.RUNNING:
         _check_fence(key or AttemptKey(trial_uid=uid, number=0, fence=""), found)

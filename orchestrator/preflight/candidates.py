@@ -9,8 +9,8 @@ from typing import Any
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.preflight.deadline import Deadline
-from orchestrator.sampling.candidates import drawn
-from orchestrator.sampling.screening import DOES_NOT_BUILD, Screened, screen
+from orchestrator.sampling.candidates import resolve_candidate
+from orchestrator.sampling.screening import DOES_NOT_BUILD, Screening, screen
 from search_spaces.architecture import Architecture
 from search_spaces.candidate import Candidate
 from search_spaces.canonical import network_digest
@@ -40,13 +40,13 @@ class SampledCandidate:
         counted = self.cost or {}
         return [limit.violation(counted[limit.metric]) for limit in limits]
 
-    def screened(self, limits: Sequence[Constraint]) -> Screened:
+    def screening(self, limits: Sequence[Constraint]) -> Screening:
         """It as screening has it; to be asked of counted ones only."""
         if self.failure is not None:
-            return Screened(cost={}, violations={DOES_NOT_BUILD: 1.0})
+            return Screening(cost={}, violations={DOES_NOT_BUILD: 1.0})
         names = (limit.metric for limit in limits)
         violations = dict(zip(names, self.violations(limits), strict=True))
-        return Screened(cost=self.cost or {}, violations=violations)
+        return Screening(cost=self.cost or {}, violations=violations)
 
     def worst(self, limits: Sequence[Constraint]) -> float:
         """Its largest violation; at most 0 is feasible."""
@@ -81,7 +81,7 @@ class CandidateSampler:
         Raises:
             ProblemsError: The user's own space raised.
         """
-        candidate = drawn(self.config, self.space, suggester)
+        candidate = resolve_candidate(self.config, self.space, suggester)
         if not isinstance(candidate, Candidate):
             raise TypeError(f"a SearchSpace gives candidates, not {candidate!r}")
         try:

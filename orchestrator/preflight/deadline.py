@@ -15,7 +15,7 @@ class Deadline:
     clock: Clock = field(default_factory=SystemClock)
 
     @classmethod
-    def of(cls, seconds: float, clock: Clock | None = None) -> Self:
+    def after(cls, seconds: float, clock: Clock | None = None) -> Self:
         """A box that begins now."""
         clock = clock or SystemClock()
         return cls(ends=clock.monotonic() + seconds, clock=clock)
@@ -27,8 +27,8 @@ class Deadline:
 
     def share(self, share: float) -> "Deadline":
         """A box for this share of what is left."""
-        return Deadline.of(self.left_s * share, self.clock)
+        return Deadline.after(self.left_s * share, self.clock)
 
     def at_most(self, seconds: float) -> "Deadline":
         """A box for so many seconds, or for what is left if that is less."""
-        return Deadline.of(min(seconds, self.left_s), self.clock)
+        return Deadline.after(min(seconds, self.left_s), self.clock)

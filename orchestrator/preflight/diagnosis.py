@@ -101,7 +101,7 @@ def full_check(
 
 
 def quick_check(
-    parts: StudyInputs, space: SearchSpace, task: Task, box: Deadline, *, patience: Deadline
+    parts: StudyInputs, space: SearchSpace, task: Task, box: Deadline, *, extended: Deadline
 ) -> Diagnosis:
     """As little as tells whether the search can work.
 
@@ -110,7 +110,7 @@ def quick_check(
         space: Its space.
         task: Its task.
         box: How long it may take where somebody who meets the limits is found at once.
-        patience: How long it may take otherwise.
+        extended: How long it may take otherwise.
     """
     probing = CandidateSampler(parts.config, space, task)
     first = _first(parts, probing)
@@ -126,9 +126,9 @@ def quick_check(
     found: list[SampledCandidate] = []
     if not _feasible(counted, _limits(parts.config, space)):
         # Rare: then it is worth some seconds to find out whether there is anybody at all.
-        drawn = probing.random(parts.config.seed, DRAWN, patience.share(0.1))
-        counted = list(probing.counted(drawn[:COUNTED], patience.share(0.3)))
-        found = _sought(parts, probing, [*first, *counted], patience.share(0.6))
+        drawn = probing.random(parts.config.seed, DRAWN, extended.share(0.1))
+        counted = list(probing.counted(drawn[:COUNTED], extended.share(0.3)))
+        found = _sought(parts, probing, [*first, *counted], extended.share(0.6))
     seen = _Seen(drawn=drawn, counted=counted, first=first, found=found)
     return _diagnosis(parts, space, seen, None, _pace(parts, space, seen, box) if trains else None)
 

@@ -10,7 +10,9 @@ from search_spaces.space import DefineByRunSpace, SearchSpace
 Space = SearchSpace | DefineByRunSpace
 
 
-def drawn(config: StudyConfig, space: Space, suggester: Suggester) -> Candidate | Decisions:
+def resolve_candidate(
+    config: StudyConfig, space: Space, suggester: Suggester
+) -> Candidate | Decisions:
     """What the space makes of the suggester's answers.
 
     Raises:

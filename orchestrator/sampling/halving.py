@@ -16,7 +16,7 @@ from workers.budget import Budget
 from workers.measurement import Measurement
 
 
-def judge_of(objectives: Sequence[Objective]) -> Objective:
+def main_objective(objectives: Sequence[Objective]) -> Objective:
     """The objective by which people compare trials before they are complete: the first trained one.
 
     A study of costs alone is judged by validation accuracy, which every worker of ours measures.
@@ -25,10 +25,10 @@ def judge_of(objectives: Sequence[Objective]) -> Objective:
     return next((o for o in objectives if not o.is_cost), fall_back)
 
 
-def judges_of(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
+def rung_objectives(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
     """The objectives by which rungs compare trials: all, if one of them is trained."""
     trained = any(not objective.is_cost for objective in objectives)
-    return tuple(objectives) if trained else (judge_of(objectives),)
+    return tuple(objectives) if trained else (main_objective(objectives),)
 
 
 def score_at(measurements: Sequence[Measurement], fidelity: int, judge: Objective) -> float | None:

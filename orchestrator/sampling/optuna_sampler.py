@@ -20,12 +20,12 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from orchestrator.objective import Objective, pareto_order, result
+from orchestrator.objective import Objective, objective_values, pareto_order
 from orchestrator.trial import Trial, TrialState
 from search_spaces.domains.priors import Expected
 from search_spaces.domains.priors import draw as draw_expected
 
-MAX_REDRAWS = 10
+MAX_RESAMPLES = 10
 """How often a duplicate is drawn again."""
 
 _STARTUP_TRIALS = 10
@@ -228,7 +228,7 @@ class OptunaSampler:
         From the middle of the redraws on the proposal is drawn uniformly: a model that keeps
         proposing what is known would not find the last untried candidates of a small space.
         """
-        uniformly = redraw > MAX_REDRAWS // 2
+        uniformly = redraw > MAX_RESAMPLES // 2
         build = _SAMPLERS["random"] if uniformly else self._build
         self._study.sampler = build(derive_seed(self.seed, "draw", number, redraw))
         if given is None and not uniformly:
@@ -300,7 +300,7 @@ class OptunaSampler:
                 if metric in seen.metrics:
                     opened.report(seen.metrics[metric], step=seen.fidelity)
         elif trial.measurements:
-            values = result(self._objectives, trial.measurements[-1].metrics, trial.cost)
+            values = objective_values(self._objectives, trial.measurements[-1].metrics, trial.cost)
             if values is not None:
                 opened.set_user_attr(_REACHED, (trial.reached, values))
 

@@ -13,9 +13,9 @@ from typing import Any
 from orchestrator.clock import Clock
 from orchestrator.errors import clean
 from orchestrator.ledger import NewTrial
-from orchestrator.sampling.optuna_sampler import MAX_REDRAWS, Draw, OptunaSampler, derive_seed
-from orchestrator.sampling.rejection import Refusals, Rejection
-from orchestrator.sampling.screening import Screened, screen
+from orchestrator.sampling.optuna_sampler import MAX_RESAMPLES, Draw, OptunaSampler, derive_seed
+from orchestrator.sampling.rejection import RejectionSampler, RejectionStats
+from orchestrator.sampling.screening import Screening, screen
 from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
 from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
@@ -60,7 +60,7 @@ class Proposal:
     """By which duplicates are told."""
     params: Mapping[str, Any]
     distributions: Mapping[str, str]
-    screened: Screened
+    screened: Screening
     twin: Trial | None
     """The known trial of the same digest, if every redraw was a duplicate."""
     earlier: Trial | None
@@ -135,10 +135,10 @@ class Proposals:
         self._constraints = (*constraints, *own)
         self._given = tuple(given)
         self._answers, self._taught = earlier.answers, earlier.transferred_uids
-        self.refusals = Refusals(clock)
+        self.rejections = RejectionStats(clock)
         """What the constraints refused since this driver started."""
         self._rejection = (
-            Rejection(space, task, self._constraints, self.refusals)
+            RejectionSampler(space, task, self._constraints, self.rejections)
             if task is not None and isinstance(space, SearchSpace) and space.size() > SMALL_SPACE
             else None
         )
@@ -157,7 +157,7 @@ class Proposals:
             draw = self._proposer.draw(number, 0, self._given[number])
             return self._proposal(draw, self._resolve(draw), known={})
         given = self._feasible(number, known)
-        for redraw in range(MAX_REDRAWS + 1):
+        for redraw in range(MAX_RESAMPLES + 1):
             draw = self._proposer.draw(number, redraw, given)
             proposal = self._proposal(draw, self._resolve(draw), known)
             if proposal.twin is None:
@@ -198,10 +198,10 @@ class Proposals:
         screened = (
             screen(candidate, self._task, self._constraints)
             if twin is None
-            else Screened(cost=twin.cost, violations=twin.violations)
+            else Screening(cost=twin.cost, violations=twin.violations)
         )
         if twin is None:
-            self.refusals.add(screened)
+            self.rejections.add(screened)
         earlier = self._answers.get(digest) if twin is None and screened.feasible else None
         if settled := twin is not None or (earlier is not None and earlier.uid in self._taught):
             self._proposer.drop(draw)

@@ -1,4 +1,4 @@
-"""Rejection sampling: candidates that meet the constraints where the sampler proposes none.
+"""RejectionSampler sampling: candidates that meet the constraints where the sampler proposes none.
 
 A sampler that learns from complete trials alone never learns what the constraints refuse. So after
 some refused proposals in a row candidates are drawn uniformly, then as neighbours of the nearest
@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.clock import Clock
 from orchestrator.sampling.mutation import MutatingSuggester, architecture_decisions
-from orchestrator.sampling.screening import DOES_NOT_BUILD, Screened, screen
+from orchestrator.sampling.screening import DOES_NOT_BUILD, Screening, screen
 from orchestrator.trial import Trial
 from search_spaces.candidate import Candidate
 from search_spaces.cost import Constraint
@@ -32,7 +32,7 @@ MIN_REFUSED = 3000
 row have a chance of 1e-13."""
 
 
-class Refusals:
+class RejectionStats:
     """What the constraints refused since this driver started; safe to read from another thread."""
 
     def __init__(self, clock: Clock) -> None:
@@ -43,7 +43,7 @@ class Refusals:
         self.in_a_row = 0
         """Candidates refused since the last feasible one."""
 
-    def add(self, screened: Screened) -> None:
+    def add(self, screened: Screening) -> None:
         """Count a candidate."""
         self._screened += 1
         if screened.feasible:
@@ -61,7 +61,7 @@ class Refusals:
         return 0.0 if since is None else self._clock.monotonic() - since
 
     @property
-    def hopeless(self) -> str | None:
+    def abort_reason(self) -> str | None:
         """Why the search should be aborted, if no feasible candidate was found for long."""
         if self.in_a_row < MIN_REFUSED or self.seconds < TIMEOUT_S:
             return None
@@ -79,7 +79,7 @@ class Refusals:
         )
 
 
-class Rejection:
+class RejectionSampler:
     """Draws candidates of one space until one meets the constraints."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Rejection:
         space: SearchSpace,
         task: Task,
         constraints: Sequence[Constraint],
-        refusals: Refusals,
+        refusals: RejectionStats,
     ) -> None:
         self._space = space
         self._task = task

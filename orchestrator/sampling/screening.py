@@ -17,7 +17,7 @@ DOES_NOT_BUILD = "builds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Screened:
+class Screening:
     """What screening found."""
 
     cost: Mapping[str, float]
@@ -35,7 +35,7 @@ class Screened:
 
 def screen(
     candidate: Candidate | Decisions, task: Task | None, constraints: Sequence[Constraint]
-) -> Screened:
+) -> Screening:
     """Counts a candidate's cost and holds it against the constraints.
 
     Args:
@@ -44,18 +44,18 @@ def screen(
         constraints: Bounds on the cost.
     """
     if task is None or isinstance(candidate, Decisions):
-        return Screened(cost={}, violations={})
+        return Screening(cost={}, violations={})
     from search_spaces.cost import cost  # noqa: PLC0415 - torch is loaded where networks are counted
 
     try:
         counted = cost(candidate.architecture, task)
     except Exception as error:  # noqa: BLE001 - a user's block may raise anything
         failure = replace(classify(error), kind=FailureKind.BAD_CANDIDATE)
-        return Screened(cost={}, violations={DOES_NOT_BUILD: 1.0}, failure=failure)
+        return Screening(cost={}, violations={DOES_NOT_BUILD: 1.0}, failure=failure)
     found = {
         "parameters": float(counted.parameters),
         "flops": float(counted.flops),
         "activation_bytes": float(counted.activation_bytes),
     }
     violations = {c.metric: c.violation(found[c.metric]) for c in constraints}
-    return Screened(cost=found, violations=violations)
+    return Screening(cost=found, violations=violations)

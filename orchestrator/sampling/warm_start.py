@@ -41,7 +41,7 @@ class StudyIdentity:
     """When the study began; None for one that is about to."""
 
     @classmethod
-    def of(cls, row: StudyRow) -> "StudyIdentity":
+    def from_row(cls, row: StudyRow) -> "StudyIdentity":
         """A recorded study's."""
         return cls(
             data_digest=row.data_digest,

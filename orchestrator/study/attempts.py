@@ -9,7 +9,7 @@ from dataclasses import replace
 from orchestrator.clock import Clock
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Lease, Ledger, StaleAttemptError
-from orchestrator.sampling.halving import judge_of
+from orchestrator.sampling.halving import main_objective
 from orchestrator.snapshot import Verdict
 from orchestrator.study.jobs import Jobs
 from orchestrator.study.limits import SearchLimits
@@ -60,7 +60,7 @@ class Attempts:
         self._ledger = ledger
         self._lease = lease
         self._objectives = config.to_objectives()
-        self._judge = judge_of(self._objectives)
+        self._judge = main_objective(self._objectives)
         self._budget = config.to_budget()
         self._memory = memory
         self._history = memory.history
@@ -173,7 +173,7 @@ class Attempts:
         self._memory.ended(ended)
         self._ended.append(self._history[ended.uid])
         if reason := abort_reason(self._ended):
-            self._course.break_off(reason)
+            self._course.abort(reason)
         elif self._memory.reaches_target:
             self._course.stop("target")
 

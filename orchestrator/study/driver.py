@@ -23,7 +23,7 @@ from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.resources import with_gpu
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Lease, LeaseLostError, Ledger, LedgerError, StudyRow
-from orchestrator.sampling.halving import judge_of
+from orchestrator.sampling.halving import main_objective
 from orchestrator.sampling.optuna_sampler import derive_seed
 from orchestrator.sampling.proposals import Proposal, Space, UserSpaceError
 from orchestrator.sampling.warm_start import StudyIdentity, load_warm_start
@@ -34,7 +34,7 @@ from orchestrator.study.jobs import Jobs
 from orchestrator.study.limits import SearchLimits
 from orchestrator.study.lost_attempts import settle_losses
 from orchestrator.study.outcome import all_failed
-from orchestrator.study.retries import answer
+from orchestrator.study.retries import answer_request
 from orchestrator.study.state import StudyState, standing
 from orchestrator.trial import Trial
 from search_spaces.task import Task
@@ -88,7 +88,7 @@ class StudyDriver:
         self._record = record
         self.config = config
         self.objectives = config.to_objectives()
-        self.judge = judge_of(self.objectives)
+        self.judge = main_objective(self.objectives)
         self._ledger = ledger
         self._lease = lease
         self._clock = clock or SystemClock()
@@ -103,7 +103,7 @@ class StudyDriver:
             trials=ledger.trials(record.id),
             checkpoints=checkpoints,
             clock=self._clock,
-            earlier=load_warm_start(ledger, config, StudyIdentity.of(record)),
+            earlier=load_warm_start(ledger, config, StudyIdentity.from_row(record)),
         )
         self._history = self._memory.history
         self._blocked = False
@@ -231,9 +231,9 @@ class StudyDriver:
         return self._course.reason
 
     @property
-    def obstacle(self) -> str | None:
+    def block_reason(self) -> str | None:
         """What keeps the study from going on until somebody clears it away: a full disk."""
-        return self._course.obstacle
+        return self._course.block_reason
 
     @property
     def finished(self) -> bool:
@@ -244,11 +244,11 @@ class StudyDriver:
             return self.stopping or not (self._history.waiting or self._may_draw())
 
     @property
-    def broken(self) -> str | None:
+    def abort_reason(self) -> str | None:
         """Why the search was broken off, or that every trial failed; None if all is well."""
-        if self._course.broken is None and self.finished:
+        if self._course.abort_reason is None and self.finished:
             return all_failed(self._history.trials)
-        return self._course.broken
+        return self._course.abort_reason
 
     @property
     def lost(self) -> LeaseLostError | None:
@@ -302,7 +302,9 @@ class StudyDriver:
             ledger, lease = self._ledger, self._lease
             for asked in ledger.requests(lease.study_id):
                 trials = ledger.trials(lease.study_id)  # ended ones here have no candidates
-                self._memory.reopened(answer(ledger, lease, asked, trials, seed=self.config.seed))
+                self._memory.reopened(
+                    answer_request(ledger, lease, asked, trials, seed=self.config.seed)
+                )
 
     def _settle_losses(self) -> None:
         """Fail waiting trials that were lost too often; the others that were lost start last."""
@@ -316,8 +318,8 @@ class StudyDriver:
 
     def _may_draw(self) -> bool:
         if reason := self._memory.impossible:
-            self._course.break_off(reason)
-        return self._course.broken is None and self._memory.has_room
+            self._course.abort(reason)
+        return self._course.abort_reason is None and self._memory.has_room
 
     def _start_waiting(self, node: str, pid: int) -> TrainingJob | None:
         with self._guarded():
@@ -340,7 +342,7 @@ class StudyDriver:
             try:
                 proposal = draw()
             except UserSpaceError as error:
-                self._course.break_off(str(error))
+                self._course.abort(str(error))
                 return False
             with self._guarded():
                 return self._add(number, proposal)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.objective import Objective, distances, pareto_front, rank
-from orchestrator.sampling.halving import judge_of
+from orchestrator.objective import Objective, pareto_front, preference_distances, rank
+from orchestrator.sampling.halving import main_objective
 from orchestrator.terminal import format_duration, format_number, table
 from orchestrator.trial import REUSED, Trial, TrialState
 
@@ -119,12 +119,14 @@ def leaderboard(
 ) -> Leaderboard:
     """Ranks a study's trials; those on the front by what is preferred, if anything is."""
     objectives = config.to_objectives()
-    ranking = rank(trials, objectives, judge_of(objectives))
+    ranking = rank(trials, objectives, main_objective(objectives))
     front = {trial.uid for trial in pareto_front(trials, objectives)}
     complete = ranking.complete
     away: dict[str, float] = {}
     if preferred is not None:
-        far = distances([trial.values or () for trial in complete], objectives, preferred)
+        far = preference_distances(
+            [trial.values or () for trial in complete], objectives, preferred
+        )
         away = {trial.uid: distance for trial, distance in zip(complete, far, strict=True)}
         complete = tuple(sorted(complete, key=lambda t: (t.uid not in front, away[t.uid])))
     return Leaderboard(

@@ -22,9 +22,9 @@ class SearchLimits:
         self._limit_s = None if hours is None else hours * 3600
         self._began = self._accounted = clock.monotonic()
         self._reason: str | None = None
-        self.broken: str | None = None
+        self.abort_reason: str | None = None
         """Why the search was broken off, if it was."""
-        self.obstacle: str | None = None
+        self.block_reason: str | None = None
         """What in the world, rather than in the study, keeps it from going on, if anything."""
 
     @property
@@ -43,14 +43,14 @@ class SearchLimits:
         """Nothing new starts from now on; the first reason stays."""
         self._reason = self._reason or reason
 
-    def break_off(self, why: str) -> None:
+    def abort(self, why: str) -> None:
         """Stops because the study is not worth going on with as it is."""
-        self.broken = why
+        self.abort_reason = why
         self.stop("broken")
 
     def block(self, obstacle: str) -> None:
         """Stops because it cannot go on until somebody has cleared its way."""
-        self.obstacle = self.obstacle or obstacle
+        self.block_reason = self.block_reason or obstacle
         self.stop("blocked")
 
     @property

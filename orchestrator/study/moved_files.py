@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
 
 
-def located(config: StudyConfig, ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig:
+def relocate(config: StudyConfig, ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig:
     """Return a stored config with its files where they lie now.
 
     Args:
@@ -41,7 +41,7 @@ def located(config: StudyConfig, ledger: "Ledger", row: "StudyRow", home: Home) 
     return config.model_copy(update=changes)
 
 
-def same_but_places(one: StudyConfig, other: StudyConfig) -> bool:
+def same_except_paths(one: StudyConfig, other: StudyConfig) -> bool:
     """Return whether two configs differ at most in the folders that their files lie in.
 
     Their contents are compared by digest when the study is opened.
@@ -49,7 +49,7 @@ def same_but_places(one: StudyConfig, other: StudyConfig) -> bool:
     return _without_folders(one) == _without_folders(other)
 
 
-def config_to_open(ledger: "Ledger", config: StudyConfig, home: Home) -> str:
+def config_json_to_open(ledger: "Ledger", config: StudyConfig, home: Home) -> str:
     """Return the config as the ledger has it where only places differ, else as it is now."""
     row = ledger.study(config.name)
     if row is not None:
@@ -57,7 +57,7 @@ def config_to_open(ledger: "Ledger", config: StudyConfig, home: Home) -> str:
             stored = StudyConfig.from_json(row.config_json)
         except ValidationError:  # another release's
             return config.canonical_json()
-        if same_but_places(located(stored, ledger, row, home), config):
+        if same_except_paths(relocate(stored, ledger, row, home), config):
             return row.config_json
     return config.canonical_json()
 

@@ -7,10 +7,10 @@ choosing, not by learning. Knows spaces and tasks; no trial.
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from orchestrator.config.checks import aimless
+from orchestrator.config.checks import objective_problem
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Path, Problem, ProblemsError
-from orchestrator.sampling.candidates import drawn
+from orchestrator.sampling.candidates import resolve_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.domains.coverage import covering
 from search_spaces.loss_weights import TERMS, Need
@@ -36,7 +36,7 @@ def check_objectives(
     """
     if config.train is not None or not isinstance(space, SearchSpace):
         return
-    draws = covering(lambda suggester: drawn(config, space, suggester))
+    draws = covering(lambda suggester: resolve_candidate(config, space, suggester))
     candidates = [one for one in draws if isinstance(one, Candidate)]
     needs = _needs(candidates)
     found = [
@@ -53,7 +53,7 @@ def check_objectives(
 
 def _of_the_name(config: StudyConfig) -> Iterator[tuple[Path, str]]:
     for index, objective in enumerate(config.objectives):
-        if wrong := aimless(objective.metric, None):
+        if wrong := objective_problem(objective.metric, None):
             yield ("objectives", index, "metric"), wrong
 
 
@@ -131,7 +131,7 @@ def _of_the_task(
     measured = ["loss", *(["accuracy"] if task.num_classes else []), *errors]
     for index, objective in enumerate(config.objectives):
         part, _, metric = objective.metric.partition("_")
-        if aimless(objective.metric, None):
+        if objective_problem(objective.metric, None):
             continue  # said already
         if part in ("train", "val") and metric not in measured:
             if metric == "accuracy":

@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import nearest
-from orchestrator.objective import Objective, result
+from orchestrator.objective import Objective, objective_values
 from orchestrator.trial import Trial, TrialState
 from workers.budget import Budget
 from workers.failures import Failure, FailureKind
@@ -76,7 +76,7 @@ def decide_outcome(
     """
     reached = trial.reached
     if reached >= budget.maximum:
-        values = result(objectives, trial.measurements[-1].metrics, trial.cost)
+        values = objective_values(objectives, trial.measurements[-1].metrics, trial.cost)
         if values is not None:
             return TrialOutcome(state=TrialState.COMPLETE, values=values)
         failure = missing_objectives(trial.cost, trial.measurements[-1], objectives, budget)

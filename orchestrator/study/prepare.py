@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Problem, ProblemsError
-from orchestrator.sampling.candidates import Space, drawn
+from orchestrator.sampling.candidates import Space, resolve_candidate
 from orchestrator.sampling.warm_start import TEACHER_SUFFIX
 from orchestrator.study.objective_checks import check_objectives
 from search_spaces.domains.suggester import RandomSuggester
@@ -56,7 +56,7 @@ class StudyInputs:
         return None if self.config.train is not None else self.dataset.task
 
     @property
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the ledger tells its readers of the study beside what it compares."""
         return {
             "task": None if self.task is None else self.task.to_dict(),
@@ -142,7 +142,7 @@ def _check_streams(config: StudyConfig, space: SearchSpace, task: Task) -> None:
 
 def _check_space(config: StudyConfig, space: Space) -> None:
     """Refuses a space that raises, and seed points it does not hold, before there is a study."""
-    drawn(config, space, RandomSuggester(config.seed))
+    resolve_candidate(config, space, RandomSuggester(config.seed))
     if not config.seed_points:
         return
     from orchestrator.sampling.proposals import SeedPointError, first_points  # noqa: PLC0415 - loads optuna

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.objective import Objective, pareto_front, pareto_order, rank
-from orchestrator.sampling.halving import judge_of
+from orchestrator.sampling.halving import main_objective
 from orchestrator.trial import REUSED, Trial, TrialState
 from workers.measurement import CheckpointRef
 from workers.storage import Folder, PathOutsideError, is_link, remove, within
@@ -81,7 +81,7 @@ def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[T
     done = [
         trial for trial in trials if trial.state is TrialState.COMPLETE and trial.reason != REUSED
     ]
-    complete = rank(done, objectives, judge_of(objectives)).complete
+    complete = rank(done, objectives, main_objective(objectives)).complete
     if len(objectives) < 2:
         return complete[:MAX_KEPT]
     front = _uncrowded_first(pareto_front(done, objectives), objectives)
@@ -112,7 +112,7 @@ def _checkpoint_bytes(trial: Trial) -> int:
     return sum(sizes[-2:])
 
 
-def superfluous(
+def unreferenced_files(
     folder: Folder,
     trials: Sequence[Trial],
     objectives: Sequence[Objective],

@@ -23,12 +23,12 @@ _RETRIED = frozenset(
 """Reasons of trials that began to train; what was screened would be screened again."""
 
 
-def classes() -> list[str]:
+def retryable_reasons() -> list[str]:
     """What may be retried, by the trials' reason."""
     return sorted(_RETRIED)
 
 
-def candidates(trials: Sequence[Trial], reason: str) -> list[Trial]:
+def retryable_trials(trials: Sequence[Trial], reason: str) -> list[Trial]:
     """The trials that ended for this reason and have no retry yet."""
     retried = {trial.parent for trial in trials if trial.kind == "retry"}
     return [
@@ -61,7 +61,7 @@ def add_retries(
     """
     return [
         ledger.add_trial(lease, _again(trial, number, derive_seed(seed, number)))
-        for number, trial in enumerate(candidates(trials, reason), start=len(trials))
+        for number, trial in enumerate(retryable_trials(trials, reason), start=len(trials))
     ]
 
 
@@ -86,7 +86,7 @@ RETRY = "retry"
 """Payload `class`: which failed trials get another chance. Answer `added`: uids of new ones."""
 
 
-def answer(
+def answer_request(
     ledger: Ledger, lease: Lease, asked: Request, trials: Sequence[Trial], *, seed: int
 ) -> list[Trial]:
     """Do what was asked, and say so; done again after a crash in the middle, it adds the rest.

@@ -10,11 +10,11 @@ from functools import partial
 
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.schema import StudyConfig
-from orchestrator.objective import Objective, best, reaches
-from orchestrator.sampling.halving import Halving, judges_of
+from orchestrator.objective import Objective, best, reaches_target
+from orchestrator.sampling.halving import Halving, rung_objectives
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.sampling.proposals import Proposal, Proposals, Space, first_points
-from orchestrator.sampling.rejection import Refusals
+from orchestrator.sampling.rejection import RejectionStats
 from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
 from orchestrator.snapshot import RunningTrial, Snapshot
 from orchestrator.study.limits import SearchLimits
@@ -54,7 +54,7 @@ class StudyState:
         self._most = config.stop.trials
         self._target = config.stop.target
         self._halving = (
-            Halving(config.to_budget(), judges_of(objectives))
+            Halving(config.to_budget(), rung_objectives(objectives))
             if config.pruner.name == "halving"
             else None
         )
@@ -91,17 +91,19 @@ class StudyState:
     @property
     def reaches_target(self) -> bool:
         """Whether the best trial is good enough."""
-        return self.best is not None and reaches(self.best, self._objectives[0], self._target)
+        return self.best is not None and reaches_target(
+            self.best, self._objectives[0], self._target
+        )
 
     @property
     def impossible(self) -> str | None:
         """Says so if no candidate has met the constraints for long."""
-        return self.refusals.hopeless
+        return self.rejections.abort_reason
 
     @property
-    def refusals(self) -> Refusals:
+    def rejections(self) -> RejectionStats:
         """What the constraints refused since this driver started."""
-        return self._proposals.refusals
+        return self._proposals.rejections
 
     def prepare_draw(self) -> Callable[[], Proposal]:
         """Return the function that draws the next candidate from the history as it is now.
@@ -207,20 +209,20 @@ def standing(
     ]
     return Snapshot(
         counts=dict(history.counts),
-        screened=history.screened,
+        infeasible=history.infeasible,
         counted=history.counted,
         trials=config.stop.trials,
         hours=config.stop.hours,
         spent_s=course.spent_s,
         running=tuple(sorted(shown, key=lambda r: r.number)),
-        judge=judge.metric,
+        judged_metric=judge.metric,
         best_number=best.number if best else None,
         best_values=best.values if best else None,
         best_describe=best.describe if best else None,
         epochs=history.epochs,
         stop_reason=course.reason,
-        refused=memory.refusals.in_a_row,
-        refused_s=memory.refusals.seconds,
+        refused=memory.rejections.in_a_row,
+        refused_s=memory.rejections.seconds,
     )
 
 

@@ -24,7 +24,7 @@ class TrialIndex:
         """Trials by state; duplicates are left out."""
         self.counted = 0
         """Searched trials that started an attempt."""
-        self.screened = 0
+        self.infeasible = 0
         """Trials refused before training."""
         self.epochs = 0
         """Measurements of all trials."""
@@ -110,6 +110,6 @@ class TrialIndex:
     def _count(self, trial: Trial, sign: int) -> None:
         if trial.reason != "duplicate":
             self.counts[trial.state.value] += sign
-        self.screened += sign * (trial.reason == "infeasible")
+        self.infeasible += sign * (trial.reason == "infeasible")
         self.counted += sign * (trial.kind == "search" and trial.attempts > 0)
         self.epochs += sign * len(trial.measurements)

@@ -27,7 +27,7 @@ from mlflow.entities import (
 from orchestrator.figures.trial import Pictures
 from orchestrator.tracking.events import Point, TrialView
 from orchestrator.tracking.files import Files
-from orchestrator.trial import TrialState, in_one_line
+from orchestrator.trial import TrialState, summarize_failure
 from workers.budget import Budget
 from workers.failpoints import fault
 
@@ -283,7 +283,7 @@ def state_tags(story: TrialView, budget: Budget) -> dict[str, str]:
     if trial.attempts > 1:
         tags["archscout.attempts"] = str(trial.attempts)
     if trial.failure is not None:
-        tags["archscout.failure"] = tag_value(in_one_line(trial.failure))
+        tags["archscout.failure"] = tag_value(summarize_failure(trial.failure))
     for name, violation in trial.violations.items():
         if violation > 0:
             tags[f"archscout.violation.{_key(name)}"] = f"{violation:.6g}"

@@ -164,7 +164,7 @@ def drive(world: World, engine: Engine, dataset: Any) -> None:
             checkpoints_dir=world.home / "checkpoints",
         ) as study:
             engine.run(study, dataset)
-            assert study.broken is None, study.broken
+            assert study.abort_reason is None, study.abort_reason
         ledger.set_study_state(lease, "finished")
         ledger.release(lease)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.studies import opened
 
 from orchestrator.objective import Objective
-from orchestrator.sampling.halving import judge_of
+from orchestrator.sampling.halving import main_objective
 from orchestrator.snapshot import Verdict
 from orchestrator.study.outcome import finite_part, missing_objectives, not_finite
 from workers.budget import Budget
@@ -24,7 +24,7 @@ def test_only_a_judged_metric_that_is_not_finite_ends_a_trial_and_the_others_are
     metrics: dict[str, float], objective: str
 ) -> None:
     aim = Objective(metric=objective, direction="maximize")
-    judged = [aim, judge_of([aim])]
+    judged = [aim, main_objective([aim])]
     seen = Measurement(fidelity=1, metrics=metrics, elapsed_s=1.0)
     kept, left_out = finite_part(seen)
     assert {**kept.metrics, **left_out} == pytest.approx(metrics, nan_ok=True)

@@ -12,10 +12,10 @@ from orchestrator.objective import (
     Objective,
     best,
     dominates,
+    objective_values,
     pareto_front,
     pareto_order,
     rank,
-    result,
 )
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import Measurement
@@ -137,11 +137,11 @@ def test_stopped_trials_are_ranked_apart_and_by_reach_first() -> None:
 
 
 def test_a_cost_is_a_value_like_any_other() -> None:
-    assert result(BOTH, {"val_accuracy": 0.5}, {"parameters": 100.0}) == (0.5, 100.0)
+    assert objective_values(BOTH, {"val_accuracy": 0.5}, {"parameters": 100.0}) == (0.5, 100.0)
 
 
 def test_a_value_that_was_not_measured_leaves_no_result() -> None:
-    assert result(BOTH, {"val_accuracy": 0.5}, {}) is None
+    assert objective_values(BOTH, {"val_accuracy": 0.5}, {}) is None
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.objective import Objective, PreferenceError, distances, dominates, preference
+from orchestrator.objective import (
+    Objective,
+    PreferenceError,
+    dominates,
+    parse_preference,
+    preference_distances,
+)
 
 OBJECTIVES = (
     Objective(metric="val_accuracy", direction="maximize"),
@@ -13,9 +19,9 @@ OBJECTIVES = (
 
 
 def test_weights_are_shares_and_those_left_out_are_zero() -> None:
-    weights = preference("val_mae=3, val_accuracy=1", OBJECTIVES)
+    weights = parse_preference("val_mae=3, val_accuracy=1", OBJECTIVES)
     assert weights == {"val_accuracy": 0.25, "val_mae": 0.75}
-    assert preference("val_mae=2", OBJECTIVES) == {"val_accuracy": 0.0, "val_mae": 1.0}
+    assert parse_preference("val_mae=2", OBJECTIVES) == {"val_accuracy": 0.0, "val_mae": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -34,23 +40,23 @@ def test_weights_are_shares_and_those_left_out_are_zero() -> None:
 )
 def test_what_cannot_be_weighed_is_refused(text: str, message: str) -> None:
     with pytest.raises(PreferenceError) as refused:
-        preference(text, OBJECTIVES)
+        parse_preference(text, OBJECTIVES)
     assert message in str(refused.value)
 
 
 def test_one_objective_leaves_nothing_to_prefer() -> None:
     with pytest.raises(PreferenceError, match="this study has one, val_mae: leave it out"):
-        preference("val_mae=1", OBJECTIVES[1:])
+        parse_preference("val_mae=1", OBJECTIVES[1:])
 
 
 def test_a_hollow_of_the_front_is_chosen_by_some_weights() -> None:
     # The middle lies above the line between the ends: no weighted sum would choose it.
     results = [(1.0, 10.0), (0.4, 6.5), (0.0, 0.0)]
-    weights = preference("val_accuracy=1,val_mae=1", OBJECTIVES)
-    far = distances(results, OBJECTIVES, weights)
+    weights = parse_preference("val_accuracy=1,val_mae=1", OBJECTIVES)
+    far = preference_distances(results, OBJECTIVES, weights)
     assert far.index(min(far)) == 1
     for text, place in (("val_accuracy=9,val_mae=1", 0), ("val_accuracy=1,val_mae=9", 2)):
-        far = distances(results, OBJECTIVES, preference(text, OBJECTIVES))
+        far = preference_distances(results, OBJECTIVES, parse_preference(text, OBJECTIVES))
         assert far.index(min(far)) == place
 
 
@@ -64,6 +70,6 @@ def test_nobody_better_in_every_objective_is_passed_over(
     results: list[tuple[float, float]], share: float
 ) -> None:
     weights = {"val_accuracy": share, "val_mae": 1 - share}
-    far = distances(results, OBJECTIVES, weights)
+    far = preference_distances(results, OBJECTIVES, weights)
     best = results[far.index(min(far))]
     assert not any(dominates(other, best, OBJECTIVES) for other in results)

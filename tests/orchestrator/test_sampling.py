@@ -9,7 +9,7 @@ from support.studies import a_trial, slopes
 
 from orchestrator.objective import Objective
 from orchestrator.sampling.optuna_sampler import (
-    MAX_REDRAWS,
+    MAX_RESAMPLES,
     OptunaSampler,
     _good_and_bad,
     derive_seed,
@@ -151,7 +151,7 @@ def test_redraws_and_numbers_and_seeds_draw_apart() -> None:
 def test_late_redraws_ignore_the_model() -> None:
     modelled, fresh = proposer(), proposer("random")
     modelled.rebuild(history(12))
-    assert drawn(modelled, 12, MAX_REDRAWS) == drawn(fresh, 12, MAX_REDRAWS)
+    assert drawn(modelled, 12, MAX_RESAMPLES) == drawn(fresh, 12, MAX_RESAMPLES)
 
 
 def test_a_complete_trial_is_told_with_its_value() -> None:

@@ -14,8 +14,8 @@ from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Ledger
 from orchestrator.sampling.mutation import architecture_decisions
 from orchestrator.sampling.proposals import digest_of
-from orchestrator.sampling.rejection import MIN_REFUSED, Refusals, Rejection
-from orchestrator.sampling.screening import Screened, screen
+from orchestrator.sampling.rejection import MIN_REFUSED, RejectionSampler, RejectionStats
+from orchestrator.sampling.screening import Screening, screen
 from orchestrator.snapshot import Verdict
 from orchestrator.trial import TrialState
 from search_spaces.blocks import ConvolutionStem, Residual, Stage
@@ -145,11 +145,11 @@ class Ticking:
         return self.seconds
 
 
-def by_lot(candidate: Any, task: Task, constraints: Any) -> Screened:
+def by_lot(candidate: Any, task: Task, constraints: Any) -> Screening:
     """A cost that is drawn for each architecture, evenly from 0 to 1: neighbours are not alike."""
     text = json.dumps(candidate.to_dict()["architecture"], sort_keys=True)
     cost = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
-    return Screened(
+    return Screening(
         cost={"parameters": cost},
         violations={c.metric: c.violation(cost) for c in constraints},
     )
@@ -181,36 +181,39 @@ def test_constraints_that_nobody_meets_abort_the_search_and_a_resume_looks_again
         with opened(tmp_path, **tight(1e-9, space=space), clock=Ticking()) as study:
             before = len(study.trials)
             assert study.ask() is None
-            assert study.broken is not None
-            assert "0 were feasible (0.00%); 'parameters' refused" in study.broken
-            assert "Raise its at_most" in study.broken
+            assert study.abort_reason is not None
+            assert "0 were feasible (0.00%); 'parameters' refused" in study.abort_reason
+            assert "Raise its at_most" in study.abort_reason
             assert before < len(study.trials) < 25 * start, "few of the refused ones are recorded"
             assert not any(trial.reason == "duplicate" for trial in study.trials)
 
 
 def test_a_space_whose_networks_do_not_build_is_not_told_to_raise_a_bound() -> None:
     clock = Ticking()
-    refusals = Refusals(clock)
+    refusals = RejectionStats(clock)
     for _ in range(MIN_REFUSED):
-        refusals.add(Screened(cost={}, violations={"builds": 1.0}))
+        refusals.add(Screening(cost={}, violations={"builds": 1.0}))
     clock.seconds += 300.0
-    assert refusals.hopeless is not None
-    assert "do not build on this data" in refusals.hopeless
-    assert "at_most" not in refusals.hopeless
+    assert refusals.abort_reason is not None
+    assert "do not build on this data" in refusals.abort_reason
+    assert "at_most" not in refusals.abort_reason
 
 
 def test_time_alone_and_a_count_alone_abort_nothing() -> None:
     clock = Ticking()
-    refusals, refused = Refusals(clock), Screened(cost={}, violations={"parameters": 0.5})
+    refusals, refused = (
+        RejectionStats(clock),
+        Screening(cost={}, violations={"parameters": 0.5}),
+    )
     for _ in range(MIN_REFUSED):
-        assert refusals.hopeless is None
+        assert refusals.abort_reason is None
         refusals.add(refused)
     clock.seconds = 299.0
-    assert refusals.hopeless is None
+    assert refusals.abort_reason is None
     clock.seconds = 301.0
-    assert refusals.hopeless is not None
-    refusals.add(Screened(cost={}, violations={"parameters": 0.0}))
-    assert refusals.hopeless is None
+    assert refusals.abort_reason is not None
+    refusals.add(Screening(cost={}, violations={"parameters": 0.0}))
+    assert refusals.abort_reason is None
     assert (refusals.in_a_row, refusals.seconds) == (0, 0.0)
 
 
@@ -223,7 +226,7 @@ def test_a_small_feasible_share_is_searched_like_any_other(
 ) -> None:
     with opened(tmp_path, **tight(share, sampler, stop={"trials": 6})) as study:
         InProcessEngine(trained).run(study, None)  # type: ignore[arg-type]
-        assert study.broken is None
+        assert study.abort_reason is None
         assert study.snapshot().counted == 6
         assert study.snapshot().screened < 20 * 6, "few of the refused ones are recorded"
         assert len({t.digest for t in study.trials if t.attempts}) == 6
@@ -240,14 +243,14 @@ def test_the_one_feasible_network_is_trained_by_another_recipe_or_not_again(
 ) -> None:
     default = space.default()
 
-    def only_default(candidate: Any, *_: Any) -> Screened:
+    def only_default(candidate: Any, *_: Any) -> Screening:
         over = float(candidate.architecture != default.architecture)
-        return Screened(cost={}, violations={"parameters": over})
+        return Screening(cost={}, violations={"parameters": over})
 
     monkeypatch.setattr("orchestrator.sampling.rejection.screen", only_default)
     params, digest = architecture_decisions(space.encode(default)), digest_of(default, TASK)
     known = [a_trial(0, params=params, violations={"parameters": 0.0})]
-    rejection = Rejection(space, TASK, (), Refusals(Ticking()))
+    rejection = RejectionSampler(space, TASK, (), RejectionStats(Ticking()))
     chosen = [
         rejection.architecture(known, seed, lambda c: digest_of(c, TASK) == digest, repeat=repeat)
         for seed in range(4)
@@ -279,7 +282,7 @@ def test_a_small_space_is_tried_to_its_end(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(SearchSpace, "size", lambda _: 30)
     with opened(tmp_path, **tight(0.05)) as study:
         InProcessEngine(trained).run(study, None)  # type: ignore[arg-type]
-        assert study.broken is None
+        assert study.abort_reason is None
         assert study.finished
         assert len(study.trials) == 30
 

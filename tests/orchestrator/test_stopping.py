@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.studies import a_trial
 
 from orchestrator.objective import Objective, pareto_order
-from orchestrator.sampling.halving import Halving, decide, judge_of, judges_of, score_at
+from orchestrator.sampling.halving import Halving, decide, main_objective, rung_objectives, score_at
 from orchestrator.trial import Trial
 from workers.budget import Budget
 from workers.measurement import Measurement
@@ -83,14 +83,14 @@ def test_what_was_never_measured_has_no_score() -> None:
 
 
 def test_a_cost_does_not_judge_rungs() -> None:
-    assert judge_of((SIZE, LOSS, ACCURACY)) == LOSS
-    assert judge_of((SIZE,)) == ACCURACY
+    assert main_objective((SIZE, LOSS, ACCURACY)) == LOSS
+    assert main_objective((SIZE,)) == ACCURACY
 
 
 def test_rungs_compare_all_objectives_of_a_study_that_trains_for_one() -> None:
-    assert judges_of((ACCURACY,)) == (ACCURACY,)
-    assert judges_of((SIZE, ACCURACY)) == (SIZE, ACCURACY)
-    assert judges_of((SIZE,)) == (ACCURACY,)
+    assert rung_objectives((ACCURACY,)) == (ACCURACY,)
+    assert rung_objectives((SIZE, ACCURACY)) == (SIZE, ACCURACY)
+    assert rung_objectives((SIZE,)) == (ACCURACY,)
 
 
 def halving_over(*trials: Trial) -> Halving:

@@ -68,7 +68,7 @@ def test_a_study_ends_with_as_many_trials_as_were_asked_for(tmp_path: Path) -> N
         assert study.finished
         assert len(study.trials) == 15
         assert study.stop_reason is None
-        assert study.broken is None
+        assert study.abort_reason is None
 
 
 def test_the_first_trial_is_complete_whatever_it_is_worth(tmp_path: Path) -> None:
@@ -245,9 +245,9 @@ def test_a_full_disk_stops_the_study_and_costs_no_trial_an_attempt_that_it_would
         with opened(tmp_path, config(stop={"trials": 2})) as study:
             run(study, worker)
             assert study.stop_reason == "blocked"
-            assert study.obstacle is not None
-            assert "0 bytes are free: '/checkpoints'" in study.obstacle
-            assert study.broken is None
+            assert study.block_reason is not None
+            assert "0 bytes are free: '/checkpoints'" in study.block_reason
+            assert study.abort_reason is None
             assert [trial.state for trial in study.trials] == [TrialState.WAITING]
         assert worker.started == [0]
     with opened(tmp_path, config(stop={"trials": 2})) as study:
@@ -410,8 +410,8 @@ def test_the_same_failure_in_the_first_trials_breaks_the_search_off(tmp_path: Pa
     worker = Failing([ValueError("shapes differ")] * 40)
     with opened(tmp_path) as study:
         run(study, worker)
-        assert study.broken is not None
-        assert "shapes differ" in study.broken
+        assert study.abort_reason is not None
+        assert "shapes differ" in study.abort_reason
         assert study.stop_reason == "broken"
         assert len(worker.started) == 3
 
@@ -420,22 +420,22 @@ def test_more_than_half_of_the_last_twenty_failing_breaks_the_search_off(tmp_pat
     errors = [None, *(ValueError(f"case {n}") for n in range(40))]
     with opened(tmp_path, config(stop={"trials": 50})) as study:
         run(study, Failing(errors))
-        assert study.broken is not None
-        assert study.broken.startswith("11 of the last 12 trials failed")
+        assert study.abort_reason is not None
+        assert study.abort_reason.startswith("11 of the last 12 trials failed")
 
 
 def test_failures_now_and_then_break_nothing_off(tmp_path: Path) -> None:
     errors = [None, ValueError("once"), None, None] * 4
     with opened(tmp_path) as study:
         run(study, Failing(list(errors)))
-        assert study.broken is None
+        assert study.abort_reason is None
 
 
 def test_a_study_whose_every_trial_failed_is_broken(tmp_path: Path) -> None:
     with opened(tmp_path, config(stop={"trials": 2})) as study:
         run(study, Failing([ValueError("one"), ValueError("two")]))
-        assert study.broken is not None
-        assert "every one of 2 trials failed" in study.broken
+        assert study.abort_reason is not None
+        assert "every one of 2 trials failed" in study.abort_reason
 
 
 def test_a_space_that_raises_breaks_the_search_off(tmp_path: Path) -> None:
@@ -445,7 +445,7 @@ def test_a_space_that_raises_breaks_the_search_off(tmp_path: Path) -> None:
     space = DefineByRunSpace(name="thorny", version="1", function=thorny)
     with opened(tmp_path, space=space) as study:
         run(study)
-        assert study.broken == "the space raised KeyError: 'width'"
+        assert study.abort_reason == "the space raised KeyError: 'width'"
 
 
 def six(trial: Any) -> dict[str, Any]:

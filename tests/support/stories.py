@@ -48,7 +48,7 @@ class Story:
             space_version="1",
             data_digest="sha256:" + "d" * 64,
             code_digest=None,
-            about={"task": TASK.to_dict(), "git_revision": "9" * 40},
+            metadata={"task": TASK.to_dict(), "git_revision": "9" * 40},
             holder=Holder.of_this_process(),
         )
 

@@ -135,7 +135,7 @@ def test_a_slow_machine_takes_fewer_examples_and_still_all_classes(found: Inspec
 def test_the_written_study_says_all_that_was_decided(found: Inspection, tmp_path: Path) -> None:
     machine = Machine(cores=4, gpu=True, example_s=8e-3)
     held = limits(found, machine)
-    (tmp_path / "study.yaml").write_text(starter.compose(found, "own.npz", machine, held))
+    (tmp_path / "study.yaml").write_text(starter.compose_yaml(found, "own.npz", machine, held))
     config = load(str(tmp_path / "study.yaml"))
     assert (config.data.limit, config.stop.hours) == (held.limit, held.hours)
     assert config.resources.gpu == 1

@@ -15,10 +15,10 @@ from orchestrator.commands import run_search
 from orchestrator.config.load import Override, load
 from orchestrator.config.resources import (
     as_stored,
+    check_resources,
     gpu_change,
     has_gpu,
     idle_gpu,
-    refuse_what_does_not_fit,
     with_gpu,
     with_gpu_decided,
     with_open_gpu,
@@ -39,13 +39,13 @@ from workers.measurement import Measurement
 OPEN_GPU = Override(path=("resources", "gpu"), value=None, option="o")
 START = Snapshot(
     counts={},
-    screened=0,
+    infeasible=0,
     counted=0,
     trials=10,
     hours=None,
     spent_s=0.0,
     running=(),
-    judge="val_accuracy",
+    judged_metric="val_accuracy",
     best_number=None,
     best_values=None,
     best_describe=None,
@@ -81,7 +81,7 @@ def test_a_line_tells_counts_and_the_best() -> None:
     assert summary(LATER) == (
         "5/10 trials · 2 complete, 2 pruned, 1 running · best 0.9725 (trial 1, C32-C64)"
     )
-    screened = replace(LATER, counts={"COMPLETE": 2, "PRUNED": 9, "RUNNING": 1}, screened=7)
+    screened = replace(LATER, counts={"COMPLETE": 2, "PRUNED": 9, "RUNNING": 1}, infeasible=7)
     assert "2 complete, 2 pruned, 7 infeasible, 1 running" in summary(screened)
 
 
@@ -298,7 +298,7 @@ def test_trials_larger_than_the_machine_are_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("orchestrator.config.resources.usable_cores", lambda: 2)
     large = Override(path=("resources",), value={"cpu": 3, "gpu": 0.5}, option="o")
     with pytest.raises(ProblemsError) as refused:
-        refuse_what_does_not_fit(load("digits", [large]))
+        check_resources(load("digits", [large]))
     assert str(refused.value).splitlines() == [
         "digits: resources.cpu: a trial asks for 3 cores, 2 can be used here",
         "digits: resources.gpu: no GPU that torch serves as cuda is found on this machine. "
@@ -306,7 +306,7 @@ def test_trials_larger_than_the_machine_are_refused(monkeypatch: pytest.MonkeyPa
         "that exists then continues",
     ]
     elsewhere = Override(path=("engine", "address"), value="cluster:6379", option="o")
-    refuse_what_does_not_fit(load("digits", [large, elsewhere]))
+    check_resources(load("digits", [large, elsewhere]))
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -65,8 +65,8 @@ def test_json_is_whole_in_any_encoding(name: str, encoding: str) -> None:
 def test_the_moving_display_shows_any_name_in_any_encoding(name: str, encoding: str) -> None:
     running = RunningTrial(number=3, describe=name, epoch=1, rung=3, metric=0.5, elapsed_s=1.0)
     now = Snapshot(
-        counts={}, screened=0, counted=1, trials=9, hours=None, spent_s=1.0, running=(running,),
-        judge=name, best_number=None, best_values=None, best_describe=None, epochs=1,
+        counts={}, infeasible=0, counted=1, trials=9, hours=None, spent_s=1.0, running=(running,),
+        judged_metric=name, best_number=None, best_values=None, best_describe=None, epochs=1,
         stop_reason=None,
     )  # fmt: skip
     with printed(encoding) as said:

@@ -84,7 +84,7 @@ def test_a_study_runs_to_its_end(
     with opened(tmp_path, asked, space=space("good")) as study:
         engine.run(study, data)
         assert study.finished
-        assert study.broken is None
+        assert study.abort_reason is None
         assert [t.number for t in study.trials] == list(range(8))
         assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
         assert study.trials[0].state is TrialState.COMPLETE
@@ -117,8 +117,8 @@ def test_a_failure_keeps_its_traceback(
 ) -> None:
     with opened(tmp_path, asked, space=space("raises")) as study:
         engine.run(study, data)
-        assert study.broken is not None
-        assert "shapes differ" in study.broken
+        assert study.abort_reason is not None
+        assert "shapes differ" in study.abort_reason
         failure = study.trials[0].failure or {}
         assert "mine.py" in failure["traceback"]
 

@@ -32,7 +32,7 @@ from orchestrator.ledger import (
     NewTrial,
     StaleAttemptError,
 )
-from orchestrator.trial import LEGAL_MOVES, TrialState
+from orchestrator.trial import LEGAL_TRANSITIONS, TrialState
 from workers.job import AttemptKey
 from workers.measurement import CheckpointRef, Measurement
 
@@ -149,7 +149,7 @@ class LedgerMachine(RuleBasedStateMachine):
         newest = trial.keys[-1] if trial.state is TrialState.RUNNING else None
         legal = (
             state.is_terminal
-            and state in LEGAL_MOVES[trial.state]
+            and state in LEGAL_TRANSITIONS[trial.state]
             and (newest is None or key == newest)
             and (key is None or key == trial.keys[-1])
         )

@@ -27,7 +27,7 @@ TASK = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
 def test_all_networks_of_a_small_space_are_counted(
     small_space: Callable[..., SearchSpace],
 ) -> None:
-    found = networks(CandidateSampler(CONFIG, small_space(), TASK), [], Deadline.of(60))
+    found = networks(CandidateSampler(CONFIG, small_space(), TASK), [], Deadline.after(60))
 
     # One stage has 2 widths of (residual, attention of 2 heads, of 4): 6, and two have 36.
     assert (found.count, found.low, found.high, found.spellings) == (42, 42, 42, 42)
@@ -35,7 +35,9 @@ def test_all_networks_of_a_small_space_are_counted(
 
 
 def test_what_does_not_build_is_no_network(small_space: Callable[..., SearchSpace]) -> None:
-    found = networks(CandidateSampler(CONFIG, small_space(heads=(2, 3)), TASK), [], Deadline.of(60))
+    found = networks(
+        CandidateSampler(CONFIG, small_space(heads=(2, 3)), TASK), [], Deadline.after(60)
+    )
 
     assert found.count == 4 + 16  # three heads divide neither 8 nor 16 channels
 
@@ -43,7 +45,9 @@ def test_what_does_not_build_is_no_network(small_space: Callable[..., SearchSpac
 def test_counting_that_finds_no_time_gives_way_to_an_estimate(
     small_space: Callable[..., SearchSpace],
 ) -> None:
-    found = networks(CandidateSampler(CONFIG, small_space(), TASK), ["a", "b", "b"], Deadline.of(0))
+    found = networks(
+        CandidateSampler(CONFIG, small_space(), TASK), ["a", "b", "b"], Deadline.after(0)
+    )
 
     assert "counted" not in found.method
 

@@ -31,13 +31,15 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
 def looked_at(parts: StudyInputs, clock: Any = None) -> Diagnosis:
     assert isinstance(parts.space, SearchSpace)
     assert parts.task is not None
-    return diagnosis.full_check(parts, parts.space, parts.task, Deadline.of(10, clock or Ticking()))
+    return diagnosis.full_check(
+        parts, parts.space, parts.task, Deadline.after(10, clock or Ticking())
+    )
 
 
 def glanced_at(parts: StudyInputs) -> Diagnosis:
     assert isinstance(parts.space, SearchSpace)
     assert parts.task is not None
-    box = Deadline.of(10, Ticking())
+    box = Deadline.after(10, Ticking())
     return diagnosis.quick_check(parts, parts.space, parts.task, box, patience=box)
 
 
