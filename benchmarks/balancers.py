@@ -16,7 +16,7 @@ import torch
 
 from search_spaces import losses
 from search_spaces.catalog import load
-from search_spaces.loss_weights import BalancerName, LossTerm, LossWeights
+from search_spaces.loss_terms import BalancerName, LossTerm, LossWeights
 from search_spaces.model_output import Batch
 from search_spaces.recipe import Recipe
 from search_spaces.task import Task

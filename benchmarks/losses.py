@@ -31,7 +31,8 @@ from search_spaces.blocks import (
     Stage,
 )
 from search_spaces.candidate import Candidate
-from search_spaces.loss_weights import BalancerName, LossTerm, LossWeights, loss_domain
+from search_spaces.loss_terms import BalancerName, LossTerm, LossWeights
+from search_spaces.losses import loss_domain
 from search_spaces.recipe import Recipe
 
 HYBRID = Architecture(

@@ -21,7 +21,7 @@ from orchestrator.objective import Objective, preference_distances
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import Concatenate, ConvolutionStem, MultiTaskHead, Residual, Stage
 from search_spaces.candidate import Candidate
-from search_spaces.loss_weights import LossTerm, LossWeights
+from search_spaces.loss_terms import LossTerm, LossWeights
 from search_spaces.recipe import Recipe
 from workers.data import DataSpec, load
 

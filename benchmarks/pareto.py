@@ -35,7 +35,7 @@ from search_spaces.blocks import (
     VectorStem,
 )
 from search_spaces.candidate import Candidate
-from search_spaces.loss_weights import BalancerName, LossTerm, LossWeights
+from search_spaces.loss_terms import BalancerName, LossTerm, LossWeights
 from search_spaces.recipe import Recipe
 from workers.data import Dataset, DataSpec, load, pendulum
 from workers.training.trainer import Trainer

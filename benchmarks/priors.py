@@ -24,7 +24,7 @@ import numpy as np
 from orchestrator.objective import Objective
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.trial import Trial, TrialState
-from search_spaces.domains.composite import FloatRange, IntRange, Record
+from search_spaces.domains import FloatRange, IntRange, Record
 from search_spaces.domains.priors import Expected
 from search_spaces.domains.ranges import Confidence
 from search_spaces.domains.suggester import RandomSuggester

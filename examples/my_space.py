@@ -6,7 +6,7 @@ from torch import nn
 
 from search_spaces.blocks import ConvolutionStem, Residual, Stage, register_block
 from search_spaces.catalog.parts import classifier
-from search_spaces.domains.composite import Const, Inline, IntRange, OneOf, Record, Repeat, choice
+from search_spaces.domains import Const, Inline, IntRange, OneOf, Record, Repeat, choice
 from search_spaces.space import SearchSpace
 
 

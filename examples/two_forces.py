@@ -7,8 +7,8 @@ data is an .npz file with `x` and `values`, of two columns each.
 """
 
 from search_spaces.catalog.vector import architecture
-from search_spaces.domains.composite import Const
-from search_spaces.loss_weights import LossTerm, LossWeights
+from search_spaces.domains import Const
+from search_spaces.loss_terms import LossTerm, LossWeights
 from search_spaces.losses import law
 from search_spaces.space import SearchSpace
 

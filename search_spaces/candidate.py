@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from search_spaces.loss_weights import LossWeights
+from search_spaces.loss_terms import LossWeights
 from search_spaces.recipe import Recipe
 
 if TYPE_CHECKING:

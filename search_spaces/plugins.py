@@ -1,7 +1,7 @@
 """What can be named: registries of blocks, terms and spaces, and objects in a user's own file.
 
 Knows no particular block, term or space; those register themselves. A user's file may do so as
-well: `from search_spaces.loss_weights import loss_term`, put the decorator before a class, and the
+well: `from search_spaces.loss_terms import loss_term`, put the decorator before a class, and the
 space in the same file can name it.
 """
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
-from search_spaces.domains.composite import (
+from search_spaces.domains import (
     Const,
     Domain,
     FloatRange,

@@ -5,16 +5,16 @@ Neither knows who answers its questions.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from search_spaces.candidate import Candidate, Decisions
-from search_spaces.cost import Constraint
-from search_spaces.domains.composite import Const, Domain, Record, SpaceError
+from search_spaces.domains import Const, Domain, Record, SpaceError
 from search_spaces.domains.priors import Expected, priors
 from search_spaces.domains.suggester import Suggester
-from search_spaces.loss_weights import LossWeights, loss_domain
+from search_spaces.loss_terms import LossWeights
 from search_spaces.plugins import as_script
 from search_spaces.recipe import Recipe, recipe_domain
 
@@ -22,6 +22,29 @@ if TYPE_CHECKING:
     from search_spaces.architecture import Architecture
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A metric that must not exceed a bound."""
+
+    metric: str
+    """Name of the metric, e.g. `parameters`."""
+    at_most: float
+    """The bound, above zero; meeting it exactly is feasible."""
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that give no scale to a violation.
+
+        Raises:
+            ValueError: The bound is not a finite number above zero.
+        """
+        if not (math.isfinite(self.at_most) and self.at_most > 0):
+            raise ValueError(f"constraint on {self.metric}: at_most must be finite and above zero")
+
+    def violation(self, value: float) -> float:
+        """By which share of the bound a value exceeds it; zero or less is feasible."""
+        return value / self.at_most - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +81,8 @@ class SearchSpace:
             losses: What may be minimised; None takes `loss_domain()`.
             constraints: Limits on every candidate.
         """
+        from search_spaces.losses import loss_domain  # noqa: PLC0415 - loads torch
+
         candidates = Record(
             Candidate,
             {

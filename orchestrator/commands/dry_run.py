@@ -10,8 +10,8 @@ from orchestrator.sampling.candidates import resolve_candidate
 from orchestrator.sampling.screening import Screening, screen
 from orchestrator.study.prepare import prepare_study
 from orchestrator.terminal import Terminal, format_fields, format_number
-from search_spaces.cost import Constraint
 from search_spaces.domains.suggester import RandomSuggester
+from search_spaces.space import Constraint
 
 _EMPTY = {"[]", "nothing"}
 

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from orchestrator.objective import Objective
 from orchestrator.trial import Trial, TrialState
-from search_spaces.loss_weights import LossWeights
+from search_spaces.loss_terms import LossWeights
 
 CORNERS = 3
 """Terms that a plane can show."""

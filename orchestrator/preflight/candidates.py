@@ -14,9 +14,8 @@ from orchestrator.sampling.screening import DOES_NOT_BUILD, Screening, screen
 from search_spaces.architecture import Architecture
 from search_spaces.candidate import Candidate
 from search_spaces.canonical import network_digest
-from search_spaces.cost import Constraint
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester, Suggester
-from search_spaces.space import SearchSpace
+from search_spaces.space import Constraint, SearchSpace
 from search_spaces.task import Task
 from workers.failures import classify
 

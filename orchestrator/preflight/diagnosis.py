@@ -27,8 +27,7 @@ from orchestrator.preflight.forecast import Plan, StudyForecast, forecast
 from orchestrator.preflight.network_count import Networks, networks
 from orchestrator.preflight.timing import Pace
 from orchestrator.study.prepare import StudyInputs
-from search_spaces.cost import Constraint
-from search_spaces.space import SearchSpace
+from search_spaces.space import Constraint, SearchSpace
 from search_spaces.task import Task
 
 DRAWN, COUNTED = 2000, 300

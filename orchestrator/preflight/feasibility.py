@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from orchestrator.preflight.candidates import CandidateSampler, SampledCandidate
 from orchestrator.preflight.deadline import Deadline
 from orchestrator.sampling.mutation import MutatingSuggester, architecture_decisions
-from search_spaces.cost import Constraint
+from search_spaces.space import Constraint
 
 T = TypeVar("T")
 

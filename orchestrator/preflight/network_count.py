@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.preflight.candidates import CandidateSampler
 from orchestrator.preflight.deadline import Deadline
-from search_spaces.domains.composite import Domain, Record
+from search_spaces.domains import Domain, Record
 from search_spaces.domains.suggester import grid_point, grid_steps
 from search_spaces.space import SearchSpace
 

@@ -19,11 +19,10 @@ from orchestrator.sampling.screening import Screening, screen
 from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
 from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
-from search_spaces.cost import Constraint
-from search_spaces.domains.composite import DomainError
+from search_spaces.domains import DomainError
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester, Suggester
 from search_spaces.plugins import UnknownNameError, did_you_mean
-from search_spaces.space import DefineByRunSpace, SearchSpace
+from search_spaces.space import Constraint, DefineByRunSpace, SearchSpace
 from search_spaces.task import Task
 
 MAX_DUPLICATES = 20

@@ -16,9 +16,8 @@ from orchestrator.sampling.mutation import MutatingSuggester, architecture_decis
 from orchestrator.sampling.screening import DOES_NOT_BUILD, Screening, screen
 from orchestrator.trial import Trial
 from search_spaces.candidate import Candidate
-from search_spaces.cost import Constraint
 from search_spaces.domains.suggester import RandomSuggester
-from search_spaces.space import SearchSpace
+from search_spaces.space import Constraint, SearchSpace
 from search_spaces.task import Task
 
 UNIFORM_DRAWS = 25

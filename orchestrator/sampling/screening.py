@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from search_spaces.candidate import Candidate, Decisions
-from search_spaces.cost import Constraint
+from search_spaces.space import Constraint
 from search_spaces.task import Task
 from workers.failures import Failure, FailureKind, classify
 

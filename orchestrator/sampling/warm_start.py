@@ -14,7 +14,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import clean, nearest
 from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.trial import Trial, TrialState
-from search_spaces.cost import Constraint
+from search_spaces.space import Constraint
 from workers.data.spec import NO_DATA
 
 TEACHER_SUFFIX = "+teacher."

@@ -4,7 +4,6 @@ A search that may choose weights, or the loss by which it is judged, lowers such
 choosing, not by learning. Knows spaces and tasks; no trial.
 """
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.config.checks import objective_problem
@@ -13,7 +12,8 @@ from orchestrator.errors import Path, Problem, ProblemsError
 from orchestrator.sampling.candidates import resolve_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.domains.coverage import covering
-from search_spaces.loss_weights import TERMS, Need
+from search_spaces.loss_terms import Need
+from search_spaces.losses import TERMS
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
 from workers.metrics import mae_names
@@ -59,7 +59,6 @@ def _of_the_name(config: StudyConfig) -> Iterator[tuple[Path, str]]:
 
 def _needs(candidates: Sequence[Candidate]) -> dict[str, frozenset[Need]]:
     """What each loss term of the space reads; one that nobody registered fails where it is made."""
-    importlib.import_module("search_spaces.losses")  # our own terms register themselves
     names = sorted({name for one in candidates for name in one.losses.shares()})
     return {name: TERMS[name].needs for name in names if name in TERMS}
 

@@ -22,7 +22,7 @@ from orchestrator.study.outcome import RunningAttempt
 from orchestrator.study.retention import Retention
 from orchestrator.study.trial_index import TrialIndex
 from orchestrator.trial import Trial, TrialState
-from search_spaces.cost import Constraint
+from search_spaces.space import Constraint
 from search_spaces.task import Task
 from workers.budget import Budget
 from workers.failpoints import fault

@@ -18,7 +18,7 @@ from search_spaces.balancers.gradients import (
     pcgrad,
 )
 from search_spaces.balancers.values import DynamicAverage, Fixed, Uncertainty
-from search_spaces.loss_weights import BalancerName
+from search_spaces.loss_terms import BalancerName
 
 # K terms
 

@@ -2,7 +2,7 @@
 
 from search_spaces.blocks import Attention, Gate, Residual, Stage
 from search_spaces.catalog import parts
-from search_spaces.domains.composite import IntRange, Repeat, choice
+from search_spaces.domains import IntRange, Repeat, choice
 from search_spaces.space import SearchSpace
 
 DEFAULT_STAGES = (

@@ -3,7 +3,7 @@
 from search_spaces.architecture import Stream
 from search_spaces.blocks import SpectrogramStem
 from search_spaces.catalog import image_text, step_parts
-from search_spaces.domains.composite import IntRange, Record, choice
+from search_spaces.domains import IntRange, Record, choice
 from search_spaces.space import SearchSpace
 
 

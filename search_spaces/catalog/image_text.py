@@ -10,7 +10,7 @@ from search_spaces.blocks import (
     TwoTower,
 )
 from search_spaces.catalog import parts, step_parts, text
-from search_spaces.domains.composite import Domain, IntRange, OneOf, Record, Repeat, choice
+from search_spaces.domains import Domain, IntRange, OneOf, Record, Repeat, choice
 from search_spaces.space import SearchSpace
 
 DEFAULT_STAGES = (

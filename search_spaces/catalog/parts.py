@@ -20,7 +20,7 @@ from search_spaces.blocks import (
     Residual,
     Stage,
 )
-from search_spaces.domains.composite import (
+from search_spaces.domains import (
     Const,
     Domain,
     FloatRange,

@@ -3,7 +3,8 @@
 from typing import get_args
 
 from search_spaces.catalog import step_parts, vector
-from search_spaces.loss_weights import BalancerName, loss_domain
+from search_spaces.loss_terms import BalancerName
+from search_spaces.losses import loss_domain
 from search_spaces.space import SearchSpace
 
 

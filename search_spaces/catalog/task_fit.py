@@ -5,15 +5,15 @@ else, its networks get a head that tells both, and a loss term for each answer. 
 foretells numbers already is left as it is, and so are spaces of a user's own.
 """
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
 from search_spaces.blocks import Classify, MultiTaskHead
 from search_spaces.candidate import Candidate
-from search_spaces.domains.composite import Const, Domain, Record
-from search_spaces.loss_weights import TERMS, BalancerName, LossWeights, loss_domain
+from search_spaces.domains import Const, Domain, Record
+from search_spaces.loss_terms import BalancerName, LossWeights
+from search_spaces.losses import TERMS, loss_domain
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
 
@@ -24,7 +24,6 @@ def answering(space: SearchSpace, task: Task) -> SearchSpace:
     Numbers may say where something is and how it lies, which augmentation would change: it is left
     out.
     """
-    importlib.import_module("search_spaces.losses")  # our own terms register themselves
     default = space.default()
     told = any("values" in TERMS[name].needs for name in default.losses.terms)
     candidates = space.candidates

@@ -3,7 +3,7 @@
 from search_spaces.architecture import Stream
 from search_spaces.blocks import TokenStem
 from search_spaces.catalog import step_parts
-from search_spaces.domains.composite import Const, Domain, IntRange, Record
+from search_spaces.domains import Const, Domain, IntRange, Record
 from search_spaces.space import SearchSpace
 
 VOCABULARY = 10_000

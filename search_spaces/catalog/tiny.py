@@ -2,7 +2,7 @@
 
 from search_spaces.blocks import Attention, Block, ConvolutionStem, Gate, Residual, Stage
 from search_spaces.catalog import parts
-from search_spaces.domains.composite import (
+from search_spaces.domains import (
     Const,
     Domain,
     FloatRange,
@@ -12,7 +12,7 @@ from search_spaces.domains.composite import (
     Record,
     Repeat,
 )
-from search_spaces.loss_weights import loss_domain
+from search_spaces.losses import loss_domain
 from search_spaces.recipe import Recipe
 from search_spaces.space import SearchSpace
 

@@ -2,7 +2,7 @@
 
 from search_spaces.blocks import Attention, PatchStem, Stage
 from search_spaces.catalog import parts
-from search_spaces.domains.composite import Const, Inline, IntRange, OneOf, Record, Repeat, choice
+from search_spaces.domains import Const, Inline, IntRange, OneOf, Record, Repeat, choice
 from search_spaces.recipe import recipe_domain
 from search_spaces.space import SearchSpace
 

@@ -3,7 +3,7 @@
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import Block, FeedForward, Stage, VectorStem
 from search_spaces.catalog import parts, step_parts
-from search_spaces.domains.composite import (
+from search_spaces.domains import (
     Const,
     Domain,
     FloatRange,

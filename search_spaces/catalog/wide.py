@@ -6,7 +6,7 @@ or a gate; attention by form, positions and reach. Larger than `hybrid`, for lon
 
 from search_spaces.blocks import Attention, Block, Chain, Gate, MBConv, Parallel, Residual, Stage
 from search_spaces.catalog import parts
-from search_spaces.domains.composite import (
+from search_spaces.domains import (
     Const,
     Domain,
     FloatRange,

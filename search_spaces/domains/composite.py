@@ -20,7 +20,6 @@ from search_spaces.domains.ranges import (
     Const,
     Domain,
     DomainError,
-    FloatRange,
     IntRange,
     SpaceError,
     check_confidence,
@@ -29,23 +28,6 @@ from search_spaces.domains.ranges import (
     same,
 )
 from search_spaces.domains.suggester import Suggester
-
-__all__ = [
-    "Const",
-    "Domain",
-    "DomainError",
-    "FloatRange",
-    "Inline",
-    "IntRange",
-    "Label",
-    "OneOf",
-    "Record",
-    "Repeat",
-    "Shared",
-    "SpaceError",
-    "choice",
-    "join",
-]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -9,18 +9,9 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from search_spaces.domains.composite import (
-    Domain,
-    FloatRange,
-    IntRange,
-    Label,
-    OneOf,
-    Record,
-    Repeat,
-    join,
-)
+from search_spaces.domains.composite import Label, OneOf, Record, Repeat
 from search_spaces.domains.naming import Inline, Shared
-from search_spaces.domains.ranges import Confidence
+from search_spaces.domains.ranges import Confidence, Domain, FloatRange, IntRange, join
 from search_spaces.domains.suggester import grid_point
 
 Expected = IntRange | FloatRange | OneOf[Any]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces.loss_weights import loss_term
+from search_spaces.loss_terms import loss_term
 from search_spaces.model_output import Batch, ModelOutput
 
 

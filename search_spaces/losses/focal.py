@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-from search_spaces.domains.composite import FloatRange
-from search_spaces.loss_weights import loss_term
+from search_spaces.domains import FloatRange
+from search_spaces.loss_terms import loss_term
 from search_spaces.model_output import Batch, ModelOutput
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from search_spaces.loss_weights import loss_term
+from search_spaces.loss_terms import loss_term
 from search_spaces.model_output import Batch, ModelOutput
 
 # B batch, V numbers foretold

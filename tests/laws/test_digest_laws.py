@@ -12,7 +12,7 @@ from search_spaces.canonical import network_digest
 from search_spaces.catalog import load
 from search_spaces.cost import cost
 from search_spaces.domains.suggester import RandomSuggester
-from search_spaces.loss_weights import LossWeights
+from search_spaces.loss_terms import LossWeights
 from search_spaces.recipe import Recipe
 from search_spaces.task import Task
 

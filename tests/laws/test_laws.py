@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from search_spaces.blocks import Attention, Recurrent, Residual
 from search_spaces.catalog import catalog, load
-from search_spaces.domains.composite import Const, IntRange
+from search_spaces.domains import Const, IntRange
 from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.task import Shape, Task
 

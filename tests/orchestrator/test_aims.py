@@ -9,8 +9,9 @@ from orchestrator.errors import ProblemsError
 from orchestrator.study.objective_checks import check_objectives
 from search_spaces.catalog import NAMES, example, load
 from search_spaces.catalog.task_fit import answering
-from search_spaces.domains.composite import Const, Domain, OneOf, Record
-from search_spaces.loss_weights import LossTerm, LossWeights, loss_domain
+from search_spaces.domains import Const, Domain, OneOf, Record
+from search_spaces.loss_terms import LossTerm, LossWeights
+from search_spaces.losses import loss_domain
 from search_spaces.recipe import recipe_domain
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task

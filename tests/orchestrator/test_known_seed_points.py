@@ -11,8 +11,8 @@ from orchestrator.trial import TrialState
 from search_spaces.architecture import Architecture
 from search_spaces.catalog import load
 from search_spaces.catalog.known import known, plain_cnn
-from search_spaces.domains.composite import Const, FloatRange, OneOf, Record
-from search_spaces.loss_weights import loss_domain
+from search_spaces.domains import Const, FloatRange, OneOf, Record
+from search_spaces.losses import loss_domain
 from search_spaces.recipe import Recipe
 from search_spaces.space import DefineByRunSpace, SearchSpace
 from search_spaces.task import Task

@@ -15,7 +15,7 @@ from orchestrator.sampling.optuna_sampler import (
     derive_seed,
 )
 from orchestrator.trial import Trial, TrialState
-from search_spaces.domains.composite import FloatRange, IntRange
+from search_spaces.domains import FloatRange, IntRange
 from workers.measurement import Measurement
 
 ACCURACY = Objective(metric="val_accuracy", direction="maximize")

@@ -21,11 +21,10 @@ from orchestrator.trial import TrialState
 from search_spaces.blocks import ConvolutionStem, Residual, Stage
 from search_spaces.candidate import Decisions
 from search_spaces.catalog import load, parts
-from search_spaces.cost import Constraint
-from search_spaces.domains.composite import Const, Domain, FloatRange, IntRange, Record, Repeat
+from search_spaces.domains import Const, Domain, FloatRange, IntRange, Record, Repeat
 from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.recipe import Recipe
-from search_spaces.space import SearchSpace
+from search_spaces.space import Constraint, SearchSpace
 from search_spaces.task import Task
 from workers.measurement import Measurement
 

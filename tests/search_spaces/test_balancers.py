@@ -17,15 +17,8 @@ from search_spaces.balancers import BALANCERS, make
 from search_spaces.balancers.gradients import GradNorm
 from search_spaces.balancers.values import RATE, DynamicAverage
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
-from search_spaces.loss_weights import (
-    OWN_WEIGHTS,
-    BalancerName,
-    LossTerm,
-    LossWeights,
-    loss_domain,
-    loss_term,
-)
-from search_spaces.losses import LossValue
+from search_spaces.loss_terms import OWN_WEIGHTS, BalancerName, LossTerm, LossWeights, loss_term
+from search_spaces.losses import LossValue, loss_domain
 from search_spaces.losses.scale import FLOOR, FREEZE_AFTER, WARMUP_STEPS, Scale
 from search_spaces.model_output import Batch, ModelOutput
 from search_spaces.recipe import Recipe

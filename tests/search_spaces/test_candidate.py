@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from search_spaces.candidate import Candidate, CandidateError, Decisions, candidate_from_dict
 from search_spaces.catalog import catalog, load
 from search_spaces.domains.suggester import RandomSuggester
-from search_spaces.loss_weights import LossTerm, LossWeights
+from search_spaces.loss_terms import LossTerm, LossWeights
 from search_spaces.recipe import Recipe
 
 SPACES = {name: load(name) for name in catalog()}

@@ -3,7 +3,7 @@
 import pytest
 
 from search_spaces.catalog import NAMES, load
-from search_spaces.domains.composite import Const, Domain, FloatRange, OneOf, choice
+from search_spaces.domains import Const, Domain, FloatRange, OneOf, choice
 from search_spaces.domains.coverage import AT_MOST, BY_CHANCE, covering
 from search_spaces.domains.suggester import Suggester
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.domains.composite import (
+from search_spaces.domains import (
     Const,
     Domain,
     DomainError,

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from search_spaces import losses
-from search_spaces.domains.composite import SpaceError
+from search_spaces.domains import SpaceError
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
-from search_spaces.loss_weights import TERMS, LossTerm, LossWeights, loss_domain, loss_term
+from search_spaces.loss_terms import TERMS, LossTerm, LossWeights, loss_term
+from search_spaces.losses import loss_domain
 from search_spaces.losses.scale import WARMUP_STEPS
 from search_spaces.model_output import Batch, ModelOutput
 from search_spaces.plugins import DuplicateNameError, UnknownNameError, load_user_object
@@ -264,7 +265,7 @@ def test_the_main_term_of_a_single_one_need_not_be_said() -> None:
 def test_a_term_of_the_user_is_searched_and_computed_like_ours(tmp_path: Path) -> None:
     text = """
 from torch import nn
-from search_spaces.domains.composite import FloatRange
+from search_spaces.domains import FloatRange
 from search_spaces.loss_weights import loss_domain, loss_term
 
 @loss_term("confidence_of_a_test", needs=("logits",), options={"floor": FloatRange(0.0, 0.5)})

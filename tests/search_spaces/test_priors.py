@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.catalog import catalog, load
-from search_spaces.domains.composite import (
+from search_spaces.domains import (
     Const,
     FloatRange,
     Inline,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces.cost import Constraint
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.recipe import Recipe, recipe_domain
+from search_spaces.space import Constraint
 
 
 @settings(deadline=None)

@@ -7,11 +7,10 @@ import optuna
 import pytest
 
 from search_spaces.catalog import catalog, load
-from search_spaces.cost import Constraint
-from search_spaces.domains.composite import Const, IntRange, Record, SpaceError, choice
+from search_spaces.domains import Const, IntRange, Record, SpaceError, choice
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.plugins import load_user_object
-from search_spaces.space import DefineByRunSpace, SearchSpace
+from search_spaces.space import Constraint, DefineByRunSpace, SearchSpace
 
 SPACES = {name: load(name) for name in catalog()}
 
@@ -115,7 +114,7 @@ def test_decisions_that_are_no_plain_data_are_refused(given: Any, reason: str) -
 def test_a_space_of_the_user_comes_from_their_file(tmp_path: Path) -> None:
     text = """
 from search_spaces.catalog import load
-from search_spaces.domains.composite import Const
+from search_spaces.domains import Const
 from search_spaces.space import SearchSpace
 
 space = SearchSpace.of(

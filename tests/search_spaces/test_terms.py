@@ -16,7 +16,8 @@ from torch.nn import functional
 from search_spaces import losses
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import Attention, Concatenate, Regress, Stage, VectorStem
-from search_spaces.loss_weights import LossTerm, LossWeights, loss_domain
+from search_spaces.loss_terms import LossTerm, LossWeights
+from search_spaces.losses import loss_domain
 from search_spaces.losses.physics import Law, Rising
 from search_spaces.model_output import Batch, ModelOutput, TargetScaler
 from search_spaces.plugins import load_user_object
@@ -267,7 +268,7 @@ def test_the_wave_is_least_at_multiples_of_pi() -> None:
 
 def test_a_law_of_the_users_is_a_term_that_can_be_searched(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("""
-from search_spaces.loss_weights import loss_domain
+from search_spaces.losses import loss_domain
 from search_spaces.losses import law, rising
 
 @law("sum_of_a_test")

@@ -12,7 +12,7 @@ from search_spaces.blocks.fusion import Concatenate
 from search_spaces.blocks.heads import Classify
 from search_spaces.blocks.stems import ConvolutionStem
 from search_spaces.candidate import Candidate
-from search_spaces.loss_weights import LossWeights
+from search_spaces.loss_terms import LossWeights
 from search_spaces.recipe import Recipe
 from workers.budget import Budget
 from workers.data import Dataset, DataSpec, load

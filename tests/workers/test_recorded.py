@@ -20,7 +20,7 @@ from search_spaces.blocks import (
 )
 from search_spaces.candidate import Candidate
 from search_spaces.domains.suggester import RandomSuggester
-from search_spaces.loss_weights import BalancerName, LossTerm, LossWeights
+from search_spaces.loss_terms import BalancerName, LossTerm, LossWeights
 from search_spaces.recipe import Recipe, recipe_domain
 from workers.data import Dataset
 from workers.job import TrainingJob

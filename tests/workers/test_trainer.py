@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from search_spaces.loss_weights import LossTerm, LossWeights
+from search_spaces.loss_terms import LossTerm, LossWeights
 from workers.budget import Budget
 from workers.data import Dataset
 from workers.data.dataset import Split

@@ -9,7 +9,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.study.prepare import StudyInputs
 from search_spaces.blocks import Attention, ConvolutionStem, Residual, Stage
 from search_spaces.catalog import parts
-from search_spaces.domains.composite import (
+from search_spaces.domains import (
     Const,
     Domain,
     Inline,

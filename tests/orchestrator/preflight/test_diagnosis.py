@@ -12,9 +12,8 @@ from orchestrator.preflight.deadline import Deadline
 from orchestrator.preflight.diagnosis import Diagnosis
 from orchestrator.preflight.timing import Pace
 from orchestrator.study.prepare import StudyInputs, prepare_study
-from search_spaces.cost import Constraint
 from search_spaces.domains.suggester import Suggester
-from search_spaces.space import SearchSpace
+from search_spaces.space import Constraint, SearchSpace
 
 Make = Callable[..., Any]
 

@@ -186,7 +186,7 @@ from parts.smooth import Smooth
 
 from search_spaces.blocks import ConvolutionStem, Stage
 from search_spaces.catalog.parts import classifier
-from search_spaces.domains.composite import Const, Repeat
+from search_spaces.domains import Const, Repeat
 from search_spaces.space import SearchSpace
 
 stage = Const(Stage(width=8, depth=1, block=Smooth()))

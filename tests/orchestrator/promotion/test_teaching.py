@@ -27,7 +27,7 @@ pytestmark = [
 
 SPACE = """
 from search_spaces.catalog import load
-from search_spaces.loss_weights import loss_domain
+from search_spaces.losses import loss_domain
 from search_spaces.space import SearchSpace
 
 space = SearchSpace.of(

@@ -1,0 +1,71 @@
+"""Search spaces of losses; importing this package has registered the terms that ship with it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from search_spaces.domains import Const, Domain, FloatRange, OneOf, Record, SpaceError, choice
+from search_spaces.loss_terms import TERMS, BalancerName, LossTerm, LossWeights
+
+
+def loss_domain(
+    *,
+    main: Sequence[str] = ("cross_entropy", "focal"),
+    side: Sequence[str] = ("auxiliary", "supervised_contrastive"),
+    always: Sequence[str] = (),
+    balancers: Sequence[BalancerName] = ("fixed",),
+) -> Domain[LossWeights]:
+    """Mixtures of one main term, the first by default, with any of the side terms.
+
+    Terms that are `always` there have a weight to decide too: the other tasks of data with several
+    targets. The first balancer is the default.
+
+    The main term's weight is 1, a side term's is decided relative to it: each mixture on the
+    simplex then has one spelling, and what was drawn comes back to the last bit.
+
+    Raises:
+        UnknownNameError: A term is not registered.
+        SpaceError: A term comes in twice.
+    """
+    listed = [*main, *side, *always]
+    if twice := {name for name in listed if listed.count(name) > 1}:
+        raise SpaceError(f"loss terms {sorted(twice)} come in twice: as main, side or always")
+    relative = FloatRange(0.1, 2.0, step=0.1, initial=0.5)
+    mains = {name: _term_domain(name, Const(1.0)) for name in main}
+    sides: dict[str, Domain[Any]] = {name: _term_domain(name, relative) for name in always}
+    for name in side:
+        sides[name] = OneOf({"off": Const(None), "on": _term_domain(name, relative)})
+    fields: dict[str, Domain[Any]] = {"main": OneOf(mains), **sides, "balancer": choice(*balancers)}
+    return Record(_mixed, fields, take=_unmixed(sides))
+
+
+def _term_domain(name: str, weight: Domain[float]) -> Domain[dict[str, Any]]:
+    """A term as a flat mapping of its name, its weight and its options."""
+    return Record(dict, {"name": Const(name), "weight": weight, **TERMS[name].options})
+
+
+def _mixed(
+    *, main: Mapping[str, Any], balancer: BalancerName, **sides: Mapping[str, Any] | None
+) -> LossWeights:
+    chosen = [main, *(side for side in sides.values() if side is not None)]
+    terms = {
+        one["name"]: LossTerm(
+            weight=one["weight"],
+            options={key: value for key, value in one.items() if key not in ("name", "weight")},
+        )
+        for one in chosen
+    }
+    return LossWeights(main=main["name"], terms=terms, balancer=balancer)
+
+
+def _unmixed(sides: Iterable[str]) -> Callable[[LossWeights], dict[str, Any]]:
+    """Undoes `_mixed` for these side terms."""
+
+    def take(losses: LossWeights) -> dict[str, Any]:
+        flat = {
+            name: {"name": name, "weight": term.weight, **term.options}
+            for name, term in losses.terms.items()
+        }
+        found = {name: flat.get(name) for name in sides}
+        return {"main": flat[losses.main], "balancer": losses.balancer, **found}
+
+    return take
