@@ -13,7 +13,7 @@ from support.browser import MISSING, Pages, browsing, comparison, free_port, is_
 from support.shown import archscout
 from support.stories import Seen
 
-from orchestrator.tracking.client import run_page, runs_page
+from orchestrator.tracking.addresses import run_page, runs_page
 from orchestrator.tracking.server import start_server
 
 MODEL = "digits"

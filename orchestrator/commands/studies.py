@@ -1,11 +1,11 @@
 """What the reading commands share: the ledger opened only if there is one, studies by name."""
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import Timeout
 from pydantic import ValidationError
 
 from orchestrator.commands import hints
@@ -14,13 +14,14 @@ from orchestrator.errors import CommandError, ExitCode, clean, nearest, place
 from orchestrator.home import Home
 from orchestrator.study.moved_files import relocate
 from orchestrator.terminal import Terminal
-from workers.storage import beneath
+from orchestrator.tracking.places import projection_lock
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
 
 _TIMEOUT_S = 15.0
 """How long the projection of a driver that has just ended or died may take to end."""
+_POLL_INTERVAL_S = 0.25
 _SHOWN_EVENTS = {"trial_added", "measurement", "trial_finished", "study_state"}
 """Kinds of events that change what MLflow shows."""
 _EVENTS = 100
@@ -52,21 +53,15 @@ def unshown(home: Home, name: str) -> Iterator[None]:
     Raises:
         CommandError: Somebody does.
     """
-    from orchestrator.tracking.projector import exclusive_lock  # noqa: PLC0415 - few commands need it
-
-    until = time.monotonic() + _TIMEOUT_S
-
-    def give_up(seconds: float) -> bool:
-        time.sleep(seconds)
-        return time.monotonic() > until
-
-    locks = home.folder / "locks"
-    with exclusive_lock(beneath(locks / f"{name}.projector", locks), give_up) as held:
-        if not held:
-            raise CommandError(
-                f"study '{name}' is still being shown in MLflow; try again in a minute",
-                ExitCode.REFUSED,
-            )
+    lock = projection_lock(home.folder, name)
+    try:
+        held = lock.acquire(timeout=_TIMEOUT_S, poll_interval=_POLL_INTERVAL_S)
+    except Timeout:
+        raise CommandError(
+            f"study '{name}' is still being shown in MLflow; try again in a minute",
+            ExitCode.REFUSED,
+        ) from None
+    with held:
         yield
 
 

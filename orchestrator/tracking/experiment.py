@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment as Entity
 
 from orchestrator.config.schema import NAME_PATTERN, StudyConfig
-from orchestrator.tracking.client import VIEW_TAG
+from orchestrator.tracking.addresses import VIEW_TAG
 from orchestrator.tracking.places import artifact_folder
 from orchestrator.tracking.trial_runs import tag_value
 from workers.failpoints import fault

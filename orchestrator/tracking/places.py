@@ -5,7 +5,6 @@ the files and the database, so the addresses of what lies in it are put right. L
 """
 
 import contextlib
-import fcntl
 import hashlib
 import re
 import sqlite3
@@ -13,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from filelock import FileLock, Timeout
+
 from orchestrator.config.schema import NAME_PATTERN
-from workers.storage import beneath, within
+from workers.storage import beneath
 
 _ADDRESSES = {
     "experiments": ("artifact_location",),
@@ -41,6 +42,18 @@ def _slug(name: str) -> str:
     return name
 
 
+def projection_lock(home: Path, study: str) -> FileLock:
+    """Return the lock that a study's projection holds; the system frees it when its process dies.
+
+    Raises:
+        PathOutsideError: A link leads out of the folder of locks.
+    """
+    locks = home / "locks"
+    path = beneath(locks / f"{study}.projector", locks)
+    locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return FileLock(path, mode=0o600, fallback_to_soft=False)
+
+
 def follow_home(home: Path) -> int:
     """Put the addresses in the home's own MLflow database right, if the home was moved or copied.
 
@@ -55,7 +68,7 @@ def follow_home(home: Path) -> int:
         return 0
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_open(database)) as store:
         moved = dict(_moved(store, artifacts))
-        if moved and not _is_shown(home / "locks"):
+        if moved and not _is_shown(home):
             with store:
                 store.execute("BEGIN IMMEDIATE")
                 for old in sorted(set(moved.values())):
@@ -99,13 +112,12 @@ def _replace(store: sqlite3.Connection, old: str, new: str) -> None:
             )
 
 
-def _is_shown(locks: Path) -> bool:
-    """Return whether a projection of any study of this home runs now."""
-    for path in within(locks):
-        if isinstance(path, Path) and path.suffix == ".projector":
-            with path.open("rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return True
+def _is_shown(home: Path) -> bool:
+    """Return whether a projection of any study of this home is running."""
+    for path in (home / "locks").glob("*.projector"):
+        try:
+            with projection_lock(home, path.stem).acquire(blocking=False):
+                pass
+        except Timeout:
+            return True
     return False

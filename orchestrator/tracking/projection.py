@@ -21,7 +21,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.figures.trial import Pictures
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.tracking import summary
-from orchestrator.tracking.client import run_page, runs_page
+from orchestrator.tracking.addresses import run_page, runs_page
 from orchestrator.tracking.events import EventFold
 from orchestrator.tracking.experiment import Experiment, experiment_name
 from orchestrator.tracking.files import Files

@@ -11,7 +11,6 @@ The line `drain` asks it to answer, once nothing is left to try, `drained` if al
 
 import argparse
 import contextlib
-import fcntl
 import functools
 import logging
 import os
@@ -20,10 +19,13 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
+from filelock import Timeout
+
+from orchestrator.tracking.places import projection_lock
 from workers.redaction import scrubber
 
 if TYPE_CHECKING:
@@ -220,31 +222,6 @@ class ProjectionLoop:
         self._failures = min(self._failures + 1, 10)
 
 
-@contextlib.contextmanager
-def exclusive_lock(path: Path, give_up: Callable[[float], bool]) -> Iterator[bool]:
-    """Hold the lock file, waiting for whoever has it.
-
-    Args:
-        path: The file.
-        give_up: Waits for so many seconds and says whether to wait no more.
-
-    Yields:
-        Whether it is held.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if give_up(_POLL_S):
-                    yield False
-                    return
-                continue
-            yield True
-            return
-
-
 def main() -> None:
     """Project one study until the driver is gone."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -266,13 +243,16 @@ def main() -> None:
         except BrokenPipeError:
             orders.ended = True
 
-    def give_up(seconds: float) -> bool:
-        orders.wait(seconds)
+    def has_ended() -> bool:
+        orders.wait(0)
         return orders.ended
 
-    with exclusive_lock(given.home / "locks" / f"{given.study}.projector", give_up) as held:
-        if held:
-            _project(given, orders, answer)
+    lock = projection_lock(given.home, given.study)
+    with (
+        contextlib.suppress(Timeout),  # The driver ended while another projection was running.
+        lock.acquire(poll_interval=_POLL_S, cancel_check=has_ended),
+    ):
+        _project(given, orders, answer)
 
 
 def _project(

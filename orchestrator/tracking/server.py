@@ -21,13 +21,14 @@ from pathlib import Path
 
 from orchestrator import file_permissions
 from orchestrator.tracking.addresses import (
+    VIEW_TAG,
     is_database,
     is_server,
     public_address,
     registry_uri,
     require_usable,
+    runs_page,
 )
-from orchestrator.tracking.client import VIEW_TAG, runs_page
 from orchestrator.tracking.environment import mlflow_environment
 
 HOST = "127.0.0.1"

@@ -17,8 +17,7 @@ import orchestrator.run
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
 from orchestrator.tracking.client import open_client
-from orchestrator.tracking.places import follow_home
-from orchestrator.tracking.projector import exclusive_lock
+from orchestrator.tracking.places import follow_home, projection_lock
 from workers import checkpoint
 from workers.checkpoint import Checkpoint
 from workers.measurement import Measurement
@@ -116,8 +115,7 @@ def test_a_home_that_is_shown_from_under_another_path_is_left_alone(
     told(story)
     there = story.home.rename(tmp_path / "there")
     before = addresses(there)
-    with exclusive_lock(there / "locks" / "mine.projector", lambda _: True) as held:
-        assert held
+    with projection_lock(there, "mine"):
         assert follow_home(there) == 0
     assert addresses(there) == before
     assert follow_home(there) == 1

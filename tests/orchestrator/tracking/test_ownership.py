@@ -15,7 +15,8 @@ from support.stories import Seen, Story, project
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
 from orchestrator.ownership import Owners
-from orchestrator.tracking.client import VIEW_TAG, open_client
+from orchestrator.tracking.addresses import VIEW_TAG
+from orchestrator.tracking.client import open_client
 from orchestrator.tracking.places import artifact_folder
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore:.*noload.*")]

@@ -12,7 +12,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from support.stories import Seen, Story, assert_shows, project
 
-from orchestrator.tracking.client import VIEW_TAG, open_client, run_page
+from orchestrator.tracking.addresses import VIEW_TAG, run_page
+from orchestrator.tracking.client import open_client
 from orchestrator.tracking.projection import Projection
 
 pytestmark = [

@@ -14,7 +14,7 @@ import pytest
 from support.stories import Seen, Story, assert_shows
 
 from orchestrator.tracking import ProjectorProcess, start_projector
-from orchestrator.tracking.client import runs_page
+from orchestrator.tracking.addresses import runs_page
 from orchestrator.tracking.server import ServerError, serve, start_server
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore:.*noload.*")]

@@ -8,7 +8,7 @@ from support.browser import Pages, comparison
 from support.shown import MODEL, Served
 from support.stories import Seen
 
-from orchestrator.tracking.client import run_page, runs_page
+from orchestrator.tracking.addresses import run_page, runs_page
 
 pytestmark = [
     pytest.mark.ui,
