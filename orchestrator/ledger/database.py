@@ -292,7 +292,7 @@ def read_url(url: str | Path) -> URL:
         if read.drivername in {"postgresql", "postgres"}:
             read = read.set(drivername="postgresql+psycopg")
         dialect = read.get_dialect().name
-    except (ArgumentError, NoSuchModuleError):
+    except (ArgumentError, NoSuchModuleError, ValueError):  # the last for a port
         # Not chained and not quoted: what could not be read may hold a password.
         raise LedgerError(
             "the ledger's URL cannot be read: it looks like sqlite:////data/ledger.db "
