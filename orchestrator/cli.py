@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from orchestrator.errors import CommandError, ExitCode, ProblemsError, clean, nearest
+from orchestrator.commands import error_report
+from orchestrator.errors import CommandError, ExitCode, clean, nearest
 from orchestrator.file_permissions import private_files
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal, print_anything
@@ -134,13 +135,11 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
     except (Exception, KeyboardInterrupt, SystemExit) as error:
         if isinstance(error, SystemExit) and not error.code:
             raise  # --help
-        message, code = _answer_to(error, home)
+        message, code = error_report.describe(error, home)
         message = home.scrub(message)
         if files := getattr(error, "files", None):
-            from orchestrator.commands import failures  # noqa: PLC0415 - as in _answer_to
-
             terminal.answer["files"] = dict(files)
-            message += failures.list_of(files)
+            message += error_report.list_files(files)
         terminal.error(message)
         terminal.answer["errors"] = message.splitlines()
         return code
@@ -153,22 +152,6 @@ def _show_version(terminal: Terminal) -> ExitCode:
     terminal.answer["version"] = metadata.version("archscout")
     terminal.tell(f"archscout {terminal.answer['version']}")
     return ExitCode.DONE
-
-
-def _answer_to(error: BaseException, home: Home) -> tuple[str, ExitCode]:
-    """What the user reads of an error, and the exit status."""
-    if isinstance(error, ProblemsError):
-        return str(error), ExitCode.INPUT
-    if isinstance(error, CommandError):
-        return str(error), error.code
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", ExitCode.INTERRUPTED
-    if isinstance(error, SystemExit):
-        text = f"your own Python ends the program (SystemExit: {error.code}); let it raise instead"
-        return text, ExitCode.INPUT
-    from orchestrator.commands import failures  # noqa: PLC0415 - not for what goes well
-
-    return failures.known(error) or (failures.defect(error, home), ExitCode.DEFECT)
 
 
 def _parse(given: Sequence[str]) -> argparse.Namespace:

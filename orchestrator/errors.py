@@ -5,9 +5,24 @@ Knows no file format and no command: those who find a mistake describe it here.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 
+from search_spaces.errors import ArchscoutError, ExitCode
 from search_spaces.plugins import did_you_mean
+
+__all__ = [
+    "ArchscoutError",
+    "CommandError",
+    "ExitCode",
+    "Path",
+    "Problem",
+    "ProblemsError",
+    "PromotionRefusedError",
+    "clean",
+    "dotted",
+    "nearest",
+    "place",
+    "shown",
+]
 
 Path = tuple[str | int, ...]
 """Keys and list positions from the top of a document."""
@@ -36,8 +51,10 @@ class Problem:
         )
 
 
-class ProblemsError(Exception):
-    """The input holds mistakes; nothing was done."""
+class ProblemsError(ArchscoutError):
+    """The input is invalid; nothing was done."""
+
+    exit_code = ExitCode.INPUT
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -83,25 +100,15 @@ def nearest(name: str, options: Iterable[str]) -> str:
     return did_you_mean(name[:_SHOWN], options)
 
 
-class ExitCode(IntEnum):
-    """The closed set of exit statuses."""
+class CommandError(ArchscoutError):
+    """A command ends with a message for the user and an exit code."""
 
-    DONE = 0
-    DEFECT = 1
-    """A mistake of ours; the message says where the log lies."""
-    INPUT = 2
-    """A mistake in the input; nothing was done."""
-    REFUSED = 3
-    """A gate, another driver's lease, or a lost compare-and-set."""
-    INTERRUPTED = 4
-    """Stopped by a signal, a full disk or a lost cluster; can be resumed."""
-    BROKEN_OFF = 5
-    """Too many trials failed."""
-
-
-class CommandError(Exception):
-    """A command ends here, with a message for the user and an exit status."""
-
-    def __init__(self, message: str, code: ExitCode) -> None:
+    def __init__(self, message: str, exit_code: ExitCode) -> None:
         super().__init__(message)
-        self.code = code
+        self.exit_code = exit_code
+
+
+class PromotionRefusedError(ArchscoutError):
+    """A gate refused a promotion; the alias stays where it was. The message gives the reason."""
+
+    exit_code = ExitCode.REFUSED

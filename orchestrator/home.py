@@ -61,7 +61,7 @@ class Home:
 
     @property
     def logs(self) -> Path:
-        """Logs of studies, and of our own defects."""
+        """Logs of studies and of internal errors."""
         return self.folder / "logs"
 
     @property

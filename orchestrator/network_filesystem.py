@@ -8,6 +8,8 @@ import os
 import re
 from pathlib import Path
 
+from search_spaces.errors import ArchscoutError, ExitCode
+
 MOUNTS = Path("/proc/self/mountinfo")
 
 LEDGER_SERVER = "ARCHSCOUT_LEDGER=postgresql://user@host/database"
@@ -22,8 +24,10 @@ _NETWORK = re.compile(
 """By name: a container's own overlay, fuse-overlayfs, tmpfs and 9p are disks of one host."""
 
 
-class NetworkFilesystemError(ValueError):
+class NetworkFilesystemError(ArchscoutError, ValueError):
     """A SQLite database would lie on a network file system."""
+
+    exit_code = ExitCode.INPUT
 
 
 def file_system(path: Path) -> str | None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from orchestrator.errors import clean, nearest
 from orchestrator.trial import Trial, TrialState
+from search_spaces.errors import ArchscoutError
 from workers.metrics import COST_METRICS
 
 _RANKED_KINDS = frozenset({"search", "continue", "retry"})
@@ -192,7 +193,7 @@ OF_ALL = 0.05
 """How much the sum of all distances counts beside the largest."""
 
 
-class PreferenceError(ValueError):
+class PreferenceError(ArchscoutError, ValueError):
     """A preference that cannot be applied: says why, and what would do."""
 
 

@@ -224,7 +224,7 @@ def _ending(study: StudyDriver) -> _Ending:
     if study.block_reason is not None:
         return _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason=study.block_reason)
     if study.abort_reason is not None:
-        return _Ending(code=ExitCode.BROKEN_OFF, state="broken", reason=study.abort_reason)
+        return _Ending(code=ExitCode.ABORTED, state="broken", reason=study.abort_reason)
     if not study.finished:
         text = "something was asked for as it ended"
         return _Ending(code=ExitCode.INTERRUPTED, state="interrupted", reason=text)

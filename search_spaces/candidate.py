@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from search_spaces.errors import ArchscoutError
 from search_spaces.loss_terms import LossWeights
 from search_spaces.recipe import Recipe
 
@@ -19,7 +20,7 @@ SCHEMA = 1
 """Version of the JSON form."""
 
 
-class CandidateError(ValueError):
+class CandidateError(ArchscoutError, ValueError):
     """A candidate's JSON form cannot be read; the message says where and why."""
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from search_spaces.errors import ArchscoutError, ExitCode
+
 T = TypeVar("T")
 
 USER_MODULE = "archscout_user_"
@@ -25,19 +27,20 @@ SHIPPED_FILES: dict[str, tuple[Path, bytes]] = {}
 """Users' files that go before those on disk, by the path they are named by; see `user_code`."""
 
 
-class UnknownNameError(LookupError):
+class UnknownNameError(ArchscoutError, LookupError):
     """Nothing is registered under a name; the message lists what is."""
 
-    def __str__(self) -> str:
-        return str(self.args[0])
+    exit_code = ExitCode.INPUT
 
 
-class DuplicateNameError(ValueError):
+class DuplicateNameError(ArchscoutError, ValueError):
     """A name is taken."""
 
 
-class UserFileError(ValueError):
+class UserFileError(ArchscoutError, ValueError):
     """A `file.py:name` of the user leads nowhere; the message says where it breaks."""
+
+    exit_code = ExitCode.INPUT
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:

@@ -20,6 +20,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from search_spaces.errors import ArchscoutError
 from workers import storage
 from workers.failpoints import fault
 from workers.measurement import CheckpointRef
@@ -30,7 +31,7 @@ TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 MAX_MANIFEST = 64 * 1024
 
 
-class CheckpointError(Exception):
+class CheckpointError(ArchscoutError):
     """A checkpoint that must not be loaded: says which and why."""
 
 

@@ -11,6 +11,8 @@ import signal
 import time
 from collections import Counter
 
+from search_spaces.errors import ArchscoutError
+
 VARIABLE = "ARCHSCOUT_FAULT"
 """The environment variable that names a fault."""
 
@@ -20,7 +22,7 @@ JOURNAL = "ARCHSCOUT_FAULTS_SEEN"
 _passed: Counter[str] = Counter()
 
 
-class FaultError(ValueError):
+class FaultError(ArchscoutError, ValueError):
     """The variable does not name a fault."""
 
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from search_spaces.errors import ArchscoutError
 from workers.redaction import masked
 
 MAX_MESSAGE = 500
@@ -68,15 +69,15 @@ class FailureKind(StrEnum):
     """The candidate cannot be built or set up."""
 
 
-class DivergedError(Exception):
+class DivergedError(ArchscoutError):
     """Training left the finite numbers."""
 
 
-class BadCandidateError(Exception):
+class BadCandidateError(ArchscoutError):
     """The candidate cannot be built or set up; its cause says why."""
 
 
-class UserCodeError(Exception):
+class UserCodeError(ArchscoutError):
     """The user's own code raised; its cause says what."""
 
 

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from search_spaces.errors import ArchscoutError, ExitCode
+
 T = TypeVar("T")
 
 
-class StorageUnreachableError(OSError):
+class StorageUnreachableError(ArchscoutError, OSError):
     """A store did not do what it was asked; the message says which, and what its library said."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,10 @@ Folder = Path | RemoteFolder
 Place = TypeVar("Place", Path, RemoteFolder, Folder)
 
 
-class PathOutsideError(ValueError):
+class PathOutsideError(ArchscoutError, ValueError):
     """A path from a config, a name or a store leads out of the folder that it must lie in."""
+
+    exit_code = ExitCode.REFUSED
 
 
 def beneath(path: Place, root: Folder) -> Place:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from orchestrator.tracking.deletion import ShownRun, StudyStore
 
 OLD_S = 7 * 86_400
-"""Age after which the log of a defect is old."""
+"""Age at which the log of an internal error may go."""
 
-_DEFECT = re.compile(r"defect-[\d-]+\.log")
+_ERROR_LOG = re.compile(r"(?:error|defect)-[\d-]+\.log")  # earlier releases: defect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class _Found:
     orphans: Mapping[str, Sequence[Folder]] = field(default_factory=dict)
     """What studies that are gone have left in folders, by study."""
     logs: Sequence[Path] = ()
-    """Of our own defects, old ones."""
+    """Old logs of internal errors."""
     store: "StudyStore | None" = None
     runs: "Sequence[ShownRun]" = ()
     """Of studies that are gone."""
@@ -54,7 +54,7 @@ class _Found:
             DiskUsage.of("checkpoints beyond those kept", paths),
             DiskUsage.of("folders of deleted studies", orphans),
             DiskUsage.of("runs of deleted studies", own, count=len(self.runs)),
-            DiskUsage.of("old logs of defects", self.logs),
+            DiskUsage.of("old logs of internal errors", self.logs),
         ]
 
 
@@ -141,8 +141,8 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
         left=left,
         logs=[
             path
-            for path in sorted(home.logs.glob("defect-*.log"))
-            if _DEFECT.fullmatch(path.name) and time.time() - path.stat().st_mtime > OLD_S
+            for path in sorted(home.logs.glob("*.log"))
+            if _ERROR_LOG.fullmatch(path.name) and time.time() - path.stat().st_mtime > OLD_S
         ],
         store=store,
         runs=runs,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import CommandError, ExitCode, clean
+from orchestrator.errors import CommandError, ExitCode, PromotionRefusedError, clean
 from orchestrator.home import Home
 from orchestrator.objective import even_weights, pareto_front
 from orchestrator.terminal import Terminal, format_fields
@@ -186,7 +186,6 @@ def _told_to_mlflow(
 ) -> Iterator[None]:
     """Puts a refusal on the trial's run too."""
     from orchestrator.promotion.promoter import note_refusal  # noqa: PLC0415 - loads mlflow
-    from orchestrator.promotion.refusal import PromotionRefusedError  # noqa: PLC0415 - its package does
 
     try:
         yield

@@ -7,7 +7,15 @@ from orchestrator.commands import hints, studies
 from orchestrator.commands.preflight import quick_look, warn
 from orchestrator.config.resources import check_resources, idle_gpu, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError, clean, place
+from orchestrator.errors import (
+    CommandError,
+    ExitCode,
+    Problem,
+    ProblemsError,
+    PromotionRefusedError,
+    clean,
+    place,
+)
 from orchestrator.home import Home
 from orchestrator.preflight.report import idle_sampler
 from orchestrator.preflight.storage_check import require_checkpoints
@@ -106,7 +114,6 @@ def _with_teacher(parts: StudyInputs, home: Home) -> StudyInputs:
     if parts.config.teacher is None:
         return parts
     prepare_process()
-    from orchestrator.promotion.refusal import PromotionRefusedError  # noqa: PLC0415
     from orchestrator.promotion.teacher import fetch  # noqa: PLC0415 - loads mlflow
 
     with studies.reading(home) as ledger:
@@ -211,7 +218,7 @@ def unfinished(config: StudyConfig, home: Home, outcome: RunOutcome) -> str:
     """Return why the search ended before its end, and what helps."""
     name = config.name
     resume = f"{home.program} resume {name}"
-    if outcome.code is ExitCode.BROKEN_OFF:
+    if outcome.code is ExitCode.ABORTED:
         return _broken_off(config, home, outcome, resume)
     if outcome.code is ExitCode.REFUSED:
         return f"study '{name}': {outcome.reason}; nothing of it is lost"

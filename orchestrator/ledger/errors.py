@@ -6,15 +6,20 @@ is the case rather than ending in Error.
 
 from collections.abc import Sequence
 
+from search_spaces.errors import ArchscoutError, ExitCode
 from workers.job import AttemptKey
 
 
-class LedgerError(Exception):
+class LedgerError(ArchscoutError):
     """The ledger did not do what it was asked."""
+
+    exit_code = ExitCode.INPUT
 
 
 class LedgerUnavailableError(LedgerError):
     """The database could not be reached, is locked for too long, or its disk is full."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 class SchemaUnknownError(LedgerError):
@@ -28,9 +33,13 @@ class UnknownStudyError(LedgerError):
 class StudyGoneError(LedgerError):
     """The study was deleted while it was in use."""
 
+    exit_code = ExitCode.INTERRUPTED
+
 
 class StudyNeededError(LedgerError):
     """A study cannot be deleted while something refers to it."""
+
+    exit_code = ExitCode.REFUSED
 
 
 class UnknownTrialError(LedgerError):
@@ -55,6 +64,8 @@ class StudyConflictError(LedgerError):
 class LeaseHeldError(LedgerError):
     """Another driver runs the study."""
 
+    exit_code = ExitCode.REFUSED
+
     def __init__(self, name: str, *, holder: str, host: str, pid: int, until: float) -> None:
         self.name = name
         self.holder = holder
@@ -71,6 +82,8 @@ class LeaseHeldError(LedgerError):
 
 class LeaseLostError(LedgerError):
     """Another driver took the study over; nothing was written."""
+
+    exit_code = ExitCode.REFUSED
 
     def __init__(self, study_id: int, held: int, found: int | None) -> None:
         self.study_id = study_id
@@ -119,9 +132,13 @@ class NumberMismatchError(LedgerError):
 class PromotionHeldError(LedgerError):
     """Another process works on the same promotion."""
 
+    exit_code = ExitCode.REFUSED
+
 
 class AliasMovedError(LedgerError):
     """Another promotion moved the alias first; it points to a version that proved itself."""
+
+    exit_code = ExitCode.REFUSED
 
     def __init__(self, model: str, alias: str, what: str) -> None:
         super().__init__(

@@ -11,6 +11,7 @@ from orchestrator.preflight.candidates import CandidateSampler
 from orchestrator.preflight.deadline import Deadline
 from search_spaces.domains import Domain, Record
 from search_spaces.domains.suggester import grid_point, grid_steps
+from search_spaces.errors import ArchscoutError
 from search_spaces.space import SearchSpace
 
 MAX_SPELLINGS = 5000
@@ -109,7 +110,7 @@ def _written_out(probing: CandidateSampler, box: Deadline) -> int | None:
     return None if domain is None else len(found)
 
 
-class ContinuousDomainError(Exception):
+class ContinuousDomainError(ArchscoutError):
     """A decision is continuous: its answers cannot be written out."""
 
 

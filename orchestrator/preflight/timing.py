@@ -18,6 +18,7 @@ from orchestrator.preflight.deadline import Deadline
 from orchestrator.study.prepare import StudyInputs
 from search_spaces.catalog import load
 from search_spaces.catalog.task_fit import answering
+from search_spaces.errors import ArchscoutError
 from workers.calibration import Place, time_short_run
 from workers.data.dataset import Dataset
 from workers.data.limits import available_bytes, usable_cores
@@ -233,7 +234,7 @@ BATCHES = 8
 """Batches of the short training."""
 
 
-class NotTimedError(Exception):
+class NotTimedError(ArchscoutError):
     """The short training failed; says why."""
 
 

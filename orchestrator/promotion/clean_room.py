@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.promotion.refusal import PromotionRefusedError
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.tracking.addresses import registry_uri
 from orchestrator.tracking.environment import longest_timeout, mlflow_environment
 from workers.redaction import masked

@@ -14,10 +14,10 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.objective import Objective, dominates
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import VerifiedModel
-from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.registry import Champion
 from orchestrator.promotion.winner import Winner
 from orchestrator.terminal import format_number

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Promotion
 from orchestrator.promotion import manifest, package
 from orchestrator.promotion.manifest import ManifestError
-from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.registry import OPERATION, Champion, ModelRegistry, model_uri
 from orchestrator.tracking.deletion import answering
 

@@ -9,12 +9,14 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
+from search_spaces.errors import ArchscoutError
+
 NAME = "manifest.json"
 SCHEMA = 1
 _LARGEST = 2**20
 
 
-class ManifestError(ValueError):
+class ManifestError(ArchscoutError, ValueError):
     """A model folder that must not be loaded: says which file and why."""
 
 

@@ -19,6 +19,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import AliasMovedError, Holder, Ledger, LedgerError, Promotion
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import VerifiedModel
@@ -31,7 +32,6 @@ from orchestrator.promotion.comparison import (
     told,
 )
 from orchestrator.promotion.loading import expected_manifest, recorded_manifest
-from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.registry import OPENINGS, Champion, ModelRegistry, model_uri
 from orchestrator.promotion.winner import Winner
 from orchestrator.terminal import format_number

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from mlflow.exceptions import MlflowException
 
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger
 from orchestrator.promotion import manifest
 from orchestrator.promotion.loading import expected_manifest
 from orchestrator.promotion.manifest import ManifestError
 from orchestrator.promotion.package import has_users_blocks
-from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.registry import ModelRegistry, model_uri
 from orchestrator.tracking.deletion import answering
 from search_spaces.architecture import Architecture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.objective import best
 from orchestrator.promotion.package import Contents, has_users_blocks
-from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.architecture import Architecture
 from search_spaces.plugins import UserFileError, load_user_object

@@ -21,6 +21,7 @@ from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains import DomainError
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester, Suggester
+from search_spaces.errors import ArchscoutError, ExitCode
 from search_spaces.plugins import UnknownNameError, did_you_mean
 from search_spaces.space import Constraint, DefineByRunSpace, SearchSpace
 from search_spaces.task import Task
@@ -39,11 +40,13 @@ SMALL_SPACE = 1000
 """Candidates of a space whose refused ones are all recorded, so that its end is seen."""
 
 
-class SeedPointError(ValueError):
+class SeedPointError(ArchscoutError, ValueError):
     """A seed point names what the space does not ask, or lies outside of it."""
 
+    exit_code = ExitCode.INPUT
 
-class UserSpaceError(Exception):
+
+class UserSpaceError(ArchscoutError):
     """The user's define-by-run space raised."""
 
 

@@ -14,6 +14,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import clean, nearest
 from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.trial import Trial, TrialState
+from search_spaces.errors import ArchscoutError
 from search_spaces.space import Constraint
 from workers.data.spec import NO_DATA
 
@@ -24,7 +25,7 @@ _TEACHING = frozenset({None, "rung", "diverged"})
 """Reasons of trials that teach a sampler; infeasible ones were so by another study's bounds."""
 
 
-class WarmStartError(ValueError):
+class WarmStartError(ArchscoutError, ValueError):
     """A study cannot start from another; the message says why."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from search_spaces.errors import ArchscoutError, ExitCode
 from workers.redaction import has_stray_at
 
 _SERVERS = ("http", "https")
@@ -40,8 +41,10 @@ _MODELS = "workflowType=machine_learning"
 """Keeps MLflow's pages (3.17.2) from opening in their mode for prompts and agents."""
 
 
-class StoreAddressError(ValueError):
+class StoreAddressError(ArchscoutError, ValueError):
     """MLflow cannot be used at an address; the message holds no part of it that may be secret."""
+
+    exit_code = ExitCode.INPUT
 
 
 def require_usable(uri: str, variable: str = "MLFLOW_TRACKING_URI") -> None:

@@ -19,12 +19,15 @@ from orchestrator.tracking.addresses import require_registry, sqlite_file
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.experiment import LEDGER, STUDY, made_by
 from orchestrator.tracking.refusals import as_mlflow_errors, reason
+from search_spaces.errors import ArchscoutError, ExitCode
 from workers.redaction import masked
 from workers.storage import PathOutsideError, beneath, remove
 
 
-class StoreUnavailableError(Exception):
+class StoreUnavailableError(ArchscoutError):
     """MLflow did not do what it was asked; what it did stays done."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 @contextmanager

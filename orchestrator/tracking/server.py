@@ -30,6 +30,7 @@ from orchestrator.tracking.addresses import (
     runs_page,
 )
 from orchestrator.tracking.environment import mlflow_environment
+from search_spaces.errors import ArchscoutError, ExitCode
 
 HOST = "127.0.0.1"
 
@@ -41,8 +42,10 @@ _PORTS = 20
 """How many ports from the wanted one on are tried."""
 
 
-class ServerError(Exception):
+class ServerError(ArchscoutError):
     """MLflow's server did not start; the message says why and where its log lies."""
+
+    exit_code = ExitCode.INPUT
 
 
 class MlflowServer:

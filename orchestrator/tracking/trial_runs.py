@@ -28,6 +28,7 @@ from orchestrator.figures.trial import Pictures
 from orchestrator.tracking.events import Point, TrialView
 from orchestrator.tracking.files import Files
 from orchestrator.trial import TrialState, summarize_failure
+from search_spaces.errors import ArchscoutError
 from workers.budget import Budget
 from workers.failpoints import fault
 
@@ -55,7 +56,7 @@ _UID = "archscout.trial_uid"
 _FOREIGN = re.compile(r"[^\w.\- /]")
 
 
-class RunMissingError(Exception):
+class RunMissingError(ArchscoutError):
     """A trial that was shown before has no run in this store: the study must be shown anew."""
 
 

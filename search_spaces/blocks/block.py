@@ -23,11 +23,12 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from torch import nn
 
+from search_spaces.errors import ArchscoutError
 from search_spaces.plugins import Registry, UnknownNameError, did_you_mean
 from search_spaces.task import Shape
 
 
-class UnbuildableError(ValueError):
+class UnbuildableError(ArchscoutError, ValueError):
     """No network can be made of these decisions; the message says where and why."""
 
 

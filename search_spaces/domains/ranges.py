@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from search_spaces.domains.suggester import Suggester, grid_steps, on_grid
+from search_spaces.errors import ArchscoutError, ExitCode
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -15,12 +16,16 @@ Confidence = Literal["low", "medium", "high"]
 """How far a prior is to be trusted (`search_spaces.domains.priors` has the numbers)."""
 
 
-class DomainError(ValueError):
+class DomainError(ArchscoutError, ValueError):
     """A value lies outside a domain; the message says where and what is allowed."""
 
+    exit_code = ExitCode.INPUT
 
-class SpaceError(ValueError):
+
+class SpaceError(ArchscoutError, ValueError):
     """A domain is ill-made: whoever wrote the space must change it, no value can help."""
+
+    exit_code = ExitCode.INPUT
 
 
 class Domain(Protocol[T_co]):

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
+from search_spaces.errors import ArchscoutError
 from search_spaces.plugins import did_you_mean
 
 Question = tuple[Any, ...]
 """What was asked under a name: its kind, followed by range or choices."""
 
 
-class SuggestionError(ValueError):
+class SuggestionError(ArchscoutError, ValueError):
     """An answer is missing, lies outside its range, or a name was asked in two ways."""
 
 

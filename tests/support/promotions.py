@@ -9,10 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Holder, Ledger
 from orchestrator.promotion import loading, manifest, winner
 from orchestrator.promotion.promoter import Promoter
-from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.registry import ModelRegistry
 
 NOBODY = 2**22 + 1

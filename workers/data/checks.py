@@ -7,11 +7,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from search_spaces.errors import ArchscoutError, ExitCode
+
 _PIECE = 1024
 
 
-class DataError(ValueError):
+class DataError(ArchscoutError, ValueError):
     """Data that cannot be trained on: says which, why, and what would do."""
+
+    exit_code = ExitCode.INPUT
 
     def __init__(self, message: str, files: Mapping[str, str] | None = None) -> None:
         super().__init__(message)

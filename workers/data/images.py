@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from search_spaces.errors import ArchscoutError
 from workers.data.limits import usable_cores
 from workers.data.preprocessing import Preprocessing, is_deep, is_grey, prepare
 
@@ -49,7 +50,7 @@ _BOXES = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
 _SNIFFED = 512
 
 
-class BrokenImageError(ValueError):
+class BrokenImageError(ArchscoutError, ValueError):
     """A file that is no readable image; says why, not which."""
 
 

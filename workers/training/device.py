@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from search_spaces.errors import ArchscoutError
 from workers.failures import BadCandidateError
 from workers.job import TrainingJob
 
@@ -20,7 +21,7 @@ CONTEXT_BYTES = 512 * 2**20
 """What a process takes of a GPU beside torch's allocator: its context and the libraries' own."""
 
 
-class DeviceError(OSError):
+class DeviceError(ArchscoutError, OSError):
     """The worker lacks the device that its job was placed for."""
 
 

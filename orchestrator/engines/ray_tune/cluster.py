@@ -10,6 +10,7 @@ from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswerError, answer
 from orchestrator.engines.ray_tune.launch import EngineLostError
 from orchestrator.engines.ray_tune.liveness import read
 from orchestrator.engines.ray_tune.session import Session
+from search_spaces.errors import ArchscoutError, ExitCode
 from workers.job import AttemptKey
 
 T = TypeVar("T")
@@ -20,8 +21,10 @@ POLL_INTERVAL_S = 2.0
 """How often the cluster is asked what it holds, and whether it is there."""
 
 
-class ResourcesTooLargeError(ValueError):
+class ResourcesTooLargeError(ArchscoutError, ValueError):
     """One trial asks for more than any node of the cluster has."""
+
+    exit_code = ExitCode.INPUT
 
 
 class Cluster:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
+from search_spaces.errors import ArchscoutError
+
 T = TypeVar("T")
 
 CALL_S = 60.0
@@ -16,7 +18,7 @@ SLOW_S = 2.0
 """How long anything may take without a word to the user."""
 
 
-class NoAnswerError(TimeoutError):
+class NoAnswerError(ArchscoutError, TimeoutError):
     """A call has not returned before its deadline."""
 
 

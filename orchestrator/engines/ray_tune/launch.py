@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engines.ray_tune.deadline import answers
+from search_spaces.errors import ArchscoutError, ExitCode
 from workers.data.limits import available_bytes, usable_cores
 
 PROBE_S = 180.0
@@ -27,12 +28,14 @@ STORE_BYTES = 512 << 20
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Ray itself puts it
 
 
-class EngineLostError(RuntimeError):
+class EngineLostError(ArchscoutError, RuntimeError):
     """The cluster is gone; the study can be resumed.
 
     Ray 2.60 may crash while the interpreter ends after this: whoever cares for the exit status
     leaves by `os._exit`.
     """
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 def store_bytes(data_bytes: int, shared_memory: Path = SHARED_MEMORY) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engines.ray_tune.deadline import CALL_S, SLOW_S, call, silent
+from search_spaces.errors import ArchscoutError, ExitCode
 from search_spaces.plugins import UserFileError
 from search_spaces.user_code import UserCode
 from workers.storage import Folder, RemoteFolder, folder_at
@@ -26,8 +27,10 @@ _LARGEST = 64
 """Bytes that a mark has at most."""
 
 
-class NodesUnfitError(ValueError):
+class NodesUnfitError(ArchscoutError, ValueError):
     """Nodes of the cluster cannot train what the study asks for."""
+
+    exit_code = ExitCode.INPUT
 
 
 class Nodes:

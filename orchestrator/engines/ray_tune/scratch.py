@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from search_spaces.errors import ArchscoutError, ExitCode
+
 SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
 """Bytes that the path of a Unix socket may have."""
 
@@ -27,8 +29,10 @@ ROOT_MAX = SOCKET_PATH_MAX - len(f"/{_PREFIX}12345678") - len(_RAY_SOCKET)
 """Bytes that the path of the temporary folder itself may have."""
 
 
-class NoShortFolderError(ValueError):
+class NoShortFolderError(ArchscoutError, ValueError):
     """No temporary folder has a path short enough for Ray's sockets."""
+
+    exit_code = ExitCode.INPUT
 
 
 class Scratch:

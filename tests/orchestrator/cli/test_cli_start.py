@@ -134,7 +134,7 @@ def test_reading_commands_create_no_ledger(
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_a_defect_of_ours_is_one_line_and_a_log_with_the_traceback(
+def test_an_internal_error_is_one_line_and_a_log_with_the_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(*_: object) -> None:
@@ -144,8 +144,8 @@ def test_a_defect_of_ours_is_one_line_and_a_log_with_the_traceback(
     assert main(["list"]) == 1
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
-    assert "ZeroDivisionError: surprise" in errors
-    (log,) = (tmp_path / "mlruns" / "logs").glob("defect-*.log")
+    assert "internal error: ZeroDivisionError: surprise" in errors
+    (log,) = (tmp_path / "mlruns" / "logs").glob("error-*.log")
     assert str(log) in errors
     assert "Traceback" in log.read_text()
 

@@ -86,7 +86,7 @@ def test_a_command_answers_where_its_terminal_lacks_the_characters(
         assert main(["--home", str(home), "status", "猫"]) == 2
     assert said[0].startswith("Nothing here yet (")
     assert "there is no study" in said[1]
-    assert "defect" not in said[1]
+    assert "internal error" not in said[1]
 
 
 def test_what_takes_long_is_said_once_and_what_is_quick_is_not(

@@ -89,7 +89,7 @@ def test_the_log_of_an_internal_error_is_private_and_masked(
 
     monkeypatch.setattr("orchestrator.commands.list.run", broken)
     assert main(["list"]) == 1
-    (log,) = (tmp_path / "mlruns" / "logs").glob("defect-*.log")
+    (log,) = (tmp_path / "mlruns" / "logs").glob("error-*.log")
     assert mode(log) == 0o600
     assert "Traceback" in log.read_text()
     assert secret not in log.read_text() + capsys.readouterr().err

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.commands.failures import known
 from orchestrator.engines.ray_tune import scratch
 from orchestrator.engines.ray_tune.scratch import (
     ROOT_MAX,
@@ -123,4 +122,4 @@ def test_where_no_folder_is_short_enough_the_variable_and_the_lengths_are_said(
         NoShortFolderError, match=rf"at most {ROOT_MAX} bytes: {long} \(TMPDIR\) has 66"
     ) as e:
         Scratch.create()
-    assert known(e.value) == (str(e.value), ExitCode.INPUT)
+    assert e.value.exit_code is ExitCode.INPUT

@@ -11,12 +11,12 @@ from mlflow import MlflowClient
 from support.promotions import Dead, a_promoter
 
 from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Ledger
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import clean_room
 from orchestrator.promotion.comparison import compare_recorded
 from orchestrator.promotion.promoter import Promoter
-from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.registry import Champion
 
 pytestmark = [

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.promotion.comparison import _as_the_champion_takes_them
 from orchestrator.promotion.package import to_raw_arrays
-from orchestrator.promotion.refusal import PromotionRefusedError
 from workers.data import DataSpec, Preprocessing
 from workers.data.preprocessing import prepare_arrays
 

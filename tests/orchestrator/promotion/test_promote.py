@@ -19,13 +19,11 @@ import pytest
 from mlflow import MlflowClient
 from support.promotions import Dead, a_promoter
 
-from orchestrator.commands import failures
-from orchestrator.errors import ExitCode
+from orchestrator.errors import ExitCode, PromotionRefusedError
 from orchestrator.ledger import AliasMovedError, Ledger
 from orchestrator.promotion import manifest, package, winner
 from orchestrator.promotion.clean_room import clean_room
 from orchestrator.promotion.promoter import Promoter
-from orchestrator.promotion.refusal import PromotionRefusedError
 from workers.data import DataSpec, load
 
 pytestmark = [
@@ -265,7 +263,7 @@ class TestARefusal:
         honest = a_promoter(home, model)
         with pytest.raises(PromotionRefusedError, match=reason) as refused:
             replace(honest, registry=Tampering(honest.registry, change)).promote()
-        assert failures.known(refused.value) == (str(refused.value), ExitCode.REFUSED)
+        assert refused.value.exit_code is ExitCode.REFUSED
         assert client(home).get_registered_model(model).aliases == {}
         assert note(home, numbers(home)[0]) == f"refused for {model}@champion: {refused.value}"
         again = honest.promote()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from support.studies import config, opened, run
 
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Ledger
-from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.winner import prepare
 
 

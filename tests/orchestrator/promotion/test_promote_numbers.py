@@ -12,7 +12,7 @@ from PIL import Image
 from support.promotions import a_promoter
 
 from orchestrator.cli import main
-from orchestrator.promotion.refusal import PromotionRefusedError
+from orchestrator.errors import PromotionRefusedError
 
 pytestmark = [
     pytest.mark.mlflow,

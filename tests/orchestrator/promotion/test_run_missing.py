@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.promotion.promoter import Promoter
-from orchestrator.promotion.refusal import PromotionRefusedError
 
 
 def test_the_reason_and_the_command_that_shows_the_study_again_are_named() -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from support.store import serving
 
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger
 from orchestrator.promotion import teacher
-from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.teacher import Teacher, fetch
 from workers.data import load
 from workers.data.spec import DataSpec

@@ -13,9 +13,9 @@ import safetensors.numpy
 from PIL import Image
 
 from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import PromotionRefusedError
 from orchestrator.promotion import package
 from orchestrator.promotion.comparison import Comparison, compare_on_unseen, recorded_metrics
-from orchestrator.promotion.refusal import PromotionRefusedError
 from orchestrator.promotion.registry import Champion
 from workers.data import Dataset, DataSpec, load
 from workers.data.identity import example_digests

@@ -220,7 +220,7 @@ def test_clean_frees_what_nothing_refers_to(
     user = home / "checkpoints" / "mine" / paused / "theirs.pt"
     user.write_text("theirs")
     unfinished, orphan = keep(story, paused, ".epoch-00004-dd.tmp")[0], keep(story, stray, "x")[0]
-    old, new = (home / "logs" / f"defect-20260101-00000{n}-7.log" for n in (1, 2))
+    old, new = (home / "logs" / f"error-20260101-00000{n}-7.log" for n in (1, 2))
     old.write_text("a")
     new.write_text("b")
     os.utime(old, (time.time() - 30 * 86_400,) * 2)
@@ -234,7 +234,7 @@ def test_clean_frees_what_nothing_refers_to(
         "checkpoints beyond those kept": 3,
         "folders of deleted studies": 1,
         "runs of deleted studies": 0,
-        "old logs of defects": 1,
+        "old logs of internal errors": 1,
     }
     assert files(home) == everything
 

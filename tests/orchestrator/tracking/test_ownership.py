@@ -112,7 +112,7 @@ def test_what_somebody_put_into_the_home_stays(
     places = [
         *(f"{kind}/theirs/{'1' * 32}/a.txt" for kind in ("checkpoints", "logs")),
         *(f"{kind}/mine/{name}" for kind in ("checkpoints", "logs") for name in ("a.txt", "b/c")),
-        "logs/defect-report.log",
+        "logs/error-report.log",
     ]
     for path in (*(story.home / place for place in places), theirs / ("2" * 32) / "a.txt"):
         path.parent.mkdir(parents=True, exist_ok=True)
