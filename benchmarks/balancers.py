@@ -65,15 +65,15 @@ def main() -> None:
     runs = {name: Steps(name) for name in names}
     for run in runs.values():
         run.time(3)
-    told: dict[str, list[float]] = {name: [] for name in names}
+    relative: dict[str, list[float]] = {name: [] for name in names}
     for block in range(options.blocks):
         order = names[block % len(names) :] + names[: block % len(names)]
         seconds = {name: runs[name].time(options.steps) for name in order}
         for name in names:
-            told[name].append(seconds[name] / seconds["fixed"])
+            relative[name].append(seconds[name] / seconds["fixed"])
         print(f"block {block}: fixed {1000 * seconds['fixed']:.1f} ms a step", flush=True)
     print("| balancer | step time, fixed = 1 | range |\n|---|---|---|")
-    for name, ratios in told.items():
+    for name, ratios in relative.items():
         low, high = min(ratios), max(ratios)
         print(f"| {name} | {statistics.median(ratios):.2f} | {low:.2f} to {high:.2f} |")
 

@@ -160,10 +160,10 @@ def caught_up_s(server: Server, ledger: Path) -> float:
 def epochs_s(ledger: Path) -> list[float]:
     """How long each epoch took its worker, from one report to the next; first ones are left out."""
     asked = "SELECT trial_uid, elapsed_s FROM measurement ORDER BY trial_uid, epoch"
-    told = rows(ledger, asked)
+    reports = rows(ledger, asked)
     return [
         later[1] - earlier[1]
-        for earlier, later in itertools.pairwise(told)
+        for earlier, later in itertools.pairwise(reports)
         if earlier[0] == later[0]
     ]
 

@@ -155,7 +155,7 @@ def drift(trainer: Trainer) -> dict[str, float]:
 
     What has run away counts as `RAN_AWAY`.
     """
-    start_N2 = pendulum.drawn(STARTS, np.random.default_rng(99))
+    start_N2 = pendulum.rendered(STARTS, np.random.default_rng(99))
     before_N = pendulum.energy(start_N2)
     network, units = trainer.network.eval(), trainer.train.units
     state_N2 = torch.tensor(start_N2, dtype=torch.float32)
@@ -228,7 +228,7 @@ def fronts(found: Found) -> str:
         every = [place for each in places.values() for place in each]
         xs = _Axis([x for x, _ in every], LEFT + index * 400, power=power)
         ys = _Axis([y for _, y in every], TOP + SIDE, up=True, power=power)
-        parts += xs.drawn(f"{source}: {across}") + ys.drawn(title, beside=xs.start)
+        parts += xs.rendered(f"{source}: {across}") + ys.rendered(title, at=xs.start)
         for colour, each in zip(COLOURS, places.values(), strict=True):
             parts += [svg.dot(xs(x), ys(y), 2.5, colour=colour) for x, y in each]
             x, y = (statistics.median(column) for column in zip(*each, strict=True))
@@ -248,7 +248,7 @@ def drifts(found: Found) -> str:
     for index, (few, arms) in enumerate(LAW.items()):
         xs = _Axis([math.log10(mark) for mark in MARKS], LEFT + index * 400, power=True)
         examples = f"steps of the model, {'a tenth of the' if few else 'all'} examples"
-        parts += xs.drawn(examples) + ys.drawn("mean drift of energy", beside=xs.start)
+        parts += xs.rendered(examples) + ys.rendered("mean drift of energy", at=xs.start)
         for colour, arm in zip(COLOURS, arms.values(), strict=False):
             drift_SM = [[math.log10(run[f"drift_{mark}"]) for mark in MARKS] for run in found[arm]]
             middle_M = [statistics.median(column) for column in zip(*drift_SM, strict=True)]
@@ -274,21 +274,21 @@ class _Axis:
         share = (value - self.low) / (self.high - self.low) * SIDE
         return self.start - share if self.up else self.start + share
 
-    def drawn(self, title: str, beside: float = TOP + SIDE) -> list[str]:
+    def rendered(self, title: str, at: float = TOP + SIDE) -> list[str]:
         """The line, three values and what it shows."""
         parts = []
         for share in (0.06, 0.5, 0.94):
             value = self.low + share * (self.high - self.low)
-            told = f"{10**value if self.power else value:.3g}"
+            label = f"{10**value if self.power else value:.3g}"
             place = self(value)
-            where = (beside - 8, place + 4) if self.up else (place, beside + 18)
-            parts.append(svg.words(*where, told, size=11, anchor="end" if self.up else "middle"))
+            where = (at - 8, place + 4) if self.up else (place, at + 18)
+            parts.append(svg.words(*where, label, size=11, anchor="end" if self.up else "middle"))
         if self.up:
-            line = f"M{beside} {self.start}V{self.start - SIDE}"
-            return [*parts, svg.path(line), svg.words(beside, TOP - 18, title, anchor="start")]
-        line = f"M{self.start} {beside}H{self.start + SIDE}"
+            line = f"M{at} {self.start}V{self.start - SIDE}"
+            return [*parts, svg.path(line), svg.words(at, TOP - 18, title, anchor="start")]
+        line = f"M{self.start} {at}H{self.start + SIDE}"
         middle = self.start + SIDE / 2
-        return [*parts, svg.path(line), svg.words(middle, beside + 38, title)]
+        return [*parts, svg.path(line), svg.words(middle, at + 38, title)]
 
 
 def main() -> None:

@@ -182,9 +182,9 @@ def main() -> None:
                     taken.append(measure(search))
                 finally:
                     search.close()
-        told = ", ".join(f"{seconds:.1f}" for seconds in sorted(taken))
+        times = ", ".join(f"{seconds:.1f}" for seconds in sorted(taken))
         print(
-            f"{name}: {told} s; median {statistics.median(taken):.1f} s, "
+            f"{name}: {times} s; median {statistics.median(taken):.1f} s, "
             f"promised {promised_s:g} s: {sum(s <= promised_s for s in taken)} of {len(taken)}",
             flush=True,
         )

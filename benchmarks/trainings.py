@@ -65,4 +65,4 @@ def trained(
         seed=seed,
     )
     trainer = Trainer(job, dataset)
-    return trainer, [told for told in trainer.run() if isinstance(told, Measurement)]
+    return trainer, [one for one in trainer.run() if isinstance(one, Measurement)]

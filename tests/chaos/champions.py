@@ -132,7 +132,7 @@ def _amid_cleaning(scene: Scene) -> list[str]:
 
 def _race(scene: Scene, model: str, found: list[str]) -> str:
     """Two promotions that compared themselves with one champion: `lw` is one lost, one won."""
-    ready, go, told = (os.pipe() for _ in range(3))
+    ready, go, result = (os.pipe() for _ in range(3))
 
     @contextmanager
     def together(inner: Any) -> Iterator[Any]:
@@ -149,7 +149,7 @@ def _race(scene: Scene, model: str, found: list[str]) -> str:
         except AliasMovedError:
             word = b"l"
         finally:
-            os.write(told[1], word)
+            os.write(result[1], word)
             os.write(ready[1], b".")  # of one that fell, too
 
     log = scene.world.home / "errors.txt"
@@ -157,10 +157,10 @@ def _race(scene: Scene, model: str, found: list[str]) -> str:
     pids = [drivers.forked(scene.world, rival, None, log) for rival in rivals]
     os.read(ready[0], 1), os.read(ready[0], 1)
     os.write(go[1], b"..")
-    outcome = "".join(sorted((os.read(told[0], 1) + os.read(told[0], 1)).decode()))
+    outcome = "".join(sorted((os.read(result[0], 1) + os.read(result[0], 1)).decode()))
     for pid in pids:
         drivers.ended(pid)
-    for end in (*ready, *go, *told):
+    for end in (*ready, *go, *result):
         os.close(end)
     found += registry_checker.of_promotions(scene.store, scene.world.ledger, model)
     if outcome != "lw":

@@ -113,7 +113,7 @@ def race(world: World, *, guard: bool = True) -> str:
     The moment is when both have the ledger open and stand before the lease: without it the slower
     one could come when the faster one has ended, and rightly win too.
     """
-    ready, go, told, stop = (os.pipe() for _ in range(4))
+    ready, go, result, stop = (os.pipe() for _ in range(4))
 
     def contend(world: World) -> None:
         with Ledger.open(world.url) as ledger:
@@ -126,7 +126,7 @@ def race(world: World, *, guard: bool = True) -> str:
             except LeaseHeldError:
                 word = b"l"
             finally:
-                os.write(told[1], word)
+                os.write(result[1], word)
             os.read(stop[0], 1)
             if lease is not None:
                 with suppress(LedgerError):
@@ -139,11 +139,11 @@ def race(world: World, *, guard: bool = True) -> str:
         pids = [drivers.forked(world, contend, None, world.home / "log") for _ in range(2)]
         os.read(ready[0], 1), os.read(ready[0], 1)
         os.write(go[1], b"..")
-        outcome = os.read(told[0], 1) + os.read(told[0], 1)
+        outcome = os.read(result[0], 1) + os.read(result[0], 1)
         os.write(stop[1], b"..")
         for pid in pids:
             drivers.ended(pid)
-    for end in (*ready, *go, *told, *stop):
+    for end in (*ready, *go, *result, *stop):
         os.close(end)
     return "".join(sorted(outcome.decode()))
 

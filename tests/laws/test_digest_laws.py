@@ -50,19 +50,19 @@ def _wrapped(block: Block) -> Block:
 def test_every_network_shares_its_digest_with_its_other_spellings(name: str, samples: int) -> None:
     space = load(name)
     for seed in range(samples // len(SPACES)):
-        drawn = space.resolve(RandomSuggester(seed))
-        other = respelt(drawn)
-        assert other.digest != drawn.digest
-        assert network_digest(other, TASK) == network_digest(drawn, TASK), drawn.describe()
+        sampled = space.resolve(RandomSuggester(seed))
+        other = respelt(sampled)
+        assert other.digest != sampled.digest
+        assert network_digest(other, TASK) == network_digest(sampled, TASK), sampled.describe()
         again = Candidate.from_dict(json.loads(json.dumps(other.to_dict())))
         assert again == other, "the candidate keeps its own spelling"
 
 
 def test_no_two_different_candidates_share_a_digest(samples: int) -> None:
     space = load("wide")
-    drawn = {space.resolve(RandomSuggester(seed)).digest for seed in range(samples)}
+    sampled = {space.resolve(RandomSuggester(seed)).digest for seed in range(samples)}
     by_network = {network_digest(space.resolve(RandomSuggester(s)), TASK) for s in range(samples)}
-    assert len(by_network) == len(drawn) == samples
+    assert len(by_network) == len(sampled) == samples
 
 
 def test_networks_that_share_a_digest_are_one_network(samples: int) -> None:
@@ -70,10 +70,10 @@ def test_networks_that_share_a_digest_are_one_network(samples: int) -> None:
     space, found = load("tiny"), dict[str, Architecture]()
     twins = 0
     for seed in range(samples // 5):
-        drawn = replace(space.resolve(RandomSuggester(seed)), **PLAIN)
-        other = found.setdefault(network_digest(drawn, TASK), drawn.architecture)
-        if other is not drawn.architecture:
+        sampled = replace(space.resolve(RandomSuggester(seed)), **PLAIN)
+        other = found.setdefault(network_digest(sampled, TASK), sampled.architecture)
+        if other is not sampled.architecture:
             twins += 1
-            assert cost(other, TASK) == cost(drawn.architecture, TASK)
+            assert cost(other, TASK) == cost(sampled.architecture, TASK)
     assert twins
     assert len(found) > 9

@@ -139,8 +139,8 @@ def test_two_loss_terms_are_mapped_along_a_line() -> None:
 
 
 def test_what_was_stopped_is_mapped_apart_and_balanced_weights_as_they_ended() -> None:
-    told = {"weights/cross_entropy": 0.2, "weights/auxiliary": 0.8, "val_accuracy": 0.4}
-    measured = Measurement(fidelity=1, metrics=told, elapsed_s=1.0)
+    metrics = {"weights/cross_entropy": 0.2, "weights/auxiliary": 0.8, "val_accuracy": 0.4}
+    measured = Measurement(fidelity=1, metrics=metrics, elapsed_s=1.0)
     balanced = weighed(1, 0.0, cross_entropy=1, auxiliary=1)
     trials = [
         weighed(0, 0.7, cross_entropy=1, auxiliary=1),

@@ -198,18 +198,18 @@ def test_two_objectives_pass_no_more_than_the_rung_has_places_and_the_ends_of_a_
 def test_survivors_of_both_objectives_cover_more_than_those_of_the_first() -> None:
     for seed in range(5):
         chance = random.Random(seed)
-        drawn = []
+        trials = []
         for number in range(1, 91):
             size = chance.uniform(0.0, 1.0)
-            drawn.append(sized(number, max(0.0, size**0.5 - chance.uniform(0.0, 0.5)), size))
-        both, first = (survivors(drawn, judges) for judges in ([ACCURACY, SIZE], [ACCURACY]))
+            trials.append(sized(number, max(0.0, size**0.5 - chance.uniform(0.0, 0.5)), size))
+        both, first = (survivors(trials, judges) for judges in ([ACCURACY, SIZE], [ACCURACY]))
         assert abs(len(both) - len(first)) < 10
         assert hypervolume(both) > 1.05 * hypervolume(first)
 
 
-def survivors(drawn: list[Trial], judges: list[Objective]) -> list[Trial]:
+def survivors(trials: list[Trial], judges: list[Objective]) -> list[Trial]:
     halving, passed = Halving(Budget(minimum=1, maximum=3, reduction_factor=3), judges), []
-    for trial in drawn:
+    for trial in trials:
         halving.observe(trial)
         passed += [trial] if halving.goes_on(trial, 1) else []
     return passed

@@ -171,9 +171,9 @@ def test_every_asked_trial_is_told_once_whatever_its_worker_does(
     with opened(folder, config(stop={"trials": 6})) as study:
         run(study, worker)
         assert study.finished
-        told = [t for t in study.trials if t.state.is_terminal]
+        ended = [t for t in study.trials if t.state.is_terminal]
         waiting = [t for t in study.trials if t.state is TrialState.WAITING]
-        assert {t.number for t in told} | {t.number for t in waiting} == set(worker.started)
+        assert {t.number for t in ended} | {t.number for t in waiting} == set(worker.started)
         assert study.stopping or not waiting
     with Ledger.open(folder / "ledger.db") as ledger:
         row = ledger.study("small")
@@ -182,7 +182,7 @@ def test_every_asked_trial_is_told_once_whatever_its_worker_does(
             e.payload["uid"] for e in ledger.events(row.id, 0, 10_000) if e.kind == "trial_finished"
         )
         assert set(ends.values()) <= {1}
-        assert set(ends) == {t.uid for t in told}
+        assert set(ends) == {t.uid for t in ended}
 
 
 @pytest.mark.parametrize(

@@ -81,12 +81,12 @@ def test_naming_the_spaces_loads_no_torch() -> None:
 
 
 def test_the_wide_space_holds_every_hybrid_form() -> None:
-    drawn = [str(load("wide").resolve(RandomSuggester(seed)).architecture) for seed in range(200)]
+    sampled = [str(load("wide").resolve(RandomSuggester(seed)).architecture) for seed in range(200)]
     forms = ("grid", "shifted", "linear", "convolution", "relative", "rotary", "none")
     mixes = ("sum", "concatenate", "cross_attention", "channel", "scalar", "token")
     for word in (*forms, *mixes, "tokens", "patch", "rms"):
-        assert any(f"='{word}'" in one for one in drawn), word
-    assert any("hard=True" in one for one in drawn)
+        assert any(f"='{word}'" in one for one in sampled), word
+    assert any("hard=True" in one for one in sampled)
 
 
 def test_every_space_has_a_task_that_its_default_is_built_for() -> None:
@@ -97,14 +97,14 @@ def test_every_space_has_a_task_that_its_default_is_built_for() -> None:
 
 
 def test_the_spaces_of_steps_hold_every_form_of_reading_a_sequence() -> None:
-    drawn = [
+    sampled = [
         str(load("sequence").resolve(RandomSuggester(seed)).architecture) for seed in range(99)
     ]
     forms = ("lstm", "gru", "sinusoidal", "rotary", "relative", "learned", "last", "average")
     for word in forms:
-        assert any(f"='{word}'" in one for one in drawn), word
+        assert any(f"='{word}'" in one for one in sampled), word
     for kind in ("Recurrent", "TemporalConvolution", "SegmentMemory", "Attention", "Gate"):
-        assert any(f"block={kind}(" in one for one in drawn), kind
+        assert any(f"block={kind}(" in one for one in sampled), kind
 
 
 def test_the_spaces_of_several_streams_hold_every_fusion() -> None:

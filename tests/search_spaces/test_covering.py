@@ -11,8 +11,8 @@ from search_spaces.domains.suggester import Suggester
 def test_each_choice_and_each_end_of_a_range_is_met() -> None:
     wide = choice(*range(500))
     assert set(covering(lambda s: wide.resolve(s, "wide"))) == set(range(500))
-    drawn = set(covering(lambda s: FloatRange(0.0, 1.0).resolve(s, "share")))
-    assert {0.0, 1.0} <= drawn
+    sampled = set(covering(lambda s: FloatRange(0.0, 1.0).resolve(s, "share")))
+    assert {0.0, 1.0} <= sampled
 
 
 def test_what_lies_behind_rare_answers_is_met() -> None:

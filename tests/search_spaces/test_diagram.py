@@ -16,7 +16,7 @@ TASK = Task(inputs={"image": (3, 37, 30)}, num_classes=7)
 SPACES = ["hybrid", "convolution", "transformer", "tiny", "wide"]
 
 
-def drawn(architecture: Any, task: Task | None = TASK) -> dict[str, list[tuple[float, float]]]:
+def rendered(architecture: Any, task: Task | None = TASK) -> dict[str, list[tuple[float, float]]]:
     """Where each text stands."""
     places: dict[str, list[tuple[float, float]]] = {}
     for element in ET.fromstring(diagram(architecture, task)).iter():
@@ -53,7 +53,7 @@ def test_the_shapes_drawn_are_those_that_the_network_promises(space: str, seed: 
         for name, shape in architecture.walk(TASK).items()
         if name.startswith("streams.")
     ]
-    places = drawn(architecture.to_dict())
+    places = rendered(architecture.to_dict())
     seen = sorted(
         (x, text)
         for text, at in places.items()
@@ -71,7 +71,7 @@ def test_the_shapes_of_other_modalities_are_drawn_as_promised(space: str, seed: 
     promised = [*task.inputs.values()] + [
         shape for name, shape in architecture.walk(task).items() if name.startswith("streams.")
     ]
-    places = drawn(architecture.to_dict(), task)
+    places = rendered(architecture.to_dict(), task)
     seen = {text: len(at) for text, at in places.items() if re.fullmatch(r"\d+( x \d+)*", text)}
     words = [" x ".join(map(str, shape)) for shape in promised]
     assert seen == {word: words.count(word) for word in words}
@@ -82,18 +82,18 @@ def test_every_piece_of_the_ready_spaces_has_words_of_its_own(name: str) -> None
     for seed in range(30):
         data = load(name).resolve(RandomSuggester(seed)).architecture.to_dict()
         kinds = {kind for kind in re.findall(r"'kind': '(\w+)'", str(data)) if "_" in kind}
-        assert not kinds & set(drawn(data, None)), kinds
+        assert not kinds & set(rendered(data, None)), kinds
 
 
 def test_blocks_of_a_chain_stand_in_a_row_and_a_fixed_mix_is_no_gate() -> None:
     attention = {"kind": "attention", "heads": 4, "mlp_ratio": 2.0, "scope": "grid"}
     residual = {"kind": "residual", "kernel": 3}
     chain = {"kind": "chain", "blocks": [residual, attention]}
-    places = drawn(network(stage(chain)))
+    places = rendered(network(stage(chain)))
     assert places["residual"][0][0] < places["grid"][0][0]
     assert places["residual"][0][1] == places["grid"][0][1]
     parallel = {"kind": "parallel", "first": chain, "second": attention, "mix": "sum"}
-    places = drawn(network(stage(parallel)))
+    places = rendered(network(stage(parallel)))
     assert {"+", "residual", "grid"} <= set(places)
     assert "gate" not in places
     assert places["residual"][0][1] < places["+"][0][1]
@@ -108,14 +108,14 @@ def test_blocks_of_a_chain_stand_in_a_row_and_a_fixed_mix_is_no_gate() -> None:
     ],
 )
 def test_a_fusion_says_how_streams_meet(fusion: dict[str, Any], words: tuple[str, ...]) -> None:
-    assert set(words) <= set(drawn({**network(), "fusion": fusion}))
+    assert set(words) <= set(rendered({**network(), "fusion": fusion}))
 
 
 def test_a_head_says_what_it_tells() -> None:
     both = Task(inputs={"image": (3, 8, 8)}, num_classes=3, num_values=1)
-    places = drawn({**network(), "head": {"kind": "both", "dropout": 0.0}}, both)
+    places = rendered({**network(), "head": {"kind": "both", "dropout": 0.0}}, both)
     assert {"3 classes", "and 1 number"} <= set(places)
-    places = drawn({**network(), "head": {"kind": "embed", "width": 16}}, both)
+    places = rendered({**network(), "head": {"kind": "embed", "width": 16}}, both)
     assert {"embed", "16 wide, length 1"} <= set(places)
 
 
@@ -125,7 +125,7 @@ def test_branches_of_a_gate_stand_side_by_side_and_meet_in_it() -> None:
         "convolution": {"kind": "mbconv", "kernel": 5, "expansion": 3, "squeeze": True},
         "attention": {"kind": "attention", "heads": 4, "mlp_ratio": 2.0},
     }
-    places = drawn(network(stage(gate, depth=2)))
+    places = rendered(network(stage(gate, depth=2)))
     (convolution,), (attention,), (mixed,) = places["MBConv"], places["attention"], places["gate"]
     assert convolution[0] == attention[0] < mixed[0]
     assert convolution[1] < mixed[1] < attention[1]
@@ -145,7 +145,7 @@ def test_kinds_differ_in_colour() -> None:
 def test_a_block_of_the_users_is_named_and_nothing_is_promised_beyond_it() -> None:
     blur = {"kind": "blur<&>", "size": 3}
     residual = {"kind": "residual", "kernel": 3}
-    places = drawn(network(stage(blur, width=48), stage(residual, width=64)))
+    places = rendered(network(stage(blur, width=48), stage(residual, width=64)))
     assert "blur<&>" in places
     assert "size 3" in places
     assert "48 wide" in places
@@ -153,7 +153,7 @@ def test_a_block_of_the_users_is_named_and_nothing_is_promised_beyond_it() -> No
 
 
 def test_without_a_task_widths_are_shown_alone() -> None:
-    places = drawn(network(stage({"kind": "residual", "kernel": 3})), None)
+    places = rendered(network(stage({"kind": "residual", "kernel": 3})), None)
     assert "32 wide" in places
     assert not any(" x " in text for text in places)
 
@@ -163,7 +163,7 @@ def test_streams_stand_one_below_the_other_and_are_joined() -> None:
     patches = {"kind": "patch", "width": 24, "patch": 4}
     both["streams"]["sound"] = {"stem": patches, "stages": []}
     task = Task(inputs={"image": (3, 8, 8), "sound": (1, 16, 16)}, num_classes=3)
-    places = drawn(both, task)
+    places = rendered(both, task)
     assert places["image"][0][1] < places["join streams"][0][1] < places["sound"][0][1]
     assert "24 x 4 x 4" in places
     assert "3 classes" in places
@@ -187,6 +187,6 @@ def test_drawing_loads_no_torch() -> None:
 
 @pytest.mark.parametrize("name", ["plain_cnn", "cnn_28", "hybrid_cvt"])
 def test_a_stage_without_blocks_is_drawn_as_its_reduction(name: str) -> None:
-    texts = drawn(known(name).to_dict(), Task(inputs={"image": (1, 28, 28)}, num_classes=10))
+    texts = rendered(known(name).to_dict(), Task(inputs={"image": (1, 28, 28)}, num_classes=10))
     assert not [text for text in texts if "of them" in text]
     assert any(re.fullmatch(r"\dx\d", text) for text in texts)

@@ -42,8 +42,8 @@ def test_a_block_gives_what_it_ever_gave(block: Block, weights: int, values: lis
         ("tiny", "8732a93c996a8f06", "68bdfd16e6b52c01"),
     ],
 )
-def test_a_spaces_candidates_keep_their_digests(name: str, default: str, drawn: str) -> None:
+def test_a_spaces_candidates_keep_their_digests(name: str, default: str, sampled: str) -> None:
     space = load(name)
     assert space.default().digest.startswith(default)
     digests = [space.resolve(RandomSuggester(seed)).digest for seed in range(50)]
-    assert hashlib.sha256("".join(digests).encode()).hexdigest().startswith(drawn)
+    assert hashlib.sha256("".join(digests).encode()).hexdigest().startswith(sampled)

@@ -166,7 +166,7 @@ def test_the_asking_stream_hears_all_others_as_torchs_attention_has_it() -> None
     module = started(CrossAttentionFusion(asking="image", width=16, heads=2).build(SHAPES))
     given = maps()
     asks = module.project["image"](given["image"].flatten(2).transpose(1, 2))
-    told = torch.cat([module.project[name](given[name]) for name in ("series", "vector")], dim=1)
+    keys = torch.cat([module.project[name](given[name]) for name in ("series", "vector")], dim=1)
     theirs = nn.MultiheadAttention(16, 2, batch_first=True)
     with torch.no_grad():
         theirs.in_proj_weight.copy_(
@@ -174,8 +174,8 @@ def test_the_asking_stream_hears_all_others_as_torchs_attention_has_it() -> None
         )
         theirs.in_proj_bias.copy_(torch.cat([module.ask.query.bias, module.ask.key_value.bias]))
         theirs.out_proj.load_state_dict(module.ask.out.state_dict())
-    told = module.ask.other_norm(told)
-    heard, _ = theirs(module.ask.norm(asks), told, told)
+    keys = module.ask.other_norm(keys)
+    heard, _ = theirs(module.ask.norm(asks), keys, keys)
     torch.testing.assert_close(module(given), (asks + heard).mean(1))
 
 

@@ -45,18 +45,18 @@ def test_draws_gather_about_the_prior_on_the_domains_own_scale(log: bool) -> Non
     spread = {}
     for confidence in ("low", "medium", "high"):
         domain = FloatRange(1e-4, 1.0, log=log, prior=prior, confidence=confidence)
-        drawn = [draw(domain, Random(seed)) for seed in range(500)]
-        assert statistics.median(drawn) == pytest.approx(prior, rel=0.3)
-        low, high = sorted(drawn)[50], sorted(drawn)[449]
+        sampled = [draw(domain, Random(seed)) for seed in range(500)]
+        assert statistics.median(sampled) == pytest.approx(prior, rel=0.3)
+        low, high = sorted(sampled)[50], sorted(sampled)[449]
         spread[confidence] = high / low if log else high - low
     assert spread["high"] < spread["medium"] < spread["low"]
 
 
 def test_the_expected_choice_is_likelier_and_the_others_stay_possible() -> None:
     domain = choice("a", "b", "c", prior="b", confidence="medium")
-    drawn = [draw(domain, Random(seed)) for seed in range(600)]
-    assert drawn.count("b") == pytest.approx(400, abs=50)
-    assert drawn.count("a") > 50 < drawn.count("c")
+    sampled = [draw(domain, Random(seed)) for seed in range(600)]
+    assert sampled.count("b") == pytest.approx(400, abs=50)
+    assert sampled.count("a") > 50 < sampled.count("c")
 
 
 def test_every_prior_is_found_under_the_name_that_is_asked() -> None:

@@ -31,22 +31,22 @@ def ask_everything(suggester: Suggester) -> dict[str, Any]:
 @given(seed=st.integers(0, 2**63))
 def test_chance_stays_in_range_and_repeats_itself(seed: int) -> None:
     chance = RandomSuggester(seed)
-    drawn = ask_everything(chance)
-    assert drawn["int"] in {-3, 0, 3, 6, 9}
-    assert 1 <= drawn["int_log"] <= 500
-    assert -1 <= drawn["float"] <= 1
-    assert 1e-6 <= drawn["float_log"] <= 1e6
-    assert drawn["float_step"] in {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7}
-    assert ask_everything(chance) == drawn == chance.params
-    assert ask_everything(RandomSuggester(seed)) == drawn
+    sampled = ask_everything(chance)
+    assert sampled["int"] in {-3, 0, 3, 6, 9}
+    assert 1 <= sampled["int_log"] <= 500
+    assert -1 <= sampled["float"] <= 1
+    assert 1e-6 <= sampled["float_log"] <= 1e6
+    assert sampled["float_step"] in {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7}
+    assert ask_everything(chance) == sampled == chance.params
+    assert ask_everything(RandomSuggester(seed)) == sampled
 
 
 def test_chance_reaches_both_ends_and_spreads_logarithms_evenly() -> None:
-    draws = [ask_everything(RandomSuggester(seed)) for seed in range(600)]
-    assert {draw["int"] for draw in draws} == {-3, 0, 3, 6, 9}
-    assert {draw["float_step"] for draw in draws} >= {0.1, 0.7}
-    assert 0.4 < sum(draw["float_log"] < 1 for draw in draws) / 600 < 0.6
-    assert 0.35 < sum(draw["int_log"] < math.sqrt(500) for draw in draws) / 600 < 0.65
+    samples = [ask_everything(RandomSuggester(seed)) for seed in range(600)]
+    assert {draw["int"] for draw in samples} == {-3, 0, 3, 6, 9}
+    assert {draw["float_step"] for draw in samples} >= {0.1, 0.7}
+    assert 0.4 < sum(draw["float_log"] < 1 for draw in samples) / 600 < 0.6
+    assert 0.35 < sum(draw["int_log"] < math.sqrt(500) for draw in samples) / 600 < 0.65
 
 
 def test_one_name_asked_in_two_ways_is_refused() -> None:
@@ -58,9 +58,9 @@ def test_one_name_asked_in_two_ways_is_refused() -> None:
 
 def test_a_record_of_optunas_answers_replays() -> None:
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask()
-    drawn = ask_everything(trial)
+    sampled = ask_everything(trial)
     replay = ReplaySuggester({**trial.params, "extra": 1})
-    assert ask_everything(replay) == drawn
+    assert ask_everything(replay) == sampled
     assert replay.unused() == ("extra",)
 
 

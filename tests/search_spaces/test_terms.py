@@ -49,7 +49,7 @@ def test_mse_and_huber_are_torchs() -> None:
 @pytest.mark.parametrize("quantile", [0.1, 0.5, 0.9])
 def test_the_quantile_loss_is_least_at_the_quantile(quantile: float) -> None:
     targets = torch.linspace(0, 1, 101)[:, None]
-    told = [
+    results = [
         float(
             losses.Quantile(quantile=quantile)(
                 ModelOutput(values_BV=torch.full_like(targets, guess)), Batch(values_BV=targets)
@@ -57,7 +57,7 @@ def test_the_quantile_loss_is_least_at_the_quantile(quantile: float) -> None:
         )
         for guess in (quantile - 0.1, quantile, quantile + 0.1)
     ]
-    assert told[1] < min(told[0], told[2])
+    assert results[1] < min(results[0], results[2])
 
 
 def test_triplets_are_the_hardest_of_the_batch() -> None:
@@ -290,14 +290,14 @@ losses = loss_domain(main=("mse",), always=("sum_of_a_test",), side=("rising_of_
     )
     loss = losses.build(weights)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
-    told = []
+    results = []
     for _ in range(100):
         optimizer.zero_grad()
         value = loss(ModelOutput(values_BV=network(state)), batch)
         loss.backward(value, list(network.parameters()))
         optimizer.step()
-        told.append(float(value.terms["sum_of_a_test"].detach()))
-    assert told[-1] < 0.05 * told[0]
+        results.append(float(value.terms["sum_of_a_test"].detach()))
+    assert results[-1] < 0.05 * results[0]
 
 
 @pytest.mark.parametrize("name", ["nt_xent", "consistency", "distillation", "gate_entropy"])

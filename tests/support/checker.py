@@ -116,10 +116,14 @@ def of_ledger(ledger: Place, study: str, trials: int, epochs: int) -> list[str]:
             found.append(f"trial {number} was measured at {seen}")
         if (state == "COMPLETE") != (len(seen) == epochs and values is not None):
             found.append(f"trial {number} is {state} after {len(seen)} epochs with {values}")
-    told = Counter(
+    endings_of = Counter(
         payload["uid"] for _, kind, payload, _ in _events(ledger, study) if kind == "trial_finished"
     )
-    found += [f"trial {row[0]} was told {told[row[1]]} times" for row in kept if told[row[1]] != 1]
+    found += [
+        f"trial {row[0]} was told {endings_of[row[1]]} times"
+        for row in kept
+        if endings_of[row[1]] != 1
+    ]
     return [*found, *of_events(ledger, study), *of_numbers(ledger, study)]
 
 

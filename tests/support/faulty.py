@@ -19,8 +19,8 @@ from pathlib import Path
 
 def train(decisions, context):
     """Numbers that depend on the seed alone; goes wrong after one epoch where it is told to."""
-    told = json.loads(Path(__file__).with_name("faults.json").read_text())
-    fault = told.get(str(decisions["number"]))
+    faults = json.loads(Path(__file__).with_name("faults.json").read_text())
+    fault = faults.get(str(decisions["number"]))
     chance = random.Random(context.seed)
     for epoch in range(1, context.epochs + 1):
         value = chance.random()

@@ -60,7 +60,7 @@ def flaky(
             behind = http.client.HTTPConnection(state.upstream, timeout=60)
             behind.request(self.command, self.path, body, dict(self.headers))
             answer = behind.getresponse()
-            told = answer.read()
+            body = answer.read()
             behind.close()
             if fault == "cut":  # it is committed, and nobody learns of it
                 self.close_connection = True
@@ -68,9 +68,9 @@ def flaky(
                 return
             self.send_response(answer.status)
             self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
-            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(told)
+            self.wfile.write(body)
 
         do_GET = do_POST = do_PUT = do_PATCH = _pass
 

@@ -19,7 +19,7 @@ class Served:
     pages: Pages
     searched: Seen
     """A study of four trials on digits, its best one promoted."""
-    told: Seen
+    story: Seen
     """A study with a trial in every state."""
     home: Path
 

@@ -153,11 +153,11 @@ def assert_shows(seen: Seen, trials: Sequence[Trial]) -> None:
         assert run.data.tags["archscout.trial"] == str(trial.number)
         assert run.data.tags.get("archscout.reason") == trial.reason
         shown = seen.points(run)
-        told: dict[str, list[tuple[int, float]]] = {}
+        expected: dict[str, list[tuple[int, float]]] = {}
         for one in trial.measurements:
             for name, value in {**one.metrics, "elapsed_s": one.elapsed_s}.items():
-                told.setdefault(name, []).append((one.fidelity, value))
-        assert shown == told
+                expected.setdefault(name, []).append((one.fidelity, value))
+        assert shown == expected
         assert set(run.data.params) == set(trial.params)
 
 

@@ -45,10 +45,10 @@ def test_the_variance_is_that_of_one_batch_over_the_squared_mean() -> None:
     accumulation = Accumulation(Recipe(accumulation=4))
     for seed in range(200):
         step(accumulation, 1.5, seed=seed)
-    told = accumulation.end_epoch()
-    assert told["gradient/variance"] == pytest.approx(1.5**2, rel=0.1)
-    assert told["gradient/step_variance"] == pytest.approx(1.5**2 / 4, rel=0.1)
-    assert told["gradient/batches"] == 4
+    logged = accumulation.end_epoch()
+    assert logged["gradient/variance"] == pytest.approx(1.5**2, rel=0.1)
+    assert logged["gradient/step_variance"] == pytest.approx(1.5**2 / 4, rel=0.1)
+    assert logged["gradient/batches"] == 4
     assert accumulation.end_epoch() == {}
 
 
@@ -56,9 +56,9 @@ def test_a_large_variance_is_told_truly_where_the_batches_norms_differ() -> None
     accumulation = Accumulation(Recipe(accumulation=2))
     for seed in range(3000):
         step(accumulation, 8.0, seed=seed, uneven=0.5)
-    told = accumulation.end_epoch()
-    assert told["gradient/variance"] == pytest.approx(64, rel=0.15)
-    assert told["gradient/step_variance"] == pytest.approx(32, rel=0.15)
+    logged = accumulation.end_epoch()
+    assert logged["gradient/variance"] == pytest.approx(64, rel=0.15)
+    assert logged["gradient/step_variance"] == pytest.approx(32, rel=0.15)
 
 
 def test_one_step_without_a_signal_does_not_carry_the_epochs_figure_away() -> None:
@@ -79,9 +79,11 @@ def test_what_is_told_of_an_adaptive_epoch_is_of_all_its_steps() -> None:
         done = [step(accumulation, spread, seed=seed) for seed in range(100)]
         assert accumulation.end_epoch()["gradient/batches"] == sum(done) / len(done)
     done = [step(accumulation, 1.0, seed=seed) for seed in range(5 * PROBE)]
-    told = accumulation.end_epoch()
+    logged = accumulation.end_epoch()
     left = sum(1 / number for number in done) / len(done)
-    assert told["gradient/step_variance"] / told["gradient/variance"] == pytest.approx(left, 0.02)
+    assert logged["gradient/step_variance"] / logged["gradient/variance"] == pytest.approx(
+        left, 0.02
+    )
     assert left > 0.9  # one batch was enough nearly throughout
 
 

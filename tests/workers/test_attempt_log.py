@@ -108,8 +108,8 @@ def test_attempts_follow_each_other_in_one_file(make_job: MakeJob, log: Path) ->
     run(make_job, log, lambda: print("first try"))
     append(log, "attempt 1 of trial 7 ended: timeout\nThread training:\n  File x")
     run(make_job, log, lambda: print("second try"), number=2)
-    told = [line.split(" ", 2)[-1] for line in log.read_text().splitlines() if "attempt" in line]
-    assert [line[:26] for line in told] == [
+    lines = [line.split(" ", 2)[-1] for line in log.read_text().splitlines() if "attempt" in line]
+    assert [line[:26] for line in lines] == [
         "attempt 1 of trial 7 begin",
         "attempt 1 of trial 7 ended",
         "attempt 2 of trial 7 begin",

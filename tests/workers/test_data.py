@@ -60,8 +60,8 @@ def test_parts_share_no_example_miss_none_and_keep_every_class_in_proportion(
     assert sum(len(part) for part in parts) == len(targets)
     assert set().union(*(identities(part) for part in parts)) == set(range(len(targets)))
     for label, count in enumerate(counts):
-        drawn = int((dataset.open_test().targets == label).sum())
-        assert abs(drawn - test * count) < 1.5
+        sampled = int((dataset.open_test().targets == label).sum())
+        assert abs(sampled - test * count) < 1.5
 
 
 def test_equal_specs_give_equal_data_and_another_seed_another_split(digits: Dataset) -> None:

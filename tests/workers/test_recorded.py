@@ -90,7 +90,7 @@ def candidate(recipe: Recipe, balancer: BalancerName) -> Candidate:
 
 
 def measured(run: Iterator[Measurement | Progress]) -> list[Measurement]:
-    return [told for told in run if isinstance(told, Measurement)]
+    return [one for one in run if isinstance(one, Measurement)]
 
 
 def of_validation(measurement: Measurement) -> dict[str, float]:

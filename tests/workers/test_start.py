@@ -26,8 +26,8 @@ SURROGATE = DataSpec(source="surrogate")
 
 
 def curve(job: TrainingJob) -> list[float]:
-    told = start(replace(job, data=SURROGATE), load(SURROGATE))
-    return [one.metrics["val_accuracy"] for one in told if isinstance(one, Measurement)]
+    measured = start(replace(job, data=SURROGATE), load(SURROGATE))
+    return [one.metrics["val_accuracy"] for one in measured if isinstance(one, Measurement)]
 
 
 def decisions(**values: Any) -> dict[str, Any]:
@@ -84,8 +84,8 @@ def test_what_the_surrogate_and_the_trainer_measure_is_what_configs_may_name(
     known = measured_metrics()
     assert known is not None
     for job in (make_job(epochs=1), make_job(epochs=1, data=SURROGATE)):
-        told = [one for one in start(job, digits) if isinstance(one, Measurement)]
-        assert set(told[0].metrics) <= set(known)
+        measured = [one for one in start(job, digits) if isinstance(one, Measurement)]
+        assert set(measured[0].metrics) <= set(known)
     assert {"parameters", "flops", "activation_bytes"} <= set(known)
     assert measured_metrics(train="mine.py:train") is None
 
@@ -110,9 +110,9 @@ def test_the_users_generator_is_measured_an_epoch(
         "        yield {'val_accuracy': epoch / 10, 'width': decisions['width'],\n"
         "               'seed': context.seed, 'epochs': context.epochs}\n",
     )
-    told = tell(make_job, digits, train, epochs=3, seed=5)
-    assert [one.fidelity for one in told] == [1, 2, 3]
-    assert told[2].metrics == {"val_accuracy": 0.2, "width": 8.0, "seed": 5.0, "epochs": 3.0}
+    measured = tell(make_job, digits, train, epochs=3, seed=5)
+    assert [one.fidelity for one in measured] == [1, 2, 3]
+    assert measured[2].metrics == {"val_accuracy": 0.2, "width": 8.0, "seed": 5.0, "epochs": 3.0}
 
 
 def test_the_users_generator_may_end_early_and_is_closed_when_stopped(

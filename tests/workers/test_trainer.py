@@ -31,23 +31,23 @@ MakeJob = Callable[..., TrainingJob]
 
 
 def measured(run: Iterator[Measurement | Progress]) -> list[Measurement]:
-    return [told for told in run if isinstance(told, Measurement)]
+    return [results for results in run if isinstance(results, Measurement)]
 
 
-def metrics(told: list[Measurement]) -> list[Mapping[str, float]]:
-    return [measurement.metrics for measurement in told]
+def metrics(results: list[Measurement]) -> list[Mapping[str, float]]:
+    return [measurement.metrics for measurement in results]
 
 
 def test_a_small_network_learns_the_digits_in_a_few_epochs(
     make_job: MakeJob, digits: Dataset
 ) -> None:
     recipe = {"augmentation": "none", "batch_size": 32, "learning_rate": 1e-2}
-    told = measured(Trainer(make_job(epochs=5, recipe=recipe), digits).run())
-    assert [measurement.fidelity for measurement in told] == [1, 2, 3, 4, 5]
-    assert told[-1].metrics["val_accuracy"] >= 0.9
-    assert told[-1].metrics["train_loss"] < told[0].metrics["train_loss"]
-    assert set(told[-1].metrics) == {"train_loss", "train_accuracy", "val_loss", "val_accuracy"}
-    assert all(a.elapsed_s < b.elapsed_s for a, b in pairwise(told))
+    results = measured(Trainer(make_job(epochs=5, recipe=recipe), digits).run())
+    assert [measurement.fidelity for measurement in results] == [1, 2, 3, 4, 5]
+    assert results[-1].metrics["val_accuracy"] >= 0.9
+    assert results[-1].metrics["train_loss"] < results[0].metrics["train_loss"]
+    assert set(results[-1].metrics) == {"train_loss", "train_accuracy", "val_loss", "val_accuracy"}
+    assert all(a.elapsed_s < b.elapsed_s for a, b in pairwise(results))
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_an_interrupted_and_resumed_training_equals_an_uninterrupted_one(
     first: list[Measurement] = []
     run = Trainer(job, digits).run()
     while len(first) < 2:
-        told = next(run)
-        if isinstance(told, Measurement):
-            first.append(told)
+        results = next(run)
+        if isinstance(results, Measurement):
+            first.append(results)
     run.close()  # type: ignore[attr-defined]
     torch.rand(3)  # what others draw in this process changes nothing
     kept = tuple(m.checkpoint for m in reversed(first) if m.checkpoint is not None)
@@ -116,9 +116,9 @@ def test_the_two_newest_checkpoints_stay_and_older_ones_go(
     make_job: MakeJob, digits: Dataset, tmp_path: Path
 ) -> None:
     job = make_job(epochs=4, checkpoint_dir=str(tmp_path))
-    told = measured(Trainer(job, digits).run())
-    kept = [m.checkpoint.path for m in told if m.checkpoint and Path(m.checkpoint.path).exists()]
-    assert kept == [m.checkpoint.path for m in told[-2:] if m.checkpoint]
+    results = measured(Trainer(job, digits).run())
+    kept = [m.checkpoint.path for m in results if m.checkpoint and Path(m.checkpoint.path).exists()]
+    assert kept == [m.checkpoint.path for m in results[-2:] if m.checkpoint]
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -136,8 +136,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     make_job: MakeJob, digits: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = make_job(epochs=2, checkpoint_dir=str(tmp_path))
-    told = measured(Trainer(job, digits).run())
-    older, newer = (m.checkpoint for m in told)
+    results = measured(Trainer(job, digits).run())
+    older, newer = (m.checkpoint for m in results)
     assert older is not None
     assert newer is not None
     damaged = Path(newer.path) / "tensors.safetensors"
@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
         again = measured(
             Trainer(dataclasses.replace(job, resume_from=(newer, older)), digits).run()
         )
-    assert metrics(again) == metrics(told[1:])
+    assert metrics(again) == metrics(results[1:])
     assert "not resumed from" in caplog.text
 
 
@@ -155,8 +155,8 @@ def test_a_trial_without_a_whole_checkpoint_starts_over_and_says_so(
 ) -> None:
     gone = CheckpointRef(path=str(tmp_path / "gone"), manifest_sha256="0" * 64, bytes=1)
     with caplog.at_level(logging.WARNING):
-        told = measured(Trainer(make_job(epochs=1, resume_from=(gone,)), digits).run())
-    assert told[0].fidelity == 1
+        results = measured(Trainer(make_job(epochs=1, resume_from=(gone,)), digits).run())
+    assert results[0].fidelity == 1
     assert "starts over" in caplog.text
 
 
@@ -242,13 +242,13 @@ def test_signs_of_life_come_between_measurements_and_carry_the_share_done(
 ) -> None:
     monkeypatch.setattr(trainer_module, "PULSE_S", 0.0)
     job = make_job(epochs=1)
-    told = list(Trainer(job, digits).run())
-    signs = [one for one in told if isinstance(one, Progress)]
+    results = list(Trainer(job, digits).run())
+    signs = [one for one in results if isinstance(one, Progress)]
     assert len(signs) > 10
     assert all(sign.epoch == 1 and 0 <= sign.done <= 1 for sign in signs)
     monkeypatch.setattr(trainer_module, "PULSE_S", 1e9)
     quiet = measured(Trainer(job, digits).run())
-    assert metrics(quiet) == metrics([one for one in told if isinstance(one, Measurement)])
+    assert metrics(quiet) == metrics([one for one in results if isinstance(one, Measurement)])
 
 
 def test_random_numbers_drawn_by_others_between_signs_of_life_change_nothing(
@@ -256,11 +256,11 @@ def test_random_numbers_drawn_by_others_between_signs_of_life_change_nothing(
 ) -> None:
     undisturbed = measured(Trainer(make_job(epochs=2), digits).run())
     monkeypatch.setattr(trainer_module, "PULSE_S", 0.0)
-    told = []
+    results = []
     for one in Trainer(make_job(epochs=2), digits).run():
         torch.rand(7)
-        told.append(one)
-    disturbed = [one for one in told if isinstance(one, Measurement)]
+        results.append(one)
+    disturbed = [one for one in results if isinstance(one, Measurement)]
     assert metrics(disturbed) == metrics(undisturbed)
 
 
@@ -277,8 +277,8 @@ def test_a_checkpoint_at_the_budgets_end_leaves_nothing_to_train(
 def test_a_second_view_of_every_batch_is_learnt_from(make_job: MakeJob, digits: Dataset) -> None:
     terms = {"cross_entropy": LossTerm(), "consistency": LossTerm(weight=0.5)}
     recipe = {"losses": LossWeights(main="cross_entropy", terms=terms), "mixing": "cutmix"}
-    told = measured(Trainer(make_job(epochs=1, recipe=recipe), digits).run())
-    assert told[0].metrics["terms/consistency"] > 0
+    results = measured(Trainer(make_job(epochs=1, recipe=recipe), digits).run())
+    assert results[0].metrics["terms/consistency"] > 0
 
 
 def taught_on(
@@ -314,8 +314,8 @@ def test_a_student_learns_from_a_teacher_that_is_what_it_was(
     with pytest.raises(BadCandidateError, match="the study has no teacher"):
         Trainer(job, digits)
     reference = taught_on(digits, make_job, tmp_path)
-    taught = measured(Trainer(dataclasses.replace(job, teacher=reference), digits).run())
-    assert taught[0].metrics["terms/distillation"] >= 0
+    distilled = measured(Trainer(dataclasses.replace(job, teacher=reference), digits).run())
+    assert distilled[0].metrics["terms/distillation"] >= 0
     (tmp_path / WEIGHTS).write_bytes(b"other")
     with pytest.raises(BadCandidateError, match="is not what was fetched"):
         Trainer(dataclasses.replace(job, teacher=reference), digits)
@@ -342,20 +342,20 @@ def test_a_teacher_of_classes_teaches_who_tells_numbers_too(
     candidate["architecture"]["head"] = {"kind": "both"}
     reference = taught_on(digits, make_job, tmp_path)
     job = dataclasses.replace(student, teacher=reference, candidate=candidate)
-    (told,) = measured(Trainer(job, with_values(digits)).run())
-    assert told.metrics["terms/distillation"] > 0
+    (results,) = measured(Trainer(job, with_values(digits)).run())
+    assert results.metrics["terms/distillation"] > 0
 
 
 def with_values(dataset: Dataset) -> Dataset:
     """The same examples, each with its class as a number to foretell."""
 
-    def told(part: Split) -> Split:
+    def results(part: Split) -> Split:
         return dataclasses.replace(part, values=part.targets[:, None].astype(np.float32))
 
     return dataclasses.replace(
         dataset,
         task=dataclasses.replace(dataset.task, num_values=1),
-        train=told(dataset.train),
-        validation=told(dataset.validation),
+        train=results(dataset.train),
+        validation=results(dataset.validation),
         value_names=("class",),
     )

@@ -97,8 +97,8 @@ def test_every_attempt_is_told_once(
         engine.run(study, data)
         assert all(t.state.is_terminal for t in study.trials)
         trials = len(study.trials)
-    told = events(tmp_path)
-    assert told["trial_finished"] == told["attempt_started"] == trials
+    counts = events(tmp_path)
+    assert counts["trial_finished"] == counts["attempt_started"] == trials
 
 
 def test_a_failing_trial_changes_no_other(

@@ -192,7 +192,7 @@ class StudyDouble:
     def __init__(self, verdict: Verdict = Verdict.CONTINUE) -> None:
         self.verdict = verdict
         self.asked = 0
-        self.told: list[tuple[str, Failure | None]] = []
+        self.failures: list[tuple[str, Failure | None]] = []
         self.given_back: list[str] = []
         self.stopping = False
         self.finished = False
@@ -205,7 +205,7 @@ class StudyDouble:
         return self.verdict
 
     def tell(self, key: AttemptKey, failure: Failure | None = None) -> None:
-        self.told.append((key.trial_uid, failure))
+        self.failures.append((key.trial_uid, failure))
 
     def requeue(self, key: AttemptKey) -> None:
         self.given_back.append(key.trial_uid)
@@ -271,7 +271,7 @@ def test_a_process_is_kept_unless_it_is_worn_or_failed(
     bridge = bridge_to(study, watch)
     bridge.ask("a")
     assert bridge.receive("a", report) is following
-    assert len(study.told) == (0 if following is Next.GO_ON else 1)
+    assert len(study.failures) == (0 if following is Next.GO_ON else 1)
 
 
 def test_a_paused_attempt_is_given_back_and_not_told(watch: Watchdog) -> None:
@@ -279,7 +279,7 @@ def test_a_paused_attempt_is_given_back_and_not_told(watch: Watchdog) -> None:
     bridge = bridge_to(study, watch)
     bridge.ask("a")
     assert bridge.receive("a", Report(measurement=measured(1))) is Next.FREE
-    assert (len(study.given_back), study.told) == (1, [])
+    assert (len(study.given_back), study.failures) == (1, [])
 
 
 def test_a_process_that_died_is_told_once(watch: Watchdog) -> None:
@@ -288,7 +288,7 @@ def test_a_process_that_died_is_told_once(watch: Watchdog) -> None:
     bridge.ask("a")
     bridge.lost("a", "exit code 3")
     bridge.lost("a", "exit code 3")
-    [(_, failure)] = study.told
+    [(_, failure)] = study.failures
     assert failure is not None
     assert (failure.kind, failure.traceback) == (FailureKind.INFRASTRUCTURE, "exit code 3")
 
@@ -301,7 +301,7 @@ def test_a_process_that_ended_itself_for_silence_is_told_as_a_timeout(watch: Wat
     watch.stacks.mkdir()
     watch.file(parcel.job.key).write_text("in re.match")
     bridge.lost("a", "exit code 1")
-    [(_, failure)] = study.told
+    [(_, failure)] = study.failures
     assert failure is not None
     assert (failure.kind, failure.traceback) == (FailureKind.TIMEOUT, "in re.match")
 

@@ -95,8 +95,8 @@ class Player:
 
     def finish(self) -> None:
         for uid, (key, _) in list(self.running.items())[:1]:
-            told = {"state": TrialState.COMPLETE, "values": (0.5,)}
-            assert self.ledger.finish(self.lease, uid, key=key, **told).uid == uid
+            outcome = {"state": TrialState.COMPLETE, "values": (0.5,)}
+            assert self.ledger.finish(self.lease, uid, key=key, **outcome).uid == uid
             del self.running[uid]
             self.complete.append(uid)
 
@@ -282,8 +282,8 @@ def test_every_kind_of_write_survives_a_lost_answer(ledger: Ledger, fault: str) 
     with losing(ledger) as arm:
         hurt, calm = twins(ledger, arm, [(kind, fault) for kind in ALL])
     assert hurt == calm
-    told = {each[0] for each in calm if isinstance(each, tuple)}
-    assert told >= {"trial_given_back", "trial_finished", "promotion"}
+    kinds = {each[0] for each in calm if isinstance(each, tuple)}
+    assert kinds >= {"trial_given_back", "trial_finished", "promotion"}
 
 
 @pytest.mark.parametrize("kind", ["add", "start", "spend"])

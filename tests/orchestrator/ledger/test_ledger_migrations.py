@@ -154,10 +154,10 @@ def test_reopening_a_ledger_loads_no_alembic(
 
 
 def test_every_column_and_every_kind_of_event_is_explained() -> None:
-    told = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "ledger.md").read_text()
     sources = Path(migrations.__file__).parents[1].glob("*.py")
     code = "".join(path.read_text() for path in sources)
     kinds = set(re.findall(r'tx\.append\([^"]*"(\w+)"', code))
     assert len(kinds) == 12
     columns = {column.name for table in metadata.sorted_tables for column in table.columns}
-    assert sorted(word for word in columns | kinds if f"`{word}`" not in told) == []
+    assert sorted(word for word in columns | kinds if f"`{word}`" not in page) == []

@@ -49,9 +49,9 @@ def test_each_step_leaves_an_event(scene: Any, begin: Any) -> None:
     name = begin()
     scene.ledger.promotions.advance(name, ME, "registered", version=1)
     study = scene.ledger.study(scene.name)
-    told = [e.payload for e in scene.ledger.events(study.id, 0) if e.kind == "promotion"]
-    assert [(p["state"], p["version"]) for p in told] == [("begun", None), ("registered", 1)]
-    assert {p["operation"] for p in told} == {name}
+    payloads = [e.payload for e in scene.ledger.events(study.id, 0) if e.kind == "promotion"]
+    assert [(p["state"], p["version"]) for p in payloads] == [("begun", None), ("registered", 1)]
+    assert {p["operation"] for p in payloads} == {name}
 
 
 def test_a_promotion_of_a_living_process_is_not_taken_over(scene: Any, begin: Any) -> None:

@@ -150,12 +150,12 @@ class TestPredictions:
         self, answer: Answer
     ) -> None:
         asked = ["broken.png", "x.npy", "wide.npy", "x.npy", "cut.npz", "broken.png"]
-        code, said, told = answer("predict", "digits@champion", *asked)
+        code, said, printed = answer("predict", "digits@champion", *asked)
         assert code == ExitCode.INPUT
         assert [row["file"] for row in said["predictions"]] == ["x.npy", "x.npy"]
         named = [message.partition(" ")[0] for message in said["errors"]]
         assert named == ["broken.png", "wide.npy", "cut.npz", "broken.png"]
-        assert "4 of 6 files have no prediction" in told
+        assert "4 of 6 files have no prediction" in printed
 
     def test_need_a_model(self, answer: Answer, tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", np.zeros((1, 8, 8)))

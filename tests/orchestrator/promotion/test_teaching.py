@@ -102,8 +102,8 @@ def test_a_teacher_of_other_classes_is_refused_and_nothing_created(
     names = np.array([f"digit {label}" for label in digits.targets[:200]])
     np.savez(tmp_path / "named.npz", x=digits.inputs["image"][:200, 0], y=names)
     more = "teacher: digits/1\ndata: {source: npz, path: named.npz}\n"
-    told = study(more).read_text().replace("data: {source: digits}\n", "")
-    (tmp_path / "study.yaml").write_text(told)
+    text = study(more).read_text().replace("data: {source: digits}\n", "")
+    (tmp_path / "study.yaml").write_text(text)
     code, _, said = answer("search", str(tmp_path / "study.yaml"), at=promoted)
     assert code == 2
     assert "teacher: digits/1 tells 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9); this study's" in said

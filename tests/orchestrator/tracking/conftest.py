@@ -20,6 +20,6 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def story(tmp_path: Path, empty_store: Path) -> Iterator[Story]:
-    told = Story(tmp_path / "home", empty_store)
-    yield told
-    told.ledger.close()
+    opened = Story(tmp_path / "home", empty_store)
+    yield opened
+    opened.ledger.close()

@@ -33,8 +33,8 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     def run(*words: str) -> Any:
         capsys.readouterr()
         code = main([*words, "--json"])
-        told = capsys.readouterr()
-        return {**json.loads(told.out), "code": code, "said": told.err}
+        printed = capsys.readouterr()
+        return {**json.loads(printed.out), "code": code, "said": printed.err}
 
     return run
 

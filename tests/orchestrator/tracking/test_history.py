@@ -10,10 +10,10 @@ ACCURACY = Objective(metric="val_accuracy", direction="maximize")
 LOSS = Objective(metric="val_loss", direction="minimize")
 
 
-def events(*told: tuple[str, Mapping[str, Any]]) -> list[Event]:
+def events(*pairs: tuple[str, Mapping[str, Any]]) -> list[Event]:
     return [
         Event(id=index, kind=kind, payload=payload, recorded=1000.0 + index)
-        for index, (kind, payload) in enumerate(told, start=1)
+        for index, (kind, payload) in enumerate(pairs, start=1)
     ]
 
 

@@ -61,7 +61,7 @@ def addresses(home: Path) -> dict[str, list[str]]:
         }
 
 
-def told(story: Story) -> str:
+def completed(story: Story) -> str:
     """A complete trial with a real checkpoint, shown and registered; its uid."""
     uid = story.add(candidate={"schema": 1, "architecture": {}})
     story.start(uid)
@@ -85,7 +85,7 @@ def told(story: Story) -> str:
 
 @pytest.mark.parametrize("how", sorted(MOVES))
 def test_files_are_found_where_they_lie_now(story: Story, tmp_path: Path, how: str) -> None:
-    uid = told(story)
+    uid = completed(story)
     there = tmp_path / "an other" / "place"
     there.parent.mkdir()
     MOVES[how](story.home, there)
@@ -112,7 +112,7 @@ def test_files_are_found_where_they_lie_now(story: Story, tmp_path: Path, how: s
 def test_a_home_that_is_shown_from_under_another_path_is_left_alone(
     story: Story, tmp_path: Path
 ) -> None:
-    told(story)
+    completed(story)
     there = story.home.rename(tmp_path / "there")
     before = addresses(there)
     with projection_lock(there, "mine"):
@@ -125,14 +125,14 @@ def test_places_of_experiments_made_by_hand_stay(story: Story, tmp_path: Path) -
     client = open_client(story.tracking_uri)
     place = (tmp_path / "by-hand" / "artifacts" / "theirs").as_uri()
     client.create_experiment("theirs", place)
-    told(story)
+    completed(story)
     there = story.home.rename(tmp_path / "there")
     assert follow_home(there) == 1
     assert place in addresses(there)["experiments"]
 
 
 def test_verify_names_files_that_are_gone(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
-    uid = told(story)
+    uid = completed(story)
     words = ["verify", "mine", "--json", "--home", str(story.home)]
     main(words)
     before = json.loads(capsys.readouterr().out)["differences"]

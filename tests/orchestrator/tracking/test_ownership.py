@@ -31,8 +31,8 @@ def ask(story: Story, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     def run(*words: str) -> Any:
         capsys.readouterr()
         code = main([*words, "--json", "--home", str(story.home)])
-        told = capsys.readouterr()
-        return {**json.loads(told.out), "code": code, "said": told.err}
+        reported = capsys.readouterr()
+        return {**json.loads(reported.out), "code": code, "said": reported.err}
 
     return run
 
@@ -214,14 +214,14 @@ def test_a_description_that_somebody_wrote_stays(story: Story) -> None:
 def test_of_two_studies_in_one_experiment_the_first_describes_it(
     tmp_path: Path, empty_store: Path
 ) -> None:
-    told = [
+    reported = [
         Story(tmp_path / name, empty_store, name=name, tracking={"experiment": "vision/team a"})
         for name in ("first", "second")
     ]
-    told[1].tracking_uri = told[0].tracking_uri
-    client = open_client(told[0].tracking_uri)
+    reported[1].tracking_uri = reported[0].tracking_uri
+    client = open_client(reported[0].tracking_uri)
     tags = []
-    for story in told:
+    for story in reported:
         story.whole(0.5)
         projection = story.projection()
         while projection.step():

@@ -119,9 +119,9 @@ def test_loss_terms_and_their_weights_are_drawn_side_by_side_and_named_once() ->
             for epoch in (1, 2, 3)
         )
     )
-    drawn = loss_curves(measured)
-    assert drawn is not None
-    assert len(lines(drawn)) == 4
-    assert drawn.count(">mse<") == drawn.count(">wave<") == 1
-    assert ">their weights<" in drawn
+    rendered = loss_curves(measured)
+    assert rendered is not None
+    assert len(lines(rendered)) == 4
+    assert rendered.count(">mse<") == rendered.count(">wave<") == 1
+    assert ">their weights<" in rendered
     assert loss_curves(seen({"val_loss": 1.0}, {"val_loss": 0.5})) is None

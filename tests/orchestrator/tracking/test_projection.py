@@ -213,14 +213,14 @@ def test_the_parent_takes_the_status_of_the_study_and_leaves_it_on_resume(
 def test_points_carry_the_ledgers_time_and_trials_their_own(story: Story) -> None:
     uid = story.whole(0.5, epochs=1)
     run = project(story).child(uid)
-    told = {
+    recorded = {
         event.kind: int(event.recorded * 1000)
         for event in story.ledger.events(story.study.id, 0, 100)
     }
     history = open_client(story.tracking_uri).get_metric_history(run.info.run_id, "val_loss")
-    assert [point.timestamp for point in history] == [told["measurement"]]
-    assert run.info.start_time == told["attempt_started"]
-    assert run.info.end_time == told["trial_finished"]
+    assert [point.timestamp for point in history] == [recorded["measurement"]]
+    assert run.info.start_time == recorded["attempt_started"]
+    assert run.info.end_time == recorded["trial_finished"]
 
 
 def test_a_failed_run_carries_its_log_or_else_its_traceback(story: Story) -> None:

@@ -82,8 +82,8 @@ def test_the_commands_name_differences_and_end_them(
     seen.client.set_tag(run_id, "archscout.state", "FAIL")
     seen.client.delete_run(run_id)
     assert main([*home, "--json", "verify", "mine"]) == 3
-    told = json.loads(capsys.readouterr().out)
-    assert {each["what"] for each in told["differences"]} >= {"run", "tag archscout.state"}
+    report = json.loads(capsys.readouterr().out)
+    assert {each["what"] for each in report["differences"]} >= {"run", "tag archscout.state"}
     assert main([*home, "--json", "sync", "mine"]) == 0
     assert json.loads(capsys.readouterr().out)["differences"] == []
     assert main([*home, "verify", "mine"]) == 0

@@ -29,7 +29,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             yield Served(
                 pages=pages,
                 searched=Seen(story.tracking_uri, "seen"),
-                told=Seen(story.tracking_uri),
+                story=Seen(story.tracking_uri),
                 home=home,
             )
     finally:

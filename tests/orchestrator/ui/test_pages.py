@@ -61,7 +61,7 @@ def test_the_leaderboard_shows_the_objectives_first(served: Served, pages: Pages
 
 def test_trials_in_every_state_are_listed(served: Served, pages: Pages) -> None:
     text = pages.open(
-        runs_page(served.told.experiment.experiment_id), "C32-T64", "C16", "T64x4", "M48"
+        runs_page(served.story.experiment.experiment_id), "C32-T64", "C16", "T64x4", "M48"
     )
     for state in ("COMPLETE", "PRUNED", "FAIL", "RUNNING"):
         assert state in text
@@ -130,7 +130,7 @@ def test_a_trial_shows_its_curves_by_epoch(served: Served, pages: Pages) -> None
 
 
 def test_a_failed_trial_shows_why(served: Served, pages: Pages) -> None:
-    seen = served.told
+    seen = served.story
     failed = next(run for run in seen.children if run.info.status == "FAILED")
     pages.open(
         run_page(seen.experiment.experiment_id, failed.info.run_id), "Failed", "out_of_memory"
