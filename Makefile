@@ -48,7 +48,7 @@ docs: .venv/docs-installed  ## Build the documentation as a site in site/; a bro
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 constraints: install .venv/docs-installed  ## Pin what is installed now
-	@{ echo "# Every package of the tested stack, pinned. Make it anew with \`make constraints\` after changing pyproject.toml."; \
+	@{ echo "# Every package of the tested stack, pinned. Make it again with \`make constraints\` after changing pyproject.toml."; \
 	   $(BIN)/pip freeze --all --exclude-editable | grep -viE '^pip==' | sed 's/+cpu$$//'; } > constraints.txt
 
 screenshots: install  ## Search, promote, and take the pictures in docs/screenshots with Chromium

@@ -84,13 +84,13 @@ def measure(engine: str, sampler: str, trials: int) -> None:
         reopened = time.perf_counter() - reopened
         size = (Path(home) / "ledger.db").stat().st_size / 1e6
     warm = [look for look in seen if trials // WARM <= look.trials < trials]
-    slope = statistics.linear_regression(
+    growth, _ = statistics.linear_regression(
         [look.trials for look in warm], [look.rss_kb for look in warm]
-    ).slope
-    verdict = "as promised" if slope < PROMISED_KB else "MORE THAN PROMISED"
+    )
+    verdict = "as promised" if growth < PROMISED_KB else "MORE THAN PROMISED"
     print(
         f"{engine}, {sampler}, {trials} trials in {took:.0f} s: "
-        f"{slope:.1f} KB a trial ({verdict}), "
+        f"{growth:.1f} KB a trial ({verdict}), "
         f"from {warm[0].rss_kb / 1024:.0f} to {warm[-1].rss_kb / 1024:.0f} MB; "
         f"files {warm[0].files} to {warm[-1].files} (most {max(x.files for x in warm)}), "
         f"threads {warm[0].threads} to {warm[-1].threads} (most {max(x.threads for x in warm)}); "

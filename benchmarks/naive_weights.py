@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/naive_weights.py [--seeds 3] [--trials 20]
 
-Both searches decide the width of a network and the share of the loss that the angle of a drawn
-shape has beside its class, by Optuna's TPE with equal trials. The naive one minimises the weighted
+Both searches decide the width of a network and the share of the loss that the angle of a rendered
+shape has next to its class, by Optuna's TPE with equal trials. The naive one minimises the weighted
 total on validation, which it can lower by giving the harder task no weight. Ours aims at accuracy
 and at the error of the angle, which no weight changes; of its front the trial is shown that equal
 preference for both picks. archscout refuses the naive objective, and says why.
@@ -33,7 +33,7 @@ EXAMPLES, EPOCHS = 1_000, 5
 
 
 def candidate(width: int, share: float) -> Candidate:
-    """A small network whose loss gives the angle this share beside the class."""
+    """A small network whose loss gives the angle this share next to the class."""
     image = Stream(
         stem=ConvolutionStem(width=12, reduction="stride"),
         stages=(Stage(width=width, depth=1, block=Residual()),),

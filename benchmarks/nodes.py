@@ -1,4 +1,4 @@
-"""Nodes lost and joined in mid-search on three Ray nodes on loopback, with the real trainer.
+"""Nodes lost and joined in mid-run on three Ray nodes on loopback, with the real trainer.
 
     .venv/bin/python benchmarks/nodes.py [--rounds 3] [--event node|raylet|frozen|joined]
 
@@ -191,7 +191,7 @@ def judged(study: Any, logs: Path) -> dict[str, Any]:
 
 
 def reached_by(logs: Path, pid: int) -> int:
-    """The last epoch that a process has told of in the newest attempt of any log."""
+    """Return the last epoch that a process reported in the newest attempt of any log."""
     reached = 0
     for log in logs.glob("*.log"):
         last = log.read_text().rpartition(" begins: ")[2]

@@ -1,10 +1,10 @@
-"""MLflow away for a minute in mid-search: what it costs training, and what MLflow shows afterwards.
+"""MLflow away for a minute in mid-run: what it costs training, and what MLflow shows afterwards.
 
     PYTHONPATH=tests .venv/bin/python benchmarks/outage.py [--down 60] [--engine in_process]
 
 A search logs to a real `mlflow server` on loopback: two trials at once on Ray Tune, or one in
-process, epochs of a fixed length. In mid-search the server is killed by SIGKILL, its whole process
-group or its main process alone, and started again after a while. Beside it: the same search
+process, epochs of a fixed length. In mid-run the server is killed by SIGKILL, its whole process
+group or its main process alone, and started again after a while. For comparison: the same search
 undisturbed, and a training loop wired by hand (`mlflow.log_metric` after each epoch) whose server
 is killed as well. What MLflow shows is judged by plain REST and plain SQL, without code of ours.
 """

@@ -5,9 +5,9 @@
 One network and recipe for each data set, fixed epochs, equal seeds for all. On `shapes` the class
 and the angle are two terms of equal share; each balancer gives a point of accuracy against error of
 the angle. On `pendulum` the squared error and the kept energy are; each gives a point of the error
-of a step against the drift of energy over 1,000 steps of the learnt model, each fed its own answer.
+of a step against the drift of energy over 1,000 steps of the model, each fed its own answer.
 Then the law is switched on, weakly on and off, with all examples and with a tenth of them at as
-many steps of training, and the drift is drawn over the steps of the model. Trainings that the file
+many steps of training, and the drift is shown over the steps of the model. Trainings that the file
 of results knows are not repeated.
 """
 
@@ -151,7 +151,7 @@ def measured(arm: Arm, dataset: Dataset, seed: int) -> dict[str, Any]:
 
 
 def drift(trainer: Trainer) -> dict[str, float]:
-    """Mean change of energy after so many steps of the learnt model, from states never seen.
+    """Mean change of energy after so many steps of the learned model, from states never seen.
 
     What has run away counts as `RAN_AWAY`.
     """

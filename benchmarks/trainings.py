@@ -55,7 +55,7 @@ class Trainings:
 def trained(
     candidate: Candidate, spec: DataSpec, dataset: Dataset, *, seed: int, epochs: int
 ) -> tuple[Trainer, list[Measurement]]:
-    """The trainer after its last epoch, for whoever looks into it, and what each epoch measured."""
+    """The trainer after its last epoch, for the caller to inspect, and what each epoch measured."""
     job = TrainingJob(
         key=AttemptKey(trial_uid="0" * 32, number=1, fence="none"),
         trial_number=0,

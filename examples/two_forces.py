@@ -1,8 +1,8 @@
 """Laws of your own as loss terms: `space: two_forces.py:space` in study.yaml.
 
-The network foretells two numbers of a simulated mechanism: position and speed of a weight on a
+The network predicts two numbers of a simulated mechanism: position and speed of a weight on a
 spring, from both a moment before. An energy term asks that they keep the energy, and 0.3 times a
-wave term that they lie near whole multiples of pi: the mean of abs(sin) over the two outputs. The
+wave term that they are near whole multiples of pi: the mean of abs(sin) over the two outputs. The
 data is an .npz file with `x` and `values`, of two columns each.
 """
 

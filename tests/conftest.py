@@ -1,4 +1,4 @@
-"""What every test stands on: no skip passes unseen, one thread, no telemetry, no stray state."""
+"""Set-up of every test: no skip passes unseen, one thread, no telemetry, no stray state."""
 
 import os
 

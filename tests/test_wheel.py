@@ -1,4 +1,4 @@
-"""What a non-editable install carries beside the modules: presets, migrations, types, the shim."""
+"""Files of a non-editable install other than modules: presets, migrations, types, the shim."""
 
 import os
 import subprocess

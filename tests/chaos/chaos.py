@@ -95,7 +95,7 @@ class Parts:
         self._ray = ray_rounds.plan(kills=asked.ray_kills, databases=self._databases)
 
     def save_homes(self, folder: Path) -> None:
-        """Keeps what the piece under way has left, for whoever looks into it."""
+        """Keeps what the piece under way has left, for inspection."""
         for home in self.homes:
             shutil.copytree(home, folder / home.name, dirs_exist_ok=True)
 

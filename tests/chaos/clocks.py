@@ -84,7 +84,7 @@ def _opened(ledger: Ledger, world: World, host: str) -> Any:
     _, lease = ledger.open_study(
         name=world.name,
         config_json=world.config.canonical_json(),
-        space_name="slopes",
+        space_name="branching",
         space_version="1",
         data_digest="none",
         holder=Holder(host=host, pid=1, process_started="", boot_id=host),
@@ -93,7 +93,7 @@ def _opened(ledger: Ledger, world: World, host: str) -> Any:
 
 
 def _move(ours: Server, moved: Path, to_s: int) -> None:
-    """Moves the server's clock; returns once the server tells that time."""
+    """Moves the server's clock; returns once the server reports that time."""
     moved.write_text(f"{to_s:+d}\n")
     until = time.monotonic() + 30
     while time.monotonic() < until:

@@ -110,7 +110,7 @@ def two_drivers(world: World, guard: bool) -> list[str]:
 def race(world: World, *, guard: bool = True) -> str:
     """Two drivers at one moment, the winner at work until both know: `lw` is one lost, one won.
 
-    The moment is when both have the ledger open and stand before the lease: without it the slower
+    The moment is when both have the ledger open and wait before the lease: without it the slower
     one could come when the faster one has ended, and rightly win too.
     """
     ready, go, result, stop = (os.pipe() for _ in range(4))

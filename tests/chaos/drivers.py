@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support.studies import SLOPES, config, quality, recorded
+from support.studies import BRANCHING, config, quality, recorded
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.engines import Engine
@@ -44,7 +44,7 @@ class World:
     name: str
     seed: int
     asked: Mapping[str, Any] = field(default_factory=dict)
-    """What its config says beside its name, seed and number of trials."""
+    """Its config's keys besides its name, seed and number of trials."""
 
     @property
     def config(self) -> StudyConfig:
@@ -147,7 +147,7 @@ def drive(world: World, engine: Engine, dataset: Any) -> None:
         row, lease = ledger.open_study(
             name=world.name,
             config_json=settled.canonical_json(),
-            space_name="slopes",
+            space_name="branching",
             space_version="1",
             data_digest="none",
             holder=Holder.of_this_process(),
@@ -159,7 +159,7 @@ def drive(world: World, engine: Engine, dataset: Any) -> None:
             config=world.config,
             ledger=Noting(ledger, world.notes),  # type: ignore[arg-type]
             lease=lease,
-            space=SLOPES,
+            space=BRANCHING,
             task=None,
             checkpoints_dir=world.home / "checkpoints",
         ) as study:
@@ -225,7 +225,7 @@ def forked(world: World, body: Callable[[World], None], fault: str | None, log: 
             os.environ |= {failpoints.VARIABLE: fault, failpoints.JOURNAL: str(world.struck)}
         body(world)
         code = FINISHED
-    except BaseException as error:  # noqa: BLE001 - the code tells it, and the log
+    except BaseException as error:  # noqa: BLE001 - the code reports it, and the log
         note(log, traceback.format_exc())
         if isinstance(error, OSError | LedgerError):
             code = BY_THE_WORLD

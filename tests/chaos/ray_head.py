@@ -1,6 +1,6 @@
 """A Ray on loopback for the drivers of many rounds: says its address, lives until its input ends.
 
-Beside the rounds rather than in them, for a driver may only be forked from a process without Ray.
+Apart from the rounds and not in them, for a driver may only be forked from a process without Ray.
 """
 
 import os

@@ -155,8 +155,8 @@ def play(this: Round, world: World, store: Path, chance: random.Random) -> None:
         _strike(this, world, drivers.ask, fault, chance)
     finish(this, world, drivers.search)
     for fault in showing:
-        anew = fault.startswith("cursor_rewound")
-        _strike(this, world, drivers.show_anew if anew else drivers.project, fault, chance)
+        resync = fault.startswith("cursor_rewound")
+        _strike(this, world, drivers.show_anew if resync else drivers.project, fault, chance)
     finish(this, world, drivers.project)
     this.violations += judged(world, reference, epochs_lost)
 

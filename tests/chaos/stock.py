@@ -122,7 +122,7 @@ def play(world: World, address: str, chance: random.Random) -> dict[str, Any]:
 
 
 def judged(home: Path, at_stake: int) -> list[str]:
-    """What is not as anybody would expect, from Optuna's database and the workers' own notes."""
+    """What is not as expected, from Optuna's database and the workers' own notes."""
     found = []
     with closing(sqlite3.connect(home / "optuna.db")) as store:
         trials = store.execute("SELECT number, state, trial_id FROM trials").fetchall()

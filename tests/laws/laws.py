@@ -110,14 +110,14 @@ def examine(name: str, seeds: range) -> dict[str, Any]:
         AssertionError: A law is broken; the message says by which candidate.
     """
     asked: dict[str, str] = {}
-    spelt: dict[str, Mapping[str, Any]] = {}
+    encoded: dict[str, Mapping[str, Any]] = {}
     parameters = []
     for seed in seeds:
         noting = Noting(seed)
         candidate = space_of(name).resolve(noting)
         try:
             encoding_undoes_resolving(space_of(name), candidate, noting.chance.params)
-            one_digest_has_one_meaning(spelt, candidate, noting.chance.params)
+            one_digest_has_one_meaning(encoded, candidate, noting.chance.params)
             one_name_has_one_domain(asked, noting.asked)
             plain_data_leads_back(candidate)
             task = task_of(name, seed)
@@ -137,7 +137,7 @@ def encoding_undoes_resolving(
     assert params == answered, f"answered {answered}, encoded {params}"
     replay = ReplaySuggester(params)
     assert space.resolve(replay) == candidate, f"{params} lead elsewhere"
-    assert replay.unused() == (), f"nobody asks for {replay.unused()}"
+    assert replay.unused() == (), f"unused: {replay.unused()}"
 
 
 def one_name_has_one_domain(before: dict[str, str], now: Mapping[str, str]) -> None:

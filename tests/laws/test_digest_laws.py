@@ -1,4 +1,4 @@
-"""The law of the digest: spellings of one network share it, different candidates do not."""
+"""The law of the digest: encodings of one network share it, different candidates do not."""
 
 import json
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_every_network_shares_its_digest_with_its_other_spellings(name: str, sam
         assert other.digest != sampled.digest
         assert network_digest(other, TASK) == network_digest(sampled, TASK), sampled.describe()
         again = Candidate.from_dict(json.loads(json.dumps(other.to_dict())))
-        assert again == other, "the candidate keeps its own spelling"
+        assert again == other, "the candidate keeps its own encoding"
 
 
 def test_no_two_different_candidates_share_a_digest(samples: int) -> None:
@@ -66,14 +66,14 @@ def test_no_two_different_candidates_share_a_digest(samples: int) -> None:
 
 
 def test_networks_that_share_a_digest_are_one_network(samples: int) -> None:
-    """Of small networks alone, among which chance finds twins: they cost and weigh the same."""
+    """Small networks, among which chance finds duplicates: they cost and weigh the same."""
     space, found = load("tiny"), dict[str, Architecture]()
-    twins = 0
+    duplicates = 0
     for seed in range(samples // 5):
         sampled = replace(space.resolve(RandomSuggester(seed)), **PLAIN)
         other = found.setdefault(network_digest(sampled, TASK), sampled.architecture)
         if other is not sampled.architecture:
-            twins += 1
+            duplicates += 1
             assert cost(other, TASK) == cost(sampled.architecture, TASK)
-    assert twins
+    assert duplicates
     assert len(found) > 9

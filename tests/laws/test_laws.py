@@ -39,7 +39,7 @@ class Liar:
         return nn.MaxPool2d(2)
 
 
-def lying() -> Any:
+def inconsistent() -> Any:
     candidate = load("tiny").resolve(RandomSuggester(0))
     image = candidate.architecture.streams["image"]
     stage = replace(image.stages[0], block=Liar())
@@ -49,7 +49,7 @@ def lying() -> Any:
 
 def test_a_broken_promise_of_a_shape_is_noticed() -> None:
     with pytest.raises(AssertionError, match=r"streams\.image\.stages\.0 promises"):
-        laws.what_is_promised_comes_out(lying(), TASK)
+        laws.what_is_promised_comes_out(inconsistent(), TASK)
 
 
 def test_a_block_that_wants_one_number_format_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_a_block_that_wants_one_number_format_is_noticed(monkeypatch: pytest.Mon
 
 def test_a_candidate_that_cannot_be_read_back_is_noticed() -> None:
     with pytest.raises(ValueError, match="unknown block 'liar'"):
-        laws.plain_data_leads_back(lying())
+        laws.plain_data_leads_back(inconsistent())
 
 
 def test_a_name_with_two_domains_is_noticed() -> None:

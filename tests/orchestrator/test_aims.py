@@ -46,20 +46,20 @@ def test_a_loss_that_the_space_leaves_alone_may_be_one() -> None:
     )
 
 
-def beside(weight: float) -> Domain[LossWeights]:
+def auxiliary(weight: float) -> Domain[LossWeights]:
     terms = {"cross_entropy": LossTerm(), "auxiliary": LossTerm(weight=weight)}
     return Const(LossWeights(terms=terms))
 
 
 def one_of_many() -> Domain[LossWeights]:
-    many = {f"w{k}": beside(0.01 * (k + 1)) for k in range(200)}
+    many = {f"w{k}": auxiliary(0.01 * (k + 1)) for k in range(200)}
     return OneOf({**many, "focal": Const(LossWeights(main="focal", terms={"focal": LossTerm()}))})
 
 
 def far_within() -> Domain[LossWeights]:
     nested: Domain[LossWeights] = Const(LossWeights(main="focal", terms={"focal": LossTerm()}))
     for k in range(12):
-        nested = OneOf({"mild": beside(0.1 * (k + 1)), "other": nested})
+        nested = OneOf({"mild": auxiliary(0.1 * (k + 1)), "other": nested})
     return nested
 
 

@@ -1,4 +1,4 @@
-"""The heartbeat beats on through errors that pass, and ends when told."""
+"""The heartbeat beats on through errors that pass, and ends on request."""
 
 import threading
 from pathlib import Path

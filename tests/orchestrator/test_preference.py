@@ -50,7 +50,7 @@ def test_one_objective_leaves_nothing_to_prefer() -> None:
 
 
 def test_a_hollow_of_the_front_is_chosen_by_some_weights() -> None:
-    # The middle lies above the line between the ends: no weighted sum would choose it.
+    # The middle is above the line between the ends: no weighted sum would choose it.
     results = [(1.0, 10.0), (0.4, 6.5), (0.0, 0.0)]
     weights = parse_preference("val_accuracy=1,val_mae=1", OBJECTIVES)
     far = preference_distances(results, OBJECTIVES, weights)

@@ -1,4 +1,4 @@
-"""What a study promises an engine: counting, retries, endings, and one answer for each attempt."""
+"""What a study promises an engine: counting, retries, outcomes, and one answer for each attempt."""
 
 import errno
 import threading
@@ -40,7 +40,7 @@ class StubClock:
 
 @dataclass
 class Failing:
-    """A worker that fails as told: the n-th attempt with the n-th error; None trains."""
+    """A worker that fails as given: the n-th attempt with the n-th error; None trains."""
 
     errors: list[BaseException | None]
     started: list[int] = field(default_factory=list)
@@ -167,7 +167,7 @@ def test_every_asked_trial_is_told_once_whatever_its_worker_does(
     tmp_path_factory: pytest.TempPathFactory, errors: list[Any]
 ) -> None:
     worker = Failing(errors)
-    folder = tmp_path_factory.mktemp("told")
+    folder = tmp_path_factory.mktemp("ended")
     with opened(folder, config(stop={"trials": 6})) as study:
         run(study, worker)
         assert study.finished
@@ -470,11 +470,11 @@ def test_a_duplicate_is_answered_from_the_ledger_and_not_counted(tmp_path: Path)
         duplicates = [t for t in study.trials if t.reason == "duplicate"]
         assert duplicates
         for trial in duplicates:
-            twin = by_uid[trial.parent or ""]
+            duplicate = by_uid[trial.parent or ""]
             assert (trial.state, trial.values, trial.digest) == (
-                twin.state,
-                twin.values,
-                twin.digest,
+                duplicate.state,
+                duplicate.values,
+                duplicate.digest,
             )
             assert trial.attempts == 0
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.studies import SLOPES, Dying, Killed, config, curve, opened, run, story
+from support.studies import BRANCHING, Dying, Killed, config, curve, opened, run, story
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Ledger
@@ -50,7 +50,7 @@ def asked(sampler: str, seed: int = 0) -> StudyConfig:
 
 
 def in_space(sampler: str) -> dict[str, Any]:
-    return {"space": SLOPES if sampler == "nsga3" else COARSE}
+    return {"space": BRANCHING if sampler == "nsga3" else COARSE}
 
 
 @cache

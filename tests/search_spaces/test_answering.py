@@ -1,4 +1,4 @@
-"""Ready spaces serve tasks that ask for numbers, alone or beside classes."""
+"""Ready spaces fit tasks with regression targets, alone or with classes."""
 
 import pytest
 import torch

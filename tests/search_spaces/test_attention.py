@@ -176,15 +176,15 @@ def test_rotary_turns_a_pair_by_its_place() -> None:
 @settings(deadline=None, max_examples=10)
 @given(
     seed=st.integers(0, 2**32),
-    deviation=st.sampled_from([1.0, 8.0, 40.0]),
+    std=st.sampled_from([1.0, 8.0, 40.0]),
     low=st.sampled_from([None, torch.bfloat16]),
 )
 def test_linear_attention_stays_finite_however_large_its_queries(
-    seed: int, deviation: float, low: torch.dtype | None
+    seed: int, std: float, low: torch.dtype | None
 ) -> None:
     torch.manual_seed(seed)
     attention = LinearAttention(16, 8)
-    nn.init.normal_(attention.qkv.weight, std=deviation / 16**0.5)
+    nn.init.normal_(attention.qkv.weight, std=std / 16**0.5)
     tokens = torch.randn(8, 16, 16, requires_grad=True)
     with torch.autocast("cpu", dtype=low or torch.bfloat16, enabled=low is not None):
         mixed = attention(tokens)

@@ -105,7 +105,7 @@ def test_constant_losses_keep_moderate_factors_at_the_ends_of_every_recipe(
         recipe = Recipe(optimizer=optimizer, learning_rate=rate, warmup=0.0)  # type: ignore[arg-type]
         optimization = Optimization([network, loss], recipe, STEPS)
         for step in range(STEPS):
-            # Values that stay, and gradients that stay: what is learnt leads nowhere.
+            # Values that stay, and gradients that stay: what is learned leads nowhere.
             still = (network.weight - network.weight.detach())[0]
             values = {"cross_entropy": 2.3 + still[0], "supervised_contrastive": 1 + still[1]}
             loss.backward(LossValue(terms=values, main=torch.tensor(2.3)), optimization.parameters)
@@ -277,13 +277,13 @@ def test_sizes_that_do_not_follow_stay_once_they_have_settled() -> None:
 
 
 def test_weights_that_a_balancer_overrules_make_no_other_candidate() -> None:
-    def spelt(weight: float, balancer: BalancerName) -> object:
+    def digest_of(weight: float, balancer: BalancerName) -> object:
         terms = {"cross_entropy": LossTerm(), "auxiliary": LossTerm(weight=weight)}
         return LossWeights(terms=terms, balancer=balancer).canonical()
 
     for name in OWN_WEIGHTS:
-        assert spelt(0.5, name) == spelt(1.5, name)
-    assert spelt(0.5, "fixed") != spelt(1.5, "fixed")
+        assert digest_of(0.5, name) == digest_of(1.5, name)
+    assert digest_of(0.5, "fixed") != digest_of(1.5, "fixed")
     assert LossWeights(balancer="dwa").canonical() == LossWeights().canonical()
 
 

@@ -37,7 +37,7 @@ from search_spaces.blocks.normalisation import NORMALISATIONS, normalisation
 from search_spaces.plugins import DuplicateNameError
 from search_spaces.task import Shape
 
-# Beside each: its parameters for 16 channels on a 6 by 5 map, counted by hand.
+# With each: its parameters for 16 channels on a 6 by 5 map, counted by hand.
 EXAMPLES: list[tuple[Block, int]] = [
     (Residual(), 2 * (16 * 16 * 9) + 2 * 32),
     (Residual(kernel=5, normalisation="group", activation="silu"), 2 * (16 * 16 * 25) + 2 * 32),
@@ -333,15 +333,13 @@ def test_a_patch_stem_cuts_small_images_finer() -> None:
     assert PatchStem(width=8, patch=4).out_shape((1, 8, 8)) == (8, 4, 4)
 
 
-@pytest.mark.parametrize(
-    ("name", "deviation"), [("he", math.sqrt(2 / 90)), ("truncated_normal", 0.0176)]
-)
-def test_initialisation_sets_the_deviation_its_source_names(name: str, deviation: float) -> None:
+@pytest.mark.parametrize(("name", "std"), [("he", math.sqrt(2 / 90)), ("truncated_normal", 0.0176)])
+def test_initialisation_sets_the_deviation_its_source_names(name: str, std: float) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(10, 200, 3), nn.Flatten(), nn.Linear(90, 200))
     initialise(network, name)
     for layer in (network[0], network[2]):
-        assert layer.weight.std().item() == pytest.approx(deviation, rel=0.05)
+        assert layer.weight.std().item() == pytest.approx(std, rel=0.05)
         assert not layer.bias.any()
 
 

@@ -1,4 +1,4 @@
-"""Candidates as plain data, and digests that see the network and not its spelling."""
+"""Candidates as plain data, and digests that see the network and not its encoding."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ SPACES = {name: load(name) for name in catalog()}
 
 
 class Fixed:
-    """Stands in for an architecture, so that digests are pinned whatever blocks there are."""
+    """Replaces an architecture, so that digests are pinned whatever blocks there are."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"streams": {"image": {"stem": {}, "stages": [{"width": 64}]}}}
@@ -79,7 +79,7 @@ def test_candidates_share_a_digest_only_if_they_are_the_same(
 
 
 @pytest.mark.parametrize(
-    "spelling",
+    "change",
     [
         {"losses": LossWeights(terms={"cross_entropy": LossTerm(weight=0.3)})},
         {"losses": LossWeights(terms={"focal": LossTerm(weight=0.0), "cross_entropy": LossTerm()})},
@@ -87,8 +87,8 @@ def test_candidates_share_a_digest_only_if_they_are_the_same(
         {"recipe": Recipe.from_dict({})},
     ],
 )
-def test_another_spelling_of_the_same_training_shares_the_digest(spelling: dict[str, Any]) -> None:
-    assert fixed(**spelling).digest == fixed().digest
+def test_another_spelling_of_the_same_training_shares_the_digest(change: dict[str, Any]) -> None:
+    assert fixed(**change).digest == fixed().digest
 
 
 def test_the_candidate_keeps_its_own_spelling() -> None:

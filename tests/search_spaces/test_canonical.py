@@ -1,4 +1,4 @@
-"""Spellings of one network share a digest; different networks do not."""
+"""Encodings of one network share a digest; different networks do not."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def stage(block: Block, width: int = 16, depth: int = 1, **rest: object) -> Stag
     return Stage(width=width, depth=depth, block=block, **{"reduction": "none", **rest})
 
 
-SPELLINGS = [
+EQUIVALENT = [
     (candidate(stage(LAYOUT)), candidate(stage(LAYOUT, reduction="pool"))),
     (candidate(stage(LAYOUT)), candidate(stage(LAYOUT, kernel=5, normalisation="layer"))),
     (candidate(stage(LAYOUT, 32)), candidate(stage(LAYOUT, 32, reduction="stride"))),
@@ -90,7 +90,7 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other"), SPELLINGS)
+@pytest.mark.parametrize(("one", "other"), EQUIVALENT)
 def test_two_spellings_of_one_network_share_its_digest(one: Candidate, other: Candidate) -> None:
     assert one.digest != other.digest
     assert network_digest(one, TASK) == network_digest(other, TASK)
@@ -158,7 +158,7 @@ def test_spellings_of_sequence_blocks(one: Block, other: Block, length: int, sam
 
 
 def test_an_option_without_effect_on_a_small_image_has_one_on_a_large_image() -> None:
-    one, other = SPELLINGS[0]
+    one, other = EQUIVALENT[0]
     large = Task(inputs={"image": (1, 32, 32)}, num_classes=4)
     assert network_digest(one, large) != network_digest(other, large)
 

@@ -84,7 +84,7 @@ def test_activations_agree_with_a_count_by_hand() -> None:
     image = 36 * float32
     # The convolution keeps its input, batch normalisation the convolution's output, the rectifier
     # its own output; pooling keeps shapes only; the head keeps the embedding. Batch
-    # normalisation also keeps the batch's mean and deviation, half of them for each of two.
+    # normalization also keeps mean and standard deviation of the batch, half for each of two.
     statistics = 8 * float32
     expected = image + 2 * map_bytes + 8 * float32 + statistics
     assert cost(architecture(), TASK).activation_bytes == expected

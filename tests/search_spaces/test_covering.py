@@ -1,4 +1,4 @@
-"""Draws that meet every option do so, in few draws."""
+"""Samples that cover every option do so, and are few."""
 
 import pytest
 

@@ -17,7 +17,7 @@ SPACES = ["hybrid", "convolution", "transformer", "tiny", "wide"]
 
 
 def rendered(architecture: Any, task: Task | None = TASK) -> dict[str, list[tuple[float, float]]]:
-    """Where each text stands."""
+    """Position of each text."""
     places: dict[str, list[tuple[float, float]]] = {}
     for element in ET.fromstring(diagram(architecture, task)).iter():
         if element.tag.endswith("}text"):

@@ -80,7 +80,7 @@ class Downsample:
     task: Task = TASK
     """What a head is built for."""
     starved: frozenset[str] = frozenset()
-    """Parameters that the loss does not depend on, for a reason said beside."""
+    """Parameters that the loss does not depend on, for a reason given with each."""
 
 
 def of(shape: Any, **pieces: Any) -> dict[str, Downsample]:
@@ -340,7 +340,7 @@ def waved(shape: Shape, start: float) -> Tensor:
 def golden_values(entry: Downsample) -> list[float]:
     """Six of the numbers that come out where weights and inputs follow a sine.
 
-    Weights are set here, not drawn: how they start may change, what the piece does with them not.
+    Weights are set here, not sampled: how they start may change, what the piece does with them not.
     """
     module = built(entry).eval()
     with torch.no_grad():

@@ -34,7 +34,7 @@ def test_a_block_gives_what_it_ever_gave(block: Block, weights: int, values: lis
 
 
 @pytest.mark.parametrize(
-    ("name", "default", "drawn"),
+    ("name", "default", "sampled"),
     [
         ("hybrid", "1c81053166d23c8a", "007fdde056f8ff76"),
         ("convolution", "6c216128738f446b", "d531ea8f2ca5d2d2"),

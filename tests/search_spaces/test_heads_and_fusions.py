@@ -328,8 +328,8 @@ def test_gates_come_with_their_gradient_and_are_not_kept() -> None:
     assert gate.shape == (2, 16)
     assert ((gate > 0) & (gate < 1)).all()
     # The gate is hard: what leads is the soft value rounded.
-    (stood,) = gate_values(network).values()
-    assert torch.equal(stood, (gate > 0.5).float())
+    (value,) = gate_values(network).values()
+    assert torch.equal(value, (gate > 0.5).float())
     gate.sum().backward()
     decide = network.streams["image"].stages[0][3].decide
     assert decide.weight.grad.any()

@@ -1,4 +1,4 @@
-"""Names and user files: every mistake is told with its place and the nearest match."""
+"""Names and user files: every mistake is reported with its place and the nearest match."""
 
 import hashlib
 import sys

@@ -1,4 +1,4 @@
-"""Priors are found under the names that are asked, and draws from them stay in their domain."""
+"""Priors are found under the names that are asked, and samples from them stay in their domain."""
 
 import statistics
 from random import Random

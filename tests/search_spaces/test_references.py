@@ -34,7 +34,7 @@ def started(block: Block, shape: Shape) -> nn.Module:
 
 
 def in_group(scope: str, place: int, side: int, size: int) -> tuple[int, int]:
-    """Which group a row or column belongs to, and where it stands in it."""
+    """Which group a row or column belongs to, and its position in it."""
     count = math.ceil(size / side)
     if scope == "grid":
         return place % count, place // count

@@ -1,4 +1,4 @@
-"""Loss terms equal plain references, and laws of a user's are learnt from."""
+"""Loss terms equal plain references, and a user's own terms train."""
 
 import math
 from collections.abc import Callable
@@ -188,7 +188,7 @@ def test_a_law_is_told_in_the_datas_units() -> None:
     def left(inputs, outputs):  # type: ignore[no-untyped-def]
         return outputs[:, 0] + outputs[:, 1] - inputs["state"][:, 0]
 
-    # 1 deviation above 10 is 12, and 3: 15 where there should be 4.
+    # 1 standard deviation above 10 is 12, and 3: 15 where there should be 4.
     assert float(Law(left, "equal")(output, batch)) == pytest.approx(121.0)
     assert float(Law(left, "at_most")(output, batch)) == pytest.approx(121.0)
     assert float(Law(lambda i, o: -left(i, o), "at_most")(output, batch)) == 0

@@ -85,7 +85,7 @@ class Pages:
         )
 
     def until_a_chart_says(self, words: str) -> None:
-        """Waits for a text that a chart has drawn; `innerText` leaves those out."""
+        """Waits for a text that a chart shows; `innerText` leaves those out."""
         script = (
             "return [...document.querySelectorAll('svg text')]"
             ".some(t => t.textContent === arguments[0])"

@@ -46,7 +46,7 @@ def num_measured(ledger: Place, study: str) -> int:
     return int(rows(ledger, question, study)[0][0])
 
 
-def standing(ledger: Place, uid: str) -> tuple[Any, ...]:
+def state_of(ledger: Place, uid: str) -> tuple[Any, ...]:
     """How far a trial has come: its newest epoch, and whether it is over."""
     [(newest,)] = rows(ledger, "SELECT max(epoch) FROM measurement WHERE trial_uid = ?", uid)
     [(state,)] = rows(ledger, "SELECT state FROM trial WHERE uid = ?", uid)
@@ -116,13 +116,11 @@ def of_ledger(ledger: Place, study: str, trials: int, epochs: int) -> list[str]:
             found.append(f"trial {number} was measured at {seen}")
         if (state == "COMPLETE") != (len(seen) == epochs and values is not None):
             found.append(f"trial {number} is {state} after {len(seen)} epochs with {values}")
-    endings_of = Counter(
+    finished = Counter(
         payload["uid"] for _, kind, payload, _ in _events(ledger, study) if kind == "trial_finished"
     )
     found += [
-        f"trial {row[0]} was told {endings_of[row[1]]} times"
-        for row in kept
-        if endings_of[row[1]] != 1
+        f"trial {row[0]} ended {finished[row[1]]} times" for row in kept if finished[row[1]] != 1
     ]
     return [*found, *of_events(ledger, study), *of_numbers(ledger, study)]
 
@@ -162,7 +160,7 @@ def of_leases(ledger: Place, study: str) -> list[str]:
 
 
 def of_numbers(ledger: Place, study: str) -> list[str]:
-    """Numbers that are not finite, wherever they may stand."""
+    """Numbers that are not finite, wherever they may be."""
     found = []
     for number, uid, values in _trials(ledger, study, "number, uid, values_json"):
         stored = [values] + [

@@ -1,4 +1,4 @@
-"""Studies in which single trials go wrong, each in its own way, beside trials that do not."""
+"""Studies in which single trials go wrong, each in its own way, among trials that do not."""
 
 import json
 import sqlite3
@@ -18,7 +18,7 @@ from pathlib import Path
 
 
 def train(decisions, context):
-    """Numbers that depend on the seed alone; goes wrong after one epoch where it is told to."""
+    """Numbers that depend on the seed alone; goes wrong after one epoch where it is set to."""
     faults = json.loads(Path(__file__).with_name("faults.json").read_text())
     fault = faults.get(str(decisions["number"]))
     chance = random.Random(context.seed)
@@ -109,7 +109,7 @@ def wrong(folder: Path, engine: Engine, faults: dict[int, str], trials: int) -> 
         if ended != ENDS[fault]:
             found.append(f"{fault}: ended as {ended}, not {ENDS[fault]}")
     found += [
-        f"trial {number}: {seen[number]} beside faults, {calm[number]} without"
+        f"trial {number}: {seen[number]} with faults, {calm[number]} without"
         for number in sorted(set(range(trials)) - set(faults))
         if seen[number] != calm[number] or str(hurt[number].state) != "COMPLETE"
     ]

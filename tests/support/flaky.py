@@ -62,7 +62,7 @@ def flaky(
             answer = behind.getresponse()
             body = answer.read()
             behind.close()
-            if fault == "cut":  # it is committed, and nobody learns of it
+            if fault == "cut":  # it is committed, and no client learns of it
                 self.close_connection = True
                 self.connection.close()
                 return

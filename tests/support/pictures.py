@@ -19,7 +19,7 @@ def digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def write_digits(
-    root: Path, chosen: Iterable[int] = range(200), *, ending: str = "png", classes: int = 10
+    root: Path, chosen: Iterable[int] = range(200), *, suffix: str = "png", classes: int = 10
 ) -> Path:
     """Writes some of the digits as files, a folder for each class."""
     images, targets = digits()
@@ -27,5 +27,5 @@ def write_digits(
         if targets[index] < classes:
             folder = root / str(targets[index])
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(images[index]).save(folder / f"{index:04d}.{ending}")
+            Image.fromarray(images[index]).save(folder / f"{index:04d}.{suffix}")
     return root

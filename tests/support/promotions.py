@@ -15,7 +15,7 @@ from orchestrator.promotion import loading, manifest, winner
 from orchestrator.promotion.promoter import Promoter
 from orchestrator.promotion.registry import ModelRegistry
 
-NOBODY = 2**22 + 1
+UNUSED_PID = 2**22 + 1
 
 
 class Dead(BaseException):
@@ -96,7 +96,7 @@ def a_promoter(
     }
     if lives is not None:
         left = [lives]
-        given["holder"] = replace(Holder.of_this_process(), pid=NOBODY)
+        given["holder"] = replace(Holder.of_this_process(), pid=UNUSED_PID)
         given["registry"] = Mortal(registry, left)
         given["ledger"] = SimpleNamespace(promotions=Mortal(ledger.promotions, left))
     return Promoter(**{**given, **parts})

@@ -12,7 +12,7 @@ MISSING = {"RemoteException": {"exception": "FileNotFoundException", "message": 
 
 
 class Store:
-    """What lies in it, by path; and whether it works."""
+    """Contents by path; and whether it works."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -92,7 +92,7 @@ def serving() -> Iterator[Store]:
         do_GET = do_PUT = do_POST = do_DELETE = handle_any
 
         def log_message(self, *_: Any) -> None:
-            """Nobody reads it."""
+            """Never read."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

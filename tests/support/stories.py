@@ -1,4 +1,4 @@
-"""A study told to a ledger as a driver would, and what MLflow then shows of it."""
+"""A study recorded in a ledger as a driver would, and what MLflow then shows of it."""
 
 import itertools
 import shutil
@@ -24,7 +24,7 @@ TASK = Task(inputs={"image": (1, 28, 28)}, num_classes=10)
 
 
 class Story:
-    """A study told to a ledger, as a driver would."""
+    """A study recorded in a ledger, as a driver would."""
 
     def __init__(self, home: Path, store: Path, **config: Any) -> None:
         home.mkdir(exist_ok=True)

@@ -18,11 +18,11 @@ from workers.job import TrainingJob
 from workers.measurement import Measurement
 
 NO_DATA: Any = None
-NOBODY = 2**22 - 1
+UNUSED_PID = 2**22 - 1
 """A pid that no process has."""
 
 
-def slopes(trial: Any) -> dict[str, Any]:
+def branching(trial: Any) -> dict[str, Any]:
     """A small conditional space."""
     kind = trial.suggest_categorical("kind", ["flat", "steep"])
     rate = trial.suggest_float("rate", 1e-4, 1.0, log=True)
@@ -30,7 +30,7 @@ def slopes(trial: Any) -> dict[str, Any]:
     return {"kind": kind, "rate": rate, "depth": depth}
 
 
-SLOPES = DefineByRunSpace(name="slopes", version="1", function=slopes)
+BRANCHING = DefineByRunSpace(name="branching", version="1", function=branching)
 
 
 def quality(decisions: dict[str, Any]) -> float:
@@ -82,8 +82,8 @@ def config(**changed: Any) -> StudyConfig:
     return StudyConfig.model_validate(
         {
             "name": "small",
-            "space": "slopes.py:slopes",
-            "train": "slopes.py:train",
+            "space": "branching.py:branching",
+            "train": "branching.py:train",
             "budget": {"minimum": 1, "maximum": 9, "reduction_factor": 3},
             "stop": {"trials": 15},
             "engine": {"name": "in_process"},
@@ -104,25 +104,25 @@ def opened(
     asked: StudyConfig | None = None,
     *,
     through: Callable[[Ledger], Any] = lambda ledger: ledger,
-    space: Any = SLOPES,
+    space: Any = BRANCHING,
     version: str = "1",
     alive: bool = False,
     **parts: Any,
 ) -> Iterator[StudyDriver]:
     """The study on a scratch ledger, as `run` opens it; opened again it is resumed.
 
-    Its lease is held by a process that is gone: whoever comes next need not wait. An `alive` one is
+    Its lease is held by a process that is gone: the next driver need not wait. An `alive` one is
     given back at the end.
     """
     asked = asked or config()
     holder = Holder.of_this_process()
     if not alive:
-        holder = replace(holder, pid=NOBODY, process_started="never")
+        holder = replace(holder, pid=UNUSED_PID, process_started="never")
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         row, lease = ledger.open_study(
             name=asked.name,
             config_json=recorded(ledger, asked).canonical_json(),
-            space_name="slopes",
+            space_name="branching",
             space_version=version,
             data_digest="none",
             holder=holder,

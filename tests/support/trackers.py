@@ -1,4 +1,4 @@
-"""A tracker that shows nothing, for searches whose MLflow pages nobody looks at."""
+"""A tracker that shows nothing, for searches whose MLflow pages are not looked at."""
 
 
 class NoTracker:

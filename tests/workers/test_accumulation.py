@@ -21,8 +21,8 @@ WIDTH = 400
 def step(accumulation: Accumulation, spread: float, *, seed: int, uneven: float = 0.0) -> int:
     """One step of batches whose gradients are 1 everywhere, give or take `spread`.
 
-    The spread itself differs from batch to batch by the logarithm's deviation `uneven`, and its
-    mean square is what it is without.
+    The spread itself differs from batch to batch by the standard deviation `uneven` of its
+    logarithm, and its mean square is what it is without.
     """
     chance = torch.Generator().manual_seed(seed)
     weights = nn.Parameter(torch.zeros(WIDTH))

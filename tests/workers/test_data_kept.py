@@ -1,4 +1,4 @@
-"""What tells examples apart is kept from file to batch, and every class is in every part."""
+"""What distinguishes examples is kept from file to batch, and every class is in every part."""
 
 from pathlib import Path
 
@@ -121,13 +121,13 @@ def test_a_part_of_its_own_is_shuffled_and_the_digest_stays(tmp_path: Path) -> N
 def test_names_of_jpeg_and_phones_are_read_and_turned(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    endings = ("jpg", "jfif", "jpe", "JIF", "pjpeg", "mpo", "png")
+    suffixes = ("jpg", "jfif", "jpe", "JIF", "pjpeg", "mpo", "png")
     for label in "ab":
         (tmp_path / label).mkdir()
-        for index, ending in enumerate(endings):
+        for index, suffix in enumerate(suffixes):
             image = Image.fromarray(RANDOM.integers(0, 255, (8, 16, 3), dtype=np.uint8))
-            file = tmp_path / label / f"{index}.{ending}"
-            if ending == "png":
+            file = tmp_path / label / f"{index}.{suffix}"
+            if suffix == "png":
                 image.save(file, exif=exif)
             else:
                 image.save(file, "MPO", save_all=True, append_images=[image], exif=exif)

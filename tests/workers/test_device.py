@@ -206,7 +206,7 @@ def test_a_validation_loss_that_is_no_number_is_told_as_diverged(digits: Dataset
 
 
 class FortyTwo(nn.Module):
-    """Foretells the mean, and one deviation above it."""
+    """Predicts the mean, and one standard deviation above it."""
 
     def forward(self, inputs: dict[str, Tensor]) -> ModelOutput:
         return ModelOutput(values_BV=torch.tensor([[0.0, 1.0]]).repeat(len(inputs["state"]), 1))
@@ -225,7 +225,7 @@ def test_errors_of_numbers_are_told_in_the_datas_units_and_in_deviations() -> No
     served = DeviceSplit(split, Normalisation.of(split), CPU)
     execution = Execution(device=CPU, low_precision=None)
     list(evaluate(FortyTwo(), SquaredError(), served, execution, tally))
-    # The first is 2 off everywhere, the second 4 and 0; deviations are 2.
+    # The first is 2 off everywhere, the second 4 and 0; standard deviations are 2.
     assert tally.metrics("val") == {
         "val_loss": pytest.approx(1.5),
         "val_mae/left": pytest.approx(2.0),

@@ -1,4 +1,4 @@
-"""Named fault points: they strike where and when they are told to, and cost nothing otherwise."""
+"""Failpoints fire where and when they are set to, and cost nothing otherwise."""
 
 import errno
 import signal

@@ -1,4 +1,4 @@
-"""Examples are mixed as the loss is told they were, and averages of weights are true averages."""
+"""Examples are mixed as the loss is given, and averages of weights are true averages."""
 
 import numpy as np
 import pytest
@@ -105,9 +105,9 @@ def test_erasing_puts_noise_on_one_rectangle_of_half_of_the_pictures() -> None:
     assert len(hit) == pytest.approx(200, abs=40)
     for picture in hit:
         rows, columns = picture.any(1).nonzero(), picture.any(0).nonzero()
-        box = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        assert box.float().mean() > 0.9  # noise of two channels is nowhere else
-        assert 0.01 < box.numel() / picture.numel() < 0.36
+        patch = picture[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        assert patch.float().mean() > 0.9  # noise of two channels is nowhere else
+        assert 0.01 < patch.numel() / picture.numel() < 0.36
 
 
 def test_the_average_follows_the_weights_by_its_decay() -> None:

@@ -67,7 +67,7 @@ def test_clothes_written_as_png_load_as_the_clothes_themselves(tmp_path: Path) -
 
 def test_jpeg_images_load_close_to_what_they_show(tmp_path: Path) -> None:
     images, _ = pictures.digits()
-    dataset = folder(pictures.write_digits(tmp_path, range(100), ending="jpg"))
+    dataset = folder(pictures.write_digits(tmp_path, range(100), suffix="jpg"))
     assert abs(float(dataset.train.inputs["image"].mean()) - float(images[:100].mean())) < 8
 
 

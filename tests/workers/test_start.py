@@ -1,4 +1,4 @@
-"""One door for every kind of job: networks, surrogate curves, and the user's own generators."""
+"""One entry point for every kind of job: networks, surrogate curves, the user's generators."""
 
 import json
 import subprocess

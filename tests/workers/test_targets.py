@@ -1,4 +1,4 @@
-"""Numbers to be foretold, alone or beside classes, and vectors beside images, from arrays."""
+"""Regression targets, alone or with classes, and vectors with images, from arrays."""
 
 from pathlib import Path
 from typing import Any

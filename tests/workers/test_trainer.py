@@ -1,4 +1,4 @@
-"""Training learns, tells, resumes to the same numbers, and says when it leaves finite numbers."""
+"""Training learns, reports, resumes to the same numbers, and says when it leaves finite numbers."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from workers.training import trainer as trainer_module
 from workers.training.teacher import FACTS, WEIGHTS, digest, read
 from workers.training.trainer import Trainer
 
-BESIDE = {"cross_entropy": LossTerm(), "auxiliary": LossTerm()}
+TWO_TERMS = {"cross_entropy": LossTerm(), "auxiliary": LossTerm()}
 MakeJob = Callable[..., TrainingJob]
 
 
@@ -56,10 +56,10 @@ def test_a_small_network_learns_the_digits_in_a_few_epochs(
         {"augmentation": "cutout", "batch_size": 128},
         {"optimizer": "sgd_nesterov", "learning_rate": 0.1, "accumulation": 2},
         {"precision": "bfloat16", "schedule": "cosine"},
-        {"losses": LossWeights(terms=BESIDE)},
-        {"losses": LossWeights(terms=BESIDE, balancer="uncertainty")},
-        {"losses": LossWeights(terms=BESIDE, balancer="dwa")},
-        {"losses": LossWeights(terms=BESIDE, balancer="gradnorm")},
+        {"losses": LossWeights(terms=TWO_TERMS)},
+        {"losses": LossWeights(terms=TWO_TERMS, balancer="uncertainty")},
+        {"losses": LossWeights(terms=TWO_TERMS, balancer="dwa")},
+        {"losses": LossWeights(terms=TWO_TERMS, balancer="gradnorm")},
         {"mixing": "mixup", "weight_average": 0.9, "accumulation_rule": "forecast"},
         {"mixing": "cutmix", "augmentation": "erasing", "accumulation_rule": "variance"},
     ],
@@ -201,7 +201,7 @@ def test_the_reported_loss_is_the_main_term_whatever_its_weight(
             "val_loss"
         ]
 
-    # Nothing is learnt at such a rate, so only the weights could make a difference.
+    # Nothing is learned at such a rate, so only the weights could make a difference.
     assert first_loss(0.1) == pytest.approx(first_loss(2.0), rel=1e-4)
     assert first_loss(0.1) == pytest.approx(np.log(10), rel=0.3)
 
@@ -221,7 +221,7 @@ def test_accumulated_batches_step_as_one_large_batch(make_job: MakeJob, digits: 
             "normalisation": "group",
         }
         trainer = Trainer(make_job(epochs=1, recipe=recipe), even)
-        # Dropout draws by batch, hence differently for other batch sizes.
+        # Dropout samples by batch, hence differently for other batch sizes.
         for module in trainer.network.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -347,7 +347,7 @@ def test_a_teacher_of_classes_teaches_who_tells_numbers_too(
 
 
 def with_values(dataset: Dataset) -> Dataset:
-    """The same examples, each with its class as a number to foretell."""
+    """The same examples, each with its class as a regression target."""
 
     def results(part: Split) -> Split:
         return dataclasses.replace(part, values=part.targets[:, None].astype(np.float32))

@@ -1,4 +1,4 @@
-"""From somebody's data to a study that runs as it is, in two commands."""
+"""From a user's data to a study that runs as it is, in two commands."""
 
 import json
 import re

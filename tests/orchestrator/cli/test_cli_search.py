@@ -334,7 +334,7 @@ def test_a_signal_leaves_a_study_that_can_be_resumed(
         assert row is not None
         assert row.state == "interrupted"
         assert {trial.state for trial in ledger.trials(row.id)} == {TrialState.WAITING}
-        # Nobody holds the lease any more.
+        # No process holds the lease any more.
         ledger.open_study(name="mine", config_json=None, holder=Holder.of_this_process())
 
 

@@ -1,4 +1,4 @@
-"""What is typically wrong with somebody's data: one message each, a way out, nothing created."""
+"""Typical faults of a user's data: one message each, a suggested fix, nothing created."""
 
 import errno
 import json
@@ -124,10 +124,10 @@ def both_forms(path: Path) -> None:
         (path / name).rename(path / unicodedata.normalize(form, "café"))
 
 
-def renamed(ending: str) -> Spoil:
+def renamed(suffix: str) -> Spoil:
     def rename(path: Path) -> None:
         for file in sorted((path / "0").iterdir())[:6]:
-            file.rename(file.with_suffix(ending))
+            file.rename(file.with_suffix(suffix))
 
     return rename
 
@@ -268,12 +268,12 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
     "amounts as labels": (
         "d.npz", arrays(y=1000.0 * np.arange(60)), "or call the array 'values' if these are amoun",
     ),
-    "shares of 1 beside bytes": (
+    "shares of 1 next to bytes": (
         "d.npz", arrays(x=None, y=None, x_train=ONES + 7 + LABELS[:, None, None], y_train=LABELS,
                         x_test=ONES + 0.5, y_test=LABELS),
         "reach from 0.5 to 0.5, those of training from 0 to 255; multiply them by 255",
     ),
-    "pictures that are all the same once they lie on white": (
+    "pictures that are all the same once they are on white": (
         "data", spoiled(all_white), " images have an alpha channel",
     ),
     "a folder of classes in two Unicode forms": (
@@ -308,7 +308,7 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
         "d.npz", arrays(y=np.arange(60)), "too few examples to split (at most 1 each) of class",
     ),
     "a damaged archive": ("d.npz", cut_in_half, "is damaged ("),
-    "a header that lies": ("d.npz", lying_header, "bytes in its header, more than the"),
+    "a false header": ("d.npz", lying_header, "bytes in its header, more than the"),
     "a damaged header": ("d.npz", no_header, "'y' is damaged (EOF: reading array header, expected"),
     "no archive at all": ("d.npz", lambda p: p.write_text("hello") and None, "is damaged ("),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.studies import NOBODY
+from support.studies import UNUSED_PID
 
 from orchestrator.cli import _parse, main
 from orchestrator.commands import retry, run_search
@@ -98,7 +98,7 @@ def made(folder: Path, situation: Situation) -> Scene:
             space_name="tiny",
             space_version="1",
             data_digest=DIGITS.digest,
-            holder=holder if situation.alive else replace(holder, pid=NOBODY),
+            holder=holder if situation.alive else replace(holder, pid=UNUSED_PID),
         )
         for number, end in enumerate(situation.trials):
             add(ledger, lease, number, end)

@@ -156,7 +156,7 @@ class TestDb:
 
     def test_backup_of_postgresql_names_its_own_tool(self, tmp_path: Path) -> None:
         with pytest.raises(Exception, match="pg_dump"):
-            back_up("postgresql://nobody@localhost/none", tmp_path / "copy.db")
+            back_up("postgresql://unknown@localhost/none", tmp_path / "copy.db")
 
 
 BREAKING = {

@@ -51,7 +51,7 @@ class Studies:
         (folder / "mine.py").write_text(TRAIN)
 
     def run(self, name: str, engine: RayTuneEngine, *, trials: int = 2) -> None:
-        """Search to the end, in the thread of whoever asks."""
+        """Search to the end, in the caller's thread."""
         asked = config(
             train=f"{self._folder / 'mine.py'}:train",
             stop={"trials": trials},

@@ -27,7 +27,7 @@ from workers.storage import RemoteFolder
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 MACHINE = {"num_cpus": 8, "num_gpus": 1}
-"""What Ray is told to have."""
+"""Resources declared to Ray."""
 
 TRAIN = '''
 import ctypes, os, signal, time
@@ -176,7 +176,7 @@ def test_a_quarter_of_a_gpu_places_four_trials_on_one_and_processes_are_kept(
     engine: RayTuneEngine, data: Dataset, script: Script
 ) -> None:
     most = 0
-    # All four end while the fifth is drawn, and none of their processes is needless.
+    # All four end while the fifth is sampled, and none of their processes is needless.
     with script.study(*["waits for three others"] * 6, draw_s=0.5) as study:
         running = threading.Thread(target=engine.run, args=(study, data))
         running.start()
@@ -242,7 +242,7 @@ def test_nodes_that_cannot_do_what_trials_need_are_refused_before_the_first(
     with opened(tmp_path, ours) as study:
         lacks: tuple[tuple[dict[str, Any], str], ...] = (
             ({"checkpoints": nowhere}, "cannot read and write memory://seen-by-this"),
-            # The cluster was told that it has one.
+            # The cluster was started with one declared.
             ({"gpu": 0.5}, r"finds no GPU there: .* resources.gpu=0"),
         )
         for asked, said in lacks:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.ray
 
 
 def test_an_address_where_nothing_answers_is_said_at_once(tmp_path: Path) -> None:
-    with socket.socket() as taken:  # bound and not listening: it refuses whoever calls
+    with socket.socket() as taken:  # bound and not listening: it refuses every caller
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
 

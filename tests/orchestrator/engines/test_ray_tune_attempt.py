@@ -149,7 +149,7 @@ def test_a_sign_of_life_is_left_before_training_goes_on(watch: Watchdog, train: 
             yield measured(epoch)
 
     class AtOnce(ThreadPoolExecutor):
-        """Trains before anybody who waits can look, as a process that is stopped at once."""
+        """Trains before any waiter can look, as a process that is stopped at once."""
 
         def submit(self, *args: Any, **kwargs: Any) -> Any:
             pending = super().submit(*args, **kwargs)
@@ -187,7 +187,7 @@ def _answers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class StudyDouble:
-    """Keeps what it is told; answers with the verdict it is given."""
+    """Keeps what is reported; answers with the verdict it is given."""
 
     def __init__(self, verdict: Verdict = Verdict.CONTINUE) -> None:
         self.verdict = verdict
@@ -226,8 +226,8 @@ def bridge_to(study: object, watch: Watchdog, *, slots: int = 2, at_most: int = 
 def test_no_more_is_asked_than_there_are_slots(watch: Watchdog) -> None:
     study = StudyDouble()
     bridge = bridge_to(study, watch)
-    parcels = [bridge.ask(name) for name in "abc"]
-    assert [parcel is None for parcel in parcels] == [False, False, True]
+    messages = [bridge.ask(name) for name in "abc"]
+    assert [message is None for message in messages] == [False, False, True]
     assert study.asked == 2
     assert bridge.receive("a", Report(ended=True)) is Next.FREE
     assert isinstance(bridge.ask("c"), JobMessage)
@@ -237,8 +237,8 @@ def test_an_attempt_with_a_larger_share_takes_several_slots(watch: Watchdog) -> 
     study = StudyDouble()
     study.ask = lambda: replace(job(1), shares=2)  # type: ignore[method-assign]
     bridge = bridge_to(study, watch, slots=3)
-    parcels = [bridge.ask(name) for name in "abc"]
-    assert [parcel is None for parcel in parcels] == [False, False, True]
+    messages = [bridge.ask(name) for name in "abc"]
+    assert [message is None for message in messages] == [False, False, True]
 
 
 def test_a_run_is_done_after_its_share_of_attempts(watch: Watchdog) -> None:
@@ -296,10 +296,10 @@ def test_a_process_that_died_is_told_once(watch: Watchdog) -> None:
 def test_a_process_that_ended_itself_for_silence_is_told_as_a_timeout(watch: Watchdog) -> None:
     study = StudyDouble()
     bridge = bridge_to(study, watch)
-    parcel = bridge.ask("a")
-    assert parcel is not None
+    message = bridge.ask("a")
+    assert message is not None
     watch.stacks.mkdir()
-    watch.file(parcel.job.key).write_text("in re.match")
+    watch.file(message.job.key).write_text("in re.match")
     bridge.lost("a", "exit code 1")
     [(_, failure)] = study.failures
     assert failure is not None

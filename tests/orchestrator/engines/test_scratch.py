@@ -1,4 +1,4 @@
-"""The folder of a Ray session: private, short, and removed only when nobody uses it."""
+"""The folder of a Ray session: private, short, and removed only when no process uses it."""
 
 import os
 import secrets

@@ -17,12 +17,12 @@ from orchestrator.trial import Trial
 from workers.job import AttemptKey
 from workers.measurement import CheckpointRef, Measurement
 
-NOBODY = 2**22 + 1
+UNUSED_PID = 2**22 + 1
 """Above the highest pid that Linux gives out."""
 
 
 class SetClock:
-    """A clock that stands until it is moved."""
+    """A clock that stays until it is moved."""
 
     def __init__(self) -> None:
         self.time = 1_700_000_000.0
@@ -41,7 +41,7 @@ class SetClock:
 
 def dead_holder() -> Holder:
     """A process of this host and boot that is gone."""
-    return replace(Holder.of_this_process(), pid=NOBODY)
+    return replace(Holder.of_this_process(), pid=UNUSED_PID)
 
 
 def far_holder() -> Holder:

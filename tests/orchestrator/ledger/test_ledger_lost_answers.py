@@ -1,4 +1,4 @@
-"""Whatever answer is lost on its way, each write takes effect once: against a twin without faults.
+"""Whatever answer is lost on its way, each write takes effect once: against a run without faults.
 
 A fault is an answer lost before or after the COMMIT has taken effect: on both databases injected at
 the call, on PostgreSQL also by cutting the TCP connection around it.
@@ -44,7 +44,7 @@ class Player:
         return self.ledger.open_study(name=self.name, config_json="{}", holder=holder)[1]
 
     def play(self, kind: str, fault: str | None) -> None:
-        """Does one write; says it again where it was told that nothing was written."""
+        """Does one write; says it again where it was answered that nothing was written."""
         while True:
             self._arm(fault)
             try:
@@ -141,7 +141,7 @@ class Player:
             promotions.advance(self.name, holder, "tested")
 
     def story(self) -> list[Any]:
-        """All rows of the study, without what differs between twins: names, uids, times, ids."""
+        """All rows of the study, without what differs between the two: names, uids, times, ids."""
         study = self.lease.study_id
         found: list[Any] = [
             (t.number, t.state, t.attempts, t.values, [m.fidelity for m in t.measurements])
@@ -238,10 +238,10 @@ def losing(ledger: Ledger) -> Iterator[Arm]:
 
 
 def _without_faults(_fault: str | None) -> None:
-    """For the twin."""
+    """For the run without faults."""
 
 
-def twins(ledger: Ledger, arm: Arm, play: list[tuple[str, str | None]]) -> tuple[Any, Any]:
+def pair(ledger: Ledger, arm: Arm, play: list[tuple[str, str | None]]) -> tuple[Any, Any]:
     """What the play comes to with its faults, and without."""
     hurt, calm = Player(ledger, arm), Player(ledger, _without_faults)
     for kind, fault in play:
@@ -272,7 +272,7 @@ def test_any_order_of_writes_with_lost_answers_is_the_play_without_them(
     ledger: Ledger, play: list[tuple[str, str | None]]
 ) -> None:
     with losing(ledger) as arm:
-        hurt, calm = twins(ledger, arm, [("add", "after"), ("start", "before"), *play])
+        hurt, calm = pair(ledger, arm, [("add", "after"), ("start", "before"), *play])
     assert hurt == calm
 
 
@@ -280,7 +280,7 @@ def test_any_order_of_writes_with_lost_answers_is_the_play_without_them(
 @pytest.mark.parametrize("fault", ["before", "after"])
 def test_every_kind_of_write_survives_a_lost_answer(ledger: Ledger, fault: str) -> None:
     with losing(ledger) as arm:
-        hurt, calm = twins(ledger, arm, [(kind, fault) for kind in ALL])
+        hurt, calm = pair(ledger, arm, [(kind, fault) for kind in ALL])
     assert hurt == calm
     kinds = {each[0] for each in calm if isinstance(each, tuple)}
     assert kinds >= {"trial_given_back", "trial_finished", "promotion"}
@@ -294,7 +294,7 @@ def test_without_the_look_for_the_operation_the_twins_differ(
     play = [("add", None), ("start", None), ("record", None), ("add", None), (kind, "after")]
     with losing(ledger) as arm:
         try:
-            hurt, calm = twins(ledger, arm, play)
+            hurt, calm = pair(ledger, arm, play)
         except (LedgerError, AssertionError):
             return  # refused: its first try had taken effect
     assert hurt != calm
@@ -319,7 +319,7 @@ def test_a_line_cut_around_a_commit_costs_no_write_and_doubles_none(
     line = Line(_socket(postgresql))
     try:
         with Ledger.open(line.url) as ledger:
-            hurt, calm = twins(
+            hurt, calm = pair(
                 ledger,
                 lambda fault: None if fault is None else line.cut_next_commit(fault),
                 [(kind, when) for kind in ALL],

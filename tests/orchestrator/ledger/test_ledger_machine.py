@@ -1,4 +1,4 @@
-"""Any order of asks, tells, crashes and takeovers keeps the laws; a model beside it says which."""
+"""Any order of asks, reports, crashes and takeovers keeps the laws of a reference model."""
 
 import json
 import shutil
@@ -235,7 +235,7 @@ def _measured(database: sqlite3.Connection, uid: str) -> Iterator[tuple[int, int
 
 
 def _generations_rise(database: sqlite3.Connection) -> bool:
-    """Whether nobody wrote after a younger driver had: the check of an outsider."""
+    """Whether no driver wrote after a younger driver had: the check of an outsider."""
     query = "SELECT generation FROM event WHERE study_id = ? ORDER BY id"
     found = [generation for (generation,) in database.execute(query, (1,))]
     return found == sorted(found)

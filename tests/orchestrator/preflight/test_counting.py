@@ -58,9 +58,9 @@ def test_the_odometer_gives_every_combination_once_conditional_ones_too() -> Non
         odometer.start()
         kind = odometer.suggest_categorical("kind", ["flat", "steep"])
         size = odometer.suggest_int("size", 1, 5, step=2)
-        slope = odometer.suggest_float("slope", 0.0, 0.5, step=0.25) if kind == "steep" else None
+        rate = odometer.suggest_float("rate", 0.0, 0.5, step=0.25) if kind == "steep" else None
         assert odometer.suggest_int("size", 1, 5, step=2) == size
-        found.append((kind, size, slope))
+        found.append((kind, size, rate))
         odometer.advance()
 
     steep = product(["steep"], [1, 3, 5], [0.0, 0.25, 0.5])
@@ -92,6 +92,6 @@ def test_draws_without_a_repeat_give_a_lower_bound_alone() -> None:
 
 
 def test_no_estimate_exceeds_the_number_of_spellings() -> None:
-    drawn: list[Any] = [str(number) for number in range(1000)]
+    sampled: list[Any] = [str(number) for number in range(1000)]
 
-    assert estimate(drawn, 1200).count == 1200
+    assert estimate(sampled, 1200).count == 1200

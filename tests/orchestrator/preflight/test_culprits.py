@@ -44,7 +44,7 @@ def test_two_decisions_that_break_only_together_are_named_together() -> None:
 
     first, second = sorted(found.decision.split(" and "))
     assert (first, second) == ("stages.0.width >= 24", "stages.0.window.size = 5")
-    assert found.broken == found.sampled
+    assert found.broken == found.drawn
 
 
 def test_two_independent_decisions_are_both_named_the_heavier_first() -> None:
@@ -70,4 +70,4 @@ def test_a_rare_failure_among_many_is_still_named() -> None:
 
     [found, *_] = culprits(tried)
 
-    assert (found.decision, found.broken, found.sampled) == ("odd = True", 1, 1)
+    assert (found.decision, found.broken, found.drawn) == ("odd = True", 1, 1)

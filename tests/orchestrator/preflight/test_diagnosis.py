@@ -47,7 +47,7 @@ def refused(found: Diagnosis, examples: int = 1000) -> list[str]:
 
 
 class Ticking:
-    """A clock that only moves when told."""
+    """A clock that only moves on request."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

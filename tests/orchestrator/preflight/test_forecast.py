@@ -46,7 +46,7 @@ def test_halving_stops_most_trials_at_the_first_rung() -> None:
     halved = forecast(replace(EVEN, halving=True, slots=1, trials=90, trial_s=0, start_s=0), 0)
 
     # 90 trials reach epoch 1; about a third goes on to 3, a third of those to 9, and the first few
-    # at each rung go on because there is nobody to compare with.
+    # at each rung go on because there is no other to compare with.
     least, most = 2 * (90 + 30 * 2), 2 * (90 + 40 * 2 + 20 * 6)
     assert least < halved.seconds.median < most
     assert halved.seconds.low < halved.seconds.high

@@ -92,8 +92,8 @@ class TestAPromotedModel:
         assert "torch==2" in (folder / "requirements.txt").read_text()
 
     def test_holds_nothing_that_could_be_unpickled(self, promoted: Path) -> None:
-        endings = {path.suffix for path in files(promoted, "digits").rglob("*") if path.is_file()}
-        assert endings <= {"", ".py", ".json", ".yaml", ".txt", ".safetensors"}
+        suffixes = {path.suffix for path in files(promoted, "digits").rglob("*") if path.is_file()}
+        assert suffixes <= {"", ".py", ".json", ".yaml", ".txt", ".safetensors"}
 
     def test_answers_plain_mlflow_in_another_folder_as_it_was_recorded(
         self, promoted: Path, tmp_path: Path
@@ -240,7 +240,7 @@ TAMPERED = {
 
 
 class Tampering:
-    """A registry in which somebody changes the files as soon as they are there."""
+    """A registry in which another process changes the files as soon as they are there."""
 
     def __init__(self, inner: Any, change: Callable[[Path], None]) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""Numbers, alone or beside classes, go the whole way: data, search, promotion, prediction."""
+"""Regression targets, with classes or not, go through data, search, promotion, prediction."""
 
 import json
 from collections.abc import Callable
@@ -74,12 +74,12 @@ def test_numbers_alone_are_promoted_by_their_error_and_foretold(
     np.save(tmp_path / "some.npy", VECTORS[:50])
     code, said, _ = answer("predict", "sums@champion", str(tmp_path / "some.npy"), at=home)
     assert code == 0
-    foretold = [row["values"]["0"] for row in said["predictions"]]
-    assert np.abs(np.array(foretold) - SUMS[:50]).mean() < 0.8
+    predicted = [row["values"]["0"] for row in said["predictions"]]
+    assert np.abs(np.array(predicted) - SUMS[:50]).mean() < 0.8
     assert "label" not in said["predictions"][0]
     np.save(tmp_path / "one.npy", VECTORS[0])
     code, one, _ = answer("predict", "sums@champion", str(tmp_path / "one.npy"), at=home)
-    assert one["predictions"][0]["values"]["0"] == pytest.approx(foretold[0], abs=1e-5)
+    assert one["predictions"][0]["values"]["0"] == pytest.approx(predicted[0], abs=1e-5)
 
 
 def test_vectors_of_another_length_and_images_are_refused(

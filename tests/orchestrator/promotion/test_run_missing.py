@@ -1,4 +1,4 @@
-"""A trial whose run somebody deleted in MLflow's pages: what mends it is named."""
+"""A trial whose run a user deleted in MLflow's pages: the fix is named."""
 
 from types import SimpleNamespace
 from typing import Any

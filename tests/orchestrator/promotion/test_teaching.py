@@ -1,4 +1,4 @@
-"""A promoted model teaches the candidates of another study, and only what was promoted does."""
+"""Candidates of another study distill from a promoted model, and from promoted models alone."""
 
 import dataclasses
 import shutil

@@ -1,4 +1,4 @@
-"""Deleting and cleaning take what nobody needs, say it first, and leave what the registry needs."""
+"""Deleting and cleaning take what is unused, say it first, and leave what the registry needs."""
 
 import json
 import os

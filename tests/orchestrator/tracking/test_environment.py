@@ -173,7 +173,7 @@ def served(*, fails: int = 0, slow_s: float = 0.0) -> Iterator[tuple[str, list[s
 
 @pytest.fixture
 def closed_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A company's proxy that refuses, and nobody who is exempt from it."""
+    """A company's proxy that refuses, without exemptions."""
     with socket.socket() as bound:  # never listens
         bound.bind(("127.0.0.1", 0))
         for name in PROXIES:

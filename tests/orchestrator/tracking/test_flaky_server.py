@@ -27,7 +27,7 @@ def test_whatever_a_server_does_to_calls_each_thing_is_shown_once(story: Story) 
             for value in (0.5, 0.6, 0.7, 0.8):
                 began = time.monotonic()
                 story.whole(value)
-                assert time.monotonic() - began < 5  # nobody waits for MLflow
+                assert time.monotonic() - began < 5  # nothing waits for MLflow
             shown = process.drain(120)
             process.close()
         assert shown, (story.home / "logs" / "mine" / "projector.log").read_text()

@@ -39,7 +39,7 @@ class DriverChannel:
 
 
 class Projection:
-    """Always has news; fails as it is told, by the time at which it is asked."""
+    """Always has news; fails as scripted, by the time at which it is asked."""
 
     def __init__(self, orders: DriverChannel, outages: Sequence[tuple[float, float]] = ()) -> None:
         self.shown = 0

@@ -54,7 +54,7 @@ def files(folder: Path) -> set[str]:
 
 
 def away(story: Story) -> None:
-    """What a shell without ARCHSCOUT_LEDGER sees: the study's ledger lies somewhere else."""
+    """What a shell without ARCHSCOUT_LEDGER sees: the study's ledger is somewhere else."""
     story.ledger.close()
     elsewhere = story.home.parent / "team"
     elsewhere.mkdir()

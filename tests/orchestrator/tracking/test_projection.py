@@ -24,7 +24,7 @@ pytestmark = [
 
 
 def tell_at_random(story: Story, choice: random.Random, length: int) -> None:
-    """Any legal course of a study: ends, failures, interruptions, screened and duplicate trials."""
+    """Any legal history: ends, failures, interruptions, screened and duplicate trials."""
     waiting: list[str] = []
     running: dict[str, int] = {}
     for _ in range(length):
@@ -157,7 +157,7 @@ def test_an_outage_costs_nothing_but_time(story: Story, *, loses_answers: bool) 
         story.ledger, story.study, lambda: flaky, artifacts=None, logs=story.home / "logs"
     )
     failures = 0
-    # Trials are told while it runs: of those it knows that nobody else has shown them.
+    # Trials end while it runs: of those it knows that nothing else has shown them.
     for _ in range(10):
         story.whole(0.8, epochs=1)
         with contextlib.suppress(MlflowException):
@@ -434,5 +434,5 @@ def test_what_did_not_change_is_not_uploaded_again(story: Story) -> None:
     story.measure(running, 1, val_accuracy=0.1)
     while projection.step():
         pass
-    projection.summarise(plots=False)  # nobody completed: the leaderboard is the same
+    projection.summarise(plots=False)  # none completed: the leaderboard is the same
     assert client.calls["log_text"] == before

@@ -45,7 +45,7 @@ def test_every_kind_of_difference_is_named(story: Story) -> None:
     client.set_tag(changed, "archscout.state", "FAIL")
     client.update_run(changed, status="RUNNING")
     client.log_param(changed, "foreign", "x")
-    client.set_tag(changed, "mlflow.parentRunId", "nobody")
+    client.set_tag(changed, "mlflow.parentRunId", "unknown")
     client.delete_run(seen.child(second).info.run_id)
     tags = {
         "archscout.study": "mine",
@@ -56,7 +56,7 @@ def test_every_kind_of_difference_is_named(story: Story) -> None:
     lines = found(story)
     for part in (
         "trial 0: status: the ledger has 'FINISHED', MLflow 'RUNNING'",
-        "trial 0: parent: the ledger has the study's own run, MLflow nobody",
+        "trial 0: parent: the ledger has the study's own run, MLflow unknown",
         "trial 0: tag archscout.state: the ledger has 'COMPLETE', MLflow 'FAIL'",
         "trial 0: param foreign: the ledger has nothing, MLflow 'x'",
         "trial 0: metric val_loss: the ledger has no such, MLflow 7.0 at epoch 2 1 times more",
@@ -94,4 +94,4 @@ def test_the_commands_name_differences_and_end_them(
 
 
 def test_verify_of_nothing_is_a_mistake_of_the_user(tmp_path: Path) -> None:
-    assert main(["--home", str(tmp_path), "verify", "nobody"]) == 2
+    assert main(["--home", str(tmp_path), "verify", "unknown"]) == 2

@@ -1,4 +1,4 @@
-"""One home with a searched and promoted study and a told one, served, and a browser on it."""
+"""One home with a searched and promoted study and a scripted one, served, and a browser on it."""
 
 from collections.abc import Iterator
 
