@@ -31,7 +31,7 @@ from workers.data import DataSpec, load
 
 TRAIN = f"{ray_training.__file__}:train"
 TIMEOUT_S = 300.0
-"""How long anything may take. How fast it is depends on what runs beside: that is reported only."""
+"""How long anything may take. How fast it is depends on what else runs: that is reported only."""
 
 WORKER_MOMENTS = ("random", "training", "kept", "two at once", "with its driver")
 POINTS = ("given_back.uncommitted", "given_back.committed")
@@ -252,7 +252,7 @@ class Game:
                 os.kill(pid, signal.SIGSTOP)  # so that it cannot go over to another trial meanwhile
                 uid = self._workers().get(pid, "")
                 if uid and uid not in self._spared:
-                    hit[uid] = checker.standing(self._world.ledger, uid)
+                    hit[uid] = checker.state_of(self._world.ledger, uid)
                     os.kill(pid, signal.SIGKILL)
                 else:
                     os.kill(pid, signal.SIGCONT)
@@ -276,7 +276,7 @@ class Game:
             return
         uid = rounds.last_struck(self._world.home / "struck-workers.jsonl")
         self._was_hit(uid, f"worker, {moment}")
-        self._recovers(uid, checker.standing(self._world.ledger, uid))
+        self._recovers(uid, checker.state_of(self._world.ledger, uid))
 
     def _was_hit(self, uid: str, how: str) -> None:
         self._this.kills[how] += 1
@@ -287,7 +287,7 @@ class Game:
         """The trial of a killed worker is measured again, or over, in time."""
         since = time.monotonic()
         while self._lives() and time.monotonic() - since < TIMEOUT_S:
-            now = checker.standing(self._world.ledger, uid)
+            now = checker.state_of(self._world.ledger, uid)
             if now != before or now[1]:
                 self._this.took("worker replaced", time.monotonic() - since)
                 return

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.studies import SLOPES, config, curve, opened, run, slopes, story
+from support.studies import BRANCHING, branching, config, curve, opened, run, story
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.engines.ray_tune import bridge as bridges
@@ -28,15 +28,15 @@ ASKED = config(pruner={"name": "none"}, sampler={"name": "tpe"})
 
 
 class Gate:
-    """A space that draws at once, or stands still in the middle of a draw while it is shut."""
+    """A space that samples at once, or blocks in the middle of a draw while it is shut."""
 
-    def __init__(self, space: Callable[[Any], dict[str, Any]] = slopes) -> None:
+    def __init__(self, space: Callable[[Any], dict[str, Any]] = branching) -> None:
         self._space = space
         self.open = threading.Event()
         self.open.set()
         self.reached = threading.Event()
         self.in_draw: Callable[[], None] = lambda: None
-        self.space = DefineByRunSpace(name="slopes", version="1", function=self._draw)
+        self.space = DefineByRunSpace(name="branching", version="1", function=self._draw)
 
     def _draw(self, trial: Any) -> dict[str, Any]:
         if not self.open.is_set():
@@ -48,7 +48,7 @@ class Gate:
 
     @contextmanager
     def drawing(self, study: StudyDriver) -> Iterator["Future[TrainingJob | None]"]:
-        """An `ask` that draws for as long as the body runs; its answer can be had afterwards."""
+        """An `ask` that samples for as long as the body runs; its answer can be had afterwards."""
         with ThreadPoolExecutor(1) as thread:
             self.reached.clear()
             self.open.clear()
@@ -167,9 +167,9 @@ def test_a_draw_whose_number_a_retry_has_taken_is_made_again(tmp_path: Path, gat
         with gate.drawing(study) as asked:
             study._ledger.ask(study._lease.study_id, "retry", {"class": "user_code"})
             study._attend()
-        retried, drawn = asked.result(), started(study)
+        retried, sampled = asked.result(), started(study)
         assert retried is not None
-        assert (retried.trial_number, drawn.trial_number) == (1, 2)
+        assert (retried.trial_number, sampled.trial_number) == (1, 2)
     assert [trial.kind for trial in recorded(tmp_path)] == ["search", "retry", "search"]
 
 
@@ -244,7 +244,7 @@ def test_with_one_slot_the_bridge_draws_what_the_engine_in_process_does(
     with opened(tmp_path / "calm", asked) as study:
         run(study)
         calm = story(study)
-    with opened(tmp_path / "tune", asked, space=SLOPES) as study:
+    with opened(tmp_path / "tune", asked, space=BRANCHING) as study:
         bridge = bridge_to(study, watch, slots=1)
         while (parcel := bridge.ask("t")) is not None:
             reports = (Report(measurement=m, ended=m.fidelity == 9) for m in curve(parcel.job, 0))

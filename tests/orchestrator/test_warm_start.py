@@ -45,28 +45,28 @@ def test_a_known_candidate_is_answered_without_training_and_not_counted(tmp_path
         assert "1 known from earlier studies" in board.text()
 
 
-def told(study: StudyDriver) -> list[Any]:
+def transferred(study: StudyDriver) -> list[Any]:
     return study._memory._proposer._study.trials
 
 
 def test_trials_of_the_same_space_are_the_samplers_first_history(tmp_path: Path) -> None:
     known = first(tmp_path)
     with opened(tmp_path, second()) as study:
-        assert [t.values for t in told(study)] == [list(t.values or ()) for t in known]
-        assert [t.params for t in told(study)] == [t.params for t in known]
+        assert [t.values for t in transferred(study)] == [list(t.values or ()) for t in known]
+        assert [t.params for t in transferred(study)] == [t.params for t in known]
     asked = second(name="third", seed_points=[dict(known[0].params)])
     for _ in ("first", "resumed"):
         with opened(tmp_path, asked) as study:
             study.ask()
-            values = [t.values for t in told(study) if t.state.name == "COMPLETE"]
-            assert len(values) == len(known), "an answer is not told twice"
+            values = [t.values for t in transferred(study) if t.state.name == "COMPLETE"]
+            assert len(values) == len(known), "an answer is not transferred twice"
 
 
 def test_trials_of_another_space_answer_and_are_no_history(tmp_path: Path) -> None:
     known = first(tmp_path)[0]
     asked = second(seed_points=[dict(known.params)])
     with opened(tmp_path, asked, version="2") as study:
-        assert told(study) == []
+        assert transferred(study) == []
         study.ask()
         assert study.trials[0].reason == REUSED
 
@@ -87,7 +87,7 @@ def test_what_an_earlier_study_finds_later_does_not_count(tmp_path: Path) -> Non
         train(study, 3)
     for left in (3, 0):
         with opened(tmp_path, second()) as study:
-            assert len(told(study)) == 3
+            assert len(transferred(study)) == 3
         with opened(tmp_path, growing) as study:
             train(study, left)
 

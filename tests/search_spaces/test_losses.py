@@ -23,7 +23,7 @@ from search_spaces.plugins import DuplicateNameError, UnknownNameError, load_use
 B, K, D = 12, 4, 6
 
 
-def drawn(seed: int = 0, heads: int = 2) -> tuple[ModelOutput, Batch]:
+def sampled(seed: int = 0, heads: int = 2) -> tuple[ModelOutput, Batch]:
     draw = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -40,7 +40,7 @@ def log_p(logits_BK: Tensor) -> list[list[float]]:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_cross_entropy_is_the_mean_over_smoothed_targets(smoothing: float) -> None:
-    output, batch = drawn()
+    output, batch = sampled()
     expected = 0.0
     for row, target in zip(log_p(output.logits_BK), batch.targets_B.tolist(), strict=True):
         for k, value in enumerate(row):
@@ -52,7 +52,7 @@ def test_cross_entropy_is_the_mean_over_smoothed_targets(smoothing: float) -> No
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_weighs_each_example_by_its_miss(gamma: float) -> None:
-    output, batch = drawn()
+    output, batch = sampled()
     chosen = [
         row[t] for row, t in zip(log_p(output.logits_BK), batch.targets_B.tolist(), strict=True)
     ]
@@ -83,7 +83,7 @@ def contrastive(embedding_BD: Tensor, targets: list[int], temperature: float) ->
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
 def test_supervised_contrastive_is_the_published_formula(temperature: float) -> None:
-    output, batch = drawn()
+    output, batch = sampled()
     batch.targets_B[0] = K  # alone in its class: no anchor
     expected = contrastive(output.embedding_BD.detach(), batch.targets_B.tolist(), temperature)
     found = losses.SupervisedContrastive(temperature=temperature)(output, batch)
@@ -91,7 +91,7 @@ def test_supervised_contrastive_is_the_published_formula(temperature: float) -> 
 
 
 def test_supervised_contrastive_is_a_finite_zero_without_any_pair() -> None:
-    output, _ = drawn()
+    output, _ = sampled()
     found = losses.SupervisedContrastive()(output, Batch(targets_B=torch.arange(B)))
     found.backward()
     assert found.item() == 0
@@ -100,14 +100,14 @@ def test_supervised_contrastive_is_a_finite_zero_without_any_pair() -> None:
 
 
 def test_auxiliary_is_the_mean_cross_entropy_of_the_heads() -> None:
-    output, batch = drawn()
+    output, batch = sampled()
     heads = [losses.CrossEntropy()(ModelOutput(a, a), batch) for a in output.auxiliary]
     expected = sum(head.item() for head in heads) / 2
     assert losses.Auxiliary()(output, batch).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_auxiliary_is_a_zero_that_can_be_differentiated_where_there_is_no_head() -> None:
-    output, batch = drawn(heads=0)
+    output, batch = sampled(heads=0)
     found = losses.Auxiliary()(output, batch)
     found.backward()
     assert found.item() == 0
@@ -125,7 +125,7 @@ MIXTURE = LossWeights(
 
 
 def test_a_mixture_weighs_its_terms_by_shares_that_sum_to_one() -> None:
-    output, batch = drawn()
+    output, batch = sampled()
     loss = losses.build(MIXTURE)
     value = loss(output, batch)
     assert MIXTURE.shares() == {"auxiliary": 0.25, "focal": 0.5, "supervised_contrastive": 0.25}
@@ -133,15 +133,15 @@ def test_a_mixture_weighs_its_terms_by_shares_that_sum_to_one() -> None:
     assert value.main.item() == value.terms["focal"].item()
     assert not value.main.requires_grad
     loss.backward(value, [])
-    told = loss.end_epoch()
-    assert told["terms/focal"] == pytest.approx(value.main.item())
-    assert told["weights/focal"] == 1  # the sizes of the others are not known yet
+    logged = loss.end_epoch()
+    assert logged["terms/focal"] == pytest.approx(value.main.item())
+    assert logged["weights/focal"] == 1  # the sizes of the others are not known yet
     for _ in range(WARMUP_STEPS):
-        loss.backward(loss(*drawn()), [])
+        loss.backward(loss(*sampled()), [])
     loss.end_epoch()
-    loss.backward(loss(*drawn()), [])
-    told = loss.end_epoch()
-    assert [told[f"weights/{name}"] for name in value.terms] == pytest.approx([0.25, 0.5, 0.25])
+    loss.backward(loss(*sampled()), [])
+    logged = loss.end_epoch()
+    assert [logged[f"weights/{name}"] for name in value.terms] == pytest.approx([0.25, 0.5, 0.25])
 
 
 @pytest.mark.parametrize(("steps", "joins_at"), [(4, 2), (9, 2), (50, 5), (100, 10), (9000, 10)])
@@ -150,7 +150,7 @@ def test_side_terms_join_within_a_tenth_of_a_short_training(steps: int, joins_at
     loss.scale.expect_steps(steps)
     acted = []
     for _ in range(12):
-        output, batch = drawn()
+        output, batch = sampled()
         loss.backward(loss(output, batch), [])
         embedded = output.embedding_BD.grad  # only a side term reads it
         acted.append(bool(embedded.any()))
@@ -161,10 +161,10 @@ def test_side_terms_join_within_a_tenth_of_a_short_training(steps: int, joins_at
 def test_terms_count_on_the_main_terms_scale() -> None:
     loss = losses.build(MIXTURE)
     for _ in range(WARMUP_STEPS):
-        output, batch = drawn()
+        output, batch = sampled()
         loss.backward(loss(output, batch), [])
     found = [tensor.grad for tensor in (output.logits_BK, output.embedding_BD)]
-    output, batch = drawn()
+    output, batch = sampled()
     value = losses.build(MIXTURE)(output, batch)
     size = value.main.item()
     parts = {name: term * size / term.item() for name, term in value.terms.items()}
@@ -287,7 +287,7 @@ losses = loss_domain(main=("cross_entropy",), side=("confidence_of_a_test",))
         "l.confidence_of_a_test.on.floor": 0.25,
     }
     weights = domain.resolve(ReplaySuggester(params), "l")
-    output, batch = drawn()
+    output, batch = sampled()
     value = losses.build(weights)(output, batch)
     expected = output.logits_BK.abs().mean().item() + 0.25
     assert value.terms["confidence_of_a_test"].item() == pytest.approx(expected)

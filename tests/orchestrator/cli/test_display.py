@@ -67,8 +67,8 @@ LATER = replace(
 )
 
 
-class Told:
-    """A study that says what it is told to."""
+class Scripted:
+    """A study with scripted snapshots."""
 
     def __init__(self, *said: Snapshot) -> None:
         self._said = list(said)
@@ -109,7 +109,7 @@ def test_without_a_terminal_lines_appear_only_when_something_moved(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, until = "", time.monotonic() + 60
-    with ProgressDisplay(Told(START, LATER), Terminal(), line_every_s=0.02):
+    with ProgressDisplay(Scripted(START, LATER), Terminal(), line_every_s=0.02):
         while not out and time.monotonic() < until:
             time.sleep(0.02)
             out = capsys.readouterr().out
@@ -122,7 +122,7 @@ def test_a_search_for_feasible_candidates_is_told_before_the_next_line_is_due(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     looking = replace(LATER, refused=1340, refused_s=2.5)
-    with ProgressDisplay(Told(START, looking), Terminal(), line_every_s=60.0):
+    with ProgressDisplay(Scripted(START, looking), Terminal(), line_every_s=60.0):
         time.sleep(1.2)
     [line] = capsys.readouterr().out.splitlines()
     assert "1,340 candidates refused since the last feasible one" in line
@@ -138,7 +138,7 @@ def test_the_header_says_that_a_sampler_proposes_by_chance(tmp_path: Path) -> No
 
 def test_quiet_and_json_show_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     for terminal in (Terminal(quiet=True), Terminal(json=True)):
-        with ProgressDisplay(Told(START, LATER), terminal, line_every_s=0.01):
+        with ProgressDisplay(Scripted(START, LATER), terminal, line_every_s=0.01):
             time.sleep(0.05)
     assert capsys.readouterr().out == ""
 
@@ -148,7 +148,7 @@ def test_on_a_terminal_the_display_moves(
 ) -> None:
     monkeypatch.setattr(Terminal, "interactive", True)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with ProgressDisplay(Told(START, LATER), Terminal()):
+    with ProgressDisplay(Scripted(START, LATER), Terminal()):
         time.sleep(0.1)
     assert "trials" in capsys.readouterr().out
 

@@ -51,10 +51,10 @@ def test_a_node_is_asked_once_and_one_that_joins_is_not_waited_for(tmp_path: Pat
     made.watch(cluster("n1", "n2", "n3"))
     assert ray.asked == ["n1", "n2", "n3"]
     ray.answers["n3"] = "lacks it"
-    told: list[str] = []
+    messages: list[str] = []
     for _ in range(2):
-        made.watch(cluster("n1", "n2", "n3", "n4"), told.append)
-    [said] = told
+        made.watch(cluster("n1", "n2", "n3", "n4"), messages.append)
+    [said] = messages
     assert said.startswith("left out: node 10.0.0.3: lacks it. ")
     accepted = [node["NodeID"] for node in cluster("n1", "n2", "n3", "n4") if made.accept(node)]
     assert accepted == ["n1", "n2"]
@@ -77,14 +77,14 @@ def test_nodes_that_will_not_do_are_named(
 ) -> None:
     monkeypatch.setattr(node_checks, "TIMEOUT_S", 0.3)
     monkeypatch.setattr(node_checks, "SLOW_S", 0.1)
-    told: list[str] = []
+    messages: list[str] = []
     with pytest.raises(NodesUnfitError, match=said):
         Nodes(Ray(**answers), None, cuda=True).require(
-            lambda: cluster("n1", "n2", "n3"), told.append
+            lambda: cluster("n1", "n2", "n3"), messages.append
         )
     if "do not answer" in said:
         waited = said.partition(": ")[2]
-        assert told == [f"waiting for nodes to load what trials need: {waited}"]
+        assert messages == [f"waiting for nodes to load what trials need: {waited}"]
 
 
 def test_nothing_is_asked_where_nothing_is_needed() -> None:

@@ -191,7 +191,7 @@ def test_a_guessed_fence_opens_nothing(scene: Any, measure: Measure) -> None:
 def test_a_trial_is_told_once(scene: Any, measure: Measure) -> None:
     row, lease = scene.open()
     key = scene.start(lease)
-    told = scene.ledger.finish(
+    reported = scene.ledger.finish(
         lease, key.trial_uid, key=key, state=TrialState.PRUNED, reason="rung"
     )
     for state in (TrialState.FAIL, TrialState.PRUNED, TrialState.WAITING):
@@ -201,7 +201,7 @@ def test_a_trial_is_told_once(scene: Any, measure: Measure) -> None:
         scene.ledger.record(lease, key, measure(1))
     with pytest.raises(StaleAttemptError):
         scene.ledger.requeue(lease, key, "interrupted")
-    assert scene.ledger.trial(row.id, 0) == told
+    assert scene.ledger.trial(row.id, 0) == reported
     assert scene.kinds(row.id).count("trial_finished") == 1
 
 
@@ -225,9 +225,11 @@ def test_numbers_that_are_not_finite_are_refused_at_the_door(
     before = scene.kinds(row.id)
     with pytest.raises(ValueError, match="val_loss = "):
         scene.ledger.record(lease, key, measure(1, val_loss=bad))
-    for told in ({"values": (0.5, bad)}, {"values": (0.5,), "violations": {"flops": bad}}):
+    for reported in ({"values": (0.5, bad)}, {"values": (0.5,), "violations": {"flops": bad}}):
         with pytest.raises(ValueError, match="finite numbers only"):
-            scene.ledger.finish(lease, key.trial_uid, key=key, state=TrialState.COMPLETE, **told)
+            scene.ledger.finish(
+                lease, key.trial_uid, key=key, state=TrialState.COMPLETE, **reported
+            )
     with pytest.raises(ValueError, match="finite numbers only"):
         scene.add(lease, number=1, params={"x": bad})
     with pytest.raises(ValueError, match="spent_s"):
@@ -272,10 +274,10 @@ def test_events_tell_all_that_was_written_in_order(scene: Any, measure: Measure)
         "trial_finished",
     ]
     assert [event.id for event in events] == sorted({event.id for event in events})
-    told = events[4].payload
-    assert (told["uid"], told["number"], told["attempt"]) == (key.trial_uid, 0, 1)
-    assert (told["epoch"], told["metrics"]) == (1, measure(1).metrics)
-    assert told["checkpoint"]["bytes"] == 2**33
+    reported = events[4].payload
+    assert (reported["uid"], reported["number"], reported["attempt"]) == (key.trial_uid, 0, 1)
+    assert (reported["epoch"], reported["metrics"]) == (1, measure(1).metrics)
+    assert reported["checkpoint"]["bytes"] == 2**33
     assert events[4].recorded == scene.clock.now()
     assert events[5].payload["reason"] == "user_code"
     assert scene.ledger.events(row.id, events[3].id, 1) == [events[4]]

@@ -153,12 +153,12 @@ class LedgerMachine(RuleBasedStateMachine):
             and (newest is None or key == newest)
             and (key is None or key == trial.keys[-1])
         )
-        told = {"state": state, "values": (0.5,) if state is TrialState.COMPLETE else None}
+        outcome = {"state": state, "values": (0.5,) if state is TrialState.COMPLETE else None}
         if not legal:
             with pytest.raises((IllegalTransitionError, StaleAttemptError)):
-                self.ledger.finish(self.lease, trial.uid, key=key, **told)
+                self.ledger.finish(self.lease, trial.uid, key=key, **outcome)
             return
-        self.ledger.finish(self.lease, trial.uid, key=key, **told)
+        self.ledger.finish(self.lease, trial.uid, key=key, **outcome)
         trial.state = state
 
     def _attempt(self, pick: int, which: int) -> tuple[_Model, AttemptKey]:
@@ -216,10 +216,10 @@ class LedgerMachine(RuleBasedStateMachine):
                 if trial.state.is_terminal:
                     trial.final = trial.final or tuple(row)
                     assert trial.final == tuple(row)
-            told = database.execute(
+            outcome = database.execute(
                 "SELECT payload_json FROM event WHERE kind = 'trial_finished'"
             ).fetchall()
-            ended = [json.loads(payload)["uid"] for (payload,) in told]
+            ended = [json.loads(payload)["uid"] for (payload,) in outcome]
             assert sorted(ended) == sorted(t.uid for t in self.trials if t.state.is_terminal)
             assert _generations_rise(database)
 

@@ -22,6 +22,6 @@ def test_the_reason_and_the_command_that_shows_the_study_again_are_named() -> No
         catch_up=lambda: "UNAUTHENTICATED: invalid token",
         sync="archscout --home h sync bars",
     )
-    told = r"no run of trial 3 \(UNAUTHENTICATED: .*\); .*: archscout --home h sync bars$"
-    with pytest.raises(PromotionRefusedError, match=told):
+    message = r"no run of trial 3 \(UNAUTHENTICATED: .*\); .*: archscout --home h sync bars$"
+    with pytest.raises(PromotionRefusedError, match=message):
         Promoter._run(promoter)

@@ -33,7 +33,9 @@ BOTH = StudyConfig.model_validate(
 )
 
 
-def told(number: int, *values: float, state: str = "COMPLETE", describe: str = "C8") -> TrialView:
+def trial_story(
+    number: int, *values: float, state: str = "COMPLETE", describe: str = "C8"
+) -> TrialView:
     trial = Trial(
         number=number,
         uid=f"u{number}",
@@ -68,7 +70,7 @@ def test_parameters_of_the_study_come_from_an_allow_list_without_addresses() -> 
 
 
 def test_the_note_says_what_the_study_is_and_how_it_stands_without_folders() -> None:
-    stories = [told(0, 0.5), told(1, 0.75), told(2, state="FAIL")]
+    stories = [trial_story(0, 0.5), trial_story(1, 0.75), trial_story(2, state="FAIL")]
     rows = ranked(stories, objectives_of(CONFIG))
     note = study_note(
         CONFIG,
@@ -93,7 +95,7 @@ def test_a_study_without_a_complete_trial_says_so() -> None:
 
 
 def test_the_pareto_front_leads_the_leaderboard_of_several_objectives() -> None:
-    stories = [told(0, 0.9, 100.0), told(1, 0.8, 200.0), told(2, 0.7, 50.0)]
+    stories = [trial_story(0, 0.9, 100.0), trial_story(1, 0.8, 200.0), trial_story(2, 0.7, 50.0)]
     rows = ranked(stories, objectives_of(BOTH))
     assert [row.trial.number for row in rows] == [0, 2, 1]
     table = json.loads(leaderboard_table(rows, objectives_of(BOTH), {"u0": "run0"}))
@@ -107,5 +109,5 @@ def test_the_pareto_front_leads_the_leaderboard_of_several_objectives() -> None:
 
 
 def test_a_name_cannot_break_the_table() -> None:
-    text = leaderboard_markdown([told(0, 0.5, describe="a|b\nc")], objectives_of(CONFIG), {})
+    text = leaderboard_markdown([trial_story(0, 0.5, describe="a|b\nc")], objectives_of(CONFIG), {})
     assert text.splitlines()[-1] == "| 1 | 0 | 0.5 | a\\|b c | 12,345 |"
