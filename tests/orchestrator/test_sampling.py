@@ -1,11 +1,11 @@
-"""What Optuna is told, and that it draws the same from the same history."""
+"""Trials reach Optuna in its own states, and equal histories sample equally."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState as Told
-from support.studies import a_trial, slopes
+from optuna.trial import TrialState as OptunaState
+from support.studies import a_trial, branching
 
 from orchestrator.objective import Objective
 from orchestrator.sampling.optuna_sampler import (
@@ -48,9 +48,9 @@ def curve(*values: float) -> tuple[Measurement, ...]:
     )
 
 
-def drawn(source: OptunaSampler, number: int, redraw: int = 0) -> dict[str, Any]:
+def sampled(source: OptunaSampler, number: int, redraw: int = 0) -> dict[str, Any]:
     draw = source.draw(number, redraw)
-    slopes(draw.suggester)
+    branching(draw.suggester)
     source.drop(draw)
     return draw.params
 
@@ -59,7 +59,7 @@ def history(length: int, *, values: int = 1) -> list[Trial]:
     source, found = proposer("random"), []
     for number in range(length):
         draw = source.draw(number, 0)
-        slopes(draw.suggester)
+        branching(draw.suggester)
         source.drop(draw)
         found.append(
             a_trial(
@@ -74,7 +74,7 @@ def history(length: int, *, values: int = 1) -> list[Trial]:
     return found
 
 
-def told(trial: Trial, *objectives: Objective) -> Any:
+def as_reported(trial: Trial, *objectives: Objective) -> Any:
     source = proposer("tpe", *objectives)
     source.rebuild([trial])
     return source._study.trials[0]
@@ -86,26 +86,26 @@ def test_equal_histories_and_seeds_draw_alike(sampler: str) -> None:
     one, other = proposer(sampler), proposer(sampler)
     for source in (one, other):
         source.rebuild(past)
-    drawn(other, 99)  # what was dropped before leaves no trace
-    assert drawn(one, 12) == drawn(other, 12)
+    sampled(other, 99)  # what was dropped before leaves no trace
+    assert sampled(one, 12) == sampled(other, 12)
 
 
 def expecting(sampler: str, results: int) -> list[dict[str, Any]]:
-    """Draws of many studies that expect high rates, with this many low-rated results so far."""
+    """Samples of many studies that expect high rates, with this many low-rated results so far."""
     past = [replace(trial, uid=f"p{trial.number}") for trial in history(results)]
-    draws = []
+    samples = []
     for seed in range(40):
         source = proposer(sampler, seed=seed, expected=EXPECTED)
         source.rebuild(past)
-        draws.append(drawn(source, results))
-    return draws
+        samples.append(sampled(source, results))
+    return samples
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "nsga3", "gp"])
 def test_early_draws_follow_the_priors(sampler: str) -> None:
-    draws = expecting(sampler, 0)
-    assert sum(draw["rate"] > 0.03 for draw in draws) > 25  # 15 without a prior
-    depths = [draw["depth"] for draw in draws if "depth" in draw]
+    samples = expecting(sampler, 0)
+    assert sum(draw["rate"] > 0.03 for draw in samples) > 25  # 15 without a prior
+    depths = [draw["depth"] for draw in samples if "depth" in draw]
     assert 10 < len(depths) < 30, "the conditional decision is asked for only where it applies"
     assert sum(depth > 5 for depth in depths) > len(depths) / 2
 
@@ -134,34 +134,38 @@ def test_a_draw_with_priors_depends_on_seed_and_number_alone() -> None:
     one, other = (proposer(expected=EXPECTED) for _ in range(2))
     for source in (one, other):
         source.rebuild(history(3))
-    drawn(other, 99)
-    assert [drawn(one, n) for n in range(3, 9)] == [drawn(other, n) for n in range(3, 9)]
+    sampled(other, 99)
+    assert [sampled(one, n) for n in range(3, 9)] == [sampled(other, n) for n in range(3, 9)]
 
 
 def test_redraws_and_numbers_and_seeds_draw_apart() -> None:
-    draws = [
-        drawn(proposer(), 0),
-        drawn(proposer(), 1),
-        drawn(proposer(), 0, 1),
-        drawn(proposer(seed=1), 0),
+    samples = [
+        sampled(proposer(), 0),
+        sampled(proposer(), 1),
+        sampled(proposer(), 0, 1),
+        sampled(proposer(seed=1), 0),
     ]
-    assert len({draw["rate"] for draw in draws}) == 4
+    assert len({draw["rate"] for draw in samples}) == 4
 
 
 def test_late_redraws_ignore_the_model() -> None:
     modelled, fresh = proposer(), proposer("random")
     modelled.rebuild(history(12))
-    assert drawn(modelled, 12, MAX_RESAMPLES) == drawn(fresh, 12, MAX_RESAMPLES)
+    assert sampled(modelled, 12, MAX_RESAMPLES) == sampled(fresh, 12, MAX_RESAMPLES)
 
 
 def test_a_complete_trial_is_told_with_its_value() -> None:
-    seen = told(a_trial(0, state=TrialState.COMPLETE, values=(0.9,), measurements=curve(0.5, 0.9)))
-    assert (seen.state, seen.values) == (Told.COMPLETE, [0.9])
+    seen = as_reported(
+        a_trial(0, state=TrialState.COMPLETE, values=(0.9,), measurements=curve(0.5, 0.9))
+    )
+    assert (seen.state, seen.values) == (OptunaState.COMPLETE, [0.9])
 
 
 def test_a_stopped_trial_is_told_with_the_steps_it_reported() -> None:
-    seen = told(a_trial(0, state=TrialState.PRUNED, reason="rung", measurements=curve(0.5, 0.6)))
-    assert (seen.state, seen.intermediate_values) == (Told.PRUNED, {1: 0.5, 2: 0.6})
+    seen = as_reported(
+        a_trial(0, state=TrialState.PRUNED, reason="rung", measurements=curve(0.5, 0.6))
+    )
+    assert (seen.state, seen.intermediate_values) == (OptunaState.PRUNED, {1: 0.5, 2: 0.6})
 
 
 @pytest.mark.parametrize(
@@ -177,8 +181,8 @@ def test_what_must_not_come_again_is_told_without_value_and_with_its_constraint(
     trial = a_trial(
         0, state=TrialState.PRUNED, reason=reason, violations=violations, measurements=curve(0.9)
     )
-    seen = told(trial)
-    assert (seen.state, seen.values, seen.intermediate_values) == (Told.PRUNED, None, {})
+    seen = as_reported(trial)
+    assert (seen.state, seen.values, seen.intermediate_values) == (OptunaState.PRUNED, None, {})
     assert seen.constraints == constraints
 
 
@@ -196,8 +200,8 @@ def stopped(number: int, steps: int, accuracy: float, size: float, rate: float =
 
 
 def test_with_several_objectives_a_stopped_trial_is_told_with_its_last_values() -> None:
-    seen = told(stopped(0, 2, 0.5, 300.0), ACCURACY, SIZE)
-    assert (seen.state, seen.values, seen.intermediate_values) == (Told.PRUNED, None, {})
+    seen = as_reported(stopped(0, 2, 0.5, 300.0), ACCURACY, SIZE)
+    assert (seen.state, seen.values, seen.intermediate_values) == (OptunaState.PRUNED, None, {})
     assert seen.user_attrs == {"reached": (2, (0.5, 300.0))}
 
 
@@ -230,13 +234,13 @@ def test_every_objective_of_stopped_trials_teaches_tpe() -> None:
         source = proposer("tpe", ACCURACY, SIZE)
         source.rebuild(past)
         low, high = rates[wanted[0]], rates[wanted[-1]]
-        near = sum(low <= drawn(source, number)["rate"] <= high * 1.3 for number in range(40, 60))
+        near = sum(low <= sampled(source, number)["rate"] <= high * 1.3 for number in range(40, 60))
         assert near > 15, "by chance 7 or 8"
 
 
 @pytest.mark.parametrize("state", [TrialState.WAITING, TrialState.RUNNING])
 def test_unfinished_trials_count_as_pending(state: TrialState) -> None:
-    assert told(a_trial(0, state=state)).state == Told.RUNNING
+    assert as_reported(a_trial(0, state=state)).state == OptunaState.RUNNING
 
 
 def test_duplicates_are_not_told() -> None:
@@ -256,11 +260,11 @@ def test_parameters_survive_the_rebuilding() -> None:
 def test_every_sampler_takes_several_objectives(sampler: str) -> None:
     source = proposer(sampler, ACCURACY, SIZE)
     source.rebuild(history(12, values=2))
-    assert set(drawn(source, 12)) >= {"kind", "rate"}
+    assert set(sampled(source, 12)) >= {"kind", "rate"}
 
 
 def test_optuna_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    drawn(proposer(), 0)
+    sampled(proposer(), 0)
     assert capfd.readouterr() == ("", "")
 
 

@@ -33,7 +33,7 @@ TINY = load("tiny")
 
 
 def roomy(learning_rate: Domain[float]) -> SearchSpace:
-    """Some 48,000 architectures that are drawn and told apart quickly."""
+    """Some 48,000 architectures that are sampled and compared quickly."""
     stage = Record(
         Stage,
         {
@@ -145,7 +145,7 @@ class Ticking:
 
 
 def by_lot(candidate: Any, task: Task, constraints: Any) -> Screening:
-    """A cost that is drawn for each architecture, evenly from 0 to 1: neighbours are not alike."""
+    """A cost sampled for each architecture, evenly from 0 to 1: neighbors are not alike."""
     text = json.dumps(candidate.to_dict()["architecture"], sort_keys=True)
     cost = int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
     return Screening(
