@@ -6,22 +6,20 @@ Neither knows who answers its questions.
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains import Const, Domain, Record, SpaceError
 from search_spaces.domains.priors import Expected, priors
-from search_spaces.domains.suggester import Suggester
+from search_spaces.domains.suggester import BaseSuggester, Question, Suggester
 from search_spaces.loss_terms import LossWeights
 from search_spaces.plugins import as_script
 from search_spaces.recipe import Recipe, recipe_domain
 
 if TYPE_CHECKING:
     from search_spaces.architecture import Architecture
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,28 +171,13 @@ class DefineByRunSpace:
         return
 
 
-class _RecordingSuggester:
-    """Passes questions on, and keeps the answers."""
+class _RecordingSuggester(BaseSuggester):
+    """Passes questions on and records the answers."""
 
     def __init__(self, suggester: Suggester) -> None:
         self.params: dict[str, Any] = {}
         self._suggester = suggester
 
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        answer = self._suggester.suggest_int(name, low, high, step=step, log=log)
-        return self._keep(name, answer)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        answer = self._suggester.suggest_float(name, low, high, step=step, log=log)
-        return self._keep(name, answer)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._keep(name, self._suggester.suggest_categorical(name, choices))
-
-    def _keep(self, name: str, answer: T) -> T:
-        self.params[name] = answer
-        return answer
+    def answer(self, name: str, question: Question) -> Any:
+        self.params[name] = question.ask(self._suggester, name)
+        return self.params[name]

@@ -3,7 +3,6 @@
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.commands.run_search import size
@@ -17,7 +16,13 @@ from orchestrator.sampling.screening import Screening, screen
 from orchestrator.study.prepare import StudyInputs, prepare_study
 from orchestrator.terminal import Terminal, format_fields, format_number, table
 from search_spaces.candidate import Candidate, Decisions
-from search_spaces.domains.suggester import RandomSuggester, Suggester
+from search_spaces.domains.suggester import (
+    ChoiceQuestion,
+    FloatQuestion,
+    IntQuestion,
+    Question,
+    RandomSuggester,
+)
 from search_spaces.space import SearchSpace
 
 _PROBES = 200
@@ -103,38 +108,28 @@ def _show_samples(
 
 
 def met_decisions(config: StudyConfig, space: Space) -> dict[str, str]:
-    """Each decision's range by path, in the order in which they are met."""
-    met = _RecordingSuggester(RandomSuggester(0))
+    """Return each decision's range by path, in the order in which random candidates ask for it."""
+    ranges: dict[str, str] = {}
     for seed in range(_PROBES):
-        met.inner = RandomSuggester(seed)
-        resolve_candidate(config, space, met)
-    return met.ranges
+        suggester = RandomSuggester(seed)
+        resolve_candidate(config, space, suggester)
+        for name, question in suggester.questions.items():
+            ranges.setdefault(name, _range(question))
+    return ranges
 
 
-@dataclass(slots=True)
-class _RecordingSuggester:
-    """A suggester that remembers what it was asked."""
+def _range(question: Question) -> str:
+    match question:
+        case ChoiceQuestion(choices):
+            return " | ".join(map(str, choices))
+        case IntQuestion(low, high, step, log):
+            return f"{low} to {high}" + _spacing(log, None if step == 1 else step)
+        case FloatQuestion(low, high, step, log):
+            return f"{low:g} to {high:g}" + _spacing(log, step)
 
-    inner: Suggester
-    ranges: dict[str, str] = field(default_factory=dict)
 
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        more = " log" if log else f" in steps of {step}" if step != 1 else ""
-        self.ranges.setdefault(name, f"{low} to {high}{more}")
-        return self.inner.suggest_int(name, low, high, step=step, log=log)
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        more = " log" if log else f" in steps of {step:g}" if step else ""
-        self.ranges.setdefault(name, f"{low:g} to {high:g}{more}")
-        return self.inner.suggest_float(name, low, high, step=step, log=log)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        self.ranges.setdefault(name, " | ".join(map(str, choices)))
-        return self.inner.suggest_categorical(name, choices)
+def _spacing(log: bool, step: float | None) -> str:
+    return " log" if log else f" in steps of {step:g}" if step else ""
 
 
 def _samples(candidates: Sequence[Candidate | Decisions], screened: Sequence[Screening]) -> str:

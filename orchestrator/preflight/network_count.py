@@ -10,7 +10,15 @@ from typing import Any
 from orchestrator.preflight.candidates import CandidateSampler
 from orchestrator.preflight.deadline import Deadline
 from search_spaces.domains import Domain, Record
-from search_spaces.domains.suggester import grid_point, grid_steps
+from search_spaces.domains.suggester import (
+    BaseSuggester,
+    ChoiceQuestion,
+    FloatQuestion,
+    IntQuestion,
+    Question,
+    grid_point,
+    grid_steps,
+)
 from search_spaces.errors import ArchscoutError
 from search_spaces.space import SearchSpace
 
@@ -114,7 +122,7 @@ class ContinuousDomainError(ArchscoutError):
     """A decision is continuous: its answers cannot be written out."""
 
 
-class GridSuggester:
+class GridSuggester(BaseSuggester):
     """A suggester that gives every combination of answers, one after the other."""
 
     def __init__(self) -> None:
@@ -137,48 +145,31 @@ class GridSuggester:
                 return
         self.over = True
 
-    def suggest_int(
-        self,
-        name: str,
-        low: int,
-        high: int,
-        *,
-        step: int = 1,
-        log: bool = False,  # noqa: ARG002
-    ) -> int:
-        """The number whose turn it is."""
-        return int(self._answer(name, range(low, high + 1, step)))
-
-    def suggest_float(
-        self,
-        name: str,
-        low: float,
-        high: float,
-        *,
-        step: float | None = None,
-        log: bool = False,  # noqa: ARG002
-    ) -> float:
-        """The number whose turn it is.
+    def answer(self, name: str, question: Question) -> Any:
+        """Return the answer of the current combination.
 
         Raises:
-            Endless: There is no grid.
+            ContinuousDomainError: The question has no grid.
         """
-        if step is None and low < high:
-            raise ContinuousDomainError(name)
-        if step is None:
-            return float(self._answer(name, [low]))
-        steps = grid_steps(low, high, step) or 0
-        return float(self._answer(name, [grid_point(low, step, k) for k in range(steps + 1)]))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """The choice whose turn it is."""
-        return self._answer(name, choices)
-
-    def _answer(self, name: str, options: Sequence[Any]) -> Any:
         if name not in self._given:
             if self._asked == len(self._wheels):
-                self._wheels.append((name, options, 0))
+                self._wheels.append((name, _options(name, question), 0))
             _, known, index = self._wheels[self._asked]
             self._asked += 1
             self._given[name] = known[index]
         return self._given[name]
+
+
+def _options(name: str, question: Question) -> Sequence[Any]:
+    match question:
+        case ChoiceQuestion(choices):
+            return choices
+        case IntQuestion(low, high, step):
+            return range(low, high + 1, step)
+        case FloatQuestion(low, high, step):
+            if step is not None:
+                steps = grid_steps(low, high, step) or 0
+                return [grid_point(low, step, k) for k in range(steps + 1)]
+            if low < high:
+                raise ContinuousDomainError(name)
+            return [low]

@@ -1,13 +1,14 @@
 """Mutation: neighbours of a known candidate, for constraints that random sampling seldom meets."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from search_spaces.domains.suggester import grid_point
+from search_spaces.domains.suggester import BaseSuggester, ChoiceQuestion, Question, sample
 
-T = TypeVar("T")
-_PARTIAL = 0.5
+_LOWEST_SHARE = 0.5
+"""Probability that a changed number takes its lowest value."""
 
 
 def architecture_decisions(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,75 +17,43 @@ def architecture_decisions(params: Mapping[str, Any]) -> dict[str, Any]:
     return found or dict(params)
 
 
-class MutatingSuggester:
-    """Answers as another candidate does, but for some decisions, which tend downwards."""
+class MutatingSuggester(BaseSuggester):
+    """Repeats another candidate's answers, except for some decisions, which tend downwards."""
 
     def __init__(
-        self, known: Mapping[str, Any], changed: frozenset[str] | None, chance: random.Random
+        self, known: Mapping[str, Any], changed: frozenset[str] | None, rng: random.Random
     ) -> None:
-        """Answers nothing yet.
+        """Prepare the answers.
 
         Args:
-            known: The other candidate's answers.
-            changed: Names to answer otherwise; None puts every number at its lowest.
-            chance: Decides what was not known.
+            known: Answers of the other candidate.
+            changed: Names to answer differently; None gives every number its lowest value.
+            rng: Source of new answers.
         """
         self.params: dict[str, Any] = {}
         self._known = known
         self._changed = changed
-        self._chance = chance
+        self._rng = rng
 
-    def suggest_int(
-        self,
-        name: str,
-        low: int,
-        high: int,
-        *,
-        step: int = 1,
-        log: bool = False,  # noqa: ARG002
-    ) -> int:
-        """A whole number in the range."""
-        return int(
-            self._number(name, low, high, lambda: self._chance.randrange(low, high + 1, step))
-        )
-
-    def suggest_float(
-        self,
-        name: str,
-        low: float,
-        high: float,
-        *,
-        step: float | None = None,
-        log: bool = False,  # noqa: ARG002
-    ) -> float:
-        """A number in the range."""
-
-        def draw() -> float:
-            if step is None:
-                return self._chance.uniform(low, high)
-            steps = self._chance.randint(0, int((high - low) / step + 1e-8))
-            return grid_point(low, step, steps)
-
-        return float(self._number(name, low, high, draw))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of the choices."""
-        kept = any(
-            type(self._known.get(name)) is type(c) and self._known[name] == c for c in choices
-        )
-        return self._answer(name, kept, lambda: self._chance.choice(choices))
-
-    def _number(self, name: str, low: float, high: float, draw: Callable[[], float]) -> float:
-        def downwards() -> float:
-            return low if self._changed is None or self._chance.random() < _PARTIAL else draw()
-
-        known = self._known.get(name)
-        kept = isinstance(known, int | float) and low <= known <= high
-        return self._answer(name, kept, downwards)
-
-    def _answer(self, name: str, kept: bool, draw: Callable[[], T]) -> T:
+    def answer(self, name: str, question: Question) -> Any:
+        """Return the known answer unless the decision changes, else a new one."""
         if name not in self.params:
             changed = self._changed is None or name in self._changed
-            self.params[name] = self._known[name] if kept and not changed else draw()
-        answer: T = self.params[name]
-        return answer
+            keep = not changed and self._fits(name, question)
+            self.params[name] = self._known[name] if keep else self._new(question)
+        return self.params[name]
+
+    def _fits(self, name: str, question: Question) -> bool:
+        if name not in self._known:
+            return False
+        known = self._known[name]
+        if isinstance(question, ChoiceQuestion):
+            return any(type(known) is type(c) and known == c for c in question.choices)
+        return isinstance(known, int | float) and question.low <= known <= question.high
+
+    def _new(self, question: Question) -> Any:
+        if isinstance(question, ChoiceQuestion):
+            return sample(question, self._rng)
+        if self._changed is None or self._rng.random() < _LOWEST_SHARE:
+            return question.low
+        return sample(replace(question, log=False), self._rng)

@@ -20,7 +20,12 @@ from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
 from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains import DomainError
-from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester, Suggester
+from search_spaces.domains.suggester import (
+    BaseSuggester,
+    Question,
+    RandomSuggester,
+    ReplaySuggester,
+)
 from search_spaces.errors import ArchscoutError, ExitCode
 from search_spaces.plugins import UnknownNameError, did_you_mean
 from search_spaces.space import Constraint, DefineByRunSpace, SearchSpace
@@ -304,8 +309,8 @@ def _network(space: Space, name: str, where: str) -> Mapping[str, Any]:
         ) from error
 
 
-class _PartialSuggester:
-    """Answers from a seed point, and by chance what it leaves open."""
+class _PartialSuggester(BaseSuggester):
+    """Answers from a seed point, and at random what it leaves open."""
 
     def __init__(self, point: Mapping[str, Any], seed: int, index: int) -> None:
         self._given = ReplaySuggester(point)
@@ -313,27 +318,9 @@ class _PartialSuggester:
         self._names = frozenset(point)
         self.params: dict[str, Any] = {}
 
-    def _source(self, name: str) -> Suggester:
-        return self._given if name in self._names else self._rest
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        value = self._source(name).suggest_int(name, low, high, step=step, log=log)
-        self.params[name] = value
-        return value
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        value = self._source(name).suggest_float(name, low, high, step=step, log=log)
-        self.params[name] = value
-        return value
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        value = self._source(name).suggest_categorical(name, choices)
-        self.params[name] = value
-        return value
+    def answer(self, name: str, question: Question) -> Any:
+        self.params[name] = question.ask(self._given if name in self._names else self._rest, name)
+        return self.params[name]
 
 
 def _raised(error: Exception) -> UserSpaceError:

@@ -11,7 +11,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Path, Problem, ProblemsError
 from orchestrator.sampling.candidates import resolve_candidate
 from search_spaces.candidate import Candidate
-from search_spaces.domains.coverage import covering
+from search_spaces.domains.coverage import each_choice
 from search_spaces.loss_terms import Need
 from search_spaces.losses import TERMS
 from search_spaces.space import SearchSpace
@@ -36,7 +36,7 @@ def check_objectives(
     """
     if config.train is not None or not isinstance(space, SearchSpace):
         return
-    draws = covering(lambda suggester: resolve_candidate(config, space, suggester))
+    draws = each_choice(lambda suggester: resolve_candidate(config, space, suggester))
     candidates = [one for one in draws if isinstance(one, Candidate)]
     needs = _needs(candidates)
     found = [

@@ -1,52 +1,50 @@
-"""Draws that meet every option of a space at least once, however rare chance would make it.
-
-Knows questions and answers only; what they lead to is the caller's.
-"""
+"""Each-choice coverage: samples that contain every option of a space at least once."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from search_spaces.domains.suggester import Question, RandomSuggester, Suggester
+from search_spaces.domains.suggester import ChoiceQuestion, Question, RandomSuggester, Suggester
 
 T = TypeVar("T")
 
-BY_CHANCE = 64
-"""Draws before the first that is led to an option."""
-AT_MOST = 2000
-"""Draws altogether; options beyond them stay unmet."""
+MIN_SAMPLES = 64
+"""Purely random samples, before the first that is directed to an option."""
+MAX_SAMPLES = 2000
+"""Samples altogether; options that need more stay uncovered."""
 
 
-def covering(resolve: Callable[[Suggester], T], at_most: int = AT_MOST) -> Iterator[T]:
-    """Draws by chance, and then one for each option that none of them met.
+def each_choice(resolve: Callable[[Suggester], T], max_samples: int = MAX_SAMPLES) -> Iterator[T]:
+    """Yield random samples, then one for each option that none of them contained.
 
-    Options are the choices of a categorical question and the ends of a range. Who is led to one
-    repeats the answers that once came before its question; all else is left to chance.
+    Options are the choices of a categorical question and the two ends of a range. A directed sample
+    repeats the answers that once preceded its question; everything else is random.
 
     Args:
-        resolve: Draws a value from a suggester's answers.
-        at_most: Draws altogether.
+        resolve: Makes a value from a suggester's answers.
+        max_samples: Samples altogether.
     """
-    met: set[tuple[str, str]] = set()
-    unmet: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for seed in range(at_most):
-        if seed >= BY_CHANCE and not unmet:
+    covered: set[tuple[str, str]] = set()
+    uncovered: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for seed in range(max_samples):
+        if seed >= MIN_SAMPLES and not uncovered:
             return
-        # The newest first: what is decided last, the loss, is met before a large architecture.
-        given = {} if seed < BY_CHANCE else unmet.popitem()[1]
+        # The newest first: the loss, which is decided last, is covered before a large architecture.
+        given = {} if seed < MIN_SAMPLES else uncovered.popitem()[1]
         suggester = RandomSuggester(seed, given)
         yield resolve(suggester)
         before: dict[str, Any] = {}
         for name, question in suggester.questions.items():
             answer = suggester.params[name]
-            met.add((name, repr(answer)))
-            unmet.pop((name, repr(answer)), None)
+            covered.add((name, repr(answer)))
+            uncovered.pop((name, repr(answer)), None)
             for option in _options(question):
                 key = (name, repr(option))
-                if key not in met and key not in unmet:
-                    unmet[key] = {**before, name: option}
+                if key not in covered and key not in uncovered:
+                    uncovered[key] = {**before, name: option}
             before[name] = answer
 
 
 def _options(question: Question) -> tuple[Any, ...]:
-    kind, *asked = question
-    return tuple(asked) if kind == "categorical" else tuple(asked[:2])
+    if isinstance(question, ChoiceQuestion):
+        return question.choices
+    return question.low, question.high

@@ -1,204 +1,240 @@
-"""Who answers a space's questions: a sampler, chance, or a record of earlier answers.
+"""Suggesters: they answer the questions of a search space.
 
-Knows names, ranges and choices only: not what is decided by them. An `optuna.Trial` is a Suggester
-as it is.
+A suggester is a sampler, a random number generator or a record of earlier answers. An
+`optuna.Trial` is a Suggester as it is. This module knows names, ranges and choices only, not what
+they decide.
 """
 
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
 from search_spaces.errors import ArchscoutError
 from search_spaces.plugins import did_you_mean
 
-Question = tuple[Any, ...]
-"""What was asked under a name: its kind, followed by range or choices."""
-
 
 class SuggestionError(ArchscoutError, ValueError):
-    """An answer is missing, lies outside its range, or a name was asked in two ways."""
+    """An answer is missing or outside its range, or a name has two different questions."""
 
 
 class Suggester(Protocol):
-    """Answers questions by name; the same name gives the same answer for as long as it lives."""
+    """Answers questions by name; the same name always gets the same answer."""
 
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
-        """A whole number from `low` to `high`, both included."""
+        """Return an integer from `low` to `high`, both included."""
         ...
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """A number from `low` to `high`; on the grid that starts at `low` where `step` is given."""
+        """Return a number from `low` to `high`; with `step`, on the grid that starts at `low`."""
         ...
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of the choices."""
+        """Return one of the choices."""
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class IntQuestion:
+    """The arguments of `suggest_int`, without the name."""
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+    def ask(self, suggester: Suggester, name: str) -> int:
+        """Return a suggester's answer."""
+        return suggester.suggest_int(name, self.low, self.high, step=self.step, log=self.log)
+
+
+@dataclass(frozen=True, slots=True)
+class FloatQuestion:
+    """The arguments of `suggest_float`, without the name."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+
+    def ask(self, suggester: Suggester, name: str) -> float:
+        """Return a suggester's answer."""
+        return suggester.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceQuestion:
+    """The choices of `suggest_categorical`."""
+
+    choices: tuple[Any, ...]
+
+    def ask(self, suggester: Suggester, name: str) -> Any:
+        """Return a suggester's answer."""
+        return suggester.suggest_categorical(name, self.choices)
+
+
+Question = IntQuestion | FloatQuestion | ChoiceQuestion
+"""A question without its name."""
+
+
+class BaseSuggester:
+    """Base of our suggesters: reduces the three methods of a Suggester to one, `answer`.
+
+    Example:
+        class Lowest(BaseSuggester):
+            def answer(self, name, question):
+                return question.choices[0] if name == "kind" else question.low
+    """
+
+    def answer(self, name: str, question: Question) -> Any:
+        """Return the answer to a question; subclasses implement it."""
+        raise NotImplementedError
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """Return the answer as an integer."""
+        return int(self.answer(name, IntQuestion(low, high, step, log)))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Return the answer as a float."""
+        return float(self.answer(name, FloatQuestion(low, high, step, log)))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return the answer as it is."""
+        return self.answer(name, ChoiceQuestion(tuple(choices)))
+
+
 def grid_steps(low: float, high: float, step: float) -> int | None:
-    """How many whole steps lead from `low` to `high` in decimal notation; None if they do not."""
+    """Return the number of steps from `low` to `high` in decimal notation; None if not whole."""
     span = Decimal(repr(high)) - Decimal(repr(low))
     steps, rest = divmod(span, Decimal(repr(step)))
     return None if rest else int(steps)
 
 
 def grid_point(low: float, step: float, steps: int) -> float:
-    """The number so many steps above `low`, as people write it: 0.3, not 0.30000000000000004."""
+    """Return `low + steps * step` in decimal arithmetic: 0.3, not 0.30000000000000004."""
     return float(Decimal(repr(low)) + steps * Decimal(repr(step)))
 
 
 def on_grid(value: float, low: float, step: float) -> bool:
-    """Whether a number is some whole steps above `low`, but for the dust of binary fractions.
+    """Return whether a value is a whole number of steps above `low`, up to rounding errors.
 
-    Samplers compute `low + k * step` in their own ways, so 0.1 + 2 * 0.1 comes as
-    0.30000000000000004 from one and as 0.3 from another: both are the same grid point.
+    Samplers compute `low + k * step` in different ways: 0.1 + 2 * 0.1 is 0.30000000000000004 from
+    one and 0.3 from another. Both are the same grid point.
     """
     steps = (value - low) / step
     return abs(steps - round(steps)) < 1e-8
 
 
-class RandomSuggester:
-    """Answers by chance, equally for equal seeds and equal questions."""
+def sample(question: Question, rng: random.Random) -> Any:
+    """Return a uniformly distributed answer, with `log` uniform in the logarithm."""
+    match question:
+        case ChoiceQuestion():
+            return rng.choice(question.choices)
+        case IntQuestion(low, high, step, log):
+            if not log:
+                return rng.randrange(low, high + 1, step)
+            value = math.exp(rng.uniform(math.log(low - 0.5), math.log(high + 0.5)))
+            return min(max(round(value), low), high)
+        case FloatQuestion(low, high, step, log):
+            if step is not None:
+                value = grid_point(
+                    low, step, rng.randint(0, math.floor((high - low) / step + 1e-8))
+                )
+            elif log:
+                value = math.exp(rng.uniform(math.log(low), math.log(high)))
+            else:
+                value = rng.uniform(low, high)
+            return min(max(value, low), high)
+
+
+class RandomSuggester(BaseSuggester):
+    """Answers at random; equal seeds and equal questions give equal answers."""
 
     def __init__(self, seed: int, given: Mapping[str, Any] | None = None) -> None:
-        """Let chance answer, but for what is given.
+        """Prepare the random numbers.
 
         Args:
-            seed: Seed of chance.
-            given: Answers that stand already, by name; each must be an option of its question.
+            seed: Seed of the random numbers.
+            given: Fixed answers by name; each must be a valid answer to its question.
         """
         self.params: dict[str, Any] = dict(given or {})
-        """What was answered so far, by name, in the order of the questions."""
+        """Answers so far by name, in the order of the questions."""
         self.questions: dict[str, Question] = {}
-        """What was asked so far, by name, in order."""
-        self._random = random.Random(seed)  # noqa: S311 - draws of a search, no secrets
+        """Questions so far by name, in order."""
+        self._rng = random.Random(seed)  # noqa: S311 - samples of a search, no secrets
 
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        """A whole number, evenly spread, or evenly in its logarithm."""
-        if self._is_new(name, ("int", low, high, step, log)):
-            self.params[name] = (
-                self._log_int(low, high) if log else self._random.randrange(low, high + 1, step)
-            )
-        return int(self.params[name])
+    def answer(self, name: str, question: Question) -> Any:
+        """Return the fixed or earlier answer, else a random one.
 
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """A number, evenly spread, or evenly in its logarithm."""
-        if self._is_new(name, ("float", low, high, step, log)):
-            self.params[name] = self._float(low, high, step, log)
-        return float(self.params[name])
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Any of the choices, equally likely."""
-        if self._is_new(name, ("categorical", *choices)):
-            self.params[name] = self._random.choice(choices)
-        return self.params[name]
-
-    def _is_new(self, name: str, question: Question) -> bool:
+        Raises:
+            SuggestionError: The name had another question before.
+        """
         known = self.questions.setdefault(name, question)
         if known != question:
             raise SuggestionError(
                 f"{name}: asked as {known} and as {question}; one name must have one domain"
             )
-        return name not in self.params
-
-    def _log_int(self, low: int, high: int) -> int:
-        drawn = math.exp(self._random.uniform(math.log(low - 0.5), math.log(high + 0.5)))
-        return min(max(round(drawn), low), high)
-
-    def _float(self, low: float, high: float, step: float | None, log: bool) -> float:
-        if step is not None:
-            steps = self._random.randint(0, math.floor((high - low) / step + 1e-8))
-            drawn = grid_point(low, step, steps)
-        elif log:
-            drawn = math.exp(self._random.uniform(math.log(low), math.log(high)))
-        else:
-            drawn = self._random.uniform(low, high)
-        return min(max(drawn, low), high)
+        if name not in self.params:
+            self.params[name] = sample(question, self._rng)
+        return self.params[name]
 
 
-class ReplaySuggester:
-    """Answers from a record, and refuses what the record does not hold or the question excludes."""
+class ReplaySuggester(BaseSuggester):
+    """Answers from recorded parameters; refuses missing and invalid ones."""
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self._params = dict(params)
         self._asked: set[str] = set()
 
     def unused(self) -> tuple[str, ...]:
-        """Names of the record that nobody asked for."""
+        """Return the recorded names that no question asked for."""
         return tuple(name for name in self._params if name not in self._asked)
 
-    def suggest_int(
-        self,
-        name: str,
-        low: int,
-        high: int,
-        *,
-        step: int = 1,
-        log: bool = False,  # noqa: ARG002
-    ) -> int:
-        """The recorded whole number.
+    def answer(self, name: str, question: Question) -> Any:
+        """Return the recorded answer.
 
         Raises:
-            SuggestionError: It is missing, no whole number, or outside the range.
+            SuggestionError: It is missing, of another type, or not a valid answer.
         """
-        value = self._answer(name)
-        fits = type(value) is int and low <= value <= high and (value - low) % step == 0
-        if not fits:
-            raise SuggestionError(f"{name}: {value!r} is no whole number {_span(low, high, step)}")
-        return int(value)
-
-    def suggest_float(
-        self,
-        name: str,
-        low: float,
-        high: float,
-        *,
-        step: float | None = None,
-        log: bool = False,  # noqa: ARG002
-    ) -> float:
-        """The recorded number, to the last bit.
-
-        Raises:
-            SuggestionError: It is missing, no number, or outside the range.
-        """
-        value = self._answer(name)
-        fits = type(value) in (int, float) and low <= value <= high
-        if not fits or (step is not None and not on_grid(value, low, step)):
-            raise SuggestionError(f"{name}: {value!r} is no number {_span(low, high, step)}")
-        return float(value)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """The recorded choice.
-
-        Raises:
-            SuggestionError: It is missing, or none of the choices.
-        """
-        value = self._answer(name)
-        for choice in choices:
-            if type(choice) is type(value) and choice == value:
-                return choice
-        offered = ", ".join(repr(choice) for choice in choices)
-        hint = did_you_mean(str(value), [str(choice) for choice in choices])
-        raise SuggestionError(f"{name}: {value!r} is none of {offered}.{hint}")
-
-    def _answer(self, name: str) -> Any:
         if name not in self._params:
             hint = did_you_mean(name, self._params)
-            raise SuggestionError(f"{name}: the parameters do not decide this.{hint}")
+            raise SuggestionError(f"{name}: is missing in the parameters.{hint}")
         self._asked.add(name)
-        return self._params[name]
+        value = self._params[name]
+        match question:
+            case ChoiceQuestion(choices):
+                return _recorded_choice(name, value, choices)
+            case IntQuestion(low, high, step):
+                valid = type(value) is int and low <= value <= high and (value - low) % step == 0
+                expected = "an integer"
+            case FloatQuestion(low, high, step):
+                valid = type(value) in (int, float) and low <= value <= high
+                valid = valid and (step is None or on_grid(value, low, step))
+                expected = "a number"
+        if not valid:
+            raise SuggestionError(f"{name}: {value!r} is not {expected} {_span(question)}")
+        return value
 
 
-def _span(low: float, high: float, step: float | None) -> str:
-    stepping = "" if step in (None, 1) else f" in steps of {step}"
-    return f"from {low} to {high}{stepping}"
+def _recorded_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
+    for choice in choices:
+        if type(choice) is type(value) and choice == value:
+            return choice
+    offered = ", ".join(repr(choice) for choice in choices)
+    hint = did_you_mean(str(value), [str(choice) for choice in choices])
+    raise SuggestionError(f"{name}: {value!r} is none of {offered}.{hint}")
+
+
+def _span(question: IntQuestion | FloatQuestion) -> str:
+    stepping = "" if question.step in (None, 1) else f" in steps of {question.step}"
+    return f"from {question.low} to {question.high}{stepping}"

@@ -67,15 +67,15 @@ def test_a_record_of_optunas_answers_replays() -> None:
 @pytest.mark.parametrize(
     ("params", "reason"),
     [
-        ({"int": 1}, "int: 1 is no whole number from -3 to 9 in steps of 3"),
-        ({"int": 12}, "int: 12 is no whole number"),
-        ({"int": 3.0}, "int: 3.0 is no whole number"),
-        ({"int": 3}, "int_log: the parameters do not decide this. Did you mean 'int'"),
-        ({"int": 3, "int_log": 5, "float": "0.5"}, "float: '0.5' is no number from -1.0 to 1.0"),
-        ({"int": 3, "int_log": 5, "float": math.nan}, "float: nan is no number"),
+        ({"int": 1}, "int: 1 is not an integer from -3 to 9 in steps of 3"),
+        ({"int": 12}, "int: 12 is not an integer"),
+        ({"int": 3.0}, "int: 3.0 is not an integer"),
+        ({"int": 3}, "int_log: is missing in the parameters. Did you mean 'int'"),
+        ({"int": 3, "int_log": 5, "float": "0.5"}, "float: '0.5' is not a number from -1.0 to 1.0"),
+        ({"int": 3, "int_log": 5, "float": math.nan}, "float: nan is not a number"),
         (
             {"int": 3, "int_log": 5, "float": 1, "float_log": 1.0, "float_step": 0.25},
-            "float_step: 0.25 is no number from 0.1 to 0.7 in steps of 0.1",
+            "float_step: 0.25 is not a number from 0.1 to 0.7 in steps of 0.1",
         ),
         (
             {"int": 3, "int_log": 5, "float": 1, "float_log": 1.0, "float_step": 0.3}

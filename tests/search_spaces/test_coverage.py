@@ -4,14 +4,14 @@ import pytest
 
 from search_spaces.catalog import NAMES, load
 from search_spaces.domains import Const, Domain, FloatRange, OneOf, choice
-from search_spaces.domains.coverage import AT_MOST, BY_CHANCE, covering
+from search_spaces.domains.coverage import MAX_SAMPLES, MIN_SAMPLES, each_choice
 from search_spaces.domains.suggester import Suggester
 
 
 def test_each_choice_and_each_end_of_a_range_is_met() -> None:
     wide = choice(*range(500))
-    assert set(covering(lambda s: wide.resolve(s, "wide"))) == set(range(500))
-    sampled = set(covering(lambda s: FloatRange(0.0, 1.0).resolve(s, "share")))
+    assert set(each_choice(lambda s: wide.resolve(s, "wide"))) == set(range(500))
+    sampled = set(each_choice(lambda s: FloatRange(0.0, 1.0).resolve(s, "share")))
     assert {0.0, 1.0} <= sampled
 
 
@@ -19,13 +19,13 @@ def test_what_lies_behind_rare_answers_is_met() -> None:
     nested: Domain[int] = Const(0)
     for depth in range(1, 31):
         nested = OneOf({"here": Const(depth), "beyond": nested})
-    assert set(covering(lambda s: nested.resolve(s, "nested"))) == set(range(31))
+    assert set(each_choice(lambda s: nested.resolve(s, "nested"))) == set(range(31))
 
 
 def test_draws_end_at_the_limit_and_where_all_is_met() -> None:
     wide = choice(*range(500))
-    assert len(list(covering(lambda s: wide.resolve(s, "wide"), at_most=100))) == 100
-    assert len(list(covering(lambda s: choice(1, 2).resolve(s, "few")))) == BY_CHANCE
+    assert len(list(each_choice(lambda s: wide.resolve(s, "wide"), max_samples=100))) == 100
+    assert len(list(each_choice(lambda s: choice(1, 2).resolve(s, "few")))) == MIN_SAMPLES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,5 +38,5 @@ def test_a_ready_space_is_covered_long_before_the_limit(name: str) -> None:
         asked += 1
         space.resolve(suggester)
 
-    list(covering(resolve))
-    assert asked < AT_MOST / 2
+    list(each_choice(resolve))
+    assert asked < MAX_SAMPLES / 2
