@@ -32,19 +32,13 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         PromotionRefusedError: The model is not what was promoted.
         DataError: A file is not there, or is of no kind that is read.
     """
-    name, at, alias = options.model.rpartition("@")
-    if not at or not name or not alias:
-        raise CommandError(
-            f"'{clean(options.model)}' names no model and alias; write MODEL@ALIAS, "
-            f"such as {clean(options.model.strip('@') or 'MODEL')}@champion",
-            ExitCode.INPUT,
-        )
+    name, alias = model_and_alias(options.model)
     from orchestrator.promotion.inputs import expand  # noqa: PLC0415 - loads numpy
 
     files, notes = expand(options.files)
     for note in notes:
         terminal.error(f"note: {clean(note, 500)}")
-    model = _open(name, alias, home)
+    model = open_model(name, alias, home)
     failed: list[str] = []
     rows = _predict(model, files, failed, terminal)
     terminal.answer |= {"model": name, "alias": alias, "version": model.version}
@@ -65,7 +59,29 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     return ExitCode.INPUT
 
 
-def _open(name: str, alias: str, home: Home) -> "LoadedModel":
+def model_and_alias(reference: str) -> tuple[str, str]:
+    """Split MODEL@ALIAS.
+
+    Raises:
+        CommandError: It is not of this form.
+    """
+    name, at, alias = reference.rpartition("@")
+    if not at or not name or not alias:
+        raise CommandError(
+            f"'{clean(reference)}' names no model and alias; write MODEL@ALIAS, "
+            f"such as {clean(reference.strip('@') or 'MODEL')}@champion",
+            ExitCode.INPUT,
+        )
+    return name, alias
+
+
+def open_model(name: str, alias: str, home: Home) -> "LoadedModel":
+    """Load a registered model after verifying its files.
+
+    Raises:
+        CommandError: There is no such model or alias.
+        PromotionRefusedError: The model is not what was promoted.
+    """
     prepare_process()
     require_registry(home.tracking_uri)
     file = sqlite_file(registry_uri(home.tracking_uri))
