@@ -1,0 +1,398 @@
+"""Studies as objects: create one, run it, read its trials, promote the best."""
+
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.api.model import Model, load_model
+from orchestrator.api.tables import definition_list, html_table, trials_frame
+from orchestrator.api.trial import FrozenTrial, frozen
+from orchestrator.commands import promote, run_search, studies
+from orchestrator.config.load import Override, differences, from_mapping, load
+from orchestrator.config.resources import as_stored, with_open_gpu
+from orchestrator.config.schema import StudyConfig
+from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
+from orchestrator.file_permissions import private_files
+from orchestrator.home import Home
+from orchestrator.objective import pareto_front, preference
+from orchestrator.study.leaderboard import Leaderboard, leaderboard
+from orchestrator.study.moved_files import located, same_but_places
+from orchestrator.terminal import Terminal
+from orchestrator.trial import Trial
+from search_spaces.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+_SHOWN = 10
+"""Rows of the leaderboard in a notebook."""
+
+
+class Study:
+    """One study: its configuration, and the trials that the ledger has of it.
+
+    Holds no connection: every property reads the ledger anew, so that a study which another
+    process runs can be watched. Made by `create_study` and `load_study`.
+
+    Example:
+        >>> study = create_study("digits", stop={"trials": 20})
+        >>> study.run()
+        >>> study.best_trial.values
+        {'val_accuracy': 0.981}
+        >>> model = study.promote("digits")
+    """
+
+    def __init__(self, config: StudyConfig, home: Home) -> None:
+        self._config = config
+        self._home = home
+
+    @property
+    def name(self) -> str:
+        """Name of the study, unique in its home."""
+        return self._config.name
+
+    @property
+    def config(self) -> StudyConfig:
+        """Configuration of the study."""
+        return self._config
+
+    @property
+    def state(self) -> str:
+        """`new`, `running`, `finished`, `interrupted` or `broken` (too many failures)."""
+        return self._read()[0]
+
+    @property
+    def trials(self) -> tuple[FrozenTrial, ...]:
+        """All trials by number."""
+        return self._frozen(self._read()[1])
+
+    @property
+    def best_trial(self) -> FrozenTrial:
+        """The best complete trial of a study with one objective.
+
+        Raises:
+            CommandError: No trial is complete, or there are several objectives.
+        """
+        if len(self._config.objectives) > 1:
+            raise CommandError(
+                f"study '{self.name}' has several objectives: use best_trials, or "
+                "leaderboard(prefer=...)",
+                ExitCode.INPUT,
+            )
+        rows = self._board().rows
+        if not rows:
+            raise CommandError(
+                f"study '{self.name}' has no complete trial yet: run it", ExitCode.INPUT
+            )
+        return self.trials[rows[0].trial]
+
+    @property
+    def best_trials(self) -> tuple[FrozenTrial, ...]:
+        """The Pareto front: complete trials that no other trial dominates."""
+        trials = self._read()[1]
+        front = pareto_front(trials, self._config.to_objectives())
+        return self._frozen(tuple(sorted(front, key=lambda trial: trial.number)))
+
+    def run(self, *, progress: bool = True) -> None:
+        """Search until a limit of `stop` is reached; continues an interrupted study.
+
+        Blocks. A study that is finished returns at once.
+
+        Args:
+            progress: Print what is searched and how it proceeds.
+
+        Raises:
+            KeyboardInterrupt: Interrupted (Ctrl-C); what is recorded stays, and `run` continues.
+            ArchscoutError: The search cannot start, or stopped before its limits; the message
+                names the reason and what to do.
+        """
+        state, _ = self._read()
+        if state == "finished":
+            return
+        terminal = Terminal(quiet=not progress, json=not progress)
+        with private_files():
+            outcome = run_search.launch(self._config, self._home, terminal, goes_on=state != "new")
+        if outcome.code is ExitCode.DONE:
+            return
+        message = run_search.unfinished(self._config, self._home, outcome)
+        if outcome.reason == "signal":
+            raise KeyboardInterrupt(message)
+        raise CommandError(message, outcome.code)
+
+    def trials_dataframe(self) -> "pd.DataFrame":
+        """Return one row a trial, with the columns of Optuna's `trials_dataframe`."""
+        return trials_frame(self.trials, [o.metric for o in self._config.objectives])
+
+    def leaderboard(self, *, prefer: str | None = None, top: int | None = None) -> "pd.DataFrame":
+        """Return complete trials, best first.
+
+        Args:
+            prefer: Weights of the objectives, such as `val_accuracy=0.7,latency_ms=0.3`; orders
+                the Pareto front by the weighted distance from the best of all.
+            top: Number of rows; None for all.
+
+        Raises:
+            PreferenceError: A weight names no objective, or is no number from 0.
+        """
+        import pandas as pd  # noqa: PLC0415 - 0.5 s that reading a study does not need
+
+        return pd.DataFrame(_cells(self._board(prefer), top))
+
+    def plot_history(self) -> "go.Figure":
+        """Plot objective values by trial, with the best so far."""
+        return self._figure("history", "a trial with a measurement")
+
+    def plot_importance(self) -> "go.Figure":
+        """Plot the share of the objectives' variance that each decision explains (fANOVA)."""
+        return self._figure("importance", "4 complete trials with different values")
+
+    def plot_parallel(self) -> "go.Figure":
+        """Plot the most important decisions and the first objective as parallel coordinates."""
+        return self._figure("parallel", "4 complete trials with different values")
+
+    def plot_pareto(self) -> "go.Figure":
+        """Plot the Pareto front of the first two or three objectives."""
+        return self._figure("pareto", "several objectives and a complete trial")
+
+    def plot_size(self) -> "go.Figure":
+        """Plot the objective against the number of parameters."""
+        return self._figure("size", "one objective and a complete trial with counted parameters")
+
+    def plot_loss_weights(self) -> "go.Figure":
+        """Plot complete trials on the simplex of loss weights."""
+        return self._figure("weights", "complete trials with losses of several terms")
+
+    def promote(
+        self,
+        model: str,
+        *,
+        alias: str = "champion",
+        trial: int | None = None,
+        force_reason: str | None = None,
+        progress: bool = True,
+    ) -> Model:
+        """Register a trial's model, after verifying it in a clean process.
+
+        Args:
+            model: Name in the registry.
+            alias: Alias that points to the new version.
+            trial: Number of the trial; None for the best one.
+            force_reason: Replace the champion whatever the comparison says, for this reason.
+            progress: Print the steps.
+
+        Returns:
+            The registered model, loaded and ready to predict.
+
+        Raises:
+            PromotionRefusedError: A gate refused it.
+            ArchscoutError: There is no such trial, or another promotion won.
+        """
+        target = promote.Target(model=model, alias=alias)
+        terminal = Terminal(quiet=not progress, json=not progress)
+        with private_files():
+            promote.promote(self.name, trial, target, self._home, terminal, forced=force_reason)
+        return load_model(str(target), home=self._home.folder)
+
+    def __repr__(self) -> str:
+        return f"<Study '{self.name}' in {self._home.folder}>"
+
+    def _repr_html_(self) -> str:
+        board = self._board()
+        counted = ", ".join(f"{count} {what}" for what, count in board.counts.items())
+        entries = {
+            "state": board.state,
+            "space": self._config.space,
+            "data": self._config.data.source,
+            "objectives": ", ".join(f"{o.metric} ({o.direction})" for o in board.objectives),
+            "trials": counted or "none",
+        }
+        return definition_list(f"Study {self.name}", entries) + html_table(_cells(board, _SHOWN))
+
+    def _read(self) -> tuple[str, tuple[Trial, ...]]:
+        """Return the study's state and trials; `new` and none before its first run."""
+        with studies.reading(self._home) as ledger:
+            row = None if ledger is None else ledger.study(self.name)
+            if ledger is None or row is None:
+                return "new", ()
+            state = (
+                "interrupted" if row.state == "finished" and ledger.requests(row.id) else row.state
+            )
+            return state, tuple(ledger.trials(row.id))
+
+    def _board(self, prefer: str | None = None) -> Leaderboard:
+        state, trials = self._read()
+        objectives = self._config.to_objectives()
+        weights = None if prefer is None else preference(prefer, objectives)
+        return leaderboard(self._config, state, trials, weights)
+
+    def _frozen(self, trials: tuple[Trial, ...]) -> tuple[FrozenTrial, ...]:
+        objectives, task = self._config.to_objectives(), self._task()
+        return tuple(frozen(trial, objectives, task) for trial in trials)
+
+    def _task(self) -> Task | None:
+        """Return what the study's networks are built for, as its first event has it."""
+        with studies.reading(self._home) as ledger:
+            row = None if ledger is None else ledger.study(self.name)
+            events = [] if ledger is None or row is None else ledger.events(row.id, 0, 1)
+        known = (events[0].payload.get("about") or {}).get("task") if events else None
+        return None if known is None else Task.from_dict(known)
+
+    def _figure(self, name: str, needs: str) -> "go.Figure":
+        from orchestrator.figures.study_plots import study_figures  # noqa: PLC0415 - plotly, optuna
+
+        trials = self._read()[1]
+        names = {trial.uid: trial.describe for trial in trials}
+        figures = study_figures(
+            trials, self._config.to_objectives(), names, title=self.name, only={name}
+        )
+        if name not in figures:
+            raise CommandError(
+                f"study '{self.name}' cannot be plotted by {name} yet: it needs {needs}",
+                ExitCode.INPUT,
+            )
+        return figures[name]
+
+
+def create_study(
+    config: str | os.PathLike[str] | StudyConfig | None = None,
+    *,
+    home: str | os.PathLike[str] | None = None,
+    **keys: Any,
+) -> Study:
+    """Create a study, or open the one that exists with the same configuration.
+
+    Checks the whole configuration; nothing is written before `Study.run`.
+
+    Args:
+        config: Path of a study.yaml, name of a preset, or a StudyConfig; None if `keys` say all.
+        home: Folder of the stores; by default `ARCHSCOUT_HOME` or `./mlruns`.
+        keys: Keys of study.yaml, which replace those of `config`: `name="mine"`,
+            `data={"source": "folder", "path": "photos"}`, `stop={"trials": 20}`. `space` and
+            `train` may be functions defined in a file.
+
+    Raises:
+        ProblemsError: Every mistake in the configuration.
+        CommandError: A study of this name exists with another configuration.
+    """
+    place = _home(home)
+    given = {name: _reference(name, value) for name, value in keys.items()}
+    if config is None:
+        made = from_mapping(given, Path.cwd())
+    elif isinstance(config, StudyConfig):
+        made = config if not given else from_mapping(_merged(config, given), Path.cwd())
+    else:
+        made = load(os.fspath(config), _overrides(given))
+    return Study(_as_existing(made, place), place)
+
+
+def load_study(name: str, *, home: str | os.PathLike[str] | None = None) -> Study:
+    """Open a study of the ledger.
+
+    Args:
+        name: Name of the study.
+        home: Folder of the stores; by default `ARCHSCOUT_HOME` or `./mlruns`.
+
+    Raises:
+        CommandError: There is no such study.
+    """
+    place = _home(home)
+    with studies.reading(place) as opened:
+        ledger, row = studies.found(opened, name, place)
+        stored = located(studies.readable_config(row), ledger, row, place)
+    return Study(with_open_gpu(stored), place)
+
+
+def list_studies(*, home: str | os.PathLike[str] | None = None) -> list[str]:
+    """Return the names of all studies, oldest first.
+
+    Args:
+        home: Folder of the stores; by default `ARCHSCOUT_HOME` or `./mlruns`.
+    """
+    with studies.reading(_home(home)) as ledger:
+        return [] if ledger is None else [row.name for row in ledger.studies()]
+
+
+def _home(folder: str | os.PathLike[str] | None) -> Home:
+    return Home.find(None if folder is None else os.fspath(folder), os.environ)
+
+
+def _reference(key: str, value: Any) -> Any:
+    """Return `file.py:name` for a function that stands in a file; other values as they are."""
+    if key not in {"space", "train"} or not callable(value):
+        return value
+    name = getattr(value, "__qualname__", "")
+    try:
+        file = inspect.getsourcefile(value)
+    except TypeError:
+        file = None
+    if file is None or not Path(file).is_file() or not name.isidentifier():
+        text = "is no function of a file; write it into a file and give 'file.py:name'"
+        raise ProblemsError([Problem("study", text=text, path=(key,))])
+    return f"{file}:{name}"
+
+
+def _overrides(keys: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[Override]:
+    """Return one override a leaf, so that `stop={"trials": 5}` keeps the other keys of `stop`."""
+    found: list[Override] = []
+    for key, value in keys.items():
+        if isinstance(value, Mapping) and value:
+            found += _overrides(value, (*path, key))
+        else:
+            found.append(Override(path=(*path, key), value=_plain(value), option="create_study"))
+    return found
+
+
+def _merged(config: StudyConfig, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration as plain data, with other values for some keys."""
+    tree = config.model_dump(mode="json")
+    for key, value in keys.items():
+        both = isinstance(value, Mapping) and isinstance(tree.get(key), dict)
+        tree[key] = tree[key] | dict(value) if both else _plain(value)
+    return tree
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _as_existing(config: StudyConfig, home: Home) -> StudyConfig:
+    """Return the configuration, with what the study of this name already decided.
+
+    Raises:
+        CommandError: That study has another configuration.
+    """
+    with studies.reading(home) as ledger:
+        row = None if ledger is None else ledger.study(config.name)
+        if ledger is None or row is None:
+            return config
+        stored = located(studies.readable_config(row), ledger, row, home)
+    config = as_stored(config.at_address(None), stored).at_address(config.engine.address)
+    if same_but_places(stored, config.at_address(None)):
+        return config
+    lines = "\n".join(f"  {line}" for line in differences(stored, config.at_address(None)))
+    raise CommandError(
+        f"study '{config.name}' exists with another configuration:\n{lines}\n"
+        f"Open it with load_study('{config.name}'), or give this one another name",
+        ExitCode.INPUT,
+    )
+
+
+def _cells(board: Leaderboard, top: int | None) -> list[dict[str, Any]]:
+    """Return the leaderboard's rows with one column an objective."""
+    return [
+        {
+            "rank": row.rank,
+            "trial": row.trial,
+            **row.values,
+            **({} if row.distance is None else {"distance": row.distance}),
+            **({"on_front": row.on_front} if len(board.objectives) > 1 else {}),
+            "epochs": row.epochs,
+            "parameters": row.parameters,
+            "elapsed_s": row.elapsed_s,
+            "architecture": row.architecture,
+        }
+        for row in board.rows[:top]
+    ]

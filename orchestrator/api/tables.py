@@ -1,0 +1,64 @@
+"""Tables of the API: pandas data frames, and HTML for notebooks."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from orchestrator.api.trial import FrozenTrial
+
+
+def trials_frame(trials: "Sequence[FrozenTrial]", metrics: Sequence[str]) -> "pd.DataFrame":
+    """Return one row a trial, with the columns of Optuna's `trials_dataframe`.
+
+    Args:
+        trials: In the order of the rows.
+        metrics: The study's objectives; one gives the column `value`, several `values_METRIC`.
+    """
+    import pandas as pd  # noqa: PLC0415 - 0.5 s that reading a study does not need
+
+    names = {metrics[0]: "value"} if len(metrics) == 1 else {m: f"values_{m}" for m in metrics}
+    rows = []
+    for trial in trials:
+        values = trial.values or {}
+        rows.append(
+            {
+                "number": trial.number,
+                **{column: values.get(metric) for metric, column in names.items()},
+                "datetime_start": trial.datetime_start,
+                "datetime_complete": trial.datetime_complete,
+                "duration": trial.duration,
+                "state": trial.state.value,
+                "reason": trial.reason,
+                "epochs": len(trial.history),
+                **trial.cost,
+                "architecture": trial.architecture,
+                **{f"params_{name}": value for name, value in trial.params.items()},
+            }
+        )
+    columns = ["number", *names.values(), "state"]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+
+
+def definition_list(title: str, entries: Mapping[str, str]) -> str:
+    """Return names and values as an HTML table under a title."""
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th>"
+        f"<td style='text-align:left'>{escape(value)}</td></tr>"
+        for name, value in entries.items()
+    )
+    return f"<table><caption>{escape(title)}</caption><tbody>{rows}</tbody></table>"
+
+
+def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows with the same keys as an HTML table."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(str(name))}</th>" for name in rows[0])
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(str(cell))}</td>' for cell in row.values())}</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
