@@ -16,9 +16,9 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
 from orchestrator.file_permissions import private_files
 from orchestrator.home import Home
-from orchestrator.objective import pareto_front, preference
+from orchestrator.objective import pareto_front, parse_preference
 from orchestrator.study.leaderboard import Leaderboard, leaderboard
-from orchestrator.study.moved_files import located, same_but_places
+from orchestrator.study.moved_files import relocate, same_except_paths
 from orchestrator.terminal import Terminal
 from orchestrator.trial import Trial
 from search_spaces.task import Task
@@ -225,7 +225,7 @@ class Study:
     def _board(self, prefer: str | None = None) -> Leaderboard:
         state, trials = self._read()
         objectives = self._config.to_objectives()
-        weights = None if prefer is None else preference(prefer, objectives)
+        weights = None if prefer is None else parse_preference(prefer, objectives)
         return leaderboard(self._config, state, trials, weights)
 
     def _frozen(self, trials: tuple[Trial, ...]) -> tuple[FrozenTrial, ...]:
@@ -301,7 +301,7 @@ def load_study(name: str, *, home: str | os.PathLike[str] | None = None) -> Stud
     place = _home(home)
     with studies.reading(place) as opened:
         ledger, row = studies.found(opened, name, place)
-        stored = located(studies.readable_config(row), ledger, row, place)
+        stored = relocate(studies.readable_config(row), ledger, row, place)
     return Study(with_open_gpu(stored), place)
 
 
@@ -368,9 +368,9 @@ def _as_existing(config: StudyConfig, home: Home) -> StudyConfig:
         row = None if ledger is None else ledger.study(config.name)
         if ledger is None or row is None:
             return config
-        stored = located(studies.readable_config(row), ledger, row, home)
+        stored = relocate(studies.readable_config(row), ledger, row, home)
     config = as_stored(config.at_address(None), stored).at_address(config.engine.address)
-    if same_but_places(stored, config.at_address(None)):
+    if same_except_paths(stored, config.at_address(None)):
         return config
     lines = "\n".join(f"  {line}" for line in differences(stored, config.at_address(None)))
     raise CommandError(

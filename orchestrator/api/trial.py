@@ -9,7 +9,7 @@ from orchestrator.api.tables import definition_list
 from orchestrator.figures.architecture import diagram
 from orchestrator.objective import Objective
 from orchestrator.terminal import format_number
-from orchestrator.trial import Trial, TrialState, in_one_line
+from orchestrator.trial import Trial, TrialState, summarize_failure
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.task import Task
 
@@ -120,7 +120,7 @@ def frozen(trial: Trial, objectives: Sequence[Objective], task: Task | None) -> 
         ),
         cost=trial.cost,
         architecture=trial.describe,
-        failure=None if trial.failure is None else in_one_line(trial.failure),
+        failure=None if trial.failure is None else summarize_failure(trial.failure),
         datetime_start=_utc(trial.started),
         datetime_complete=_utc(trial.ended),
         document=trial.candidate,

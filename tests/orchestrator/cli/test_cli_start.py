@@ -10,7 +10,6 @@ import pytest
 
 import orchestrator
 from orchestrator.cli import COMMAND_GROUPS, COMMANDS, main
-from orchestrator.study.driver import StudyDriver
 
 HEAVY = {"torch", "ray", "mlflow", "optuna", "sqlalchemy", "numpy", "pydantic", "rich"}
 
@@ -33,8 +32,14 @@ def test_reading_a_study_file_loads_no_engine() -> None:
     assert not loaded_by(code) & {"torch", "ray", "mlflow", "optuna", "sqlalchemy"}
 
 
-def test_study_is_offered_by_the_package_itself() -> None:
-    assert orchestrator.StudyDriver is StudyDriver
+def test_importing_the_api_loads_nothing_heavy_before_a_name_is_used() -> None:
+    assert not loaded_by("import orchestrator") & HEAVY
+
+
+def test_the_package_offers_the_documented_names_and_no_other() -> None:
+    for name in orchestrator.__all__:
+        assert getattr(orchestrator, name).__doc__
+    assert dir(orchestrator) == orchestrator.__all__
     with pytest.raises(AttributeError, match="no attribute 'Studdy'"):
         orchestrator.Studdy  # noqa: B018 - asking is the test
 
