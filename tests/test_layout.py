@@ -219,6 +219,10 @@ def places(project: sources.Layout, found: list[layout.Finding]) -> list[str]:
     return [f"{project.where(each.path, each.line)} {each.text}" for each in found]
 
 
+def test_no_module_imports_itself_through_others(project: sources.Layout) -> None:
+    assert places(project, layout.cycle_imports(project)) == []
+
+
 def test_what_is_public_is_documented(project: sources.Layout) -> None:
     assert layout.docstring_coverage(project) >= 0.95, places(project, layout.undocumented(project))
 
