@@ -1,4 +1,4 @@
-"""Every page is in the navigation of the site, and every link of a Markdown file resolves."""
+"""Every page is in the navigation of the site; every link and file in Markdown exists."""
 
 import re
 from collections.abc import Iterator
@@ -12,8 +12,12 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 OUTSIDE_THE_SITE = {"SECURITY.md"}
 """Only for those who look for it in the top folder; it links to the page."""
+HISTORY = {"CHANGELOG.md", "decisions.md"}
+"""May name files as they were called then."""
 _CODE = re.compile(r"^(?:```.*?^```| {4}[^\n]*)$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_FILE = re.compile(r"`((?:orchestrator|search_spaces|workers|tests|benchmarks)/[\w/.]+)`")
+_NEW_FILE = re.compile(r"^1\. `.*`:$", re.MULTILINE)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -44,3 +48,10 @@ def test_every_link_of_a_page_resolves(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    text = "" if page.name in HISTORY else page.read_text("utf-8")
+    named = _FILE.findall(_NEW_FILE.sub("", text))
+    assert [name for name in named if not (ROOT / name).exists()] == []

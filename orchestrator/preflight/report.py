@@ -250,11 +250,11 @@ def idle_sampler(config: StudyConfig) -> str | None:
     A warning, for trials may be added later, and studies that began so can be resumed.
     """
     name, trials, budget = config.sampler.name, config.stop.trials, config.to_budget()
-    if trials is None or name in {"tpe", "random"}:
-        return None
     from orchestrator.sampling.optuna_sampler import COMPLETE_TO_LEARN  # noqa: PLC0415 - loads optuna
 
-    needed, halving = COMPLETE_TO_LEARN[name], config.pruner.name == "halving"
+    needed, halving = COMPLETE_TO_LEARN.get(name), config.pruner.name == "halving"
+    if trials is None or needed is None:  # `tpe` learns from stopped trials too
+        return None
     complete = expected_complete(trials, budget) if halving else trials
     if complete >= needed:
         return None
