@@ -16,7 +16,6 @@ from typing import Any
 from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Promotion
 from orchestrator.promotion import manifest, package
-from orchestrator.promotion.manifest import ManifestError
 from orchestrator.promotion.registry import OPERATION, Champion, ModelRegistry, model_uri
 from orchestrator.tracking.deletion import answering
 
@@ -60,7 +59,7 @@ def load(
             fetched = registry.fetch(name, champion.version, fetched)
         try:
             digests = manifest.proved_copy(fetched, proved, expected)
-        except ManifestError as error:
+        except ValueError as error:
             raise PromotionRefusedError(
                 f"{uri} is not what was promoted: {error}; {_RESTORE}"
             ) from None

@@ -9,15 +9,9 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
-from search_spaces.errors import ArchscoutError
-
 NAME = "manifest.json"
 SCHEMA = 1
 _LARGEST = 2**20
-
-
-class ManifestError(ArchscoutError, ValueError):
-    """A model folder that must not be loaded: says which file and why."""
 
 
 def digest(content: bytes) -> str:
@@ -58,19 +52,19 @@ def proved_copy(source: Path, target: Path, manifest_sha256: str) -> dict[str, s
         SHA-256 by file.
 
     Raises:
-        ManifestError: A file is missing, or is not what was recorded.
+        ValueError: A file is missing, or is not what was recorded.
     """
     text = _read(source, NAME, _LARGEST)
     if digest(text) != manifest_sha256:
-        raise ManifestError(f"{NAME} is not the one that was recorded")
+        raise ValueError(f"{NAME} is not the one that was recorded")
     manifest = json.loads(text)
     if manifest["schema"] != SCHEMA:
-        raise ManifestError(f"{NAME} has schema {manifest['schema']}, this version reads {SCHEMA}")
+        raise ValueError(f"{NAME} has schema {manifest['schema']}, this version reads {SCHEMA}")
     digests = {}
     for name, promised in manifest["files"].items():
         content = _read(source, name, promised["bytes"])
         if digest(content) != promised["sha256"]:
-            raise ManifestError(f"{name} has changed since it was recorded")
+            raise ValueError(f"{name} has changed since it was recorded")
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_bytes(content)
@@ -83,15 +77,15 @@ def _read(folder: Path, name: str, at_most: int) -> bytes:
     """The bytes of a plain file; links, devices and larger files are refused unread."""
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts:
-        raise ManifestError(f"{name!r} leads out of the model")
+        raise ValueError(f"{name!r} leads out of the model")
     try:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        raise ManifestError(f"{name} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{name} cannot be read: {error.strerror}") from None
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
-            raise ManifestError(f"{name} is not a plain file")
+            raise ValueError(f"{name} is not a plain file")
         if facts.st_size > at_most:
-            raise ManifestError(f"{name} has grown since it was recorded")
+            raise ValueError(f"{name} has grown since it was recorded")
         return file.read()

@@ -15,7 +15,6 @@ from orchestrator.home import Home
 from orchestrator.ledger import Ledger
 from orchestrator.promotion import manifest
 from orchestrator.promotion.loading import expected_manifest
-from orchestrator.promotion.manifest import ManifestError
 from orchestrator.promotion.package import has_users_blocks
 from orchestrator.promotion.registry import ModelRegistry, model_uri
 from orchestrator.tracking.deletion import answering
@@ -120,7 +119,7 @@ def _proved(registry: ModelRegistry, model: str, version: int, expected: str) ->
         proved.mkdir()
         try:
             manifest.proved_copy(registry.fetch(model, version, fetched), proved, expected)
-        except ManifestError as error:
+        except ValueError as error:
             uri = model_uri(model, version)
             raise PromotionRefusedError(
                 f"teacher: {uri} is not what was promoted: {error}"

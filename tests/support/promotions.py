@@ -58,7 +58,7 @@ def quick_room(registry: ModelRegistry) -> Callable[..., Any]:
             fetched = registry.fetch(model, int(version), Path(name) / "fetched")
             try:
                 digests = manifest.proved_copy(fetched, proved, digest)
-            except manifest.ManifestError as error:
+            except manifest.ValueError as error:
                 raise PromotionRefusedError(str(error)) from error
             if changed := [name for name in code or {} if digests.get(name) != code[name]]:
                 raise PromotionRefusedError(f"{changed[0]} is not archscout's own")
