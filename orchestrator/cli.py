@@ -14,10 +14,11 @@ from importlib import import_module
 from typing import NoReturn
 
 from orchestrator.commands import error_report
-from orchestrator.errors import CommandError, ExitCode, clean, nearest
+from orchestrator.errors import CommandError, ExitCode, sanitize
 from orchestrator.file_permissions import private_files
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal, print_anything
+from search_spaces.plugins import did_you_mean
 
 COMMAND_GROUPS = {
     "start": {
@@ -68,8 +69,8 @@ class _Parser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             word = unknown[0].partition("=")[0]
-            hint = nearest(word, self._option_string_actions)
-            text = f"{self.prog}: does not take '{clean(word)}'.{hint} See {self.prog} --help"
+            hint = did_you_mean(word, self._option_string_actions)
+            text = f"{self.prog}: does not take '{sanitize(word)}'.{hint} See {self.prog} --help"
             raise CommandError(text, ExitCode.INPUT)
         return found, unknown
 
@@ -163,8 +164,9 @@ def _parse(given: Sequence[str]) -> argparse.Namespace:
     command = next((word for word in _without_values(given) if not word.startswith("-")), None)
     if command is not None and command not in COMMANDS:
         raise CommandError(
-            f"archscout: there is no command '{clean(command)}'. Commands: {', '.join(COMMANDS)}."
-            f"{nearest(command, COMMANDS)}",
+            f"archscout: there is no command '{sanitize(command)}'. Commands: "
+            f"{', '.join(COMMANDS)}."
+            f"{did_you_mean(command, COMMANDS)}",
             ExitCode.INPUT,
         )
     parser = build_parser()
@@ -367,7 +369,7 @@ def _trial(text: str) -> int | str:
 def _count(text: str) -> int:
     """A whole number from 0."""
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise argparse.ArgumentTypeError(f"'{clean(text)}' is not a whole number")
+        raise argparse.ArgumentTypeError(f"'{sanitize(text)}' is not a whole number")
     return int(text)
 
 

@@ -7,24 +7,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from search_spaces.errors import ArchscoutError, ExitCode
-from search_spaces.plugins import did_you_mean
 
 __all__ = [
     "ArchscoutError",
     "CommandError",
     "ExitCode",
-    "Path",
+    "KeyPath",
     "Problem",
     "ProblemsError",
     "PromotionRefusedError",
-    "clean",
-    "dotted",
-    "nearest",
-    "place",
-    "shown",
+    "format_key",
+    "format_path",
+    "format_value",
+    "sanitize",
 ]
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of a document."""
 
 _SHOWN = 60
@@ -40,14 +38,16 @@ class Problem:
     text: str = ""
     """What is wrong, what is allowed, and the way out."""
     line: int | None = None
-    path: Path = ()
+    path: KeyPath = ()
     """The key it is about; empty for the whole."""
 
     def __str__(self) -> str:
         """The line that the user reads."""
         place = self.origin if self.line is None else f"{self.origin}:{self.line}"
         return (
-            f"{place}: {dotted(self.path)}: {self.text}" if self.path else f"{place}: {self.text}"
+            f"{place}: {format_key(self.path)}: {self.text}"
+            if self.path
+            else f"{place}: {self.text}"
         )
 
 
@@ -64,40 +64,35 @@ class ProblemsError(ArchscoutError):
         super().__init__("\n".join(lines))
 
 
-def dotted(path: Path) -> str:
+def format_key(path: KeyPath) -> str:
     """A path as people write it: `objectives[0].metric`."""
     text = ""
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += ("." if text else "") + clean(part)
+            text += ("." if text else "") + sanitize(part)
     return text
 
 
-def clean(text: str, longest: int = _SHOWN) -> str:
+def sanitize(text: str, longest: int = _SHOWN) -> str:
     """Text cut to a readable length, escaped where it could play tricks on a terminal."""
     printable = text.encode("unicode_escape").decode() if not text.isprintable() else text
     return printable if len(printable) <= longest else printable[: longest - 3] + "..."
 
 
-def place(path: object) -> str:
+def format_path(path: object) -> str:
     """A file's path as messages name it: whole, as long as it is one that a system could hold."""
-    return clean(str(path), 400)
+    return sanitize(str(path), 400)
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as messages quote it."""
     if isinstance(value, str):
-        return f"'{clean(value)}'"
+        return f"'{sanitize(value)}'"
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "nothing"}[value]
-    return clean(repr(value))
-
-
-def nearest(name: str, options: Iterable[str]) -> str:
-    """The question that names the closest option, or nothing where none is close."""
-    return did_you_mean(name[:_SHOWN], options)
+    return sanitize(repr(value))
 
 
 class CommandError(ArchscoutError):

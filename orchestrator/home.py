@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator import file_permissions
-from orchestrator.errors import CommandError, ExitCode, place
+from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.ownership import Owners
 from workers.redaction import masked, scrubber
 from workers.storage import Folder, PathOutsideError, beneath, folder_at
@@ -74,7 +74,7 @@ class Home:
         try:
             return folder_at(self.checkpoints_place)
         except ValueError as error:
-            shown = place(masked(self.checkpoints_place))
+            shown = format_path(masked(self.checkpoints_place))
             raise CommandError(
                 f"ARCHSCOUT_CHECKPOINTS: {shown}: {error}", ExitCode.INPUT
             ) from error
@@ -138,7 +138,7 @@ class Home:
             file_permissions.close_to_others(self.folder)
         except OSError as error:
             raise CommandError(
-                f"--home {place(self.folder)}: cannot be made ({error.strerror}); "
+                f"--home {format_path(self.folder)}: cannot be made ({error.strerror}); "
                 "give a folder that you may write",
                 ExitCode.INPUT,
             ) from error
@@ -151,8 +151,9 @@ class Home:
         """
         if file_permissions.open_to_all(self.folder):
             raise CommandError(
-                f"--home {place(self.folder)}: every account of this machine may put files there. "
-                f"Give a folder of your own, such as {place(self.folder / 'archscout')}",
+                f"--home {format_path(self.folder)}: every account of this machine may put "
+                "files there. "
+                f"Give a folder of your own, such as {format_path(self.folder / 'archscout')}",
                 ExitCode.INPUT,
             )
 

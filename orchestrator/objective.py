@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from operator import ge
 from typing import Literal
 
-from orchestrator.errors import clean, nearest
+from orchestrator.errors import sanitize
 from orchestrator.trial import Trial, TrialState
 from search_spaces.errors import ArchscoutError
+from search_spaces.plugins import did_you_mean
 from workers.metrics import COST_METRICS
 
 _RANKED_KINDS = frozenset({"search", "continue", "retry"})
@@ -214,11 +215,11 @@ def parse_preference(text: str, objectives: Sequence[Objective]) -> dict[str, fl
     for part in text.split(","):
         metric, equals, number = (word.strip() for word in part.partition("="))
         if not equals:
-            raise PreferenceError(f"--prefer: '{clean(part)}' is no weight; write {example}")
+            raise PreferenceError(f"--prefer: '{sanitize(part)}' is no weight; write {example}")
         if metric not in weights:
             raise PreferenceError(
-                f"--prefer: '{clean(metric)}' is no objective of this study. Objectives: "
-                f"{', '.join(metrics)}.{nearest(metric, metrics)}"
+                f"--prefer: '{sanitize(metric)}' is no objective of this study. Objectives: "
+                f"{', '.join(metrics)}.{did_you_mean(metric, metrics)}"
             )
         if metric in said:
             raise PreferenceError(f"--prefer: '{metric}' is weighed twice; write {example}")
@@ -241,7 +242,7 @@ def _weight(metric: str, text: str) -> float:
         weight = math.nan
     if not (math.isfinite(weight) and 0 <= weight <= 1e9):
         raise PreferenceError(
-            f"--prefer: the weight of {metric} is a number from 0, not '{clean(text)}'"
+            f"--prefer: the weight of {metric} is a number from 0, not '{sanitize(text)}'"
         )
     return weight
 

@@ -45,7 +45,7 @@ class UserFileError(ArchscoutError, ValueError):
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
     """The option that a misspelt name most likely meant; None if nothing comes close."""
-    found = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name[:60], list(options), n=1, cutoff=0.6)
     return found[0] if found else None
 
 

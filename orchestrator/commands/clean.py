@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands import disk_usage, studies
 from orchestrator.commands.disk_usage import DiskUsage
-from orchestrator.errors import CommandError, ExitCode, place
+from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.home import Home
 from orchestrator.study.retention import TRIAL_FOLDER
 from orchestrator.terminal import Terminal
@@ -101,7 +101,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
 def _no_ledger(home: Home) -> CommandError:
     return CommandError(
-        f"there is no ledger in {place(home.folder)}, so nothing says what is still needed. If its "
+        f"there is no ledger in {format_path(home.folder)}, so nothing says what is still "
+        "needed. If its "
         "studies are in another one, name it in ARCHSCOUT_LEDGER as their search did",
         ExitCode.REFUSED,
     )

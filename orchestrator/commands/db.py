@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from orchestrator.commands import studies
-from orchestrator.errors import CommandError, ExitCode, place
+from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
 
@@ -73,5 +73,5 @@ def _back_up(file: str | None, home: Home, terminal: Terminal) -> ExitCode:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     size = maintenance.back_up(home.ledger_url, target)
     terminal.answer |= {"backup": str(target), "bytes": size}
-    terminal.tell(f"{size:,} bytes in {place(target)}")
+    terminal.tell(f"{size:,} bytes in {format_path(target)}")
     return ExitCode.DONE

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Mapping
 
-from orchestrator.errors import ArchscoutError, CommandError, ExitCode, clean, place
+from orchestrator.errors import ArchscoutError, CommandError, ExitCode, format_path, sanitize
 from orchestrator.file_permissions import opener
 from orchestrator.home import Home
 
@@ -35,14 +35,14 @@ def describe(error: BaseException, home: Home) -> tuple[str, ExitCode]:
         text = f"your own Python ends the program (SystemExit: {error.code}); let it raise instead"
         return text, ExitCode.INPUT
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        where = f" at {place(error.filename)}" if error.filename else ""
+        where = f" at {format_path(error.filename)}" if error.filename else ""
         return f"no space left{where}; free some, then resume the study", ExitCode.INTERRUPTED
     return _log_internal_error(error, home), ExitCode.INTERNAL
 
 
 def _log_internal_error(error: BaseException, home: Home) -> str:
     """Write the traceback to a log and return a message of one line."""
-    text = f"internal error: {type(error).__name__}: {clean(home.scrub(str(error)), 200)}"
+    text = f"internal error: {type(error).__name__}: {sanitize(home.scrub(str(error)), 200)}"
     log = home.logs / f"{LOG_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     try:
         home.create()
@@ -50,8 +50,8 @@ def _log_internal_error(error: BaseException, home: Home) -> str:
         with open(log, "w", encoding="utf-8", errors="backslashreplace", opener=opener) as file:
             file.write(home.scrub("".join(traceback.format_exception(error))))
     except (OSError, CommandError) as no_log:
-        return f"{text} (no log could be written to {place(log)}: {no_log})"
-    return f"{text}. The traceback is in {place(log)}; please report it"
+        return f"{text} (no log could be written to {format_path(log)}: {no_log})"
+    return f"{text}. The traceback is in {format_path(log)}; please report it"
 
 
 def list_files(files: Mapping[str, str]) -> str:
@@ -65,7 +65,7 @@ def list_files(files: Mapping[str, str]) -> str:
     """
     if len(files) <= _MAX_IN_MESSAGE:
         return ""
-    lines = [f"{clean(name, 1000)}\t{clean(reason)}\n" for name, reason in files.items()]
+    lines = [f"{sanitize(name, 1000)}\t{sanitize(reason)}\n" for name, reason in files.items()]
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="archscout-files-", suffix=".txt", delete=False, encoding="utf-8"
@@ -73,4 +73,4 @@ def list_files(files: Mapping[str, str]) -> str:
             file.writelines(lines)
     except OSError:
         return ""
-    return f"; all {len(files)} are listed in {place(file.name)}"
+    return f"; all {len(files)} are listed in {format_path(file.name)}"

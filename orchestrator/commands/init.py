@@ -12,7 +12,7 @@ from orchestrator.config import starter
 from orchestrator.config.checks import absolute, exists
 from orchestrator.config.load import presets
 from orchestrator.config.starter import Limits, Machine
-from orchestrator.errors import CommandError, ExitCode, clean, place
+from orchestrator.errors import CommandError, ExitCode, format_path, sanitize
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal, format_duration, format_fields, format_number, table
 from workers.data.dataset import split_data
@@ -34,7 +34,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     if not exists(path) or not str(path).isprintable():
         what = "there is nothing at" if not exists(path) else "rename what lies at"
         raise CommandError(
-            f"{what} {place(path)}; archscout init takes a folder of images, an .npz file, or a "
+            f"{what} {format_path(path)}; archscout init takes a folder of images, an .npz "
+            "file, or a "
             "folder of .npy or IDX files",
             ExitCode.INPUT,
         )
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     terminal.answer["found"] = {**_plain(found), "notes": notes}
     terminal.tell(_described(found))
     for note in notes:
-        terminal.tell(f"note: {clean(note, 500)}")
+        terminal.tell(f"note: {sanitize(note, 500)}")
     terminal.info("\nTiming a short training on this machine ...")
     from orchestrator.preflight import timing  # noqa: PLC0415 - loads torch, once the data is known to be good
 
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     try:
         example_s = timing.example_s(dataset, found.spec, gpu=gpu)
     except timing.NotTimedError as error:
-        reason = f"the short training failed ({clean(str(error), 200)}): the limits are a guess"
+        reason = f"the short training failed ({sanitize(str(error), 200)}): the limits are a guess"
         notes.append(reason)
         terminal.tell(f"note: {reason}")
     machine = Machine(cores=usable_cores(), gpu=gpu, example_s=example_s)
@@ -80,13 +81,15 @@ def _check_output(output: Path) -> None:
     """
     if output.exists() or output.is_symlink():
         raise CommandError(
-            f"{place(output)} exists already and is not overwritten; remove it, or give another "
+            f"{format_path(output)} exists already and is not overwritten; remove it, or "
+            "give another "
             "place with --output",
             ExitCode.INPUT,
         )
     if not output.parent.is_dir():
         raise CommandError(
-            f"{place(output)} cannot be written: there is no folder {place(output.parent)}; "
+            f"{format_path(output)} cannot be written: there is no folder "
+            f"{format_path(output.parent)}; "
             "make it, or give another place with --output",
             ExitCode.INPUT,
         )
@@ -111,7 +114,7 @@ def _write(output: Path, text: str) -> None:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         full = getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}
         raise CommandError(
-            f"{place(output)} cannot be written: {reason}; "
+            f"{format_path(output)} cannot be written: {reason}; "
             + ("free some space" if full else "give another place with --output"),
             ExitCode.INTERRUPTED if full else ExitCode.INPUT,
         ) from error
@@ -132,7 +135,7 @@ def _argument(path: Path) -> str:
 def _described(found: Inspection) -> str:
     """What was found, in two tables."""
     facts = {
-        "data": f"{clean(str(found.spec.path), 200)} (source {found.spec.source})",
+        "data": f"{sanitize(str(found.spec.path), 200)} (source {found.spec.source})",
         "examples": ", ".join(
             f"{count:,} {'' if len(found.examples) == 1 else part}".rstrip()
             for part, count in found.examples.items()
@@ -168,7 +171,7 @@ def _answers(found: Inspection) -> dict[str, str]:
         facts["classes"] = f"{len(found.classes)}, {largest}"
     if found.numbers:
         spans = [
-            f"{clean(name)}: {format_number(least)} to {format_number(most)} "
+            f"{sanitize(name)}: {format_number(least)} to {format_number(most)} "
             f"(mean {format_number(mean)})"
             for name, (least, mean, most) in list(found.numbers.items())[:_SHOWN_NUMBERS]
         ]
@@ -180,7 +183,7 @@ def _answers(found: Inspection) -> dict[str, str]:
 def _class_table(found: Inspection) -> list[str]:
     parts = list(found.examples)
     rows = [
-        [clean(name), *(f"{counts[part]:,}" for part in parts)]
+        [sanitize(name), *(f"{counts[part]:,}" for part in parts)]
         for name, counts in list(found.classes.items())[:_SHOWN_CLASSES]
     ]
     more = len(found.classes) - len(rows)
@@ -198,7 +201,7 @@ def _some(names: tuple[str, ...]) -> str:
     """The first of many names, and how many there are."""
     if not names:
         return ""
-    shown = ", ".join(clean(name) for name in names[:_SHOWN_FILES])
+    shown = ", ".join(sanitize(name) for name in names[:_SHOWN_FILES])
     more = ", ..." if len(names) > _SHOWN_FILES else ""
     return f"{len(names)}: {shown}{more}"
 
@@ -241,7 +244,7 @@ def _written(output: Path, held: Limits, found: Inspection) -> str:
         else f", a full training takes about {format_duration(held.full_s)}"
     )
     return (
-        f"\nWrote {place(output)}: {taken} examples{timed}, the search up to "
+        f"\nWrote {format_path(output)}: {taken} examples{timed}, the search up to "
         f"{format_duration(held.hours * 3600)}."
     )
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands import studies
-from orchestrator.errors import CommandError, ExitCode, clean, nearest, place
+from orchestrator.errors import CommandError, ExitCode, format_path, sanitize
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal, format_number, table
 from orchestrator.tracking.addresses import registry_uri, require_registry, sqlite_file
 from orchestrator.tracking.environment import prepare_process
+from search_spaces.plugins import did_you_mean
 
 if TYPE_CHECKING:
     from orchestrator.promotion.loading import LoadedModel
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     files, notes = expand(options.files)
     for note in notes:
-        terminal.error(f"note: {clean(note, 500)}")
+        terminal.error(f"note: {sanitize(note, 500)}")
     model = open_model(name, alias, home)
     failed: list[str] = []
     rows = _predict(model, files, failed, terminal)
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         return ExitCode.DONE
     terminal.answer["errors"] = failed
     for message in failed[:_SHOWN_FILES]:
-        terminal.error(clean(message, 500))
+        terminal.error(sanitize(message, 500))
     if len(failed) > _SHOWN_FILES:
         terminal.error(f"and {len(failed) - _SHOWN_FILES} more, all of them with --json")
     if rows:
@@ -68,8 +69,8 @@ def model_and_alias(reference: str) -> tuple[str, str]:
     name, at, alias = reference.rpartition("@")
     if not at or not name or not alias:
         raise CommandError(
-            f"'{clean(reference)}' names no model and alias; write MODEL@ALIAS, "
-            f"such as {clean(reference.strip('@') or 'MODEL')}@champion",
+            f"'{sanitize(reference)}' names no model and alias; write MODEL@ALIAS, "
+            f"such as {sanitize(reference.strip('@') or 'MODEL')}@champion",
             ExitCode.INPUT,
         )
     return name, alias
@@ -87,7 +88,7 @@ def open_model(name: str, alias: str, home: Home) -> "LoadedModel":
     file = sqlite_file(registry_uri(home.tracking_uri))
     if file is not None and not file.exists():
         raise CommandError(
-            f"there is no model '{clean(name)}', nor any other ({place(home.folder)}). "
+            f"there is no model '{sanitize(name)}', nor any other ({format_path(home.folder)}). "
             "Put one there with: archscout promote STUDY --model NAME",
             ExitCode.INPUT,
         )
@@ -110,11 +111,11 @@ def _champion(registry: "ModelRegistry", name: str, alias: str) -> "Champion":
     models = registry.models()
     if name in models:
         known = registry.aliases(name)
-        what = f"model '{clean(name)}' has no alias '{clean(alias)}'. Aliases"
-        hint = nearest(alias, known)
+        what = f"model '{sanitize(name)}' has no alias '{sanitize(alias)}'. Aliases"
+        hint = did_you_mean(alias, known)
     else:
         known = models
-        what, hint = f"there is no model '{clean(name)}'. Models", nearest(name, known)
+        what, hint = f"there is no model '{sanitize(name)}'. Models", did_you_mean(name, known)
     listed = ", ".join(known[:20]) or "none"
     raise CommandError(f"{what}: {listed}.{hint}", ExitCode.INPUT)
 
@@ -151,10 +152,10 @@ def _predict(
 def _table(rows: Sequence[dict[str, Any]], model: "LoadedModel") -> str:
     """File, label and what came next, and the numbers."""
     head = ["label", "probability", "else"] if model.class_names else []
-    head += [clean(name) for name in model.value_names]
+    head += [sanitize(name) for name in model.value_names]
     cells = []
     for row in rows:
-        told = [clean(_named(row), 200)]
+        told = [sanitize(_named(row), 200)]
         if model.class_names:
             ranked = sorted(row["probabilities"].items(), key=lambda entry: -entry[1])
             second = ranked[1] if ranked[0][0] == row["label"] else ranked[0]
@@ -164,7 +165,7 @@ def _table(rows: Sequence[dict[str, Any]], model: "LoadedModel") -> str:
                 f"{second[0]} {format_number(second[1])}",
             ]
         cells.append(told + [format_number(value) for value in row.get("values", {}).values()])
-    right = ["probability", *(clean(name) for name in model.value_names)]
+    right = ["probability", *(sanitize(name) for name in model.value_names)]
     return table(["file", *head], cells, right=right)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import CommandError, ExitCode, PromotionRefusedError, clean
+from orchestrator.errors import CommandError, ExitCode, PromotionRefusedError, sanitize
 from orchestrator.home import Home
 from orchestrator.objective import even_weights, pareto_front
 from orchestrator.terminal import Terminal, format_fields
@@ -110,7 +110,7 @@ def _check_names(target: Target) -> None:
     for option, name in (("--model", target.model), ("--alias", target.alias)):
         if not _NAME.fullmatch(name):
             raise CommandError(
-                f"{option}: '{clean(name)}' is no name: up to 100 letters, digits, '.', '_' and "
+                f"{option}: '{sanitize(name)}' is no name: up to 100 letters, digits, '.', '_' and "
                 "'-', the first a letter or digit",
                 ExitCode.INPUT,
             )
@@ -123,7 +123,7 @@ def _check_names(target: Target) -> None:
 
 def _reason(options: argparse.Namespace) -> str | None:
     """Return why the champion is to be replaced whatever the comparison says; None if it is not."""
-    reason = clean(options.reason or "", 500).strip()
+    reason = sanitize(options.reason or "", 500).strip()
     if options.force and not reason:
         raise CommandError(
             "--force: say why with --reason TEXT; it is kept with the version", ExitCode.INPUT

@@ -5,9 +5,10 @@ import time
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
-from orchestrator.errors import CommandError, ExitCode, clean, nearest
+from orchestrator.errors import CommandError, ExitCode, sanitize
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
+from search_spaces.plugins import did_you_mean
 
 if TYPE_CHECKING:
     from orchestrator.config.schema import StudyConfig
@@ -28,8 +29,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     known = retries.retryable_reasons()
     if options.failure not in known:
         raise CommandError(
-            f"--class: nothing is retried by '{clean(options.failure)}'. "
-            f"Classes: {', '.join(known)}.{nearest(options.failure, known)}",
+            f"--class: nothing is retried by '{sanitize(options.failure)}'. "
+            f"Classes: {', '.join(known)}.{did_you_mean(options.failure, known)}",
             ExitCode.INPUT,
         )
     with studies.reading(home) as opened:

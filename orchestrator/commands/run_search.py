@@ -13,8 +13,8 @@ from orchestrator.errors import (
     Problem,
     ProblemsError,
     PromotionRefusedError,
-    clean,
-    place,
+    format_path,
+    sanitize,
 )
 from orchestrator.home import Home
 from orchestrator.preflight.report import idle_sampler
@@ -155,7 +155,7 @@ def tell_notes(parts: StudyInputs, terminal: Terminal) -> None:
         notes.insert(0, f"{len(data.left_aside)} files left aside: {listed(data.left_aside)}")
     terminal.answer["notes"] = notes
     for note in notes:
-        terminal.info(f"note: {clean(note, 500)}")
+        terminal.info(f"note: {sanitize(note, 500)}")
 
 
 def header(parts: StudyInputs, home: Home, *, goes_on: bool) -> str:
@@ -186,7 +186,7 @@ def header(parts: StudyInputs, home: Home, *, goes_on: bool) -> str:
             "engine": f"{config.engine.name}, {config.resources.cpu:g} CPU{gpu} a trial"
             + (", and 1 GPU where the cluster has any" if config.resources.gpu is None else "")
             + (f" ({idle})" if idle else ""),
-            "kept in": place(home.folder),
+            "kept in": format_path(home.folder),
         }
     )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands import studies
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import CommandError, ExitCode, place
+from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.home import Home
 from orchestrator.objective import best
 from orchestrator.study.leaderboard import counts
@@ -52,7 +52,7 @@ def _show_study(
         "until": ", ".join(f"{name} {value:g}" for name, value in stop.items()),
         "time": format_duration(row.spent_s),
         "started": _when(row.created),
-        "kept in": place(home.folder),
+        "kept in": format_path(home.folder),
     }
     if winner and winner.values:
         named = zip(objectives, winner.values, strict=True)
@@ -110,7 +110,7 @@ def _show_trial(
             terminal.tell(str(trial.failure.get("traceback") or "").rstrip())
     if log:
         end = f", its last {LOG_LINES} of {len(log)} lines" if len(log) > LOG_LINES else ""
-        terminal.tell("\n".join([f"\nlog {place(path)}{end}:", *log[-LOG_LINES:]]))
+        terminal.tell("\n".join([f"\nlog {format_path(path)}{end}:", *log[-LOG_LINES:]]))
 
 
 def _as_json(trial: Trial) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from orchestrator.commands import hints
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import CommandError, ExitCode, clean, nearest, place
+from orchestrator.errors import CommandError, ExitCode, format_path, sanitize
 from orchestrator.home import Home
 from orchestrator.study.moved_files import relocate
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.places import projection_lock
+from search_spaces.plugins import did_you_mean
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
@@ -31,7 +32,7 @@ _EVENTS = 100
 def nothing_yet(home: Home) -> str:
     """Return the message on a home without a study."""
     start = f"{home.program} search digits"
-    return f"Nothing here yet ({place(home.folder)}). Start with: {start}"
+    return f"Nothing here yet ({format_path(home.folder)}). Start with: {start}"
 
 
 @contextmanager
@@ -67,7 +68,9 @@ def unshown(home: Home, name: str) -> Iterator[None]:
 
 def unknown(name: str, home: Home) -> CommandError:
     """Return the error of a study that is looked for where there is no ledger."""
-    return CommandError(f"there is no study '{clean(name)}'. {nothing_yet(home)}", ExitCode.INPUT)
+    return CommandError(
+        f"there is no study '{sanitize(name)}'. {nothing_yet(home)}", ExitCode.INPUT
+    )
 
 
 def found(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, StudyRow]":
@@ -83,7 +86,7 @@ def found(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, Stud
         names = [known.name for known in ledger.studies()]
         listed = ", ".join(names[-20:]) or "none"
         raise CommandError(
-            f"there is no study '{clean(name)}'. Studies: {listed}.{nearest(name, names)}",
+            f"there is no study '{sanitize(name)}'. Studies: {listed}.{did_you_mean(name, names)}",
             ExitCode.INPUT,
         )
     return ledger, row
@@ -121,7 +124,8 @@ def located_config(ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig
     config = relocate(readable_config(row), ledger, row, home)
     if config.data.path is not None and not Path(config.data.path).exists():
         raise CommandError(
-            f"study '{row.name}': its data {place(config.data.path)} are not there. Put them back "
+            f"study '{row.name}': its data {format_path(config.data.path)} are not there. "
+            "Put them back "
             "(a link will do), or, if they were moved with the study.yaml, continue with: "
             f"{home.program} search study.yaml",
             ExitCode.INPUT,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
-from orchestrator.errors import Path, nearest, place, shown
+from orchestrator.errors import KeyPath, format_path, format_value
+from search_spaces.plugins import did_you_mean
 from workers.metrics import COST_METRICS, TRAINER_METRICS, measured_metrics
 
 _METRIC = r"[A-Za-z_][A-Za-z0-9_.\-]{0,99}"
@@ -28,10 +29,10 @@ _OF_A_NUMBER = r"(train|val)_mae/."
 _OF_WEIGHTS = r"^(weights|terms)/|total|weighted"
 """Metrics, or what people would call them, that change with the weights of the loss alone."""
 
-Found = Iterator[tuple[Path, str]]
+Found = Iterator[tuple[KeyPath, str]]
 
 
-def problems(tree: Mapping[str, Any], base_dir: FilePath) -> list[tuple[Path, str]]:
+def problems(tree: Mapping[str, Any], base_dir: FilePath) -> list[tuple[KeyPath, str]]:
     """Every mistake that only shows when keys are seen together.
 
     Args:
@@ -82,13 +83,13 @@ def _space(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
     if user_object(space):
         yield from _file(("space",), space, base_dir)
     elif space.endswith(".py"):
-        yield ("space",), f"say which object of {shown(space)} it is, like 'mine.py:space'"
+        yield ("space",), f"say which object of {format_value(space)} it is, like 'mine.py:space'"
     else:
         names = ", ".join(catalog())
         yield (
             ("space",),
-            f"no space is called {shown(space)}. Known: {names}; or file.py:name."
-            f"{nearest(space, catalog())}",
+            f"no space is called {format_value(space)}. Known: {names}; or file.py:name."
+            f"{did_you_mean(space, catalog())}",
         )
 
 
@@ -99,18 +100,18 @@ def _train(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
     if user_object(train):
         yield from _file(("train",), train, base_dir)
     else:
-        yield ("train",), f"{shown(train)} is no reference; write file.py:name"
+        yield ("train",), f"{format_value(train)} is no reference; write file.py:name"
     if isinstance(tree.get("space"), str) and not user_object(tree["space"]):
         yield ("train",), "goes with a space of your own; set space to file.py:name"
 
 
-def _file(path: Path, reference: str, base_dir: FilePath) -> Found:
+def _file(path: KeyPath, reference: str, base_dir: FilePath) -> Found:
     """Refuses a reference to a file that is not there."""
     file, _ = user_object(reference) or ("", "")
     target = absolute(file, base_dir)
     if not exists(target):
         beside = _names(target.parent, "*.py")
-        yield path, f"there is no file {place(target)}.{nearest(target.name, beside)}"
+        yield path, f"there is no file {format_path(target)}.{did_you_mean(target.name, beside)}"
 
 
 def _names(folder: FilePath, pattern: str) -> list[str]:
@@ -132,15 +133,15 @@ def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
         return
     if source not in SOURCES:
         known = ", ".join(sorted(SOURCES))
-        hint = nearest(source, SOURCES)
-        yield ("data", "source"), f"nothing reads {shown(source)}. Known: {known}.{hint}"
+        hint = did_you_mean(source, SOURCES)
+        yield ("data", "source"), f"nothing reads {format_value(source)}. Known: {known}.{hint}"
     elif source in _TAKES_NO_PATH and path is not None:
         yield ("data", "path"), f"source '{source}' is built in and reads no path; remove it"
     elif source in _NEEDS_PATH and path is None:
         yield ("data", "path"), f"source '{source}' reads {_NEEDS_PATH[source]}; give its path"
     elif isinstance(path, str) and not exists(absolute(path, base_dir)):
         hint = _PACKAGES.get(path, "")
-        yield ("data", "path"), f"there is nothing at {place(absolute(path, base_dir))}{hint}"
+        yield ("data", "path"), f"there is nothing at {format_path(absolute(path, base_dir))}{hint}"
 
 
 def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - one shape for all checks
@@ -160,12 +161,13 @@ def objective_problem(metric: str, train: str | None) -> str | None:
     if measured is None:
         if re.fullmatch(_METRIC, metric):
             return None
-        return f"{shown(metric)} is no metric's name; letters, digits, '_', '.', '-'"
+        return f"{format_value(metric)} is no metric's name; letters, digits, '_', '.', '-'"
     if metric in measured or re.match(_OF_A_NUMBER, metric):
         return None
     if re.search(_OF_WEIGHTS, metric):
         return (
-            f"{shown(metric)} follows from the loss weights that the study decides: it would "
+            f"{format_value(metric)} follows from the loss weights that the study decides: "
+            "it would "
             "be met by choosing them. Aim at what no weight changes, such as val_accuracy"
         )
     return _unmeasured(metric, measured)
@@ -195,7 +197,7 @@ def _resources(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: A
         yield ("resources", "gpu_found"), "is written by archscout alone; leave it out"
 
 
-def _metrics(tree: Mapping[str, Any], section: str) -> Iterator[tuple[Path, str]]:
+def _metrics(tree: Mapping[str, Any], section: str) -> Iterator[tuple[KeyPath, str]]:
     """Where metrics are named in a section, and which."""
     entries = tree.get(section)
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
@@ -206,5 +208,6 @@ def _metrics(tree: Mapping[str, Any], section: str) -> Iterator[tuple[Path, str]
 def _unmeasured(metric: str, measured: Iterable[str]) -> str:
     known = sorted(measured)
     return (
-        f"nothing measures {shown(metric)}. Measured: {', '.join(known)}.{nearest(metric, known)}"
+        f"nothing measures {format_value(metric)}. Measured: "
+        f"{', '.join(known)}.{did_you_mean(metric, known)}"
     )

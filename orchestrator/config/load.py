@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from orchestrator.config import checks, strict_yaml
 from orchestrator.config.messages import problems_of
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import Path, Problem, ProblemsError, nearest, place
+from orchestrator.errors import KeyPath, Problem, ProblemsError, format_path
+from search_spaces.plugins import did_you_mean
 
 Place = tuple[str, int | None]
 """The file or option that a key stands in, and its line in a file."""
@@ -25,7 +26,7 @@ Place = tuple[str, int | None]
 class Override:
     """One key given on the command line instead of in the file."""
 
-    path: Path
+    path: KeyPath
     value: Any
     option: str
     """The option as it was typed, for messages."""
@@ -84,7 +85,7 @@ def load(config: str, overrides: Iterable[Override] = ()) -> StudyConfig:
     """
     source = _find(config)
     document = strict_yaml.parse(source.raw, source.label)
-    places: dict[Path, Place] = {
+    places: dict[KeyPath, Place] = {
         path: (source.label, line) for path, line in document.lines.items()
     }
     problems = list(document.problems)
@@ -131,7 +132,7 @@ def _checked(
     return checked
 
 
-def _validated(tree: dict[str, Any]) -> tuple[StudyConfig | None, list[tuple[Path, str]]]:
+def _validated(tree: dict[str, Any]) -> tuple[StudyConfig | None, list[tuple[KeyPath, str]]]:
     """The config, or what is wrong with its keys one by one."""
     try:
         return StudyConfig.model_validate(tree), []
@@ -143,12 +144,12 @@ def _validated(tree: dict[str, Any]) -> tuple[StudyConfig | None, list[tuple[Pat
 class _Places:
     """Finds where in the input a key stands."""
 
-    places: Mapping[Path, Place]
+    places: Mapping[KeyPath, Place]
     label: str
     first_line: int | None = 1
     """Line of the whole document; None where there is no text."""
 
-    def __call__(self, path: Path, text: str) -> Problem:
+    def __call__(self, path: KeyPath, text: str) -> Problem:
         """The problem, placed at the key or the nearest one around it."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.places:
@@ -177,9 +178,9 @@ def _find(config: str) -> _Source:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         what = f"cannot be read ({reason}); give a preset or a YAML file"
-        raise ProblemsError([Problem(place(config), text=what)]) from None
+        raise ProblemsError([Problem(format_path(config), text=what)]) from None
     return _Source(
-        label=place(config), raw=raw, base_dir=path.resolve().parent, default_name=path.stem
+        label=format_path(config), raw=raw, base_dir=path.resolve().parent, default_name=path.stem
     )
 
 
@@ -187,9 +188,9 @@ def _not_found(config: str, path: FilePath) -> Problem:
     """Says which presets and files there are instead."""
     listed = ", ".join(presets())
     files = [str(path.parent / f.name) for f in _yaml_beside(path)]
-    hint = nearest(config, [*presets(), *files])
+    hint = did_you_mean(config, [*presets(), *files])
     return Problem(
-        place(config), text=f"neither a preset nor a file. Presets: {listed}.{hint}".rstrip()
+        format_path(config), text=f"neither a preset nor a file. Presets: {listed}.{hint}".rstrip()
     )
 
 
@@ -204,7 +205,7 @@ def _yaml_beside(path: FilePath) -> Sequence[FilePath]:
 def _apply(
     tree: dict[str, Any],
     override: Override,
-    places: dict[Path, Place],
+    places: dict[KeyPath, Place],
     problems: list[Problem],
 ) -> None:
     """Puts one override into the tree, making the sections it needs."""

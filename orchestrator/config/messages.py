@@ -10,21 +10,22 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.config.schema import BY_NAME, BY_PATH, StudyConfig
-from orchestrator.errors import Path, nearest, shown
+from orchestrator.errors import KeyPath, format_value
+from search_spaces.plugins import did_you_mean
 
 Context = dict[str, Any]
-Sentence = Callable[[Any, Context, Path], str]
+Sentence = Callable[[Any, Context, KeyPath], str]
 """From what was given, pydantic's context and the path to the words for it."""
 
 
-def problems_of(error: ValidationError, tree: object) -> list[tuple[Path, str]]:
+def problems_of(error: ValidationError, tree: object) -> list[tuple[KeyPath, str]]:
     """Each refused key with its sentence, a key once.
 
     Args:
         error: What pydantic raised for the tree.
         tree: The input, to tell its keys from pydantic's own marks in a location.
     """
-    found: dict[Path, str] = {}
+    found: dict[KeyPath, str] = {}
     for entry in error.errors(include_url=False):
         path = _in_tree(entry["loc"], tree, missing=entry["type"] == "missing")
         if len(found) < 200:
@@ -32,7 +33,7 @@ def problems_of(error: ValidationError, tree: object) -> list[tuple[Path, str]]:
     return list(found.items())
 
 
-def _in_tree(location: Path, tree: Any, *, missing: bool) -> Path:
+def _in_tree(location: KeyPath, tree: Any, *, missing: bool) -> KeyPath:
     """The part of a location that the user wrote; one step more where a key is missing."""
     node = tree
     location = tuple(part for part in location if part not in {BY_NAME, BY_PATH})
@@ -48,33 +49,33 @@ def _in_tree(location: Path, tree: Any, *, missing: bool) -> Path:
     return location
 
 
-def _sentence(entry: Any, path: Path) -> str:
+def _sentence(entry: Any, path: KeyPath) -> str:
     """One refusal in words."""
     speak = _SENTENCES.get(entry["type"])
     return speak(entry["input"], entry.get("ctx", {}), path) if speak else str(entry["msg"])
 
 
-def _unknown_key(_given: Any, _context: Context, path: Path) -> str:
+def _unknown_key(_given: Any, _context: Context, path: KeyPath) -> str:
     keys = _keys(path[:-1])
-    return f"unknown key. Allowed: {', '.join(sorted(keys))}.{nearest(str(path[-1]), keys)}"
+    return f"unknown key. Allowed: {', '.join(sorted(keys))}.{did_you_mean(str(path[-1]), keys)}"
 
 
-def _missing(_given: Any, _context: Context, path: Path) -> str:
+def _missing(_given: Any, _context: Context, path: KeyPath) -> str:
     return f"is missing; {_EXAMPLES.get(str(path[-1]), 'give it a value')}"
 
 
-def _not_offered(given: Any, context: Context, _path: Path) -> str:
+def _not_offered(given: Any, context: Context, _path: KeyPath) -> str:
     allowed = re.findall(r"'([^']*)'", context["expected"])
-    hint = nearest(given, allowed) if isinstance(given, str) else ""
+    hint = did_you_mean(given, allowed) if isinstance(given, str) else ""
     return f"{_kind(given)} is not offered. Allowed: {', '.join(allowed)}.{hint}"
 
 
-def _not_a_section(given: Any, _context: Context, path: Path) -> str:
+def _not_a_section(given: Any, _context: Context, path: KeyPath) -> str:
     keys = ", ".join(sorted(_keys(path))) or "parameter paths"
     return f"needs keys and values, not {_kind(given)}. Keys: {keys}."
 
 
-def _not_text(given: Any, _context: Context, _path: Path) -> str:
+def _not_text(given: Any, _context: Context, _path: KeyPath) -> str:
     way_out = "; put it in quotes" if isinstance(given, bool | int | float) else ""
     return f"needs text, not {_kind(given)}{way_out}"
 
@@ -84,7 +85,9 @@ def _needs(what: str) -> Sentence:
 
 
 def _bound(words: str, limit: str) -> Sentence:
-    return lambda given, context, _path: f"must be {words} {context[limit]:g}, not {shown(given)}"
+    return lambda given, context, _path: (
+        f"must be {words} {context[limit]:g}, not {format_value(given)}"
+    )
 
 
 def _kind(given: object) -> str:
@@ -93,10 +96,10 @@ def _kind(given: object) -> str:
         return "keys and values"
     if isinstance(given, list | tuple):
         return "a list"
-    return shown(given)
+    return format_value(given)
 
 
-def _keys(path: Path) -> list[str]:
+def _keys(path: KeyPath) -> list[str]:
     """The keys that the section at a path may hold; none where any may."""
     model: Any = StudyConfig
     for part in path:

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from orchestrator.config.schema import NAME_PATTERN
-from orchestrator.errors import clean
+from orchestrator.errors import sanitize
 from workers.data.dataset import DataError, split_data
 from workers.data.inspection import Inspection
 
@@ -108,7 +108,7 @@ def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -
     own = " and ".join(part for part in found.examples if part != "train")
     split = f"the data's own {own} part is used" if own else "shares, or counts from 1"
     lines = [
-        (f"# A first study on {clean(path, 200)}; every line may be changed.", ""),
+        (f"# A first study on {sanitize(path, 200)}; every line may be changed.", ""),
         (f"name: {quoted(study_name(Path(found.spec.path or '')))}", ""),
         (f"space: {space}", f"or {others}file.py:name"),
         ("data:", ""),

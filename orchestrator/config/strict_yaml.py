@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.errors import Path, Problem, ProblemsError, shown
+from orchestrator.errors import KeyPath, Problem, ProblemsError, format_value
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
@@ -36,7 +36,7 @@ class Document:
 
     value: Any
     """Mappings as dict, lists as list, the rest as plain values."""
-    lines: dict[Path, int]
+    lines: dict[KeyPath, int]
     """Line of every key and list entry, from 1."""
     problems: tuple[Problem, ...]
     """What was refused while the rest could still be read."""
@@ -63,7 +63,7 @@ def parse(raw: bytes, origin: str) -> Document:
         what = f"not valid YAML: {error.problem or error.context}"
         raise ProblemsError([*reader.problems, Problem(origin, line=line, text=what)]) from None
     except yaml.YAMLError as error:
-        what = f"not valid YAML: {shown(str(error).splitlines()[0])}"
+        what = f"not valid YAML: {format_value(str(error).splitlines()[0])}"
         raise ProblemsError([*reader.problems, Problem(origin, text=what)]) from None
     return Document(value=value, lines=reader.lines, problems=tuple(reader.problems))
 
@@ -104,7 +104,7 @@ class _Reader:
     """Builds plain values from a stream of YAML events, noting lines and refusals."""
 
     origin: str
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def document(self, events: Iterator[Any]) -> Any:
@@ -120,7 +120,7 @@ class _Reader:
                 value = self._value(next(events), events, ())
         return value
 
-    def _value(self, event: Any, events: Iterator[Any], path: Path) -> Any:
+    def _value(self, event: Any, events: Iterator[Any], path: KeyPath) -> Any:
         self.lines.setdefault(path, event.start_mark.line + 1)
         if isinstance(event, yaml.AliasEvent):
             self._refuse(path, event, f"alias '*{event.anchor}'; write the value out")
@@ -128,7 +128,7 @@ class _Reader:
         if event.anchor is not None:
             self._refuse(path, event, f"anchor '&{event.anchor}'; write the value out where needed")
         if event.tag is not None:
-            self._refuse(path, event, f"tag {shown(event.tag)}; write a plain value")
+            self._refuse(path, event, f"tag {format_value(event.tag)}; write a plain value")
         if isinstance(event, yaml.ScalarEvent):
             return plain_value(event.value) if event.implicit[0] else event.value
         if len(path) >= MAX_DEPTH:
@@ -142,13 +142,13 @@ class _Reader:
             return self._list(events, path)
         return self._mapping(events, path)
 
-    def _list(self, events: Iterator[Any], path: Path) -> list[Any]:
+    def _list(self, events: Iterator[Any], path: KeyPath) -> list[Any]:
         entries: list[Any] = []
         while not isinstance(event := next(events), yaml.SequenceEndEvent):
             entries.append(self._value(event, events, (*path, len(entries))))
         return entries
 
-    def _mapping(self, events: Iterator[Any], path: Path) -> dict[str, Any]:
+    def _mapping(self, events: Iterator[Any], path: KeyPath) -> dict[str, Any]:
         entries: dict[str, Any] = {}
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             key = self._key(event, events, path)
@@ -162,13 +162,13 @@ class _Reader:
             entries[key] = self._value(next(events), events, (*path, key))
         return entries
 
-    def _key(self, event: Any, events: Iterator[Any], path: Path) -> str:
+    def _key(self, event: Any, events: Iterator[Any], path: KeyPath) -> str:
         if isinstance(event, yaml.ScalarEvent) and event.anchor is None and event.tag is None:
             return str(event.value)
         self._refuse(path, event, "a key must be plain text")
         self._value(event, events, (*path, "?"))
         return "?"
 
-    def _refuse(self, path: Path, event: Any, text: str) -> None:
+    def _refuse(self, path: KeyPath, event: Any, text: str) -> None:
         line = event.start_mark.line + 1
         self.problems.append(Problem(self.origin, line=line, path=path, text=text))

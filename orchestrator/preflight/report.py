@@ -6,7 +6,7 @@ from math import log
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import Path, Problem
+from orchestrator.errors import KeyPath, Problem
 from orchestrator.preflight.diagnosis import Diagnosis, costs, plain, quantiles
 from orchestrator.preflight.failure_causes import FailureCause
 from orchestrator.preflight.feasibility import ConstraintReport
@@ -285,7 +285,7 @@ def refusals(diagnosis: Diagnosis, examples: int) -> list[Problem]:
     return [Problem(origin, text=text, path=path) for path, text in found]
 
 
-def _unbuilt(diagnosis: Diagnosis) -> Iterator[tuple[Path, str]]:
+def _unbuilt(diagnosis: Diagnosis) -> Iterator[tuple[KeyPath, str]]:
     """Nobody builds, neither by chance nor what is tried first."""
     everyone = [*diagnosis.drawn, *diagnosis.counted, *diagnosis.first]
     built = [*diagnosis.counted, *diagnosis.first]
@@ -300,13 +300,13 @@ def _unbuilt(diagnosis: Diagnosis) -> Iterator[tuple[Path, str]]:
     )
 
 
-def _unmet(diagnosis: Diagnosis) -> Iterator[tuple[Path, str]]:
+def _unmet(diagnosis: Diagnosis) -> Iterator[tuple[KeyPath, str]]:
     """Constraints that nobody meets, or that nobody meets together."""
     alone = [(index, met) for index, met in enumerate(diagnosis.limits) if not met.possible]
     for index, met in alone:
         [limit] = met.limits
         given = index < len(diagnosis.config.constraints)
-        path: Path = ("constraints", index, "at_most") if given else ("space",)
+        path: KeyPath = ("constraints", index, "at_most") if given else ("space",)
         yield (
             path,
             f"no candidate found has {limit.metric} of at most {format_number(limit.at_most)}; "
@@ -338,7 +338,7 @@ def _way_out(met: ConstraintReport, given: bool) -> str:
     return f"raise it to {format_number(value)} or more, or search a space of smaller networks"
 
 
-def _too_slow(diagnosis: Diagnosis, examples: int) -> Iterator[tuple[Path, str]]:
+def _too_slow(diagnosis: Diagnosis, examples: int) -> Iterator[tuple[KeyPath, str]]:
     """Hours in which not even the fastest trial reaches its first rung."""
     hours = diagnosis.config.stop.hours
     times = [

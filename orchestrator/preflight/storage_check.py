@@ -8,7 +8,7 @@ import secrets
 import threading
 from pathlib import Path
 
-from orchestrator.errors import CommandError, ExitCode, place
+from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.home import Home
 from orchestrator.network_filesystem import LEDGER_SERVER, MLFLOW_SERVER, refuse_network_disk
 from orchestrator.tracking.addresses import sqlite_file
@@ -31,13 +31,15 @@ def require_checkpoints(home: Home) -> None:
     reason = _unwritable(folder) if isinstance(folder, Path) else _unreachable(folder)
     if reason is not None and home.owns_checkpoints:
         raise CommandError(
-            f"--home {place(home.folder)}: cannot be made ({reason}); give a folder that you may "
+            f"--home {format_path(home.folder)}: cannot be made ({reason}); give a folder "
+            "that you may "
             "write",
             ExitCode.INPUT,
         )
     if reason is not None:
         raise CommandError(
-            f"checkpoints cannot go to {place(masked(str(folder)))}: {masked(reason)}. Name a "
+            f"checkpoints cannot go to {format_path(masked(str(folder)))}: "
+            f"{masked(reason)}. Name a "
             "folder or an fsspec URL that you may write in ARCHSCOUT_CHECKPOINTS, or unset it",
             ExitCode.INPUT,
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.clock import Clock
-from orchestrator.errors import clean
+from orchestrator.errors import sanitize
 from orchestrator.ledger import NewTrial
 from orchestrator.sampling.optuna_sampler import MAX_RESAMPLES, Draw, OptunaSampler, derive_seed
 from orchestrator.sampling.rejection import RejectionSampler, RejectionStats
@@ -305,7 +305,7 @@ def _network(space: Space, name: str, where: str) -> Mapping[str, Any]:
     except DomainError as error:
         raise SeedPointError(
             f"{where}: network '{name}' lies outside of space '{space.name}'; search a space that "
-            f"holds it as it is. It differs at {clean(str(error), 200)}"
+            f"holds it as it is. It differs at {sanitize(str(error), 200)}"
         ) from error
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pydantic import ValidationError
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import clean, nearest
+from orchestrator.errors import sanitize
 from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.trial import Trial, TrialState
 from search_spaces.errors import ArchscoutError
+from search_spaces.plugins import did_you_mean
 from search_spaces.space import Constraint
 from workers.data.spec import NO_DATA
 
@@ -83,7 +84,8 @@ def load_warm_start(ledger: Ledger | None, config: StudyConfig, basis: StudyIden
         if ledger is None or row is None:
             names = [] if ledger is None else [known.name for known in ledger.studies()]
             raise WarmStartError(
-                f"warm_start[{index}]: there is no study '{clean(name)}'.{nearest(name, names)}"
+                f"warm_start[{index}]: there is no study "
+                f"'{sanitize(name)}'.{did_you_mean(name, names)}"
             )
         if differing := _differing(row, config, basis):
             raise WarmStartError(

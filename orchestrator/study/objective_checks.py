@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.config.checks import objective_problem
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import Path, Problem, ProblemsError
+from orchestrator.errors import KeyPath, Problem, ProblemsError
 from orchestrator.sampling.candidates import resolve_candidate
 from search_spaces.candidate import Candidate
 from search_spaces.domains.coverage import each_choice
@@ -51,7 +51,7 @@ def check_objectives(
         raise ProblemsError([Problem(config.name, text=text, path=path) for path, text in found])
 
 
-def _of_the_name(config: StudyConfig) -> Iterator[tuple[Path, str]]:
+def _of_the_name(config: StudyConfig) -> Iterator[tuple[KeyPath, str]]:
     for index, objective in enumerate(config.objectives):
         if wrong := objective_problem(objective.metric, None):
             yield ("objectives", index, "metric"), wrong
@@ -63,7 +63,9 @@ def _needs(candidates: Sequence[Candidate]) -> dict[str, frozenset[Need]]:
     return {name: TERMS[name].needs for name in names if name in TERMS}
 
 
-def _of_the_terms(needs: Mapping[str, frozenset[Need]], task: Task) -> Iterator[tuple[Path, str]]:
+def _of_the_terms(
+    needs: Mapping[str, frozenset[Need]], task: Task
+) -> Iterator[tuple[KeyPath, str]]:
     """Loss terms that read what the data does not have."""
     lacking: Mapping[str, frozenset[Need]] = {
         "classes, of which the data has none": frozenset() if task.num_classes else _OF_CLASSES,
@@ -78,7 +80,7 @@ def _of_the_terms(needs: Mapping[str, frozenset[Need]], task: Task) -> Iterator[
 
 def _of_the_teacher(
     config: StudyConfig, needs: Mapping[str, frozenset[Need]]
-) -> Iterator[tuple[Path, str]]:
+) -> Iterator[tuple[KeyPath, str]]:
     distils = any("teacher" in read for read in needs.values())
     if distils and config.teacher is None:
         yield (
@@ -92,7 +94,7 @@ def _of_the_teacher(
 
 def _of_the_loss(
     config: StudyConfig, candidates: Sequence[Candidate]
-) -> Iterator[tuple[Path, str]]:
+) -> Iterator[tuple[KeyPath, str]]:
     named = _metrics(config, "loss")
     mains = sorted({_main(one) for one in candidates})
     if len(mains) < 2:
@@ -108,7 +110,7 @@ def _of_the_loss(
 
 def _of_the_examples(
     config: StudyConfig, candidates: Sequence[Candidate]
-) -> Iterator[tuple[Path, str]]:
+) -> Iterator[tuple[KeyPath, str]]:
     """Objectives on training examples that the space makes easier or harder."""
     ways = {(one.recipe.augmentation, one.recipe.mixing) for one in candidates}
     if len(ways) < 2:
@@ -125,7 +127,7 @@ def _of_the_examples(
 
 def _of_the_task(
     config: StudyConfig, task: Task, value_names: Sequence[str]
-) -> Iterator[tuple[Path, str]]:
+) -> Iterator[tuple[KeyPath, str]]:
     errors = ["rmse", *mae_names(value_names)] if value_names else []
     measured = ["loss", *(["accuracy"] if task.num_classes else []), *errors]
     for index, objective in enumerate(config.objectives):

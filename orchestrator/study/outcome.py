@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import nearest
 from orchestrator.objective import Objective, objective_values
 from orchestrator.trial import Trial, TrialState
+from search_spaces.plugins import did_you_mean
 from workers.budget import Budget
 from workers.failures import Failure, FailureKind
 from workers.job import AttemptKey
@@ -145,7 +145,7 @@ def missing_objectives(
         when = f"judged at {budget.unit}s {', '.join(map(str, rungs))}: choose a budget (minimum, "
         when += f"maximum, reduction_factor) whose {budget.unit}s all measure it"
     text = f"objective {', '.join(missing)} was not measured at {budget.unit} {seen.fidelity}."
-    text += f"{nearest(missing[0], seen.metrics)} Trials are {when}."
+    text += f"{did_you_mean(missing[0], seen.metrics)} Trials are {when}."
     text += f" Measured: {_listed(seen.metrics)}"
     return Failure.without_traceback(FailureKind.USER_CODE, text)
 
