@@ -17,7 +17,7 @@ from orchestrator.commands import error_report
 from orchestrator.errors import CommandError, ExitCode, sanitize
 from orchestrator.file_permissions import private_files
 from orchestrator.home import Home
-from orchestrator.terminal import Terminal, print_anything
+from orchestrator.terminal import Terminal, escape_unencodable
 from search_spaces.plugins import did_you_mean
 
 COMMAND_GROUPS = {
@@ -85,11 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    print_anything()
+    escape_unencodable()
     terminal = Terminal(json="--json" in given, quiet="--quiet" in given)
-    with terminal.answering():
+    with terminal.json_output():
         code = _guarded(given, terminal)
-        terminal.answer.setdefault("exit_code", int(code))
+        terminal.document.setdefault("exit_code", int(code))
     threads = [thread for thread in threading.enumerate() if not thread.daemon]
     if arguments is None and ("ray" in sys.modules or len(threads) > 1):
         _leave(code)
@@ -139,10 +139,10 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
         message, code = error_report.describe(error, home)
         message = home.scrub(message)
         if files := getattr(error, "files", None):
-            terminal.answer["files"] = dict(files)
+            terminal.document["files"] = dict(files)
             message += error_report.list_files(files)
         terminal.error(message)
-        terminal.answer["errors"] = message.splitlines()
+        terminal.document["errors"] = message.splitlines()
         return code
 
 
@@ -150,8 +150,8 @@ def _show_version(terminal: Terminal) -> ExitCode:
     """Print the version of the installed package."""
     from importlib import metadata  # noqa: PLC0415 - no other command's start needs it
 
-    terminal.answer["version"] = metadata.version("archscout")
-    terminal.tell(f"archscout {terminal.answer['version']}")
+    terminal.document["version"] = metadata.version("archscout")
+    terminal.print(f"archscout {terminal.document['version']}")
     return ExitCode.DONE
 
 

@@ -13,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.formatting import format_duration, format_number
 from orchestrator.snapshot import Snapshot
-from orchestrator.terminal import Terminal, format_duration, format_number
+from orchestrator.terminal import Terminal
 
 LINE_EVERY_S = 10.0
 FRAME_EVERY_S = 0.5
@@ -66,7 +67,7 @@ class ProgressDisplay:
             looking = now.refused_s > SILENT_S
             if summary(now) == told or (waited < self._line_every_s and not begins):
                 continue
-            self._terminal.tell(
+            self._terminal.print(
                 f"[{format_duration(now.spent_s)}] {summary(now)}{_left(self._first, now)}"
             )
             told, waited = summary(now), 0.0

@@ -7,8 +7,8 @@ from typing import Any
 
 from orchestrator.api.tables import definition_list
 from orchestrator.figures.architecture import diagram
+from orchestrator.formatting import format_number
 from orchestrator.objective import Objective
-from orchestrator.terminal import format_number
 from orchestrator.trial import Trial, TrialState, summarize_failure
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.task import Task

@@ -83,8 +83,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             known.require_free(row)
             found = _Found(checkpoints={row.name: _superfluous(known, row, home)})
         portions = found.portions()
-        terminal.answer |= disk_usage.as_json(portions) | {"deleted": options.yes}
-        terminal.tell(disk_usage.shown(portions))
+        terminal.document |= disk_usage.as_json(portions) | {"deleted": options.yes}
+        terminal.print(disk_usage.shown(portions))
         for orphan in (path for paths in found.orphans.values() for path in paths):
             terminal.info(f"no study of this ledger: {orphan}")
         for path in found.left:
@@ -93,9 +93,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             terminal.info(f"stays, for it lies outside of this home: {outside}")
         if options.yes:
             _remove(found, known, home)
-            terminal.tell("Deleted.")
+            terminal.print("Deleted.")
         elif any(portion.count for portion in portions):
-            terminal.tell("\nNothing was deleted. To do it, add --yes.")
+            terminal.print("\nNothing was deleted. To do it, add --yes.")
     return ExitCode.DONE
 
 

@@ -34,9 +34,9 @@ def _upgrade(home: Home, terminal: Terminal) -> ExitCode:
     with Ledger.open(home.ledger_url) as ledger:
         name = ledger.name
     after = maintenance.check(home.ledger_url).revision
-    terminal.answer |= {"ledger": name, "from": before, "to": after}
+    terminal.document |= {"ledger": name, "from": before, "to": after}
     moved = f"upgraded from {before} to" if before != after else "is already at"
-    terminal.tell(f"{name} {moved} revision {after}.")
+    terminal.print(f"{name} {moved} revision {after}.")
     return ExitCode.DONE
 
 
@@ -44,23 +44,23 @@ def _check(home: Home, terminal: Terminal) -> ExitCode:
     from orchestrator.ledger import maintenance  # noqa: PLC0415 - loads sqlalchemy
 
     found = maintenance.check(home.ledger_url)
-    terminal.answer |= {
+    terminal.document |= {
         "ledger": found.name,
         "revision": found.revision,
         "newest": found.newest,
         "problems": list(found.problems),
     }
     for problem in found.problems:
-        terminal.tell(problem)
+        terminal.print(problem)
     if found.problems:
         return ExitCode.REFUSED
     if found.revision != found.newest:
-        terminal.tell(
+        terminal.print(
             f"{found.name} is at revision {found.revision}, this release at {found.newest}: "
             "its promises were not checked (archscout db upgrade)"
         )
         return ExitCode.REFUSED
-    terminal.tell(f"{found.name} is whole: {len(maintenance.INVARIANTS)} promises hold.")
+    terminal.print(f"{found.name} is whole: {len(maintenance.INVARIANTS)} promises hold.")
     return ExitCode.DONE
 
 
@@ -72,6 +72,6 @@ def _back_up(file: str | None, home: Home, terminal: Terminal) -> ExitCode:
     if file is None:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     size = maintenance.back_up(home.ledger_url, target)
-    terminal.answer |= {"backup": str(target), "bytes": size}
-    terminal.tell(f"{size:,} bytes in {format_path(target)}")
+    terminal.document |= {"backup": str(target), "bytes": size}
+    terminal.print(f"{size:,} bytes in {format_path(target)}")
     return ExitCode.DONE

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             _delete(options.name, home, ledger, (store, runs), folders)
             for left in (path for paths in _named(home, options.name).values() for path in paths):
                 terminal.info(f"stays, for it holds what is not this study's: {left}")
-            terminal.tell("Deleted.")
+            terminal.print("Deleted.")
     return ExitCode.DONE
 
 
@@ -154,11 +154,11 @@ def _portions(
 def _tell(
     portions: Sequence[DiskUsage], name: str, home: Home, terminal: Terminal, *, acts: bool
 ) -> None:
-    terminal.answer |= disk_usage.as_json(portions) | {"study": name, "deleted": acts}
-    terminal.tell(disk_usage.shown(portions))
+    terminal.document |= disk_usage.as_json(portions) | {"study": name, "deleted": acts}
+    terminal.print(disk_usage.shown(portions))
     if not acts:
         command = f"{home.program} delete {shlex.quote(name)} --yes"
-        terminal.tell(f"\nNothing was deleted. To do it: {command}")
+        terminal.print(f"\nNothing was deleted. To do it: {command}")
 
 
 def _delete(

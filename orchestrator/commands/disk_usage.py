@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.terminal import table
+from orchestrator.formatting import format_bytes, format_table
 from workers import storage
 from workers.storage import Folder, RemoteFolder, is_link, within
 
@@ -40,7 +40,7 @@ def shown(portions: Sequence[DiskUsage]) -> str:
     files, size = sum(p.files for p in portions), sum(p.bytes for p in portions)
     rows.append(["in all", "", f"{files:,}", format_bytes(size)])
     head = ["what", "number", "files", "size"]
-    return table(head, rows, right=head[1:])
+    return format_table(head, rows, right=head[1:])
 
 
 def as_json(portions: Sequence[DiskUsage]) -> dict[str, Any]:
@@ -52,15 +52,6 @@ def as_json(portions: Sequence[DiskUsage]) -> dict[str, Any]:
         ],
         "bytes": sum(p.bytes for p in portions),
     }
-
-
-def format_bytes(size: float) -> str:
-    """A size at a readable length."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def remove(paths: Iterable[Folder], root: Folder) -> None:

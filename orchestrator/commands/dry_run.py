@@ -6,10 +6,11 @@ from orchestrator.config.load import flatten
 from orchestrator.config.resources import check_resources, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
+from orchestrator.formatting import format_fields, format_number
 from orchestrator.sampling.candidates import resolve_candidate
 from orchestrator.sampling.screening import Screening, screen
 from orchestrator.study.prepare import prepare_study
-from orchestrator.terminal import Terminal, format_fields, format_number
+from orchestrator.terminal import Terminal
 from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.space import Constraint
 
@@ -29,7 +30,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     expected = quick_look(parts, terminal)
     warn(parts, terminal)
     decided = flatten(with_gpu_decided(config).model_dump(mode="json", exclude_none=True))
-    terminal.answer |= {
+    terminal.document |= {
         "config": config.model_dump(mode="json"),
         "space": {"name": parts.space.name, "version": parts.space.version},
         "first": {
@@ -39,12 +40,12 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
             "violations": dict(screened.violations),
         },
     }
-    terminal.tell(
+    terminal.print(
         format_fields({key: value for key, value in decided.items() if value not in _EMPTY})
     )
-    terminal.tell()
+    terminal.print()
     cost = ", ".join(f"{name} {format_number(value)}" for name, value in screened.cost.items())
-    terminal.tell(
+    terminal.print(
         format_fields(
             {
                 "space": f"{parts.space.name} {parts.space.version}, {size(parts.space)}",

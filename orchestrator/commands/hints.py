@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.config.schema import StudyConfig
+from orchestrator.formatting import format_fields
 from orchestrator.home import Home
 from orchestrator.objective import best, even_weights, reaches_target
-from orchestrator.terminal import format_fields
 from orchestrator.trial import REUSED, Trial, TrialState
 
 if TYPE_CHECKING:

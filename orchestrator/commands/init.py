@@ -13,8 +13,9 @@ from orchestrator.config.checks import absolute, exists
 from orchestrator.config.load import presets
 from orchestrator.config.starter import Limits, Machine
 from orchestrator.errors import CommandError, ExitCode, format_path, sanitize
+from orchestrator.formatting import format_duration, format_fields, format_number, format_table
 from orchestrator.home import Home
-from orchestrator.terminal import Terminal, format_duration, format_fields, format_number, table
+from orchestrator.terminal import Terminal
 from workers.data.dataset import split_data
 from workers.data.inspection import Inspection, Spread, inspect
 from workers.data.limits import usable_cores
@@ -43,10 +44,10 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     found = inspect(path)
     dataset = split_data(found.raw, found.spec)
     notes = [*_remarks(found), *dataset.notes]
-    terminal.answer["found"] = {**_plain(found), "notes": notes}
-    terminal.tell(_described(found))
+    terminal.document["found"] = {**_plain(found), "notes": notes}
+    terminal.print(_described(found))
     for note in notes:
-        terminal.tell(f"note: {sanitize(note, 500)}")
+        terminal.print(f"note: {sanitize(note, 500)}")
     terminal.info("\nTiming a short training on this machine ...")
     from orchestrator.preflight import timing  # noqa: PLC0415 - loads torch, once the data is known to be good
 
@@ -57,18 +58,18 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     except timing.NotTimedError as error:
         reason = f"the short training failed ({sanitize(str(error), 200)}): the limits are a guess"
         notes.append(reason)
-        terminal.tell(f"note: {reason}")
+        terminal.print(f"note: {reason}")
     machine = Machine(cores=usable_cores(), gpu=gpu, example_s=example_s)
     held = starter.limits(found, machine)
     _write(output, starter.compose_yaml(found, _from(output, path), machine, held))
     # A file named like a preset would start the preset.
     here = "./" if str(output) in presets() else ""
     command = f"{home.program} search {here}{_argument(output)}"
-    terminal.answer |= {"study": str(output.absolute()), "next": command}
-    terminal.answer["limits"] = {
+    terminal.document |= {"study": str(output.absolute()), "next": command}
+    terminal.document["limits"] = {
         "limit": held.limit, "hours": held.hours, "full_training_s": held.full_s, "gpu": int(gpu)
     }  # fmt: skip
-    terminal.tell(_written(output, held, found))
+    terminal.print(_written(output, held, found))
     terminal.info(f"\nNext:\n  {command}")
     return ExitCode.DONE
 
@@ -187,7 +188,7 @@ def _class_table(found: Inspection) -> list[str]:
         for name, counts in list(found.classes.items())[:_SHOWN_CLASSES]
     ]
     more = len(found.classes) - len(rows)
-    shown = [table(["class", *parts], rows, right=parts)]
+    shown = [format_table(["class", *parts], rows, right=parts)]
     return [*shown, f"and {more} more"] if more > 0 else shown
 
 

@@ -22,8 +22,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         config = studies.readable_config(row)
         preferred = None if options.prefer is None else _preferred(options.prefer, config)
         board = leaderboard(config, row.state, ledger.trials(row.id), preferred)
-    terminal.answer |= board.to_dict(options.top)
-    terminal.tell(board.text(options.top))
+    terminal.document |= board.to_dict(options.top)
+    terminal.print(board.text(options.top))
     return ExitCode.DONE
 
 

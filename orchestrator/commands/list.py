@@ -6,26 +6,27 @@ from datetime import datetime
 from orchestrator.commands import studies
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
+from orchestrator.formatting import format_duration, format_number, format_table
 from orchestrator.home import Home
 from orchestrator.objective import best
-from orchestrator.terminal import Terminal, format_duration, format_number, table
+from orchestrator.terminal import Terminal
 from orchestrator.trial import Trial
 
 
 def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
     """Shows every study with its state and its best value."""
-    terminal.answer["studies"] = []
+    terminal.document["studies"] = []
     with studies.reading(home) as ledger:
         rows = ledger.studies() if ledger else []
         if ledger is None or not rows:
-            terminal.tell(studies.nothing_yet(home))
+            terminal.print(studies.nothing_yet(home))
             return ExitCode.DONE
         cells = []
         for row in rows:
             trials = ledger.trials(row.id)
             value = _best(studies.config_of(row), trials)
             created = datetime.fromtimestamp(row.created).astimezone()
-            terminal.answer["studies"].append(
+            terminal.document["studies"].append(
                 {
                     "name": row.name,
                     "state": row.state,
@@ -50,7 +51,7 @@ def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCod
                 ]
             )
     head = ["study", "state", "space", "trials", "best", "time", "started"]
-    terminal.tell(table(head, cells, right=("trials", "best", "time")))
+    terminal.print(format_table(head, cells, right=("trials", "best", "time")))
     return ExitCode.DONE
 
 

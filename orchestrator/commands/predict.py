@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands import studies
 from orchestrator.errors import CommandError, ExitCode, format_path, sanitize
+from orchestrator.formatting import format_number, format_table
 from orchestrator.home import Home
-from orchestrator.terminal import Terminal, format_number, table
+from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import registry_uri, require_registry, sqlite_file
 from orchestrator.tracking.environment import prepare_process
 from search_spaces.plugins import did_you_mean
@@ -42,15 +43,15 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     model = open_model(name, alias, home)
     failed: list[str] = []
     rows = _predict(model, files, failed, terminal)
-    terminal.answer |= {"model": name, "alias": alias, "version": model.version}
-    terminal.answer["predictions"] = rows
-    terminal.answer["notes"] = notes
+    terminal.document |= {"model": name, "alias": alias, "version": model.version}
+    terminal.document["predictions"] = rows
+    terminal.document["notes"] = notes
     shown = {"table": _table, "json": _json, "csv": _csv}[options.output]
     if rows or not failed:
-        terminal.tell(shown(rows, model))
+        terminal.print(shown(rows, model))
     if not failed:
         return ExitCode.DONE
-    terminal.answer["errors"] = failed
+    terminal.document["errors"] = failed
     for message in failed[:_SHOWN_FILES]:
         terminal.error(sanitize(message, 500))
     if len(failed) > _SHOWN_FILES:
@@ -166,7 +167,7 @@ def _table(rows: Sequence[dict[str, Any]], model: "LoadedModel") -> str:
             ]
         cells.append(told + [format_number(value) for value in row.get("values", {}).values()])
     right = ["probability", *(sanitize(name) for name in model.value_names)]
-    return table(["file", *head], cells, right=right)
+    return format_table(["file", *head], cells, right=right)
 
 
 def _json(rows: Sequence[dict[str, Any]], _model: "LoadedModel") -> str:

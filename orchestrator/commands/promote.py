@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from orchestrator.commands import hints, studies
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, PromotionRefusedError, sanitize
+from orchestrator.formatting import format_fields
 from orchestrator.home import Home
 from orchestrator.objective import even_weights, pareto_front
-from orchestrator.terminal import Terminal, format_fields
+from orchestrator.terminal import Terminal
 from orchestrator.tracking.environment import prepare_process
 from orchestrator.tracking.process import start_projector
 from orchestrator.trial import Trial, TrialState
@@ -242,7 +243,7 @@ def _show(
     home: Home,
     terminal: Terminal,
 ) -> None:
-    terminal.answer |= {
+    terminal.document |= {
         "study": chosen.study.name,
         "trial": chosen.trial.number,
         "model": target.model,
@@ -264,7 +265,7 @@ def _show(
     }
     if promoted.replaced is not None and not promoted.was_done:
         lines["replaced"] = f"version {promoted.replaced}"
-    terminal.tell(format_fields(lines))
+    terminal.print(format_fields(lines))
     steps = {
         f"predict {target} FILES": "what it makes of your "
         + ("arrays" if chosen.preprocessing is None else "images"),

@@ -41,16 +41,20 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         driven = _answered(ledger, row, config, asked, options.failure)
         added = (ledger.answer_to(asked) or {}).get("added")
         trials = {trial.uid: trial for trial in ledger.trials(row.id)}
-    terminal.answer |= {"study": row.name, "class": options.failure, "answered": added is not None}
+    terminal.document |= {
+        "study": row.name,
+        "class": options.failure,
+        "answered": added is not None,
+    }
     if added is None:
-        terminal.tell(f"Asked for. The driver of '{row.name}' is busy and answers later.")
+        terminal.print(f"Asked for. The driver of '{row.name}' is busy and answers later.")
         return ExitCode.DONE
     pairs = [(trials[uid].number, trials[str(trials[uid].parent)].number) for uid in added]
-    terminal.answer["retries"] = [{"number": new, "parent": old} for new, old in pairs]
+    terminal.document["retries"] = [{"number": new, "parent": old} for new, old in pairs]
     for new, old in pairs:
-        terminal.tell(f"trial {new} tries trial {old} again")
+        terminal.print(f"trial {new} tries trial {old} again")
     if not pairs:
-        terminal.tell(f"No trial of '{row.name}' ended as {options.failure} without a retry.")
+        terminal.print(f"No trial of '{row.name}' ended as {options.failure} without a retry.")
     elif driven:
         terminal.info(f"\n'{row.name}' is running, and takes them next.")
     else:

@@ -16,6 +16,7 @@ from orchestrator.errors import (
     format_path,
     sanitize,
 )
+from orchestrator.formatting import format_duration, format_fields
 from orchestrator.home import Home
 from orchestrator.preflight.report import idle_sampler
 from orchestrator.preflight.storage_check import require_checkpoints
@@ -23,7 +24,7 @@ from orchestrator.run import RunOutcome, run_study
 from orchestrator.sampling.candidates import Space
 from orchestrator.study.leaderboard import leaderboard
 from orchestrator.study.prepare import StudyInputs, prepare_study
-from orchestrator.terminal import Terminal, format_duration, format_fields
+from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_usable
 from orchestrator.tracking.environment import prepare_process
 from search_spaces.space import SearchSpace
@@ -46,10 +47,10 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     """
     outcome = launch(config, home, terminal, goes_on=goes_on)
     board = leaderboard(config, outcome.state, outcome.trials)
-    terminal.answer |= board.to_dict()
+    terminal.document |= board.to_dict()
     terminal.info()
-    terminal.tell(board.text(10))
-    terminal.answer["mlflow"] = {"complete": outcome.shown, "reason": outcome.not_shown}
+    terminal.print(board.text(10))
+    terminal.document["mlflow"] = {"complete": outcome.shown, "reason": outcome.not_shown}
     if outcome.code is not ExitCode.DONE:
         if outcome.not_shown:
             terminal.info(_not_shown(config.name, home, outcome.not_shown))
@@ -153,7 +154,7 @@ def tell_notes(parts: StudyInputs, terminal: Terminal) -> None:
     notes = [*data.notes]
     if data.left_aside:
         notes.insert(0, f"{len(data.left_aside)} files left aside: {listed(data.left_aside)}")
-    terminal.answer["notes"] = notes
+    terminal.document["notes"] = notes
     for note in notes:
         terminal.info(f"note: {sanitize(note, 500)}")
 

@@ -9,12 +9,13 @@ from orchestrator.commands.run_search import size
 from orchestrator.config.load import load
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
+from orchestrator.formatting import format_fields, format_number, format_table
 from orchestrator.home import Home
 from orchestrator.preflight.deadline import Deadline
 from orchestrator.sampling.candidates import Space, resolve_candidate
 from orchestrator.sampling.screening import Screening, screen
 from orchestrator.study.prepare import StudyInputs, prepare_study
-from orchestrator.terminal import Terminal, format_fields, format_number, table
+from orchestrator.terminal import Terminal
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains.suggester import (
     ChoiceQuestion,
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     Raises:
         ProblemsError: A search of the study could not work.
     """
-    box = Deadline.after(BOX_S - (time.monotonic() - terminal.asked))
+    box = Deadline.after(BOX_S - (time.monotonic() - terminal.started))
     config = load(options.config)
     with terminal.waiting_for("the space and the data to be read"):
         parts = prepare_study(config)
@@ -61,8 +62,8 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     shown = found.counted[: options.samples]
     met = [met.limits[0] for met in found.limits]
     _show_samples([p.candidate for p in shown], [p.screening(met) for p in shown], terminal)
-    terminal.answer["health"] = report.document(found, examples)
-    terminal.tell("\n" + report.text(found, examples))
+    terminal.document["health"] = report.document(found, examples)
+    terminal.print("\n" + report.text(found, examples))
     preflight.refuse(parts, found)
     return ExitCode.DONE
 
@@ -70,12 +71,12 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
 def _show_decisions(parts: StudyInputs, terminal: Terminal) -> None:
     """What the space is, and each of its decisions."""
     decisions = met_decisions(parts.config, parts.space)
-    terminal.answer |= {
+    terminal.document |= {
         "space": {"name": parts.space.name, "version": parts.space.version},
         "size": size(parts.space),
         "decisions": decisions,
     }
-    terminal.tell(
+    terminal.print(
         format_fields(
             {
                 "space": f"{parts.space.name} {parts.space.version}",
@@ -84,7 +85,7 @@ def _show_decisions(parts: StudyInputs, terminal: Terminal) -> None:
             }
         )
     )
-    terminal.tell("\n" + format_fields(decisions))
+    terminal.print("\n" + format_fields(decisions))
 
 
 def _show_undiagnosed(parts: StudyInputs, count: int, terminal: Terminal) -> None:
@@ -94,8 +95,8 @@ def _show_undiagnosed(parts: StudyInputs, count: int, terminal: Terminal) -> Non
         for index in range(count)
     ]
     _show_samples(candidates, [screen(candidate, None, ()) for candidate in candidates], terminal)
-    terminal.answer["health"] = None
-    terminal.tell(f"\n{_UNKNOWN}")
+    terminal.document["health"] = None
+    terminal.print(f"\n{_UNKNOWN}")
 
 
 def _show_samples(
@@ -103,8 +104,10 @@ def _show_samples(
     screened: Sequence[Screening],
     terminal: Terminal,
 ) -> None:
-    terminal.answer["samples"] = [_as_json(c, s) for c, s in zip(candidates, screened, strict=True)]
-    terminal.tell("\n" + _samples(candidates, screened))
+    terminal.document["samples"] = [
+        _as_json(c, s) for c, s in zip(candidates, screened, strict=True)
+    ]
+    terminal.print("\n" + _samples(candidates, screened))
 
 
 def met_decisions(config: StudyConfig, space: Space) -> dict[str, str]:
@@ -143,7 +146,7 @@ def _samples(candidates: Sequence[Candidate | Decisions], screened: Sequence[Scr
         ]
         for candidate, found in zip(candidates, screened, strict=True)
     ]
-    return table(["sample", *costs, "fits"], rows, right=costs)
+    return format_table(["sample", *costs, "fits"], rows, right=costs)
 
 
 def _as_json(candidate: Candidate | Decisions, found: Screening) -> dict[str, Any]:

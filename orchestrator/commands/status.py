@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.commands import studies
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, format_path
+from orchestrator.formatting import format_duration, format_fields, format_number, format_table
 from orchestrator.home import Home
 from orchestrator.objective import best
 from orchestrator.study.leaderboard import counts
-from orchestrator.terminal import Terminal, format_duration, format_fields, format_number, table
+from orchestrator.terminal import Terminal
 from orchestrator.trial import Trial, summarize_failure
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _show_study(
         lines["last failure"] = (
             f"trial {failed[-1].number}: {summarize_failure(failed[-1].failure or {})}"
         )
-    terminal.answer |= {
+    terminal.document |= {
         "study": row.name,
         "state": row.state,
         "counts": counted,
@@ -73,7 +74,7 @@ def _show_study(
         else {"trial": winner.number, "values": list(winner.values or ())},
         "config": config.model_dump(mode="json"),
     }
-    terminal.tell(format_fields(lines))
+    terminal.print(format_fields(lines))
 
 
 def _show_trial(
@@ -81,7 +82,7 @@ def _show_trial(
 ) -> None:
     path = home.logs / study / f"{trial.number}.log"
     log = path.read_text(errors="replace").splitlines() if path.is_file() else []
-    terminal.answer |= {"study": study, "trial": _as_json(trial), "log": log}
+    terminal.document |= {"study": study, "trial": _as_json(trial), "log": log}
     lines = {
         "trial": f"{trial.number} of '{study}' ({trial.kind}, {trial.uid})",
         "state": f"{trial.state}{f' ({trial.reason})' if trial.reason else ''}",
@@ -93,7 +94,7 @@ def _show_trial(
     over = {name: value for name, value in trial.violations.items() if value > 0}
     if over:
         lines["violates"] = ", ".join(f"{name} by {value:.0%}" for name, value in over.items())
-    terminal.tell(format_fields(lines))
+    terminal.print(format_fields(lines))
     if trial.measurements:
         metrics = sorted({name for seen in trial.measurements for name in seen.metrics})
         rows = [
@@ -101,16 +102,16 @@ def _show_trial(
             for seen in trial.measurements
         ]
         head = ["epoch", *metrics]
-        terminal.tell("\n" + table(head, rows, right=head))
+        terminal.print("\n" + format_table(head, rows, right=head))
     params = {name: _decided(value) for name, value in trial.params.items()}
-    terminal.tell("\n" + format_fields(params or {"": ""}))
+    terminal.print("\n" + format_fields(params or {"": ""}))
     if trial.failure is not None:
-        terminal.tell(f"\nfailed: {summarize_failure(trial.failure)}")
+        terminal.print(f"\nfailed: {summarize_failure(trial.failure)}")
         if not log:
-            terminal.tell(str(trial.failure.get("traceback") or "").rstrip())
+            terminal.print(str(trial.failure.get("traceback") or "").rstrip())
     if log:
         end = f", its last {LOG_LINES} of {len(log)} lines" if len(log) > LOG_LINES else ""
-        terminal.tell("\n".join([f"\nlog {format_path(path)}{end}:", *log[-LOG_LINES:]]))
+        terminal.print("\n".join([f"\nlog {format_path(path)}{end}:", *log[-LOG_LINES:]]))
 
 
 def _as_json(trial: Trial) -> dict[str, Any]:

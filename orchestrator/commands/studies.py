@@ -151,8 +151,8 @@ def show_finished(
         rest = f"{home.program} sync {row.name}"
         terminal.info(f"MLflow does not show all of it yet. Show the rest: {rest}")
     board = leaderboard(config, row.state, ledger.trials(row.id))
-    terminal.answer |= board.to_dict(top)
-    terminal.tell(board.text(top))
+    terminal.document |= board.to_dict(top)
+    terminal.print(board.text(top))
     terminal.info(hints.next_steps(ledger, row, home, board))
     return ExitCode.DONE
 

@@ -30,6 +30,6 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         tracking_uri=home.tracking_uri,
         experiment=experiment,
         port=options.port,
-        say=terminal.tell,
+        say=terminal.print,
     )
     return ExitCode.DONE

@@ -55,7 +55,7 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
         for trial, name, there in bad_checkpoints(trials, objectives, home.checkpoints / row.name)
     ]
     left = len(ledger.events(row.id, ledger.cursor(row.id)))
-    terminal.answer |= {
+    terminal.document |= {
         "study": row.name,
         "trials": len(trials),
         "measurements": sum(len(trial.measurements) for trial in trials),
@@ -63,15 +63,15 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
         "events_not_shown": left,
     }
     if not found:
-        terminal.tell(
+        terminal.print(
             f"MLflow shows all {len(trials)} trials of '{row.name}' as recorded, and their files "
             "are there."
         )
         return ExitCode.DONE
     for difference in found[:_LINES]:
-        terminal.tell(str(difference))
+        terminal.print(str(difference))
     if len(found) > _LINES:
-        terminal.tell(f"and {len(found) - _LINES} more (--json lists all)")
-    terminal.tell(f"{len(found)} differences between the ledger and MLflow or the disk.")
+        terminal.print(f"and {len(found) - _LINES} more (--json lists all)")
+    terminal.print(f"{len(found)} differences between the ledger and MLflow or the disk.")
     terminal.info(f"If no search is running: {home.program} sync {row.name}")
     return ExitCode.REFUSED

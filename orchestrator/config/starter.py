@@ -14,6 +14,7 @@ import yaml
 
 from orchestrator.config.schema import NAME_PATTERN
 from orchestrator.errors import sanitize
+from orchestrator.formatting import format_duration
 from workers.data.dataset import DataError, split_data
 from workers.data.inspection import Inspection
 
@@ -121,7 +122,7 @@ def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -
             f"budget: {{unit: epoch, minimum: 1, maximum: {EPOCHS}, reduction_factor: 3}}",
             "a full training could not be timed"
             if held.full_s is None
-            else f"a full training takes about {held.full_s:.0f} s here",
+            else f"a full training takes about {format_duration(held.full_s)} here",
         ),
         (
             f"stop: {{trials: {TRIALS}, hours: {held.hours:g}}}",

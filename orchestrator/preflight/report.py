@@ -7,13 +7,19 @@ from typing import Any
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import KeyPath, Problem
+from orchestrator.formatting import (
+    format_duration,
+    format_fields,
+    format_number,
+    format_si,
+    format_table,
+)
 from orchestrator.preflight.diagnosis import Diagnosis, costs, plain, quantiles
 from orchestrator.preflight.failure_causes import FailureCause
 from orchestrator.preflight.feasibility import ConstraintReport
 from orchestrator.preflight.forecast import Span, StudyForecast
 from orchestrator.preflight.timing import Pace
 from orchestrator.sampling.halving import expected_complete
-from orchestrator.terminal import format_duration, format_fields, format_number, table
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 16
@@ -70,14 +76,6 @@ def document(diagnosis: Diagnosis, examples: int) -> dict[str, Any]:
     }
 
 
-def format_si(value: float, unit: str = "") -> str:
-    """A number of any size at three figures: `345 k`, `2.54 M`, `149 kB`."""
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}".rstrip()
-
-
 def _facts(diagnosis: Diagnosis) -> dict[str, str]:
     fits, drawn = diagnosis.fits
     builds, built = diagnosis.builds
@@ -130,7 +128,7 @@ def _spread(diagnosis: Diagnosis, examples: int) -> str:
             found = [_shown(name, value) for value in quantiles(values).values()]
             rows.append([_NAMES.get(name, name), *found, histogram(values)])
     columns = list(quantiles([0.0]))
-    return table(["", *columns, "on a log scale"], rows, right=columns) if rows else ""
+    return format_table(["", *columns, "on a log scale"], rows, right=columns) if rows else ""
 
 
 def _shown(name: str, value: float) -> str:
@@ -159,7 +157,7 @@ def _limits(diagnosis: Diagnosis) -> str:
     ]
     if len(rows) > 1 and diagnosis.together is not None:
         rows.append(_limit("all together", diagnosis.together))
-    return table(["constraint", "met by", "nearest candidate"], rows) if rows else ""
+    return format_table(["constraint", "met by", "nearest candidate"], rows) if rows else ""
 
 
 def _limit(name: str, met: ConstraintReport) -> list[str]:

@@ -15,12 +15,12 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from orchestrator.errors import PromotionRefusedError
+from orchestrator.formatting import format_number
 from orchestrator.objective import Objective, dominates
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import VerifiedModel
 from orchestrator.promotion.registry import Champion
 from orchestrator.promotion.winner import Winner
-from orchestrator.terminal import format_number
 from workers.data import DataError, Dataset, DataSpec, Preprocessing, Split, load
 from workers.data.identity import example_digests
 from workers.metrics import measured_metrics

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from orchestrator.formatting import format_bytes
 from workers.data import DataError, Preprocessing
 from workers.data.checks import listed
 from workers.data.images import ENDINGS, FORMATS, BrokenImageError, header
@@ -139,7 +140,7 @@ def _array(path: Path) -> NDArray[Any]:
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > most_bytes():
-        raise DataError(f"{path} holds {size / 2**30:.1f} GiB, more than there is memory for")
+        raise DataError(f"{path} holds {format_bytes(size)}, more than there is memory for")
     with np.load(path, allow_pickle=False) as archive:
         names = archive.files
         chosen = next((name for name in _INPUTS if name in names), None)

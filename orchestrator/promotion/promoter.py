@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import PromotionRefusedError
+from orchestrator.formatting import format_number
 from orchestrator.ledger import AliasMovedError, Holder, Ledger, LedgerError, Promotion
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_room import VerifiedModel
@@ -34,7 +35,6 @@ from orchestrator.promotion.comparison import (
 from orchestrator.promotion.loading import expected_manifest, recorded_manifest
 from orchestrator.promotion.registry import OPENINGS, Champion, ModelRegistry, model_uri
 from orchestrator.promotion.winner import Winner
-from orchestrator.terminal import format_number
 from orchestrator.tracking.deletion import answering
 from orchestrator.tracking.experiment import experiment_name
 from workers.data import Split

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.clock import Clock
+from orchestrator.formatting import format_duration
 from orchestrator.sampling.mutation import MutatingSuggester, architecture_decisions
 from orchestrator.sampling.screening import DOES_NOT_BUILD, Screening, screen
 from orchestrator.trial import Trial
@@ -71,7 +72,7 @@ class RejectionStats:
         if tightest == DOES_NOT_BUILD:
             fix = "Most networks of this space do not build on this data: search another space"
         return (
-            f"no new candidate met the constraints for {self.seconds / 60:.0f} min: of "
+            f"no new candidate met the constraints for {format_duration(self.seconds)}: of "
             f"{self._screened:,} drawn since this start {feasible:,} were feasible "
             f"({feasible / self._screened:.2%}); '{tightest}' refused {violated[tightest]:,} of "
             f"the others. {fix}"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
+from orchestrator.formatting import format_duration, format_number, format_table
 from orchestrator.objective import Objective, pareto_front, preference_distances, rank
 from orchestrator.sampling.halving import main_objective
-from orchestrator.terminal import format_duration, format_number, table
 from orchestrator.trial import REUSED, Trial, TrialState
 
 
@@ -92,7 +92,9 @@ class Leaderboard:
         if self.preferred is not None:
             head.insert(2, "distance")
         shown = self.rows[:top]
-        body = table(head, [_cells(row, head, several=several) for row in shown], right=head[:-1])
+        body = format_table(
+            head, [_cells(row, head, several=several) for row in shown], right=head[:-1]
+        )
         notes = [self._counted()]
         if several:
             notes.append("* nothing found is better in every objective")

@@ -25,6 +25,7 @@ from orchestrator.config.resources import (
 )
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ProblemsError
+from orchestrator.formatting import format_duration, format_number, format_table
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger
 from orchestrator.progress import ProgressDisplay, running_table, seconds_left, share_done, summary
@@ -32,7 +33,7 @@ from orchestrator.run import _leased
 from orchestrator.snapshot import RunningTrial, Snapshot
 from orchestrator.study.leaderboard import leaderboard
 from orchestrator.study.prepare import prepare_study
-from orchestrator.terminal import Terminal, format_duration, format_number, table
+from orchestrator.terminal import Terminal
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import Measurement
 
@@ -223,7 +224,10 @@ def test_times_are_told_as_people_do(seconds: float, text: str) -> None:
 
 
 def test_columns_are_aligned() -> None:
-    assert table(["a", "n"], [["xyz", "1"], ["", "10"]], right=["n"]) == "a     n\nxyz   1\n     10"
+    assert (
+        format_table(["a", "n"], [["xyz", "1"], ["", "10"]], right=["n"])
+        == "a     n\nxyz   1\n     10"
+    )
 
 
 def gpu(config: StudyConfig) -> float | None:
@@ -318,9 +322,9 @@ def test_a_reader_that_has_seen_enough_stops_nothing(
     with os.fdopen(write, "w") as output:
         monkeypatch.setattr(sys, "stdout", output)
         terminal = Terminal(json=as_json)
-        with terminal.answering():
-            terminal.tell("the first line of many")
-            terminal.tell("and another")
+        with terminal.json_output():
+            terminal.print("the first line of many")
+            terminal.print("and another")
         assert str(Path(f"/proc/self/fd/{output.fileno()}").readlink()) == os.devnull
 
 

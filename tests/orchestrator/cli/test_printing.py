@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from orchestrator.cli import main
+from orchestrator.formatting import format_fields, format_table
 from orchestrator.progress import running_table
 from orchestrator.snapshot import RunningTrial, Snapshot
-from orchestrator.terminal import Terminal, format_fields, print_anything, table
+from orchestrator.terminal import Terminal, escape_unencodable
 
 ENCODINGS = ("ascii", "latin-1", "cp1252", "cp932", "euc_jp", "utf-8")
 names = st.text(st.characters(exclude_categories=()))
@@ -41,9 +42,9 @@ def printed(encoding: str) -> Iterator[list[str]]:
 @given(name=names, encoding=st.sampled_from(ENCODINGS))
 def test_any_name_is_printed_in_any_encoding(name: str, encoding: str) -> None:
     with printed(encoding) as said:
-        print_anything()
+        escape_unencodable()
         terminal = Terminal()
-        terminal.tell(table(["class", "examples"], [[name, "7"]]))
+        terminal.print(format_table(["class", "examples"], [[name, "7"]]))
         terminal.info(format_fields({name: "kept"}))
         terminal.error(f"class {name}: refused")
     assert "kept" in said[0]
@@ -54,10 +55,10 @@ def test_any_name_is_printed_in_any_encoding(name: str, encoding: str) -> None:
 @given(name=names, encoding=st.sampled_from(ENCODINGS))
 def test_json_is_whole_in_any_encoding(name: str, encoding: str) -> None:
     with printed(encoding) as said:
-        print_anything()
+        escape_unencodable()
         terminal = Terminal(json=True)
-        with terminal.answering():
-            terminal.answer |= {"class": name, name: 1}
+        with terminal.json_output():
+            terminal.document |= {"class": name, name: 1}
     assert json.loads(said[0]) == {"class": name} | {name: 1}
 
 
@@ -70,7 +71,7 @@ def test_the_moving_display_shows_any_name_in_any_encoding(name: str, encoding: 
         stop_reason=None,
     )  # fmt: skip
     with printed(encoding) as said:
-        print_anything()
+        escape_unencodable()
         Console(file=sys.stdout, width=200).print(running_table(now))
     assert "trial" in said[0]
     assert "0.5000" in said[0]
