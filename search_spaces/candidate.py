@@ -6,12 +6,13 @@ Knows how it is written and when two are the same; it loads torch only to read a
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from search_spaces.errors import ArchscoutError
 from search_spaces.loss_terms import LossWeights
 from search_spaces.recipe import Recipe
+from search_spaces.task import Task
 
 if TYPE_CHECKING:
     from search_spaces.architecture import Architecture
@@ -52,6 +53,29 @@ class Candidate:
                 "losses": self.losses.canonical(),
             }
         )
+
+    def network_digest(self, task: Task) -> str:
+        """Return the digest that all candidates share which train the same network on the task.
+
+        It is the plain digest where every option of the architecture has an effect.
+
+        Raises:
+            UnbuildableError: The network does not fit the task.
+        """
+        from search_spaces.canonical import canonical  # noqa: PLC0415 - loads torch
+
+        return replace(self, architecture=canonical(self.architecture, task)).digest
+
+    def cost(self, task: Task) -> dict[str, float]:
+        """Return `parameters`, `flops` and `activation_bytes` of the network on the task.
+
+        Raises:
+            UnbuildableError: The network does not fit the task.
+        """
+        from search_spaces.cost import cost  # noqa: PLC0415 - loads torch
+
+        counted = asdict(cost(self.architecture, task))
+        return {metric: float(value) for metric, value in counted.items()}
 
     def describe(self) -> str:
         """The network in one line, such as `C32-C64-T64x2 gate`."""
@@ -102,6 +126,14 @@ class Decisions:
     def digest(self) -> str:
         """SHA-256 of the canonical form."""
         return _digest({"decisions": self.decisions})
+
+    def network_digest(self, task: Task) -> str:  # noqa: ARG002 - as Candidate's
+        """Return the digest; what a user's network is on a task is unknown."""
+        return self.digest
+
+    def cost(self, task: Task) -> dict[str, float]:  # noqa: ARG002 - as Candidate's
+        """Return no costs; a user's network is unknown."""
+        return {}
 
     def describe(self) -> str:
         """The decisions in one line, cut at 80 characters."""

@@ -26,7 +26,6 @@ from search_spaces.blocks import (
     TwoTower,
 )
 from search_spaces.blocks.block import as_tokens
-from search_spaces.candidate import Candidate
 from search_spaces.resolution import patch_side
 from search_spaces.task import Shape, Task
 
@@ -35,17 +34,6 @@ PLAIN = Attention()
 POOLING = (CrossAttentionFusion, Concatenate, Gated, TwoTower)
 """Fusions that pool the streams."""
 _SEGMENT = SegmentMemory().segment
-
-
-def network_digest(candidate: Candidate, task: Task) -> str:
-    """SHA-256 that candidates share which train the same network on the task.
-
-    A candidate whose every option has an effect has it as its plain digest.
-
-    Raises:
-        UnbuildableError: The network does not fit the task.
-    """
-    return replace(candidate, architecture=canonical(candidate.architecture, task)).digest
 
 
 def canonical(architecture: Architecture, task: Task) -> Architecture:

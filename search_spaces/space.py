@@ -7,7 +7,7 @@ Neither knows who answers its questions.
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from search_spaces.candidate import Candidate, Decisions
@@ -105,17 +105,36 @@ class SearchSpace:
         """
         return self.candidates.encode(candidate, "")
 
+    def encode_network(self, architecture: "Architecture") -> dict[str, Any]:
+        """Return the parameters of a network with the default recipe and losses.
+
+        Raises:
+            DomainError: The space does not contain the network.
+        """
+        return self.encode(replace(self.default(), architecture=architecture))
+
     def default(self) -> Candidate:
-        """The candidate that every study tries first."""
+        """Return the candidate that every study tries first."""
         return self.candidates.default()
+
+    def default_params(self) -> dict[str, Any]:
+        """Return the parameters of the default."""
+        return self.encode(self.default())
 
     def expected(self) -> dict[str, Expected]:
         """The decisions that have a prior, by name."""
         return dict(priors(self.candidates))
 
     def size(self) -> float:
-        """How many candidates there are; infinite where a decision is continuous."""
+        """Return the number of candidates; infinite where a decision is continuous."""
         return self.candidates.size()
+
+    def describe_size(self) -> str:
+        """Return the number of candidates in words."""
+        count = self.size()
+        if math.isinf(count):
+            return "infinitely many candidates (some decisions are continuous)"
+        return f"{count:,.0f} candidates" if count < 1e6 else f"{count:.1e} candidates"
 
     def __contains__(self, candidate: object) -> bool:
         return candidate in self.candidates
@@ -162,13 +181,38 @@ class DefineByRunSpace:
             ) from error
         return Decisions(decisions=dict(decisions))
 
+    @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """No constraints."""
+        return ()
+
+    def encode_network(self, architecture: "Architecture") -> dict[str, Any]:  # noqa: ARG002
+        """Refuse; a function's networks are unknown.
+
+        Raises:
+            SpaceError: Always.
+        """
+        raise SpaceError(f"space '{self.name}' contains no networks; give parameters")
+
     def expected(self) -> dict[str, Expected]:
-        """Nothing: a function's decisions have no priors."""
+        """Return nothing; a function's decisions have no priors."""
         return {}
 
     def default(self) -> None:
-        """Nothing: the first trial is drawn like any other."""
+        """Return None; a function has no default candidate."""
         return
+
+    def default_params(self) -> None:
+        """Return None; the first trial is sampled like any other."""
+        return
+
+    def size(self) -> float:
+        """Return infinity; the number of decisions is known only by running the function."""
+        return math.inf
+
+    def describe_size(self) -> str:
+        """Return the reason why there is no number."""
+        return "known only by running it"
 
 
 class _RecordingSuggester(BaseSuggester):

@@ -1,7 +1,7 @@
 """`archscout search --dry-run`: what would run, and nothing of it."""
 
 from orchestrator.commands.preflight import quick_look, warn
-from orchestrator.commands.run_search import size, tell_notes
+from orchestrator.commands.run_search import tell_notes
 from orchestrator.config.load import flatten
 from orchestrator.config.resources import check_resources, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
@@ -48,7 +48,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     terminal.print(
         format_fields(
             {
-                "space": f"{parts.space.name} {parts.space.version}, {size(parts.space)}",
+                "space": f"{parts.space.name} {parts.space.version}, {parts.space.describe_size()}",
                 "first candidate": first.describe(),
                 "its cost": cost or "known only to your own code",
                 "forecast": expected or "not known",

@@ -1,6 +1,5 @@
 """Runs a search under the eyes of its user: what is searched, how it goes, what it found."""
 
-import math
 from dataclasses import replace
 
 from orchestrator.commands import hints, studies
@@ -21,13 +20,11 @@ from orchestrator.home import Home
 from orchestrator.preflight.report import idle_sampler
 from orchestrator.preflight.storage_check import require_checkpoints
 from orchestrator.run import RunOutcome, run_study
-from orchestrator.sampling.candidates import Space
 from orchestrator.study.leaderboard import leaderboard
 from orchestrator.study.prepare import StudyInputs, prepare_study
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_usable
 from orchestrator.tracking.environment import prepare_process
-from search_spaces.space import SearchSpace
 from search_spaces.task import Task
 from workers.data.dataset import listed
 from workers.data.spec import NO_DATA
@@ -174,7 +171,7 @@ def header(parts: StudyInputs, home: Home, *, goes_on: bool) -> str:
     return format_fields(
         {
             "study": f"{config.name}{' (goes on)' if goes_on else ''}",
-            "space": f"{parts.space.name}, {size(parts.space)}",
+            "space": f"{parts.space.name}, {parts.space.describe_size()}",
             "data": "read by your own training"
             if config.data.source == NO_DATA
             else f"{config.data.source}: {len(data.train):,} training and "
@@ -197,16 +194,6 @@ def answers(task: Task) -> str:
     numbers = f"{task.num_values} number{'s' if task.num_values > 1 else ''} to foretell"
     parts = [f"{task.num_classes} classes" if task.num_classes else ""]
     return " and ".join(filter(None, [*parts, numbers if task.num_values else ""]))
-
-
-def size(space: Space) -> str:
-    """How many candidates a space has, in words."""
-    if not isinstance(space, SearchSpace):
-        return "known only by running it"
-    count = space.size()
-    if math.isinf(count):
-        return "infinitely many candidates (some decisions are continuous)"
-    return f"{count:,.0f} candidates" if count < 1e6 else f"{count:.1e} candidates"
 
 
 def _names(home: Home) -> list[str]:

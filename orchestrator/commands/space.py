@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.commands.run_search import size
 from orchestrator.config.load import load
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
@@ -73,14 +72,14 @@ def _show_decisions(parts: StudyInputs, terminal: Terminal) -> None:
     decisions = met_decisions(parts.config, parts.space)
     terminal.document |= {
         "space": {"name": parts.space.name, "version": parts.space.version},
-        "size": size(parts.space),
+        "size": parts.space.describe_size(),
         "decisions": decisions,
     }
     terminal.print(
         format_fields(
             {
                 "space": f"{parts.space.name} {parts.space.version}",
-                "size": size(parts.space),
+                "size": parts.space.describe_size(),
                 "decisions": f"{len(decisions)} met in {_PROBES} random candidates",
             }
         )

@@ -13,7 +13,6 @@ from orchestrator.sampling.candidates import resolve_candidate
 from orchestrator.sampling.screening import DOES_NOT_BUILD, Screening, screen
 from search_spaces.architecture import Architecture
 from search_spaces.candidate import Candidate
-from search_spaces.canonical import network_digest
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester, Suggester
 from search_spaces.space import Constraint, SearchSpace
 from search_spaces.task import Task
@@ -103,7 +102,7 @@ class CandidateSampler:
             space_name=self.space.name,
             space_version=self.space.version,
         )
-        return network_digest(plain, self.task)
+        return plain.network_digest(self.task)
 
     def counted(
         self, probes: Iterable[SampledCandidate], box: Deadline, at_least: int = 1

@@ -146,7 +146,7 @@ class _Seen:
 def _first(parts: StudyInputs, probing: CandidateSampler) -> tuple[SampledCandidate, ...]:
     """What the study tries first, counted."""
     config, space = parts.config, probing.space
-    points: Sequence[Mapping[str, Any]] = [space.encode(space.default())]
+    points: Sequence[Mapping[str, Any]] = [space.default_params()]
     if config.seed_points:
         from orchestrator.sampling.proposals import first_points  # noqa: PLC0415 - loads optuna
 

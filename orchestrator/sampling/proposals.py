@@ -7,7 +7,7 @@ Knows no ledger and no engine: what is proposed becomes a trial only when the st
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.clock import Clock
@@ -19,7 +19,7 @@ from orchestrator.sampling.screening import Screening, screen
 from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
 from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
-from search_spaces.domains import DomainError
+from search_spaces.domains import DomainError, SpaceError
 from search_spaces.domains.suggester import (
     BaseSuggester,
     Question,
@@ -138,15 +138,14 @@ class Proposals:
         self._space = space
         self._proposer = proposer
         self._task = task
-        own = space.constraints if isinstance(space, SearchSpace) else ()
-        self._constraints = (*constraints, *own)
+        self._constraints = (*constraints, *space.constraints)
         self._given = tuple(given)
         self._answers, self._taught = earlier.answers, earlier.transferred_uids
         self.rejections = RejectionStats(clock)
         """What the constraints refused since this driver started."""
         self._rejection = (
             RejectionSampler(space, task, self._constraints, self.rejections)
-            if task is not None and isinstance(space, SearchSpace) and space.size() > SMALL_SPACE
+            if task is not None and space.size() > SMALL_SPACE
             else None
         )
 
@@ -175,8 +174,6 @@ class Proposals:
         """Whether the space holds nothing new: all of it tried, or only duplicates found."""
         if _tail(trials, "duplicate") >= MAX_DUPLICATES:
             return True
-        if isinstance(self._space, DefineByRunSpace):
-            return False  # what it will ask is known only by running it
         size = self._space.size()
         if len(trials) < size:
             return False
@@ -237,12 +234,10 @@ def digest_of(candidate: Candidate | Decisions, task: Task | None) -> str:
 
     Decisions of a user's own, and networks that do not fit the task, are told by their spelling.
     """
-    if task is None or isinstance(candidate, Decisions):
+    if task is None:
         return candidate.digest
-    from search_spaces.canonical import network_digest  # noqa: PLC0415 - loads torch
-
     try:
-        return network_digest(candidate, task)
+        return candidate.network_digest(task)
     except Exception:  # noqa: BLE001 - a user's block may raise anything; screening says why
         return candidate.digest
 
@@ -264,10 +259,9 @@ def first_points(
     """
     points: list[Mapping[str, Any]] = []
     seen = set()
-    if isinstance(space, SearchSpace):
-        default = space.default()
-        points.append(space.encode(default))
-        seen.add(digest_of(default, task))
+    if (default := space.default_params()) is not None:
+        points.append(default)
+        seen.add(digest_of(space.resolve(ReplaySuggester(default)), task))
     for index, given in enumerate(seed_points):
         point = _network(space, given, f"seed_points[{index}]") if isinstance(given, str) else given
         filling = _PartialSuggester(point, seed, index)
@@ -296,11 +290,9 @@ def _network(space: Space, name: str, where: str) -> Mapping[str, Any]:
     """
     from search_spaces.catalog.known import known  # noqa: PLC0415 - loads torch
 
-    if not isinstance(space, SearchSpace):
-        raise SeedPointError(f"{where}: space '{space.name}' holds no networks; give parameters")
     try:
-        return space.encode(replace(space.default(), architecture=known(name)))
-    except UnknownNameError as error:
+        return space.encode_network(known(name))
+    except (UnknownNameError, SpaceError) as error:
         raise SeedPointError(f"{where}: {error}") from error
     except DomainError as error:
         raise SeedPointError(

@@ -16,9 +16,9 @@ from orchestrator.formatting import format_duration
 from orchestrator.sampling.mutation import MutatingSuggester, architecture_decisions
 from orchestrator.sampling.screening import DOES_NOT_BUILD, Screening, screen
 from orchestrator.trial import Trial
-from search_spaces.candidate import Candidate
+from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains.suggester import RandomSuggester
-from search_spaces.space import Constraint, SearchSpace
+from search_spaces.space import Constraint, DefineByRunSpace, SearchSpace
 from search_spaces.task import Task
 
 UNIFORM_DRAWS = 25
@@ -84,7 +84,7 @@ class RejectionSampler:
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SearchSpace | DefineByRunSpace,
         task: Task,
         constraints: Sequence[Constraint],
         refusals: RejectionStats,
@@ -98,7 +98,7 @@ class RejectionSampler:
         self,
         known: Iterable[Trial],
         seed: int,
-        tried: Callable[[Candidate], bool],
+        tried: Callable[[Candidate | Decisions], bool],
         *,
         repeat: bool,
     ) -> Mapping[str, Any] | None:

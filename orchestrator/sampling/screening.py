@@ -43,19 +43,10 @@ def screen(
         task: What the network is built for; None passes every candidate.
         constraints: Bounds on the cost.
     """
-    if task is None or isinstance(candidate, Decisions):
-        return Screening(cost={}, violations={})
-    from search_spaces.cost import cost  # noqa: PLC0415 - torch is loaded where networks are counted
-
     try:
-        counted = cost(candidate.architecture, task)
+        found = {} if task is None else candidate.cost(task)
     except Exception as error:  # noqa: BLE001 - a user's block may raise anything
         failure = replace(classify(error), kind=FailureKind.BAD_CANDIDATE)
         return Screening(cost={}, violations={DOES_NOT_BUILD: 1.0}, failure=failure)
-    found = {
-        "parameters": float(counted.parameters),
-        "flops": float(counted.flops),
-        "activation_bytes": float(counted.activation_bytes),
-    }
-    violations = {c.metric: c.violation(found[c.metric]) for c in constraints}
+    violations = {c.metric: c.violation(found[c.metric]) for c in constraints if found}
     return Screening(cost=found, violations=violations)

@@ -34,7 +34,7 @@ from torch.overrides import TorchFunctionMode
 import search_spaces
 from search_spaces.architecture import Network
 from search_spaces.candidate import Candidate
-from search_spaces.canonical import canonical, network_digest
+from search_spaces.canonical import canonical
 from search_spaces.catalog import catalog, load
 from search_spaces.cost import Counting, cost
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
@@ -166,7 +166,7 @@ def one_network_has_one_spelling(candidate: Candidate, task: Task) -> None:
     assert canonical(plain, task) == plain, "the canonical form has another one"
     assert plain.walk(task)["head"] == candidate.architecture.walk(task)["head"]
     respelt = replace(candidate, architecture=plain)
-    assert network_digest(respelt, task) == network_digest(candidate, task)
+    assert respelt.network_digest(task) == candidate.network_digest(task)
 
 
 def what_is_promised_comes_out(candidate: Candidate, task: Task) -> int:

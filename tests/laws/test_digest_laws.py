@@ -8,7 +8,6 @@ import pytest
 from search_spaces.architecture import Architecture
 from search_spaces.blocks import Attention, Block, Chain, MBConv, Stage
 from search_spaces.candidate import Candidate
-from search_spaces.canonical import network_digest
 from search_spaces.catalog import load
 from search_spaces.cost import cost
 from search_spaces.domains.suggester import RandomSuggester
@@ -53,7 +52,7 @@ def test_every_network_shares_its_digest_with_its_other_spellings(name: str, sam
         sampled = space.resolve(RandomSuggester(seed))
         other = respelt(sampled)
         assert other.digest != sampled.digest
-        assert network_digest(other, TASK) == network_digest(sampled, TASK), sampled.describe()
+        assert other.network_digest(TASK) == sampled.network_digest(TASK), sampled.describe()
         again = Candidate.from_dict(json.loads(json.dumps(other.to_dict())))
         assert again == other, "the candidate keeps its own encoding"
 
@@ -61,7 +60,7 @@ def test_every_network_shares_its_digest_with_its_other_spellings(name: str, sam
 def test_no_two_different_candidates_share_a_digest(samples: int) -> None:
     space = load("wide")
     sampled = {space.resolve(RandomSuggester(seed)).digest for seed in range(samples)}
-    by_network = {network_digest(space.resolve(RandomSuggester(s)), TASK) for s in range(samples)}
+    by_network = {space.resolve(RandomSuggester(s)).network_digest(TASK) for s in range(samples)}
     assert len(by_network) == len(sampled) == samples
 
 
@@ -71,7 +70,7 @@ def test_networks_that_share_a_digest_are_one_network(samples: int) -> None:
     duplicates = 0
     for seed in range(samples // 5):
         sampled = replace(space.resolve(RandomSuggester(seed)), **PLAIN)
-        other = found.setdefault(network_digest(sampled, TASK), sampled.architecture)
+        other = found.setdefault(sampled.network_digest(TASK), sampled.architecture)
         if other is not sampled.architecture:
             duplicates += 1
             assert cost(other, TASK) == cost(sampled.architecture, TASK)

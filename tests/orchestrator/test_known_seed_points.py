@@ -56,7 +56,7 @@ def test_names_and_parameters_stand_side_by_side_each_network_once() -> None:
         (
             DefineByRunSpace(name="mine", version="1", function=lambda trial: None),
             "vit_tiny",
-            "space 'mine' holds no networks; give parameters",
+            "space 'mine' contains no networks; give parameters",
         ),
     ],
 )

@@ -24,7 +24,7 @@ from search_spaces.blocks import (
     TemporalConvolution,
 )
 from search_spaces.candidate import Candidate
-from search_spaces.canonical import canonical, network_digest
+from search_spaces.canonical import canonical
 from search_spaces.catalog import load
 from search_spaces.cost import cost
 from search_spaces.domains.suggester import RandomSuggester
@@ -93,7 +93,7 @@ EQUIVALENT = [
 @pytest.mark.parametrize(("one", "other"), EQUIVALENT)
 def test_two_spellings_of_one_network_share_its_digest(one: Candidate, other: Candidate) -> None:
     assert one.digest != other.digest
-    assert network_digest(one, TASK) == network_digest(other, TASK)
+    assert one.network_digest(TASK) == other.network_digest(TASK)
     image = torch.randn(2, 1, 8, 8)
     scores = []
     for each in (one, other):
@@ -116,7 +116,7 @@ def test_two_spellings_of_one_network_share_its_digest(one: Candidate, other: Ca
     ],
 )
 def test_what_has_an_effect_is_told_apart(one: Candidate, other: Candidate) -> None:
-    assert network_digest(one, TASK) != network_digest(other, TASK)
+    assert one.network_digest(TASK) != other.network_digest(TASK)
 
 
 def sequence(block: Block) -> Candidate:
@@ -146,7 +146,7 @@ def sequence(block: Block) -> Candidate:
 )
 def test_spellings_of_sequence_blocks(one: Block, other: Block, length: int, same: bool) -> None:
     task = Task(inputs={"series": (length, 6)}, num_classes=3)
-    digests = {network_digest(sequence(block), task) for block in (one, other)}
+    digests = {sequence(block).network_digest(task) for block in (one, other)}
     assert (len(digests) == 1) is same
     series = torch.randn(2, length, 6)
     scores = []
@@ -160,14 +160,14 @@ def test_spellings_of_sequence_blocks(one: Block, other: Block, length: int, sam
 def test_an_option_without_effect_on_a_small_image_has_one_on_a_large_image() -> None:
     one, other = EQUIVALENT[0]
     large = Task(inputs={"image": (1, 32, 32)}, num_classes=4)
-    assert network_digest(one, large) != network_digest(other, large)
+    assert one.network_digest(large) != other.network_digest(large)
 
 
 def test_a_network_that_says_nothing_needless_keeps_its_digest() -> None:
     for name in ("tiny", "hybrid"):
         default = load(name).default()
         task = Task(inputs={"image": (1, 32, 32)}, num_classes=4)
-        assert network_digest(default, task) == default.digest
+        assert default.network_digest(task) == default.digest
 
 
 def test_the_canonical_form_is_its_own_and_costs_the_same() -> None:
