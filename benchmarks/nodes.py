@@ -38,6 +38,7 @@ from orchestrator.ledger import Holder, Ledger
 from orchestrator.study.driver import StudyDriver
 from search_spaces.catalog import load as load_space
 from workers.data import load
+from workers.storage import LocalFolder
 
 FAST = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -105,10 +106,10 @@ def round_of(event: str, nodes: Any, folder: Path) -> dict[str, Any]:
             "lease": lease,
             "space": load_space("tiny"),
             "task": dataset.task,
-            "checkpoints_dir": folder / "checkpoints",
+            "checkpoints_dir": LocalFolder(folder / "checkpoints"),
             "logs_dir": folder / "logs",
         }
-        engine = RayTuneEngine(nodes.address, checkpoints=folder / "checkpoints")
+        engine = RayTuneEngine(nodes.address, checkpoints=LocalFolder(folder / "checkpoints"))
         with closing(engine), StudyDriver(**parts) as study:
             running = threading.Thread(target=engine.run, args=(study, dataset))
             began = time.monotonic()

@@ -13,8 +13,9 @@ from typing import Self
 from orchestrator import file_permissions
 from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.ownership import Owners
+from workers.paths import PathOutsideError, beneath
 from workers.redaction import masked, scrubber
-from workers.storage import Folder, PathOutsideError, beneath, folder_at
+from workers.storage import Storage, storage_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +66,14 @@ class Home:
         return self.folder / "logs"
 
     @property
-    def checkpoints(self) -> Folder:
+    def checkpoints(self) -> Storage:
         """Checkpoints of all trials, on a disk or in a store that fsspec opens.
 
         Raises:
             CommandError: The environment names a place where none can be.
         """
         try:
-            return folder_at(self.checkpoints_place)
+            return storage_at(self.checkpoints_place)
         except ValueError as error:
             shown = format_path(masked(self.checkpoints_place))
             raise CommandError(

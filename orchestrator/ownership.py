@@ -7,7 +7,7 @@ not of the ledger that is open now must never be taken for what a deleted study 
 from contextlib import suppress
 from pathlib import Path
 
-from workers.storage import beneath, within
+from workers.paths import beneath, sorted_entries
 
 
 class Owners:
@@ -31,14 +31,14 @@ class Owners:
 
     def ledgers(self) -> set[str]:
         """Return the identities of all ledgers that have, or had, a study here."""
-        return {path.name for path in within(self._folder)}
+        return {path.name for path in sorted_entries(self._folder)}
 
     def of(self, study: str) -> set[str]:
         """Return the identities of the ledgers that have a study of this name."""
         return {
             ledger.name
-            for ledger in within(self._folder)
-            if any(mark.name == study for mark in within(ledger))
+            for ledger in sorted_entries(self._folder)
+            if any(mark.name == study for mark in sorted_entries(ledger))
         }
 
     def is_sole(self, ledger: str, study: str, *, unmarked: bool) -> bool:

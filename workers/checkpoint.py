@@ -1,15 +1,11 @@
-"""Checkpoints that are whole or not there, and are believed only after their bytes are proved.
+"""Checkpoints of a training: written whole or not at all, loaded only after their hashes match.
 
-On a disk they get their name by one rename; in an object store their manifest comes last. Knows
-tensors, plain values and files; neither networks nor trials. Nothing is ever unpickled.
+A checkpoint is a folder of tensors, JSON state and a manifest (`workers/manifest.py`). Nothing is
+ever unpickled.
 """
 
-import hashlib
 import json
-import os
 import secrets
-import shutil
-import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,18 +17,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from search_spaces.errors import ArchscoutError
-from workers import storage
-from workers.failpoints import fault
+from workers import manifest
 from workers.measurement import CheckpointRef
-from workers.storage import Folder, RemoteFolder
+from workers.storage import LocalFolder, Storage
 
-SCHEMA = 1
-TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
-MAX_MANIFEST = 64 * 1024
+TENSORS, STATE = "tensors.safetensors", "state.json"
 
 
 class CheckpointError(ArchscoutError):
-    """A checkpoint that must not be loaded: says which and why."""
+    """A checkpoint that must not be loaded; the message names it and the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,73 +33,69 @@ class Checkpoint:
     """A training state between two epochs."""
 
     epoch: int
-    """Epochs trained."""
+    """Number of epochs trained."""
     tensors: Mapping[str, Tensor]
-    """Weights and the optimizer's memory, by name."""
+    """Weights and optimizer state, by name."""
     state: Mapping[str, Any]
-    """All else, as JSON has it."""
+    """Everything else, as JSON values."""
 
 
-def save(folder: Folder, checkpoint: Checkpoint) -> CheckpointRef:
-    """Write a checkpoint into a folder of its own under `folder`.
+def save(folder: Storage, checkpoint: Checkpoint) -> CheckpointRef:
+    """Write a checkpoint into a new folder under `folder`.
 
-    A crash leaves it whole, or without the name or the manifest that make it one. Folders on a
-    disk are readable by their owner alone.
+    A crash leaves it whole, or without its name or its manifest. Folders on a disk are readable by
+    their owner alone.
 
     Raises:
         OSError: The disk or store is full or fails; nothing is left under the checkpoint's name.
     """
-    # The random part keeps an epoch that is measured again from replacing the first, which the
-    # ledger may already refer to.
+    # The random suffix keeps an epoch that is measured a second time from replacing the first,
+    # which the ledger may already refer to.
     name = f"epoch-{checkpoint.epoch:05d}-{secrets.token_hex(4)}"
-    contents = _contents(checkpoint)
-    if isinstance(folder, RemoteFolder):
-        _upload(folder / name, contents)
-    else:
-        _write_whole(folder, name, contents)
+    files = {
+        TENSORS: safetensors.torch.save(dict(checkpoint.tensors)),
+        STATE: json.dumps(checkpoint.state, sort_keys=True, allow_nan=False).encode(),
+    }
+    files[manifest.NAME] = manifest.encode(files.items(), epoch=checkpoint.epoch)
+    folder.write_folder(name, files)
     return CheckpointRef(
         path=str(folder / name),
-        manifest_sha256=hashlib.sha256(contents[MANIFEST]).hexdigest(),
-        bytes=sum(len(content) for content in contents.values()),
+        manifest_sha256=manifest.digest(files[manifest.NAME]),
+        bytes=sum(len(content) for content in files.values()),
     )
 
 
-def load(reference: CheckpointRef, within: Folder | None = None) -> Checkpoint:
-    """Read a checkpoint whose every byte hashes to what the reference promises.
+def load(reference: CheckpointRef, within: Storage | None = None) -> Checkpoint:
+    """Load a checkpoint after comparing the hash of every file with the reference.
 
     Args:
-        reference: Which, as the ledger has it.
-        within: The trial's own folder. No other place is asked over a network: which store is
-            opened is said by whoever runs this, never by a record.
+        reference: The checkpoint as the ledger records it.
+        within: The trial's own folder. No other store is opened: the user's environment chooses
+            the store, never a record.
 
     Raises:
         CheckpointError: It is missing, damaged, of a newer schema, or not the one referred to.
     """
-    folder = _place(reference, within)
-    manifest_bytes = _read(folder, MANIFEST, MAX_MANIFEST)
-    if hashlib.sha256(manifest_bytes).hexdigest() != reference.manifest_sha256:
-        raise CheckpointError(f"{folder}: its manifest is not the one that was recorded")
-    # Proved to be ours by its hash, so its structure needs no second look beyond the schema.
-    manifest = json.loads(manifest_bytes)
-    if manifest["schema"] != SCHEMA:
-        raise CheckpointError(f"{folder}: schema {manifest['schema']}, this version reads {SCHEMA}")
-    contents = {}
-    for name in (TENSORS, STATE):
-        promised = manifest["files"][name]
-        contents[name] = _read(folder, name, promised["bytes"])
-        if hashlib.sha256(contents[name]).hexdigest() != promised["sha256"]:
-            raise CheckpointError(f"{folder}: {name} has changed since it was written")
+    folder = _locate(reference, within)
     try:
-        tensors = safetensors.torch.load(contents[TENSORS])
+        found = manifest.load(folder.read, reference.manifest_sha256)
+        files = dict(manifest.verified_files(folder.read, found))
+        tensors = safetensors.torch.load(files[TENSORS])
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
     except SafetensorError as error:
         raise CheckpointError(f"{folder}: {TENSORS} cannot be read: {error}") from error
-    return Checkpoint(epoch=manifest["epoch"], tensors=tensors, state=json.loads(contents[STATE]))
+    return Checkpoint(epoch=found["epoch"], tensors=tensors, state=json.loads(files[STATE]))
 
 
-def load_first_whole(
-    references: Iterable[CheckpointRef], within: Folder | None = None
+def load_first_valid(
+    references: Iterable[CheckpointRef], within: Storage | None = None
 ) -> tuple[Checkpoint | None, CheckpointRef | None, tuple[str, ...]]:
-    """The first checkpoint that can be believed, its reference, and why each before it cannot."""
+    """Load the first valid checkpoint.
+
+    Returns:
+        The checkpoint, its reference, and the reason for each one rejected before it.
+    """
     rejected: list[str] = []
     for reference in references:
         try:
@@ -116,14 +105,14 @@ def load_first_whole(
     return None, None, tuple(rejected)
 
 
-def remove(reference: CheckpointRef, within: Folder) -> None:
-    """Free the space of a checkpoint in its trial's own folder; one that is gone is fine."""
-    with suppress(OSError):  # costs space, until its trial's folder goes
-        storage.remove(within / _name(reference), within)
+def remove(reference: CheckpointRef, within: Storage) -> None:
+    """Delete a checkpoint in its trial's own folder; a missing one is no error."""
+    with suppress(OSError):  # costs space only until the trial's folder is deleted
+        (within / _name(reference)).remove(within)
 
 
 def _name(reference: CheckpointRef) -> str:
-    """Return the checkpoint's own name: records may say where it lay, not where it lies.
+    """Return the checkpoint's own name; its folder may have moved since the record.
 
     Raises:
         CheckpointError: It has none.
@@ -134,121 +123,26 @@ def _name(reference: CheckpointRef) -> str:
     return name
 
 
-def _contents(checkpoint: Checkpoint) -> dict[str, bytes]:
-    """A checkpoint's files in the order in which they are written, the manifest last."""
-    contents = {
-        TENSORS: safetensors.torch.save(dict(checkpoint.tensors)),
-        STATE: json.dumps(checkpoint.state, sort_keys=True, allow_nan=False).encode(),
-    }
-    manifest = {
-        "schema": SCHEMA,
-        "epoch": checkpoint.epoch,
-        "files": {
-            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in contents.items()
-        },
-    }
-    return contents | {MANIFEST: json.dumps(manifest, sort_keys=True).encode()}
+def _locate(reference: CheckpointRef, within: Storage | None) -> Storage:
+    """Return the folder of a checkpoint: in the trial's own folder, wherever that is now.
 
-
-def _write_whole(folder: Path, name: str, contents: Mapping[str, bytes]) -> None:
-    """Write and sync every byte under another name, then rename."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    unfinished = folder / f".{name}.tmp"
-    try:
-        unfinished.mkdir(mode=0o700)
-        for file_name, content in contents.items():
-            with (unfinished / file_name).open("xb") as file:
-                fault("checkpoint.writing")
-                file.write(content)
-                file.flush()
-                fault("checkpoint.syncing")
-                os.fsync(file.fileno())
-        _sync_folder(unfinished)
-        fault("checkpoint.written")
-        unfinished.rename(folder / name)
-        fault("checkpoint.renamed")
-        _sync_folder(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-
-
-def _upload(folder: RemoteFolder, contents: Mapping[str, bytes]) -> None:
-    """Put every file there; what a crash cuts off has no manifest, and nothing refers to it."""
-    try:
-        for name, content in contents.items():
-            fault("checkpoint.writing")
-            folder.write(name, content)
-        fault("checkpoint.written")
-    except BaseException:
-        with suppress(OSError):
-            folder.remove()
-        raise
-
-
-def _place(reference: CheckpointRef, within: Folder | None) -> Folder:
-    """Return the folder that a reference means: in the trial's own, wherever that lies now.
-
-    A folder may have been moved or copied since the record. A path on this machine outside of it is
-    only read, and proved by its hash like any other.
+    A path on this machine outside of it is accepted too: it is only read, and its hash is checked.
 
     Raises:
-        CheckpointError: It lies in a store that nobody has allowed.
+        CheckpointError: It is in a store that the environment does not name.
     """
     name = _name(reference)
-    if within is not None and (reference.path == str(within / name) or _is_there(within / name)):
+    if within is not None and (reference.path == str(within / name) or _is_dir(within / name)):
         return within / name
     if "://" in reference.path:
         raise CheckpointError(
-            f"{reference.path} lies outside {within}: is ARCHSCOUT_CHECKPOINTS as it was?"
+            f"{reference.path} is outside of {within}: has ARCHSCOUT_CHECKPOINTS changed?"
         )
-    return Path(reference.path)
+    return LocalFolder(Path(reference.path))
 
 
-def _is_there(folder: Folder) -> bool:
+def _is_dir(folder: Storage) -> bool:
     try:
         return folder.is_dir()
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read: {error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read(folder: Folder, name: str, at_most: int) -> bytes:
-    """A file's bytes; larger ones are refused."""
-    if isinstance(folder, Path):
-        return _read_regular(folder / name, at_most)
-    try:
-        content = folder.read(name, at_most)
-    except OSError as error:
-        raise CheckpointError(f"{folder / name} cannot be read: {error}") from error
-    if len(content) > at_most:
-        raise CheckpointError(f"{folder / name} is larger than was recorded")
-    return content
-
-
-def _read_regular(path: Path, at_most: int) -> bytes:
-    """The bytes of a plain file; links, devices and larger files are refused unread."""
-    descriptor = None
-    try:
-        # O_NONBLOCK: a pipe in the file's place must not hold the worker.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise CheckpointError(f"{path} is not a plain file")
-        if facts.st_size > at_most:
-            raise CheckpointError(f"{path} is larger than was recorded")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)

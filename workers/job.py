@@ -10,7 +10,7 @@ from typing import Any, Self
 from workers.budget import Budget
 from workers.data.spec import DataSpec
 from workers.measurement import CheckpointRef
-from workers.storage import Folder, folder_at
+from workers.storage import Storage, storage_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +30,9 @@ class TeacherRef:
     """Names a promoted network that candidates may learn from."""
 
     path: str
-    """Path or fsspec URL of the folder of its weights and facts."""
+    """Path or fsspec URL of the folder of its weights, description and manifest."""
     sha256: str
-    """Over both; a worker reads nothing else."""
+    """SHA-256 of the manifest; a worker loads nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +73,9 @@ class TrainingJob:
     """Share of one GPU's memory that the worker may use, 0 to 1."""
 
     @property
-    def checkpoints(self) -> Folder | None:
+    def checkpoints(self) -> Storage | None:
         """Where this trial's checkpoints go, opened."""
-        return None if self.checkpoint_dir is None else folder_at(self.checkpoint_dir)
+        return None if self.checkpoint_dir is None else storage_at(self.checkpoint_dir)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that crosses a process boundary; `from_dict` undoes it."""

@@ -1,36 +1,222 @@
-"""Folders for what outlives a worker: on a disk, or in a store that fsspec opens by its URL.
+"""Storage for checkpoints: a folder on a disk, or in an object store that fsspec opens by its URL.
 
-Knows names and bytes; neither checkpoints nor trials. Loads fsspec only where there is a URL.
+Handles names and bytes only. Loads fsspec only where there is a URL.
 """
 
 import os
+import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from search_spaces.errors import ArchscoutError, ExitCode
+from workers.failpoints import fault
+from workers.manifest import read_regular_file
+from workers.paths import beneath, outside, remove, sorted_entries
 
 T = TypeVar("T")
 
 
 class StorageUnreachableError(ArchscoutError, OSError):
-    """A store did not do what it was asked; the message says which, and what its library said."""
+    """A store failed; the message names its URL and repeats its library's error."""
 
     exit_code = ExitCode.INTERRUPTED
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteFolder:
-    """A folder in a store without renames and without fsync: a file is there whole, or not yet.
+class Storage(Protocol):
+    """A folder or file, on a disk or in an object store.
 
-    A file that is not there raises as on a disk, all else comes out as StorageUnreachableError.
+    A missing file raises FileNotFoundError; whatever else fails raises another OSError.
     """
 
+    @property
+    def name(self) -> str:
+        """Last component of its path."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is reached over a network and may be slow."""
+        ...
+
+    def __truediv__(self, name: str) -> Self:
+        """Return the entry of this name."""
+        ...
+
+    def exists(self) -> bool:
+        """Return whether there is a file or folder."""
+        ...
+
+    def is_dir(self) -> bool:
+        """Return whether there is a folder."""
+        ...
+
+    def is_link(self) -> bool:
+        """Return whether a symbolic link is in its place."""
+        ...
+
+    def entries(self) -> list[Self]:
+        """Return the folder's entries, sorted by name; none if it is missing."""
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each file in the folder and below, by relative path.
+
+        Of a file, its own size under the empty path. Links are not followed.
+        """
+        ...
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """Return the first `max_bytes` + 1 bytes of a file: enough to see that it is too large."""
+        ...
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file that appears whole or not at all; make the folder if needed."""
+        ...
+
+    def write_folder(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Write files, in order, into a new folder; an error leaves nothing under its name.
+
+        On a disk the folder is synced and appears by one rename. A store has no renames: after a
+        crash the last files are missing.
+        """
+        ...
+
+    def require_below(self, root: "Storage") -> Self:
+        """Return it if it is below a folder once links are followed.
+
+        Raises:
+            PathOutsideError: It is the folder itself, or leads elsewhere.
+        """
+        ...
+
+    def remove(self, root: "Storage") -> None:
+        """Delete a file or folder below a root; a link is deleted, never followed.
+
+        Raises:
+            PathOutsideError: It is the root itself, or leads elsewhere. Nothing was deleted.
+            OSError: It cannot be deleted; a missing one is no error.
+        """
+        ...
+
+    def access_error(self) -> str | None:
+        """Return the reason why files cannot be written here; None if they can."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFolder:
+    """A folder on a disk or a network file system, with renames and fsync."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> "LocalFolder":
+        return LocalFolder(self.path / name)
+
+    @property
+    def name(self) -> str:
+        """Last component of its path."""
+        return self.path.name
+
+    @property
+    def is_remote(self) -> bool:
+        """Always False."""
+        return False
+
+    def exists(self) -> bool:
+        """Return whether there is a file or folder."""
+        return self.path.exists()
+
+    def is_dir(self) -> bool:
+        """Return whether there is a folder."""
+        return self.path.is_dir()
+
+    def is_link(self) -> bool:
+        """Return whether a symbolic link is in its place."""
+        return self.path.is_symlink()
+
+    def entries(self) -> "list[LocalFolder]":
+        """Return the folder's entries, sorted by name; none if it is missing."""
+        return [LocalFolder(path) for path in sorted_entries(self.path)]
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each file in it, by relative path; links are not followed."""
+        if self.path.is_symlink():
+            return {}
+        if self.path.is_file():
+            return {"": self.path.stat().st_size}
+        return {
+            path.relative_to(self.path).as_posix(): path.lstat().st_size
+            for path in self.path.rglob("*")
+            if not path.is_dir()
+        }
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """Return the first `max_bytes` + 1 bytes of a regular file."""
+        return read_regular_file(self.path / name, max_bytes)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file that appears whole or not at all; folders are made for their owner alone."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        unfinished = self.path / f".{name}-{secrets.token_hex(4)}.tmp"
+        try:
+            unfinished.write_bytes(content)
+            unfinished.rename(self.path / name)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+    def write_folder(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Write and sync every byte under another name, then rename the folder."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        unfinished = self.path / f".{name}.tmp"
+        try:
+            unfinished.mkdir(mode=0o700)
+            for file_name, content in files.items():
+                with (unfinished / file_name).open("xb") as file:
+                    fault("checkpoint.writing")
+                    file.write(content)
+                    file.flush()
+                    fault("checkpoint.syncing")
+                    os.fsync(file.fileno())
+            _sync_folder(unfinished)
+            fault("checkpoint.written")
+            unfinished.rename(self.path / name)
+            fault("checkpoint.renamed")
+            _sync_folder(self.path)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+
+    def require_below(self, root: Storage) -> "LocalFolder":
+        """Return it if it is below a folder once links are followed."""
+        beneath(self.path, Path(str(root)))
+        return self
+
+    def remove(self, root: Storage) -> None:
+        """Delete a file or folder below a root; a link is deleted, never followed."""
+        remove(self.path, Path(str(root)))
+
+    def access_error(self) -> str | None:
+        """Return the reason why files cannot be written here; None if they can. Writes nothing."""
+        path = next(path for path in (self.path, *self.path.parents) if path.exists())
+        if not path.is_dir():
+            return f"{path} is a file"
+        return None if os.access(path, os.W_OK | os.X_OK) else f"no permission to write in {path}"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFolder:
+    """A folder in a store without renames and without fsync: a file is there whole, or not yet."""
+
     url: str
-    """With its protocol, without a slash at its end."""
+    """With its protocol, without a trailing slash."""
 
     def __str__(self) -> str:
         return self.url
@@ -40,65 +226,109 @@ class RemoteFolder:
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """Last component of its path."""
         return self.url.rpartition("/")[2]
 
+    @property
+    def is_remote(self) -> bool:
+        """Always True."""
+        return True
+
+    def exists(self) -> bool:
+        """Return whether it has any entry."""
+        return self.is_dir()
+
     def is_dir(self) -> bool:
-        """Whether anything lies in it."""
-        return bool(self._do(lambda store, path: store.isdir(path)))
+        """Return whether it has any entry."""
+        return bool(self._run(lambda store, path: store.isdir(path)))
 
-    exists = is_dir
+    def is_link(self) -> bool:
+        """Return False: a store has no links."""
+        return False
 
-    def iterdir(self) -> "list[RemoteFolder]":
-        """What lies in it; nothing where it is not there."""
+    def entries(self) -> "list[RemoteFolder]":
+        """Return the folder's entries, sorted by name; none if it is missing."""
 
         def listed(store: Any, path: str) -> list[str]:
             try:
-                return [str(found) for found in store.ls(path, detail=False)]
+                return [str(entry) for entry in store.ls(path, detail=False)]
             except FileNotFoundError:
                 return []
 
-        names = {found.rstrip("/").rpartition("/")[2] for found in self._do(listed)}
+        names = {entry.rstrip("/").rpartition("/")[2] for entry in self._run(listed)}
         return [self / name for name in sorted(names)]
 
-    def sizes(self) -> list[int]:
-        """Bytes of every file beneath it."""
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each file in it, by relative path."""
 
-        def measured(store: Any, path: str) -> list[int]:
-            return [facts["size"] or 0 for facts in store.find(path, detail=True).values()]
+        def measured(store: Any, path: str) -> dict[str, int]:
+            return {
+                file.removeprefix(path).strip("/"): facts["size"] or 0
+                for file, facts in store.find(path, detail=True).items()
+            }
 
-        return self._do(measured)
+        return self._run(measured)
 
-    def read(self, name: str, at_most: int) -> bytes:
-        """A file's bytes, no more than one beyond what is expected."""
-        return self._do(
-            lambda store, path: bytes(store.cat_file(f"{path}/{name}", start=0, end=at_most + 1))
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """Return the first `max_bytes` + 1 bytes of a file."""
+        return self._run(
+            lambda store, path: bytes(store.cat_file(f"{path}/{name}", start=0, end=max_bytes + 1))
         )
 
     def write(self, name: str, content: bytes) -> None:
-        """Put a file there, whole."""
+        """Write a file that appears whole or not at all."""
 
         def put(store: Any, path: str) -> None:
             try:
                 store.pipe_file(f"{path}/{name}", content)
-            except FileNotFoundError:  # a store with folders of its own
-                _make(store, path)
+            except FileNotFoundError:  # a store with real folders
+                _make_folders(store, path)
                 store.pipe_file(f"{path}/{name}", content)
 
-        self._do(put)
+        self._run(put)
 
-    def remove(self) -> None:
-        """Free it with all that lies in it; one that is gone already is fine."""
+    def write_folder(self, name: str, files: Mapping[str, bytes]) -> None:
+        """Upload files in order: after a crash the last ones are missing."""
+        folder = self / name
+        try:
+            for file_name, content in files.items():
+                fault("checkpoint.writing")
+                folder.write(file_name, content)
+            fault("checkpoint.written")
+        except BaseException:
+            with suppress(OSError):
+                folder.remove(self)
+            raise
 
-        def freed(store: Any, path: str) -> None:
-            try:
+    def require_below(self, root: Storage) -> "RemoteFolder":
+        """Return it if it is below a folder."""
+        rest = self.url.removeprefix(f"{root}/")
+        if rest == self.url or {"", ".", ".."} & {*rest.split("/")}:
+            raise outside(self.url, root)
+        return self
+
+    def remove(self, root: Storage) -> None:
+        """Delete a file or folder below a root."""
+
+        def delete(store: Any, path: str) -> None:
+            with suppress(FileNotFoundError):
                 store.rm(path, recursive=True)
-            except FileNotFoundError:
-                return
 
-        self._do(freed)
+        self.require_below(root)
+        self._run(delete)
 
-    def _do(self, act: Callable[[Any, str], T]) -> T:
+    def access_error(self) -> str | None:
+        """Return the reason why files cannot be written here, by writing, reading and deleting."""
+        probe, content = self / f".reached-{secrets.token_hex(4)}", secrets.token_bytes(16)
+        try:
+            probe.write("probe", content)
+            found = probe.read("probe", len(content))
+            probe.remove(self)
+        except OSError as error:
+            return str(error)
+        return None if found == content else "a file read back differs from what was written"
+
+    def _run(self, act: Callable[[Any, str], T]) -> T:
         try:
             from fsspec.core import url_to_fs  # noqa: PLC0415 - only where there is a URL
 
@@ -108,107 +338,43 @@ class RemoteFolder:
         except FileNotFoundError:
             raise
         except Exception as error:
-            # Each store's library raises what it likes.
+            # Each store's library raises exceptions of its own.
             raise StorageUnreachableError(f"{self.url}: {type(error).__name__}: {error}") from error
 
 
-Folder = Path | RemoteFolder
-Place = TypeVar("Place", Path, RemoteFolder, Folder)
-
-
-class PathOutsideError(ArchscoutError, ValueError):
-    """A path from a config, a name or a store leads out of the folder that it must lie in."""
-
-    exit_code = ExitCode.REFUSED
-
-
-def beneath(path: Place, root: Folder) -> Place:
-    """Return the path if it lies below the root once links are followed.
+def storage_at(location: str) -> Storage:
+    """Return the storage of a path or URL; `file:` is a path, with renames and fsync.
 
     Raises:
-        PathOutsideError: It is the root itself, or leads elsewhere.
+        ValueError: The URL names a chain of stores or contains a password.
     """
-    if isinstance(path, Path) and isinstance(root, Path):
-        inside = _real(root) in _real(path).parents
-    else:
-        whole = str(path)
-        rest: str = whole.removeprefix(f"{root}/")
-        inside = rest != whole and not {"", ".", ".."} & {*rest.split("/")}
-    if not inside:
-        raise _outside(path, root)
-    return path
+    protocol, separator, rest = location.partition("://")
+    if not separator:
+        return LocalFolder(Path(location))
+    if protocol == "file":
+        return LocalFolder(Path(rest))
+    if "::" in location:
+        raise ValueError("a chain of stores (`::`) cannot be written to; name one store")
+    if "@" in rest.partition("/")[0]:
+        raise ValueError(
+            "contains a login, which would be recorded with every checkpoint; configure it for "
+            "the store's own library (environment or configuration file)"
+        )
+    return RemoteFolder(location.rstrip("/"))
 
 
-def _outside(path: Folder, root: Folder) -> PathOutsideError:
-    return PathOutsideError(
-        f"{str(path)!r} leads out of {root}: nothing is written or deleted there. "
-        "If a link leads there, put a folder in its place"
-    )
-
-
-def is_link(path: Folder) -> bool:
-    """Return whether a link was put in the place of a file or folder."""
-    return isinstance(path, Path) and path.is_symlink()
-
-
-def _real(path: Path) -> Path:
-    """Return the path with its links followed, whether it is there or not."""
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return Path(os.path.realpath(path))
-    except ValueError as error:  # no path at all
-        raise PathOutsideError(f"{str(path)!r}: {error}") from None
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def remove(path: Folder, root: Folder) -> None:
-    """Delete a file or folder below the root; a link is deleted, never followed.
-
-    Raises:
-        PathOutsideError: It lies elsewhere, or is the root itself. Nothing was deleted.
-        OSError: It cannot be deleted; one that is gone already is fine.
-    """
-    if isinstance(path, RemoteFolder):
-        beneath(path, root).remove()
-        return
-    if path.name in {"", ".."} or isinstance(root, RemoteFolder):
-        raise _outside(path, root)
-    if _real(path.parent) != _real(root):
-        beneath(path.parent, root)
-    if path.is_dir() and not is_link(path):
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _make(store: Any, path: str) -> None:
-    """Make a folder and those around it, but for the outermost: a mistyped bucket stays unmade."""
+def _make_folders(store: Any, path: str) -> None:
+    """Make a folder and its parents except the outermost, so that no mistyped bucket is made."""
     root = "/" if path.startswith("/") else ""
     parts = path.strip("/").split("/")
     for length in range(2, len(parts) + 1):
         with suppress(FileExistsError):
             store.mkdir(root + "/".join(parts[:length]), create_parents=False)
-
-
-def folder_at(place: str) -> Folder:
-    """The folder of a path or URL; `file:` is a path like any other, renames and fsync included.
-
-    Raises:
-        ValueError: The URL names a chain of stores or holds a password.
-    """
-    protocol, separator, rest = place.partition("://")
-    if not separator:
-        return Path(place)
-    if protocol == "file":
-        return Path(rest)
-    if "::" in place:
-        raise ValueError("a chain of stores (`::`) is not written to; name one store")
-    if "@" in rest.partition("/")[0]:
-        raise ValueError(
-            "holds a login, which would be recorded with every checkpoint; give it where the "
-            "store's own library looks for it (environment or configuration file)"
-        )
-    return RemoteFolder(place.rstrip("/"))
-
-
-def within(folder: Folder) -> list[Folder]:
-    """What lies in a folder, by name."""
-    return sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []

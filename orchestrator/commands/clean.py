@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import disk_usage, studies
@@ -18,7 +17,7 @@ from orchestrator.study.retention import TRIAL_FOLDER
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.environment import prepare_process
-from workers.storage import Folder, within
+from workers.storage import LocalFolder, Storage
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
@@ -34,20 +33,20 @@ _ERROR_LOG = re.compile(r"(?:error|defect)-[\d-]+\.log")  # earlier releases: de
 class _Found:
     """What may go."""
 
-    checkpoints: Mapping[str, Sequence[Folder]]
+    checkpoints: Mapping[str, Sequence[Storage]]
     """By study."""
-    orphans: Mapping[str, Sequence[Folder]] = field(default_factory=dict)
+    orphans: Mapping[str, Sequence[Storage]] = field(default_factory=dict)
     """What studies that are gone have left in folders, by study."""
-    logs: Sequence[Path] = ()
+    logs: Sequence[Storage] = ()
     """Old logs of internal errors."""
     store: "StudyStore | None" = None
     runs: "Sequence[ShownRun]" = ()
     """Of studies that are gone."""
-    left: Sequence[Path] = ()
+    left: Sequence[Storage] = ()
     """Folders named after no study of this ledger, which may be somebody else's."""
 
     def portions(self) -> list[DiskUsage]:
-        own = [run.folder for run in self.runs if run.folder is not None]
+        own = [LocalFolder(run.folder) for run in self.runs if run.folder is not None]
         paths = [path for found in self.checkpoints.values() for path in found]
         orphans = [path for found in self.orphans.values() for path in found]
         return [
@@ -124,13 +123,13 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
         gone = store.runs(partial(_is_gone, ledger), unmarked=alone)
         needed = store.needed(gone)
         runs = [run for run in gone if run.run_id not in needed]
-    orphans: dict[str, list[Folder]] = {}
+    orphans: dict[str, list[Storage]] = {}
     left = []
     for folder, names in _unknown(home, ledger):
         ours = disk_usage.made_here(folder, names)
         whole = ours == [folder]
         # Without a mark, a folder is a study's only if all that lies in it is named like that.
-        unmarked = alone and whole and any(within(folder))
+        unmarked = alone and whole and any(folder.entries())
         sole = home.owners.is_sole(identity, folder.name, unmarked=unmarked)
         if sole:
             orphans.setdefault(folder.name, []).extend(ours)
@@ -141,7 +140,7 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
         orphans=orphans,
         left=left,
         logs=[
-            path
+            LocalFolder(path)
             for path in sorted(home.logs.glob("*.log"))
             if _ERROR_LOG.fullmatch(path.name) and time.time() - path.stat().st_mtime > OLD_S
         ],
@@ -150,7 +149,7 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
     )
 
 
-def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Folder]:
+def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Storage]:
     from orchestrator.study.retention import unreferenced_files  # noqa: PLC0415 - not for what only reads
 
     config = studies.config_of(row)
@@ -171,14 +170,14 @@ def _is_gone(ledger: "Ledger", study: str, created: float) -> bool:
     return row is None or row.created != created
 
 
-def _unknown(home: Home, ledger: "Ledger") -> Iterator[tuple[Path, re.Pattern[str]]]:
+def _unknown(home: Home, ledger: "Ledger") -> Iterator[tuple[Storage, re.Pattern[str]]]:
     """Yield folders named after no study of the ledger, and what a study calls their entries."""
-    places: dict[Folder, re.Pattern[str]] = {home.logs: disk_usage.LOG_FILE}
+    places: list[tuple[Storage, re.Pattern[str]]] = [(LocalFolder(home.logs), disk_usage.LOG_FILE)]
     if home.owns_checkpoints:
-        places[home.checkpoints] = TRIAL_FOLDER
-    for folder, names in places.items():
-        for path in within(folder):
-            if isinstance(path, Path) and path.is_dir() and ledger.study(path.name) is None:
+        places.append((home.checkpoints, TRIAL_FOLDER))
+    for folder, names in places:
+        for path in folder.entries():
+            if path.is_dir() and ledger.study(path.name) is None:
                 yield path, names
 
 
@@ -200,11 +199,8 @@ def _remove(found: _Found, ledger: "Ledger", home: Home) -> None:
     for name, paths in found.orphans.items():
         if ledger.study(name) is not None:  # begun meanwhile
             continue
-        for path in paths:
-            disk_usage.remove([path], home.logs if _is_log(path, home) else home.checkpoints)
+        logs = [path for path in paths if str(path).startswith(f"{home.logs}/")]
+        disk_usage.remove(logs, LocalFolder(home.logs))
+        disk_usage.remove([path for path in paths if path not in logs], home.checkpoints)
         home.owners.release(ledger.identity, name)
-    disk_usage.remove(found.logs, home.logs)
-
-
-def _is_log(path: Folder, home: Home) -> bool:
-    return isinstance(path, Path) and home.logs in path.parents
+    disk_usage.remove(found.logs, LocalFolder(home.logs))

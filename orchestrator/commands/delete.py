@@ -13,13 +13,13 @@ from orchestrator.study.retention import TRIAL_FOLDER
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.environment import prepare_process
-from workers.storage import Folder, is_link, within
+from workers.storage import LocalFolder, Storage
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
     from orchestrator.tracking.deletion import ShownRun, StudyStore
 
-_Folders = Mapping[str, Sequence[Folder]]
+_Folders = Mapping[str, Sequence[Storage]]
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
@@ -101,17 +101,20 @@ def _folders(
         found["checkpoints"] = [
             path
             for study in _named(home, name)["checkpoints"]
-            for path in within(study)
-            if path.name in ours and not is_link(study)
+            for path in study.entries()
+            if path.name in ours and not study.is_link()
         ]
     return {kind: paths for kind, paths in found.items() if paths}
 
 
 def _named(home: Home, name: str) -> _Folders:
     """Return the folders with the study's name, by kind."""
-    parents = {"checkpoints": home.checkpoints, "logs": home.logs}
+    parents: Mapping[str, Storage] = {
+        "checkpoints": home.checkpoints,
+        "logs": LocalFolder(home.logs),
+    }
     return {
-        kind: [path for path in within(parent) if path.name == name and path.is_dir()]
+        kind: [path for path in parent.entries() if path.name == name and path.is_dir()]
         for kind, parent in parents.items()
     }
 
@@ -143,7 +146,7 @@ def _portions(
     folders: _Folders,
 ) -> list[DiskUsage]:
     trials = len(ledger.trials(row.id)) if row is not None else 0
-    own = [run.folder for run in runs if run.folder is not None]
+    own = [LocalFolder(run.folder) for run in runs if run.folder is not None]
     return [
         DiskUsage(kind="trials in the ledger", count=trials, files=0, bytes=0),
         DiskUsage.of("runs in MLflow", own, count=len(runs)),
@@ -177,6 +180,6 @@ def _delete(
         store, runs = shown
         if store is not None:
             store.remove(runs)
-        for kind, root in {"checkpoints": home.checkpoints, "logs": home.logs}.items():
-            disk_usage.remove(folders.get(kind, ()), root)
+        disk_usage.remove(folders.get("checkpoints", ()), home.checkpoints)
+        disk_usage.remove(folders.get("logs", ()), LocalFolder(home.logs))
         home.owners.release(ledger.identity, name)

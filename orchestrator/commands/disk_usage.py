@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.formatting import format_bytes, format_table
-from workers import storage
-from workers.storage import Folder, RemoteFolder, is_link, within
+from workers.storage import Storage
 
 LOG_FILE = re.compile(r"(\d+|projector)\.log")
 """Names in a study's folder of logs."""
@@ -27,9 +26,9 @@ class DiskUsage:
     bytes: int
 
     @classmethod
-    def of(cls, kind: str, paths: Sequence[Folder], *, count: int | None = None) -> "DiskUsage":
+    def of(cls, kind: str, paths: Sequence[Storage], *, count: int | None = None) -> "DiskUsage":
         """Files and folders, measured; missing ones count nothing."""
-        sizes = [size for path in paths for size in _sizes(path)]
+        sizes = [size for path in paths for size in path.sizes().values()]
         things = len([path for path in paths if path.exists()]) if count is None else count
         return cls(kind=kind, count=things, files=len(sizes), bytes=sum(sizes))
 
@@ -54,7 +53,7 @@ def as_json(portions: Sequence[DiskUsage]) -> dict[str, Any]:
     }
 
 
-def remove(paths: Iterable[Folder], root: Folder) -> None:
+def remove(paths: Iterable[Storage], root: Storage) -> None:
     """Delete files and folders below the root; links are removed, not followed.
 
     Raises:
@@ -62,10 +61,10 @@ def remove(paths: Iterable[Folder], root: Folder) -> None:
         OSError: One cannot be deleted.
     """
     for path in paths:
-        storage.remove(path, root)
+        path.remove(root)
 
 
-def made_here(folder: Folder, names: re.Pattern[str]) -> list[Folder]:
+def made_here(folder: Storage, names: re.Pattern[str]) -> list[Storage]:
     """Return what a study made in its folder: the folder itself if nothing else lies in it.
 
     A link in the folder's place, and files that somebody added, are not the study's.
@@ -74,18 +73,8 @@ def made_here(folder: Folder, names: re.Pattern[str]) -> list[Folder]:
         folder: The study's.
         names: What the study calls its entries.
     """
-    if is_link(folder):
+    if folder.is_link():
         return []
-    found = within(folder)
+    found = folder.entries()
     made = [path for path in found if names.fullmatch(path.name)]
     return [folder] if made == found else made
-
-
-def _sizes(path: Folder) -> list[int]:
-    if isinstance(path, RemoteFolder):
-        return path.sizes()
-    if is_link(path):
-        return []
-    if path.is_file():
-        return [path.stat().st_size]
-    return [found.lstat().st_size for found in path.rglob("*") if not found.is_dir()]

@@ -3,17 +3,14 @@
 Leaves nothing behind; knows no study.
 """
 
-import os
-import secrets
 import threading
-from pathlib import Path
 
 from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.home import Home
 from orchestrator.network_filesystem import LEDGER_SERVER, MLFLOW_SERVER, refuse_network_disk
 from orchestrator.tracking.addresses import sqlite_file
 from workers.redaction import masked
-from workers.storage import RemoteFolder
+from workers.storage import Storage
 
 TIMEOUT_S = 20.0
 """How long a store may take to answer: their libraries try for minutes."""
@@ -28,7 +25,7 @@ def require_checkpoints(home: Home) -> None:
     home.refuse_public()
     _refuse_network_disks(home)
     folder = home.checkpoints
-    reason = _unwritable(folder) if isinstance(folder, Path) else _unreachable(folder)
+    reason = _access_error(folder)
     if reason is not None and home.owns_checkpoints:
         raise CommandError(
             f"--home {format_path(home.folder)}: cannot be made ({reason}); give a folder "
@@ -60,34 +57,15 @@ def _refuse_network_disks(home: Home) -> None:
             refuse_network_disk(file, what, instead)
 
 
-def _unwritable(folder: Path) -> str | None:
-    """Why nothing can be written there; None if something can."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir():
-        return f"{there} is a file"
-    return None if os.access(there, os.W_OK | os.X_OK) else f"{there} may not be written"
-
-
-def _unreachable(folder: RemoteFolder) -> str | None:
-    """The same of a store, by putting something there, reading it and taking it away."""
+def _access_error(folder: Storage) -> str | None:
+    """Return the reason why no checkpoint can be written there; None if one can."""
     answers: list[str | None] = []
 
     def attempt() -> None:
-        answers.append(_try(folder))
+        answers.append(folder.access_error())
 
-    # A thread that is left to itself if it hangs: the answer is then that there is none.
+    # If the store hangs, the thread is abandoned.
     asking = threading.Thread(target=attempt, name="store", daemon=True)
     asking.start()
     asking.join(TIMEOUT_S)
     return answers[0] if answers else f"no answer within {TIMEOUT_S:.0f} s"
-
-
-def _try(folder: RemoteFolder) -> str | None:
-    name, content = f".reached-{secrets.token_hex(4)}", secrets.token_bytes(16)
-    try:
-        (folder / name).write("probe", content)
-        found = (folder / name).read("probe", len(content))
-        (folder / name).remove()
-    except OSError as error:
-        return str(error)
-    return None if found == content else "what was written is not what is read"

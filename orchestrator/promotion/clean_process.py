@@ -53,7 +53,7 @@ def _proved_model(request: Mapping[str, str], folder: Path) -> Any:
     import mlflow.artifacts  # noqa: PLC0415 - once archscout is out of sight
     import mlflow.pyfunc  # noqa: PLC0415 - as above
 
-    manifest = _beside("manifest")
+    manifest = _load_manifest_module()
     (folder / "fetched").mkdir()
     fetched = Path(
         mlflow.artifacts.download_artifacts(
@@ -62,7 +62,7 @@ def _proved_model(request: Mapping[str, str], folder: Path) -> Any:
     )
     proved = folder / "proved"
     proved.mkdir()
-    digests = manifest.proved_copy(fetched, proved, request["manifest_sha256"])
+    digests = manifest.verified_copy(fetched, proved, request["manifest_sha256"])
     if (expected := json.loads(request["code"])) is not None:
         code = {name: digest for name, digest in digests.items() if name.endswith(".py")}
         for name in sorted({*expected, *code}):
@@ -83,10 +83,10 @@ def _answered(model: Any, path: str) -> dict[str, list[Any]]:
     }
 
 
-def _beside(name: str) -> Any:
-    """A module that lies beside this one and stands alone."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"archscout_{name}", path)
+def _load_manifest_module() -> Any:
+    """Load `workers/manifest.py`, which needs no other module of ours, by its path."""
+    path = Path(__file__).parents[2] / "workers" / "manifest.py"
+    spec = importlib.util.spec_from_file_location("archscout_manifest", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not there")
     module = importlib.util.module_from_spec(spec)

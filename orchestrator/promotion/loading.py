@@ -15,9 +15,10 @@ from typing import Any
 
 from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Promotion
-from orchestrator.promotion import manifest, package
+from orchestrator.promotion import package
 from orchestrator.promotion.registry import OPERATION, Champion, ModelRegistry, model_uri
 from orchestrator.tracking.deletion import answering
+from workers import manifest
 
 _RESTORE = "promote the trial again, or restore the file"
 
@@ -58,7 +59,7 @@ def load(
         with answering():
             fetched = registry.fetch(name, champion.version, fetched)
         try:
-            digests = manifest.proved_copy(fetched, proved, expected)
+            digests = manifest.verified_copy(fetched, proved, expected)
         except ValueError as error:
             raise PromotionRefusedError(
                 f"{uri} is not what was promoted: {error}; {_RESTORE}"

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import search_spaces
-from orchestrator.promotion import manifest
 from search_spaces.architecture import Architecture
 from search_spaces.user_code import UserCode
+from workers import manifest
 from workers.checkpoint import Checkpoint
 from workers.data import Dataset, Preprocessing, Split, preprocessing
 from workers.data.identity import example_digests

@@ -13,16 +13,16 @@ from mlflow.exceptions import MlflowException
 from orchestrator.errors import PromotionRefusedError
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger
-from orchestrator.promotion import manifest
 from orchestrator.promotion.loading import expected_manifest
 from orchestrator.promotion.package import has_users_blocks
 from orchestrator.promotion.registry import ModelRegistry, model_uri
 from orchestrator.tracking.deletion import answering
 from search_spaces.architecture import Architecture
+from workers import manifest
 from workers.data import Dataset
 from workers.job import TeacherRef
-from workers.storage import Folder, RemoteFolder
-from workers.training.teacher import FACTS, digest, network, read, unfit
+from workers.storage import Storage
+from workers.training.teacher import FACTS, WEIGHTS, network, unfit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Teacher:
                 "study are others; name a teacher of ready blocks"
             )
 
-    def stage(self, folder: Folder) -> TeacherRef:
+    def stage(self, folder: Storage) -> TeacherRef:
         """Put the files where workers find them.
 
         Args:
@@ -72,15 +72,11 @@ class Teacher:
         Raises:
             OSError: They cannot be written.
         """
-        sha256 = digest(self.files)
+        text = manifest.encode(self.files.items())
+        sha256 = manifest.digest(text)
         place = folder / f"teacher-{sha256[:16]}"
-        if isinstance(place, Path):
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name, content in self.files.items():
-            if isinstance(place, RemoteFolder):
-                place.write(name, content)
-            elif not (place / name).exists() or (place / name).read_bytes() != content:
-                (place / name).write_bytes(content)
+        for name, content in {**self.files, manifest.NAME: text}.items():
+            place.write(name, content)
         return TeacherRef(path=str(place), sha256=sha256)
 
 
@@ -118,11 +114,11 @@ def _proved(registry: ModelRegistry, model: str, version: int, expected: str) ->
         fetched.mkdir()
         proved.mkdir()
         try:
-            manifest.proved_copy(registry.fetch(model, version, fetched), proved, expected)
+            manifest.verified_copy(registry.fetch(model, version, fetched), proved, expected)
         except ValueError as error:
             uri = model_uri(model, version)
             raise PromotionRefusedError(
                 f"teacher: {uri} is not what was promoted: {error}"
             ) from None
         inside = proved / "artifacts" / "model"
-        return read(inside)
+        return {name: (inside / name).read_bytes() for name in (FACTS, WEIGHTS)}

@@ -21,7 +21,7 @@ from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
 from workers.data import Dataset, Preprocessing, load
 from workers.data.identity import test_part_identity
-from workers.storage import Folder
+from workers.storage import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ def choose(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> 
 
 
 def prepare(
-    ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial, checkpoints: Folder
+    ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial, checkpoints: Storage
 ) -> Winner:
     """Read a trial's checkpoint and data, and prove both.
 
@@ -152,7 +152,7 @@ def _require_trained_here(ledger: Ledger, config: StudyConfig, trial: Trial) -> 
                 )
 
 
-def _checkpoint(ledger: Ledger, config: StudyConfig, trial: Trial, folder: Folder) -> Checkpoint:
+def _checkpoint(ledger: Ledger, config: StudyConfig, trial: Trial, folder: Storage) -> Checkpoint:
     """The trial's newest checkpoint; an older one was not judged at the full budget."""
     references = ledger.checkpoints(trial.uid)
     if not references:

@@ -41,7 +41,7 @@ from search_spaces.task import Task
 from workers.failures import Failure
 from workers.job import AttemptKey, TeacherRef, TrainingJob
 from workers.measurement import Measurement
-from workers.storage import Folder
+from workers.storage import Storage
 
 _BEAT_S = 10.0  # a third of the lease's time: two beats may fail before it is lost
 
@@ -61,7 +61,7 @@ class StudyDriver:
         lease: Lease,
         space: Space,
         task: Task | None,
-        checkpoints_dir: Folder,
+        checkpoints_dir: Storage,
         logs_dir: Path | None = None,
         teacher: TeacherRef | None = None,
         clock: Clock | None = None,

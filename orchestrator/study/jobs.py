@@ -13,7 +13,7 @@ from workers import attempt_log
 from workers.failures import Failure
 from workers.job import AttemptKey, TeacherRef, TrainingJob
 from workers.measurement import CheckpointRef
-from workers.storage import Folder, beneath
+from workers.storage import Storage
 
 
 class Jobs:
@@ -23,7 +23,7 @@ class Jobs:
         self,
         config: StudyConfig,
         *,
-        checkpoints: Folder,
+        checkpoints: Storage,
         logs: Path | None,
         teacher: TeacherRef | None = None,
     ) -> None:
@@ -31,7 +31,7 @@ class Jobs:
 
         Args:
             config: The study's; a share of a GPU is also the share of its memory.
-            checkpoints: Folder of its checkpoints; those of a trial go to one named by its uid.
+            checkpoints: Storage of its checkpoints; those of a trial go to one named by its uid.
             logs: Folder of its logs, one a trial, named by its number; None keeps none.
             teacher: Whom its candidates may learn from, if anybody.
         """
@@ -62,7 +62,7 @@ class Jobs:
             seed=trial.seed,
             train=config.train,
             space=config.space if user_object(config.space) else None,
-            checkpoint_dir=str(beneath(self._checkpoints / trial.uid, self._checkpoints)),
+            checkpoint_dir=str((self._checkpoints / trial.uid).require_below(self._checkpoints)),
             log_path=None if log is None else str(log),
             teacher=self._teacher,
             resume_from=tuple(resume_from),

@@ -4,8 +4,6 @@ The ledger has the end of a trial before anything of it is deleted, so what a cr
 is too much, never too little; the next start sweeps it. Knows folders and trials only.
 """
 
-import hashlib
-import json
 import re
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,8 +13,10 @@ from pathlib import Path
 from orchestrator.objective import Objective, pareto_front, pareto_order, rank
 from orchestrator.sampling.halving import main_objective
 from orchestrator.trial import REUSED, Trial, TrialState
+from workers import manifest
 from workers.measurement import CheckpointRef
-from workers.storage import Folder, PathOutsideError, is_link, remove, within
+from workers.paths import PathOutsideError
+from workers.storage import Storage
 
 _CHECKPOINT = re.compile(r"\.?epoch-\d+-[0-9a-f]+(\.tmp)?")
 """Ours, finished or not; what else lies in a trial's folder is its user's."""
@@ -34,7 +34,7 @@ TRIAL_FOLDER = re.compile(r"[0-9a-f]{32}")
 class Retention:
     """The checkpoint folders of one study: one a trial, named by its uid."""
 
-    def __init__(self, folder: Folder, objectives: Sequence[Objective]) -> None:
+    def __init__(self, folder: Storage, objectives: Sequence[Objective]) -> None:
         self._folder = folder
         self._objectives = tuple(objectives)
         self._kept: tuple[Trial, ...] = ()
@@ -55,7 +55,7 @@ class Retention:
 
     def _delete(self, trials: Iterable[Trial]) -> None:
         folders = [self._folder / trial.uid for trial in trials]
-        if isinstance(self._folder, Path):
+        if not self._folder.is_remote:
             _free(folders, self._folder)
         elif folders:
             # A store may take its time, and the search must not wait for it.
@@ -63,11 +63,11 @@ class Retention:
             threading.Thread(target=_free, args=given, name="retention", daemon=True).start()
 
 
-def _free(folders: Iterable[Folder], root: Folder) -> None:
+def _free(folders: Iterable[Storage], root: Storage) -> None:
     # A folder that cannot be deleted now costs space, not results: the next sweep tries again.
     for folder in folders:
         with suppress(OSError, PathOutsideError):
-            remove(folder, root)
+            folder.remove(root)
 
 
 def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:
@@ -113,13 +113,13 @@ def _checkpoint_bytes(trial: Trial) -> int:
 
 
 def unreferenced_files(
-    folder: Folder,
+    folder: Storage,
     trials: Sequence[Trial],
     objectives: Sequence[Objective],
     *,
     needed: Collection[str],
     owned: bool,
-) -> list[Folder]:
+) -> list[Storage]:
     """What lies in a study's checkpoint folder that neither a resume nor a promotion will read.
 
     Args:
@@ -129,9 +129,9 @@ def unreferenced_files(
         needed: uids of trials whose checkpoints stay whatever their rank.
         owned: Whether folders of trials that the study does not have are nobody's.
     """
-    if is_link(folder):  # remove() would refuse what lies behind it
+    if folder.is_link():  # remove() would refuse what is behind it
         return []
-    found = within(folder)
+    found = folder.entries()
     kept = {trial.uid for trial in best_of(trials, objectives)} | set(needed)
     kept |= {trial.uid for trial in trials if not trial.state.is_terminal}
     known = {trial.uid: trial for trial in trials}
@@ -142,22 +142,19 @@ def unreferenced_files(
         and (path.name in known or (owned and TRIAL_FOLDER.fullmatch(path.name)))
     ]
     for path in found:
-        if path.name in kept & known.keys() and path.is_dir() and not is_link(path):
+        if path.name in kept & known.keys() and path.is_dir() and not path.is_link():
             saved = [seen.checkpoint for seen in known[path.name].measurements if seen.checkpoint]
             newest = {Path(reference.path).name for reference in saved[-2:]}
             paths += [
                 inside
-                for inside in within(path)
+                for inside in path.entries()
                 if _CHECKPOINT.fullmatch(inside.name) and inside.name not in newest
             ]
     return paths
 
 
-_MANIFEST, _LARGEST = "manifest.json", 64 * 1024
-
-
 def bad_checkpoints(
-    trials: Sequence[Trial], objectives: Sequence[Objective], folder: Folder
+    trials: Sequence[Trial], objectives: Sequence[Objective], folder: Storage
 ) -> Iterator[tuple[Trial, str, str]]:
     """Yield what is wrong with the newest checkpoint of each trial that keeps one.
 
@@ -174,30 +171,23 @@ def bad_checkpoints(
         saved = [seen.checkpoint for seen in trial.measurements if seen.checkpoint]
         if saved:
             name = saved[-1].path.rpartition("/")[2]
-            if (found := _found(saved[-1], folder / trial.uid / name)) is not None:
+            if (found := _defect(saved[-1], folder / trial.uid / name)) is not None:
                 yield trial, name, found
 
 
-def _found(reference: CheckpointRef, place: Folder) -> str | None:
-    """Return what is there instead of a checkpoint; None where it is as recorded."""
+def _defect(reference: CheckpointRef, folder: Storage) -> str | None:
+    """Return what is there instead of a checkpoint; None where names and sizes are as recorded."""
     try:
-        text = _read(place, _MANIFEST)
-        if hashlib.sha256(text).hexdigest() != reference.manifest_sha256:
-            return f"another manifest in {place}"
-        files = json.loads(text)["files"]
-        if isinstance(place, Path):
-            sizes = {name: (place / name).stat().st_size for name in files}
-            changed = [name for name in files if sizes[name] != files[name]["bytes"]]
-            return f"{changed[0]} of another size in {place}" if changed else None
-    except FileNotFoundError as missing:
-        return f"nothing at {missing.filename or place}"
+        files = manifest.load(folder.read, reference.manifest_sha256)["files"]
+        sizes = folder.sizes()
+    except ValueError as error:
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        return f"nothing at {folder / manifest.NAME}" if missing else f"{folder}: {error}"
     except OSError as error:
-        return f"what cannot be read at {place}: {error}"
+        return f"what cannot be read at {folder}: {error}"
+    for name, recorded in files.items():
+        if name not in sizes:
+            return f"nothing at {folder / name}"
+        if sizes[name] != recorded["bytes"]:
+            return f"{name} of another size in {folder}"
     return None
-
-
-def _read(place: Folder, name: str) -> bytes:
-    if isinstance(place, Path):
-        with (place / name).open("rb") as file:
-            return file.read(_LARGEST + 1)
-    return place.read(name, _LARGEST)

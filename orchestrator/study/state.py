@@ -27,7 +27,7 @@ from search_spaces.task import Task
 from workers.budget import Budget
 from workers.failpoints import fault
 from workers.measurement import Measurement
-from workers.storage import Folder
+from workers.storage import Storage
 
 
 class StudyState:
@@ -41,7 +41,7 @@ class StudyState:
         space: Space,
         task: Task | None,
         trials: Iterable[Trial],
-        checkpoints: Folder,
+        checkpoints: Storage,
         clock: Clock | None = None,
         earlier: WarmStart = NO_WARM_START,
     ) -> None:

@@ -20,8 +20,8 @@ from orchestrator.tracking.client import open_client
 from orchestrator.tracking.experiment import LEDGER, STUDY, made_by
 from orchestrator.tracking.refusals import as_mlflow_errors, reason
 from search_spaces.errors import ArchscoutError, ExitCode
+from workers.paths import PathOutsideError, beneath, remove
 from workers.redaction import masked
-from workers.storage import PathOutsideError, beneath, remove
 
 
 class StoreUnavailableError(ArchscoutError):

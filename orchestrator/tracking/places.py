@@ -15,7 +15,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from orchestrator.config.schema import NAME_PATTERN
-from workers.storage import beneath
+from workers.paths import beneath
 
 _ADDRESSES = {
     "experiments": ("artifact_location",),

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from orchestrator import file_permissions
 from orchestrator.tracking.environment import mlflow_environment
-from workers.storage import beneath
+from workers.paths import beneath
 
 
 class Tracker(Protocol):

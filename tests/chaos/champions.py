@@ -28,6 +28,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import AliasMovedError, Ledger
 from orchestrator.promotion import package, winner
 from orchestrator.promotion.promoter import Promoter
+from workers.storage import LocalFolder
 
 POINTS = (
     "promotion.uploaded",
@@ -88,7 +89,7 @@ def _searched(world: World) -> Scene:
         config = StudyConfig.from_json(row.config_json)
         ranked = sorted(ledger.trials(row.id), key=lambda trial: trial.values or ())
         prepared = [
-            winner.prepare(ledger, row, config, trial, world.home / "checkpoints")
+            winner.prepare(ledger, row, config, trial, LocalFolder(world.home / "checkpoints"))
             for trial in ranked
         ]
     scene = Scene(world=world, better=prepared[-1], worse=prepared[0])

@@ -29,6 +29,7 @@ from orchestrator.tracking.projection import Projection
 from workers import checkpoint, failpoints
 from workers.job import TrainingJob
 from workers.measurement import Measurement
+from workers.storage import LocalFolder, storage_at
 
 TRIALS, EPOCHS = 12, 9
 FINISHED, FAILED, BY_THE_WORLD = 0, 1, 4
@@ -116,7 +117,7 @@ def trained(work: Path) -> Callable[[TrainingJob, Any], Iterator[Measurement]]:
     """A worker that keeps real checkpoints and goes on from the newest whole one."""
 
     def worker(job: TrainingJob, _dataset: Any) -> Iterator[Measurement]:
-        found, _, _ = checkpoint.load_first_whole(job.resume_from)
+        found, _, _ = checkpoint.load_first_valid(job.resume_from)
         top = quality(dict(job.candidate["decisions"]))
         weights = torch.zeros(64) if found is None else found.tensors["weights"]
         for epoch in range(1 if found is None else found.epoch + 1, job.budget.maximum + 1):
@@ -129,7 +130,7 @@ def trained(work: Path) -> Callable[[TrainingJob, Any], Iterator[Measurement]]:
                 fidelity=epoch,
                 metrics={"val_accuracy": value, "val_loss": 1 - value, "seed": float(job.seed)},
                 elapsed_s=float(epoch),
-                checkpoint=checkpoint.save(Path(job.checkpoint_dir or ""), state),
+                checkpoint=checkpoint.save(storage_at(job.checkpoint_dir or ""), state),
             )
 
     return worker
@@ -161,7 +162,7 @@ def drive(world: World, engine: Engine, dataset: Any) -> None:
             lease=lease,
             space=BRANCHING,
             task=None,
-            checkpoints_dir=world.home / "checkpoints",
+            checkpoints_dir=LocalFolder(world.home / "checkpoints"),
         ) as study:
             engine.run(study, dataset)
             assert study.abort_reason is None, study.abort_reason

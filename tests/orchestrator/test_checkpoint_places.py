@@ -58,7 +58,7 @@ def search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], i
     [
         ("nowhere://x/y", "Protocol not known: nowhere"),
         ("s3://bucket/x", "Install s3fs to access S3"),
-        ("s3://key:secret@bucket/x", "holds a login"),
+        ("s3://key:secret@bucket/x", "contains a login"),
         ("simplecache::memory://x", "a chain of stores"),
         ("webhdfs://127.0.0.1:1/x", "refused"),
         ("a-file/x", "a-file is a file"),
@@ -136,7 +136,7 @@ def test_a_trial_goes_on_from_a_store_and_its_last_checkpoint_is_there_to_promot
     # The two newest, three files each: older ones were freed.
     assert len(store.beneath("/data/checkpoints/small")) == 6
     assert not (tmp_path / "checkpoints").exists()
-    folder.remove()
+    folder.remove(RemoteFolder(store.url))
 
 
 def test_ended_trials_that_are_not_among_the_best_are_freed_without_waiting(store: Store) -> None:
@@ -152,7 +152,7 @@ def test_ended_trials_that_are_not_among_the_best_are_freed_without_waiting(stor
     while len(store.files) > 1 and time.monotonic() < end:
         time.sleep(0.01)
     assert list(store.files) == [f"/data/checkpoints/study/{waiting.uid}/tensors"]
-    folder.remove()
+    folder.remove(RemoteFolder(store.url))
 
 
 @pytest.mark.mlflow

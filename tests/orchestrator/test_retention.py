@@ -14,6 +14,7 @@ from orchestrator.study import retention
 from orchestrator.study.retention import MAX_KEPT, Retention, best_of
 from orchestrator.trial import REUSED, Trial, TrialState
 from workers.measurement import CheckpointRef, Measurement
+from workers.storage import LocalFolder
 
 ACCURACY = Objective(metric="val_accuracy", direction="maximize")
 SIZE = Objective(metric="parameters", direction="minimize")
@@ -37,7 +38,7 @@ def test_every_trial_of_the_front_keeps_its_checkpoint_as_trials_end(
     trials = [complete(number, *values) for number, values in enumerate(found)]
     for trial in trials:
         (tmp_path / trial.uid).mkdir(exist_ok=True)
-    kept = Retention(tmp_path, BOTH)
+    kept = Retention(LocalFolder(tmp_path), BOTH)
     for trial in trials:
         kept.ended(trial)
     there = {trial.uid for trial in trials if (tmp_path / trial.uid).exists()}

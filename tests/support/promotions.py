@@ -11,9 +11,11 @@ from typing import Any
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Holder, Ledger
-from orchestrator.promotion import loading, manifest, winner
+from orchestrator.promotion import loading, winner
 from orchestrator.promotion.promoter import Promoter
 from orchestrator.promotion.registry import ModelRegistry
+from workers import manifest
+from workers.storage import LocalFolder
 
 UNUSED_PID = 2**22 + 1
 
@@ -57,8 +59,8 @@ def quick_room(registry: ModelRegistry) -> Callable[..., Any]:
             proved.mkdir()
             fetched = registry.fetch(model, int(version), Path(name) / "fetched")
             try:
-                digests = manifest.proved_copy(fetched, proved, digest)
-            except manifest.ValueError as error:
+                digests = manifest.verified_copy(fetched, proved, digest)
+            except ValueError as error:
                 raise PromotionRefusedError(str(error)) from error
             if changed := [name for name in code or {} if digests.get(name) != code[name]]:
                 raise PromotionRefusedError(f"{changed[0]} is not archscout's own")
@@ -107,4 +109,4 @@ def _winner(home: Path, ledger: Ledger, study: str, trial: int | None) -> winner
     assert row is not None
     config = StudyConfig.from_json(row.config_json)
     chosen = winner.choose(ledger.trials(row.id), config, trial)
-    return winner.prepare(ledger, row, config, chosen, home / "checkpoints")
+    return winner.prepare(ledger, row, config, chosen, LocalFolder(home / "checkpoints"))

@@ -16,6 +16,7 @@ from orchestrator.trial import Trial, TrialState
 from search_spaces.space import DefineByRunSpace
 from workers.job import TrainingJob
 from workers.measurement import Measurement
+from workers.storage import LocalFolder
 
 NO_DATA: Any = None
 UNUSED_PID = 2**22 - 1
@@ -133,7 +134,7 @@ def opened(
             ledger=through(ledger),
             lease=lease,
             space=space,
-            **{"task": None, "checkpoints_dir": tmp_path / "checkpoints", **parts},
+            **{"task": None, "checkpoints_dir": LocalFolder(tmp_path / "checkpoints"), **parts},
         ) as study:
             yield study
         if alive:

@@ -14,9 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers import checkpoint
+from workers import checkpoint, manifest
 from workers.checkpoint import Checkpoint, CheckpointError
 from workers.measurement import CheckpointRef
+from workers.storage import LocalFolder
 
 FILES = ("tensors.safetensors", "state.json", "manifest.json")
 
@@ -27,7 +28,7 @@ def example(epoch: int = 1) -> Checkpoint:
 
 
 def test_what_is_loaded_equals_what_was_saved(tmp_path: Path) -> None:
-    reference = checkpoint.save(tmp_path / "deep" / "down", example(7))
+    reference = checkpoint.save(LocalFolder(tmp_path / "deep" / "down"), example(7))
     loaded = checkpoint.load(reference)
     assert loaded.epoch == 7
     assert loaded.state == {"note": "ä", "epoch": 7}
@@ -38,7 +39,7 @@ def test_what_is_loaded_equals_what_was_saved(tmp_path: Path) -> None:
 
 
 def test_folders_are_their_owners_alone(tmp_path: Path) -> None:
-    reference = checkpoint.save(tmp_path / "new", example())
+    reference = checkpoint.save(LocalFolder(tmp_path / "new"), example())
     assert (tmp_path / "new").stat().st_mode & 0o077 == 0
     assert Path(reference.path).stat().st_mode & 0o077 == 0
 
@@ -89,12 +90,12 @@ DAMAGES = (truncated, lengthened, bit_flipped, emptied, missing, linked, piped, 
 def test_a_damaged_file_is_refused_and_the_checkpoint_before_is_used(
     tmp_path: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
-    older = checkpoint.save(tmp_path, example(1))
-    newer = checkpoint.save(tmp_path, example(2))
+    older = checkpoint.save(LocalFolder(tmp_path), example(1))
+    newer = checkpoint.save(LocalFolder(tmp_path), example(2))
     damage(Path(newer.path) / name)
     with pytest.raises(CheckpointError):
         checkpoint.load(newer)
-    found, reference, rejected = checkpoint.load_first_whole([newer, older])
+    found, reference, rejected = checkpoint.load_first_valid([newer, older])
     assert found is not None
     assert found.epoch == 1
     assert reference == older
@@ -107,7 +108,7 @@ def test_a_damaged_file_is_refused_and_the_checkpoint_before_is_used(
 def test_no_flipped_bit_anywhere_is_believed(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    reference = checkpoint.save(tmp_path_factory.mktemp("flipped"), example())
+    reference = checkpoint.save(LocalFolder(tmp_path_factory.mktemp("flipped")), example())
     path = Path(reference.path) / data.draw(st.sampled_from(FILES))
     content = bytearray(path.read_bytes())
     position = data.draw(st.integers(0, 8 * len(content) - 1))
@@ -119,8 +120,8 @@ def test_no_flipped_bit_anywhere_is_believed(
 
 def test_checkpoints_swapped_between_trials_are_refused(tmp_path: Path) -> None:
     mine, other = (
-        checkpoint.save(tmp_path / "a", example(1)),
-        checkpoint.save(tmp_path / "b", example(2)),
+        checkpoint.save(LocalFolder(tmp_path / "a"), example(1)),
+        checkpoint.save(LocalFolder(tmp_path / "b"), example(2)),
     )
     with pytest.raises(CheckpointError, match="not the one that was recorded"):
         checkpoint.load(replace(mine, path=other.path))
@@ -130,8 +131,8 @@ def test_checkpoints_swapped_between_trials_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "SCHEMA", 2)
-    newer = checkpoint.save(tmp_path, example())
+    monkeypatch.setattr(manifest, "SCHEMA", 2)
+    newer = checkpoint.save(LocalFolder(tmp_path), example())
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="schema 2, this version reads 1"):
         checkpoint.load(newer)
@@ -140,16 +141,16 @@ def test_a_newer_schema_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.M
 def test_tensors_that_were_written_wrong_are_refused_though_their_digest_holds(
     tmp_path: Path,
 ) -> None:
-    reference = checkpoint.save(tmp_path, example())
+    reference = checkpoint.save(LocalFolder(tmp_path), example())
     folder = Path(reference.path)
     garbage = b"\xff" * 64
     (folder / "tensors.safetensors").write_bytes(garbage)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["tensors.safetensors"] = {
+    recorded = json.loads((folder / "manifest.json").read_text())
+    recorded["files"]["tensors.safetensors"] = {
         "bytes": len(garbage),
         "sha256": hashlib.sha256(garbage).hexdigest(),
     }
-    content = json.dumps(manifest).encode()
+    content = json.dumps(recorded).encode()
     (folder / "manifest.json").write_bytes(content)
     forged = replace(reference, manifest_sha256=hashlib.sha256(content).hexdigest())
     with pytest.raises(CheckpointError, match="cannot be read"):
@@ -160,7 +161,7 @@ def test_none_whole_gives_none_and_all_the_reasons(tmp_path: Path) -> None:
     gone = [
         CheckpointRef(path=str(tmp_path / name), manifest_sha256="0" * 64, bytes=1) for name in "ab"
     ]
-    found, reference, rejected = checkpoint.load_first_whole(gone)
+    found, reference, rejected = checkpoint.load_first_valid(gone)
     assert found is None
     assert reference is None
     assert len(rejected) == 2
@@ -170,14 +171,14 @@ def test_none_whole_gives_none_and_all_the_reasons(tmp_path: Path) -> None:
 def test_a_failing_disk_leaves_nothing_under_a_checkpoints_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    older = checkpoint.save(tmp_path, example(1))
+    older = checkpoint.save(LocalFolder(tmp_path), example(1))
 
     def fails(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "rename")), fails)
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(tmp_path, example(2))
+        checkpoint.save(LocalFolder(tmp_path), example(2))
     monkeypatch.undo()
     assert [str(path) for path in tmp_path.iterdir()] == [older.path]
 
@@ -198,27 +199,30 @@ def test_the_name_is_given_only_after_every_byte_was_synced(
 
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(Path, "rename", note_rename)
-    reference = checkpoint.save(tmp_path, example())
+    reference = checkpoint.save(LocalFolder(tmp_path), example())
     unfinished = f".{Path(reference.path).name}.tmp"
     assert order == [*FILES, unfinished, "rename", tmp_path.name]
 
 
 def test_an_epoch_saved_twice_gives_two_folders(tmp_path: Path) -> None:
-    first, second = checkpoint.save(tmp_path, example(1)), checkpoint.save(tmp_path, example(1))
+    first, second = (
+        checkpoint.save(LocalFolder(tmp_path), example(1)),
+        checkpoint.save(LocalFolder(tmp_path), example(1)),
+    )
     assert first.path != second.path
     assert checkpoint.load(first).epoch == checkpoint.load(second).epoch == 1
 
 
 def test_removing_twice_is_fine(tmp_path: Path) -> None:
-    reference = checkpoint.save(tmp_path, example())
-    checkpoint.remove(reference, tmp_path)
-    checkpoint.remove(reference, tmp_path)
+    reference = checkpoint.save(LocalFolder(tmp_path), example())
+    checkpoint.remove(reference, LocalFolder(tmp_path))
+    checkpoint.remove(reference, LocalFolder(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_manifest_says_what_is_in_the_folder(tmp_path: Path) -> None:
-    reference = checkpoint.save(tmp_path, example(3))
-    manifest = json.loads((Path(reference.path) / "manifest.json").read_text())
-    assert manifest["schema"] == 1
-    assert manifest["epoch"] == 3
-    assert set(manifest["files"]) == {"tensors.safetensors", "state.json"}
+    reference = checkpoint.save(LocalFolder(tmp_path), example(3))
+    recorded = json.loads((Path(reference.path) / "manifest.json").read_text())
+    assert recorded["schema"] == 1
+    assert recorded["epoch"] == 3
+    assert set(recorded["files"]) == {"tensors.safetensors", "state.json"}

@@ -8,9 +8,9 @@ import pytest
 import torch
 from support.store import Store, serving
 
-from workers import checkpoint
+from workers import checkpoint, storage
 from workers.checkpoint import Checkpoint, CheckpointError
-from workers.storage import RemoteFolder, StorageUnreachableError, folder_at, within
+from workers.storage import LocalFolder, RemoteFolder, StorageUnreachableError, storage_at
 
 FILES = ("tensors.safetensors", "state.json", "manifest.json")
 
@@ -29,10 +29,10 @@ def store() -> Iterator[Store]:
 def folder(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Iterator[RemoteFolder]:
     """A trial's folder in an empty store; `local` is one that makes no folders by itself."""
     urls = {"memory": "memory://checkpoints", "webhdfs": store.url, "local": f"local://{tmp_path}"}
-    made = folder_at(urls[request.param])
+    made = storage_at(urls[request.param])
     assert isinstance(made, RemoteFolder)
     yield made / "study" / "trial"
-    made.remove()
+    (made / "study").remove(made)
 
 
 def test_what_is_loaded_equals_what_was_saved(folder: RemoteFolder) -> None:
@@ -41,8 +41,8 @@ def test_what_is_loaded_equals_what_was_saved(folder: RemoteFolder) -> None:
     loaded = checkpoint.load(reference, folder)
     assert (loaded.epoch, dict(loaded.state)) == (7, {"note": "ä"})
     assert torch.equal(loaded.tensors["w"], example(7).tensors["w"])
-    assert reference.bytes == sum(folder.sizes())
-    assert [found.name for found in within(folder)] == [Path(reference.path).name]
+    assert reference.bytes == sum(folder.sizes().values())
+    assert [found.name for found in folder.entries()] == [Path(reference.path).name]
 
 
 def flipped(content: bytes) -> bytes:
@@ -65,7 +65,7 @@ def test_a_damaged_file_is_refused_and_the_checkpoint_before_is_used(
     older, newer = checkpoint.save(folder, example(1)), checkpoint.save(folder, example(2))
     damaged = RemoteFolder(newer.path)
     damaged.write(name, DAMAGES[damage](damaged.read(name, 1 << 20)))
-    found, reference, rejected = checkpoint.load_first_whole([newer, older], folder)
+    found, reference, rejected = checkpoint.load_first_valid([newer, older], folder)
     assert (found and found.epoch, reference) == (1, older)
     assert newer.path in rejected[0]
 
@@ -76,7 +76,7 @@ def test_a_removed_checkpoint_is_refused_and_may_be_removed_again(folder: Remote
     checkpoint.remove(reference, folder)
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.load(reference, folder)
-    assert within(folder) == []
+    assert folder.entries() == []
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
@@ -90,21 +90,28 @@ def test_what_a_crash_cuts_off_has_no_manifest_and_what_an_error_cuts_off_leaves
         passed.append(point)
         if len(passed) > writes:
             # What a kill here would leave: everything that was put so far, and no manifest.
-            [unfinished] = [f for f in within(folder) if str(f) != older.path] or [folder / "none"]
-            assert unfinished.sizes() == [] or not (unfinished / "manifest.json").exists()
+            [unfinished] = [f for f in folder.entries() if str(f) != older.path] or [
+                folder / "none"
+            ]
+            assert not unfinished.sizes() or not (unfinished / "manifest.json").exists()
             assert len(unfinished.sizes()) == writes
             raise OSError("the store is full")
 
-    monkeypatch.setattr(checkpoint, "fault", fault)
+    monkeypatch.setattr(storage, "fault", fault)
     with pytest.raises(OSError, match="the store is full"):
         checkpoint.save(folder, example(2))
-    assert [str(found) for found in within(folder)] == [older.path]
+    assert [str(found) for found in folder.entries()] == [older.path]
 
 
 def test_a_store_is_opened_only_where_whoever_runs_it_said(folder: RemoteFolder) -> None:
     reference = checkpoint.save(folder, example())
-    for place in (None, folder / "..", Path("/tmp"), RemoteFolder("memory://elsewhere")):
-        with pytest.raises(CheckpointError, match="is ARCHSCOUT_CHECKPOINTS as it was"):
+    for place in (
+        None,
+        folder / "..",
+        LocalFolder(Path("/tmp")),
+        RemoteFolder("memory://elsewhere"),
+    ):
+        with pytest.raises(CheckpointError, match="has ARCHSCOUT_CHECKPOINTS changed"):
             checkpoint.load(reference, place)
     elsewhere = replace(reference, path=f"memory://elsewhere/{Path(reference.path).name}")
     assert checkpoint.load(elsewhere, folder).epoch == example().epoch  # from its own folder
@@ -125,20 +132,20 @@ def test_a_store_that_fails_is_an_error_of_the_world(store: Store) -> None:
         checkpoint.remove(reference, folder)  # costs space, and no trial
     finally:
         store.fails = False
-    folder.remove()
+    (folder / Path(reference.path).name).remove(folder)
 
 
 def test_a_file_url_is_a_folder_like_any_other(tmp_path: Path) -> None:
-    assert folder_at(f"file://{tmp_path}") == tmp_path
+    assert storage_at(f"file://{tmp_path}") == LocalFolder(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("s3://key:secret@bucket/x", "holds a login"),
+        ("s3://key:secret@bucket/x", "contains a login"),
         ("simplecache::memory://x", "a chain of stores"),
     ],
 )
 def test_urls_that_would_leak_or_surprise_are_refused(url: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        folder_at(url)
+        storage_at(url)

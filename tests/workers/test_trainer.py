@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from search_spaces.loss_terms import LossTerm, LossWeights
+from workers import manifest
 from workers.budget import Budget
 from workers.data import Dataset
 from workers.data.dataset import Split
@@ -23,7 +24,7 @@ from workers.job import TeacherRef, TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
 from workers.training import device as device_module
 from workers.training import trainer as trainer_module
-from workers.training.teacher import FACTS, WEIGHTS, digest, read
+from workers.training.teacher import FACTS, WEIGHTS
 from workers.training.trainer import Trainer
 
 TWO_TERMS = {"cross_entropy": LossTerm(), "auxiliary": LossTerm()}
@@ -302,7 +303,7 @@ def taught_on(
             {name: value.contiguous() for name, value in teacher.network.state_dict().items()}
         )
     )
-    return TeacherRef(path=str(folder), sha256=digest(read(folder)))
+    return TeacherRef(path=str(folder), sha256=manifest.write(folder))
 
 
 def test_a_student_learns_from_a_teacher_that_is_what_it_was(
@@ -317,7 +318,7 @@ def test_a_student_learns_from_a_teacher_that_is_what_it_was(
     distilled = measured(Trainer(dataclasses.replace(job, teacher=reference), digits).run())
     assert distilled[0].metrics["terms/distillation"] >= 0
     (tmp_path / WEIGHTS).write_bytes(b"other")
-    with pytest.raises(BadCandidateError, match="is not what was fetched"):
+    with pytest.raises(BadCandidateError, match=r"weights\.safetensors has changed"):
         Trainer(dataclasses.replace(job, teacher=reference), digits)
 
 

@@ -3,7 +3,6 @@
 Read as plain data, weights and architecture: the code that travels with a model is not run.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,36 +14,17 @@ from torch import Tensor, nn
 from search_spaces.architecture import Architecture
 from search_spaces.model_output import ModelOutput
 from search_spaces.task import Task
+from workers import manifest
 from workers.data import Dataset, Preprocessing
 from workers.data.preprocessing import other_units
 from workers.failures import BadCandidateError
 from workers.job import TeacherRef
-from workers.storage import Folder, RemoteFolder, folder_at
+from workers.manifest import verified_files
+from workers.storage import storage_at
 from workers.training.batches import Normalisation
 
 FACTS = "model.json"
 WEIGHTS = "weights.safetensors"
-MAX_BYTES = 1 << 32
-"""More than this is no teacher's file."""
-
-
-def read(folder: Folder) -> dict[str, bytes]:
-    """A teacher's files by name.
-
-    Raises:
-        OSError: One cannot be read.
-    """
-    if isinstance(folder, RemoteFolder):
-        return {name: folder.read(name, MAX_BYTES) for name in (FACTS, WEIGHTS)}
-    return {name: (folder / name).read_bytes() for name in (FACTS, WEIGHTS)}
-
-
-def digest(files: Mapping[str, bytes]) -> str:
-    """SHA-256 over both of a teacher's files."""
-    found = hashlib.sha256()
-    for name in (FACTS, WEIGHTS):
-        found.update(hashlib.sha256(files[name]).digest())
-    return found.hexdigest()
 
 
 def unfit(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
@@ -103,12 +83,13 @@ class Teacher:
         """Prove the files and build the network.
 
         Raises:
-            BadCandidateError: The files are not those that were fetched, or answer another task.
-            OSError: One cannot be read.
+            BadCandidateError: A file is not the one that was staged, or the task differs.
         """
-        files = read(folder_at(reference.path))
-        if digest(files) != reference.sha256:
-            raise BadCandidateError(f"the teacher in {reference.path} is not what was fetched")
+        read = storage_at(reference.path).read
+        try:
+            files = dict(verified_files(read, manifest.load(read, reference.sha256)))
+        except ValueError as error:
+            raise BadCandidateError(f"the teacher in {reference.path}: {error}") from error
         facts = json.loads(files[FACTS])
         if reason := unfit(facts, dataset):
             raise BadCandidateError(f"the teacher {reason}")

@@ -182,7 +182,7 @@ class Trainer:
 
     def _resume(self) -> int:
         """Take up the newest whole checkpoint: how many epochs it has seen, 0 without one."""
-        found, reference, rejected = checkpoint.load_first_whole(
+        found, reference, rejected = checkpoint.load_first_valid(
             self.job.resume_from, self.job.checkpoints
         )
         for reason in rejected:

@@ -26,7 +26,7 @@ from orchestrator.engines.ray_tune.session import Session
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
 from workers.job import AttemptKey, TrainingJob
-from workers.storage import Folder, RemoteFolder
+from workers.storage import Storage
 
 if TYPE_CHECKING:
     # Workers import this package too, and must not pay for the study's sampler and ledger.
@@ -57,7 +57,7 @@ class RayTuneEngine:
         cpu: float = 1.0,
         gpu: float | None = 0.0,
         code: UserCode | None = None,
-        checkpoints: Folder | None = None,
+        checkpoints: Storage | None = None,
         silence_s: float | None = None,
         recycle_after: int = 250,
         recycle_growth_bytes: int = 1 << 30,
@@ -169,7 +169,9 @@ class RayTuneEngine:
 
         ours = study.config.train is None and study.config.data.source != "surrogate"
         # On this machine alone, a folder is the same for all.
-        shared = self._address is not None or isinstance(self._checkpoints, RemoteFolder)
+        shared = self._address is not None or bool(
+            self._checkpoints and self._checkpoints.is_remote
+        )
         return Nodes(
             ray,
             self._checkpoints if ours and shared else None,

@@ -6,19 +6,17 @@ up elsewhere nor be promoted. One without the GPU that it promises would train o
 
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from orchestrator.engines.ray_tune.deadline import CALL_S, SLOW_S, call, silent
 from search_spaces.errors import ArchscoutError, ExitCode
 from search_spaces.plugins import UserFileError
 from search_spaces.user_code import UserCode
-from workers.storage import Folder, RemoteFolder, folder_at
+from workers.storage import Storage, storage_at
 
 TIMEOUT_S = 300.0
 """How long a node may take to answer: it starts a process and may load torch, both over a network
@@ -39,7 +37,7 @@ class Nodes:
     def __init__(
         self,
         ray: Any,
-        checkpoints: Folder | None,
+        checkpoints: Storage | None,
         *,
         cuda: bool,
         elsewhere: bool = False,
@@ -58,12 +56,13 @@ class Nodes:
         self._code = code if elsewhere else None
         self._asks = elsewhere or cuda or checkpoints is not None
         self._cuda = cuda
+        self._checkpoints = checkpoints
         self._mark = checkpoints and checkpoints / f".seen-by-nodes-{secrets.token_hex(8)}"
         self._asked: dict[str, Any] = {}
         self._fit: set[str] = set()
         self._unfit: set[str] = set()
         if self._mark is not None:
-            _leave(self._mark, "driver")
+            self._mark.write("driver", b"driver")
 
     def require(
         self,
@@ -112,11 +111,9 @@ class Nodes:
 
     def close(self) -> None:
         """Take the mark away."""
-        if isinstance(self._mark, Path):
-            shutil.rmtree(self._mark, ignore_errors=True)
-        elif self._mark is not None:
+        if self._mark is not None and self._checkpoints is not None:
             with suppress(OSError):
-                self._mark.remove()
+                self._mark.remove(self._checkpoints)
 
     def _look(self, nodes: Iterable[Mapping[str, Any]]) -> list[str] | None:
         """What nodes lack, so far; None once all have answered and lack nothing."""
@@ -194,7 +191,7 @@ def node_problem(mark: str | None, cuda: bool, code: UserCode | None = None) -> 
     """Runs on a node: what it lacks; None where it will do."""
     if mark is not None:
         try:
-            _find(folder_at(mark))
+            _find(storage_at(mark))
         except OSError as error:
             return (
                 f"cannot read and write {mark.rpartition('/')[0]} ({error}). Checkpoints must lie "
@@ -217,25 +214,14 @@ def node_problem(mark: str | None, cuda: bool, code: UserCode | None = None) -> 
     return None
 
 
-def _find(mark: Folder) -> None:
+def _find(mark: Storage) -> None:
     """Reads what the driver left, and writes beside it.
 
     Raises:
         OSError: It is not there, or nothing can be written.
     """
-    if isinstance(mark, RemoteFolder):
-        mark.read("driver", _LARGEST)
-    else:
-        (mark / "driver").read_bytes()
-    _leave(mark, f"{os.getpid()}-{secrets.token_hex(4)}")
-
-
-def _leave(mark: Folder, name: str) -> None:
-    if isinstance(mark, RemoteFolder):
-        mark.write(name, name.encode())
-        return
-    mark.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (mark / name).write_bytes(name.encode())
+    mark.read("driver", _LARGEST)
+    mark.write(f"{os.getpid()}-{secrets.token_hex(4)}", b"node")
 
 
 def _told(reasons: Sequence[str]) -> str:

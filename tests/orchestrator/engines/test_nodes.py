@@ -9,6 +9,7 @@ import pytest
 from orchestrator.engines.ray_tune import node_checks
 from orchestrator.engines.ray_tune.node_checks import Nodes, NodesUnfitError, node_problem, release
 from search_spaces.user_code import UserCode
+from workers.storage import LocalFolder
 
 
 class Ray:
@@ -45,7 +46,7 @@ def cluster(*names: str) -> list[dict[str, str]]:
 
 def test_a_node_is_asked_once_and_one_that_joins_is_not_waited_for(tmp_path: Path) -> None:
     ray = Ray(n1=None, n2=None)
-    made = Nodes(ray, tmp_path / "checkpoints", cuda=False)
+    made = Nodes(ray, LocalFolder(tmp_path / "checkpoints"), cuda=False)
     made.require(lambda: cluster("n1", "n2"))
     made.watch(cluster("n1", "n2", "n3"))
     made.watch(cluster("n1", "n2", "n3"))
@@ -94,7 +95,7 @@ def test_nothing_is_asked_where_nothing_is_needed() -> None:
 
 
 def test_a_node_looks_for_what_the_driver_left_and_writes_beside_it(tmp_path: Path) -> None:
-    made = Nodes(Ray(), tmp_path, cuda=False)
+    made = Nodes(Ray(), LocalFolder(tmp_path), cuda=False)
     assert node_problem(str(made._mark), False) is None
     assert len(list(Path(str(made._mark)).iterdir())) == 2
     said = node_problem(str(tmp_path / "not-shared" / "mark"), False)

@@ -24,7 +24,7 @@ from PIL import Image
 
 from orchestrator.cli import main
 from orchestrator.errors import ExitCode
-from orchestrator.promotion import manifest
+from workers import manifest
 from workers.data import DataSpec, load
 
 pytestmark = [

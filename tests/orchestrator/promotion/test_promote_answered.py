@@ -8,6 +8,7 @@ from support.studies import config, opened, run
 from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Ledger
 from orchestrator.promotion.winner import prepare
+from workers.storage import LocalFolder
 
 
 def test_an_answer_is_promoted_where_it_was_trained(tmp_path: Path) -> None:
@@ -23,4 +24,4 @@ def test_an_answer_is_promoted_where_it_was_trained(tmp_path: Path) -> None:
         assert row is not None
         theirs = asked.model_copy(update={"train": None})
         with pytest.raises(PromotionRefusedError, match="promote first --trial 0"):
-            prepare(ledger, row, theirs, answered, tmp_path / "checkpoints")
+            prepare(ledger, row, theirs, answered, LocalFolder(tmp_path / "checkpoints"))

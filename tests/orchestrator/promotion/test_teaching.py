@@ -70,7 +70,11 @@ def test_a_study_learns_from_a_promoted_model(
     assert seen["terms/distillation"] > 0
     assert 0 < seen["weights/distillation"] < 1
     (teacher,) = (own_home / "checkpoints" / "pupils").glob("teacher-*")
-    assert {path.name for path in teacher.iterdir()} == {"model.json", "weights.safetensors"}
+    assert {path.name for path in teacher.iterdir()} == {
+        "manifest.json",
+        "model.json",
+        "weights.safetensors",
+    }
 
 
 @pytest.mark.parametrize(

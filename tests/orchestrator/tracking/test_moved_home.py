@@ -21,6 +21,7 @@ from orchestrator.tracking.places import follow_home, projection_lock
 from workers import checkpoint
 from workers.checkpoint import Checkpoint
 from workers.measurement import Measurement
+from workers.storage import LocalFolder
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore:.*noload.*")]
 
@@ -66,7 +67,7 @@ def completed(story: Story) -> str:
     uid = story.add(candidate={"schema": 1, "architecture": {}})
     story.start(uid)
     folder = story.home / "checkpoints" / "mine" / uid
-    reference = checkpoint.save(folder, Checkpoint(epoch=3, tensors={}, state={}))
+    reference = checkpoint.save(LocalFolder(folder), Checkpoint(epoch=3, tensors={}, state={}))
     seen = Measurement(
         fidelity=3, metrics={"val_accuracy": 0.5}, elapsed_s=1.0, checkpoint=reference
     )
@@ -103,7 +104,7 @@ def test_files_are_found_where_they_lie_now(story: Story, tmp_path: Path, how: s
         assert addresses(story.home) == before
     with Ledger.open(there / "ledger.db") as ledger:
         [reference] = ledger.checkpoints(uid)
-    assert checkpoint.load(reference, there / "checkpoints" / "mine" / uid).epoch == 3
+    assert checkpoint.load(reference, LocalFolder(there / "checkpoints" / "mine" / uid)).epoch == 3
     client = open_client(f"sqlite:///{there}/mlflow.db")
     version = client.get_model_version("digits", "1")
     assert (Path(version.source.removeprefix("file://").replace("%20", " ")) / "model").exists()

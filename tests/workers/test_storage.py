@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.storage import Folder, PathOutsideError, RemoteFolder, beneath, remove
+from workers.paths import PathOutsideError, beneath, remove
+from workers.storage import RemoteFolder
 
 PARTS = st.sampled_from(["a", "b", "..", ".", "out", "up", "loop", "link", "\0", "x y", "ä"])
 NAMES = st.lists(PARTS, min_size=1, max_size=6).map("/".join) | st.text(max_size=12)
@@ -82,17 +83,17 @@ def test_the_root_itself_stays(tree: Path, name: str) -> None:
 
 @given(name=st.lists(PARTS, max_size=4).map("/".join))
 def test_in_a_store_too(name: str) -> None:
-    root: Folder = RemoteFolder("memory://bucket/studies")
+    root = RemoteFolder("memory://bucket/studies")
     plain = name != "" and not {"", ".", ".."} & {*name.split("/")}
     if plain:
-        assert beneath(root / name, root) == root / name
+        assert (root / name).require_below(root) == root / name
     else:
         with pytest.raises(PathOutsideError):
-            beneath(root / name, root)
+            (root / name).require_below(root)
 
 
 def test_a_store_beside_the_root_is_outside() -> None:
     root = RemoteFolder("memory://bucket/studies")
     for other in ("memory://bucket/studies2/a", "memory://bucket", "s3://bucket/studies/a"):
         with pytest.raises(PathOutsideError):
-            beneath(RemoteFolder(other), root)
+            RemoteFolder(other).require_below(root)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.promotion import manifest
+from workers import manifest
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_a_folder_is_copied_whole_and_what_was_put_beside_it_is_not(
     digest = manifest.write(model)
     (model / "extra.py").write_text("harm")
     (model / "inner" / "__pycache__").mkdir()
-    digests = manifest.proved_copy(model, target, digest)
+    digests = manifest.verified_copy(model, target, digest)
     assert set(digests) == {"weights", "inner/code.py"}
     copied = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     assert copied == {"weights", "inner/code.py", "manifest.json"}
@@ -73,11 +73,11 @@ def edit_the_manifest(model: Path) -> None:
     ("change", "reason"),
     [
         (flip, "weights has changed"),
-        (grow, "weights has grown"),
+        (grow, "weights is larger"),
         (cut, "weights has changed"),
         (remove, "weights cannot be read: No such file"),
         (link, "weights cannot be read"),
-        (pipe, "weights is not a plain file"),
+        (pipe, "weights cannot be read: not a regular file"),
         (edit_the_manifest, r"manifest\.json is not the one that was recorded"),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_changed_file_is_refused(
     digest = manifest.write(model)
     change(model)
     with pytest.raises(ValueError, match=reason):
-        manifest.proved_copy(model, target, digest)
+        manifest.verified_copy(model, target, digest)
 
 
 @pytest.mark.parametrize("name", ["../out", "/etc/passwd", "inner/../../out"])
@@ -98,5 +98,5 @@ def test_a_manifest_does_not_lead_out_of_its_folder(
     manifest.write(model)
     text = (model / manifest.NAME).read_text().replace('"weights"', f'"{name}"')
     (model / manifest.NAME).write_text(text)
-    with pytest.raises(ValueError, match="leads out of the model"):
-        manifest.proved_copy(model, target, manifest.digest(text.encode()))
+    with pytest.raises(ValueError, match="leads out of the folder"):
+        manifest.verified_copy(model, target, manifest.digest(text.encode()))
