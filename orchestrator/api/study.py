@@ -114,7 +114,7 @@ class Study:
             return
         terminal = Terminal(quiet=not progress, json=not progress)
         with private_files():
-            outcome = run_search.launch(self._config, self._home, terminal, goes_on=state != "new")
+            outcome = run_search.launch(self._config, self._home, terminal, resumed=state != "new")
         if outcome.code is ExitCode.DONE:
             return
         message = run_search.unfinished(self._config, self._home, outcome)
@@ -213,7 +213,7 @@ class Study:
 
     def _read(self) -> tuple[str, tuple[Trial, ...]]:
         """Return the study's state and trials; `new` and none before its first run."""
-        with studies.reading(self._home) as ledger:
+        with studies.open_ledger(self._home) as ledger:
             row = None if ledger is None else ledger.study(self.name)
             if ledger is None or row is None:
                 return "new", ()
@@ -234,7 +234,7 @@ class Study:
 
     def _task(self) -> Task | None:
         """Return what the study's networks are built for, as its first event has it."""
-        with studies.reading(self._home) as ledger:
+        with studies.open_ledger(self._home) as ledger:
             row = None if ledger is None else ledger.study(self.name)
             events = [] if ledger is None or row is None else ledger.events(row.id, 0, 1)
         known = (events[0].payload.get("about") or {}).get("task") if events else None
@@ -299,9 +299,9 @@ def load_study(name: str, *, home: str | os.PathLike[str] | None = None) -> Stud
         CommandError: There is no such study.
     """
     place = _home(home)
-    with studies.reading(place) as opened:
-        ledger, row = studies.found(opened, name, place)
-        stored = relocate(studies.readable_config(row), ledger, row, place)
+    with studies.open_ledger(place) as opened:
+        ledger, row = studies.find_study(opened, name, place)
+        stored = relocate(studies.require_config(row), ledger, row, place)
     return Study(with_open_gpu(stored), place)
 
 
@@ -311,7 +311,7 @@ def list_studies(*, home: str | os.PathLike[str] | None = None) -> list[str]:
     Args:
         home: Folder of the stores; by default `ARCHSCOUT_HOME` or `./mlruns`.
     """
-    with studies.reading(_home(home)) as ledger:
+    with studies.open_ledger(_home(home)) as ledger:
         return [] if ledger is None else [row.name for row in ledger.studies()]
 
 
@@ -364,11 +364,11 @@ def _as_existing(config: StudyConfig, home: Home) -> StudyConfig:
     Raises:
         CommandError: That study has another configuration.
     """
-    with studies.reading(home) as ledger:
+    with studies.open_ledger(home) as ledger:
         row = None if ledger is None else ledger.study(config.name)
         if ledger is None or row is None:
             return config
-        stored = relocate(studies.readable_config(row), ledger, row, home)
+        stored = relocate(studies.require_config(row), ledger, row, home)
     config = as_stored(config.at_address(None), stored).at_address(config.engine.address)
     if same_except_paths(stored, config.at_address(None)):
         return config

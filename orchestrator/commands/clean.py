@@ -70,7 +70,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     require_registry(home.tracking_uri)
 
-    with studies.reading(home) as ledger, deletion.answering():
+    with studies.open_ledger(home) as ledger, deletion.answering():
         if options.name is None:
             if ledger is None:
                 raise _no_ledger(home)
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             store = deletion.StudyStore.open(home.tracking_uri, home.artifacts, ledger.identity)
             found = _everywhere(ledger, home, store)
         else:
-            known, row = studies.found(ledger, options.name, home)
+            known, row = studies.find_study(ledger, options.name, home)
             known.require_free(row)
             found = _Found(checkpoints={row.name: _superfluous(known, row, home)})
         portions = found.portions()
@@ -152,7 +152,7 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
 def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Storage]:
     from orchestrator.study.retention import unreferenced_files  # noqa: PLC0415 - not for what only reads
 
-    config = studies.config_of(row)
+    config = studies.stored_config(row)
     if config is None:  # another release's study: it knows what it needs
         return []
     return unreferenced_files(

@@ -18,7 +18,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         LedgerError: It cannot be used.
     """
     if not home.has_ledger:
-        text = f"there is no ledger. {studies.nothing_yet(home)}"
+        text = f"there is no ledger. {studies.no_studies(home)}"
         raise CommandError(text, ExitCode.INPUT)
     if options.file is not None and options.action != "backup":
         raise CommandError(f"archscout db {options.action} takes no FILE", ExitCode.INPUT)

@@ -36,9 +36,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     require_registry(home.tracking_uri)
 
-    with studies.reading(home) as ledger, deletion.answering():
+    with studies.open_ledger(home) as ledger, deletion.answering():
         if ledger is None:
-            raise studies.unknown(options.name, home)
+            raise studies.unknown_study(options.name, home)
         row = ledger.study(options.name)
         if row is not None:
             ledger.require_deletable(row)
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         sole = home.owners.is_sole(ledger.identity, options.name, unmarked=alone)
         folders = _folders(ledger, row, home, options.name, sole=sole)
         if row is None and not runs and not folders:
-            studies.found(ledger, options.name, home)
+            studies.find_study(ledger, options.name, home)
         if store is not None:
             _refuse_needed(options.name, runs, store)
         _tell(_portions(ledger, row, runs, folders), options.name, home, terminal, acts=options.yes)
@@ -174,7 +174,7 @@ def _delete(
     """The ledger first: then no promotion can begin, and what a crash leaves is found again."""
     from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
 
-    with studies.unshown(home, name):
+    with studies.hold_projection(home, name):
         if ledger.study(name) is not None:
             ledger.delete_study(name, Holder.of_this_process())
         store, runs = shown

@@ -1,7 +1,7 @@
 """`archscout search --dry-run`: what would run, and nothing of it."""
 
 from orchestrator.commands.preflight import quick_look, warn
-from orchestrator.commands.run_search import tell_notes
+from orchestrator.commands.run_search import print_notes
 from orchestrator.config.load import flatten
 from orchestrator.config.resources import check_resources, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
@@ -56,7 +56,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
             }
         )
     )
-    tell_notes(parts, terminal)
+    print_notes(parts, terminal)
     terminal.info("\nNothing was started or written.")
     return ExitCode.DONE
 

@@ -23,16 +23,16 @@ _SHARED = ("train", "data", "objectives", "budget", "teacher")
 """What two studies have in common where one starts from the other's results."""
 
 
-def stopped_for_good(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
+def final_stop_reason(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
     """Return why no trial of a study starts any more, not even a retry, if so."""
     if _time_is_up(config, spent_s):
         return f"its {config.stop.hours:g} h are used up"
     return "its target is reached" if _reaches_target(config, trials) else None
 
 
-def exhausted(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
+def exhausted_reason(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
     """Return why no trial of a study starts any more, however often it is resumed, if so."""
-    if why := stopped_for_good(config, spent_s, trials):
+    if why := final_stop_reason(config, spent_s, trials):
         return why
     if any(trial.state in {TrialState.WAITING, TrialState.RUNNING} for trial in trials):
         return None
@@ -52,7 +52,7 @@ def _reaches_target(config: StudyConfig, trials: Sequence[Trial]) -> bool:
     return winner is not None and reaches_target(winner, objectives[0], config.stop.target)
 
 
-def beyond_limits(
+def options_beyond_limits(
     stored: StudyConfig,
     spent_s: float,
     trials: Sequence[Trial],
@@ -74,7 +74,7 @@ def beyond_limits(
     return options
 
 
-def another_name(name: str, taken: Collection[str]) -> str:
+def next_free_name(name: str, taken: Collection[str]) -> str:
     """Return the first free name of `bars2`, `bars3`, ..."""
     number = 2
     while f"{name}{number}" in taken:
@@ -82,7 +82,7 @@ def another_name(name: str, taken: Collection[str]) -> str:
     return f"{name}{number}"
 
 
-def search_again(
+def search_command(
     stored: StudyConfig,
     taken: Collection[str],
     home: Home,
@@ -103,14 +103,14 @@ def search_again(
     """
     config = config or stored
     command = [home.program, "search", *map(shlex.quote, words)]
-    command += ["--name", another_name(stored.name, taken)]
+    command += ["--name", next_free_name(stored.name, taken)]
     if warm and all(getattr(stored, key) == getattr(config, key) for key in _SHARED):
         names = dict.fromkeys((*config.warm_start, stored.name))
         command += ["--set", shlex.quote(f"warm_start=[{', '.join(names)}]")]
     return " ".join(command)
 
 
-def retries(name: str, trials: Sequence[Trial], home: Home) -> dict[str, str]:
+def retry_commands(name: str, trials: Sequence[Trial], home: Home) -> dict[str, str]:
     """Return the command for each class of failure that can be retried, and what it does."""
     from orchestrator.study.retries import retryable_reasons, retryable_trials  # noqa: PLC0415 - loads optuna
 
@@ -135,12 +135,12 @@ def is_running(ledger: "Ledger", row: "StudyRow") -> bool:
     return False
 
 
-def onward(ledger: "Ledger", row: "StudyRow", home: Home) -> str:
+def how_to_complete(ledger: "Ledger", row: "StudyRow", home: Home) -> str:
     """Return what may bring a study that has no complete trial to one."""
     config, trials = StudyConfig.from_json(row.config_json), ledger.trials(row.id)
     if is_running(ledger, row):
         return f"It is running: {home.program} status {row.name}"
-    over = exhausted(config, row.spent_s, trials)
+    over = exhausted_reason(config, row.spent_s, trials)
     if over is None and row.state != "finished":
         return f"Continue with: {home.program} resume {row.name}"
     ways = " or ".join(_without(ledger, row, home))
@@ -161,11 +161,13 @@ def next_steps(ledger: "Ledger", row: "StudyRow", home: Home, board: "Leaderboar
 def _without(ledger: "Ledger", row: "StudyRow", home: Home) -> dict[str, str]:
     """What helps where no trial is complete, and the study is over."""
     config, trials = StudyConfig.from_json(row.config_json), ledger.trials(row.id)
-    again = search_again(config, [known.name for known in ledger.studies()], home)
-    if more := beyond_limits(config, row.spent_s, trials):
+    again = search_command(config, [known.name for known in ledger.studies()], home)
+    if more := options_beyond_limits(config, row.spent_s, trials):
         steps = {f"{again}{more}": "with more time: a study's limits cannot be raised"}
     else:
-        steps = retries(row.name, trials, home) | {again: "under another name, changed as needed"}
+        steps = retry_commands(row.name, trials, home) | {
+            again: "under another name, changed as needed"
+        }
     if trials:
         furthest = max(trials, key=lambda trial: trial.reached).number
         steps[f"{home.program} status {row.name} --trial {furthest}"] = (

@@ -17,9 +17,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     Raises:
         CommandError: There is no such study, or the preference cannot be applied.
     """
-    with studies.reading(home) as opened:
-        ledger, row = studies.found(opened, options.name, home)
-        config = studies.readable_config(row)
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, options.name, home)
+        config = studies.require_config(row)
         preferred = None if options.prefer is None else _preferred(options.prefer, config)
         board = leaderboard(config, row.state, ledger.trials(row.id), preferred)
     terminal.document |= board.to_dict(options.top)

@@ -16,15 +16,15 @@ from orchestrator.trial import Trial
 def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
     """Shows every study with its state and its best value."""
     terminal.document["studies"] = []
-    with studies.reading(home) as ledger:
+    with studies.open_ledger(home) as ledger:
         rows = ledger.studies() if ledger else []
         if ledger is None or not rows:
-            terminal.print(studies.nothing_yet(home))
+            terminal.print(studies.no_studies(home))
             return ExitCode.DONE
         cells = []
         for row in rows:
             trials = ledger.trials(row.id)
-            value = _best(studies.config_of(row), trials)
+            value = _best(studies.stored_config(row), trials)
             created = datetime.fromtimestamp(row.created).astimezone()
             terminal.document["studies"].append(
                 {

@@ -100,7 +100,7 @@ def open_model(name: str, alias: str, home: Home) -> "LoadedModel":
     with answering():
         registry = ModelRegistry.open(home.tracking_uri)
         champion = _champion(registry, name, alias)
-    with studies.reading(home) as ledger:
+    with studies.open_ledger(home) as ledger:
         promotions = ledger.promotions.all() if ledger else []
     return load(registry, name, champion, promotions)
 

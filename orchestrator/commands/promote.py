@@ -85,9 +85,9 @@ def promote(
         DataError: The data cannot be read.
     """
     _check_names(target)
-    with studies.reading(home) as opened:
-        ledger, row = studies.found(opened, name, home)
-        config = studies.located_config(ledger, row, home)
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, name, home)
+        config = studies.locate_config(ledger, row, home)
         trials = ledger.trials(row.id)
         _check_any_complete(ledger, row, trials, home)
         asked = None if number is None else _existing(number, row.name, trials)
@@ -145,7 +145,7 @@ def _check_any_complete(
     if any(trial.state is TrialState.COMPLETE for trial in trials):
         return
     text = f"no trial of '{row.name}' has reached the full budget yet"
-    raise CommandError(f"{text}. {hints.onward(ledger, row, home)}", ExitCode.REFUSED)
+    raise CommandError(f"{text}. {hints.how_to_complete(ledger, row, home)}", ExitCode.REFUSED)
 
 
 def _check_one_is_best(config: StudyConfig, trials: Sequence[Trial], home: Home) -> None:

@@ -33,9 +33,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             f"Classes: {', '.join(known)}.{did_you_mean(options.failure, known)}",
             ExitCode.INPUT,
         )
-    with studies.reading(home) as opened:
-        ledger, row = studies.found(opened, options.name, home)
-        config = studies.readable_config(row)
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, options.name, home)
+        config = studies.require_config(row)
         _require_time(row, config, ledger, home)
         asked = ledger.ask(row.id, retries.RETRY, {"class": options.failure})
         driven = _answered(ledger, row, config, asked, options.failure)
@@ -69,10 +69,10 @@ def _require_time(row: "StudyRow", config: "StudyConfig", ledger: "Ledger", home
         CommandError: The study's time is used up, or its target is reached.
     """
     trials = ledger.trials(row.id)
-    over = hints.stopped_for_good(config, row.spent_s, trials)
+    over = hints.final_stop_reason(config, row.spent_s, trials)
     if over is not None:
-        again = hints.search_again(config, [known.name for known in ledger.studies()], home)
-        again += hints.beyond_limits(config, row.spent_s, trials)
+        again = hints.search_command(config, [known.name for known in ledger.studies()], home)
+        again += hints.options_beyond_limits(config, row.spent_s, trials)
         raise CommandError(
             f"study '{row.name}' starts no trial any more: {over}, and its limits cannot be "
             f"raised. Search on under another name: {again}",

@@ -36,13 +36,13 @@ _ENDED = {
 }
 
 
-def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool) -> ExitCode:
+def search(config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool) -> ExitCode:
     """Run a search and show its leaderboard.
 
     Raises:
         CommandError: The search stopped before its limits.
     """
-    outcome = launch(config, home, terminal, goes_on=goes_on)
+    outcome = launch(config, home, terminal, resumed=resumed)
     board = leaderboard(config, outcome.state, outcome.trials)
     terminal.document |= board.to_dict()
     terminal.info()
@@ -55,19 +55,19 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
     terminal.info(f"\n{_ENDED[outcome.reason or outcome.state]}")
     if not outcome.shown:
         terminal.info(_not_shown(config.name, home, outcome.not_shown))
-    with studies.reading(home) as opened:
-        terminal.info(hints.next_steps(*studies.found(opened, config.name, home), home, board))
+    with studies.open_ledger(home) as opened:
+        terminal.info(hints.next_steps(*studies.find_study(opened, config.name, home), home, board))
     return ExitCode.DONE
 
 
-def launch(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool) -> RunOutcome:
+def launch(config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool) -> RunOutcome:
     """Check a study's inputs, print what is about to be searched, and run it.
 
     Args:
         config: The study; its name may exist already with the same configuration.
         home: Stores of ledger, checkpoints and MLflow.
         terminal: Shows header, notes and progress.
-        goes_on: Whether the study exists; its forecast is left out then.
+        resumed: Whether the study exists; its forecast is left out then.
 
     Raises:
         CommandError: The study exists with other inputs.
@@ -82,16 +82,16 @@ def launch(config: StudyConfig, home: Home, terminal: Terminal, *, goes_on: bool
         parts = prepare_study(config)
     parts = _with_teacher(parts, home)
     _check_earlier(parts, home)
-    expected = None if goes_on else quick_look(parts, terminal)
+    expected = None if resumed else quick_look(parts, terminal)
     warn(parts, terminal)
-    terminal.info(header(parts, home, goes_on=goes_on))
-    tell_notes(parts, terminal)
+    terminal.info(header(parts, home, resumed=resumed))
+    print_notes(parts, terminal)
     if expected is not None:
         terminal.info(f"forecast   {expected}")
     try:
         return run_study(parts, home, terminal)
     except StudyConflictError as error:
-        text = studies.changed(config, error.differing, _names(home), home)
+        text = studies.describe_changes(config, error.differing, _names(home), home)
         raise CommandError(text, ExitCode.INPUT) from error
 
 
@@ -114,7 +114,7 @@ def _with_teacher(parts: StudyInputs, home: Home) -> StudyInputs:
     prepare_process()
     from orchestrator.promotion.teacher import fetch  # noqa: PLC0415 - loads mlflow
 
-    with studies.reading(home) as ledger:
+    with studies.open_ledger(home) as ledger:
         try:
             teacher = fetch(parts.config.teacher, home, ledger)
             teacher.require_fit(parts.dataset, parts.code_digest)
@@ -138,14 +138,14 @@ def _check_earlier(parts: StudyInputs, home: Home) -> None:
         code_digest=parts.code_digest,
         space=(parts.space.name, parts.space_version),
     )
-    with studies.reading(home) as ledger:
+    with studies.open_ledger(home) as ledger:
         try:
             load_warm_start(ledger, parts.config, basis)
         except WarmStartError as error:
             raise ProblemsError([Problem(parts.config.name, text=str(error))]) from error
 
 
-def tell_notes(parts: StudyInputs, terminal: Terminal) -> None:
+def print_notes(parts: StudyInputs, terminal: Terminal) -> None:
     """What of the data is left aside, and what happened to it while it was read."""
     data = parts.dataset
     notes = [*data.notes]
@@ -156,7 +156,7 @@ def tell_notes(parts: StudyInputs, terminal: Terminal) -> None:
         terminal.info(f"note: {sanitize(note, 500)}")
 
 
-def header(parts: StudyInputs, home: Home, *, goes_on: bool) -> str:
+def header(parts: StudyInputs, home: Home, *, resumed: bool) -> str:
     """What is about to be searched, and where."""
     config = with_gpu_decided(parts.config)
     data, stop = parts.dataset, config.stop
@@ -170,12 +170,12 @@ def header(parts: StudyInputs, home: Home, *, goes_on: bool) -> str:
     budget = config.budget
     return format_fields(
         {
-            "study": f"{config.name}{' (goes on)' if goes_on else ''}",
+            "study": f"{config.name}{' (goes on)' if resumed else ''}",
             "space": f"{parts.space.name}, {parts.space.describe_size()}",
             "data": "read by your own training"
             if config.data.source == NO_DATA
             else f"{config.data.source}: {len(data.train):,} training and "
-            f"{len(data.validation):,} validation examples, {answers(data.task)}",
+            f"{len(data.validation):,} validation examples, {describe_targets(data.task)}",
             "objective": ", ".join(f"{o.metric} ({o.direction})" for o in config.objectives),
             "trials": f"{budget.minimum} to {budget.maximum} epochs each, "
             f"{config.sampler.name} proposes{' by chance' if idle_sampler(config) else ''}, "
@@ -189,7 +189,7 @@ def header(parts: StudyInputs, home: Home, *, goes_on: bool) -> str:
     )
 
 
-def answers(task: Task) -> str:
+def describe_targets(task: Task) -> str:
     """What there is to tell of each example, in words."""
     numbers = f"{task.num_values} number{'s' if task.num_values > 1 else ''} to foretell"
     parts = [f"{task.num_classes} classes" if task.num_classes else ""]
@@ -198,7 +198,7 @@ def answers(task: Task) -> str:
 
 def _names(home: Home) -> list[str]:
     """Names of all studies."""
-    with studies.reading(home) as ledger:
+    with studies.open_ledger(home) as ledger:
         return [known.name for known in ledger.studies()] if ledger else []
 
 
@@ -223,13 +223,13 @@ def _broken_off(config: StudyConfig, home: Home, outcome: RunOutcome, resume: st
     if failed:
         look = f"{home.program} status {name} --trial {failed[-1].number}"
         lines.append(f"Look at one: {look}")
-    with studies.reading(home) as opened:
-        ledger, row = studies.found(opened, name, home)
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, name, home)
         names = [known.name for known in ledger.studies()]
-    if hints.exhausted(config, row.spent_s, trials) is None:
+    if hints.exhausted_reason(config, row.spent_s, trials) is None:
         lines.append(f"After mending: {resume}")
-    elif again := hints.retries(name, trials, home):  # a resume alone would start nothing
+    elif again := hints.retry_commands(name, trials, home):  # a resume alone would start nothing
         lines.append(f"After mending: {' or '.join(again)}; then: {resume}")
-    other = hints.search_again(config, names, home, warm=False)
+    other = hints.search_command(config, names, home, warm=False)
     lines.append(f"With another config, or once your files have changed: {other}")
     return "\n".join(lines)

@@ -24,17 +24,17 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         from orchestrator.commands import dry_run  # noqa: PLC0415 - loads torch
 
         return dry_run.show(config, terminal)
-    with studies.reading(home) as ledger:
+    with studies.open_ledger(home) as ledger:
         row = ledger.study(config.name) if ledger else None
         if ledger is not None and row is not None:
-            stored = studies.config_of(row)
+            stored = studies.stored_config(row)
             config = config if stored is None else with_stored_data(config, stored)
             _refuse_other(ledger, row, config, options, home)
             if row.state == "finished" and not ledger.requests(row.id):
                 return studies.show_finished(ledger, row, home, terminal)
     from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
 
-    return run_search.search(config, home, terminal, goes_on=row is not None)
+    return run_search.search(config, home, terminal, resumed=row is not None)
 
 
 def overrides(options: argparse.Namespace) -> list[Override]:
@@ -90,7 +90,7 @@ def _refuse_other(
     Raises:
         CommandError: They differ.
     """
-    stored, config = studies.config_of(row), config.at_address(None)
+    stored, config = studies.stored_config(row), config.at_address(None)
     if stored is not None:
         stored = relocate(stored, ledger, row, home)
         config = as_stored(config, stored)
@@ -115,10 +115,14 @@ def _ways(
     home: Home,
 ) -> str:
     """What may be done about it."""
-    over = None if stored is None else hints.exhausted(stored, row.spent_s, ledger.trials(row.id))
+    over = (
+        None
+        if stored is None
+        else hints.exhausted_reason(stored, row.spent_s, ledger.trials(row.id))
+    )
     if over is None and row.state == "finished":
         over = "there was nothing left to search"
-    again = hints.search_again(
+    again = hints.search_command(
         stored or config,
         [known.name for known in ledger.studies()],
         home,
@@ -127,7 +131,7 @@ def _ways(
         warm=stored is not None and over is not None,
     )
     if over is not None and stored is not None:
-        again += hints.beyond_limits(stored, row.spent_s, ledger.trials(row.id), config)
+        again += hints.options_beyond_limits(stored, row.spent_s, ledger.trials(row.id), config)
     if over is not None:
         return (
             f"It is over ({over}), and neither limits nor resources of a study can be changed "

@@ -23,11 +23,11 @@ LOG_LINES = 60
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
     """Shows a study, or one trial with its log."""
-    with studies.reading(home) as opened:
-        ledger, row = studies.found(opened, options.name, home)
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, options.name, home)
         trials = ledger.trials(row.id)
         if options.trial is None:
-            _show_study(studies.readable_config(row), row, trials, home, terminal)
+            _show_study(studies.require_config(row), row, trials, home, terminal)
             return ExitCode.DONE
         if options.trial >= len(trials):
             known = f"0 to {len(trials) - 1}" if trials else "none yet"

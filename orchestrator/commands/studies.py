@@ -29,14 +29,14 @@ _EVENTS = 100
 """How many of the next events are looked at; between those that are shown there are few others."""
 
 
-def nothing_yet(home: Home) -> str:
+def no_studies(home: Home) -> str:
     """Return the message on a home without a study."""
     start = f"{home.program} search digits"
     return f"Nothing here yet ({format_path(home.folder)}). Start with: {start}"
 
 
 @contextmanager
-def reading(home: Home) -> Iterator["Ledger | None"]:
+def open_ledger(home: Home) -> Iterator["Ledger | None"]:
     """The ledger; None, and nothing is created, where there is none yet."""
     if not home.has_ledger:
         yield None
@@ -48,7 +48,7 @@ def reading(home: Home) -> Iterator["Ledger | None"]:
 
 
 @contextmanager
-def unshown(home: Home, name: str) -> Iterator[None]:
+def hold_projection(home: Home, name: str) -> Iterator[None]:
     """While nobody shows a study in MLflow; a projection that is about to end is waited for.
 
     Raises:
@@ -66,21 +66,19 @@ def unshown(home: Home, name: str) -> Iterator[None]:
         yield
 
 
-def unknown(name: str, home: Home) -> CommandError:
+def unknown_study(name: str, home: Home) -> CommandError:
     """Return the error of a study that is looked for where there is no ledger."""
-    return CommandError(
-        f"there is no study '{sanitize(name)}'. {nothing_yet(home)}", ExitCode.INPUT
-    )
+    return CommandError(f"there is no study '{sanitize(name)}'. {no_studies(home)}", ExitCode.INPUT)
 
 
-def found(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, StudyRow]":
+def find_study(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, StudyRow]":
     """The ledger and the study of this name.
 
     Raises:
         CommandError: There is none.
     """
     if ledger is None:
-        raise unknown(name, home)
+        raise unknown_study(name, home)
     row = ledger.study(name)
     if row is None:
         names = [known.name for known in ledger.studies()]
@@ -92,7 +90,7 @@ def found(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, Stud
     return ledger, row
 
 
-def config_of(row: "StudyRow") -> StudyConfig | None:
+def stored_config(row: "StudyRow") -> StudyConfig | None:
     """The config that a study was started from; None where another release wrote it."""
     try:
         return StudyConfig.from_json(row.config_json)
@@ -100,13 +98,13 @@ def config_of(row: "StudyRow") -> StudyConfig | None:
         return None
 
 
-def readable_config(row: "StudyRow") -> StudyConfig:
+def require_config(row: "StudyRow") -> StudyConfig:
     """The config that a study was started from.
 
     Raises:
         CommandError: Another release wrote it.
     """
-    config = config_of(row)
+    config = stored_config(row)
     if config is None:
         raise CommandError(
             f"study '{row.name}' was written by another release of archscout; use that one",
@@ -115,13 +113,13 @@ def readable_config(row: "StudyRow") -> StudyConfig:
     return config
 
 
-def located_config(ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig:
+def locate_config(ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig:
     """Return the config that a study was started from, with its files where they lie now.
 
     Raises:
         CommandError: Another release wrote it, or its data are not there.
     """
-    config = relocate(readable_config(row), ledger, row, home)
+    config = relocate(require_config(row), ledger, row, home)
     if config.data.path is not None and not Path(config.data.path).exists():
         raise CommandError(
             f"study '{row.name}': its data {format_path(config.data.path)} are not there. "
@@ -143,7 +141,7 @@ def show_finished(
     """
     from orchestrator.study.leaderboard import leaderboard  # noqa: PLC0415 - not for `list`
 
-    config = relocate(readable_config(row), ledger, row, home)
+    config = relocate(require_config(row), ledger, row, home)
     _require_unchanged(ledger, row, config, home, terminal)
     terminal.info(f"Study '{row.name}' is finished.")
     kinds = {event.kind for event in ledger.events(row.id, ledger.cursor(row.id), _EVENTS)}
@@ -179,11 +177,11 @@ def _require_unchanged(
     differing = [column for column, digest in found.items() if digest != getattr(row, column)]
     if differing:
         stays = f". What it found: {home.program} leaderboard {row.name}"
-        text = changed(config, differing, [known.name for known in ledger.studies()], home)
+        text = describe_changes(config, differing, [known.name for known in ledger.studies()], home)
         raise CommandError(text + stays, ExitCode.INPUT)
 
 
-def changed(
+def describe_changes(
     config: StudyConfig, differing: Sequence[str], taken: Collection[str], home: Home
 ) -> str:
     """Return the message on what is no longer as it was when a study started.
@@ -202,7 +200,7 @@ def changed(
         "config_json": "the config has",
     }
     what = " and ".join(words.get(column, column) for column in differing)
-    again = hints.search_again(config, taken, home, warm=False)
+    again = hints.search_command(config, taken, home, warm=False)
     return (
         f"study '{config.name}': {what} changed since it was started. Restore what changed, or "
         f"start a new study: {again}"

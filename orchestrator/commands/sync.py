@@ -25,9 +25,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         LeaseHeldError: A driver runs it, and shows it.
         StoreUnavailableError: MLflow does not answer.
     """
-    with studies.reading(home) as opened:
-        ledger, row = studies.found(opened, options.name, home)
-        studies.readable_config(row)
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, options.name, home)
+        studies.require_config(row)
         ledger.require_free(row)
         _forget(ledger, row, home)
         _show(row, home, terminal)
@@ -41,7 +41,7 @@ def _forget(ledger: "Ledger", row: "StudyRow", home: Home) -> None:
     from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - loads mlflow
     from orchestrator.tracking.verification import restore  # noqa: PLC0415
 
-    with studies.unshown(home, row.name), answering():
+    with studies.hold_projection(home, row.name), answering():
         restore(open_client(home.tracking_uri), row, ledger.trials(row.id))
         ledger.show_anew(row.id)
 

@@ -15,11 +15,11 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         CommandError: There is nothing to show.
         ServerError: The server did not start.
     """
-    with studies.reading(home) as ledger:
+    with studies.open_ledger(home) as ledger:
         rows = ledger.studies() if ledger else []
-        newest = studies.config_of(rows[-1]) if rows else None
+        newest = studies.stored_config(rows[-1]) if rows else None
     if not rows:
-        raise CommandError(studies.nothing_yet(home), ExitCode.INPUT)
+        raise CommandError(studies.no_studies(home), ExitCode.INPUT)
     from orchestrator.tracking.server import serve  # noqa: PLC0415 - not for what only reads
 
     experiment = None

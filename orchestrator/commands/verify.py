@@ -23,9 +23,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         CommandError: There is no such study.
         StoreUnavailableError: MLflow does not answer.
     """
-    with studies.reading(home) as opened:
-        ledger, row = studies.found(opened, options.name, home)
-        studies.readable_config(row)
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, options.name, home)
+        studies.require_config(row)
         return compare(ledger, row, home, terminal)
 
 
@@ -45,7 +45,7 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
     )
 
     trials, promotions = ledger.trials(row.id), ledger.promotions.all()
-    objectives = studies.readable_config(row).to_objectives()
+    objectives = studies.require_config(row).to_objectives()
     with answering():
         client = open_client(home.tracking_uri)
         found = list(differences(client, row, trials))

@@ -134,7 +134,7 @@ def test_the_header_says_that_a_sampler_proposes_by_chance(tmp_path: Path) -> No
     for sampler, words in (("tpe", "tpe proposes, "), ("nsga2", "nsga2 proposes by chance, ")):
         asked = load("digits", [Override(path=("sampler", "name"), value=sampler, option="o")])
         home = Home.find(str(tmp_path), {})
-        assert words in run_search.header(replace(parts, config=asked), home, goes_on=False)
+        assert words in run_search.header(replace(parts, config=asked), home, resumed=False)
 
 
 def test_quiet_and_json_show_no_progress(capsys: pytest.CaptureFixture[str]) -> None:

@@ -315,10 +315,10 @@ def test_a_result_of_an_earlier_study_is_promoted_there(
 
 
 def test_the_name_that_is_offered_is_free() -> None:
-    from orchestrator.commands.hints import another_name
+    from orchestrator.commands.hints import next_free_name
 
-    assert another_name("bars", ["bars"]) == "bars2"
-    assert another_name("bars", ["bars", "bars2", "bars3"]) == "bars4"
+    assert next_free_name("bars", ["bars"]) == "bars2"
+    assert next_free_name("bars", ["bars", "bars2", "bars3"]) == "bars4"
 
 
 def test_a_home_with_a_space_is_named_as_a_shell_takes_it(tmp_path: Path) -> None:
