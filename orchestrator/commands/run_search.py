@@ -136,7 +136,8 @@ def _check_earlier(parts: StudyInputs, home: Home) -> None:
     basis = StudyIdentity(
         data_digest=parts.dataset.digest,
         code_digest=parts.code_digest,
-        space=(parts.space.name, parts.space_version),
+        space=(parts.space.name, parts.space.version),
+        teacher_sha256=parts.teacher_sha256,
     )
     with studies.open_ledger(home) as ledger:
         try:

@@ -48,7 +48,7 @@ def _show_study(
     lines = {
         "study": row.name,
         "state": row.state,
-        "space": f"{row.space_name} {row.space_version}",
+        "space": row.space,
         "trials": ", ".join(f"{count} {name}" for name, count in counted.items()) or "none yet",
         "until": ", ".join(f"{name} {value:g}" for name, value in stop.items()),
         "time": format_duration(row.spent_s),

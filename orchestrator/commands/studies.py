@@ -196,7 +196,8 @@ def describe_changes(
         "data_digest": "the data have",
         "code_digest": "your own Python files have",
         "space_name": "the search space has",
-        "space_version": "the search space's version or its teacher has",
+        "space_version": "the search space's version has",
+        "teacher_sha256": "the teacher has",
         "config_json": "the config has",
     }
     what = " and ".join(words.get(column, column) for column in differing)

@@ -100,6 +100,7 @@ class Ledger:
         config_json: str | None,
         space_name: str = "",
         space_version: str = "",
+        teacher_sha256: str | None = None,
         data_digest: str = "",
         code_digest: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -114,6 +115,7 @@ class Ledger:
             config_json: Its configuration; None resumes what is stored, and compares nothing.
             space_name: Name of its search space.
             space_version: The space's version.
+            teacher_sha256: Digest of the teacher's manifest, if there is a teacher.
             data_digest: Digest of its data.
             code_digest: Digest of the user's own Python, if there is any.
             metadata: Plain data recorded with its creation, never compared; for readers of events.
@@ -128,6 +130,7 @@ class Ledger:
             "config_json": config_json,
             "space_name": space_name,
             "space_version": space_version,
+            "teacher_sha256": teacher_sha256,
             "data_digest": data_digest,
             "code_digest": code_digest,
         }

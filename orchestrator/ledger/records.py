@@ -27,6 +27,14 @@ class StudyRow:
     """`running`, `finished`, `interrupted` or `broken`."""
     spent_s: float
     """Driver time over all its runs, for `stop.hours`."""
+    teacher_sha256: str | None = None
+    """First 16 hexadecimal digits of the SHA-256 of the teacher's manifest; None without one."""
+
+    @property
+    def space(self) -> str:
+        """Name and version of the space, and the teacher if there is one, as people see them."""
+        teacher = f"+teacher.{self.teacher_sha256}" if self.teacher_sha256 else ""
+        return f"{self.space_name} {self.space_version}{teacher}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,14 @@ from orchestrator.ledger.schema import (
 from orchestrator.ledger.serialization import check_values, optional_json, to_json
 from orchestrator.trial import Trial, TrialState
 
-_COMPARED = ("config_json", "space_name", "space_version", "data_digest", "code_digest")
+_COMPARED = (
+    "config_json",
+    "space_name",
+    "space_version",
+    "teacher_sha256",
+    "data_digest",
+    "code_digest",
+)
 
 _ADD = insert(study).returning(study)
 _ADD_PROJECTION = insert(projection)

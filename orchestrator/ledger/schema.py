@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest schema revision; a ledger at it is opened without loading Alembic."""
 
 VERSION_TABLE = "archscout_version"
@@ -59,6 +59,7 @@ study = Table(
     Column("created", Double, nullable=False),
     Column("state", Text, nullable=False),
     Column("spent_s", Double, nullable=False),
+    Column("teacher_sha256", Text),
     CheckConstraint(
         "state IN ('running', 'finished', 'interrupted', 'broken')", name="study_state_known"
     ),

@@ -19,9 +19,6 @@ from search_spaces.plugins import did_you_mean
 from search_spaces.space import Constraint
 from workers.data.spec import NO_DATA
 
-TEACHER_SUFFIX = "+teacher."
-"""Stands between a space's version and the beginning of the SHA-256 of the teacher's manifest."""
-
 _TEACHING = frozenset({None, "rung", "diverged"})
 """Reasons of trials that teach a sampler; infeasible ones were so by another study's bounds."""
 
@@ -39,6 +36,8 @@ class StudyIdentity:
     space: tuple[str, str]
     """Its name and version as the ledger keeps them; trials of another space answer, but are no
     history."""
+    teacher_sha256: str | None = None
+    """Digest of the teacher's manifest as the ledger keeps it; None without a teacher."""
     began: float | None = None
     """When the study began; None for one that is about to."""
 
@@ -49,6 +48,7 @@ class StudyIdentity:
             data_digest=row.data_digest,
             code_digest=row.code_digest,
             space=(row.space_name, row.space_version),
+            teacher_sha256=row.teacher_sha256,
             began=row.created,
         )
 
@@ -113,7 +113,7 @@ def _differing(row: StudyRow, config: StudyConfig, basis: StudyIdentity) -> list
         "training code": (row.code_digest, basis.code_digest),
         "budget": (other.budget, config.budget),
         "list of objectives": (other.objectives, config.objectives),
-        "teacher": (_teacher(row.space_version), _teacher(basis.space[1])),
+        "teacher": (row.teacher_sha256, basis.teacher_sha256),
     }
     return [what for what, (theirs, ours) in pairs.items() if theirs != ours]
 
@@ -121,11 +121,6 @@ def _differing(row: StudyRow, config: StudyConfig, basis: StudyIdentity) -> list
 def _data(theirs: str, ours: str) -> tuple[str, str]:
     """Digests to compare; whose own training names no data is known by its code alone."""
     return ("", "") if NO_DATA in {theirs, ours} else (theirs, ours)
-
-
-def _teacher(space_version: str) -> str:
-    """The SHA-256 of the teacher's manifest; empty where nobody teaches."""
-    return space_version.partition(TEACHER_SUFFIX)[2]
 
 
 def _ended(trials: Sequence[Trial], before: float | None) -> list[Trial]:

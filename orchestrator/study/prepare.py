@@ -13,7 +13,6 @@ from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Problem, ProblemsError
 from orchestrator.sampling.candidates import Space, resolve_candidate
-from orchestrator.sampling.warm_start import TEACHER_SUFFIX
 from orchestrator.study.objective_checks import check_objectives
 from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.space import DefineByRunSpace, SearchSpace
@@ -44,11 +43,9 @@ class StudyInputs:
         return None if self.code is None else self.code.digest
 
     @property
-    def space_version(self) -> str:
-        """The space's version as the ledger keeps it: another teacher makes another space of it."""
-        if self.teacher is None:
-            return self.space.version
-        return f"{self.space.version}{TEACHER_SUFFIX}{self.teacher.manifest_sha256[:16]}"
+    def teacher_sha256(self) -> str | None:
+        """First 16 digits of the SHA-256 of the teacher's manifest; None without a teacher."""
+        return None if self.teacher is None else self.teacher.manifest_sha256[:16]
 
     @property
     def task(self) -> Task | None:

@@ -116,7 +116,7 @@ class ParentRun:
             run_name=self._study.name,
             tags={
                 "archscout.kind": "study",
-                "archscout.space": f"{self._study.space_name} {self._study.space_version}",
+                "archscout.space": self._study.space,
                 "archscout.created": self._created,
                 LEDGER: self._ledger,
                 **tags,

@@ -33,7 +33,8 @@ def test_a_new_study_is_kept_as_it_was_given(scene: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "column", ["config_json", "space_name", "space_version", "data_digest", "code_digest"]
+    "column",
+    ["config_json", "space_name", "space_version", "teacher_sha256", "data_digest", "code_digest"],
 )
 def test_a_study_started_from_something_else_conflicts_and_keeps_its_lease_free(
     scene: Any, column: str

@@ -45,7 +45,7 @@ def test_migrations_from_nothing_make_exactly_the_tables_that_the_code_uses(url:
     database.close()
 
 
-@pytest.mark.parametrize("released", ["0001", "0002"])
+@pytest.mark.parametrize("released", ["0001", "0002", "0003"])
 def test_a_ledger_of_every_released_schema_opens_and_keeps_what_it_holds(
     url: str, released: str
 ) -> None:
@@ -55,6 +55,7 @@ def test_a_ledger_of_every_released_schema_opens_and_keeps_what_it_holds(
         row = ledger.study(name)
         assert row is not None
         assert (row.config_json, row.state, row.spent_s) == ("{}", "finished", 2.0)
+        assert (row.space_version, row.teacher_sha256) == ("1", None)
         identity = ledger.identity
     assert re.fullmatch("[0-9a-f]{32}", identity)
     with Ledger.open(url) as again:
@@ -72,8 +73,21 @@ def test_two_ledgers_have_two_identities(tmp_path: Path) -> None:
     assert len(names) == 2
 
 
-def _make(url: str, revision: str, name: str) -> None:
-    """A ledger as a release with this schema left it, with a study in it."""
+@pytest.mark.parametrize("released", ["0001", "0002"])
+def test_a_teacher_in_the_version_of_a_space_moves_to_its_own_column(
+    url: str, released: str
+) -> None:
+    name = f"distilled-{uuid.uuid4().hex}"
+    _make(url, released, name, space_version="1+teacher.0123456789abcdef")
+    with Ledger.open(url) as ledger:
+        row = ledger.study(name)
+    assert row is not None
+    assert (row.space_version, row.teacher_sha256) == ("1", "0123456789abcdef")
+    assert row.space == "s 1+teacher.0123456789abcdef"
+
+
+def _make(url: str, revision: str, name: str, *, space_version: str = "1") -> None:
+    """Create a ledger with the schema of this revision, and a study in it."""
     if url.startswith("sqlite"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir()
     engine = create_engine(read_url(url))
@@ -81,7 +95,8 @@ def _make(url: str, revision: str, name: str) -> None:
         _to(connection, revision)
         connection.exec_driver_sql(
             "INSERT INTO study (name, config_json, space_name, space_version, data_digest, created,"
-            f" state, spent_s) VALUES ('{name}', '{{}}', 's', '1', 'd', 1.0, 'finished', 2.0)"
+            f" state, spent_s) VALUES ('{name}', '{{}}', 's', '{space_version}', 'd', 1.0,"
+            " 'finished', 2.0)"
         )
     engine.dispose()
 
@@ -93,9 +108,12 @@ def _to(connection: Connection, revision: str) -> None:
         config.set_main_option("script_location", str(Path(migrations.__file__).parent))
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
-    elif revision == "0001":
+        return
+    if revision < "0003":
+        connection.exec_driver_sql("ALTER TABLE study DROP COLUMN teacher_sha256")
+    if revision < "0002":
         connection.exec_driver_sql("DROP TABLE identity")
-        connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '0001'")
+    connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '{revision}'")
 
 
 def test_another_programs_alembic_table_in_the_same_database_is_left_alone(tmp_path: Path) -> None:
