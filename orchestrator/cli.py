@@ -137,7 +137,7 @@ def _guarded(given: Sequence[str], terminal: Terminal) -> ExitCode:
         if isinstance(error, SystemExit) and not error.code:
             raise  # --help
         message, code = error_report.describe(error, home)
-        message = home.scrub(message)
+        message = home.redact(message)
         if files := getattr(error, "files", None):
             terminal.document["files"] = dict(files)
             message += error_report.list_files(files)

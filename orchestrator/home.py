@@ -14,7 +14,7 @@ from orchestrator import file_permissions
 from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.ownership import Owners
 from workers.paths import PathOutsideError, beneath
-from workers.redaction import masked, scrubber
+from workers.redaction import redact
 from workers.storage import Storage, storage_at
 
 
@@ -75,7 +75,7 @@ class Home:
         try:
             return storage_at(self.checkpoints_place)
         except ValueError as error:
-            shown = format_path(masked(self.checkpoints_place))
+            shown = format_path(redact(self.checkpoints_place))
             raise CommandError(
                 f"ARCHSCOUT_CHECKPOINTS: {shown}: {error}", ExitCode.INPUT
             ) from error
@@ -118,9 +118,9 @@ class Home:
         path = self.ledger_url.partition(":///")[2].partition("?")[0]
         return bool(path) and Path(path).exists()
 
-    def scrub(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return the text without the secrets of this home's addresses."""
-        return scrubber(self.ledger_url, self.tracking_uri, self.checkpoints_place)(text)
+        return redact(text, (self.ledger_url, self.tracking_uri, self.checkpoints_place))
 
     @property
     def has_own_mlflow(self) -> bool:

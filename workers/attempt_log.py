@@ -17,7 +17,7 @@ from typing import Any, TextIO, cast
 
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
-from workers.redaction import masked
+from workers.redaction import redact
 
 MAX_BYTES = 8 << 20
 """What one attempt may write: a loop that prints must not fill the disk."""
@@ -111,7 +111,7 @@ class _File:
     def _put(self, line: str) -> None:
         if self._descriptor is None or self._left <= 0:
             return
-        data = masked(line).encode(errors="backslashreplace")
+        data = redact(line).encode(errors="backslashreplace")
         self._left -= len(data)
         if self._left <= 0:
             data += f"(more than {MAX_BYTES >> 20} MB: the rest is not kept)\n".encode()

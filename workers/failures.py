@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from search_spaces.errors import ArchscoutError
-from workers.redaction import masked
+from workers.redaction import redact
 
 MAX_MESSAGE = 500
 MAX_TRACEBACK = 8_000
@@ -101,7 +101,7 @@ class Failure:
         """A failure that was seen from outside: a killed process, a watchdog that ran out."""
         return cls(
             kind=kind,
-            message=masked(message)[:MAX_MESSAGE],
+            message=redact(message)[:MAX_MESSAGE],
             traceback="",
             digest=_digest(kind, message, ""),
         )
@@ -126,8 +126,8 @@ def classify(error: BaseException) -> Failure:
     file = Path(last.filename).name if last else ""
     return Failure(
         kind=_kind(error, origin),
-        message=masked(f"{name}: {first_line}" if first_line else name)[:MAX_MESSAGE],
-        traceback=masked("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:],
+        message=redact(f"{name}: {first_line}" if first_line else name)[:MAX_MESSAGE],
+        traceback=redact("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:],
         # Without the line's number: a mistake is the same after an edit above it.
         digest=_digest(name, first_line, f"{file}:{last.name}" if last else ""),
         where=f"{file}:{last.lineno} in {last.name}" if last else "",

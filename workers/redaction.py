@@ -1,11 +1,11 @@
-"""Keep passwords out of what is stored or shown: failures, logs, messages.
+"""Redaction of secrets in what is stored or shown: failures, logs, messages.
 
 A URL may carry a secret before its host (`://user:password@host`) or in its query
-(`?password=...`); libpq's `password=...` and `Key='...'` in a traceback read the same.
+(`?password=...`); libpq's `password=...` and `Key='...'` in a traceback are matched too.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 _NAMES = (
@@ -22,7 +22,7 @@ _USERINFO = re.compile(r"(://[^\s/:]*:)\S+(?=@)")
 """Greedy up to the last `@`: an unescaped password may contain `/`, `:` and `@`."""
 
 _VALUE = re.compile(rf"[?&](?:{_NAMES})=(.*?)(?=&[^&=]*=|$)", re.IGNORECASE | re.DOTALL)
-"""Of a query; an unescaped `&` belongs to the password as far as no other field begins."""
+"""Value in a query; an unescaped `&` belongs to the password unless another field follows."""
 
 _STARS = "***"
 _MIN_SECRET = 4
@@ -35,23 +35,28 @@ _FORMS: tuple[Callable[[str], str], ...] = (
     lambda secret: quote(secret, safe=""),
     lambda secret: repr(secret)[1:-1],
 )
-"""How libraries write a password: plain, percent-encoded, in a traceback."""
+"""Forms in which libraries repeat a password: plain, percent-encoded, in a traceback."""
 
 
-def masked(text: str) -> str:
-    """Return the text with the secrets of every URL and connection string in it masked."""
+def redact(text: str, addresses: Iterable[str] = ()) -> str:
+    """Replace the secrets in a text by `***`.
+
+    Args:
+        text: Any text; secrets of every URL and connection string in it are found by pattern.
+        addresses: URLs whose secrets are replaced wherever they occur.
+
+    Example:
+        >>> redact("postgresql://bob:pw@host/db")
+        'postgresql://bob:***@host/db'
+    """
+    known = {secret for address in addresses for secret in find_secrets(address)}
+    for secret in sorted(known, key=len, reverse=True):
+        text = text.replace(secret, "***")
     return _USERINFO.sub(r"\1***", _FIELD.sub(r"\1***", text))
 
 
-def has_stray_at(address: str) -> bool:
-    """Return whether libraries take a part of a password for the host: it has `@` or `?` in it."""
-    rest = address.partition("://")[2]
-    login = "" if rest.startswith("/") else rest.rpartition("@")[0]
-    return "@" in login or "?" in login
-
-
-def secrets_in(address: str) -> set[str]:
-    """Return the secrets that an address carries, in each form in which a message may have them."""
+def find_secrets(address: str) -> set[str]:
+    """Return the secrets of an address, in every form in which a message may repeat them."""
     found = {match[2].strip("'\"") for match in _FIELD.finditer(address)}
     values = list(_VALUE.finditer(address))
     found |= {match[1] for match in values}
@@ -63,15 +68,8 @@ def secrets_in(address: str) -> set[str]:
     return {secret for secret in known if len(secret) >= _MIN_SECRET and secret != _STARS}
 
 
-def scrubber(*addresses: str) -> Callable[[str], str]:
-    """Return a function that masks a text, the secrets of known addresses anywhere in it."""
-    known = sorted(
-        {secret for address in addresses for secret in secrets_in(address)}, key=len, reverse=True
-    )
-
-    def scrub(text: str) -> str:
-        for secret in known:
-            text = text.replace(secret, "***")
-        return masked(text)
-
-    return scrub
+def has_stray_at(address: str) -> bool:
+    """Return whether libraries would take part of the password for the host: it has `@` or `?`."""
+    rest = address.partition("://")[2]
+    login = "" if rest.startswith("/") else rest.rpartition("@")[0]
+    return "@" in login or "?" in login

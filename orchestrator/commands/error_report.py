@@ -42,13 +42,13 @@ def describe(error: BaseException, home: Home) -> tuple[str, ExitCode]:
 
 def _log_internal_error(error: BaseException, home: Home) -> str:
     """Write the traceback to a log and return a message of one line."""
-    text = f"internal error: {type(error).__name__}: {sanitize(home.scrub(str(error)), 200)}"
+    text = f"internal error: {type(error).__name__}: {sanitize(home.redact(str(error)), 200)}"
     log = home.logs / f"{LOG_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     try:
         home.create()
         log.parent.mkdir(mode=0o700, exist_ok=True)
         with open(log, "w", encoding="utf-8", errors="backslashreplace", opener=opener) as file:
-            file.write(home.scrub("".join(traceback.format_exception(error))))
+            file.write(home.redact("".join(traceback.format_exception(error))))
     except (OSError, CommandError) as no_log:
         return f"{text} (no log could be written to {format_path(log)}: {no_log})"
     return f"{text}. The traceback is in {format_path(log)}; please report it"

@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,7 +47,7 @@ from orchestrator.ledger.migrations import migrate
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.serialization import to_json
 from orchestrator.network_filesystem import LEDGER_SERVER, refuse_network_disk
-from workers.redaction import has_stray_at, scrubber
+from workers.redaction import has_stray_at, redact
 
 T = TypeVar("T")
 
@@ -134,7 +135,7 @@ class Database:
         self._url = read_url(url)
         self.name = shown_name(self._url)
         """Driver, host, port and database, for messages."""
-        self._scrub = scrubber(str(url))
+        self._redact = partial(redact, addresses=(str(url),))
         self._is_file = self._url.get_backend_name() == "sqlite"
         if self._is_file:
             refuse_network_disk(Path(str(self._url.database)), "the ledger", LEDGER_SERVER)
@@ -253,7 +254,7 @@ class Database:
 
     def _said(self, error: Exception) -> str:
         """Return the database's own words in one line, without statement, parameters, secrets."""
-        return self._scrub(str(getattr(error, "orig", None) or error).strip().partition("\n")[0])
+        return self._redact(str(getattr(error, "orig", None) or error).strip().partition("\n")[0])
 
 
 def _explain(said: str, url: URL, name: str) -> str:

@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, text
@@ -18,7 +19,7 @@ from orchestrator.ledger.database import read_url, shown_name
 from orchestrator.ledger.errors import LedgerError, LedgerUnavailableError
 from orchestrator.ledger.migrations import revision
 from orchestrator.ledger.schema import HEAD
-from workers.redaction import scrubber
+from workers.redaction import redact
 
 INVARIANTS: Mapping[str, str] = {
     "trial numbers are dense": (
@@ -92,7 +93,7 @@ def check(url: str) -> LedgerCheck:
     """
     engine, name = _engine(url)
     with (
-        _named_errors(name, scrubber(url)),
+        _named_errors(name, partial(redact, addresses=(url,))),
         contextlib.closing(_Disposed(engine)),
         engine.connect() as connection,
     ):
@@ -188,9 +189,9 @@ class _Disposed:
 
 
 @contextlib.contextmanager
-def _named_errors(name: str, scrub: Callable[[str], str]) -> Iterator[None]:
+def _named_errors(name: str, redact: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        said = scrub(str(error.orig))
+        said = redact(str(error.orig))
         raise LedgerUnavailableError(f"ledger {name} cannot be read: {said}") from None

@@ -9,7 +9,7 @@ from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.home import Home
 from orchestrator.network_filesystem import LEDGER_SERVER, MLFLOW_SERVER, refuse_network_disk
 from orchestrator.tracking.addresses import sqlite_file
-from workers.redaction import masked
+from workers.redaction import redact
 from workers.storage import Storage
 
 TIMEOUT_S = 20.0
@@ -35,8 +35,8 @@ def require_checkpoints(home: Home) -> None:
         )
     if reason is not None:
         raise CommandError(
-            f"checkpoints cannot go to {format_path(masked(str(folder)))}: "
-            f"{masked(reason)}. Name a "
+            f"checkpoints cannot go to {format_path(redact(str(folder)))}: "
+            f"{redact(reason)}. Name a "
             "folder or an fsspec URL that you may write in ARCHSCOUT_CHECKPOINTS, or unset it",
             ExitCode.INPUT,
         )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from orchestrator.errors import PromotionRefusedError
 from orchestrator.tracking.addresses import registry_uri
 from orchestrator.tracking.environment import longest_timeout, mlflow_environment
-from workers.redaction import masked
+from workers.redaction import redact
 
 _LOG = "log"
 _PROGRAM = Path(__file__).with_name("clean_process.py")
@@ -71,11 +71,11 @@ class CleanModel:
         if not line:
             last = (self._log.read_text(errors="replace").strip().splitlines() or [""])[-1]
             raise PromotionRefusedError(
-                f"the clean process that loads the model ended: {masked(last)[:300]}"
+                f"the clean process that loads the model ended: {redact(last)[:300]}"
             )
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            why = masked(str(answer["error"]))[:1000]
+            why = redact(str(answer["error"]))[:1000]
             raise PromotionRefusedError(f"fetched back from MLflow, the model fails: {why}")
         return answer
 

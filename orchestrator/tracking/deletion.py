@@ -21,7 +21,7 @@ from orchestrator.tracking.experiment import LEDGER, STUDY, made_by
 from orchestrator.tracking.refusals import as_mlflow_errors, reason
 from search_spaces.errors import ArchscoutError, ExitCode
 from workers.paths import PathOutsideError, beneath, remove
-from workers.redaction import masked
+from workers.redaction import redact
 
 
 class StoreUnavailableError(ArchscoutError):
@@ -40,7 +40,7 @@ def answering() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        text = f"MLflow: {masked(reason(error))}. After mending, give the same command again"
+        text = f"MLflow: {redact(reason(error))}. After mending, give the same command again"
         raise StoreUnavailableError(text) from error
 
 

@@ -20,13 +20,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from filelock import Timeout
 
 from orchestrator.tracking.places import projection_lock
-from workers.redaction import scrubber
+from workers.redaction import redact
 
 if TYPE_CHECKING:
     from orchestrator.tracking.projection import Projection
@@ -90,12 +91,12 @@ class ProjectionLoop:
         projection: "Projection",
         orders: DriverChannel,
         answer: Callable[[str], None],
-        scrub: Callable[[str], str],
+        redact_secrets: Callable[[str], str],
     ) -> None:
         self._projection = projection
         self._orders = orders
         self._answer = answer
-        self._scrub = scrub
+        self._redact = redact_secrets
         self._failures = 0
         self._failed_part = self._why = self._said = ""
         self._needs_user = False
@@ -125,14 +126,14 @@ class ProjectionLoop:
         """Tell the driver once, while the search runs, what the store does not take."""
         if not self._has_reported and (lacking := self._projection.lacking()):
             self._has_reported = True
-            self._answer(f"behind {self._scrub(lacking)}")
+            self._answer(f"behind {self._redact(lacking)}")
 
     def _drain(self, moved: int | None) -> None:
         if moved:
             self._answer(f"left {self._projection.left()}")
             self._orders.wait(0)
         elif moved is not None and self._summarise(plots=True, final=True):
-            self._answer_drain(self._scrub(self._projection.lacking()))
+            self._answer_drain(self._redact(self._projection.lacking()))
         elif self._needs_user:
             self._answer_drain(self._why)
         else:
@@ -212,7 +213,7 @@ class ProjectionLoop:
         """Log the first failure, and report one that the next try met again."""
         from orchestrator.tracking.refusals import needs_user, reason  # noqa: PLC0415 - load mlflow
 
-        text = self._scrub(reason(failure))
+        text = self._redact(reason(failure))
         self._failed_part, self._why, self._needs_user = part, text, needs_user(failure)
         if self._failures == 0:
             _log.warning("behind: %s", text)
@@ -260,7 +261,7 @@ def _project(
 ) -> None:
     study, home = given.study, given.home
     ledger_url, tracking_uri = os.environ["ARCHSCOUT_LEDGER"], os.environ["MLFLOW_TRACKING_URI"]
-    scrub = scrubber(ledger_url, tracking_uri)
+    redact_secrets = partial(redact, addresses=(ledger_url, tracking_uri))
     try:
         # Loaded at the lowered priority: these take a second of processor time.
         from orchestrator.ledger import Ledger  # noqa: PLC0415
@@ -281,9 +282,9 @@ def _project(
                 artifacts=None if is_server(tracking_uri) else home / "artifacts",
                 logs=home / "logs" / study,
             )
-            ProjectionLoop(projection, orders, answer, scrub).run()
+            ProjectionLoop(projection, orders, answer, redact_secrets).run()
     except Exception as failure:  # noqa: BLE001  # A traceback could show an address.
-        _die(scrub(f"{type(failure).__name__}: {failure}"), answer)
+        _die(redact_secrets(f"{type(failure).__name__}: {failure}"), answer)
 
 
 def _die(reason: str, answer: Callable[[str], None]) -> NoReturn:

@@ -15,7 +15,7 @@ from workers.data import Dataset
 from workers.failures import FailureKind, UserCodeError, classify
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
-from workers.redaction import masked
+from workers.redaction import redact
 from workers.run_job import start
 
 MakeJob = Callable[..., TrainingJob]
@@ -168,7 +168,7 @@ def test_a_log_that_cannot_be_written_costs_no_training(
     ],
 )
 def test_passwords_in_addresses_are_masked(text: str, kept: str) -> None:
-    assert masked(text) == kept
+    assert redact(text) == kept
 
 
 def test_no_password_gets_into_logs_or_failures(make_job: MakeJob, log: Path) -> None:
