@@ -96,7 +96,7 @@ def losses(trainings: Trainings, epochs: int, trials: int) -> dict[str, Candidat
     arms = {"cross-entropy": ALONE, "cross-entropy, smoothed by 0.1": LossWeights(terms=smooth)}
     arms |= {f"three terms, {name}": mixture(name) for name in get_args(BalancerName)}
     best = searched(trainings, epochs, trials)
-    parts = ", ".join(f"{name} {share:.2f}" for name, share in best.shares().items())
+    parts = ", ".join(f"{name} {share:.2f}" for name, share in best.normalized_weights().items())
     arms[f"searched: {parts}; {best.balancer}"] = best
     return {name: candidate(weights) for name, weights in arms.items()}
 

@@ -157,7 +157,7 @@ def drift(trainer: Trainer) -> dict[str, float]:
     """
     start_N2 = pendulum.rendered(STARTS, np.random.default_rng(99))
     before_N = pendulum.energy(start_N2)
-    network, units = trainer.network.eval(), trainer.train.units
+    network, units = trainer.network.eval(), trainer.train.target_scaler
     state_N2 = torch.tensor(start_N2, dtype=torch.float32)
     found = {}
     for step in range(1, STEPS + 1):

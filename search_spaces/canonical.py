@@ -68,7 +68,7 @@ def _stream(stream: Stream, shape: Shape) -> Stream:
     for index, stage in enumerate(stream.stages):
         plain = _stage(stage, shape)
         # The last one stays: auxiliary scores are read off the map before it.
-        if plain.depth or plain.reaches(shape) != shape or index == last:
+        if plain.depth or plain.downsampled_shape(shape) != shape or index == last:
             stages.append(plain)
         shape = plain.out_shape(shape)
     return Stream(stem=stem, stages=tuple(stages))
@@ -84,7 +84,7 @@ def _stem(stem: Block, shape: Shape) -> Block:
 
 def _stage(stage: Stage, shape: Shape) -> Stage:
     """The stage without options that have no effect on inputs of this shape."""
-    entered = stage.reaches(shape)
+    entered = stage.downsampled_shape(shape)
     halves = stage.reduction == "block" and entered[1:] != shape[1:]
     block = _block(stage.block, entered, halves=halves) if stage.depth else Residual()
     stage = replace(stage, block=block)
@@ -96,7 +96,7 @@ def _stage(stage: Stage, shape: Shape) -> Stage:
         return replace(stage, kernel=3)
     if stage.reduction == "block":
         return replace(stage, kernel=3, normalisation="batch")
-    kept = replace(stage, reduction="none").reaches(shape) == entered
+    kept = replace(stage, reduction="none").downsampled_shape(shape) == entered
     return replace(stage, reduction="none") if kept and stage.reduction != "tokens" else stage
 
 

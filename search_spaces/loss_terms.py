@@ -28,7 +28,7 @@ Need = Literal[
     "gates",
     "labels",
     "view",
-    "slopes",
+    "input_gradients",
     "teacher",
 ]
 """What a term reads: a part of the network's output; or the batch's classes alone, a second view
@@ -107,7 +107,7 @@ class LossWeights:
     main: str = "cross_entropy"
     """Name of the term that is reported, unweighted, as the metric `loss`."""
     terms: Mapping[str, LossTerm] = field(default_factory=lambda: {"cross_entropy": LossTerm()})
-    """All terms by name, weights as they were spelt; `shares` puts them on the simplex."""
+    """All terms by name, with weights as decided; see `normalized_weights`."""
     balancer: BalancerName = "fixed"
     """How weights adapt in training."""
 
@@ -123,7 +123,7 @@ class LossWeights:
             allowed = ", ".join(get_args(BalancerName))
             raise ValueError(f"losses.balancer: {self.balancer!r} is none of {allowed}")
 
-    def shares(self) -> dict[str, float]:
+    def normalized_weights(self) -> dict[str, float]:
         """The terms that count, by name, with weights that sum to one."""
         counted = {name: term.weight for name, term in self.terms.items() if term.weight > 0}
         total = math.fsum(counted.values())
@@ -148,7 +148,7 @@ class LossWeights:
 
     def canonical(self) -> dict[str, Any]:
         """Plain data that is equal for equal losses: shares of the terms that count."""
-        shares = self.shares()
+        shares = self.normalized_weights()
         alone = len(shares) == 1
         terms = {
             # Twelve digits hold every difference that was meant, and none that division makes.

@@ -55,9 +55,9 @@ class Batch(NamedTuple):
     """Numbers to be foretold, of mean 0 and deviation 1 over the training part."""
     raw: Mapping[str, Tensor] = {}
     """By stream, the same examples in the data's own units."""
-    units: TargetScaler = TargetScaler()
+    target_scaler: TargetScaler = TargetScaler()
     """How numbers go back to the data's units."""
-    again: Mapping[str, Tensor] = {}
+    second_view: Mapping[str, Tensor] = {}
     """By stream, the same examples augmented otherwise, where a term asks for a second view."""
     view: ModelOutput | None = None
     """What the network gives for the same examples augmented otherwise, where a term asks."""

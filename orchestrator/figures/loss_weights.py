@@ -90,7 +90,10 @@ def _point(trial: Trial, metric: str, main: str, text: str) -> _Point | None:
     if losses is None or value is None:
         return None
     # What a balancer made of the decided weights is what the network learnt by.
-    weights = {name: last.get(f"weights/{name}", share) for name, share in losses.shares().items()}
+    weights = {
+        name: last.get(f"weights/{name}", share)
+        for name, share in losses.normalized_weights().items()
+    }
     told = ", ".join(f"{name} {weights[name]:.0%}" for name in sorted(weights))
     return _Point(
         weights={main if name == losses.main else name: part for name, part in weights.items()},

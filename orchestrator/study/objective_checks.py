@@ -19,7 +19,7 @@ from search_spaces.task import Task
 from workers.metrics import mae_names
 
 _OF_CLASSES: frozenset[Need] = frozenset({"logits", "auxiliary", "labels"})
-_OF_NUMBERS: frozenset[Need] = frozenset({"values", "slopes"})
+_OF_NUMBERS: frozenset[Need] = frozenset({"values", "input_gradients"})
 _OF_STREAMS: frozenset[Need] = frozenset({"towers"})
 
 
@@ -59,7 +59,7 @@ def _of_the_name(config: StudyConfig) -> Iterator[tuple[KeyPath, str]]:
 
 def _needs(candidates: Sequence[Candidate]) -> dict[str, frozenset[Need]]:
     """What each loss term of the space reads; one that nobody registered fails where it is made."""
-    names = sorted({name for one in candidates for name in one.losses.shares()})
+    names = sorted({name for one in candidates for name in one.losses.normalized_weights()})
     return {name: TERMS[name].needs for name in names if name in TERMS}
 
 

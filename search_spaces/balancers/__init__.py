@@ -53,15 +53,15 @@ BALANCERS: Mapping[BalancerName, Callable[[Tensor], Balancer]] = {
     "fixed": Fixed,
     "uncertainty": Uncertainty,
     "dwa": DynamicAverage,
-    "gradnorm": lambda shares_K: ByGradients(GradNorm(shares_K), runs=False),
+    "gradnorm": lambda initial_weights_K: ByGradients(GradNorm(initial_weights_K), runs=False),
     "mgda": lambda _: ByGradients(mgda()),
-    "pcgrad": lambda shares_K: ByGradients(pcgrad(shares_K)),
+    "pcgrad": lambda initial_weights_K: ByGradients(pcgrad(initial_weights_K)),
     "imtl_g": lambda _: ByGradients(imtl_g()),
-    "aligned_mtl": lambda shares_K: ByGradients(aligned_mtl(shares_K)),
+    "aligned_mtl": lambda initial_weights_K: ByGradients(aligned_mtl(initial_weights_K)),
 }
 """Each makes a balancer from the decided weights, which sum to one."""
 
 
-def make(name: BalancerName, shares_K: Tensor) -> Balancer:
+def make(name: BalancerName, initial_weights_K: Tensor) -> Balancer:
     """The balancer of this name for weights that sum to one."""
-    return BALANCERS[name](shares_K)
+    return BALANCERS[name](initial_weights_K)

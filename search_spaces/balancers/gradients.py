@@ -70,10 +70,10 @@ class GradNorm(nn.Module):
     weights_K: Tensor
     first_K: Tensor
 
-    def __init__(self, shares_K: Tensor) -> None:
+    def __init__(self, initial_weights_K: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weights_K", shares_K.clone())
-        self.register_buffer("first_K", torch.zeros_like(shares_K))
+        self.register_buffer("weights_K", initial_weights_K.clone())
+        self.register_buffer("first_K", torch.zeros_like(initial_weights_K))
 
     def forward(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
         """The weights for this step; they have moved for the next."""
@@ -122,7 +122,7 @@ def imtl_g() -> Weigh:
     return _solved(IMTLGWeighting())
 
 
-def pcgrad(shares_K: Tensor) -> Weigh:
+def pcgrad(initial_weights_K: Tensor) -> Weigh:
     """Every weighted gradient without what conflicts with another (Yu et al. 2020).
 
     Source: arXiv:2001.06782.
@@ -131,18 +131,21 @@ def pcgrad(shares_K: Tensor) -> Weigh:
 
     weighting = PCGradWeighting()
     return _solved(
-        lambda gramian_KK: shares_K * weighting(gramian_KK * torch.outer(shares_K, shares_K))
+        lambda gramian_KK: (
+            initial_weights_K
+            * weighting(gramian_KK * torch.outer(initial_weights_K, initial_weights_K))
+        )
     )
 
 
-def aligned_mtl(shares_K: Tensor) -> Weigh:
+def aligned_mtl(initial_weights_K: Tensor) -> Weigh:
     """Gradients made orthogonal and equally long, added by the weights (Senushkin et al. 2023).
 
     Source: arXiv:2305.19000.
     """
     from torchjd.aggregation import AlignedMTLWeighting  # noqa: PLC0415 - as above
 
-    return _solved(AlignedMTLWeighting(pref_vector=shares_K))
+    return _solved(AlignedMTLWeighting(pref_vector=initial_weights_K))
 
 
 def _solved(solve: Callable[[Tensor], Tensor]) -> Weigh:

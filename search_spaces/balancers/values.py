@@ -23,11 +23,11 @@ class Fixed(nn.Module):
     """Leaves the weights as they were decided."""
 
     runs = True
-    shares_K: Tensor
+    initial_weights_K: Tensor
 
-    def __init__(self, shares_K: Tensor) -> None:
+    def __init__(self, initial_weights_K: Tensor) -> None:
         super().__init__()
-        self.register_buffer("shares_K", shares_K, persistent=False)
+        self.register_buffer("initial_weights_K", initial_weights_K, persistent=False)
 
     def backward(
         self,
@@ -35,8 +35,8 @@ class Fixed(nn.Module):
         parameters: Sequence[nn.Parameter],  # noqa: ARG002 - as every balancer
     ) -> Tensor:
         """Pass the weighted sum back."""
-        (torch.stack(list(losses)) * self.shares_K).sum().backward()  # type: ignore[no-untyped-call]
-        return self.shares_K
+        (torch.stack(list(losses)) * self.initial_weights_K).sum().backward()  # type: ignore[no-untyped-call]
+        return self.initial_weights_K
 
     def end_epoch(self, means_K: Tensor) -> None:
         """Nothing is remembered."""
@@ -52,13 +52,13 @@ class Uncertainty(nn.Module):
     """
 
     runs = False
-    shares_K: Tensor
+    initial_weights_K: Tensor
     log_variance_K: Tensor
 
-    def __init__(self, shares_K: Tensor) -> None:
+    def __init__(self, initial_weights_K: Tensor) -> None:
         super().__init__()
-        self.register_buffer("shares_K", shares_K, persistent=False)
-        self.register_buffer("log_variance_K", torch.zeros_like(shares_K))
+        self.register_buffer("initial_weights_K", initial_weights_K, persistent=False)
+        self.register_buffer("log_variance_K", torch.zeros_like(initial_weights_K))
 
     def backward(
         self,
@@ -67,7 +67,7 @@ class Uncertainty(nn.Module):
     ) -> Tensor:
         """Pass back what the terms give at the variances learnt so far, then learn those."""
         factors_K = torch.exp(-self.log_variance_K)
-        weights_K = self.shares_K * factors_K
+        weights_K = self.initial_weights_K * factors_K
         losses_K = torch.stack(list(losses))
         (weights_K * losses_K).sum().backward()  # type: ignore[no-untyped-call]
         losses_K = losses_K.detach()
@@ -87,13 +87,13 @@ class DynamicAverage(nn.Module):
     """
 
     runs = True
-    shares_K: Tensor
+    initial_weights_K: Tensor
     means_2K: Tensor
 
-    def __init__(self, shares_K: Tensor) -> None:
+    def __init__(self, initial_weights_K: Tensor) -> None:
         super().__init__()
-        self.register_buffer("shares_K", shares_K, persistent=False)
-        self.register_buffer("means_2K", torch.zeros(2, len(shares_K)))
+        self.register_buffer("initial_weights_K", initial_weights_K, persistent=False)
+        self.register_buffer("means_2K", torch.zeros(2, len(initial_weights_K)))
 
     def backward(
         self,
@@ -101,7 +101,7 @@ class DynamicAverage(nn.Module):
         parameters: Sequence[nn.Parameter],  # noqa: ARG002 - as every balancer
     ) -> Tensor:
         """Pass back the sum, weighed by how the last epochs went."""
-        weights_K = self.shares_K * self._factors()
+        weights_K = self.initial_weights_K * self._factors()
         (torch.stack(list(losses)) * weights_K).sum().backward()  # type: ignore[no-untyped-call]
         return weights_K
 

@@ -103,7 +103,7 @@ class Attention:
         """The module for maps of this shape."""
         return EncoderLayer(self, *as_tokens(self.out_shape(shape), self.kind))
 
-    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+    def downsample(self, shape: Shape, target: Shape) -> nn.Module:
         """The module that also changes width and, by averages, resolution (Dai et al. 2021).
 
         Raises:
@@ -157,9 +157,9 @@ class EncoderLayer(nn.Module):
                 nn.Linear(channels, wide), activation(spec.activation), nn.Linear(wide, channels)
             )
             self.mlp_scale = layer_scale(spec.layer_scale, channels)
-        self.start()
+        self.reset_parameters()
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Positions start near zero: the layer first learns what, then where."""
         if self.position_NC is not None:
             nn.init.trunc_normal_(self.position_NC, std=0.02)

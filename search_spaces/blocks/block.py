@@ -57,10 +57,10 @@ class Block(Protocol):
 
 
 @runtime_checkable
-class EnteringBlock(Protocol):
+class DownsamplingBlock(Protocol):
     """A block that can change width and resolution by itself."""
 
-    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+    def downsample(self, shape: Shape, target: Shape) -> nn.Module:
         """A module from inputs of one shape to the block's results in the other.
 
         Raises:

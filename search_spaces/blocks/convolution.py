@@ -36,9 +36,9 @@ class Residual:
 
     def build(self, shape: Shape) -> nn.Module:
         """The module for maps of this shape."""
-        return self.enter(shape, self.out_shape(shape))
+        return self.downsample(shape, self.out_shape(shape))
 
-    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+    def downsample(self, shape: Shape, target: Shape) -> nn.Module:
         """The module that also changes width and resolution, its shortcut by pooling."""
         channels, width = as_map(shape, self.kind)[0], as_map(target, self.kind)[0]
         branch = nn.Sequential(
@@ -89,9 +89,9 @@ class MBConv:
 
     def build(self, shape: Shape) -> nn.Module:
         """The module for maps of this shape."""
-        return self.enter(shape, self.out_shape(shape))
+        return self.downsample(shape, self.out_shape(shape))
 
-    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+    def downsample(self, shape: Shape, target: Shape) -> nn.Module:
         """The module that also changes width and resolution, its shortcut by pooling."""
         channels, width = as_map(shape, self.kind)[0], self.out_shape(target)[0]
         wide = width * self.expansion

@@ -54,9 +54,9 @@ class FeedForward:
 
     def build(self, shape: Shape) -> nn.Module:
         """The module for inputs of this shape."""
-        return self.enter(shape, self.out_shape(shape))
+        return self.downsample(shape, self.out_shape(shape))
 
-    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+    def downsample(self, shape: Shape, target: Shape) -> nn.Module:
         """The module that also changes the width; half the places by averages."""
         channels = as_tokens(shape, self.kind)[0]
         width = as_tokens(self.out_shape(target), self.kind)[0]

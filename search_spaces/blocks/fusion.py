@@ -117,7 +117,7 @@ class GatedStreams(nn.Module):
         shares = width if per_channel else 1
         self.decide = nn.Linear(sum(widths.values()), len(widths) * shares)
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Begin near an even mix: no stream may starve before it has learned anything."""
         nn.init.trunc_normal_(self.decide.weight, std=0.02)
 

@@ -98,7 +98,7 @@ class GatedMix(nn.Module):
         self.last_gate_BG = None
         self.live_gate_BG = None
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Begin near an even mix: neither branch may starve before it has learned anything."""
         nn.init.trunc_normal_(self.decide.weight, std=0.02)
 

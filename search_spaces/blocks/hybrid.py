@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from search_spaces.blocks.block import (
     Block,
-    EnteringBlock,
+    DownsamplingBlock,
     UnbuildableError,
     as_tokens,
     check_name,
@@ -64,7 +64,7 @@ class Chain:
         self.out_shape(shape)
         return nn.Sequential(*self._built(self.blocks, shape))
 
-    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+    def downsample(self, shape: Shape, target: Shape) -> nn.Module:
         """The module whose first block changes width and resolution.
 
         Raises:
@@ -72,10 +72,10 @@ class Chain:
         """
         self.out_shape(target)
         first = self.blocks[0]
-        if not isinstance(first, EnteringBlock):
+        if not isinstance(first, DownsamplingBlock):
             raise UnbuildableError(f"{first.kind!r} cannot change the width itself")
         rest = self._built(self.blocks[1:], first.out_shape(target))
-        return nn.Sequential(first.enter(shape, target), *rest)
+        return nn.Sequential(first.downsample(shape, target), *rest)
 
     def _built(self, blocks: Sequence[Block], shape: Shape) -> list[nn.Module]:
         modules = []

@@ -1,24 +1,23 @@
-"""How weights start: one rule for every convolution and linear layer of a network."""
+"""Weight initialisation: one rule for every convolution and linear layer of a network."""
 
 import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 from torch import nn
 
 from search_spaces.blocks.block import check_name
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Linear
-"""What the rules apply to."""
+"""Layers that the rules apply to."""
 
 
 def _he(layer: Layer) -> None:
-    # Fan-in keeps depthwise convolutions in range, whose fan-out is counted over all groups.
+    # torch counts the fan-out of a depthwise convolution over all groups; its fan-in is right.
     nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
 
 
 def _xavier(layer: Layer) -> None:
-    # Torch's own rule counts a depthwise convolution's fan-out over all groups: far too small.
+    # torch counts a depthwise convolution's fan-out over all groups: weights would be too small.
     groups = 1 if isinstance(layer, nn.Linear) else layer.groups
     fan_in = layer.weight[0].numel()
     fan_out = layer.weight[:, 0].numel() / groups
@@ -34,21 +33,15 @@ INITIALISATIONS: dict[str, Callable[[Layer], None]] = {
     "xavier": _xavier,
     "truncated_normal": _truncated_normal,
 }
-"""He et al. 2015 for rectifiers; Glorot and Bengio 2010, normal, for symmetric activations; a
-normal of deviation 0.02 cut at twice that, as for ViT."""
-
-
-@runtime_checkable
-class OwnStart(Protocol):
-    """A module that wants its weights to start otherwise than the network's rule says."""
-
-    def start(self) -> None:
-        """Set the weights, after the rule was applied to all."""
-        ...
+"""`he`: He et al. 2015, for rectifiers. `xavier`: Glorot and Bengio 2010, normal, for symmetric
+activations. `truncated_normal`: standard deviation 0.02, truncated at twice that, as for ViT."""
 
 
 def initialise(network: nn.Module, name: str) -> None:
-    """Set every convolution and linear weight by the rule, their biases to zero.
+    """Initialise every convolution and linear layer by the rule, and their biases to zero.
+
+    A module of ours or of the user's that has a `reset_parameters` method sets its own weights
+    afterwards; those of torch's modules are not called.
 
     Raises:
         UnbuildableError: No rule has this name.
@@ -60,5 +53,6 @@ def initialise(network: nn.Module, name: str) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in network.modules():
-        if isinstance(module, OwnStart):
-            module.start()
+        reset = getattr(type(module), "reset_parameters", None)
+        if reset is not None and not reset.__module__.startswith("torch."):
+            reset(module)

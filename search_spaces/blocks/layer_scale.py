@@ -13,9 +13,9 @@ class LayerScale(nn.Module):
         super().__init__()
         self.value = value
         self.scale = nn.Parameter(torch.empty(shape))
-        self.start()
+        self.reset_parameters()
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Every channel begins at the same size."""
         nn.init.constant_(self.scale, self.value)
 

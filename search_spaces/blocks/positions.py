@@ -28,9 +28,9 @@ class RelativeBias(nn.Module):
         down_NN = rows_N[:, None] - rows_N[None, :] + height - 1
         right_NN = columns_N[:, None] - columns_N[None, :] + width - 1
         self.register_buffer("index_NN", down_NN * (2 * width - 1) + right_NN, persistent=False)
-        self.start()
+        self.reset_parameters()
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Begin near zero: at first every distance counts alike."""
         nn.init.trunc_normal_(self.table_HD, std=0.02)
 
@@ -99,9 +99,9 @@ class SinusoidalDistance(nn.Module):
         table_DC = torch.cat([angles_DP.sin(), angles_DP.cos()], dim=1)[:, :channels]
         self.register_buffer("table_DC", table_DC, persistent=False)
         self.register_buffer("index_NK", distance_NK - nearest, persistent=False)
-        self.start()
+        self.reset_parameters()
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Begin near zero: at first every key counts for what it holds."""
         nn.init.trunc_normal_(self.to_key_H1E, std=0.02)
         nn.init.trunc_normal_(self.to_distance_H1E, std=0.02)

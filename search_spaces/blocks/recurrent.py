@@ -42,9 +42,9 @@ class Recurrent:
 
     def build(self, shape: Shape) -> nn.Module:
         """The module for sequences of this shape."""
-        return self.enter(shape, self.out_shape(shape))
+        return self.downsample(shape, self.out_shape(shape))
 
-    def enter(self, shape: Shape, target: Shape) -> nn.Module:
+    def downsample(self, shape: Shape, target: Shape) -> nn.Module:
         """The module whose state is of another width than what it reads."""
         _, channels = as_sequence(shape, self.kind)
         _, width = as_sequence(self.out_shape(target), self.kind)
@@ -59,7 +59,7 @@ class RecurrentLayer(nn.Module):
         self.cell = cell
         self.drop = nn.Dropout(dropout)
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """States are kept in length from step to step, and the LSTM at first forgets little."""
         parameters = dict(self.cell.named_parameters())
         for name, parameter in parameters.items():

@@ -84,9 +84,9 @@ class SegmentLayer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, wide), nn.GELU(), nn.Linear(wide, channels))
         self.register_buffer("distance_S2S", back_S2S.clamp(min=0), persistent=False)
         self.register_buffer("seen_S2S", back_S2S >= 0, persistent=False)
-        self.start()
+        self.reset_parameters()
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Begin near zero: at first every distance counts alike."""
         if self.bias_HM is not None:
             nn.init.trunc_normal_(self.bias_HM, std=0.02)

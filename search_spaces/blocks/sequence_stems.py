@@ -112,9 +112,9 @@ class NumberTokens(nn.Module):
         super().__init__()
         self.weight_FC = nn.Parameter(torch.empty(numbers, width))
         self.bias_FC = nn.Parameter(torch.empty(numbers, width))
-        self.start()
+        self.reset_parameters()
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Each token begins as large as its number, its place told apart."""
         nn.init.trunc_normal_(self.weight_FC)
         nn.init.trunc_normal_(self.bias_FC, std=0.02)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from search_spaces.blocks.block import Block, EnteringBlock, UnbuildableError, as_tokens
+from search_spaces.blocks.block import Block, DownsamplingBlock, UnbuildableError, as_tokens
 from search_spaces.blocks.normalisation import activation, normalisation
 from search_spaces.blocks.reduction import merging_convolution, reduced, reducing_convolution
 from search_spaces.task import Shape
@@ -37,7 +37,7 @@ class Stage:
         Raises:
             UnbuildableError: The block cannot take the stage's maps.
         """
-        entered = self.reaches(shape)
+        entered = self.downsampled_shape(shape)
         if entered != shape and self.reduction == "block":
             self._entering()
         for _ in range(self.depth):
@@ -51,7 +51,7 @@ class Stage:
             UnbuildableError: The block cannot take the stage's maps.
         """
         layers: list[nn.Module] = []
-        entered = self.reaches(shape)
+        entered = self.downsampled_shape(shape)
         first = entered != shape and self.reduction == "block"
         if entered != shape:
             layers += self._entry(shape)
@@ -64,7 +64,7 @@ class Stage:
     def _entry(self, shape: Shape) -> list[nn.Module]:
         """What changes width and resolution."""
         if self.reduction == "block":
-            return [self._entering().enter(shape, self.reaches(shape))]
+            return [self._entering().downsample(shape, self.downsampled_shape(shape))]
         if self.reduction == "patch":
             channels, _, _ = as_tokens(shape, "stage")
             layers = [
@@ -84,17 +84,17 @@ class Stage:
             ]
             if self.reduction != "tokens":
                 layers.append(activation("relu"))
-        return layers if len(shape) == 3 else [AsMap(*layers)]
+        return layers if len(shape) == 3 else [SequenceAsMap(*layers)]
 
-    def _entering(self) -> EnteringBlock:
-        if self.depth and isinstance(self.block, EnteringBlock):
+    def _entering(self) -> DownsamplingBlock:
+        if self.depth and isinstance(self.block, DownsamplingBlock):
             return self.block
         raise UnbuildableError(
             "the reduction 'block' needs a first block that changes the width itself; "
             f"{self.block.kind!r} (depth {self.depth}) does not"
         )
 
-    def reaches(self, shape: Shape) -> Shape:
+    def downsampled_shape(self, shape: Shape) -> Shape:
         """The shape of its maps after the change of width and resolution.
 
         Raises:
@@ -110,7 +110,7 @@ class Stage:
         return (self.width, *reduced(self.reduction, height, width))
 
 
-class AsMap(nn.Module):
+class SequenceAsMap(nn.Module):
     """Modules for maps, applied to a sequence as to a map of one row."""
 
     def __init__(self, *modules: nn.Module) -> None:

@@ -113,9 +113,9 @@ class Places(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.places_CHW = nn.Parameter(torch.empty(shape))
-        self.start()
+        self.reset_parameters()
 
-    def start(self) -> None:
+    def reset_parameters(self) -> None:
         """Begin near zero: the network first learns what, then where."""
         nn.init.trunc_normal_(self.places_CHW, std=0.02)
 

@@ -22,7 +22,7 @@ class LossValue(NamedTuple):
     main: Tensor
     """The main term without its weight, detached: what the metric `loss` reports."""
 
-    def between(self, other: Self, share: float) -> Self:
+    def mix(self, other: Self, share: float) -> Self:
         """This value and another, in the proportion of `share` to the rest."""
         terms = {
             name: share * value + (1 - share) * other.terms[name]
@@ -41,23 +41,23 @@ class WeightedLoss(nn.Module):
     def __init__(self, weights: LossWeights, terms: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(terms)
-        self.shares = weights.shares()
+        self.weights = weights.normalized_weights()
         """The decided weights by name; they sum to one."""
         self.main = weights.main
         """Name of the main term."""
-        self.scale = Scale(len(self.shares), list(self.shares).index(self.main))
-        self.balancer: Balancer = make(weights.balancer, torch.tensor(list(self.shares.values())))
+        self.scale = Scale(len(self.weights), list(self.weights).index(self.main))
+        self.balancer: Balancer = make(weights.balancer, torch.tensor(list(self.weights.values())))
         self.epoch: list[tuple[Tensor, Tensor]] = []
         """Values and weights of the terms, each (K,), for every batch of the epoch under way."""
 
     @property
     def needs(self) -> frozenset[Need]:
         """What the terms read; `auxiliary` asks for auxiliary heads."""
-        return frozenset[Need]().union(*(TERMS[name].needs for name in self.shares))
+        return frozenset[Need]().union(*(TERMS[name].needs for name in self.weights))
 
     def forward(self, output: ModelOutput, batch: Batch) -> LossValue:
         """The loss of a batch."""
-        values = {name: self.terms[name](output, batch) for name in self.shares}
+        values = {name: self.terms[name](output, batch) for name in self.weights}
         return LossValue(terms=values, main=values[self.main].detach())
 
     def backward(self, value: LossValue, parameters: Sequence[nn.Parameter]) -> None:
@@ -94,7 +94,7 @@ class WeightedLoss(nn.Module):
         self.balancer.end_epoch(values_K)
         found: dict[str, float] = {}
         for name, value, part in zip(
-            self.shares, values_K.tolist(), (weights_K / weights_K.sum()).tolist(), strict=True
+            self.weights, values_K.tolist(), (weights_K / weights_K.sum()).tolist(), strict=True
         ):
             found |= {f"terms/{name}": value, f"weights/{name}": part}
         return found
@@ -112,7 +112,9 @@ def build(weights: LossWeights) -> WeightedLoss:
             f"losses.main: {weights.main!r} needs {', '.join(sorted(beyond))}, which validation "
             "does not have; make it a side term"
         )
-    return WeightedLoss(weights, {name: _term(name, weights) for name in weights.shares()})
+    return WeightedLoss(
+        weights, {name: _term(name, weights) for name in weights.normalized_weights()}
+    )
 
 
 def _term(name: str, weights: LossWeights) -> nn.Module:

@@ -42,7 +42,7 @@ class Law(nn.Module):
             ValueError: The function gives what is no tensor, or nothing.
         """
         inputs = {name: values.float() for name, values in batch.raw.items()}
-        left = self.residual(inputs, batch.units.values(output.values_BV))
+        left = self.residual(inputs, batch.target_scaler.values(output.values_BV))
         if not isinstance(left, Tensor) or left.numel() == 0:
             raise ValueError(f"a law must give a tensor that holds something, not {left!r}")
         if output.values_BV.requires_grad and not left.requires_grad:
@@ -86,7 +86,9 @@ def rising(name: str, *, stream: str, feature: int, value: int = 0, sign: int = 
     Raises:
         DuplicateNameError: The name is taken.
     """
-    loss_term(name, needs=("values", "slopes"))(lambda: Rising(stream, feature, value, sign))
+    loss_term(name, needs=("values", "input_gradients"))(
+        lambda: Rising(stream, feature, value, sign)
+    )
 
 
 class Rising(nn.Module):
@@ -109,4 +111,4 @@ class Wave(nn.Module):
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """The mean over batch and numbers, a scalar; numbers in the data's units."""
-        return batch.units.values(output.values_BV).sin().abs().mean()
+        return batch.target_scaler.values(output.values_BV).sin().abs().mean()

@@ -36,7 +36,7 @@ def test_every_space_of_images_tells_numbers(name: str, task: Task) -> None:
     batch = Batch(
         targets_B=torch.tensor([0, 1, 2, 0]) * (task.num_classes > 0),
         values_BV=values_BV,
-        units=TargetScaler(torch.zeros(task.num_values), torch.ones(task.num_values)),
+        target_scaler=TargetScaler(torch.zeros(task.num_values), torch.ones(task.num_values)),
     )
     terms = build(candidate.losses)(output, batch).terms
     assert all(torch.isfinite(value) for value in terms.values())

@@ -100,7 +100,7 @@ def test_constant_losses_keep_moderate_factors_at_the_ends_of_every_recipe(
     for rate, side in itertools.product(ends, (0.1, 2.0)):
         terms = {"cross_entropy": LossTerm(), "supervised_contrastive": LossTerm(weight=side)}
         loss = losses.build(LossWeights(main="cross_entropy", terms=terms, balancer=name))
-        shares_K = torch.tensor(list(loss.shares.values()))
+        initial_weights_K = torch.tensor(list(loss.weights.values()))
         network = nn.Linear(2, 1, bias=False)
         recipe = Recipe(optimizer=optimizer, learning_rate=rate, warmup=0.0)  # type: ignore[arg-type]
         optimization = Optimization([network, loss], recipe, STEPS)
@@ -111,7 +111,7 @@ def test_constant_losses_keep_moderate_factors_at_the_ends_of_every_recipe(
             loss.backward(LossValue(terms=values, main=torch.tensor(2.3)), optimization.parameters)
             optimization.step(step)
             if step > WARMUP_STEPS:
-                factors_K = loss.epoch[-1][1] / shares_K
+                factors_K = loss.epoch[-1][1] / initial_weights_K
                 assert factors_K.min() > 0.05, (rate, side, step)
                 assert factors_K.max() < 20, (rate, side, step)
 

@@ -60,14 +60,14 @@ def test_an_energy_term_and_a_wave_term_weigh_what_the_example_says() -> None:
     batch = Batch(
         values_BV=told_B2,
         raw={"vector": state_B2},
-        units=TargetScaler(torch.zeros(2), torch.ones(2)),
+        target_scaler=TargetScaler(torch.zeros(2), torch.ones(2)),
     )
     terms = mixed(ModelOutput(values_BV=told_B2), batch).terms
     assert float(terms["mse"]) == 0
     # The first keeps its energy; the second has pi^2/8 of which 1/2 was there.
     assert float(terms["spring_energy"]) == pytest.approx((math.pi**2 / 8 - 0.5) ** 2 / 2, rel=1e-5)
     assert float(terms["wave"]) == pytest.approx((abs(math.sin(5)) + 1) / 4, rel=1e-5)
-    assert mixed.shares["wave"] / mixed.shares["spring_energy"] == pytest.approx(0.3)
+    assert mixed.weights["wave"] / mixed.weights["spring_energy"] == pytest.approx(0.3)
     value = mixed(network({"vector": state_B2}), batch)
     mixed.backward(value, list(network.parameters()))
     assert any(weight.grad.abs().sum() > 0 for weight in network.parameters())

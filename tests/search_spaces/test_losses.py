@@ -128,7 +128,11 @@ def test_a_mixture_weighs_its_terms_by_shares_that_sum_to_one() -> None:
     output, batch = sampled()
     loss = losses.build(MIXTURE)
     value = loss(output, batch)
-    assert MIXTURE.shares() == {"auxiliary": 0.25, "focal": 0.5, "supervised_contrastive": 0.25}
+    assert MIXTURE.normalized_weights() == {
+        "auxiliary": 0.25,
+        "focal": 0.5,
+        "supervised_contrastive": 0.25,
+    }
     assert set(value.terms) == {"auxiliary", "focal", "supervised_contrastive"}
     assert value.main.item() == value.terms["focal"].item()
     assert not value.main.requires_grad
@@ -168,7 +172,7 @@ def test_terms_count_on_the_main_terms_scale() -> None:
     value = losses.build(MIXTURE)(output, batch)
     size = value.main.item()
     parts = {name: term * size / term.item() for name, term in value.terms.items()}
-    expected = sum(MIXTURE.shares()[name] * part for name, part in parts.items())
+    expected = sum(MIXTURE.normalized_weights()[name] * part for name, part in parts.items())
     torch.autograd.backward(expected)
     for ours, theirs in zip(found, (output.logits_BK, output.embedding_BD), strict=True):
         torch.testing.assert_close(ours, theirs.grad)
@@ -188,7 +192,7 @@ def test_losses_and_their_parameters_lead_to_each_other(seed: int) -> None:
     assert domain.encode(weights, "losses") == chance.params
     assert domain.resolve(ReplaySuggester(chance.params), "losses") == weights
     assert LossWeights.from_dict(weights.to_dict()) == weights
-    assert math.isclose(sum(weights.shares().values()), 1)
+    assert math.isclose(sum(weights.normalized_weights().values()), 1)
 
 
 def test_equal_ratios_on_a_grid_are_one_canonical_mixture_to_the_last_bit() -> None:

@@ -183,7 +183,7 @@ def test_gate_entropy_is_one_bit_for_an_open_question_and_none_for_a_choice() ->
 def test_a_law_is_told_in_the_datas_units() -> None:
     units = TargetScaler(torch.tensor([10.0, 0.0]), torch.tensor([2.0, 1.0]))
     output = ModelOutput(values_BV=torch.tensor([[1.0, 3.0]]))
-    batch = Batch(raw={"state": torch.tensor([[4.0]])}, units=units)
+    batch = Batch(raw={"state": torch.tensor([[4.0]])}, target_scaler=units)
 
     def left(inputs, outputs):  # type: ignore[no-untyped-def]
         return outputs[:, 0] + outputs[:, 1] - inputs["state"][:, 0]
@@ -199,7 +199,8 @@ def test_a_law_is_told_in_the_datas_units() -> None:
 def test_a_law_that_the_outputs_have_no_part_in_is_refused() -> None:
     output = ModelOutput(values_BV=torch.ones(1, 1, requires_grad=True))
     batch = Batch(
-        raw={"state": torch.tensor([[4.0]])}, units=TargetScaler(torch.zeros(1), torch.ones(1))
+        raw={"state": torch.tensor([[4.0]])},
+        target_scaler=TargetScaler(torch.zeros(1), torch.ones(1)),
     )
     with pytest.raises(ValueError, match="must follow from the outputs"):
         Law(lambda i, _: i["state"], "equal")(output, batch)
@@ -211,7 +212,7 @@ def test_values_at_a_boundary_are_a_law_too() -> None:
 
     batch = Batch(
         raw={"state": torch.tensor([[0.0], [1.0]])},
-        units=TargetScaler(torch.zeros(1), torch.ones(1)),
+        target_scaler=TargetScaler(torch.zeros(1), torch.ones(1)),
     )
     output = ModelOutput(values_BV=torch.tensor([[3.0], [5.0]]))
     assert float(Law(wall, "equal")(output, batch)) == pytest.approx(4.5)
@@ -263,7 +264,9 @@ def test_the_wave_is_least_at_multiples_of_pi() -> None:
     units = TargetScaler(torch.zeros(1), torch.ones(1))
     for value, expected in ((math.pi, 0.0), (math.pi / 2, 1.0), (-math.pi / 6, 0.5)):
         output = ModelOutput(values_BV=torch.full((4, 1), value))
-        assert float(losses.Wave()(output, Batch(units=units))) == pytest.approx(expected, abs=1e-6)
+        assert float(losses.Wave()(output, Batch(target_scaler=units))) == pytest.approx(
+            expected, abs=1e-6
+        )
 
 
 def test_a_law_of_the_users_is_a_term_that_can_be_searched(tmp_path: Path) -> None:
@@ -280,13 +283,13 @@ losses = loss_domain(main=("mse",), always=("sum_of_a_test",), side=("rising_of_
 """)
     domain = load_user_object("mine.py:losses", tmp_path).value
     weights = domain.default()
-    assert weights.shares() == pytest.approx({"mse": 2 / 3, "sum_of_a_test": 1 / 3})
+    assert weights.normalized_weights() == pytest.approx({"mse": 2 / 3, "sum_of_a_test": 1 / 3})
     torch.manual_seed(0)
     network = nn.Linear(2, 2)
     state = normal(64, 2)
     units = TargetScaler(torch.zeros(2), torch.ones(2))
     batch = Batch(
-        inputs={"state": state}, raw={"state": state}, values_BV=normal(64, 2), units=units
+        inputs={"state": state}, raw={"state": state}, values_BV=normal(64, 2), target_scaler=units
     )
     loss = losses.build(weights)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)

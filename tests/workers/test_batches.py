@@ -111,7 +111,9 @@ def test_numbers_to_foretell_are_standardised_by_the_training_part_and_come_back
     assert batch.values_BV[:, 0].tolist() == pytest.approx([-np.sqrt(1.5), 0, np.sqrt(1.5)])
     assert batch.inputs["state"][:, 0].tolist() == pytest.approx([-np.sqrt(1.5), 0, np.sqrt(1.5)])
     assert torch.equal(batch.raw["state"], torch.from_numpy(state))
-    torch.testing.assert_close(batch.units.values(batch.values_BV), torch.from_numpy(values))
+    torch.testing.assert_close(
+        batch.target_scaler.values(batch.values_BV), torch.from_numpy(values)
+    )
 
 
 def test_read_only_arrays_are_used_as_they_lie_without_a_warning() -> None:

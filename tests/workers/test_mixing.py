@@ -68,7 +68,7 @@ def test_a_law_holds_for_a_mixed_state_as_for_any_other() -> None:
         raw={"vector": vectors},
         targets_B=torch.zeros(64, dtype=torch.int64),
         values_BV=answers,
-        units=TargetScaler(torch.zeros(2), torch.ones(2)),
+        target_scaler=TargetScaler(torch.zeros(2), torch.ones(2)),
     )
     shown, other, share = mixed(batch, "mixup", torch.Generator().manual_seed(1))
     assert 0.1 < share < 0.9

@@ -180,14 +180,14 @@ class DeviceSplit:
             for name, values in split.inputs.items()
         }
         self.targets_B = _shared(split.targets).to(device)
-        self.units = TargetScaler(
+        self.target_scaler = TargetScaler(
             torch.tensor(normalisation.values_mean, device=device),
             torch.tensor(normalisation.values_deviation, device=device),
         )
         self.values_BV = NOTHING
         if split.values is not None:
             values_BV = _shared(split.values).to(device)
-            self.values_BV = (values_BV - self.units[0]) / self.units[1]
+            self.values_BV = (values_BV - self.target_scaler[0]) / self.target_scaler[1]
 
     def __len__(self) -> int:
         return len(self.targets_B)
@@ -216,17 +216,17 @@ class DeviceSplit:
         augment: Augment | None,
         generator: torch.Generator,
         *,
-        again: bool = False,
+        second_view: bool = False,
     ) -> Iterator[Batch]:
         """Every example once in random order, the last batch smaller.
 
         A single example left over is left out: batch normalisation has nothing to average there.
         The generator alone decides order and augmentation. Where asked, each batch holds its
-        examples `again`, augmented a second time.
+        `second_view` of the examples, augmented independently.
         """
         order = torch.randperm(len(self), generator=generator)
         alone = len(self) > batch_size and len(self) % batch_size == 1
-        ways = (augment, augment) if again else (augment,)
+        ways = (augment, augment) if second_view else (augment,)
         yield from self._serve(order[: len(self) - alone], batch_size, ways, generator)
 
     def num_batches(self, batch_size: int) -> int:
@@ -260,8 +260,8 @@ class DeviceSplit:
                     targets_B=targets_B[batch],
                     values_BV=values_BV[batch],
                     raw=parts[1],
-                    units=self.units,
-                    again=parts[2] if len(views) > 1 else {},
+                    target_scaler=self.target_scaler,
+                    second_view=parts[2] if len(views) > 1 else {},
                 )
 
     def _view(

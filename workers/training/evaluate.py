@@ -69,7 +69,7 @@ class MetricAccumulator:
         if output.values_BV.numel():
             missed_BV = output.values_BV.detach() - batch.values_BV
             self.squares += share * missed_BV.square().sum(dtype=torch.float64)
-            in_units_BV = missed_BV * batch.units.values_deviation_V
+            in_units_BV = missed_BV * batch.target_scaler.values_deviation_V
             self.distance_V += share * in_units_BV.abs().sum(0, dtype=torch.float64)
 
     def mean_loss(self, part: str) -> float:

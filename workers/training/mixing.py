@@ -29,7 +29,7 @@ def mixed(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch
     order = torch.randperm(len(batch.targets_B), generator=generator).to(batch.targets_B.device)
     centre = torch.rand(2, generator=generator).tolist()
     other = taken(batch, order)
-    shown: dict[str, dict[str, Tensor]] = {"inputs": {}, "again": {}, "raw": {}}
+    shown: dict[str, dict[str, Tensor]] = {"inputs": {}, "second_view": {}, "raw": {}}
     kept: list[float] = []
     for part, mine in shown.items():
         for name, values in getattr(batch, part).items():
@@ -43,8 +43,10 @@ def mixed(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch
                 mine[name] = values
     if kind == "cutmix":
         share = sum(kept) / len(kept) if kept else 1.0
-    inputs, again, raw = shown["inputs"], shown["again"], shown["raw"]
-    one, two = (each._replace(inputs=inputs, again=again, raw=raw) for each in (batch, other))
+    inputs, second_view, raw = shown["inputs"], shown["second_view"], shown["raw"]
+    one, two = (
+        each._replace(inputs=inputs, second_view=second_view, raw=raw) for each in (batch, other)
+    )
     return one, two, share
 
 
@@ -57,7 +59,7 @@ def taken(batch: Batch, order: Tensor) -> Batch:
     teacher = batch.teacher
     return batch._replace(
         inputs={name: values[order] for name, values in batch.inputs.items()},
-        again={name: values[order] for name, values in batch.again.items()},
+        second_view={name: values[order] for name, values in batch.second_view.items()},
         raw={name: values[order] for name, values in batch.raw.items()},
         targets_B=turned(batch.targets_B),
         values_BV=turned(batch.values_BV),

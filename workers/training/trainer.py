@@ -112,7 +112,7 @@ class Trainer:
         grouped = 0
         augment = AUGMENTATIONS[self.recipe.augmentation]
         batches = self.train.shuffled(
-            self.recipe.batch_size, augment, generator, again="view" in self.loss.needs
+            self.recipe.batch_size, augment, generator, second_view="view" in self.loss.needs
         )
         for done, batch in enumerate(batches, start=1):
             self._accumulate(batch, generator, tally)
@@ -135,16 +135,16 @@ class Trainer:
         other, share = None, 1.0
         if self.recipe.mixing != "none":
             batch, other, share = mixed(batch, self.recipe.mixing, generator)
-        if "slopes" in self.loss.needs:
+        if "input_gradients" in self.loss.needs:
             inputs = {name: values.requires_grad_() for name, values in batch.inputs.items()}
             batch = batch._replace(inputs=inputs)
         output = forward(self.network, batch.inputs, self.execution)
-        if batch.again:
-            batch = batch._replace(view=forward(self.network, batch.again, self.execution))
+        if batch.second_view:
+            batch = batch._replace(view=forward(self.network, batch.second_view, self.execution))
         value = self.loss(output, batch)
         if other is not None:
             other = other._replace(inputs=batch.inputs, view=batch.view)
-            value = value.between(self.loss(output, other), share)
+            value = value.mix(self.loss(output, other), share)
         self.loss.backward(value, self.optimization.parameters)
         tally.add(value.main, output, batch, other, share)
 
