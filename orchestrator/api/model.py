@@ -11,7 +11,7 @@ import numpy as np
 from orchestrator.api.tables import definition_list
 from orchestrator.commands import predict
 from orchestrator.home import Home
-from orchestrator.promotion.inputs import batches, expand
+from orchestrator.promotion.inputs import batches, check_range, expand
 from workers.data.checks import DataError
 
 if TYPE_CHECKING:
@@ -54,14 +54,14 @@ class Model:
         Raises:
             DataError: A file or an array cannot be used.
         """
-        if isinstance(examples, str | os.PathLike):
+        if _is_path(examples):
             return self._of_files([os.fspath(examples)])
-        if isinstance(examples, Sequence) and all(
-            isinstance(each, str | os.PathLike) for each in examples
-        ):
+        if isinstance(examples, Sequence) and {*map(_is_path, examples)} == {True}:
             return self._of_files([os.fspath(each) for each in examples])
+        values = np.asarray(examples)
         try:
-            prepared = self._loaded.shim.prepare_arrays(np.asarray(examples))
+            check_range(values, self._loaded.shim.facts["preprocessing"])
+            prepared = self._loaded.shim.prepare_arrays(values)
         except ValueError as error:
             raise DataError(f"the examples cannot be used: {error}") from error
         frame: pd.DataFrame = self._loaded.shim.answer(prepared)
@@ -89,6 +89,10 @@ class Model:
             "targets": ", ".join(self.value_names),
         }
         return definition_list(f"Model {self.name}", {k: v for k, v in entries.items() if v})
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
 
 
 def load_model(reference: str, *, home: str | Path | None = None) -> Model:

@@ -117,7 +117,7 @@ def _array_batches(path: Path, shim: Any) -> Iterator[InputBatch]:
         values = _array(path)
         if tuple(values.shape) in _single_shapes(shim.facts):
             values = values[None]
-        _check_range(values, shim.facts["preprocessing"])
+        check_range(values, shim.facts["preprocessing"])
         for start in range(0, len(values), _AT_ONCE):
             part = values[start : start + _AT_ONCE]
             names: list[tuple[str, int | None]] = [
@@ -165,7 +165,7 @@ def _single_shapes(facts: dict[str, Any]) -> set[tuple[int, ...]]:
     return shapes
 
 
-def _check_range(values: NDArray[Any], prepared: dict[str, Any] | None) -> None:
+def check_range(values: NDArray[Any], prepared: dict[str, Any] | None) -> None:
     """Refuse what no model takes, or this one not, before any of the file is predicted.
 
     Raises:
