@@ -23,7 +23,7 @@ from search_spaces.blocks import Concatenate, ConvolutionStem, MultiTaskHead, Re
 from search_spaces.candidate import Candidate
 from search_spaces.loss_terms import LossTerm, LossWeights
 from search_spaces.recipe import Recipe
-from workers.data import DataSpec, load
+from workers.data import DataSpec, SplitSpec, load
 
 OBJECTIVES = (
     Objective(metric="val_accuracy", direction="maximize"),
@@ -54,7 +54,7 @@ def candidate(width: int, share: float) -> Candidate:
 
 def searched(seed: int, trials: int, *, naive: bool) -> list[dict[str, float]]:
     """Every trial's share, total and metrics."""
-    spec = DataSpec(source="shapes", limit=EXAMPLES, split_seed=seed)
+    spec = DataSpec(source="shapes", limit=EXAMPLES, split=SplitSpec(seed=seed))
     dataset = load(spec)
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=6)
     directions = ["minimize"] if naive else [each.direction for each in OBJECTIVES]

@@ -89,7 +89,7 @@ def cluster() -> Iterator[Any]:
 
 def round_of(event: str, nodes: Any, folder: Path) -> dict[str, Any]:
     config = StudyConfig.model_validate(CONFIG)
-    dataset = load(config.data_spec())
+    dataset = load(config.data)
     with Ledger.open(folder / "ledger.db") as ledger:
         record, lease = ledger.open_study(
             name=config.name,

@@ -6,14 +6,17 @@ from pathlib import Path
 
 from search_spaces.candidate import Candidate
 from workers.budget import Budget
-from workers.data import DataSpec, load
+from workers.data import DataSpec, SplitSpec, load
 from workers.data.dataset import Dataset
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
 from workers.training.trainer import Trainer
 
 FASHION = DataSpec(
-    source="idx", path="/usr/share/datasets/fashion-mnist", limit=15_000, validation=5_000
+    source="idx",
+    path="/usr/share/datasets/fashion-mnist",
+    split=SplitSpec(validation=5_000),
+    limit=15_000,
 )
 """10,000 training and 5,000 validation images."""
 

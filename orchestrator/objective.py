@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from operator import ge
 from typing import Literal
 
+from pydantic import ConfigDict, StrictStr
+from pydantic.dataclasses import dataclass as checked_dataclass
+
 from orchestrator.errors import sanitize
 from orchestrator.trial import Trial, TrialState
 from search_spaces.errors import ArchscoutError
@@ -18,11 +21,16 @@ from workers.metrics import COST_METRICS
 _RANKED_KINDS = frozenset({"search", "continue", "retry"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@checked_dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Objective:
-    """One thing that the search makes better."""
+    """A metric that the search optimizes, checked when it is made.
 
-    metric: str
+    Example:
+        >>> Objective(metric="val_loss", direction="minimize").score(0.25)
+        -0.25
+    """
+
+    metric: StrictStr
     """Name of a measured metric, or of a cost."""
     direction: Literal["maximize", "minimize"]
     """Which way is better."""

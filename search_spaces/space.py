@@ -8,7 +8,10 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, StrictStr
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains import Const, Domain, Record, SpaceError
@@ -22,26 +25,22 @@ if TYPE_CHECKING:
     from search_spaces.architecture import Architecture
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@checked_dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Constraint:
-    """A metric that must not exceed a bound."""
+    """An upper bound on a metric that is counted before training, checked when it is made.
 
-    metric: str
-    """Name of the metric, e.g. `parameters`."""
-    at_most: float
-    """The bound, above zero; meeting it exactly is feasible."""
+    Example:
+        >>> Constraint(metric="parameters", at_most=2.0e6).violation(3.0e6)
+        0.5
+    """
 
-    def __post_init__(self) -> None:
-        """Refuse bounds that give no scale to a violation.
-
-        Raises:
-            ValueError: The bound is not a finite number above zero.
-        """
-        if not (math.isfinite(self.at_most) and self.at_most > 0):
-            raise ValueError(f"constraint on {self.metric}: at_most must be finite and above zero")
+    metric: StrictStr
+    """Name of the metric, such as `parameters`."""
+    at_most: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+    """The bound; meeting it exactly is feasible."""
 
     def violation(self, value: float) -> float:
-        """By which share of the bound a value exceeds it; zero or less is feasible."""
+        """Return the relative excess of a value over the bound; 0 or less is feasible."""
         return value / self.at_most - 1
 
 

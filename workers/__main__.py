@@ -8,6 +8,8 @@ import json
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from workers.budget import Budget
 from workers.data import DataError, DataSpec, load
 from workers.failures import classify
@@ -35,6 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
             threads=options.threads,
             device=options.device,
         )
+    except ValidationError as error:
+        first = error.errors()[0]
+        return _fail(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", 2)
     except (OSError, ValueError) as error:
         return _fail(str(error), 2)
     try:

@@ -1,39 +1,46 @@
-"""Rungs: the fidelities at which trials of one study are compared.
+"""Budget: the fidelities at which the trials of one study are compared.
 
-Knows arithmetic only: no scheduler, no epochs of a particular dataset.
+Plain arithmetic, without a scheduler and without the number of batches in an epoch.
 """
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Budget:
-    """How far a trial may be trained, and where it is first judged."""
+    """Training length of a trial and the rungs of successive halving, checked when it is made.
 
-    maximum: int
-    """Fidelity at which a trial counts as COMPLETE."""
-    minimum: int = 1
-    """Fidelity of the first judgement."""
-    reduction_factor: int = 3
-    """One in this many trials goes on from a rung to the next."""
-    unit: str = "epoch"
-    """What one step of fidelity is."""
+    Example:
+        >>> Budget(minimum=1, maximum=9, reduction_factor=3).rungs()
+        (1, 3, 9)
+    """
+
+    unit: Literal["epoch"] = "epoch"
+    """Unit of the fidelities."""
+    minimum: Annotated[int, Field(strict=True, ge=1)] = 1
+    """Fidelity of the first rung."""
+    maximum: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 9
+    """Fidelity at which a trial is complete."""
+    reduction_factor: Annotated[int, Field(strict=True, ge=2)] = 3
+    """One in this many trials is promoted from a rung to the next."""
 
     def __post_init__(self) -> None:
-        """Refuse budgets without rungs.
+        """Refuse a minimum above the maximum.
 
         Raises:
-            ValueError: A field is out of its range.
+            ValueError: It is.
         """
-        if not 1 <= self.minimum <= self.maximum:
-            raise ValueError(f"budget needs 1 <= minimum <= maximum, not {self}")
-        if self.reduction_factor < 2:
-            raise ValueError(f"budget.reduction_factor must be at least 2, not {self}")
-        if self.unit != "epoch":
-            raise ValueError(f"budget.unit must be 'epoch', not {self.unit!r}")
+        if self.minimum > self.maximum:
+            raise ValueError(
+                f"minimum {self.minimum} is above maximum {self.maximum}; "
+                "lower the minimum or raise the maximum"
+            )
 
     def rungs(self) -> tuple[int, ...]:
-        """The fidelities of judgement, rising, the last being `maximum`."""
+        """Return the fidelities at which trials are compared, ascending; `maximum` is the last."""
         rungs = []
         fidelity = self.minimum
         while fidelity < self.maximum:

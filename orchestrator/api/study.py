@@ -93,7 +93,7 @@ class Study:
     def best_trials(self) -> tuple[FrozenTrial, ...]:
         """The Pareto front: complete trials that no other trial dominates."""
         trials = self._read()[1]
-        front = pareto_front(trials, self._config.to_objectives())
+        front = pareto_front(trials, self._config.objectives)
         return self._frozen(tuple(sorted(front, key=lambda trial: trial.number)))
 
     def run(self, *, progress: bool = True) -> None:
@@ -224,12 +224,12 @@ class Study:
 
     def _board(self, prefer: str | None = None) -> Leaderboard:
         state, trials = self._read()
-        objectives = self._config.to_objectives()
+        objectives = self._config.objectives
         weights = None if prefer is None else parse_preference(prefer, objectives)
         return leaderboard(self._config, state, trials, weights)
 
     def _frozen(self, trials: tuple[Trial, ...]) -> tuple[FrozenTrial, ...]:
-        objectives, task = self._config.to_objectives(), self._task()
+        objectives, task = self._config.objectives, self._task()
         return tuple(frozen(trial, objectives, task) for trial in trials)
 
     def _task(self) -> Task | None:
@@ -246,7 +246,7 @@ class Study:
         trials = self._read()[1]
         names = {trial.uid: trial.describe for trial in trials}
         figures = study_figures(
-            trials, self._config.to_objectives(), names, title=self.name, only={name}
+            trials, self._config.objectives, names, title=self.name, only={name}
         )
         if name not in figures:
             raise CommandError(

@@ -158,7 +158,7 @@ def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Storage]
     return unreferenced_files(
         home.checkpoints / row.name,
         ledger.trials(row.id),
-        config.to_objectives(),
+        config.objectives,
         needed={p.trial_uid for p in ledger.promotions.all() if p.trial_uid is not None},
         owned=home.owns_checkpoints and home.is_sole_owner(ledger.identity, row.name),
     )

@@ -12,7 +12,6 @@ from orchestrator.sampling.screening import Screening, screen
 from orchestrator.study.prepare import prepare_study
 from orchestrator.terminal import Terminal
 from search_spaces.domains.suggester import RandomSuggester
-from search_spaces.space import Constraint
 
 _EMPTY = {"[]", "nothing"}
 
@@ -25,8 +24,7 @@ def show(config: StudyConfig, terminal: Terminal) -> ExitCode:
     first = parts.space.default() or resolve_candidate(
         config, parts.space, RandomSuggester(config.seed)
     )
-    limits = [Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints]
-    screened = screen(first, parts.task, limits)
+    screened = screen(first, parts.task, config.constraints)
     expected = quick_look(parts, terminal)
     warn(parts, terminal)
     decided = flatten(with_gpu_decided(config).model_dump(mode="json", exclude_none=True))

@@ -47,7 +47,7 @@ def _time_is_up(config: StudyConfig, spent_s: float) -> bool:
 
 
 def _reaches_target(config: StudyConfig, trials: Sequence[Trial]) -> bool:
-    objectives = config.to_objectives()
+    objectives = config.objectives
     winner = best(trials, objectives)
     return winner is not None and reaches_target(winner, objectives[0], config.stop.target)
 

@@ -29,6 +29,6 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
 def _preferred(text: str, config: StudyConfig) -> dict[str, float]:
     try:
-        return parse_preference(text, config.to_objectives())
+        return parse_preference(text, config.objectives)
     except PreferenceError as error:
         raise CommandError(str(error), ExitCode.INPUT) from error

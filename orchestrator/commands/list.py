@@ -57,5 +57,5 @@ def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCod
 
 def _best(config: StudyConfig | None, trials: list[Trial]) -> list[float] | None:
     """Values of the best complete trial; None while there is none."""
-    winner = None if config is None else best(trials, config.to_objectives())
+    winner = None if config is None else best(trials, config.objectives)
     return list(winner.values) if winner and winner.values else None

@@ -154,7 +154,7 @@ def _check_one_is_best(config: StudyConfig, trials: Sequence[Trial], home: Home)
     Raises:
         CommandError: There are several.
     """
-    objectives = config.to_objectives()
+    objectives = config.objectives
     front = pareto_front(trials, objectives)
     if len(objectives) > 1 and len(front) > 1:
         raise CommandError(

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 def _show_study(
     config: StudyConfig, row: "StudyRow", trials: list[Trial], home: Home, terminal: Terminal
 ) -> None:
-    objectives = config.to_objectives()
+    objectives = config.objectives
     winner = best(trials, objectives)
     counted = counts(trials)
     stop = config.stop.model_dump(exclude_none=True)

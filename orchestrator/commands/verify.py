@@ -45,7 +45,7 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
     )
 
     trials, promotions = ledger.trials(row.id), ledger.promotions.all()
-    objectives = studies.require_config(row).to_objectives()
+    objectives = studies.require_config(row).objectives
     with answering():
         client = open_client(home.tracking_uri)
         found = list(differences(client, row, trials))

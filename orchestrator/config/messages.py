@@ -5,9 +5,9 @@ Knows pydantic's error types, and nothing of files or lines.
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from orchestrator.config.schema import BY_NAME, BY_PATH, StudyConfig
 from orchestrator.errors import KeyPath, format_value
@@ -105,19 +105,18 @@ def _keys(path: KeyPath) -> list[str]:
     for part in path:
         if isinstance(part, int):
             continue
-        field = model.model_fields.get(part) if _is_model(model) else None
+        field = model.__pydantic_fields__.get(part) if _is_section(model) else None
         if field is None:
             return []
-        arguments = getattr(field.annotation, "__args__", None)
-        model = next((arg for arg in arguments if _is_model(arg)), None) if arguments else None
-        model = model or field.annotation
-    fields = model.model_fields.items() if _is_model(model) else []
+        entries = (getattr(each, "__origin__", each) for each in get_args(field.annotation))
+        model = next(filter(_is_section, entries), field.annotation)
+    fields = model.__pydantic_fields__.items() if _is_section(model) else []
     return [name for name, field in fields if not field.exclude]  # of which none is the ledger's
 
 
-def _is_model(annotation: object) -> bool:
-    """Whether an annotation is one of the config's sections."""
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _is_section(annotation: object) -> bool:
+    """Return whether an annotation is a model or dataclass with keys of its own."""
+    return isinstance(annotation, type) and hasattr(annotation, "__pydantic_fields__")
 
 
 _EXAMPLES = {
@@ -129,10 +128,13 @@ _EXAMPLES = {
 
 _SENTENCES: dict[str, Sentence] = {
     "refused": lambda _given, context, _path: str(context["message"]),
+    "value_error": lambda _given, context, _path: str(context["error"]),
     "extra_forbidden": _unknown_key,
+    "unexpected_keyword_argument": _unknown_key,
     "missing": _missing,
     "literal_error": _not_offered,
     "model_type": _not_a_section,
+    "dataclass_type": _not_a_section,
     "dict_type": _not_a_section,
     "tuple_type": _needs("a list, like [...]"),
     "string_type": _not_text,

@@ -12,10 +12,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from orchestrator.config.schema import DataConfig, StudyConfig
+from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Problem, ProblemsError
 from workers.data.limits import usable_cores
-from workers.data.spec import NO_DATA
+from workers.data.spec import NO_DATA, DataSpec
 
 LEAVE_OPEN = (
     "To train on what is found, leave it out or search with --set resources.gpu=null; a study "
@@ -103,7 +103,7 @@ def as_stored(config: StudyConfig, stored: StudyConfig) -> StudyConfig:
 
 def with_stored_data(config: StudyConfig, stored: StudyConfig) -> StudyConfig:
     """Return a config with the data set that an earlier release recorded where it names none."""
-    if config.data.source == NO_DATA and stored.data == DataConfig():
+    if config.data.source == NO_DATA and stored.data == DataSpec():
         return config.model_copy(update={"data": stored.data})
     return config
 

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from orchestrator.objective import Objective
+from search_spaces.space import Constraint
 from workers.budget import Budget
 from workers.data.spec import NO_DATA, DataSpec
 
@@ -32,7 +33,6 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-Direction = Literal["maximize", "minimize"]
 SamplerName = Literal["tpe", "random", "nsga2", "nsga3", "gp"]
 PrunerName = Literal["halving", "none"]
 EngineName = Literal["ray_tune", "in_process"]
@@ -50,94 +50,6 @@ SeedPoint = Annotated[
 def _refuse(message: str) -> PydanticCustomError:
     """A refusal whose whole text is ours."""
     return PydanticCustomError("refused", "{message}", {"message": message})
-
-
-class SplitConfig(BaseModel):
-    """How the examples are divided; shares are below 1, whole numbers from 1 are counts."""
-
-    model_config = _CLOSED
-
-    validation: float = Field(default=0.2, gt=0)
-    """Validation examples."""
-    test: float = Field(default=0.1, ge=0)
-    """Sealed test examples; unused where the source brings its own."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the division."""
-
-    @field_validator("validation", "test")
-    @classmethod
-    def _share_or_count(cls, value: float) -> float:
-        if value >= 1 and value != int(value):
-            raise _refuse(f"{value} is neither a share below 1 nor a whole number of examples")
-        return value
-
-    @model_validator(mode="after")
-    def _leaves_something(self) -> Self:
-        if self.validation < 1 and self.test < 1 and self.validation + self.test >= 1:
-            raise _refuse(
-                f"validation {self.validation} and test {self.test} leave nothing to train on; "
-                "their shares must sum to less than 1"
-            )
-        return self
-
-
-class DataConfig(BaseModel):
-    """Which examples the study trains on."""
-
-    model_config = _CLOSED
-
-    source: str = "digits"
-    """Name of the data source."""
-    path: str | None = None
-    """File or folder, for sources that read one."""
-    split: SplitConfig = SplitConfig()
-    limit: int | None = Field(default=None, ge=1)
-    """Most examples to take before the division; None takes all."""
-
-
-class ObjectiveConfig(BaseModel):
-    """One thing the search tries to make better."""
-
-    model_config = _CLOSED
-
-    metric: str
-    """Name of what a worker measures."""
-    direction: Direction
-    """Which way is better."""
-
-
-class ConstraintConfig(BaseModel):
-    """A bound that a feasible candidate keeps."""
-
-    model_config = _CLOSED
-
-    metric: str
-    """Name of a cost counted before training."""
-    at_most: float = Field(gt=0)
-    """The bound, itself allowed."""
-
-
-class BudgetConfig(BaseModel):
-    """How far a trial may be trained, and where it is judged on the way (fidelity only)."""
-
-    model_config = _CLOSED
-
-    unit: Literal["epoch"] = "epoch"
-    minimum: int = Field(default=1, ge=1)
-    """Fidelity of the first judgement."""
-    maximum: int = Field(default=9, ge=1, le=1_000_000)
-    """Fidelity at which a trial is complete."""
-    reduction_factor: int = Field(default=3, ge=2)
-    """One in this many trials goes on from a rung to the next."""
-
-    @model_validator(mode="after")
-    def _rises(self) -> Self:
-        if self.minimum > self.maximum:
-            raise _refuse(
-                f"minimum {self.minimum} lies above maximum {self.maximum}; "
-                "lower the minimum or raise the maximum"
-            )
-        return self
 
 
 class StopConfig(BaseModel):
@@ -262,14 +174,14 @@ class StudyConfig(BaseModel):
     """A catalogue name, or `file.py:name` for a space of the user's own."""
     train: str | None = None
     """The user's own training generator as `file.py:name`; None trains the candidate's network."""
-    data: DataConfig = DataConfig()
+    data: DataSpec = DataSpec()
     """Source `NO_DATA` where a user's own training names no data; then no dump has the section."""
-    objectives: Annotated[tuple[ObjectiveConfig, ...], Field(strict=False)] = (
-        ObjectiveConfig(metric="val_accuracy", direction="maximize"),
+    objectives: Annotated[tuple[Objective, ...], Field(strict=False)] = (
+        Objective(metric="val_accuracy", direction="maximize"),
     )
     """What is made better; the first one judges rungs and targets."""
-    constraints: Annotated[tuple[ConstraintConfig, ...], Field(strict=False)] = ()
-    budget: BudgetConfig = BudgetConfig()
+    constraints: Annotated[tuple[Constraint, ...], Field(strict=False)] = ()
+    budget: Budget = Budget()
     stop: StopConfig = StopConfig(trials=40)
     sampler: SamplerConfig = SamplerConfig()
     pruner: PrunerConfig = PrunerConfig()
@@ -291,7 +203,7 @@ class StudyConfig(BaseModel):
     @classmethod
     def _own_training_claims_no_data(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("train") and given.get("data") is None:
-            return {**given, "data": DataConfig(source=NO_DATA)}
+            return {**given, "data": DataSpec(source=NO_DATA)}
         return given
 
     @model_serializer(mode="wrap")
@@ -323,7 +235,7 @@ class StudyConfig(BaseModel):
 
     @field_validator("objectives")
     @classmethod
-    def _aims_at_something(cls, value: tuple[ObjectiveConfig, ...]) -> tuple[ObjectiveConfig, ...]:
+    def _aims_at_something(cls, value: tuple[Objective, ...]) -> tuple[Objective, ...]:
         if not value:
             raise _refuse("needs at least one entry")
         return value
@@ -373,28 +285,4 @@ class StudyConfig(BaseModel):
         """The same study on another cluster; None is a private one on this machine."""
         return self.model_copy(
             update={"engine": self.engine.model_copy(update={"address": address})}
-        )
-
-    def data_spec(self) -> DataSpec:
-        """The data section as workers take it."""
-        return DataSpec(
-            source=self.data.source,
-            path=self.data.path,
-            validation=self.data.split.validation,
-            test=self.data.split.test,
-            split_seed=self.data.split.seed,
-            limit=self.data.limit,
-        )
-
-    def to_objectives(self) -> tuple[Objective, ...]:
-        """The objectives as trials are judged by them."""
-        return tuple(Objective(metric=o.metric, direction=o.direction) for o in self.objectives)
-
-    def to_budget(self) -> Budget:
-        """The budget section as workers take it."""
-        return Budget(
-            maximum=self.budget.maximum,
-            minimum=self.budget.minimum,
-            reduction_factor=self.budget.reduction_factor,
-            unit=self.budget.unit,
         )

@@ -71,7 +71,10 @@ def limits(found: Inspection, machine: Machine) -> Limits:
         return Limits(limit=found.spec.limit, full_s=None, hours=UNTIMED_S / 3600)
     learnt = 1.0 - sum(
         share
-        for part, share in (("validation", found.spec.validation), ("test", found.spec.test))
+        for part, share in (
+            ("validation", found.spec.split.validation),
+            ("test", found.spec.split.test),
+        )
         if part not in found.examples
     )
     epoch_s = machine.example_s * learnt

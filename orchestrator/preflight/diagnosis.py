@@ -155,8 +155,7 @@ def _first(parts: StudyInputs, probing: CandidateSampler) -> tuple[SampledCandid
 
 
 def _limits(config: StudyConfig, space: SearchSpace) -> tuple[Constraint, ...]:
-    given = (Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints)
-    return (*given, *space.constraints)
+    return (*config.constraints, *space.constraints)
 
 
 def _sought(
@@ -228,7 +227,7 @@ def _forecast(
     plan = Plan(
         epochs_s=epochs_s[1:] or epochs_s,
         first_s=epochs_s[0],
-        budget=config.to_budget(),
+        budget=config.budget,
         halving=config.pruner.name == "halving",
         slots=found.slots,
         trials=config.stop.trials,

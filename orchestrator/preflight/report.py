@@ -247,7 +247,7 @@ def idle_sampler(config: StudyConfig) -> str | None:
 
     A warning, for trials may be added later, and studies that began so can be resumed.
     """
-    name, trials, budget = config.sampler.name, config.stop.trials, config.to_budget()
+    name, trials, budget = config.sampler.name, config.stop.trials, config.budget
     from orchestrator.sampling.optuna_sampler import COMPLETE_TO_LEARN  # noqa: PLC0415 - loads optuna
 
     needed, halving = COMPLETE_TO_LEARN.get(name), config.pruner.name == "halving"

@@ -161,7 +161,7 @@ def pace_of(parts: StudyInputs, probes: Sequence[SampledCandidate], box: Deadlin
             seen = time_short_run(
                 probe.candidate,
                 parts.dataset,
-                parts.config.data_spec(),
+                parts.config.data,
                 place,
                 batches=_batches(load),
             )

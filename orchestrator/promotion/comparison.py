@@ -91,7 +91,7 @@ def compare_recorded(winner: Winner, champion: Champion) -> Comparison | None:
     if champion.tags.get("archscout.data_digest") != winner.study.data_digest:
         return None
     ours = recorded_metrics(winner)
-    for objectives in (winner.config.to_objectives(), _score_objectives(winner, champion)):
+    for objectives in (winner.config.objectives, _score_objectives(winner, champion)):
         known = _tagged(champion, objectives)
         if len(known) == len(objectives) and all(each.metric in ours for each in objectives):
             return Comparison(
@@ -177,7 +177,7 @@ def _score_objectives(winner: Winner, champion: Champion) -> tuple[Objective, ..
     known = recorded_metrics(winner)
     costs = [
         each
-        for each in winner.config.to_objectives()
+        for each in winner.config.objectives
         if each.is_cost and each.metric in known and _tagged(champion, [each])
     ]
     return (*(_SCORES[name] for name in winner.scores), *costs)
@@ -217,7 +217,7 @@ def _as_the_champion_takes_them(
     """
     dataset, ours = winner.dataset, winner.preprocessing
     theirs = facts["preprocessing"] and Preprocessing.from_dict(facts["preprocessing"])
-    spec = winner.config.data_spec()
+    spec = winner.config.data
     if spec.source == "folder" and theirs is not None and theirs != ours:
         return theirs, _read_again(spec, theirs)
     inputs = {name: list(shape) for name, shape in dataset.task.inputs.items()}

@@ -76,7 +76,7 @@ def choose(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> 
     """
     if number is not None:
         return trials[number]
-    chosen = best(trials, config.to_objectives())
+    chosen = best(trials, config.objectives)
     if chosen is None:
         raise PromotionRefusedError(f"no trial of '{config.name}' has reached the full budget yet")
     return chosen
@@ -102,7 +102,7 @@ def prepare(
     _require_trained_here(ledger, config, trial)
     whole = _checkpoint(ledger, config, trial, checkpoints / study.name / trial.uid)
     user_code = _user_code(study, config, trial)
-    dataset = load(config.data_spec())
+    dataset = load(config.data)
     if dataset.digest != study.data_digest:
         raise PromotionRefusedError(
             f"the data are not those of the search (now {dataset.digest[:12]}, then "

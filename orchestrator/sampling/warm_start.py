@@ -16,7 +16,6 @@ from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.trial import Trial, TrialState
 from search_spaces.errors import ArchscoutError
 from search_spaces.plugins import did_you_mean
-from search_spaces.space import Constraint
 from workers.data.spec import NO_DATA
 
 _TEACHING = frozenset({None, "rung", "diverged"})
@@ -137,7 +136,7 @@ def _ended(trials: Sequence[Trial], before: float | None) -> list[Trial]:
 def _held_against(trial: Trial, config: StudyConfig) -> Trial:
     """The trial with the violations that it has under this study's constraints."""
     violations = {
-        c.metric: Constraint(metric=c.metric, at_most=c.at_most).violation(trial.cost[c.metric])
+        c.metric: c.violation(trial.cost[c.metric])
         for c in config.constraints
         if c.metric in trial.cost
     }

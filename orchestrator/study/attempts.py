@@ -59,9 +59,9 @@ class Attempts:
         """By the trial's uid."""
         self._ledger = ledger
         self._lease = lease
-        self._objectives = config.to_objectives()
+        self._objectives = config.objectives
         self._judge = main_objective(self._objectives)
-        self._budget = config.to_budget()
+        self._budget = config.budget
         self._memory = memory
         self._history = memory.history
         self._jobs = jobs

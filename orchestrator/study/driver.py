@@ -87,7 +87,7 @@ class StudyDriver:
         self.name = record.name
         self._record = record
         self.config = config
-        self.objectives = config.to_objectives()
+        self.objectives = config.objectives
         self.judge = main_objective(self.objectives)
         self._ledger = ledger
         self._lease = lease

@@ -120,7 +120,7 @@ def leaderboard(
     preferred: Mapping[str, float] | None = None,
 ) -> Leaderboard:
     """Ranks a study's trials; those on the front by what is preferred, if anything is."""
-    objectives = config.to_objectives()
+    objectives = config.objectives
     ranking = rank(trials, objectives, main_objective(objectives))
     front = {trial.uid for trial in pareto_front(trials, objectives)}
     complete = ranking.complete

@@ -4,6 +4,7 @@ The ledger keeps their paths as they were. What lay in the folder of the home th
 the folder of the home now; digests of data and code say whether it is the same.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def relocate(config: StudyConfig, ledger: "Ledger", row: "StudyRow", home: Home)
     }
     if config.data.path is not None:
         path = _at(config.data.path, *folders)
-        changes["data"] = config.data.model_copy(update={"path": path})
+        changes["data"] = replace(config.data, path=path)
     return config.model_copy(update=changes)
 
 
@@ -83,5 +84,5 @@ def _without_folders(config: StudyConfig) -> StudyConfig:
     }
     if config.data.path is not None:
         path = Path(config.data.path).name
-        changes["data"] = config.data.model_copy(update={"path": path})
+        changes["data"] = replace(config.data, path=path)
     return config.at_address(None).model_copy(update=changes)

@@ -101,7 +101,7 @@ def open_data(config: StudyConfig) -> "Dataset":
 
     if config.data.source == NO_DATA:
         return replace(load(DataSpec(source="surrogate")), digest=NO_DATA)
-    return load(config.data_spec())
+    return load(config.data)
 
 
 def user_code(config: StudyConfig) -> UserCode | None:

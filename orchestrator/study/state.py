@@ -22,7 +22,6 @@ from orchestrator.study.outcome import RunningAttempt
 from orchestrator.study.retention import Retention
 from orchestrator.study.trial_index import TrialIndex
 from orchestrator.trial import Trial, TrialState
-from search_spaces.space import Constraint
 from search_spaces.task import Task
 from workers.budget import Budget
 from workers.failpoints import fault
@@ -54,7 +53,7 @@ class StudyState:
         self._most = config.stop.trials
         self._target = config.stop.target
         self._halving = (
-            Halving(config.to_budget(), rung_objectives(objectives))
+            Halving(config.budget, rung_objectives(objectives))
             if config.pruner.name == "halving"
             else None
         )
@@ -70,9 +69,7 @@ class StudyState:
             space=space,
             proposer=self._proposer,
             task=task,
-            constraints=[
-                Constraint(metric=c.metric, at_most=c.at_most) for c in config.constraints
-            ],
+            constraints=config.constraints,
             given=first_points(space, config.seed_points, config.seed, task),
             clock=clock or SystemClock(),
             earlier=earlier,
@@ -202,7 +199,7 @@ def standing(
         judge: What rungs judge.
         now: The study's monotonic clock.
     """
-    history, best, budget = memory.history, memory.best, config.to_budget()
+    history, best, budget = memory.history, memory.best, config.budget
     shown = [
         _show(history[uid], judge, budget, now - attempt.started)
         for uid, attempt in running.items()

@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,7 @@ class Projection:
         )
         about = self._about()
         tags = common_tags(study, about.get("git_revision"))
-        source = {"source": config.data.source, "split": config.data.split.model_dump()}
+        source = {"source": config.data.source, "split": asdict(config.data.split)}
         inputs = [dataset_input(config.data.source, study.data_digest, source)]
         if config.data.source == NO_DATA:
             inputs = []
@@ -226,7 +226,7 @@ class Projection:
             parent_run_id=parent.run_id,
             common_tags=tags,
             inputs=inputs,
-            budget=config.to_budget(),
+            budget=config.budget,
             logs=self._logs,
             pictures=Pictures(
                 lambda number: self._ledger.trial(study.id, number),

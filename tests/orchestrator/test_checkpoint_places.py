@@ -113,7 +113,7 @@ class Watched:
 def test_a_trial_goes_on_from_a_store_and_its_last_checkpoint_is_there_to_promote(
     store: Store, tmp_path: Path
 ) -> None:
-    dataset = load(SMALL.data_spec())
+    dataset = load(SMALL.data)
     parts: dict[str, Any] = {
         "space": load_space("tiny"),
         "task": dataset.task,

@@ -32,10 +32,10 @@ def test_these_budgets_have_these_rungs(minimum: int, maximum: int, rungs: tuple
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"minimum": 0}, "1 <= minimum <= maximum"),
-        ({"minimum": 10}, "1 <= minimum <= maximum"),
-        ({"reduction_factor": 1}, "at least 2"),
-        ({"unit": "step"}, "must be 'epoch'"),
+        ({"minimum": 0}, "greater than or equal to 1"),
+        ({"minimum": 10}, "minimum 10 is above maximum 9"),
+        ({"reduction_factor": 1}, "greater than or equal to 2"),
+        ({"unit": "step"}, "should be 'epoch'"),
     ],
 )
 def test_budgets_without_rungs_are_refused(changes: dict[str, int], message: str) -> None:

@@ -5,6 +5,7 @@ import gzip
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from workers.data import DataError, Dataset, DataSpec, load
+from workers.data import DataError, Dataset, DataSpec, SplitSpec, load
 from workers.data.dataset import RawData, Split, split_data
 from workers.data.idx import read_array
 
@@ -54,7 +55,7 @@ def test_parts_share_no_example_miss_none_and_keep_every_class_in_proportion(
     counts: list[int], validation: float, test: float, seed: int
 ) -> None:
     targets = np.repeat(np.arange(len(counts)), counts)
-    spec = DataSpec(source="x", validation=validation, test=test, split_seed=seed)
+    spec = DataSpec(source="x", split=SplitSpec(validation=validation, test=test, seed=seed))
     dataset = split_data(raw(targets), spec)
     parts = [dataset.train, dataset.validation, dataset.open_test()]
     assert sum(len(part) for part in parts) == len(targets)
@@ -65,18 +66,18 @@ def test_parts_share_no_example_miss_none_and_keep_every_class_in_proportion(
 
 
 def test_equal_specs_give_equal_data_and_another_seed_another_split(digits: Dataset) -> None:
-    again, other = load(DataSpec(source="digits")), load(DataSpec(source="digits", split_seed=1))
+    again, other = load(DataSpec(source="digits")), load(DataSpec(split=SplitSpec(seed=1)))
     assert again.digest == digits.digest != other.digest
     assert np.array_equal(again.train.inputs["image"], digits.train.inputs["image"])
 
 
 def test_another_validation_share_moves_nothing_out_of_the_sealed_test(digits: Dataset) -> None:
-    other = load(DataSpec(source="digits", validation=0.4))
+    other = load(DataSpec(source="digits", split=SplitSpec(validation=0.4)))
     assert np.array_equal(other.open_test().inputs["image"], digits.open_test().inputs["image"])
 
 
 def test_counts_and_a_limit_are_taken_exactly() -> None:
-    spec = DataSpec(source="x", validation=50, test=30, limit=200)
+    spec = DataSpec(source="x", split=SplitSpec(validation=50, test=30), limit=200)
     dataset = split_data(raw(np.arange(1000) % 4), spec)
     assert (len(dataset.train), len(dataset.validation)) == (120, 50)
     assert np.bincount(dataset.train.targets).tolist() == [30] * 4
@@ -84,7 +85,7 @@ def test_counts_and_a_limit_are_taken_exactly() -> None:
 
 def test_a_source_with_a_test_part_of_its_own_keeps_it_whole() -> None:
     own = raw(np.arange(40) % 4).pool
-    dataset = split_data(raw(np.arange(100) % 4, test=own), DataSpec(source="x", validation=0.2))
+    dataset = split_data(raw(np.arange(100) % 4, test=own), DataSpec(source="x"))
     assert dataset.open_test() is own
     assert (len(dataset.train), len(dataset.validation)) == (80, 20)
 
@@ -105,19 +106,30 @@ def test_arrays_rebuild_the_data_set_on_the_same_memory_without_the_test(digits:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"validation": 0.0}, "data.split.validation must be"),
-        ({"validation": float("nan")}, "data.split.validation must be"),
-        ({"validation": 2.5}, "neither a share below 1 nor a count"),
         ({"validation": 100}, "means 100 of 100"),
         ({"validation": 95}, "none is left to train"),
         ({"test": 0.001}, "means 0 of 100"),
-        ({"limit": 0}, "data.limit must be at least 1"),
     ],
 )
 def test_impossible_splits_are_refused(changes: dict[str, float], message: str) -> None:
-    spec = replace(DataSpec(source="x"), **changes)  # type: ignore[arg-type]
+    spec = DataSpec(source="x", split=SplitSpec(**changes))
     with pytest.raises(DataError, match=message):
         split_data(raw(np.arange(100) % 4), spec)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"split": {"validation": 0.0}}, "greater than 0"),
+        ({"split": {"validation": float("nan")}}, "finite number"),
+        ({"split": {"validation": 2.5}}, "neither a share below 1 nor a whole number"),
+        ({"split": {"validation": 0.5, "test": 0.5}}, "leave nothing to train on"),
+        ({"limit": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_impossible_specs_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataSpec(source="x", **changes)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +277,9 @@ def test_a_path_for_bundled_data_is_refused() -> None:
 
 @pytest.mark.skipif(not FASHION.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_fashion_mnist_gives_ten_thousand_to_train_on() -> None:
-    dataset = load(DataSpec(source="idx", path=str(FASHION), limit=15_000, validation=5_000))
+    dataset = load(
+        DataSpec(source="idx", path=str(FASHION), split=SplitSpec(validation=5_000), limit=15_000)
+    )
     assert (len(dataset.train), len(dataset.validation), len(dataset.open_test())) == (
         10_000,
         5_000,

@@ -11,7 +11,7 @@ from PIL import Image
 from support import pictures
 
 from orchestrator.promotion.inputs import expand
-from workers.data import DataError, Dataset, DataSpec, load
+from workers.data import DataError, Dataset, DataSpec, SplitSpec, load
 from workers.data.dataset import RawData, Split, split_data
 from workers.data.folder import find
 from workers.data.limits import available_bytes
@@ -98,7 +98,7 @@ def test_every_class_is_in_every_part(
     targets = np.repeat(np.arange(len(counts)), counts)
     pool = Split(inputs={"vector": np.zeros((len(targets), 2), "f4")}, targets=targets)
     raw = RawData(pool=pool, class_names=tuple(map(str, range(len(counts)))))
-    spec = DataSpec(source="x", validation=validation, test=0.1, limit=limit, split_seed=seed)
+    spec = DataSpec(source="x", split=SplitSpec(validation=validation, seed=seed), limit=limit)
     dataset = split_data(raw, spec)
     parts = (dataset.train, dataset.validation, dataset.open_test())
     assert sum(map(len, parts)) == min(limit or len(targets), len(targets))
@@ -112,7 +112,7 @@ def test_a_part_of_its_own_is_shuffled_and_the_digest_stays(tmp_path: Path) -> N
     dataset = load(DataSpec(source="folder", path=str(tmp_path)))
     targets = dataset.validation.targets.tolist()
     assert targets != sorted(targets)
-    other = load(DataSpec(source="folder", path=str(tmp_path), split_seed=1))
+    other = load(DataSpec(source="folder", path=str(tmp_path), split=SplitSpec(seed=1)))
     assert other.validation.targets.tolist() != targets
     limited = load(DataSpec(source="folder", path=str(tmp_path), limit=12))
     assert any(f"all {len(targets)} of the validation part" in note for note in limited.notes)

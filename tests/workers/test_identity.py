@@ -1,6 +1,7 @@
 """The test part is recognised by its examples, whatever split, order or limit was asked for."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,10 +26,16 @@ def with_own_test(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"split_seed": 1}, {"limit": 299}, {"validation": 0.21}, {"split_seed": 7}]
+    "changed",
+    [
+        {"split": {"seed": 1}},
+        {"limit": 299},
+        {"split": {"validation": 0.21}},
+        {"split": {"seed": 7}},
+    ],
 )
 def test_a_test_part_of_the_sources_own_is_one_and_the_same(
-    with_own_test: Path, changed: dict[str, float]
+    with_own_test: Path, changed: dict[str, Any]
 ) -> None:
     spec = {"source": "npz", "path": str(with_own_test)}
     first, second = load(DataSpec(**spec)), load(DataSpec(**{**spec, **changed}))
@@ -37,13 +44,13 @@ def test_a_test_part_of_the_sources_own_is_one_and_the_same(
     assert part_identity(second)["test_digest"] == same
 
 
-@pytest.mark.parametrize("changed", [{"split_seed": 1}, {"test": 0.2}, {"validation": 0.3}])
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"test": 0.2}, {"validation": 0.3}])
 def test_the_same_examples_split_otherwise_are_recognised(
-    tmp_path: Path, changed: dict[str, float]
+    tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     np.savez(tmp_path / "all.npz", x=IMAGES, y=LABELS)
     spec = {"source": "npz", "path": str(tmp_path / "all.npz")}
-    first, second = load(DataSpec(**spec)), load(DataSpec(**{**spec, **changed}))
+    first, second = load(DataSpec(**spec)), load(DataSpec(**spec, split=changed))
     known = part_identity(first)
     assert part_identity(second)["examples_digest"] == known["examples_digest"]
     np.savez(tmp_path / "all.npz", x=IMAGES[1:], y=LABELS[1:])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from workers.__main__ import main
 from workers.budget import Budget
-from workers.data import Dataset, DataSpec, load
+from workers.data import Dataset, DataSpec, SplitSpec, load
 from workers.failures import UserCodeError
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import CheckpointRef, Measurement
@@ -210,7 +210,7 @@ def test_one_candidate_can_be_trained_by_hand(
         ("[]", [], "a candidate is a JSON object"),
         ("{}", [], "schema"),
         ("{}", ["--data", "digit"], "Did you mean 'digits'"),
-        ("{}", ["--epochs", "0"], "budget needs"),
+        ("{}", ["--epochs", "0"], "maximum: Input should be"),
     ],
 )
 def test_mistakes_by_hand_end_in_one_line_and_exit_code_2(
@@ -263,10 +263,13 @@ def test_a_measurement_survives_json(measurement: Measurement) -> None:
             DataSpec,
             source=names,
             path=st.none() | names,
-            validation=finite,
-            test=finite,
-            split_seed=st.integers(),
-            limit=st.none() | st.integers(),
+            split=st.builds(
+                SplitSpec,
+                validation=st.floats(0.01, 0.4) | st.integers(1, 99),
+                test=st.floats(0, 0.4),
+                seed=st.integers(0),
+            ),
+            limit=st.none() | st.integers(1),
         ),
         budget=st.builds(Budget, maximum=st.integers(1, 999)),
         seed=st.integers(0, 2**63),

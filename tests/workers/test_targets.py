@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from search_spaces.task import Task
-from workers.data import DataError, Dataset, DataSpec, load
+from workers.data import DataError, Dataset, DataSpec, SplitSpec, load
 from workers.data.inspection import inspect
 
 RANDOM = np.random.default_rng(0)
@@ -108,7 +108,7 @@ def test_a_look_at_numbers_says_how_they_are_spread(tmp_path: Path) -> None:
 def test_simulated_data_follow_from_the_seed_of_the_split_alone(source: str) -> None:
     one, other = (load(DataSpec(source=source, limit=90)) for _ in range(2))
     assert one.digest == other.digest
-    assert load(DataSpec(source=source, limit=90, split_seed=1)).digest != one.digest
+    assert load(DataSpec(source=source, limit=90, split=SplitSpec(seed=1))).digest != one.digest
 
 
 def test_a_drawn_shape_turns_by_the_angle_that_is_told() -> None:

@@ -6,9 +6,18 @@ from search_spaces.plugins import did_you_mean
 from workers.data import arrays, constant, digits, folder, idx, pendulum, shapes
 from workers.data.dataset import DataError, Dataset, RawData, Split, split_data
 from workers.data.preprocessing import Preprocessing
-from workers.data.spec import DataSpec
+from workers.data.spec import DataSpec, SplitSpec
 
-__all__ = ["SOURCES", "DataError", "DataSpec", "Dataset", "Preprocessing", "Split", "load"]
+__all__ = [
+    "SOURCES",
+    "DataError",
+    "DataSpec",
+    "Dataset",
+    "Preprocessing",
+    "Split",
+    "SplitSpec",
+    "load",
+]
 
 SOURCES: Mapping[str, Callable[[DataSpec], RawData]] = {
     "digits": digits.read,

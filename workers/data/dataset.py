@@ -173,7 +173,7 @@ def split_data(raw: RawData, spec: DataSpec) -> Dataset:
     Raises:
         DataError: A part would be empty, lack a class, or be larger than what there is.
     """
-    _check(raw, spec)
+    _check(raw)
     taken = limited(raw.pool.targets, spec, raw.class_names, own=raw.own_parts)
     _check_classes(raw, taken, spec)
     train, validation, test = _parts(raw, spec, taken)
@@ -181,7 +181,7 @@ def split_data(raw: RawData, spec: DataSpec) -> Dataset:
     if raw.validation is not None:
         # Not in the digest: which examples there are is the same. Files come sorted by class, and
         # loss terms that compare examples would be judged on batches of one class.
-        order = np.random.default_rng([spec.split_seed, 3]).permutation(len(validation))
+        order = np.random.default_rng([spec.split.seed, 3]).permutation(len(validation))
         validation = validation.take(order)
     prepared = raw.preprocessing or _as_they_are(train)
     return Dataset(
@@ -207,18 +207,18 @@ def _parts(raw: RawData, spec: DataSpec, taken: NDArray[np.int64]) -> tuple[Spli
     targets, rest = raw.pool.targets, taken
     test, validation = raw.test, raw.validation
     if test is None:
-        count = count_of(spec.test, targets[taken], "test")
+        count = count_of(spec.split.test, targets[taken], "test")
         keep = 1 if validation else 2
-        chosen, rest = draw(targets, rest, count, [spec.split_seed, 1], keep=keep)
+        chosen, rest = draw(targets, rest, count, [spec.split.seed, 1], keep=keep)
         test = raw.pool.take(chosen)
     if validation is None:
-        count = count_of(spec.validation, targets[taken], "validation")
+        count = count_of(spec.split.validation, targets[taken], "validation")
         if count >= len(rest):
             raise DataError(
                 f"data.split.validation asks for {count} of {len(rest)} examples: "
                 "none is left to train; ask for fewer"
             )
-        chosen, rest = draw(targets, rest, count, [spec.split_seed, 2], keep=1)
+        chosen, rest = draw(targets, rest, count, [spec.split.seed, 2], keep=1)
         validation = raw.pool.take(chosen)
     return raw.pool.take(rest), validation, test
 
@@ -246,7 +246,7 @@ def limited(
     everything: NDArray[np.int64] = np.arange(len(targets), dtype=np.int64)
     if spec.limit is None or spec.limit >= len(targets):
         return everything
-    count, seed = max(0, spec.limit), [spec.split_seed, 0]
+    count, seed = max(0, spec.limit), [spec.split.seed, 0]
     drawn, _ = draw(targets, everything, count, seed, least=_parts_of_pool(own))
     lost = np.setdiff1d(targets, targets[drawn])
     if len(lost):
@@ -331,7 +331,7 @@ def _channels_at(values: NDArray[Any], source: int, target: int) -> NDArray[Any]
     return np.moveaxis(values, source, target) if values.ndim == 4 else values
 
 
-def _check(raw: RawData, spec: DataSpec) -> None:
+def _check(raw: RawData) -> None:
     """Refuse sources that nothing can be learnt from.
 
     Raises:
@@ -343,8 +343,6 @@ def _check(raw: RawData, spec: DataSpec) -> None:
             _check_labels(part, raw.class_names)
     if len(raw.class_names) < 2 and raw.pool.values is None:
         raise DataError("the data set has one class only: nothing to tell apart")
-    if spec.limit is not None and spec.limit < 1:
-        raise DataError(f"data.limit must be at least 1, not {spec.limit}")
 
 
 def _check_numbers(part: Split) -> None:

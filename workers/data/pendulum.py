@@ -28,7 +28,7 @@ def read(spec: DataSpec) -> RawData:
     """
     if spec.path is not None:
         raise DataError("data.path: the pendulum is simulated; drop the path")
-    states_N2 = drawn(COUNT, np.random.default_rng([spec.split_seed, 0]))
+    states_N2 = drawn(COUNT, np.random.default_rng([spec.split.seed, 0]))
     values_N3 = np.column_stack([advanced(states_N2), energy(states_N2)])
     return RawData(
         pool=Split(

@@ -28,7 +28,7 @@ def read(spec: DataSpec) -> RawData:
     """
     if spec.path is not None:
         raise DataError("data.path: the shapes are drawn; drop the path, or use another source")
-    generator = np.random.default_rng([spec.split_seed, 0])
+    generator = np.random.default_rng([spec.split.seed, 0])
     targets = np.arange(COUNT, dtype=np.int64) % len(NAMES)
     degrees_N = generator.uniform(-MAX_DEGREES, MAX_DEGREES, COUNT)
     sizes_N = generator.uniform(4.5, 7.5, COUNT)

@@ -1,6 +1,9 @@
-"""Which data a study trains on, and how it is split: plain data, nothing is read here."""
+"""Data of a study and how it is split: plain data, read by the sources."""
 
-from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field, StrictStr
+from pydantic.dataclasses import dataclass
 
 NO_DATA = "none"
 """Source, and digest, of the data of a study whose own training names no data."""
@@ -9,19 +12,54 @@ SERVED_STREAMS = frozenset({"image", "vector"})
 """Kinds of input that the data sources give."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataSpec:
-    """A data source and its split; equal specs give equal examples in equal order."""
+def _fraction_or_count(value: float) -> float:
+    if value >= 1 and value != int(value):
+        raise ValueError(f"{value} is neither a share below 1 nor a whole number of examples")
+    return value
 
-    source: str
-    """Name of the source: `digits`, `idx`, `surrogate`, ..."""
-    path: str | None = None
-    """File or folder, for sources that read one."""
-    validation: float = 0.2
-    """Validation examples: a share below 1, or a count."""
-    test: float = 0.1
-    """Sealed test examples: a share below 1, or a count; unused where the source brings its own."""
-    split_seed: int = 0
+
+_Size = Annotated[
+    float, Field(strict=True, ge=0, allow_inf_nan=False), AfterValidator(_fraction_or_count)
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class SplitSpec:
+    """Sizes of the splits, checked when it is made: a share below 1, or a count from 1."""
+
+    validation: Annotated[_Size, Field(gt=0)] = 0.2
+    """Validation examples."""
+    test: _Size = 0.1
+    """Held-out test examples; unused where the source has a test split of its own."""
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
     """Seed of the split."""
-    limit: int | None = None
-    """Most examples to take before the split; None takes all."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares that leave no training examples.
+
+        Raises:
+            ValueError: They sum to 1 or more.
+        """
+        if self.validation < 1 and self.test < 1 and self.validation + self.test >= 1:
+            raise ValueError(
+                f"validation {self.validation} and test {self.test} leave nothing to train on; "
+                "their shares must sum to less than 1"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class DataSpec:
+    """A data source and its split; equal specs give equal examples in equal order.
+
+    Example:
+        >>> DataSpec(source="digits", split=SplitSpec(validation=0.4), limit=100).split.test
+        0.1
+    """
+
+    source: StrictStr = "digits"
+    """Name of the source: `digits`, `idx`, `surrogate`, ..."""
+    path: StrictStr | None = None
+    """File or folder, for sources that read one."""
+    split: SplitSpec = SplitSpec()
+    limit: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """Maximum number of examples, taken before the split; None takes all."""

@@ -12,10 +12,6 @@ from workers.data.checks import DataError
 def count_of(wanted: float, targets: NDArray[np.int64], part: str) -> int:
     """Examples meant by a share below 1, rounded up to one a class, or by a count."""
     total = len(targets)
-    if not 0 < wanted < float("inf"):
-        raise DataError(f"data.split.{part} must be a share below 1 or a count, not {wanted}")
-    if wanted >= 1 and wanted != int(wanted):
-        raise DataError(f"data.split.{part}: {wanted} is neither a share below 1 nor a count")
     count = round(wanted * total) if wanted < 1 else int(wanted)
     if not 1 <= count < total:
         raise DataError(f"data.split.{part} means {count} of {total} examples: a part is empty")

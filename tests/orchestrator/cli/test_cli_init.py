@@ -139,7 +139,7 @@ def test_the_written_study_says_all_that_was_decided(found: Inspection, tmp_path
     config = load(str(tmp_path / "study.yaml"))
     assert (config.data.limit, config.stop.hours) == (held.limit, held.hours)
     assert config.resources.gpu == 1
-    assert load_data(config.data_spec()).class_names == tuple("0123456789")
+    assert load_data(config.data).class_names == tuple("0123456789")
 
 
 @given(st.text(min_size=1, max_size=40).filter(str.isprintable))

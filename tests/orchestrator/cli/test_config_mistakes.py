@@ -64,7 +64,7 @@ MISTAKES = {
     "Constraints: activation_bytes, flops, parameters.",
     "space: tiny\nconstraints: [{metric: flops, at_most: -2e6}]": "2: constraints[0].at_most: "
     "must be above 0, not -2000000.0",
-    "space: tiny\nbudget: {minimum: 5, maximum: 2}": "2: budget: minimum 5 lies above maximum 2; "
+    "space: tiny\nbudget: {minimum: 5, maximum: 2}": "2: budget: minimum 5 is above maximum 2; "
     "lower the minimum or raise the maximum",
     "space: tiny\nbudget: {unit: step}": "2: budget.unit: 'step' is not offered. Allowed: epoch.",
     "space: tiny\nsampler: {name: tpee}": "2: sampler.name: 'tpee' is not offered. "

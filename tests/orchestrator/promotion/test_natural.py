@@ -48,7 +48,7 @@ def compare(champion: Preprocessing, ours: Preprocessing) -> None:
     winner: Any = SimpleNamespace(
         preprocessing=ours,
         dataset=SimpleNamespace(task=SimpleNamespace(inputs=inputs), validation=None),
-        config=SimpleNamespace(data_spec=lambda: DataSpec(source="npz")),
+        config=SimpleNamespace(data=DataSpec(source="npz")),
     )
     prepared = champion.to_dict()
     if champion.dtype == "uint8":

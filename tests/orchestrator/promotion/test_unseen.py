@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ from orchestrator.errors import PromotionRefusedError
 from orchestrator.promotion import package
 from orchestrator.promotion.comparison import Comparison, compare_on_unseen, recorded_metrics
 from orchestrator.promotion.registry import Champion
-from workers.data import Dataset, DataSpec, load
+from workers.data import Dataset, DataSpec, SplitSpec, load
 from workers.data.identity import example_digests
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -59,11 +59,8 @@ def says(label: str) -> TaskHead:
 
 
 def a_winner(spec: DataSpec, *objectives: Mapping[str, str]) -> Any:
-    data: dict[str, Any] = {"source": spec.source, "path": spec.path}
-    if spec.validation != 0.2:
-        data["split"] = {"validation": spec.validation, "test": 0.1, "seed": spec.split_seed}
     config = StudyConfig.model_validate(
-        {"name": "s", "space": "tiny", "stop": {"trials": 1}, "data": data}
+        {"name": "s", "space": "tiny", "stop": {"trials": 1}, "data": asdict(spec)}
         | {"objectives": [*objectives] or [ACCURACY]}
     )
     dataset = load(spec)
@@ -78,7 +75,7 @@ def a_winner(spec: DataSpec, *objectives: Mapping[str, str]) -> Any:
 
 def npz(folder: Path, name: str, images: Any, labels: Any) -> DataSpec:
     np.savez(folder / f"{name}.npz", x=images, y=labels)
-    return DataSpec(source="npz", path=str(folder / f"{name}.npz"), validation=0.5)
+    return DataSpec(source="npz", path=str(folder / f"{name}.npz"), split=SplitSpec(validation=0.5))
 
 
 def photos(folder: Path, side: int, *seeds: int) -> DataSpec:
@@ -89,7 +86,7 @@ def photos(folder: Path, side: int, *seeds: int) -> DataSpec:
             for index in range(50):
                 pixels = chance.integers(0, 255, (side, side), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / label / f"{seed}-{index}.png")
-    return DataSpec(source="folder", path=str(folder), validation=0.5)
+    return DataSpec(source="folder", path=str(folder), split=SplitSpec(validation=0.5))
 
 
 def compared(
