@@ -118,7 +118,7 @@ def test_whoever_violates_a_constraint_meets_no_worker(tmp_path: Path) -> None:
         assert all(t.violations["parameters"] > 0 and not t.attempts for t in infeasible)
         assert all(t.cost["parameters"] <= bound for t in attempted)
         assert len(attempted) == study.snapshot().counted == 5
-        assert study.snapshot().screened == len(infeasible)
+        assert study.snapshot().infeasible == len(infeasible)
 
 
 def test_the_default_recipe_is_trial_0(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_small_feasible_share_is_searched_like_any_other(
         InProcessEngine(trained).run(study, None)  # type: ignore[arg-type]
         assert study.abort_reason is None
         assert study.snapshot().counted == 6
-        assert study.snapshot().screened < 20 * 6, "few of the refused ones are recorded"
+        assert study.snapshot().infeasible < 20 * 6, "few of the refused ones are recorded"
         assert len({t.digest for t in study.trials if t.attempts}) == 6
         networks = {t.cost["parameters"] for t in study.trials if t.attempts}
         assert len(networks) >= 5, "networks differ, not their recipes alone"
