@@ -15,7 +15,7 @@ from workers.data import DataError, DataSpec, load
 from workers.failures import classify
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
-from workers.run_job import start
+from workers.run_job import run_job
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         return _fail(str(error), 2)
     try:
-        for told in start(job, dataset):
+        for told in run_job(job, dataset):
             if isinstance(told, Measurement):
                 _print_line(told)
     except Exception as error:  # noqa: BLE001 - told as its kind, whatever it is

@@ -15,11 +15,11 @@ from workers.data.dataset import Dataset, Split
 from workers.data.spec import DataSpec
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
-from workers.run_job import start
+from workers.run_job import run_job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Placement:
     """Where trials of a study train."""
 
     device: str = "cpu"
@@ -31,7 +31,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Miniature:
+class ShortRun:
     """What a few batches took."""
 
     example_s: float
@@ -41,8 +41,8 @@ class Miniature:
 
 
 def time_short_run(
-    candidate: Candidate, dataset: Dataset, spec: DataSpec, place: Place, *, batches: int
-) -> Miniature:
+    candidate: Candidate, dataset: Dataset, spec: DataSpec, place: Placement, *, batches: int
+) -> ShortRun:
     """Trains a candidate for two miniature epochs and times the second; the first one warms up.
 
     Raises:
@@ -67,8 +67,8 @@ def time_short_run(
         train=_cut(dataset.train, examples),
         validation=_cut(dataset.validation, judged),
     )
-    told = [seen.elapsed_s for seen in start(job, few) if isinstance(seen, Measurement)]
-    return Miniature(
+    told = [seen.elapsed_s for seen in run_job(job, few) if isinstance(seen, Measurement)]
+    return ShortRun(
         example_s=max(1e-9, (told[1] - told[0]) / examples), spent_s=time.perf_counter() - began
     )
 

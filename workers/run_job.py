@@ -12,7 +12,7 @@ from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
 
 
-def start(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progress]:
+def run_job(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progress]:
     """Train one attempt: a measurement after each epoch, signs of life in between.
 
     Nothing happens before the first value is asked for, so all errors come from there. Closing the

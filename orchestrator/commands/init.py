@@ -144,7 +144,7 @@ def _described(found: Inspection) -> str:
         **_examples(found),
         **_answers(found),
         "duplicates": _duplicates(found),
-        "left aside": _some(found.raw.left_aside) or "nothing",
+        "left aside": _some(found.raw.skipped_files) or "nothing",
     }
     return "\n".join([format_fields(facts), *(["", *_class_table(found)] if found.classes else [])])
 
@@ -273,5 +273,5 @@ def _plain(found: Inspection) -> Mapping[str, Any]:
             "between": {"/".join(two): n for two, n in found.duplicates.between.items()},
             "contradicting": found.duplicates.contradicting,
         },
-        "ignored": list(found.raw.left_aside),
+        "ignored": list(found.raw.skipped_files),
     }

@@ -26,7 +26,7 @@ from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_usable
 from orchestrator.tracking.environment import prepare_process
 from search_spaces.task import Task
-from workers.data.dataset import listed
+from workers.data.dataset import format_names
 from workers.data.spec import NO_DATA
 
 _ENDED = {
@@ -150,8 +150,10 @@ def print_notes(parts: StudyInputs, terminal: Terminal) -> None:
     """What of the data is left aside, and what happened to it while it was read."""
     data = parts.dataset
     notes = [*data.notes]
-    if data.left_aside:
-        notes.insert(0, f"{len(data.left_aside)} files left aside: {listed(data.left_aside)}")
+    if data.skipped_files:
+        notes.insert(
+            0, f"{len(data.skipped_files)} files left aside: {format_names(data.skipped_files)}"
+        )
     terminal.document["notes"] = notes
     for note in notes:
         terminal.info(f"note: {sanitize(note, 500)}")

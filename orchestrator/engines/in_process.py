@@ -14,7 +14,7 @@ from workers.data.dataset import Dataset
 from workers.failures import Failure, classify
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
-from workers.run_job import start
+from workers.run_job import run_job
 
 if TYPE_CHECKING:
     from orchestrator.study.driver import StudyDriver
@@ -25,7 +25,7 @@ Worker = Callable[[TrainingJob, Dataset], Iterator[Measurement | Progress]]
 class InProcessEngine:
     """Trains one attempt after the other."""
 
-    def __init__(self, worker: Worker = start, code: UserCode | None = None) -> None:
+    def __init__(self, worker: Worker = run_job, code: UserCode | None = None) -> None:
         """Trains nothing yet.
 
         Args:

@@ -19,7 +19,7 @@ from orchestrator.study.prepare import StudyInputs
 from search_spaces.catalog import load
 from search_spaces.catalog.task_fit import answering
 from search_spaces.errors import ArchscoutError
-from workers.calibration import Place, time_short_run
+from workers.calibration import Placement, time_short_run
 from workers.data.dataset import Dataset
 from workers.data.limits import available_bytes, usable_cores
 from workers.data.spec import DataSpec
@@ -184,11 +184,11 @@ def _epoch_s(load: Load, example_s: float) -> float:
     return _batches(load) * load.batch_size * example_s
 
 
-def place_of(config: StudyConfig) -> Place:
+def place_of(config: StudyConfig) -> Placement:
     """Where the study's trials train."""
     decided = with_gpu_decided(config).resources
     share = min(1.0, decided.gpu or 0.0)
-    return Place(
+    return Placement(
         device="cuda" if share else "cpu", threads=max(1, int(decided.cpu)), gpu_share=share
     )
 
@@ -250,7 +250,7 @@ def example_s(dataset: Dataset, spec: DataSpec, *, gpu: bool) -> float:
         ProblemsError: The default candidate cannot be built for examples of this shape.
         NotTimedError: It cannot be trained on them.
     """
-    place = Place(device="cuda" if gpu else "cpu")
+    place = Placement(device="cuda" if gpu else "cpu")
     space = space_for(dataset.task.inputs)
     default = answering(load(space), dataset.task).default()
     try:

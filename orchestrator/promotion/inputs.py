@@ -16,10 +16,10 @@ from PIL import Image
 
 from orchestrator.formatting import format_bytes
 from workers.data import DataError, Preprocessing
-from workers.data.checks import listed
-from workers.data.images import ENDINGS, FORMATS, BrokenImageError, header
-from workers.data.limits import most_bytes
-from workers.data.preprocessing import extremes, other_units
+from workers.data.checks import format_names
+from workers.data.images import FORMATS, SUFFIXES, BrokenImageError, header
+from workers.data.limits import max_array_bytes
+from workers.data.preprocessing import extremes, unit_mismatch
 from workers.data.walk import Walk
 
 ARRAYS = frozenset({".npy", ".npz"})
@@ -53,13 +53,15 @@ def expand(given: Iterable[str]) -> tuple[list[Path], list[str]]:
         path = Path(text).expanduser()
         if path.is_dir():
             walk = Walk(path.resolve())
-            inside = [path / each for each in walk.below(walk.root, ENDINGS | ARRAYS)]
+            inside = [path / each for each in walk.below(walk.root, SUFFIXES | ARRAYS)]
             because = f"; {walk.notes[0]}" if walk.notes else ""
             if not inside:
                 raise DataError(f"{path} holds none of {_KNOWN}{because}")
             if walk.ignored:
                 count = len(walk.ignored)
-                notes.append(f"{path}: {count} files left aside: {listed(walk.ignored)}{because}")
+                notes.append(
+                    f"{path}: {count} files left aside: {format_names(walk.ignored)}{because}"
+                )
             files += inside
         elif not path.is_file():
             what = "is neither file nor folder" if path.exists() else "is not there"
@@ -99,7 +101,7 @@ def batches(files: Iterable[Path], shim: Any, failed: list[str]) -> Iterator[Inp
 
 
 def _is_known(path: Path) -> bool:
-    return path.suffix.lower() in ENDINGS | ARRAYS
+    return path.suffix.lower() in SUFFIXES | ARRAYS
 
 
 def _image(path: Path, shim: Any) -> NDArray[Any]:
@@ -139,7 +141,7 @@ def _array(path: Path) -> NDArray[Any]:
         return mapped
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
-    if size > most_bytes():
+    if size > max_array_bytes():
         raise DataError(f"{path} holds {format_bytes(size)}, more than there is memory for")
     with np.load(path, allow_pickle=False) as archive:
         names = archive.files
@@ -177,5 +179,5 @@ def check_range(values: NDArray[Any], prepared: dict[str, Any] | None) -> None:
         return
     if prepared is None:
         extremes(values)
-    elif reason := other_units(Preprocessing.from_dict(prepared), values):
+    elif reason := unit_mismatch(Preprocessing.from_dict(prepared), values):
         raise ValueError(reason)

@@ -20,7 +20,7 @@ from search_spaces.user_code import UserCode
 from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
 from workers.data import Dataset, Preprocessing, load
-from workers.data.identity import test_part_identity
+from workers.data.identity import test_split_identity
 from workers.storage import Storage
 
 
@@ -120,7 +120,7 @@ def prepare(
         preprocessing=dataset.preprocessing,
         checkpoint=whole,
         user_code=user_code,
-        identity={"data_digest": study.data_digest} | test_part_identity(dataset),
+        identity={"data_digest": study.data_digest} | test_split_identity(dataset),
     )
 
 

@@ -22,7 +22,7 @@ from workers import checkpoint
 from workers.data import Dataset, load
 from workers.job import TrainingJob
 from workers.measurement import Measurement
-from workers.run_job import start
+from workers.run_job import run_job
 from workers.storage import RemoteFolder
 
 SMALL = config(
@@ -102,7 +102,7 @@ class Watched:
         self._pause_after = pause_after
 
     def __call__(self, job: TrainingJob, dataset: Dataset) -> Iterator[Any]:
-        for seen in start(job, dataset):
+        for seen in run_job(job, dataset):
             if isinstance(seen, Measurement):
                 self.epochs.append(seen.fidelity)
                 if seen.fidelity == self._pause_after:

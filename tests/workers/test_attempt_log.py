@@ -16,7 +16,7 @@ from workers.failures import FailureKind, UserCodeError, classify
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
 from workers.redaction import redact
-from workers.run_job import start
+from workers.run_job import run_job
 
 MakeJob = Callable[..., TrainingJob]
 
@@ -42,7 +42,7 @@ def run(make_job: MakeJob, log: Path, body: Callable[[], None], number: int = 1)
 def test_a_training_leaves_its_epochs_and_what_it_resumed_from(
     make_job: MakeJob, digits: Dataset, log: Path
 ) -> None:
-    list(start(attempt(make_job, log, epochs=2), digits))
+    list(run_job(attempt(make_job, log, epochs=2), digits))
     first, *epochs = log.read_text().splitlines()
     assert "attempt 1 of trial 7 begins: seed" in first
     assert ["epoch 1 of 2: train_accuracy" in line for line in epochs] == [True, False]

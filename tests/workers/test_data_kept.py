@@ -133,7 +133,7 @@ def test_names_of_jpeg_and_phones_are_read_and_turned(tmp_path: Path) -> None:
                 image.save(file, "MPO", save_all=True, append_images=[image], exif=exif)
     dataset = load(DataSpec(source="folder", path=str(tmp_path)))
     assert dataset.task.inputs["image"] == (3, 16, 8)
-    assert dataset.left_aside == ()
+    assert dataset.skipped_files == ()
 
 
 def test_splits_in_two_unicode_forms_are_one_and_unlabelled_tests_are_left_aside(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from workers.data import DataSpec, Split, load
 from workers.data.identity import example_digests
-from workers.data.identity import test_part_identity as part_identity
+from workers.data.identity import test_split_identity as part_identity
 
 chance = np.random.default_rng(0)
 IMAGES = chance.integers(0, 255, (400, 8, 8), dtype=np.uint8)

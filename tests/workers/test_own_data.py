@@ -122,7 +122,13 @@ def test_hidden_files_notes_and_links_out_are_left_aside_and_counted(tmp_path: P
     (root / "0" / "notes.txt").write_text("mine")
     (root / ".cache").mkdir()
     found = inspect(root)
-    assert found.raw.left_aside == (".cache", "0/.hidden.png", "0/linked.png", "0/notes.txt", "z")
+    assert found.raw.skipped_files == (
+        ".cache",
+        "0/.hidden.png",
+        "0/linked.png",
+        "0/notes.txt",
+        "z",
+    )
     assert found.examples == {"train": 61}
 
 
@@ -193,8 +199,8 @@ def test_more_than_fits_into_memory_is_refused_unread(
     pictures.write_digits(tmp_path / "data", range(100))
     np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros((4000, 64, 64)), y=np.arange(4000) % 2)
     assert (tmp_path / "bomb.npz").stat().st_size < 200_000
-    monkeypatch.setattr("workers.data.folder.most_bytes", lambda: 4000)
-    monkeypatch.setattr("workers.data.npy.most_bytes", lambda: 50_000)
+    monkeypatch.setattr("workers.data.folder.max_array_bytes", lambda: 4000)
+    monkeypatch.setattr("workers.data.npy.max_array_bytes", lambda: 50_000)
     with pytest.raises(DataError, match=r"memory for 0.0; set data.limit to 62 or less"):
         folder(tmp_path / "data")
     with pytest.raises(DataError, match=r"takes 0.1 GiB, and there is memory for"):

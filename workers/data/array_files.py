@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from workers.data.dataset import DataError, listed
+from workers.data.dataset import DataError, format_names
 from workers.data.folder import PARTS
 from workers.data.npy import read_array, told
 
@@ -133,7 +133,7 @@ def _check_parts(path: Path, inputs: Mapping[str, str], names: list[str]) -> Non
             "remove one"
         )
     if not {"", "train"} & set(inputs):
-        there = f"holds {listed(names)}" if names else "holds no arrays"
+        there = f"holds {format_names(names)}" if names else "holds no arrays"
         raise DataError(f"{path} {there}; {_WANTED}")
 
 
@@ -142,4 +142,6 @@ def _check_pairs(
 ) -> None:
     if lonely := set(inputs) ^ set(answers):
         name = (dict(answers) | dict(inputs))[min(lonely)]
-        raise DataError(f"{path}: {name!r} has no counterpart among {listed(names)}; {_WANTED}")
+        raise DataError(
+            f"{path}: {name!r} has no counterpart among {format_names(names)}; {_WANTED}"
+        )

@@ -83,7 +83,7 @@ def load(found: ArrayFiles) -> RawData:
         class_names=answers.class_names,
         value_names=answers.value_names,
         preprocessing=preprocessing,
-        left_aside=found.ignored,
+        skipped_files=found.ignored,
         notes=tuple(notes),
     )
 

@@ -23,7 +23,7 @@ class DataError(ArchscoutError, ValueError):
         """Every file that is at fault and why; empty where the message names all there is."""
 
 
-def listed(names: Iterable[str]) -> str:
+def format_names(names: Iterable[str]) -> str:
     """The first few of many names, quoted, and how many more there are."""
     ordered = sorted(names)
     more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.task import Task
-from workers.data.checks import DataError, check_names, listed
+from workers.data.checks import DataError, check_names, format_names
 from workers.data.preprocessing import Preprocessing
 from workers.data.spec import DataSpec
 from workers.data.split import count_of, draw
@@ -23,8 +23,8 @@ __all__ = [
     "RawData",
     "Split",
     "check_names",
+    "format_names",
     "limited",
-    "listed",
     "split_data",
     "task_of",
 ]
@@ -75,7 +75,7 @@ class Dataset:
     """What people call each number to be foretold."""
     preprocessing: Preprocessing | None = None
     """How a file becomes an input; None where the inputs are no images."""
-    left_aside: tuple[str, ...] = ()
+    skipped_files: tuple[str, ...] = ()
     """Files and arrays of the source that are not read."""
     notes: tuple[str, ...] = ()
     """What a user should know of how the source was read."""
@@ -152,7 +152,7 @@ class RawData:
     """The source's own test part; None: one is split off the pool."""
     preprocessing: Preprocessing | None = None
     """What was done to the images; None: they were bytes of this shape before."""
-    left_aside: tuple[str, ...] = ()
+    skipped_files: tuple[str, ...] = ()
     """Files and arrays that are not read."""
     notes: tuple[str, ...] = ()
     """What a user should know of how the source was read."""
@@ -192,7 +192,7 @@ def split_data(raw: RawData, spec: DataSpec) -> Dataset:
         class_names=raw.class_names,
         value_names=raw.value_names,
         preprocessing=prepared and prepared.fitted(train.inputs["image"]),
-        left_aside=raw.left_aside,
+        skipped_files=raw.skipped_files,
         notes=(*raw.notes, *_part_notes(raw, spec)),
         sealed_test=test,
     )
@@ -252,7 +252,7 @@ def limited(
     if len(lost):
         raise DataError(
             f"data.limit: {spec.limit} of {len(targets)} examples leave none of class "
-            f"{listed(class_names[label] for label in lost)}; "
+            f"{format_names(class_names[label] for label in lost)}; "
             f"there are {len(class_names)} classes: raise the limit"
         )
     return drawn
@@ -272,7 +272,7 @@ def _part_notes(raw: RawData, spec: DataSpec) -> Iterator[str]:
         there = np.bincount(split.targets, minlength=len(raw.class_names))
         lacking = [name for name, count in zip(raw.class_names, there, strict=False) if not count]
         if lacking:
-            yield f"the {part} part has no example of class {listed(lacking)}"
+            yield f"the {part} part has no example of class {format_names(lacking)}"
         if spec.limit is not None and spec.limit <= len(raw.pool):
             yield f"data.limit is for training; all {len(split):,} of the {part} part are used"
 
@@ -290,8 +290,9 @@ def _check_classes(raw: RawData, taken: NDArray[np.int64], spec: DataSpec) -> No
         amounts = len(lost) > _MANY_CLASSES and all(_is_number(name) for name in names)
         raise DataError(
             f"too few examples to split (at most {there[lost].max()} each) of class "
-            f"{listed(names)}, which need {parts}, one for each part: {way_out}add some or remove "
-            "the class" + (", or call the array 'values' if these are amounts" if amounts else "")
+            f"{format_names(names)}, which need {parts}, one for each part: {way_out}add some or "
+            "remove the class"
+            + (", or call the array 'values' if these are amounts" if amounts else "")
         )
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.data import images
-from workers.data.checks import DataError, check_distinct, check_names, composed, listed
+from workers.data.checks import DataError, check_distinct, check_names, composed, format_names
 from workers.data.dataset import RawData, Split, limited
 from workers.data.images import BrokenImageError, Header
-from workers.data.limits import most_bytes
+from workers.data.limits import max_array_bytes
 from workers.data.preprocessing import MAX_SIDE, Preprocessing, common_size, pictures
 from workers.data.spec import DataSpec
 from workers.data.walk import Walk
@@ -151,7 +151,7 @@ def load(
         test=splits.get("test"),
         class_names=found.class_names,
         preprocessing=preprocessing,
-        left_aside=found.ignored,
+        skipped_files=found.ignored,
         notes=(*found.notes, *notes),
     )
 
@@ -184,7 +184,7 @@ def _layout(walk: Walk) -> tuple[dict[str, _Classes], list[str]]:
         return {part: walk.classes(folder) for part, folder in parts.items()}, notes
     if parts and len(parts) == len(folders):
         raise DataError(
-            f"{root} has a folder {listed(each.name for each in folders)}, but none 'train'; "
+            f"{root} has a folder {format_names(each.name for each in folders)}, but none 'train'; "
             "add one, or give a folder whose folders are the classes"
         )
     return {"train": walk.classes(root)}, []
@@ -227,7 +227,7 @@ def _class_names(root: Path, classes: dict[str, _Classes]) -> tuple[str, ...]:
             if part == "test":
                 way_out += "; images of no known class are for archscout predict"
             raise DataError(
-                f"{root}: the {part} part has class {listed(unknown)}, which training lacks; "
+                f"{root}: the {part} part has class {format_names(unknown)}, which training lacks; "
                 f"{way_out}"
             )
     return tuple(names)
@@ -242,7 +242,7 @@ def _joined(
     """
     known = {composed(name): name for name in names}
     notes = [
-        f"the {part} part writes {listed(differing)} in another Unicode form (NFC, NFD) than "
+        f"the {part} part writes {format_names(differing)} in another Unicode form (NFC, NFD) than "
         "training; both count as the same class"
         for part, given in classes.items()
         if (differing := set(given) - set(names))
@@ -263,7 +263,7 @@ def _files(classes: Mapping[str, Sequence[Path]], names: Sequence[str]) -> Files
 
 
 def _check_memory(found: ImageFolder, count: int, preprocessing: Preprocessing) -> None:
-    each, most = preprocessing.num_bytes, most_bytes()
+    each, most = preprocessing.num_bytes, max_array_bytes()
     if count * each > most:
         raise DataError(
             f"{found.root}: {count:,} images take {count * each / 2**30:.1f} GiB, and there is "

@@ -27,7 +27,7 @@ def example_digests(split: Split) -> NDArray[np.uint64]:
     return digests
 
 
-def test_part_identity(dataset: Dataset) -> dict[str, str]:
+def test_split_identity(dataset: Dataset) -> dict[str, str]:
     """Return what identifies the sealed test part, whatever split, limit or order was asked for.
 
     Returns:

@@ -49,7 +49,7 @@ def read(spec: DataSpec) -> RawData:
         pool=pool,
         test=test,
         class_names=tuple(str(label) for label in range(highest + 1)),
-        left_aside=tuple(
+        skipped_files=tuple(
             sorted(each.name for each in folder.iterdir() if "ubyte" not in each.name)
         ),
     )

@@ -23,11 +23,11 @@ from workers.data.preprocessing import Preprocessing, is_deep, is_grey, prepare
 FORMATS = ("PNG", "JPEG")
 """Pillow reads an MPO, a JPEG with more pictures behind the first as many phones write it, as JPEG
 and calls its format MPO."""
-ENDINGS = frozenset(
+SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".pjp", ".pjpeg", ".mpo"}
 )
 """Names that are read."""
-OTHER_ENDINGS = frozenset(
+OTHER_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".heic", ".ico", ".jp2", ".ppm", ".pgm", ".svg", ".tif", ".tiff"}
     | {".webp", ".dcm", ".raw"}
 )

@@ -18,7 +18,7 @@ from workers.data import arrays, folder, idx, images
 from workers.data.array_files import find
 from workers.data.dataset import DataError, RawData, Split
 from workers.data.images import Header
-from workers.data.limits import most_bytes
+from workers.data.limits import max_array_bytes
 from workers.data.spec import DataSpec
 
 COPIES = 6
@@ -174,7 +174,7 @@ def _limit(headers: Mapping[str, Sequence[Header]], count: int) -> int | None:
         return None
     each = folder.preprocessing_of(train).num_bytes
     others = sum(len(given) for part, given in headers.items() if part != "train")
-    fits = 2 * most_bytes() // (COPIES * each) - others
+    fits = 2 * max_array_bytes() // (COPIES * each) - others
     return None if fits >= count else max(1, fits)
 
 

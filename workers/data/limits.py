@@ -29,7 +29,7 @@ def available_bytes(group: Path = CONTROL_GROUP) -> int:
     return free
 
 
-def most_bytes() -> int:
+def max_array_bytes() -> int:
     """Size above which arrays are refused: the parts that are cut from them need as much again."""
     return available_bytes() // 2
 

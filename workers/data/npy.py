@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.data.dataset import DataError
-from workers.data.limits import most_bytes
+from workers.data.limits import max_array_bytes
 
 _DAMAGED = (
     zipfile.BadZipFile,
@@ -52,7 +52,7 @@ def read_array(file: IO[bytes], size: int) -> NDArray[Any]:
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > size:
         raise DataError(f"claims {claimed:,} bytes in its header, more than the {size:,} there are")
-    if claimed > (most := most_bytes()):
+    if claimed > (most := max_array_bytes()):
         raise DataError(
             f"takes {claimed / 2**30:.1f} GiB, and there is memory for {most / 2**30:.1f}; "
             "save fewer examples, or images as uint8"

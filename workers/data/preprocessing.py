@@ -242,11 +242,11 @@ def _check_range(values: NDArray[Any], preprocessing: Preprocessing) -> None:
     """
     if values.size == 0:
         return
-    if reason := other_units(preprocessing, values):
+    if reason := unit_mismatch(preprocessing, values):
         raise ValueError(reason)
 
 
-def other_units(preprocessing: Preprocessing, values: NDArray[Any]) -> str | None:
+def unit_mismatch(preprocessing: Preprocessing, values: NDArray[Any]) -> str | None:
     """Why arrays are not in the units of the training split; None if they are.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from workers.data import images
-from workers.data.checks import DataError, listed
+from workers.data.checks import DataError, format_names
 
 LINKS = (
     "links that lead out of the folder are not followed; give the folder in which the files are, "
@@ -32,7 +32,7 @@ class Walk:
         """What a user must know of the links that are left aside."""
         if not self.links:
             return ()
-        return (f"{LINKS}: {listed(self.links)}",)
+        return (f"{LINKS}: {format_names(self.links)}",)
 
     def entries(self, folder: Path) -> list[Path]:
         """The contents of a folder, by name.
@@ -80,8 +80,8 @@ class Walk:
         if empty := [name for name, files in classes.items() if not files]:
             linked = next(filter(None, (self._because_of_links(folder / n) for n in empty)), "")
             raise DataError(
-                f"{folder}: no images (PNG, JPEG) of class {listed(empty)}; add some or remove the "
-                f"folder{linked}"
+                f"{folder}: no images (PNG, JPEG) of class {format_names(empty)}; add some or "
+                f"remove the folder{linked}"
             )
         return classes
 
@@ -121,7 +121,7 @@ class Walk:
 
     def is_image(self, path: Path) -> bool:
         """Whether a file is read as an image, by its name."""
-        return path.suffix.lower() in images.ENDINGS and path.is_file() and self.is_inside(path)
+        return path.suffix.lower() in images.SUFFIXES and path.is_file() and self.is_inside(path)
 
     def is_inside(self, path: Path) -> bool:
         """Whether a path is no hidden one, nor a link that leads out of the folder or round."""
@@ -161,7 +161,7 @@ class Walk:
             found = images.content(each)
             if found in images.FORMATS:
                 misnamed.append(f"{each.name!r} ({found} inside)")
-            elif found or each.suffix.lower() in images.OTHER_ENDINGS:
+            elif found or each.suffix.lower() in images.OTHER_SUFFIXES:
                 others.append(each.name)
         if others:
             raise DataError(

@@ -16,7 +16,7 @@ from search_spaces.model_output import ModelOutput
 from search_spaces.task import Task
 from workers import manifest
 from workers.data import Dataset, Preprocessing
-from workers.data.preprocessing import other_units
+from workers.data.preprocessing import unit_mismatch
 from workers.failures import BadCandidateError
 from workers.job import TeacherRef
 from workers.manifest import verified_files
@@ -54,7 +54,7 @@ def _unlike(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
             f"this study's data is {ours.dtype} of {ours.low:g} to {ours.high:g}"
         )
     # Networks normalise by their own data, so ranges matter only where units are others.
-    reason = None if theirs.takes_bytes else other_units(theirs, dataset.train.inputs["image"])
+    reason = None if theirs.takes_bytes else unit_mismatch(theirs, dataset.train.inputs["image"])
     return reason and f"reads other units than this study's data: {reason}"
 
 

@@ -20,7 +20,7 @@ from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement, Progress
 
 Start = Callable[[TrainingJob], Iterator[Measurement | Progress]]
-"""Begins a job: `workers.run_job.start` with its data set given."""
+"""Begins a job: `workers.run_job.run_job` with its data set given."""
 
 TRAINING = "training"
 """What the thread is called that trains."""

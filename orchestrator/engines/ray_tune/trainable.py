@@ -86,9 +86,9 @@ class Worker(Trainable):
 
     def _start(self, job: TrainingJob) -> Iterator[Measurement | Progress]:
         # Imported in the worker: the driver loads this module too, and torch takes a second.
-        from workers.run_job import start  # noqa: PLC0415
+        from workers.run_job import run_job  # noqa: PLC0415
 
-        return iter(start(job, self._dataset))
+        return iter(run_job(job, self._dataset))
 
     def _should_recycle(self) -> bool:
         grown = 0 if self._base_bytes is None else _memory_bytes() - self._base_bytes

@@ -19,14 +19,14 @@ from workers.failures import UserCodeError
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import CheckpointRef, Measurement
 from workers.metrics import measured_metrics
-from workers.run_job import start
+from workers.run_job import run_job
 
 MakeJob = Callable[..., TrainingJob]
 SURROGATE = DataSpec(source="surrogate")
 
 
 def curve(job: TrainingJob) -> list[float]:
-    measured = start(replace(job, data=SURROGATE), load(SURROGATE))
+    measured = run_job(replace(job, data=SURROGATE), load(SURROGATE))
     return [one.metrics["val_accuracy"] for one in measured if isinstance(one, Measurement)]
 
 
@@ -84,7 +84,7 @@ def test_what_the_surrogate_and_the_trainer_measure_is_what_configs_may_name(
     known = measured_metrics()
     assert known is not None
     for job in (make_job(epochs=1), make_job(epochs=1, data=SURROGATE)):
-        measured = [one for one in start(job, digits) if isinstance(one, Measurement)]
+        measured = [one for one in run_job(job, digits) if isinstance(one, Measurement)]
         assert set(measured[0].metrics) <= set(known)
     assert {"parameters", "flops", "activation_bytes"} <= set(known)
     assert measured_metrics(train="mine.py:train") is None
@@ -97,7 +97,7 @@ def write(folder: Path, body: str) -> str:
 
 def tell(make_job: MakeJob, digits: Dataset, train: str, **changes: Any) -> list[Measurement]:
     job = make_job(candidate=decisions(width=8), train=train, **changes)
-    return [one for one in start(job, digits) if isinstance(one, Measurement)]
+    return [one for one in run_job(job, digits) if isinstance(one, Measurement)]
 
 
 def test_the_users_generator_is_measured_an_epoch(
@@ -130,7 +130,7 @@ def test_the_users_generator_may_end_early_and_is_closed_when_stopped(
     )
     assert len(tell(make_job, digits, train, epochs=9)) == 2
     (tmp_path / "closed").unlink()
-    run = start(make_job(candidate=decisions(), train=train, epochs=9), digits)
+    run = run_job(make_job(candidate=decisions(), train=train, epochs=9), digits)
     next(run)
     run.close()  # type: ignore[attr-defined]
     assert (tmp_path / "closed").exists()
@@ -188,7 +188,7 @@ def test_a_users_space_file_is_run_before_the_candidate_is_read(
     (tmp_path / "blocks.py").write_text(
         f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nspace = 1\n"
     )
-    list(start(make_job(epochs=1, space=f"{tmp_path / 'blocks.py'}:space"), digits))
+    list(run_job(make_job(epochs=1, space=f"{tmp_path / 'blocks.py'}:space"), digits))
     assert mark.exists()
 
 
