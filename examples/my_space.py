@@ -4,10 +4,21 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from search_spaces.blocks import ConvolutionStem, Residual, Stage, register_block
-from search_spaces.catalog.parts import classifier
-from search_spaces.domains import Const, Inline, IntRange, OneOf, Record, Repeat, choice
-from search_spaces.space import SearchSpace
+from search_spaces import (
+    Const,
+    ConvolutionStem,
+    Inline,
+    IntRange,
+    OneOf,
+    Record,
+    Repeat,
+    Residual,
+    SearchSpace,
+    Stage,
+    choice,
+    classifier,
+    register_block,
+)
 
 
 @register_block

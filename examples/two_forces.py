@@ -6,11 +6,8 @@ wave term that they are near whole multiples of pi: the mean of abs(sin) over th
 data is an .npz file with `x` and `values`, of two columns each.
 """
 
+from search_spaces import Const, LossTerm, LossWeights, SearchSpace, law
 from search_spaces.catalog.vector import architecture
-from search_spaces.domains import Const
-from search_spaces.loss_terms import LossTerm, LossWeights
-from search_spaces.losses import law
-from search_spaces.space import SearchSpace
 
 
 @law("spring_energy")

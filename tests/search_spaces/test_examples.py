@@ -1,12 +1,15 @@
 """The examples run as they are printed, with spaces, blocks and training of the user's own."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import search_spaces
 from search_spaces import losses
 from search_spaces.candidate import candidate_from_dict
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
@@ -41,6 +44,35 @@ def test_a_project_that_exists_learns_what_its_function_decides() -> None:
     metrics = list(train(decided.decisions, SimpleNamespace(seed=0, epochs=4)))
     assert len(metrics) == 4
     assert metrics[-1]["val_accuracy"] > 0.85
+
+
+def test_every_public_name_is_importable_without_loading_torch_before() -> None:
+    code = "import sys, search_spaces as s; print('torch' in sys.modules, *s.__all__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, *names = done.stdout.split()
+    assert loaded == "False"
+    assert all(getattr(search_spaces, name) is not None for name in names)
+    assert sorted(search_spaces._HOMES) == sorted(names)
+    with pytest.raises(AttributeError, match="has no attribute 'Stag'"):
+        search_spaces.Stag  # noqa: B018 - the lookup is the test
+
+
+def test_files_that_import_from_the_modules_of_earlier_versions_still_run(tmp_path: Path) -> None:
+    old = EXAMPLES / "my_space.py"
+    start, end = old.read_text().index("from search_spaces"), old.read_text().index("@register")
+    imports = """\
+from search_spaces.blocks import ConvolutionStem, Residual, Stage, register_block
+from search_spaces.catalog.parts import classifier
+from search_spaces.domains import Const, Inline, IntRange, OneOf, Record, Repeat, choice
+from search_spaces.loss_weights import LossTerm, LossWeights, loss_domain, loss_term
+from search_spaces.losses import law
+from search_spaces.space import SearchSpace
+
+"""
+    text = old.read_text()[:start] + imports + old.read_text()[end:]
+    (tmp_path / "old.py").write_text(text.replace('"blur"', '"blur_of_an_old_file"'))
+    space = load_user_object("old.py:space", tmp_path).value
+    assert space.default().architecture.streams["image"].stages
 
 
 @pytest.mark.parametrize("name", ["my_space.py", "existing_project.py", "two_forces.py"])

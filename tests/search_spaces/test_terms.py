@@ -271,8 +271,7 @@ def test_the_wave_is_least_at_multiples_of_pi() -> None:
 
 def test_a_law_of_the_users_is_a_term_that_can_be_searched(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("""
-from search_spaces.losses import loss_domain
-from search_spaces.losses import law, rising
+from search_spaces import law, loss_domain, rising
 
 @law("sum_of_a_test")
 def kept(inputs, outputs):
