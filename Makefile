@@ -1,11 +1,11 @@
-# Everything here wraps three lines that the README prints; nothing hides.
+# Every target wraps a few commands that also work without make.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help install search test coverage check laws ablation chaos screenshots docs constraints clean
 
-help:  ## Say what can be made
+help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: .venv/installed  ## Make .venv with the pinned stack
@@ -30,14 +30,14 @@ test: check  ## All checks, then the tests
 coverage: install  ## The tests with branch coverage, which takes a third longer
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
-laws: install  ## Try the laws of the vocabulary on 10,000 candidates of every space; resumable, kept in laws/ (SAMPLES, PROCESSES)
+laws: install  ## Test the invariants of the search spaces on 10,000 candidates each; resumable, results in laws/ (SAMPLES, PROCESSES)
 	LAWS_SAMPLES=$(or $(SAMPLES),10000) OMP_NUM_THREADS=1 $(BIN)/python tests/laws/laws.py --processes $(or $(PROCESSES),2)
 	LAWS_SAMPLES=$(or $(SAMPLES),10000) $(BIN)/pytest tests/laws/test_digest_laws.py -o timeout=0
 
-ablation: install  ## Hybrids and gates against plain networks of equal FLOPs on Fashion-MNIST; resumable, kept in ablation/ (EPOCHS, SEEDS)
+ablation: install  ## Hybrids and gates against plain networks of equal FLOPs on Fashion-MNIST; resumable, results in ablation/ (EPOCHS, SEEDS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py --epochs $(or $(EPOCHS),5) --seeds $(or $(SEEDS),3)
 
-chaos: install  ## Kill searches hundreds of times over both databases; results in chaos/ (KILLS, RAY_KILLS, RACES, STOCK, SEED, SHARD)
+chaos: install  ## Kill searches hundreds of times on both databases; results in chaos/ (KILLS, RAY_KILLS, RACES, STOCK, SEED, SHARD)
 	PYTHONPATH=tests $(BIN)/python tests/chaos/chaos.py --controls --promotions --kills $(or $(KILLS),300) --ray-kills $(or $(RAY_KILLS),50) --races $(or $(RACES),100) --stock $(or $(STOCK),2) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)
 
 .venv/docs-installed: .venv/installed
@@ -51,8 +51,8 @@ constraints: install .venv/docs-installed  ## Pin what is installed now
 	@{ echo "# Every package of the tested stack, pinned. Make it again with \`make constraints\` after changing pyproject.toml."; \
 	   $(BIN)/pip freeze --all --exclude-editable | grep -viE '^pip==' | sed 's/+cpu$$//'; } > constraints.txt
 
-screenshots: install  ## Search, promote, and take the pictures in docs/screenshots with Chromium
+screenshots: install  ## Search, promote, and take the screenshots in docs/screenshots with Chromium
 	PYTHONPATH=tests $(BIN)/python docs/make_screenshots.py docs/screenshots
 
-clean:  ## Remove the environment and what tools left; studies in mlruns/ stay
+clean:  ## Remove the environment and caches of tools; studies in mlruns/ stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage site
