@@ -1,1 +1,1 @@
-"""How one candidate is trained and measured; knows no ray, mlflow, optuna or sqlalchemy."""
+"""Training and measurement of one candidate; imports no ray, mlflow, optuna or sqlalchemy."""

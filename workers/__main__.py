@@ -1,6 +1,6 @@
-"""`python -m workers candidate.json`: train one candidate here and print a line an epoch.
+"""`python -m workers candidate.json`: train one candidate and print one line per epoch.
 
-Knows no study: for looking at one network by hand, or reproducing one from a ledger.
+Needs no study: to examine a single network, or to reproduce one from a ledger.
 """
 
 import argparse
@@ -19,12 +19,16 @@ from workers.run_job import run_job
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train as the command line says; 0 if it went through, 2 for a mistake in the input."""
+    """Train the candidate that the command line names.
+
+    Returns:
+        Exit code: 0 on success, 2 for invalid input or a failed training.
+    """
     options = _parser().parse_args(arguments)
     try:
         candidate = json.loads(options.candidate.read_text(encoding="utf-8"))
         if not isinstance(candidate, dict):
-            raise DataError(f"{options.candidate}: a candidate is a JSON object")
+            raise DataError(f"{options.candidate}: a candidate must be a JSON object")
         spec = DataSpec(source=options.data, path=options.path, limit=options.limit)
         dataset = load(spec)
         job = TrainingJob(
@@ -43,10 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         return _fail(str(error), 2)
     try:
-        for told in run_job(job, dataset):
-            if isinstance(told, Measurement):
-                _print_line(told)
-    except Exception as error:  # noqa: BLE001 - told as its kind, whatever it is
+        for step in run_job(job, dataset):
+            if isinstance(step, Measurement):
+                _print_line(step)
+    except Exception as error:  # noqa: BLE001 - any failure is classified and reported
         failure = classify(error)
         return _fail(f"{failure.kind}: {failure.message}", 2)
     return 0
@@ -54,14 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m workers", description="Train one candidate and print a line an epoch."
+        prog="python -m workers", description="Train one candidate and print one line per epoch."
     )
     parser.add_argument("candidate", type=Path, help="file with the candidate's JSON form")
     parser.add_argument("--data", default="digits", help="data source (default: digits)")
     parser.add_argument("--path", help="file or folder, for sources that read one")
-    parser.add_argument("--limit", type=int, help="most examples to take")
+    parser.add_argument("--limit", type=int, help="maximum number of examples")
     parser.add_argument("--epochs", type=int, default=3, help="epochs to train (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     return parser

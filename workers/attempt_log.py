@@ -1,7 +1,6 @@
-"""A trial's own log: what its worker logs and prints, attempt after attempt, in one file.
+"""Log file of a trial: everything its worker logs and prints, all attempts in one file.
 
-Knows no study: the file's name comes with the job, and how a trial ends is added by whoever
-decides it. A log that cannot be written costs nothing but itself, and no password gets into one.
+The driver adds the outcome. Errors while writing a log are ignored, and secrets are redacted.
 """
 
 import logging
@@ -20,7 +19,7 @@ from workers.measurement import Measurement, Progress
 from workers.redaction import redact
 
 MAX_BYTES = 8 << 20
-"""What one attempt may write: a loop that prints must not fill the disk."""
+"""Maximum that one attempt writes: a loop that prints must not fill the disk."""
 
 _MAX_LINE = 64 << 10
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -28,34 +27,34 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 Steps = Generator[Measurement | Progress, None, None]
 
 
-def logged(job: TrainingJob, steps: Steps) -> Iterator[Measurement | Progress]:
-    """The same steps; what is logged and printed on the way is kept in the job's log as well."""
+def log_steps(job: TrainingJob, steps: Steps) -> Iterator[Measurement | Progress]:
+    """Yield the steps of a training and copy what it logs and prints to the job's log."""
     if job.log_path is None:
         yield from steps
         return
     file = _File(Path(job.log_path))
     host, pid = socket.gethostname(), os.getpid()
-    file.say(f"attempt {job.key.number} of trial {job.trial_number} begins: seed {job.seed}, "
+    file.log(f"attempt {job.key.number} of trial {job.trial_number} begins: seed {job.seed}, "
              f"{job.device}, process {pid} on {host}")  # fmt: skip
     try:
         while True:
-            with _listening(file):
+            with _capture_output(file):
                 seen = next(steps, None)
             if seen is None:
                 return
             if isinstance(seen, Measurement):
-                file.say(_line(job, seen))
+                file.log(_line(job, seen))
             yield seen
     finally:
-        with _listening(file):
+        with _capture_output(file):
             steps.close()
         file.close()
 
 
 def append(path: Path, text: str) -> None:
-    """Adds a line, or several, to a trial's log."""
+    """Append text to a trial's log."""
     file = _File(path)
-    file.say(text)
+    file.log(text)
     file.close()
 
 
@@ -66,7 +65,7 @@ def _line(job: TrainingJob, seen: Measurement) -> str:
 
 
 class _File:
-    """The end of a log file, written line by line; errors of the disk are nobody's but its own."""
+    """Log file opened for appending whole lines; disk errors are ignored."""
 
     def __init__(self, path: Path) -> None:
         self._rest = ""
@@ -74,35 +73,35 @@ class _File:
         self._descriptor: int | None = None
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Worker and driver both write: each line goes to whatever is the end by then.
+            # Worker and driver both append, so each line is one write to the current end.
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._descriptor = os.open(path, flags, 0o600)
 
-    def say(self, text: str) -> None:
-        """Writes a line of our own, with the time."""
+    def log(self, text: str) -> None:
+        """Write a line of our own, with the time."""
         self.flush_line()
         self.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text.rstrip()}\n")
 
     def write(self, text: str) -> int:
-        """Takes text and writes the lines that it completes."""
+        """Buffer text and write the lines that it completes."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            # What a terminal would still show of a progress bar that goes back to draw itself anew.
+            # Keep what a terminal would show of a progress bar that overwrites itself.
             self._put(line.rstrip("\r").rpartition("\r")[2] + "\n")
         if len(self._rest) > _MAX_LINE:
             self.flush_line()
         return len(text)
 
     def flush(self) -> None:
-        """Nothing waits but an unfinished line."""
+        """Do nothing: only an unfinished line is buffered."""
 
     def flush_line(self) -> None:
-        """Ends a line that was begun."""
+        """End a started line."""
         if self._rest:
             self.write("\n")
 
     def close(self) -> None:
-        """Writes what is left; later text is dropped."""
+        """Write the buffered text; later text is dropped."""
         self.flush_line()
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -119,8 +118,8 @@ class _File:
             os.write(self._descriptor, data)
 
 
-class _Echo:
-    """A standard stream that also tells a log what one thread writes."""
+class _Tee:
+    """Standard stream that also copies the writes of one thread to a log."""
 
     def __init__(self, stream: TextIO, file: _File) -> None:
         self._stream = stream
@@ -128,7 +127,7 @@ class _Echo:
         self._thread = threading.get_ident()
 
     def write(self, text: str) -> int:
-        """Passes text on; others' threads (the display's) are none of the log's business."""
+        """Write to the stream; text of other threads, such as the display, is not copied."""
         if threading.get_ident() == self._thread:
             self._file.write(text)
         return self._stream.write(text)
@@ -138,22 +137,22 @@ class _Echo:
 
 
 @contextmanager
-def _listening(file: _File) -> Iterator[None]:
-    """Takes what this thread logs and prints meanwhile; in between, the process is as it was."""
+def _capture_output(file: _File) -> Iterator[None]:
+    """Copy what this thread logs and prints; restores the process's streams afterwards."""
     root, thread = logging.getLogger(), threading.get_ident()
     handler = logging.StreamHandler(cast("TextIO", file))
     handler.setFormatter(logging.Formatter(_FORMAT))
     handler.addFilter(lambda record: record.thread == thread)
     level = root.level
     before = sys.stdout, sys.stderr
-    echoes = tuple(cast("TextIO", _Echo(stream, file)) for stream in before)
+    tees = tuple(cast("TextIO", _Tee(stream, file)) for stream in before)
     root.addHandler(handler)
     root.setLevel(min(level, logging.INFO))
-    sys.stdout, sys.stderr = echoes
+    sys.stdout, sys.stderr = tees
     try:
         yield
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
-        if (sys.stdout, sys.stderr) == echoes:
+        if (sys.stdout, sys.stderr) == tees:
             sys.stdout, sys.stderr = before

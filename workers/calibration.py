@@ -1,7 +1,6 @@
-"""How fast this machine trains: a miniature of a candidate's epoch, timed.
+"""Measurement of this machine's training speed by a short run of the trainer.
 
-The trainer itself runs, on a few of the study's own examples, so that serving, augmentation and
-judging count as they will. Knows no study and predicts nothing.
+The run uses the study's own examples, so that data loading, augmentation and evaluation count.
 """
 
 import time
@@ -20,7 +19,7 @@ from workers.run_job import run_job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where trials of a study train."""
+    """Device and resources of a trial."""
 
     device: str = "cpu"
     """Torch device type."""
@@ -32,25 +31,32 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortRun:
-    """What a few batches took."""
+    """Timing of a few batches."""
 
     example_s: float
-    """Seconds in which the candidate learns from one example, its share of judging included."""
+    """Training time per example, in seconds, with its share of the evaluation."""
     spent_s: float
-    """Seconds that finding it out took."""
+    """Duration of the whole measurement, in seconds."""
 
 
 def time_short_run(
-    candidate: Candidate, dataset: Dataset, spec: DataSpec, place: Placement, *, batches: int
+    candidate: Candidate, dataset: Dataset, spec: DataSpec, placement: Placement, *, batches: int
 ) -> ShortRun:
-    """Trains a candidate for two miniature epochs and times the second; the first one warms up.
+    """Train a candidate for two short epochs and time the second; the first one warms up.
+
+    Args:
+        candidate: The candidate to train.
+        dataset: Data set that the examples are taken from.
+        spec: Source of the data set.
+        placement: Device and resources.
+        batches: Number of batches per epoch.
 
     Raises:
         BadCandidateError: It cannot be built for these examples.
     """
     began = time.perf_counter()
     examples = batches * candidate.recipe.batch_size
-    judged = max(1, round(examples * len(dataset.validation) / len(dataset.train)))
+    evaluated = max(1, round(examples * len(dataset.validation) / len(dataset.train)))
     job = TrainingJob(
         key=AttemptKey(trial_uid="0" * 32, number=1, fence=""),
         trial_number=0,
@@ -58,21 +64,22 @@ def time_short_run(
         data=spec,
         budget=Budget(maximum=2),
         seed=0,
-        device=place.device,
-        threads=place.threads,
-        gpu_share=place.gpu_share,
+        device=placement.device,
+        threads=placement.threads,
+        gpu_share=placement.gpu_share,
     )
     few = replace(
         dataset,
-        train=_cut(dataset.train, examples),
-        validation=_cut(dataset.validation, judged),
+        train=_resize(dataset.train, examples),
+        validation=_resize(dataset.validation, evaluated),
     )
-    told = [seen.elapsed_s for seen in run_job(job, few) if isinstance(seen, Measurement)]
+    elapsed = [step.elapsed_s for step in run_job(job, few) if isinstance(step, Measurement)]
     return ShortRun(
-        example_s=max(1e-9, (told[1] - told[0]) / examples), spent_s=time.perf_counter() - began
+        example_s=max(1e-9, (elapsed[1] - elapsed[0]) / examples),
+        spent_s=time.perf_counter() - began,
     )
 
 
-def _cut(split: Split, count: int) -> Split:
-    """So many examples; a small part is repeated, since less than that cannot be timed."""
+def _resize(split: Split, count: int) -> Split:
+    """Return `count` examples, repeating those of a small split: fewer cannot be timed."""
     return split.take(np.resize(np.arange(len(split)), count))

@@ -1,6 +1,6 @@
-"""Why an attempt ended badly, as a record: what happened, whose fault it is, and whether it is new.
+"""Classification of failed attempts: kind, message, traceback and a digest that finds repeats.
 
-Knows no policy: how often each kind is tried again is for the study to say.
+The retry policy of each kind is the study's.
 """
 
 import errno
@@ -23,14 +23,14 @@ OUT_OF_MEMORY = (
     *("out of memory", "out_of_memory", "can't allocate memory", "cannot allocate memory"),
     *("not enough memory", "bad_alloc", "alloc_failed", "allocation_failed", "memoryallocation"),
     *("erroroutofmemory", "out_of_device_memory", "out_of_host_memory", "oom when allocating"),
-    # What CUDA's libraries say where no room is left for their code, handles and workspaces.
+    # CUDA libraries without memory for their code, handles and workspaces.
     *("cublas_status_not_initialized", "cudnn_status_not_initialized", "create(handle)"),
     *("cudnn_status_internal_error", "unable to find an engine to execute"),
     *("unable to find a valid cudnn algorithm", "nvml_success == r internal assert failed"),
-    # What becomes of data loaders where the system, or its shared memory, is out of room.
+    # Data loaders where the system, or its shared memory, is full.
     *("is killed by signal: killed", "out of shared memory", "insufficient shared memory"),
 )
-"""What allocators, drivers and libraries say where memory is short, in small letters."""
+"""Messages of allocators, drivers and libraries when memory is short, in lower case."""
 BROKEN_DEVICE = (
     *("ecc error", "illegal memory access", "illegal_address", "launch failure", "launch_failed"),
     *("misaligned address", "hardware stack error", "launch timed out", "fallen off the bus"),
@@ -39,66 +39,66 @@ BROKEN_DEVICE = (
     *("cuda unknown error", "error: unknown error", "initialization error", "system not yet"),
     *("nvml", "nvlink", "nccl error", "ncclsystemerror", "ncclinternalerror", "ncclremoteerror"),
 )
-"""What they say where a device, its driver, or the link between two fails, in small letters. A
-device-side assertion is not among them: it is an index that the code got wrong."""
+"""Messages when a device, its driver, or the link between two fails, in lower case. A device-side
+assertion is excluded: it is a wrong index in the code."""
 FULL_DISK = ("no space left on device", "disk quota exceeded")
-"""What torch says where a disk is full, in small letters; it may be the one of shared memory."""
+"""Messages of torch when a disk or shared memory is full, in lower case."""
 OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""How the system says that a disk, or the user's share of it, is full."""
+"""Error numbers of a full disk or an exhausted quota."""
 _NOT_LIBRARIES = frozenset({"builtins", __name__})
 
 
 class FailureKind(StrEnum):
-    """Whose fault a failure is."""
+    """Cause of a failure."""
 
     USER_CODE = "user_code"
     """The user's generator, or the network while it runs, raised."""
     OUT_OF_MEMORY = "out_of_memory"
-    """The worker's or the device's memory did not suffice."""
+    """The worker or the device ran out of memory."""
     DIVERGED = "diverged"
-    """The training loss, or a metric of the user's, is no finite number."""
+    """The training loss, or a metric of the user's, is not finite."""
     TIMEOUT = "timeout"
-    """No sign of life for longer than the watchdog allows."""
+    """No heartbeat for longer than the watchdog allows."""
     INFRASTRUCTURE = "infrastructure"
     """Disk, network, or the machine itself."""
     NO_SPACE = "no_space"
-    """A disk is full: whoever tries next will find it so too."""
+    """A disk is full; a retry would fail too."""
     CRASH = "crash"
-    """The worker's process ended without a word, on a machine that lives."""
+    """The worker's process died without a message while its machine kept running."""
     BAD_CANDIDATE = "bad_candidate"
     """The candidate cannot be built or set up."""
 
 
 class DivergedError(ArchscoutError):
-    """Training left the finite numbers."""
+    """Training produced a value that is not finite."""
 
 
 class BadCandidateError(ArchscoutError):
-    """The candidate cannot be built or set up; its cause says why."""
+    """The candidate cannot be built or set up; its cause has the reason."""
 
 
 class UserCodeError(ArchscoutError):
-    """The user's own code raised; its cause says what."""
+    """The user's own code raised; its cause is the exception."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """The end of an attempt that went wrong."""
+    """Record of a failed attempt."""
 
     kind: FailureKind
-    """Whose fault it is."""
+    """Cause of the failure."""
     message: str
-    """Its first sentence, for a line in a table."""
+    """First line of the error, for a table."""
     traceback: str
-    """Where it happened, for a log; empty where nothing was raised."""
+    """Traceback for the log; empty where nothing was raised."""
     digest: str
-    """Equal for failures that are the same mistake again."""
+    """Equal for repeats of the same error."""
     where: str = ""
-    """The place that raised, `mine.py:12 in train`; empty where nothing was raised."""
+    """Location that raised, such as `mine.py:12 in train`; empty where nothing was raised."""
 
     @classmethod
     def without_traceback(cls, kind: FailureKind, message: str) -> Self:
-        """A failure that was seen from outside: a killed process, a watchdog that ran out."""
+        """Return a failure observed from outside: a killed process, an expired watchdog."""
         return cls(
             kind=kind,
             message=redact(message)[:MAX_MESSAGE],
@@ -107,17 +107,17 @@ class Failure:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that crosses a process boundary; `from_dict` undoes it."""
+        """Return plain data that crosses a process boundary; `from_dict` is the inverse."""
         return {**asdict(self), "kind": str(self.kind)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The failure that `to_dict` wrote."""
+        """Return the failure that `to_dict` wrote."""
         return cls(**{**data, "kind": FailureKind(data["kind"])})
 
 
 def classify(error: BaseException) -> Failure:
-    """The record of an exception that ended an attempt."""
+    """Return the record of an exception that ended an attempt."""
     origin = _origin(error)
     first_line = (str(origin).strip().splitlines() or [""])[0]
     name = type(origin).__name__
@@ -128,14 +128,14 @@ def classify(error: BaseException) -> Failure:
         kind=_kind(error, origin),
         message=redact(f"{name}: {first_line}" if first_line else name)[:MAX_MESSAGE],
         traceback=redact("".join(traceback.format_exception(error)))[-MAX_TRACEBACK:],
-        # Without the line's number: a mistake is the same after an edit above it.
+        # Without the line number: an edit above it does not change the error.
         digest=_digest(name, first_line, f"{file}:{last.name}" if last else ""),
         where=f"{file}:{last.lineno} in {last.name}" if last else "",
     )
 
 
-def named(error: OSError, path: str) -> OSError:
-    """The same error, which says where it was, and how much room there is on a full disk."""
+def with_path(error: OSError, path: str) -> OSError:
+    """Return the error with its path and, for a full disk, the free space."""
     text = error.strerror or str(error)
     if error.errno in OUT_OF_SPACE:
         text += f", {shutil.disk_usage(path).free:,} bytes are free"
@@ -143,7 +143,7 @@ def named(error: OSError, path: str) -> OSError:
 
 
 def _origin(error: BaseException) -> BaseException:
-    """What the wrappers that tell whose fault it is were raised from."""
+    """Return the original exception inside our wrappers."""
     while isinstance(error, UserCodeError | BadCandidateError) and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -156,39 +156,41 @@ def _kind(error: BaseException, origin: BaseException) -> FailureKind:
         return FailureKind.OUT_OF_MEMORY
     if isinstance(error, BadCandidateError):
         return FailureKind.BAD_CANDIDATE
-    if (isinstance(origin, OSError) and origin.errno in OUT_OF_SPACE) or _says(origin, FULL_DISK):
+    if (isinstance(origin, OSError) and origin.errno in OUT_OF_SPACE) or _contains(
+        origin, FULL_DISK
+    ):
         return FailureKind.NO_SPACE
-    # A file that the user's code names wrongly is the user's; a full disk under it is not.
-    theirs = isinstance(error, UserCodeError) and not _is_of_the_world(origin)
-    if _says(origin, BROKEN_DEVICE) or (isinstance(origin, OSError) and not theirs):
+    # A wrong file name in the user's code is the user's error; a failing disk is not.
+    users = isinstance(error, UserCodeError) and not _is_infrastructure(origin)
+    if _contains(origin, BROKEN_DEVICE) or (isinstance(origin, OSError) and not users):
         return FailureKind.INFRASTRUCTURE
     return FailureKind.USER_CODE
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # By name: each framework has one of its own, not all of which say more.
+    # By name: each framework has an exception of its own, some without a message.
     if {"MemoryError", "OutOfMemoryError"} & {base.__name__ for base in type(error).__mro__}:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return _says(error, OUT_OF_MEMORY)
+    return _contains(error, OUT_OF_MEMORY)
 
 
-def _says(error: BaseException, texts: tuple[str, ...]) -> bool:
-    """Whether a library raised it, as RuntimeError or its own type, with one of these texts."""
+def _contains(error: BaseException, texts: tuple[str, ...]) -> bool:
+    """Return whether a library raised it, with one of these texts in its message."""
     text = str(error).lower()
     raised = isinstance(error, RuntimeError) or type(error).__module__ not in _NOT_LIBRARIES
     return raised and any(one in text for one in texts)
 
 
-def _is_of_the_world(error: BaseException) -> bool:
-    world = {errno.EIO, errno.EROFS, errno.ESTALE, errno.ENETUNREACH}
+def _is_infrastructure(error: BaseException) -> bool:
+    numbers = {errno.EIO, errno.EROFS, errno.ESTALE, errno.ENETUNREACH}
     return isinstance(error, ConnectionError) or (
-        isinstance(error, OSError) and error.errno in world
+        isinstance(error, OSError) and error.errno in numbers
     )
 
 
 def _digest(*parts: str) -> str:
-    # Numbers differ between failures that are one mistake: sizes, addresses, process ids.
+    # Numbers differ between repeats of one error: sizes, addresses, process ids.
     text = "\n".join(re.sub(r"0x[0-9a-f]+|\d+", "#", part) for part in parts)
     return hashlib.sha256(text.encode()).hexdigest()

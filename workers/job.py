@@ -1,7 +1,4 @@
-"""All that a worker needs to train one attempt of a trial, as plain data.
-
-Knows no queue and no cluster: whoever holds a job can run it anywhere.
-"""
+"""Training job: everything that a worker needs to train one attempt of a trial, as plain data."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,19 +12,19 @@ from workers.storage import Storage, storage_at
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptKey:
-    """Names one execution of a trial; only the newest may write."""
+    """Identity of one execution of a trial; only the newest may write."""
 
     trial_uid: str
-    """The trial's uuid4 as 32 hexadecimal digits."""
+    """UUID4 of the trial as 32 hexadecimal digits."""
     number: int
-    """Counts executions of the trial, from 1."""
+    """Number of the execution, from 1."""
     fence: str
-    """Token drawn when the attempt started; a write must show it."""
+    """Random fencing token of the attempt; every write must present it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherRef:
-    """Names a promoted network that candidates may learn from."""
+    """Reference to a promoted network that candidates distil from."""
 
     path: str
     """Path or fsspec URL of the folder of its weights, description and manifest."""
@@ -40,50 +37,50 @@ class TrainingJob:
     """One attempt at one trial."""
 
     key: AttemptKey
-    """Whose attempt it is."""
+    """Identity of the attempt."""
     trial_number: int
-    """The trial's number in its study, for people."""
+    """Number of the trial in its study, for messages."""
     candidate: Mapping[str, Any]
-    """The candidate's JSON form."""
+    """Candidate in its JSON form."""
     data: DataSpec
-    """What to train on."""
+    """Data to train on."""
     budget: Budget
-    """How far to train."""
+    """Fidelity to train to."""
     seed: int
-    """Seed of everything random in the trial."""
+    """Random seed of the trial."""
     train: str | None = None
-    """The user's generator as `file.py:name`; None trains the candidate's own network."""
+    """User's generator as `file.py:name`; None trains the candidate's own network."""
     space: str | None = None
-    """The user's space as `file.py:name`, whose file may register blocks; None for ready ones."""
+    """User's space as `file.py:name`, whose file may register blocks; None for built-in ones."""
     checkpoint_dir: str | None = None
-    """Path or fsspec URL under which this trial's checkpoints go; None keeps none."""
+    """Path or fsspec URL of the folder of this trial's checkpoints; None keeps none."""
     log_path: str | None = None
-    """The trial's log; None keeps none."""
+    """Path of the trial's log; None keeps none."""
     teacher: TeacherRef | None = None
-    """Whom loss terms that distil learn from; None where nobody teaches."""
+    """Teacher of the loss terms that distil; None without one."""
     resume_from: tuple[CheckpointRef, ...] = ()
-    """Checkpoints of earlier attempts, newest first; the first whole one is used."""
+    """Checkpoints of earlier attempts, newest first; the first valid one is used."""
     threads: int = 1
-    """CPU threads that the worker may use."""
+    """Number of CPU threads."""
     device: str = "cpu"
     """Torch device type: `cpu` or `cuda`."""
     shares: int = 1
-    """How many times the usual share of the machine it is placed with; 2 after memory ran out."""
+    """Multiple of the usual resources that it is placed with; 2 after running out of memory."""
     gpu_share: float = 0.0
-    """Share of one GPU's memory that the worker may use, 0 to 1."""
+    """Fraction of one GPU's memory that the worker may use, 0 to 1."""
 
     @property
     def checkpoints(self) -> Storage | None:
-        """Where this trial's checkpoints go, opened."""
+        """Storage of this trial's checkpoints; None keeps none."""
         return None if self.checkpoint_dir is None else storage_at(self.checkpoint_dir)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that crosses a process boundary; `from_dict` undoes it."""
+        """Return plain data that crosses a process boundary; `from_dict` is the inverse."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The job that `to_dict` wrote."""
+        """Return the job that `to_dict` wrote."""
         return cls(
             **{
                 **data,

@@ -1,7 +1,4 @@
-"""What a worker tells while it trains: measurements, and signs of life between them.
-
-Knows no ledger and no tracker: a measurement is a value, whoever keeps it.
-"""
+"""Results that a worker reports while it trains: measurements, and progress between them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,31 +7,31 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRef:
-    """Where a verified checkpoint lies, and what its bytes must hash to."""
+    """Reference to a checkpoint: its folder and the hash of its manifest."""
 
     path: str
-    """The checkpoint's folder."""
+    """Folder of the checkpoint."""
     manifest_sha256: str
-    """SHA-256 of the manifest file, which in turn holds one for each file."""
+    """SHA-256 of the manifest, which in turn has one for each file."""
     bytes: int
-    """Size of all its files together."""
+    """Size of all its files in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What was seen of a trial at one fidelity."""
+    """Metrics of a trial at one fidelity."""
 
     fidelity: int
-    """Epochs trained when it was taken, from 1."""
+    """Number of epochs trained, from 1."""
     metrics: Mapping[str, float]
-    """Values by name: `train_*` and `val_*`; a user's own may be NaN or infinite."""
+    """Metrics by name: `train_*` and `val_*`; a user's own may be NaN or infinite."""
     elapsed_s: float
-    """Training time of this attempt so far, evaluation included."""
+    """Training time of this attempt so far in seconds, evaluation included."""
     checkpoint: CheckpointRef | None = None
-    """The state after this epoch, if it was kept."""
+    """Checkpoint after this epoch; None if none was saved."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that crosses a process boundary; `from_dict` undoes it."""
+        """Return plain data that crosses a process boundary; `from_dict` is the inverse."""
         kept = self.checkpoint
         return {
             "fidelity": self.fidelity,
@@ -47,7 +44,7 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The measurement that `to_dict` wrote."""
+        """Return the measurement that `to_dict` wrote."""
         kept = data["checkpoint"]
         return cls(
             fidelity=data["fidelity"],
@@ -59,9 +56,9 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A sign of life inside an epoch: cheap, never recorded."""
+    """Heartbeat within an epoch: cheap, never recorded."""
 
     epoch: int
-    """The epoch under way, from 1."""
+    """Current epoch, from 1."""
     done: float
-    """Share of it that is trained, 0 to 1."""
+    """Fraction of the epoch that is trained, 0 to 1."""

@@ -1,4 +1,4 @@
-"""The names of what is measured, for whoever must tell a misspelt metric from a real one."""
+"""Names of the metrics that a study can use."""
 
 from collections.abc import Sequence
 
@@ -6,27 +6,27 @@ TRAINER_METRICS = (
     *("train_accuracy", "train_loss", "train_mae", "train_rmse"),
     *("val_accuracy", "val_loss", "val_mae", "val_rmse"),
 )
-"""What the trainer measures after every epoch: accuracy where the data has classes, `rmse` where
-it has numbers to be foretold, and `mae` where it is one; `mae/NAME` for each of several.
+"""Metrics of the trainer after every epoch: accuracy for classes, `rmse` for regression targets,
+and `mae` for a single target or `mae/NAME` for each of several.
 
 Both losses are the unweighted main term: only that is comparable between loss weightings."""
 COST_METRICS = ("activation_bytes", "flops", "parameters")
-"""What screening counts before a candidate is trained."""
+"""Costs that are counted before a candidate is trained."""
 MAX_NAMED = 16
-"""Numbers that are told an error each; of more, only what they come to together."""
+"""Maximum number of regression targets with a `mae/NAME` of their own."""
 
 
 def mae_names(value_names: Sequence[str]) -> list[str]:
-    """What the errors of numbers are called: of different units, no two make a sum."""
+    """Return the metric names of the mean absolute errors, one per target: units may differ."""
     if len(value_names) == 1:
         return ["mae"]
     return [f"mae/{name}" for name in value_names[:MAX_NAMED]]
 
 
 def measured_metrics(train: str | None = None) -> tuple[str, ...] | None:
-    """The metrics that a study can aim at, sorted; None: only the user's generator knows.
+    """Return the metrics that a study can optimise, sorted; None if only the user's code knows.
 
     Args:
-        train: The study's `train` key: `file.py:name` of the user's own generator, or None.
+        train: The `train` key of the study: `file.py:name` of the user's generator, or None.
     """
     return tuple(sorted(TRAINER_METRICS + COST_METRICS)) if train is None else None

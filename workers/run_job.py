@@ -1,40 +1,35 @@
-"""One door to training: whatever a job asks for, out come measurements.
-
-Knows which trainer serves which job and nothing of how each works. Loads torch only for jobs that
-need it.
-"""
+"""Dispatch of a job to its trainer: the network trainer, the user's generator or the surrogate."""
 
 from collections.abc import Iterator
 
-from workers.attempt_log import Steps, logged
+from workers.attempt_log import Steps, log_steps
 from workers.data.dataset import Dataset
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
 
 
 def run_job(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progress]:
-    """Train one attempt: a measurement after each epoch, signs of life in between.
+    """Train one attempt; yields a measurement after each epoch and progress in between.
 
-    Nothing happens before the first value is asked for, so all errors come from there. Closing the
-    iterator ends the attempt; what was yielded stands. What is logged and printed goes to the
-    job's log as well.
+    Nothing runs before the first value is requested, so all errors are raised there. Closing the
+    iterator ends the attempt. Log records and printed text are copied to the job's log.
 
     Raises:
         BadCandidateError: The candidate cannot be built or set up.
-        Diverged: The training left the finite numbers.
+        DivergedError: A loss or metric is not finite.
         UserCodeError: The user's own code raised.
         OSError: The disk or the device fails.
     """
-    return logged(job, _steps(job, dataset))
+    return log_steps(job, _steps(job, dataset))
 
 
 def _steps(job: TrainingJob, dataset: Dataset) -> Steps:
     if job.train is not None:
-        from workers.user_training import measure  # noqa: PLC0415
+        from workers.user_training import measure  # noqa: PLC0415 - only for jobs that need it
 
         yield from measure(job)
     elif job.data.source == "surrogate":
-        from workers.surrogate import curve  # noqa: PLC0415
+        from workers.surrogate import curve  # noqa: PLC0415 - only for jobs that need it
 
         yield from curve(job)
     else:

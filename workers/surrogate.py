@@ -1,9 +1,9 @@
-"""Closed-form learning curves behind the trainer's interface: a whole search without training.
+"""Surrogate of the trainer: closed-form learning curves, for searches without training.
 
-A curve is a function of the candidate's decisions, the seed and the epoch alone. Accuracy rises as
-a power law towards a ceiling; the ceiling falls with the squared distance of a few decisions from
-their best values, so that a sampler has something smooth to learn. Knows no search space: every
-decision counts by where it stands in the candidate's JSON form, whatever it means.
+A curve is a function of the candidate's decisions, the seed and the epoch. Accuracy rises as a
+power law towards a ceiling; the ceiling falls with the squared distance of a few decisions from
+their best values, so that the objective is smooth. Decisions are identified by their path in the
+candidate's JSON form, so any search space works.
 """
 
 import hashlib
@@ -21,33 +21,33 @@ CHANCE = 0.1
 CEILING = 0.98
 DEEPEST_DROP = 0.45
 SEED_NOISE, EPOCH_NOISE = 0.0015, 0.001
-"""Standard deviations, as seeds of real benchmarks show them (0.14 to 0.2 points)."""
+"""Standard deviations, as between seeds of real benchmarks (0.14 to 0.2 points)."""
 BEST_LEARNING_RATE = 3e-3
 
 
 def curve(job: TrainingJob) -> Iterator[Measurement]:
-    """One measurement for each epoch up to the budget's maximum, as fast as they are taken.
+    """Yield one measurement per epoch up to the budget's maximum, without delay.
 
-    Nothing is kept between attempts: a resumed job tells the same curve from its first epoch.
+    A resumed job repeats the same curve from its first epoch.
     """
     started = time.monotonic()
     leaves = dict(_leaves(job.candidate, ""))
-    drop, hurry = (
+    drop, speed = (
         _penalty(leaves),
         _unit("hurry", json.dumps(leaves, sort_keys=True, default=str)),
     )
-    noise = random.Random(f"{job.seed}")  # noqa: S311 - a simulation, no secret
+    noise = random.Random(f"{job.seed}")  # noqa: S311 - a simulation, not a secret
     ceiling = CEILING - DEEPEST_DROP * drop / (1 + drop) + noise.gauss(0, SEED_NOISE)
-    exponent = 0.6 + 0.6 * hurry
+    exponent = 0.6 + 0.6 * speed
     for epoch in range(1, job.budget.maximum + 1):
         missing = (ceiling - CHANCE) * (1 + epoch) ** -exponent
         seen = ceiling - missing + noise.gauss(0, EPOCH_NOISE)
-        learnt = min(1.0, seen + 0.02 * (1 - 1 / epoch))
+        trained = min(1.0, seen + 0.02 * (1 - 1 / epoch))
         yield Measurement(
             fidelity=epoch,
             metrics={
-                "train_accuracy": learnt,
-                "train_loss": -math.log(learnt),
+                "train_accuracy": trained,
+                "train_loss": -math.log(trained),
                 "val_accuracy": min(1.0, seen),
                 "val_loss": -math.log(min(1.0, seen)),
             },
@@ -56,7 +56,7 @@ def curve(job: TrainingJob) -> Iterator[Measurement]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """The decisions of a JSON document by path; names of spaces and schemas are none."""
+    """Yield the decisions of a JSON document by path, without its space and schema."""
     if isinstance(value, Mapping):
         for key in sorted(value):
             if path or key not in {"schema", "space"}:
@@ -69,14 +69,14 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _penalty(leaves: Mapping[str, Any]) -> float:
-    """How far the decisions are from their best, at least 0; few of them matter much."""
+    """Return the distance of the decisions from their best values, at least 0."""
     total = 0.0
     for path, value in leaves.items():
         name = path.rsplit(".", 1)[-1]
         if name == "learning_rate" and isinstance(value, int | float) and value > 0:
             total += 0.35 * math.log10(value / BEST_LEARNING_RATE) ** 2
             continue
-        # Positions in lists are left out: the widths of all stages have one best value.
+        # Without positions in lists: the widths of all stages share one best value.
         kind = ".".join(part for part in path.split(".") if not part.isdigit())
         weight = 0.3 * _unit("weight", kind) ** 4
         total += weight * _distance(kind, value)
@@ -84,12 +84,12 @@ def _penalty(leaves: Mapping[str, Any]) -> float:
 
 
 def _distance(kind: str, value: Any) -> float:
-    """Squared distance of one decision from its best value, about 0 to 1."""
+    """Return the squared distance of one decision from its best value, about 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return _unit("label", f"{kind}={value}")
     if not math.isfinite(value):
         return 1.0
-    # Shares and weights are told apart on a straight scale, sizes and counts by their logarithm.
+    # Fractions and weights on a linear scale, sizes and counts on a logarithmic one.
     if 0 <= value <= 1:
         return (float(value) - _unit("best", kind)) ** 2
     size = math.copysign(math.log10(1 + abs(value)), value)
@@ -97,6 +97,6 @@ def _distance(kind: str, value: Any) -> float:
 
 
 def _unit(purpose: str, text: str) -> float:
-    """A number in [0, 1) that stands for a text, the same on every machine."""
+    """Return a pseudo-random number in [0, 1) of a text, equal on every machine."""
     digest = hashlib.sha256(f"{purpose}:{text}".encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56

@@ -1,7 +1,6 @@
-"""Training by the user's own generator: their loop, our measurements.
+"""Training by the user's own generator.
 
-Knows nothing of what they train. The generator is called as `train(decisions, context)` and
-yields a mapping of metrics after every epoch.
+It is called as `train(decisions, context)` and yields a mapping of metrics after every epoch.
 """
 
 import sys
@@ -19,28 +18,34 @@ from workers.measurement import Measurement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserContext:
-    """What a user's generator may want to know beside the decisions."""
+    """Context of a user's generator, in addition to the decisions.
+
+    Example:
+        >>> def train(decisions, context):
+        ...     for epoch in range(context.epochs):
+        ...         yield {"val_accuracy": 0.5}
+    """
 
     seed: int
-    """The trial's seed."""
+    """Random seed of the trial."""
     epochs: int
-    """Epochs up to the budget's maximum; stopped earlier by closing the generator."""
+    """Maximum number of epochs; the generator is closed if the trial stops earlier."""
     device: str
     """Torch device type that the trial was placed on."""
     threads: int
-    """CPU threads that it may use."""
+    """Number of CPU threads that it may use."""
     checkpoint_dir: str | None
-    """A folder of the trial's own, kept between attempts: a path, or an fsspec URL where
-    `ARCHSCOUT_CHECKPOINTS` is one; None where none is kept."""
+    """Folder of the trial, kept between attempts: a path, or an fsspec URL where
+    `ARCHSCOUT_CHECKPOINTS` is one; None if none is kept."""
 
 
 def measure(job: TrainingJob) -> Iterator[Measurement]:
-    """What the user's generator yields, as measurements, up to the budget's maximum.
+    """Run the user's generator and yield its metrics as measurements, up to the budget's maximum.
 
-    It starts anew with every attempt; whoever records drops epochs that were measured before.
+    Every attempt starts from the first epoch; the driver drops epochs that were measured before.
 
     Raises:
-        UserCodeError: Their file or generator raised, or yielded something else than metrics.
+        UserCodeError: The user's file or generator raised, or yielded something else than metrics.
     """
     started = time.monotonic()
     file = str(job.train).rpartition(":")[0]
@@ -63,7 +68,7 @@ def measure(job: TrainingJob) -> Iterator[Measurement]:
 
 
 def _start(job: TrainingJob) -> Iterator[Any]:
-    """Load and call the user's function; the body of a generator runs only when asked."""
+    """Load and call the user's function; its body runs at the first `next`."""
     context = UserContext(
         seed=job.seed,
         epochs=job.budget.maximum,
@@ -76,7 +81,7 @@ def _start(job: TrainingJob) -> Iterator[Any]:
         train: Callable[[Mapping[str, Any], UserContext], Any]
         train = load_user_object(str(job.train), Path.cwd()).value
         if "torch" in sys.modules:
-            # Theirs, loaded by the line above: one trial must not take all cores of its neighbours.
+            # Loaded by the user's file: one trial must not use all cores.
             sys.modules["torch"].set_num_threads(job.threads)
         epochs = train(decisions, context)
         if not isinstance(epochs, Iterator):
@@ -88,15 +93,15 @@ def _start(job: TrainingJob) -> Iterator[Any]:
 
 def _checked(found: Any, epoch: int) -> dict[str, float]:
     if not isinstance(found, Mapping) or not found:
-        _refuse(f"epoch {epoch}: a mapping of metrics is wanted, not {found!r}")
+        _refuse(f"epoch {epoch}: expected a mapping of metrics, not {found!r}")
     metrics = {}
     for name, value in found.items():
-        # Neither MLflow nor PostgreSQL takes others, and one would hide the whole study.
+        # MLflow and PostgreSQL refuse other names, and one would block the study's projection.
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            _refuse(f"epoch {epoch}: metric names are printable strings, not {name!r}")
+            _refuse(f"epoch {epoch}: metric names must be printable strings, not {name!r}")
         try:
             metrics[name] = float(value)
-        except Exception:  # noqa: BLE001 - of their own type, or too large
+        except Exception:  # noqa: BLE001 - a type of the user, or too large
             _refuse(f"epoch {epoch}: metric {name!r} must be a number, not {value!r}")
     return metrics
 

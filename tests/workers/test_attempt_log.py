@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from workers import attempt_log
-from workers.attempt_log import append, logged
+from workers.attempt_log import append, log_steps
 from workers.data import Dataset
 from workers.failures import FailureKind, UserCodeError, classify
 from workers.job import AttemptKey, TrainingJob
@@ -36,7 +36,7 @@ def run(make_job: MakeJob, log: Path, body: Callable[[], None], number: int = 1)
         body()
         yield Measurement(fidelity=1, metrics={"val_accuracy": 0.5}, elapsed_s=1.0)
 
-    list(logged(attempt(make_job, log, number), steps()))
+    list(log_steps(attempt(make_job, log, number), steps()))
 
 
 def test_a_training_leaves_its_epochs_and_what_it_resumed_from(
@@ -81,7 +81,7 @@ def test_between_steps_the_process_is_as_it_was(make_job: MakeJob, log: Path) ->
             assert sys.stdout is not before[0]
             yield Measurement(fidelity=epoch, metrics={"a": 1.0}, elapsed_s=0.0)
 
-    running = logged(attempt(make_job, log), steps())
+    running = log_steps(attempt(make_job, log), steps())
     next(iter(running))
     assert (sys.stdout, sys.stderr, list(root.handlers), root.level) == before
     print("not the trial's")
@@ -123,7 +123,7 @@ def test_a_generator_that_is_closed_cleans_up_into_the_log(make_job: MakeJob, lo
         finally:
             print("cleaned up")
 
-    running = logged(attempt(make_job, log), steps())
+    running = log_steps(attempt(make_job, log), steps())
     next(iter(running))
     running.close()  # type: ignore[attr-defined]
     assert "cleaned up" in log.read_text()

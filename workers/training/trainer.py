@@ -23,7 +23,7 @@ from search_spaces.plugins import load_user_object
 from workers import checkpoint
 from workers.checkpoint import Checkpoint
 from workers.data.dataset import Dataset
-from workers.failures import BadCandidateError, named
+from workers.failures import BadCandidateError, with_path
 from workers.job import TrainingJob
 from workers.measurement import CheckpointRef, Measurement, Progress
 from workers.storage import StorageUnreachableError
@@ -238,7 +238,7 @@ class Trainer:
         except StorageUnreachableError:
             raise  # says where already
         except OSError as error:
-            raise named(error, str(folder)) from error
+            raise with_path(error, str(folder)) from error
         self.kept.append(saved)
         return saved
 
