@@ -1,7 +1,4 @@
-"""A network as plain data: streams, their fusion and a head; and the module that it describes.
-
-Knows shapes and modules: no training, no sampler.
-"""
+"""Architectures as plain data (streams, fusion and head), and the networks they describe."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -23,7 +20,7 @@ from search_spaces.blocks.block import (
 )
 from search_spaces.blocks.gate import pop_gate_values
 from search_spaces.blocks.heads import AuxiliaryHead
-from search_spaces.blocks.initialisation import initialise
+from search_spaces.blocks.initialisation import initialize
 from search_spaces.model_output import ModelOutput
 from search_spaces.task import Shape, Task
 
@@ -31,7 +28,7 @@ from search_spaces.task import Shape, Task
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """A decided value and all the decided values within."""
+    """Yield a decided value and all decided values inside it."""
     if isinstance(value, Mapping):
         value = tuple(value.values())
     if isinstance(value, list | tuple):
@@ -44,40 +41,40 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 class Fusion(Protocol):
-    """A piece that makes one embedding of the streams' maps."""
+    """A piece that combines the streams' maps into one embedding."""
 
     def out_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """The embedding's shape (D,), or (T, D) of streams that are kept apart."""
+        """Return the shape (D,) of the embedding, or (T, D) of separate towers."""
         ...
 
     def build(self, shapes: Mapping[str, Shape]) -> nn.Module:
-        """A module from maps by stream to an embedding, batch first."""
+        """Return a module from maps by stream to an embedding, batch first."""
         ...
 
 
 class Head(Protocol):
-    """A piece that reads off an embedding what the task asks for."""
+    """A piece that makes the task's predictions from an embedding."""
 
     def out_shape(self, shape: Shape, task: Task) -> Shape:
-        """The answer's shape, such as (K,) for class scores."""
+        """Return the output shape, such as (K,) for class scores."""
         ...
 
     def build(self, shape: Shape, task: Task) -> nn.Module:
-        """A module from an embedding to a `ModelOutput`."""
+        """Return a module from an embedding to a `ModelOutput`."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One modality's way from the input to its last map."""
+    """The path of one input, from the stem to the last map."""
 
     stem: Block
     """Makes the first map of the input."""
     stages: tuple[Stage, ...]
-    """What the map passes, in order."""
+    """Stages, in order."""
 
     def pieces(self) -> Iterator[tuple[str, Block | Stage]]:
-        """Stem and stages in order, each with its name beneath the stream."""
+        """Yield stem and stages in order, each with its name within the stream."""
         yield "stem", self.stem
         for index, stage in enumerate(self.stages):
             yield f"stages.{index}", stage
@@ -85,25 +82,25 @@ class Stream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """All that must be decided to build a network for a task."""
+    """All decisions that define a network for a task."""
 
     streams: Mapping[str, Stream]
-    """By the name of the task's input."""
+    """Streams by the name of the task's input."""
     fusion: Fusion
-    """How the streams become one embedding."""
+    """Combines the streams into one embedding."""
     head: Head
-    """What is read off the embedding."""
+    """Makes the predictions from the embedding."""
     initialisation: str = "he"
-    """How weights start: `he`, `xavier` or `truncated_normal`."""
+    """Weight initialization: `he`, `xavier` or `truncated_normal`."""
 
     def walk(self, task: Task) -> dict[str, Shape]:
-        """The shape that each piece promises to give, by the piece's name, in order.
+        """Return the output shape of each piece by its name, in order.
 
-        The names are also the modules' names in the network that `build` makes; the last two are
-        `fusion` (the embedding) and `head` (the answer).
+        The names are those of the modules in the network that `build` returns; the last two are
+        `fusion` (the embedding) and `head` (the prediction).
 
         Raises:
-            UnbuildableError: The decisions do not fit together, or not to the task.
+            UnbuildableError: The decisions do not fit together, or not the task.
         """
         if set(self.streams) != set(task.inputs):
             raise UnbuildableError(
@@ -127,26 +124,26 @@ class Architecture:
         return shapes
 
     def build(self, task: Task, *, auxiliary: bool = False) -> "Network":
-        """The network, its weights drawn from torch's generator.
+        """Return the network, its weights initialized by torch's generator.
 
         Args:
             task: Shapes and number of classes.
-            auxiliary: Whether each stream also gets class scores off the map before its last
-                stage, given in `ModelOutput.auxiliary`; a task without classes has none.
+            auxiliary: Add to each stream class scores from the map before its last stage, in
+                `ModelOutput.auxiliary`; only for tasks with classes.
 
         Raises:
-            UnbuildableError: The decisions do not fit together, or not to the task.
+            UnbuildableError: The decisions do not fit together, or not the task.
         """
         network = Network(self, task, auxiliary=auxiliary)
         with _Located("initialisation"):
-            initialise(network, self.initialisation)
+            initialize(network, self.initialisation)
         return network
 
     def describe(self) -> str:
-        """The network in a few letters, such as `C32-C64-T64x2 gate`.
+        """Return a short description, such as `C32-C64-T64x2 gate`.
 
-        A stage is its block's letter, its width, and how often the block comes if not once;
-        C residual, M MBConv, N ConvNeXt, T attention, P patches, two letters side by side a gate.
+        A stage is its block's letter, its width, and its depth if not 1: C residual, M MBConv, N
+        ConvNeXt, T attention, P patches; two letters together are a gate.
         """
         streams = ["-".join(_symbols(stream)) for stream in self.streams.values()]
         gated = any(
@@ -159,18 +156,18 @@ class Architecture:
         return " + ".join(streams) + several + (" gate" if gated else "")
 
     def parts(self) -> Iterator[Any]:
-        """Everything that it is put together from, blocks within blocks too."""
+        """Yield all pieces, including blocks within blocks."""
         return _parts(self)
 
     @property
     def layers(self) -> int:
-        """How many pieces compute: stems, the head, and blocks, each as often as it is repeated."""
+        """Number of layers: stems, blocks times their repetitions, and the head."""
         stages = [stage for stream in self.streams.values() for stage in stream.stages]
         blocks = sum(stage.depth * len(list(_parts(stage.block))) for stage in stages)
         return len(self.streams) + blocks + 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; `from_dict` undoes it."""
+        """Return plain data for `from_dict`."""
         return {
             "streams": {name: _stream_to_dict(stream) for name, stream in self.streams.items()},
             "fusion": piece_to_dict(self.fusion),
@@ -180,7 +177,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The architecture that `to_dict` wrote.
+        """Return the architecture from the data of `to_dict`.
 
         Raises:
             ValueError: A kind or field is unknown, or a field is missing.
@@ -213,8 +210,8 @@ class StreamNetwork(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x_BCHW: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The last map, and the auxiliary head's scores where there is one."""
-        # Measured on a CPU: convolutions, pooling and attention take 0.6 times as long this way.
+        """Return the last map, and the auxiliary head's scores if there is one."""
+        # Measured on a CPU: 0.6 times the time for convolutions, pooling and attention.
         if x_BCHW.dim() == 4:
             x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         x_BCHW = self.stem(x_BCHW)
@@ -247,10 +244,10 @@ class Network(nn.Module):
         self.head = architecture.head.build(shapes["fusion"], task)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> ModelOutput:
-        """What the head reads off a batch, its embedding, auxiliary scores, towers and gates.
+        """Return predictions, embedding, auxiliary scores, towers and gates of a batch.
 
         Args:
-            inputs: By stream, a float tensor whose first dimension is the batch.
+            inputs: By stream, a float tensor with the batch first.
         """
         maps = {}
         auxiliary = []
@@ -267,7 +264,7 @@ class Network(nn.Module):
 
 
 class _Located:
-    """Puts the place before the message of an UnbuildableError."""
+    """Prepends the location to the message of an UnbuildableError."""
 
     def __init__(self, where: str) -> None:
         self.where = where

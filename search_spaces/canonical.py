@@ -1,7 +1,7 @@
-"""One spelling for all spellings of a network: what has no effect on a task's shapes is left out.
+"""Canonical form of an architecture on a task: options without effect get their default.
 
-The candidate keeps its own spelling; this form serves to tell duplicates. Knows the pieces of the
-grammar that ship with us; a block of the user's stays as it is.
+It identifies duplicates; the candidate keeps its own encoding. Only built-in blocks are simplified,
+not those of users.
 """
 
 from dataclasses import replace
@@ -30,14 +30,14 @@ from search_spaces.resolution import patch_side
 from search_spaces.task import Shape, Task
 
 PLAIN = Attention()
-"""Where options without effect get their value from."""
+"""Source of the values of options without effect."""
 POOLING = (CrossAttentionFusion, Concatenate, Gated, TwoTower)
 """Fusions that pool the streams."""
 _SEGMENT = SegmentMemory().segment
 
 
 def canonical(architecture: Architecture, task: Task) -> Architecture:
-    """The same network in the one spelling that all its spellings share.
+    """Return the canonical form, equal for all encodings of the same network.
 
     Raises:
         UnbuildableError: The network does not fit the task.
@@ -67,7 +67,7 @@ def _stream(stream: Stream, shape: Shape) -> Stream:
     last = len(stream.stages) - 1
     for index, stage in enumerate(stream.stages):
         plain = _stage(stage, shape)
-        # The last one stays: auxiliary scores are read off the map before it.
+        # Keep the last one: auxiliary heads read the map before it.
         if plain.depth or plain.downsampled_shape(shape) != shape or index == last:
             stages.append(plain)
         shape = plain.out_shape(shape)
@@ -83,13 +83,13 @@ def _stem(stem: Block, shape: Shape) -> Block:
 
 
 def _stage(stage: Stage, shape: Shape) -> Stage:
-    """The stage without options that have no effect on inputs of this shape."""
+    """Return the stage without options that have no effect on inputs of this shape."""
     entered = stage.downsampled_shape(shape)
     halves = stage.reduction == "block" and entered[1:] != shape[1:]
     block = _block(stage.block, entered, halves=halves) if stage.depth else Residual()
     stage = replace(stage, block=block)
     if len(shape) == 2 and _is_one_place(shape):
-        stage = replace(stage, kernel=3)  # a single step has no neighbours
+        stage = replace(stage, kernel=3)  # a single step has no neighbors
     if entered == shape:
         return Stage(width=stage.width, depth=stage.depth, block=block, reduction="none")
     if stage.reduction == "patch":
@@ -104,9 +104,9 @@ def _block(block: Block, shape: Shape, *, halves: bool) -> Block:
     """Return the block without options that have no effect on inputs of this shape.
 
     Args:
-        block: Any block of the grammar.
-        shape: Of what enters the stage's second block.
-        halves: Whether the stage's first block is asked to halve the map.
+        block: Any block.
+        shape: Input shape of the stage's second block.
+        halves: The stage's first block has to halve the map.
     """
     plain = block
     match block:
@@ -119,7 +119,7 @@ def _block(block: Block, shape: Shape, *, halves: bool) -> Block:
         case TemporalConvolution(kernel=1):
             plain = replace(block, dilation=1)
         case TemporalConvolution():
-            # What lies before the first step is zero, however far back.
+            # The padding before the first step is zero, however long.
             plain = replace(block, dilation=min(block.dilation, shape[0]))
         case Gate():
             sides = (block.convolution, block.attention)
@@ -143,7 +143,7 @@ def _attention(block: Attention, shape: Shape) -> Attention:
     if not block.mlp_ratio:
         block = replace(block, activation=PLAIN.activation)
     if block.positions == "rotary" and height * width == 1:
-        block = replace(block, positions="none")  # a single token is turned by no angle
+        block = replace(block, positions="none")  # a single token is not rotated
     return block if block.form == "convolution" else replace(block, stride=PLAIN.stride)
 
 

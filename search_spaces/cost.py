@@ -150,8 +150,8 @@ def _batch_norm(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(x), x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
 
 
-def _layer_norm(x: Tensor, normalised: Sequence[int], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    outer = (*x.shape[: -len(normalised)], *[1] * len(normalised))
+def _layer_norm(x: Tensor, normalized: Sequence[int], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    outer = (*x.shape[: -len(normalized)], *[1] * len(normalized))
     return torch.empty_like(x), x.new_empty(outer), x.new_empty(outer)
 
 

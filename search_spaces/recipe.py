@@ -1,7 +1,4 @@
-"""Recipe: how a network is trained, apart from what it minimises.
-
-Knows names and numbers only; the trainer gives them meaning.
-"""
+"""Training recipes: all settings of training except the loss."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -27,49 +24,50 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a network is trained; the defaults are the recipe that every study tries first."""
+    """Training settings; the defaults are the recipe that every study tries first."""
 
     optimizer: Optimizer = "sgd_nesterov"
-    """`sgd_nesterov`: momentum that looks ahead; `adamw`: Adam, weight decay decoupled."""
+    """`sgd_nesterov`: SGD with Nesterov momentum; `adamw`: Adam with decoupled weight decay."""
     learning_rate: float = 0.15
-    """The highest learning rate of the schedule."""
+    """Maximum learning rate of the schedule."""
     momentum: float = 0.9
-    """Momentum of SGD, or the first beta of AdamW."""
+    """Momentum of SGD, or first beta of AdamW."""
     weight_decay: float = 5e-4
-    """Weight decay as the optimizer defines it, of the weights of layers; biases, normalisation,
-    scales and positions are spared."""
+    """Weight decay of the layers' weights; biases, normalization, scales and positions have
+    none."""
     schedule: Schedule = "linear"
-    """How the learning rate goes after the warm-up: `one_cycle` and `cosine` fall along a cosine
-    (the former moves momentum the other way), `linear` falls evenly to zero, `constant` stays."""
+    """Schedule after the warm-up: `one_cycle` and `cosine` decay along a cosine (the former cycles
+    momentum inversely), `linear` decays to zero, `constant` does not decay."""
     warmup: float = 0.2
-    """Share of all steps in which the learning rate rises to its highest, 0 to below 1."""
+    """Fraction of all steps with rising learning rate, in [0, 1)."""
     augmentation: Augmentation = "shift"
-    """What is done to training images: `shift` moves them a little at random, `cutout` also blanks
-    a random square, `flip_shift` also mirrors half of them left to right, `erasing` also puts noise
-    on a random rectangle of half of them."""
+    """Augmentation of training images: `shift` translates them, `cutout` also blanks a random
+    square, `flip_shift` also mirrors half of them horizontally, `erasing` also fills a random
+    rectangle of half of them with noise."""
     batch_size: int = 64
-    """Examples in one forward pass."""
+    """Examples per forward pass."""
     accumulation: int = 1
-    """Forward passes whose gradients are averaged before one step of the optimizer."""
+    """Forward passes whose gradients are averaged before each optimizer step."""
     precision: Precision = "auto"
-    """Arithmetic of the forward pass; `auto` takes bfloat16 where the device computes it faster
-    than float32. A trial keeps what it began in."""
+    """Precision of the forward pass; `auto` is bfloat16 where the device computes it faster than
+    float32. A trial keeps its precision when it resumes."""
     gradient_clip: float | None = None
-    """Largest norm of the gradient of all parameters together; None leaves it as it is."""
+    """Maximum norm of the gradient of all parameters; None disables clipping."""
     mixing: Mixing = "none"
-    """What is made of two examples and learnt as both: `mixup` adds them in a random proportion,
-    `cutmix` puts a rectangle of one into the other."""
+    """Mixing of two examples and their labels: `mixup` interpolates, `cutmix` pastes a
+    rectangle."""
     accumulation_rule: AccumulationRule = "fixed"
-    """Whether `accumulation` is all there is, or the fewest batches a step: `variance` takes more
-    while the gradient's measured variance is high, `forecast` while a small LSTM expects it."""
+    """Policy of gradient accumulation: `fixed` uses `accumulation`; `variance` uses more batches
+    while the measured variance of the gradient is high, `forecast` while a small LSTM predicts it.
+    """
     weight_average: float | None = None
-    """Decay, a step, of the running average of the weights that is judged in their place."""
+    """Decay per step of the EMA of the weights that is evaluated instead of them."""
 
     def __post_init__(self) -> None:
-        """Refuse recipes that no trainer could follow.
+        """Reject impossible recipes.
 
         Raises:
-            ValueError: A name is unknown or a number outside its range.
+            ValueError: A name is unknown or a number is out of range.
         """
         for field, names in _NAMES.items():
             if getattr(self, field) not in names:
@@ -89,9 +87,9 @@ class Recipe:
                 raise ValueError(f"recipe.{field}: {getattr(self, field)!r} is out of range")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; `from_dict` undoes it.
+        """Return plain data for `from_dict`.
 
-        What recipes learnt later stays out while it has its default: recipes that were written
+        Fields that were added later are omitted while they have their default, so recipes stored
         before keep their digest.
         """
         plain = asdict(self)
@@ -100,7 +98,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The recipe that `to_dict` wrote; what is not said has its default.
+        """Return the recipe from the data of `to_dict`; missing fields have their default.
 
         Raises:
             ValueError: A field is unknown, or its value is impossible.
@@ -135,13 +133,13 @@ def recipe_domain(
     accumulation_rules: Sequence[AccumulationRule] = ("fixed",),
     weight_averages: Sequence[float | None] = (None,),
 ) -> Domain[Recipe]:
-    """Recipes for small images; of each list the first is the default, and what is expected.
+    """Return recipes for small images; the first of each list is the default and its prior.
 
-    Most decisions have a modest prior: the recipe that every study tries first was tuned on small
-    images, and good ones for other networks lie about it.
+    Most decisions have a weak prior: the default recipe was tuned on small images, and good recipes
+    for other networks are near it.
 
-    Mirroring is left out by default: a mirrored digit is another digit, or none. Spaces for objects
-    that look alike from both sides add `flip_shift`.
+    Mirroring is not included by default, since a mirrored digit is another digit, or none. Spaces
+    for objects that look alike from both sides add `flip_shift`.
     """
     return Record(
         _joined,
@@ -167,7 +165,7 @@ def recipe_domain(
 
 
 def _expected(*values: Any) -> Domain[Any]:
-    """One of several plain values, the first of which is somewhat likelier."""
+    """Return one of several plain values; the first has a weak prior."""
     return choice(*values, prior=values[0], confidence="low")
 
 
@@ -202,13 +200,13 @@ _OPTIMIZERS: Mapping[str, Callable[[], Domain[dict[str, Any]]]] = {
 
 
 def _joined(*, optimizer: Mapping[str, Any], **rest: Any) -> Recipe:
-    """The recipe whose optimizer's fields were decided together."""
+    """Return the recipe whose optimizer's fields were decided together."""
     numbers = {name: optimizer[name] for name in _OF_OPTIMIZER}
     return Recipe(optimizer=optimizer["name"], **numbers, **rest)
 
 
 def _parted(recipe: Recipe) -> dict[str, Any]:
-    """Undoes `_joined`."""
+    """Invert `_joined`."""
     rest = asdict(recipe)
     optimizer = {"name": rest.pop("optimizer")}
     return {"optimizer": optimizer | {name: rest.pop(name) for name in _OF_OPTIMIZER}, **rest}

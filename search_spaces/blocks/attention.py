@@ -29,54 +29,54 @@ from search_spaces.task import Shape
 
 # B batch, C channels, H height, W width, N = H*W tokens, G groups of tokens
 
-TOKEN_NORMALISATIONS = {"layer": nn.LayerNorm, "rms": RMSNorm}
-"""Of each token over its channels (Ba et al. 2016; Zhang and Sennrich 2019)."""
+TOKEN_NORMALIZATIONS = {"layer": nn.LayerNorm, "rms": RMSNorm}
+"""Normalization of each token over its channels (Ba et al. 2016; Zhang and Sennrich 2019)."""
 
 
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """A Transformer encoder layer over a map's positions (Vaswani et al. 2017; normalised before).
+    """Pre-norm Transformer encoder layer over a map's positions (Vaswani et al. 2017).
 
-    Each layer learns where its tokens lie, so that it can stand anywhere between convolutions. A
+    Each layer has its own positional encoding, so it can be used anywhere between convolutions. A
     sequence (length, features) is a map of one row.
     """
 
     kind: ClassVar[str] = "attention"
     symbol: ClassVar[str] = "T"
     heads: int = 4
-    """In how many parts the channels look around independently; divides them."""
+    """Number of attention heads; must divide the channel count."""
     mlp_ratio: float = 2.0
-    """How many times wider the inside of the token-wise network is; 0 leaves it out."""
+    """MLP expansion ratio; 0 removes the MLP."""
     activation: str = "gelu"
-    """Inside the token-wise network: `relu`, `gelu` or `silu`."""
+    """Activation of the MLP: `relu`, `gelu` or `silu`."""
     drop_path: float = 0.0
-    """Chance that an example skips attention, and again that it skips the token-wise network."""
+    """Stochastic-depth rate, applied to each residual branch."""
     positions: str = added("learned")
-    """How a token knows where it lies: `learned`, `none`, `relative`, `rotary`, or of a sequence
+    """Positional encoding: `learned`, `none`, `relative`, `rotary`, or for sequences
     `sinusoidal`."""
     scope: str = added("all")
-    """Whom it attends to: `all`, its `window`, its `shifted` window, or a `grid` over the map."""
+    """Attention pattern: `all`, `window`, `shifted` window, or `grid` over the map."""
     window: int = added(7)
-    """Side of windows and grids in tokens; without effect where all are attended to."""
+    """Side of windows and grids in tokens; without effect for `all`."""
     form: str = added("softmax")
-    """How: by `softmax`, `linear` in the number of tokens, or by `convolution` of tokens first.
+    """Form of attention: `softmax`, `linear`, or `convolution` (convolutional projections).
 
-    The latter two attend to all, with positions `learned` or `none`.
+    The latter two need the pattern `all`, with positions `learned` or `none`.
     """
     stride: int = added(1)
-    """Step between the places that give keys and values, in the form `convolution`."""
+    """Stride of the convolutions of keys and values, in the form `convolution`."""
     normalisation: str = added("layer")
-    """Before attention and before the token-wise network: `layer` or `rms`."""
+    """Normalization before attention and MLP: `layer` or `rms`."""
     layer_scale: float = added(0.0)
-    """How much of each branch counts at the start, learned from there on; 0 leaves them whole."""
+    """Initial value of a learned scale per channel of each branch; 0 omits the scale."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in.
+        """Return the input shape.
 
         Raises:
-            UnbuildableError: The heads do not divide the channels, or forms that exclude each
-                other are combined.
+            UnbuildableError: The heads do not divide the channels, or the options exclude each
+                other.
         """
         channels, _, _ = as_tokens(shape, self.kind)
         if self.heads < 1 or channels % self.heads:
@@ -84,13 +84,13 @@ class Attention:
         check_name("positions", self.positions, POSITIONS)
         check_name("scope", self.scope, SCOPES)
         check_name("form", self.form, FORMS)
-        check_name("normalisation", self.normalisation, TOKEN_NORMALISATIONS)
+        check_name("normalisation", self.normalisation, TOKEN_NORMALIZATIONS)
         if min(self.window, self.stride) < 1:
             raise UnbuildableError("window and stride must be at least 1")
         plain = self.scope == "all" and self.positions in ("learned", "none")
         if self.form != "softmax" and not plain:
             raise UnbuildableError(
-                f"the form {self.form!r} attends to all, with positions 'learned' or 'none', "
+                f"the form {self.form!r} needs the scope 'all' and positions 'learned' or 'none', "
                 f"not {self.scope!r} with {self.positions!r}"
             )
         if self.form == "convolution" and len(shape) != 3:
@@ -100,11 +100,11 @@ class Attention:
         return shape
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for maps of this shape."""
+        """Return the module for maps of this shape."""
         return EncoderLayer(self, *as_tokens(self.out_shape(shape), self.kind))
 
     def downsample(self, shape: Shape, target: Shape) -> nn.Module:
-        """The module that also changes width and, by averages, resolution (Dai et al. 2021).
+        """Return the module that also changes width and, by pooling, resolution (Dai et al. 2021).
 
         Raises:
             UnbuildableError: The form is not `softmax`.
@@ -119,7 +119,7 @@ class Attention:
 
 
 class EncoderLayer(nn.Module):
-    """Attention, then a token-wise network, each added to its input."""
+    """Attention, then an MLP, each with a residual connection."""
 
     position_NC: nn.Parameter | None
     mlp: nn.Sequential | None
@@ -138,8 +138,8 @@ class EncoderLayer(nn.Module):
         before = channels if entry is None else entry.channels
         if spec.positions == "learned":
             self.position_NC = nn.Parameter(torch.empty(height * width, before))
-        normalise = TOKEN_NORMALISATIONS[spec.normalisation]
-        self.attention_norm = normalise(before)
+        normalize = TOKEN_NORMALIZATIONS[spec.normalisation]
+        self.attention_norm = normalize(before)
         self.entry = entry
         self.groups = None
         if spec.scope != "all":
@@ -151,7 +151,7 @@ class EncoderLayer(nn.Module):
         self.drop = DropPath(spec.drop_path)
         self.mlp = None
         if spec.mlp_ratio:
-            self.mlp_norm = normalise(channels)
+            self.mlp_norm = normalize(channels)
             wide = max(1, round(channels * spec.mlp_ratio))
             self.mlp = nn.Sequential(
                 nn.Linear(channels, wide), activation(spec.activation), nn.Linear(wide, channels)
@@ -160,13 +160,13 @@ class EncoderLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Positions start near zero: the layer first learns what, then where."""
+        """Start near zero, so that content counts before position."""
         if self.position_NC is not None:
             nn.init.trunc_normal_(self.position_NC, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map (B, C, H, W) or sequence (B, N, C), every position informed by others."""
-        # In channels-last memory both reshapes are views.
+        """Return the map (B, C, H, W) or sequence (B, N, C) after attention and MLP."""
+        # With the channels-last memory format both reshapes are views.
         tokens_BNC: Tensor = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
         normed_BNC = self.attention_norm(tokens_BNC)
         if self.entry is not None:
@@ -193,25 +193,25 @@ class EncoderLayer(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Brings tokens to half their map's size and to another width."""
+    """Downsamples tokens by average pooling and projects them to another width."""
 
     def __init__(
         self, channels: int, width: int, size: tuple[int, int], target: tuple[int, int]
     ) -> None:
         super().__init__()
         self.channels = channels
-        """Width of the tokens that come in."""
+        """Width of the incoming tokens."""
         self.size = size
         self.halves = size != target
         self.project = nn.Linear(channels, width)
 
     def forward(self, tokens_BNC: Tensor) -> Tensor:
-        """The tokens' averages, mapped to the width."""
+        """Return the pooled tokens, projected to the new width."""
         projected_BNC: Tensor = self.project(self.pooled(tokens_BNC))
         return projected_BNC
 
     def pooled(self, tokens_BNC: Tensor) -> Tensor:
-        """Averages of 2 by 2 tokens where the map is halved, in the width that came in."""
+        """Return means of 2 by 2 tokens where the map is halved, in the incoming width."""
         if not self.halves:
             return tokens_BNC
         x_BCHW = tokens_BNC.transpose(1, 2).reshape(len(tokens_BNC), -1, *self.size)
@@ -221,7 +221,7 @@ class Downsample(nn.Module):
 def _attention(
     spec: Attention, channels: int, height: int, width: int, *, before: int
 ) -> nn.Module:
-    """What lets the tokens of a group of this height and width mix; `before` is their width."""
+    """Return the attention module for groups of this height and width; `before` is their width."""
     if spec.form == "linear":
         return LinearAttention(channels, spec.heads)
     if spec.form == "convolution":
@@ -238,7 +238,7 @@ def _attention(
 
 
 def _distance(channels: int, heads: int, length: int) -> SinusoidalDistance:
-    """Distances in both directions between the steps of a sequence."""
+    """Return the signed distances between the steps of a sequence."""
     steps_N = torch.arange(length)
     back_NN = steps_N[:, None] - steps_N[None, :]
     return SinusoidalDistance(channels, heads, back_NN, nearest=1 - length, farthest=length - 1)

@@ -1,7 +1,7 @@
-"""What a piece of a network promises: fields that are decisions, a shape, and a module.
+"""Pieces of a network: frozen dataclasses that compute their output shape and build a module.
 
-A piece is a frozen dataclass. Its fields are plain data or other pieces, so that a network is data
-through and through; `kind` names it in JSON. A user's own block needs no more than this:
+The fields of a piece are plain data or other pieces, so a network is plain data throughout; `kind`
+names the piece in JSON. A block of your own:
 
     @register_block
     @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +29,18 @@ from search_spaces.task import Shape
 
 
 class UnbuildableError(ArchscoutError, ValueError):
-    """No network can be made of these decisions; the message says where and why."""
+    """The decisions describe no network; the message says where and why."""
 
 
 @runtime_checkable
 class Block(Protocol):
-    """A piece that turns one feature map into another."""
+    """Maps one feature map to another."""
 
     kind: ClassVar[str]
-    """Its name in JSON."""
+    """Name in JSON."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that comes out where (C, H, W) goes in.
+        """Return the output shape for an input of shape (C, H, W).
 
         Raises:
             UnbuildableError: The block cannot take this shape.
@@ -48,7 +48,7 @@ class Block(Protocol):
         ...
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for inputs of this shape.
+        """Return the module for inputs of this shape.
 
         Raises:
             UnbuildableError: The block cannot take this shape.
@@ -58,10 +58,10 @@ class Block(Protocol):
 
 @runtime_checkable
 class DownsamplingBlock(Protocol):
-    """A block that can change width and resolution by itself."""
+    """A block that can change width and resolution itself."""
 
     def downsample(self, shape: Shape, target: Shape) -> nn.Module:
-        """A module from inputs of one shape to the block's results in the other.
+        """Return the module that maps inputs of one shape to outputs of another.
 
         Raises:
             UnbuildableError: The block cannot take one of the shapes.
@@ -76,14 +76,14 @@ STEMS: Registry[type] = Registry("stem")
 FUSIONS: Registry[type] = Registry("fusion")
 HEADS: Registry[type] = Registry("head")
 ADDED = "added"
-"""Marks a field in its dataclass's metadata; see `added`."""
+"""Key in a field's metadata; see `added`."""
 
 
 def register(registry: Registry[type], piece: PieceType) -> PieceType:
-    """Make a piece known under its kind.
+    """Register a piece under its kind.
 
     Raises:
-        TypeError: It is no dataclass with a kind.
+        TypeError: It is not a dataclass with a kind.
         DuplicateNameError: The kind is taken.
     """
     kind = getattr(piece, "kind", None)
@@ -96,37 +96,36 @@ def register(registry: Registry[type], piece: PieceType) -> PieceType:
 
 
 def register_block(piece: PieceType) -> PieceType:
-    """Class decorator: make a block known, so that candidates holding it can be read back.
+    """Register a block class, so that candidates that contain it can be read back; a decorator.
 
     Raises:
-        TypeError: It is no dataclass with a kind.
+        TypeError: It is not a dataclass with a kind.
         DuplicateNameError: The kind is taken.
     """
     return register(BLOCKS, piece)
 
 
 def added(default: Any) -> Any:
-    """A field that a piece got after candidates with it had been written.
+    """Return a field that was added to a piece after candidates with the piece had been stored.
 
-    It stays out of the plain data while it has its default, so that those candidates keep their
-    digest and read as they were written.
+    The plain data omits it while it has its default, so those candidates keep their digest.
     """
     return dataclasses.field(default=default, metadata={ADDED: True})
 
 
 def piece_to_dict(piece: Any) -> dict[str, Any]:
-    """A piece as plain data: its kind, then its fields."""
+    """Return a piece as plain data: its kind, then its fields."""
     return {"kind": piece.kind, **fields_to_dict(piece)}
 
 
 def fields_to_dict(piece: Any) -> dict[str, Any]:
-    """A dataclass's fields as plain data, without those `added` and left at their default."""
+    """Return a dataclass's fields as plain data, without those `added` that have their default."""
     values = ((f, getattr(piece, f.name)) for f in fields(piece))
     return {f.name: _plain(value) for f, value in values if not _unsaid(f, value)}
 
 
 def piece_from_dict(registry: Registry[type], data: Mapping[str, Any]) -> Any:
-    """The piece that `piece_to_dict` wrote; a piece within a piece is a block.
+    """Return the piece from the data of `piece_to_dict`; a piece within a piece is a block.
 
     Raises:
         ValueError: The kind or a field is unknown, or a field is missing.
@@ -141,7 +140,7 @@ def piece_from_dict(registry: Registry[type], data: Mapping[str, Any]) -> Any:
 
 
 def make(owner: type, values: Mapping[str, Any], *, name: str) -> Any:
-    """The dataclass `owner` with these values.
+    """Return the dataclass `owner` with these values.
 
     Raises:
         ValueError: A field is unknown or missing; the message begins with `name`.
@@ -158,10 +157,10 @@ def make(owner: type, values: Mapping[str, Any], *, name: str) -> Any:
 
 
 def check_name(what: str, name: str, known: Iterable[str]) -> None:
-    """Refuse a name that is none of the known ones.
+    """Reject an unknown name.
 
     Raises:
-        UnbuildableError: With the nearest known name.
+        UnbuildableError: The name is unknown; the message suggests the nearest one.
     """
     names = sorted(known)
     if name not in names:
@@ -170,10 +169,10 @@ def check_name(what: str, name: str, known: Iterable[str]) -> None:
 
 
 def as_map(shape: Shape, name: str) -> tuple[int, int, int]:
-    """The shape's channels, height and width.
+    """Return the channels, height and width of a feature map.
 
     Raises:
-        UnbuildableError: It is no feature map, or an empty one.
+        UnbuildableError: The shape is not that of a feature map, or has a zero.
     """
     if len(shape) != 3 or min(shape) < 1:
         raise UnbuildableError(f"{name} needs a map (channels, height, width), not {shape}")
@@ -182,10 +181,10 @@ def as_map(shape: Shape, name: str) -> tuple[int, int, int]:
 
 
 def as_tokens(shape: Shape, name: str) -> tuple[int, int, int]:
-    """Channels, height and width of a map, or of a sequence (length, features) as one row.
+    """Return channels, height and width of a map, or of a sequence (length, features) as one row.
 
     Raises:
-        UnbuildableError: It is neither, or empty.
+        UnbuildableError: It is neither, or has a zero.
     """
     if len(shape) == 2 and min(shape) >= 1:
         return shape[1], 1, shape[0]
@@ -199,7 +198,7 @@ def as_tokens(shape: Shape, name: str) -> tuple[int, int, int]:
 
 
 def keeping(name: str, blocks: Iterable[Block], shape: Shape) -> Shape:
-    """The shape, which every one of the blocks must keep.
+    """Return the shape, which every block must preserve.
 
     Raises:
         UnbuildableError: A block changes the shape or cannot take it.
@@ -213,7 +212,7 @@ def keeping(name: str, blocks: Iterable[Block], shape: Shape) -> Shape:
 
 
 def symbols(blocks: Iterable[Block]) -> str:
-    """The blocks' letters side by side."""
+    """Return the blocks' letters, concatenated."""
     return "".join(str(getattr(block, "symbol", block.kind)) for block in blocks)
 
 

@@ -1,4 +1,4 @@
-"""Convolution blocks that keep a map's shape: residual, MBConv and ConvNeXt style."""
+"""Convolution blocks that preserve the shape of a map: residual, MBConv and ConvNeXt."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,29 +17,29 @@ from search_spaces.task import Shape
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Residual:
-    """Two convolutions around a shortcut (He et al. 2016, the basic block)."""
+    """Two convolutions with a residual connection (the basic block of He et al. 2016)."""
 
     kind: ClassVar[str] = "residual"
     symbol: ClassVar[str] = "C"
     kernel: int = 3
-    """Side of both kernels, odd."""
+    """Kernel size of both convolutions, odd."""
     normalisation: str = "batch"
-    """After each convolution: `batch`, `group`, `layer` or `rms`."""
+    """Normalization after each convolution: `batch`, `group`, `layer` or `rms`."""
     activation: str = "relu"
-    """After the first convolution and after the sum: `relu`, `gelu` or `silu`."""
+    """Activation after the first convolution and after the sum: `relu`, `gelu` or `silu`."""
     drop_path: float = 0.0
-    """Chance that an example skips the convolutions in training."""
+    """Stochastic-depth rate: probability of skipping the block during training."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in."""
+        """Return the input shape."""
         return as_map(shape, self.kind)
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for maps of this shape."""
+        """Return the module for maps of this shape."""
         return self.downsample(shape, self.out_shape(shape))
 
     def downsample(self, shape: Shape, target: Shape) -> nn.Module:
-        """The module that also changes width and resolution, its shortcut by pooling."""
+        """Return the module that also changes width and resolution; the shortcut uses pooling."""
         channels, width = as_map(shape, self.kind)[0], as_map(target, self.kind)[0]
         branch = nn.Sequential(
             same_convolution(channels, width, self.kernel, stride=step(shape, target)),
@@ -59,40 +59,40 @@ class Residual:
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MBConv:
-    """Widen, convolve each channel by itself, narrow again (Sandler et al. 2018).
+    """Inverted bottleneck: expand, depthwise convolution, project (Sandler et al. 2018).
 
-    With `squeeze`, the wide channels are re-weighted by what they hold on average (Hu et al. 2018).
+    With `squeeze`, squeeze and excitation rescales the expanded channels (Hu et al. 2018).
     """
 
     kind: ClassVar[str] = "mbconv"
     symbol: ClassVar[str] = "M"
     kernel: int = 3
-    """Side of the depthwise kernel, odd."""
+    """Kernel size of the depthwise convolution, odd."""
     expansion: int = 4
-    """How many times wider the inside is."""
+    """Expansion ratio."""
     squeeze: bool = False
-    """Whether channels are re-weighted by squeeze and excitation."""
+    """Add squeeze and excitation."""
     normalisation: str = "batch"
-    """After each convolution: `batch`, `group`, `layer` or `rms`."""
+    """Normalization after each convolution: `batch`, `group`, `layer` or `rms`."""
     activation: str = "relu"
-    """After the first two convolutions: `relu`, `gelu` or `silu`."""
+    """Activation after the first two convolutions: `relu`, `gelu` or `silu`."""
     drop_path: float = 0.0
-    """Chance that an example skips the block in training."""
+    """Stochastic-depth rate: probability of skipping the block during training."""
     halving: str = added("depthwise")
-    """Which convolution halves the map where the block does: the `depthwise` one (Tu et al. 2022,
-    MaxViT) or the `first` (Dai et al. 2021, CoAtNet)."""
+    """Convolution with the stride where the block halves the map: `depthwise` (Tu et al. 2022,
+    MaxViT) or `first` (Dai et al. 2021, CoAtNet)."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in."""
+        """Return the input shape."""
         check_name("halving", self.halving, ("depthwise", "first"))
         return as_map(shape, self.kind)
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for maps of this shape."""
+        """Return the module for maps of this shape."""
         return self.downsample(shape, self.out_shape(shape))
 
     def downsample(self, shape: Shape, target: Shape) -> nn.Module:
-        """The module that also changes width and resolution, its shortcut by pooling."""
+        """Return the module that also changes width and resolution; the shortcut uses pooling."""
         channels, width = as_map(shape, self.kind)[0], self.out_shape(target)[0]
         wide = width * self.expansion
         steps = {"depthwise": 1, "first": 1} | {self.halving: step(shape, target)}
@@ -113,29 +113,29 @@ class MBConv:
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvNeXt:
-    """Convolve each channel by itself, normalise once, then mix channels (Liu et al. 2022)."""
+    """Depthwise convolution, normalization, then an MLP over channels (Liu et al. 2022)."""
 
     kind: ClassVar[str] = "convnext"
     symbol: ClassVar[str] = "N"
     kernel: int = 7
-    """Side of the depthwise kernel, odd."""
+    """Kernel size of the depthwise convolution, odd."""
     expansion: int = 4
-    """How many times wider the inside of the channel mixing is."""
+    """Expansion ratio of the MLP."""
     normalisation: str = "layer"
-    """After the depthwise convolution: `batch`, `group`, `layer` or `rms`."""
+    """Normalization after the depthwise convolution: `batch`, `group`, `layer` or `rms`."""
     activation: str = "gelu"
-    """Inside the channel mixing: `relu`, `gelu` or `silu`."""
+    """Activation of the MLP: `relu`, `gelu` or `silu`."""
     drop_path: float = 0.0
-    """Chance that an example skips the block in training."""
+    """Stochastic-depth rate: probability of skipping the block during training."""
     layer_scale: float = added(0.0)
-    """How much of the branch counts at the start, learned from there on; 0 leaves it whole."""
+    """Initial value of a learned scale per channel of the branch; 0 omits the scale."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in."""
+        """Return the input shape."""
         return as_map(shape, self.kind)
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for maps of this shape."""
+        """Return the module for maps of this shape."""
         channels, _, _ = as_map(shape, self.kind)
         wide = channels * self.expansion
         branch = nn.Sequential(
@@ -151,7 +151,7 @@ class ConvNeXt:
 
 
 class Shortcut(nn.Module):
-    """A branch added to what goes into it."""
+    """Adds a branch to its input."""
 
     def __init__(
         self,
@@ -168,13 +168,13 @@ class Shortcut(nn.Module):
         self.skip = nn.Identity() if skip is None else skip
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The sum of input and branch, activated."""
+        """Return the activated sum of input and branch."""
         y_BCHW: Tensor = self.after(self.skip(x_BCHW) + self.drop(self.branch(x_BCHW)))
         return y_BCHW
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by a number between 0 and 1, computed from all channels' averages."""
+    """Squeeze and excitation: scales channels by gates computed from all channels' means."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class SqueezeExcite(nn.Module):
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The map, its channels scaled."""
+        """Return the map with scaled channels."""
         scale_BC11: Tensor = self.weigh(x_BCHW.mean((2, 3), keepdim=True))
         return x_BCHW * scale_BC11
 
@@ -192,10 +192,10 @@ class SqueezeExcite(nn.Module):
 def same_convolution(
     channels: int, width: int, kernel: int, *, groups: int = 1, bias: bool = False, stride: int = 1
 ) -> nn.Conv2d:
-    """A convolution that keeps height and width, or halves them with a stride of 2.
+    """Return a convolution that preserves height and width, or halves them with a stride of 2.
 
     Raises:
-        UnbuildableError: The kernel is even, so that no padding keeps them.
+        UnbuildableError: The kernel is even, so no symmetric padding preserves them.
     """
     if kernel < 1 or kernel % 2 == 0:
         raise UnbuildableError(f"kernel must be odd, not {kernel}")
@@ -204,12 +204,12 @@ def same_convolution(
 
 
 def step(shape: Shape, target: Shape) -> int:
-    """The stride that leads from one map's size to the other's: 1, or 2 where it is halved."""
+    """Return the stride from one map size to another: 1, or 2 where it is halved."""
     return 1 if shape[1:] == target[1:] else 2
 
 
 def pooled_shortcut(shape: Shape, target: Shape) -> nn.Module | None:
-    """What brings a map to another width and half its size: averages, then a linear map.
+    """Return the shortcut to another width and half the size: average pooling, then 1x1 projection.
 
     None where neither changes.
     """

@@ -1,4 +1,4 @@
-"""Drop path: a residual branch left out for some examples of a batch."""
+"""Stochastic depth (drop path): randomly skip a residual branch per example."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from search_spaces.blocks.block import UnbuildableError
 
 
 class DropPath(nn.Module):
-    """Drops a branch for a random share of examples in training and scales up the others.
+    """Drops a branch for random examples during training and rescales it for the others.
 
-    The expectation stays what the branch gives; in evaluation nothing happens (Huang et al. 2016,
-    "Deep Networks with Stochastic Depth").
+    The expectation equals the branch; in evaluation it is the identity (Huang et al. 2016, "Deep
+    Networks with Stochastic Depth").
     """
 
     def __init__(self, rate: float) -> None:
@@ -20,7 +20,7 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, branch: Tensor) -> Tensor:
-        """The branch, batch first, zero for the dropped examples."""
+        """Return the branch, batch first, with zeros for the dropped examples."""
         if not self.training or self.rate == 0:
             return branch
         kept = torch.rand(branch.shape[0], *[1] * (branch.dim() - 1), device=branch.device)

@@ -1,4 +1,4 @@
-"""Blocks that mix channels: a token-wise network, and the convolution module of a Conformer."""
+"""Blocks that mix channels: an MLP per position, and the convolution module of a Conformer."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,32 +18,32 @@ from search_spaces.task import Shape
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedForward:
-    """Two linear maps of each place's channels around a shortcut (normalised before).
+    """Pre-norm MLP of the channels at each position, with a residual connection.
 
-    Half of what a Transformer layer is made of (Vaswani et al. 2017), and all that a plain vector
-    needs (Gorishniy et al. 2021, the ResNet for tables).
+    Half of a Transformer layer (Vaswani et al. 2017), and the residual block for tables (Gorishniy
+    et al. 2021).
     """
 
     kind: ClassVar[str] = "feed_forward"
     symbol: ClassVar[str] = "F"
     mlp_ratio: float = 2.0
-    """How many times wider the inside is."""
+    """MLP expansion ratio."""
     activation: str = "gelu"
-    """Inside: `relu`, `gelu` or `silu`."""
+    """Activation of the MLP: `relu`, `gelu` or `silu`."""
     normalisation: str = "layer"
-    """At the start: `batch`, `group`, `layer`, `rms` or `none`."""
+    """Normalization before the MLP: `batch`, `group`, `layer`, `rms` or `none`."""
     dropout: float = 0.0
-    """Share of the inside left out in training."""
+    """Dropout probability inside the MLP."""
     share: float = 1.0
-    """How much of the branch is added; a Conformer adds half twice."""
+    """Factor of the branch in the sum; a Conformer has two branches with 0.5 each."""
     drop_path: float = 0.0
-    """Chance that an example skips the branch in training."""
+    """Stochastic-depth rate: probability of skipping the branch during training."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in.
+        """Return the input shape.
 
         Raises:
-            UnbuildableError: Neither map nor sequence, or a number out of its range.
+            UnbuildableError: The input is neither map nor sequence, or a number is out of range.
         """
         as_tokens(shape, self.kind)
         if not 0 <= self.dropout < 1:
@@ -53,11 +53,11 @@ class FeedForward:
         return shape
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for inputs of this shape."""
+        """Return the module for inputs of this shape."""
         return self.downsample(shape, self.out_shape(shape))
 
     def downsample(self, shape: Shape, target: Shape) -> nn.Module:
-        """The module that also changes the width; half the places by averages."""
+        """Return the module that also changes the width; average pooling halves the positions."""
         channels = as_tokens(shape, self.kind)[0]
         width = as_tokens(self.out_shape(target), self.kind)[0]
         wide = max(1, round(width * self.mlp_ratio))
@@ -80,25 +80,25 @@ class FeedForward:
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConformerConvolution:
-    """A gated linear unit, then each channel convolved by itself, around a shortcut.
+    """Gated linear unit, then a depthwise convolution, with a residual connection.
 
-    The convolution module of a Conformer (Gulati et al. 2020); sees both ways.
+    The convolution module of a Conformer (Gulati et al. 2020), not causal.
     """
 
     kind: ClassVar[str] = "conformer_convolution"
     symbol: ClassVar[str] = "L"
     kernel: int = 31
-    """How many steps of a sequence the convolution sees, or side of its kernel on a map; odd."""
+    """Kernel size in steps of a sequence, or per side on a map; odd."""
     normalisation: str = "batch"
-    """After the convolution: `batch`, `group`, `layer`, `rms` or `none`."""
+    """Normalization after the convolution: `batch`, `group`, `layer`, `rms` or `none`."""
     drop_path: float = 0.0
-    """Chance that an example skips the branch in training."""
+    """Stochastic-depth rate: probability of skipping the branch during training."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in.
+        """Return the input shape.
 
         Raises:
-            UnbuildableError: Neither map nor sequence, or an even kernel.
+            UnbuildableError: The input is neither map nor sequence, or the kernel is even.
         """
         as_tokens(shape, self.kind)
         if self.kernel < 1 or self.kernel % 2 == 0:
@@ -106,7 +106,7 @@ class ConformerConvolution:
         return shape
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for inputs of this shape."""
+        """Return the module for inputs of this shape."""
         channels = as_tokens(self.out_shape(shape), self.kind)[0]
         high = self.kernel if len(shape) == 3 else 1
         branch = nn.Sequential(
@@ -119,7 +119,7 @@ class ConformerConvolution:
                 (high, self.kernel),
                 padding=(high // 2, self.kernel // 2),
                 groups=channels,
-                # Batch normalisation would take it away again.
+                # Batch normalization would cancel a bias.
                 bias=self.normalisation != "batch",
             ),
             normalisation(self.normalisation, channels),
@@ -130,7 +130,7 @@ class ConformerConvolution:
 
 
 class PointwiseLayer(nn.Module):
-    """A branch for maps added to its input, which may be a sequence: a map of one row."""
+    """Adds a branch for maps to its input, which may be a sequence, as a map of one row."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class PointwiseLayer(nn.Module):
         self.halves = halves
 
     def forward(self, x: Tensor) -> Tensor:
-        """The sum, a map (B, C, H, W) or sequence (B, N, C)."""
+        """Return the sum, a map (B, C, H, W) or sequence (B, N, C)."""
         x_BCHW = x if x.dim() == 4 else x.transpose(1, 2)[:, :, None]
         if self.halves:
             x_BCHW = functional.avg_pool2d(x_BCHW, 2, ceil_mode=True)

@@ -1,4 +1,4 @@
-"""Fusion: the streams' last maps become one embedding, or are kept apart as towers."""
+"""Fusions: combine the streams' last maps into one embedding, or keep them apart as towers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,32 +23,32 @@ from search_spaces.task import Shape
 # B batch, C channels, H height, W width, D embedding width, S streams, N tokens
 
 DETAILS = ("channel", "scalar")
-"""A mix for each channel; one for the whole embedding."""
+"""One mix per channel, or one for the whole embedding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concatenate:
-    """Every stream's map pooled over its places, then all joined end to end."""
+    """Pools every stream's map over its positions and concatenates the results."""
 
     kind: ClassVar[str] = "concatenate"
     pooling: str = "average"
-    """What is kept of each channel: its `average`, its `maximum`, a sequence's `last` step; or all
-    that there is (`flatten`)."""
+    """Pooling: `average`, `maximum`, a sequence's `last` step, or none (`flatten`)."""
 
     normalisation: str = added("none")
-    """Of what was joined: `none` or `layer`."""
+    """Normalization of the concatenation: `none` or `layer`."""
 
     def out_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """The embedding's shape (D,), D the sum of what is kept of the streams.
+        """Return the shape (D,) of the embedding; D is the sum of the pooled sizes.
 
         Raises:
-            UnbuildableError: No stream, an unknown pooling, or the last step of a map.
+            UnbuildableError: There is no stream, the pooling is unknown, or the last step of a map
+                is requested.
         """
         check_name("normalisation", self.normalisation, ("none", "layer"))
         return (sum(_widths(shapes, self.pooling, fewest=1).values()),)
 
     def build(self, shapes: Mapping[str, Shape]) -> nn.Module:
-        """The module for streams of these shapes."""
+        """Return the module for streams of these shapes."""
         (width,) = self.out_shape(shapes)
         pooled = PooledStreams(self.pooling)
         return (
@@ -57,45 +57,46 @@ class Concatenate:
 
 
 class PooledStreams(nn.Module):
-    """Pools and joins maps in the order of the streams."""
+    """Pools and concatenates maps in the order of the streams."""
 
     def __init__(self, pooling: str) -> None:
         super().__init__()
         self.pooling = pooling
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """The embedding, shape (B, D)."""
+        """Return the embedding, shape (B, D)."""
         return torch.cat([pool(x_BCHW, self.pooling) for x_BCHW in maps.values()], dim=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gated:
-    """Streams brought to one width and mixed by learned shares that sum to one.
+    """Weighted mean of the projected streams, with learned weights per example.
 
-    What each stream holds decides, per example, how much each counts (Arevalo et al. 2017, gated
-    multimodal units, with a softmax for any number of streams).
+    The weights depend on all streams (Arevalo et al. 2017, gated multimodal units; here a softmax
+    over any number of streams).
     """
 
     kind: ClassVar[str] = "gated"
     width: int = 64
     """Length of the embedding."""
     detail: str = "channel"
-    """What has shares of its own: each `channel`, or the embedding as a whole (`scalar`)."""
+    """Granularity of the weights: one per `channel`, or one per stream (`scalar`)."""
     pooling: str = "average"
-    """What is kept of each stream: `average`, `maximum`, `last` or `flatten`."""
+    """Pooling of each stream: `average`, `maximum`, `last` or `flatten`."""
 
     def out_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """The embedding's shape (D,).
+        """Return the shape (D,) of the embedding.
 
         Raises:
-            UnbuildableError: Fewer than two streams, or an unknown or impossible option.
+            UnbuildableError: There are fewer than two streams, or an option is unknown or
+                impossible.
         """
         check_name("detail", self.detail, DETAILS)
         _widths(shapes, self.pooling, fewest=2)
         return (_positive(self.width),)
 
     def build(self, shapes: Mapping[str, Shape]) -> nn.Module:
-        """The module for streams of these shapes."""
+        """Return the module for streams of these shapes."""
         (width,) = self.out_shape(shapes)
         return GatedStreams(
             _widths(shapes, self.pooling, fewest=2),
@@ -106,7 +107,7 @@ class Gated:
 
 
 class GatedStreams(nn.Module):
-    """A convex mix of the streams' projections."""
+    """Convex combination of the streams' projections."""
 
     def __init__(
         self, widths: Mapping[str, int], width: int, pooling: str, *, per_channel: bool
@@ -118,11 +119,11 @@ class GatedStreams(nn.Module):
         self.decide = nn.Linear(sum(widths.values()), len(widths) * shares)
 
     def reset_parameters(self) -> None:
-        """Begin near an even mix: no stream may starve before it has learned anything."""
+        """Start near equal weights, so that every stream gets a gradient."""
         nn.init.trunc_normal_(self.decide.weight, std=0.02)
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """The embedding, shape (B, D)."""
+        """Return the embedding, shape (B, D)."""
         pooled = {name: pool(x, self.pooling) for name, x in maps.items()}
         joined_BD = torch.cat([pooled[name] for name in self.project], dim=1)
         streams_BSD = torch.stack(
@@ -135,27 +136,27 @@ class GatedStreams(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossAttentionFusion:
-    """One stream's tokens ask those of all others and are pooled with what they heard.
+    """Cross-attention: one stream queries all others; the result is pooled.
 
-    Cross-attention (Vaswani et al. 2017; between modalities, Tsai et al. 2019).
+    Sources: Vaswani et al. 2017; between modalities, Tsai et al. 2019.
     """
 
     kind: ClassVar[str] = "cross_attention"
     asking: str
-    """Name of the stream that asks."""
+    """Name of the stream that makes the queries."""
     width: int = 64
-    """Length of the embedding, and channels in which streams meet."""
+    """Length of the embedding, and width of the attention."""
     heads: int = 4
-    """In how many parts the channels ask independently; divides them."""
+    """Number of attention heads; must divide the width."""
     pooling: str = "average"
-    """What is kept of the asking stream: `average`, `maximum`, `last` or `flatten`."""
+    """Pooling of the querying stream: `average`, `maximum`, `last` or `flatten`."""
 
     def out_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """The embedding's shape (D,).
+        """Return the shape (D,) of the embedding.
 
         Raises:
-            UnbuildableError: Fewer than two streams, none of that name, an unknown pooling, or
-                heads that do not divide the width.
+            UnbuildableError: There are fewer than two streams, none has that name, the pooling is
+                unknown, or the heads do not divide the width.
         """
         check_name("stream", self.asking, shapes)
         _widths(shapes, self.pooling, fewest=2)
@@ -165,14 +166,14 @@ class CrossAttentionFusion:
         return (self.width * (height * width if self.pooling == "flatten" else 1),)
 
     def build(self, shapes: Mapping[str, Shape]) -> nn.Module:
-        """The module for streams of these shapes."""
+        """Return the module for streams of these shapes."""
         self.out_shape(shapes)
         channels = {name: as_tokens(shape, self.kind)[0] for name, shape in shapes.items()}
         return AskingStream(self, channels)
 
 
 class AskingStream(nn.Module):
-    """Projects all streams' tokens to one width and lets one stream ask the rest."""
+    """Projects the tokens of all streams to one width; one stream queries the others."""
 
     def __init__(self, spec: CrossAttentionFusion, channels: Mapping[str, int]) -> None:
         super().__init__()
@@ -184,7 +185,7 @@ class AskingStream(nn.Module):
         self.ask = CrossAttention(spec.width, spec.heads)
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """The embedding, shape (B, D)."""
+        """Return the embedding, shape (B, D)."""
         tokens = {name: project(tokens_of(maps[name])) for name, project in self.project.items()}
         others = [tokens[name] for name in tokens if name != self.asking]
         return pool(self.ask(tokens[self.asking], torch.cat(others, dim=1)), self.pooling)
@@ -192,34 +193,35 @@ class AskingStream(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoTower:
-    """Streams brought to one width and length 1, and kept apart: (T, D) rather than (D,).
+    """Projects each stream to one width and L2-normalizes it: towers (T, D) instead of (D,).
 
-    For training by contrast and retrieval of one modality by another (Radford et al. 2021, CLIP); a
-    head that answers reads the towers end to end.
+    For contrastive training and cross-modal retrieval (Radford et al. 2021, CLIP); heads that
+    predict read the concatenated towers.
     """
 
     kind: ClassVar[str] = "two_tower"
     width: int = 64
     """Length of each tower's embedding."""
     pooling: str = "average"
-    """What is kept of each stream: `average`, `maximum`, `last` or `flatten`."""
+    """Pooling of each stream: `average`, `maximum`, `last` or `flatten`."""
 
     def out_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """The embeddings' shape (T, D).
+        """Return the shape (T, D) of the embeddings.
 
         Raises:
-            UnbuildableError: Fewer than two streams, or an unknown or impossible pooling.
+            UnbuildableError: There are fewer than two streams, or the pooling is unknown or
+                impossible.
         """
         return len(_widths(shapes, self.pooling, fewest=2)), _positive(self.width)
 
     def build(self, shapes: Mapping[str, Shape]) -> nn.Module:
-        """The module for streams of these shapes."""
+        """Return the module for streams of these shapes."""
         self.out_shape(shapes)
         return Towers(_widths(shapes, self.pooling, fewest=2), self.width, self.pooling)
 
 
 class Towers(nn.Module):
-    """Each stream pooled, projected, and brought to length 1."""
+    """Pools, projects and L2-normalizes each stream."""
 
     def __init__(self, widths: Mapping[str, int], width: int, pooling: str) -> None:
         super().__init__()
@@ -227,7 +229,7 @@ class Towers(nn.Module):
         self.project = nn.ModuleDict({name: nn.Linear(own, width) for name, own in widths.items()})
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """The towers in the order of the streams, shape (B, T, D)."""
+        """Return the towers in the order of the streams, shape (B, T, D)."""
         towers = [
             functional.normalize(project(pool(maps[name], self.pooling)), dim=1)
             for name, project in self.project.items()
@@ -236,10 +238,11 @@ class Towers(nn.Module):
 
 
 def _widths(shapes: Mapping[str, Shape], pooling: str, *, fewest: int) -> dict[str, int]:
-    """How many numbers pooling keeps of each stream.
+    """Return the pooled size of each stream.
 
     Raises:
-        UnbuildableError: Too few streams, an unknown pooling, or one that does not fit a stream.
+        UnbuildableError: There are too few streams, or the pooling is unknown or does not fit a
+            stream.
     """
     if len(shapes) < fewest:
         wanted = "one stream" if fewest == 1 else "two streams"

@@ -1,4 +1,4 @@
-"""The dynamic gate: convolution and attention side by side, the lead shifted by what they see."""
+"""The dynamic gate: a learned, input-dependent mix of convolution and attention."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,36 +20,35 @@ from search_spaces.task import Shape
 # B batch, C channels, H height, W width, N = H*W tokens, G numbers of a gate
 
 DETAILS = ("channel", "scalar", "token")
-"""A number for each channel; one for the whole map; one for each place."""
+"""One value per channel, per map, or per position."""
 
 
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """Two branches of one map or sequence, mixed with weights computed from both.
+    """Two branches of the same map or sequence, mixed by weights computed from both.
 
-    The branch for texture and the branch for layout each see the whole input; per input and
-    channel (or per input alone, or per place), a number g between 0 and 1 says how much
-    convolution leads: g * convolution + (1 - g) * attention.
+    A value g between 0 and 1 per channel, example or position weights the branch for texture: g *
+    convolution + (1 - g) * attention.
     """
 
     kind: ClassVar[str] = "gate"
     convolution: Block
-    """The branch for texture; keeps the shape."""
+    """Branch for texture; preserves the shape."""
     attention: Block
-    """The branch for layout; keeps the shape."""
+    """Branch for layout; preserves the shape."""
     detail: str = added("channel")
-    """What has a g of its own: each `channel`, the map as a whole (`scalar`), or each `token`."""
+    """Granularity of g: one per `channel`, one per map (`scalar`), or one per `token`."""
     hard: bool = added(False)
-    """Whether g is rounded to 0 or 1, its gradient taken as if it were not (Bengio et al. 2013)."""
+    """Round g to 0 or 1, with a straight-through gradient (Bengio et al. 2013)."""
 
     @property
     def symbol(self) -> str:
-        """Both branches' letters."""
+        """Return both branches' letters."""
         return symbols((self.convolution, self.attention))
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in.
+        """Return the input shape.
 
         Raises:
             UnbuildableError: A branch changes the shape or cannot take it.
@@ -59,7 +58,7 @@ class Gate:
         return keeping(self.kind, (self.convolution, self.attention), shape)
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for maps of this shape."""
+        """Return the module for maps of this shape."""
         shape = self.out_shape(shape)
         return GatedMix(
             self.convolution.build(shape),
@@ -71,12 +70,12 @@ class Gate:
 
 
 class GatedMix(nn.Module):
-    """Both branches and the gate between them; remembers how it last stood."""
+    """Both branches and the gate between them; keeps the values of the last forward pass."""
 
     last_gate_BG: Tensor | None
-    """How much the convolution led in the last forward pass, per example and channel or place."""
+    """Weight of the convolution in the last forward pass, per example and channel or position."""
     live_gate_BG: Tensor | None
-    """The same with its gradient, a hard gate's before rounding; whoever reads it clears it."""
+    """The same with its gradient, before rounding; cleared by `pop_gate_values`."""
 
     def __init__(
         self,
@@ -99,23 +98,23 @@ class GatedMix(nn.Module):
         self.live_gate_BG = None
 
     def reset_parameters(self) -> None:
-        """Begin near an even mix: neither branch may starve before it has learned anything."""
+        """Start near an equal mix, so that both branches get a gradient."""
         nn.init.trunc_normal_(self.decide.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convex mix of both branches of a map (B, C, H, W) or sequence (B, N, C)."""
+        """Return the convex combination of both branches, in the shape of the input."""
         texture, layout = self.convolution(x), self.attention(x)
         soft = torch.sigmoid(self.decide(torch.relu(self.squeeze(self._seen(texture, layout)))))
         gate = soft + ((soft > 0.5).to(soft.dtype) - soft).detach() if self.hard else soft
         self.last_gate_BG = gate.detach().flatten(1)
         self.live_gate_BG = soft.flatten(1)
-        # Written out: torch.lerp wants one number format, and under autocast the branches may give
-        # two and the gate a third.
+        # Not torch.lerp, which needs one dtype: under autocast both branches and the gate may
+        # have three different ones.
         mixed: Tensor = layout + self._spread(gate, x) * (texture - layout)
         return mixed
 
     def _seen(self, texture: Tensor, layout: Tensor) -> Tensor:
-        """What the gate is computed from: both branches' averages, or both at each place."""
+        """Return the gate's inputs: both branches' means, or both at each position."""
         both = [texture, layout]
         if self.per_token:
             tokens = [x.flatten(2).transpose(1, 2) if x.dim() == 4 else x for x in both]
@@ -123,19 +122,19 @@ class GatedMix(nn.Module):
         return torch.cat([x.mean((2, 3)) if x.dim() == 4 else x.mean(1) for x in both], dim=1)
 
     def _spread(self, gate: Tensor, x: Tensor) -> Tensor:
-        """The gate in a shape that fits the branches."""
+        """Return the gate in a shape that broadcasts to the branches."""
         if self.per_token:
             return gate.transpose(1, 2).reshape(len(x), 1, *x.shape[2:]) if x.dim() == 4 else gate
         return gate[:, :, None, None] if x.dim() == 4 else gate[:, None, :]
 
 
 def gate_values(network: nn.Module) -> dict[str, Tensor]:
-    """How far the convolution led in each gate in the last forward pass.
+    """Return the weight of the convolution in each gate in the last forward pass.
 
     Returns:
-        By the module's name in the network, a tensor of shape (B, G) of numbers between 0
-        (attention alone) and 1 (convolution alone), G being the channels, the places, or 1. Gates
-        that have not run are left out.
+        By the name of the module, a tensor of shape (B, G) with values between 0 (attention only)
+        and 1 (convolution only); G is the number of channels or positions, or 1. Gates that have
+        not run are left out.
     """
     return {
         name: module.last_gate_BG
@@ -145,9 +144,9 @@ def gate_values(network: nn.Module) -> dict[str, Tensor]:
 
 
 def pop_gate_values(network: nn.Module) -> tuple[Tensor, ...]:
-    """The gates' values of the forward pass that just ended, with their gradient, in order.
+    """Return the gates' values of the last forward pass, with their gradient, in order.
 
-    They are handed out once: a graph that is kept would hold memory, and could not be copied.
+    They are removed from the gates: a kept graph would hold memory and could not be copied.
     """
     gates = []
     for module in network.modules():

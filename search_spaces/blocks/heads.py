@@ -1,4 +1,4 @@
-"""Heads: what is read off an embedding, or off a map halfway."""
+"""Heads: predictions from an embedding, or from an intermediate map."""
 
 import math
 from dataclasses import dataclass
@@ -15,14 +15,13 @@ from search_spaces.task import Shape, Task
 # B batch, C channels, H height, W width, D embedding width, K classes, V numbers, T towers
 
 POOLINGS = ("average", "maximum", "last", "flatten")
-"""The last step is a sequence's alone; `flatten` keeps every place."""
+"""`last` is for sequences only; `flatten` keeps every position."""
 
 
 def pool(x: Tensor, pooling: str) -> Tensor:
-    """What is kept of a map (B, C, H, W) or sequence (B, N, C), shape (B, D).
+    """Pool a map (B, C, H, W) or sequence (B, N, C) to shape (B, D).
 
-    One number per channel: its average or its maximum over all places, or what the last step of a
-    sequence holds; or all of it.
+    D is one value per channel, its mean, its maximum or the last step of a sequence; or all values.
     """
     if pooling == "last":
         return x[:, -1]
@@ -33,10 +32,11 @@ def pool(x: Tensor, pooling: str) -> Tensor:
 
 
 def pooled_width(shape: Shape, pooling: str) -> int:
-    """How many numbers `pool` keeps.
+    """Return the number D of values that `pool` returns.
 
     Raises:
-        UnbuildableError: It is neither map nor sequence, or the last step of a map is asked for.
+        UnbuildableError: The shape is neither map nor sequence, or the last step of a map is
+            requested.
     """
     channels, height, width = as_tokens(shape, "pooling")
     if pooling == "last" and len(shape) != 2:
@@ -46,93 +46,94 @@ def pooled_width(shape: Shape, pooling: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classify:
-    """One score per class, linear in the embedding."""
+    """Linear classifier, with an optional hidden layer."""
 
     kind: ClassVar[str] = "classify"
     dropout: float = 0.0
-    """Share of the embedding left out in training."""
+    """Dropout probability on the embedding."""
     hidden: int = added(0)
-    """Width of a layer between the embedding and the scores; 0 leaves it out."""
+    """Width of a hidden layer; 0 omits it."""
 
     def out_shape(self, shape: Shape, task: Task) -> Shape:
-        """The scores' shape (K,).
+        """Return the shape (K,) of the scores.
 
         Raises:
-            UnbuildableError: No embedding, fewer than two classes, numbers that nobody would tell,
-                or a dropout outside 0 to 1.
+            UnbuildableError: The input is no embedding, the task has fewer than two classes or also
+                regression targets, or the dropout is not in [0, 1).
         """
         _check(shape, self.dropout, self.hidden)
         if task.num_classes < 2:
             raise UnbuildableError(f"head needs at least 2 classes, not {task.num_classes}")
         if task.num_values:
-            raise UnbuildableError("the task also asks for numbers; take the head 'both'")
+            raise UnbuildableError("the task also has regression targets; use the head 'both'")
         return (task.num_classes,)
 
     def build(self, shape: Shape, task: Task) -> nn.Module:
-        """The module for embeddings of this shape."""
+        """Return the module for embeddings of this shape."""
         (num_classes,) = self.out_shape(shape, task)
         return TaskHead(shape, self.dropout, self.hidden, num_classes=num_classes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regress:
-    """The task's numbers, linear in the embedding."""
+    """Linear regression, with an optional hidden layer."""
 
     kind: ClassVar[str] = "regress"
     dropout: float = 0.0
-    """Share of the embedding left out in training."""
+    """Dropout probability on the embedding."""
     hidden: int = 0
-    """Width of a layer between the embedding and the numbers; 0 leaves it out."""
+    """Width of a hidden layer; 0 omits it."""
 
     def out_shape(self, shape: Shape, task: Task) -> Shape:
-        """The numbers' shape (V,).
+        """Return the shape (V,) of the predicted targets.
 
         Raises:
-            UnbuildableError: No embedding, no numbers, classes that nobody would tell, or a dropout
-                outside 0 to 1.
+            UnbuildableError: The input is no embedding, the task has no regression targets or also
+                classes, or the dropout is not in [0, 1).
         """
         _check(shape, self.dropout, self.hidden)
         if task.num_values < 1:
-            raise UnbuildableError("the task asks for no numbers; take the head 'classify'")
+            raise UnbuildableError("the task has no regression targets; use the head 'classify'")
         if task.num_classes:
-            raise UnbuildableError("the task also asks for classes; take the head 'both'")
+            raise UnbuildableError("the task also has classes; use the head 'both'")
         return (task.num_values,)
 
     def build(self, shape: Shape, task: Task) -> nn.Module:
-        """The module for embeddings of this shape."""
+        """Return the module for embeddings of this shape."""
         (num_values,) = self.out_shape(shape, task)
         return TaskHead(shape, self.dropout, self.hidden, num_values=num_values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultiTaskHead:
-    """Scores of the classes and the numbers, whichever the task asks for.
+    """Multi-task head: class scores, regression targets or both, as the task needs.
 
-    The head of spaces that do not know their task beforehand.
+    For search spaces that serve several kinds of tasks.
     """
 
     kind: ClassVar[str] = "both"
     dropout: float = 0.0
-    """Share of the embedding left out in training."""
+    """Dropout probability on the embedding."""
     hidden: int = 0
-    """Width of a layer between the embedding and the answers; 0 leaves it out."""
+    """Width of a hidden layer; 0 omits it."""
 
     def out_shape(self, shape: Shape, task: Task) -> Shape:
-        """The answer's shape (K + V,).
+        """Return the shape (K + V,) of the output.
 
         Raises:
-            UnbuildableError: No embedding, neither classes nor numbers, or a dropout outside 0 to
-                1.
+            UnbuildableError: The input is no embedding, the task has neither classes nor regression
+                targets, or the dropout is not in [0, 1).
         """
         _check(shape, self.dropout, self.hidden)
         if task.num_classes == 1 or not task.num_classes + task.num_values:
             raise UnbuildableError(
-                f"head needs at least 2 classes or a number to tell, not {task.num_classes} classes"
+                "head needs at least 2 classes or a regression target, "
+                f"not {task.num_classes} classes"
             )
         return (task.num_classes + task.num_values,)
 
     def build(self, shape: Shape, task: Task) -> nn.Module:
-        """The module for embeddings of this shape."""
+        """Return the module for embeddings of this shape."""
         self.out_shape(shape, task)
         return TaskHead(
             shape,
@@ -145,38 +146,40 @@ class MultiTaskHead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionHead:
-    """A projection of length 1 and no answer: for contrastive training and retrieval.
+    """L2-normalized projection without predictions, for contrastive training and retrieval.
 
-    Towers are projected each by itself, into one common space.
+    Towers are projected separately, into one common space.
     """
 
     kind: ClassVar[str] = "embed"
     width: int = 64
-    """Length of the list of numbers that an example becomes."""
+    """Length of the projection."""
 
     def out_shape(self, shape: Shape, task: Task) -> Shape:
-        """The projection's shape (D,), or (T, D) of towers.
+        """Return the shape (D,) of the projection, or (T, D) of towers.
 
         Raises:
-            UnbuildableError: No embedding, no width, or the task asks for an answer.
+            UnbuildableError: The input is no embedding, the width is below 1, or the task has
+                classes or regression targets.
         """
         _check(shape, 0.0, 0)
         if self.width < 1:
             raise UnbuildableError(f"width must be at least 1, not {self.width}")
         if task.num_classes or task.num_values:
             raise UnbuildableError(
-                "the head 'embed' tells neither classes nor numbers; take the head 'both'"
+                "the head 'embed' predicts neither classes nor regression targets; "
+                "use the head 'both'"
             )
         return (*shape[:-1], self.width)
 
     def build(self, shape: Shape, task: Task) -> nn.Module:
-        """The module for embeddings of this shape."""
+        """Return the module for embeddings of this shape."""
         self.out_shape(shape, task)
         return ProjectionLayer(shape, self.width)
 
 
 class TaskHead(nn.Module):
-    """Scores of classes, numbers, or both, linear in the embedding."""
+    """Linear class scores, regression targets, or both."""
 
     score: nn.Linear | None
     value: nn.Linear | None
@@ -200,7 +203,7 @@ class TaskHead(nn.Module):
         self.value = nn.Linear(hidden or width, num_values) if num_values else None
 
     def forward(self, embedding: Tensor) -> ModelOutput:
-        """Scores (B, K), numbers (B, V), and the embedding (B, D), towers (B, T, D) end to end."""
+        """Return scores (B, K), targets (B, V) and the embedding (B, D), towers concatenated."""
         embedding_BD = embedding.flatten(1)
         read_BD = self.dropout(self.hidden(embedding_BD))
         return ModelOutput(
@@ -211,7 +214,7 @@ class TaskHead(nn.Module):
 
 
 class ProjectionLayer(nn.Module):
-    """Linear maps to one width, of the embedding or of each tower, then length 1."""
+    """L2-normalized linear projections of the embedding or of each tower."""
 
     def __init__(self, shape: Shape, width: int) -> None:
         super().__init__()
@@ -219,7 +222,7 @@ class ProjectionLayer(nn.Module):
         self.project = nn.ModuleList([nn.Linear(shape[-1], width) for _ in range(towers)])
 
     def forward(self, embedding: Tensor) -> ModelOutput:
-        """The projections: as the embedding (B, D), and of towers also apart."""
+        """Return the projections as the embedding (B, D), and those of towers also separately."""
         parts = embedding.unbind(1) if embedding.dim() == 3 else (embedding,)
         projected = tuple(
             functional.normalize(project(part), dim=1)
@@ -232,7 +235,7 @@ class ProjectionLayer(nn.Module):
 
 
 class AuxiliaryHead(nn.Module):
-    """Class scores read off a map halfway, so that early stages learn from the labels directly.
+    """Auxiliary classifier on an intermediate map, so that early stages get a direct gradient.
 
     Used in training only (Szegedy et al. 2015); the main head does not depend on it.
     """
@@ -247,7 +250,7 @@ class AuxiliaryHead(nn.Module):
         self.score = nn.Linear(channels, num_classes)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Scores of shape (B, K)."""
+        """Return scores of shape (B, K)."""
         logits_BK: Tensor = self.score(pool(x_BCHW, "average"))
         return logits_BK
 

@@ -1,6 +1,6 @@
-"""Blocks made of blocks: one after the other, or side by side and mixed by a fixed rule.
+"""Blocks made of blocks: one after the other, or in parallel and mixed by a fixed rule.
 
-The mix by a learned gate stands in `gate`.
+The mix by a learned gate is in `gate`.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,32 +26,32 @@ from search_spaces.task import Shape
 # B batch, N tokens, C channels, H heads, E = C / heads
 
 MIXES = ("sum", "concatenate", "cross_attention")
-"""Added and halved; side by side, then projected; each first looks at the other."""
+"""Average; concatenate and project; cross-attention in both directions."""
 
 
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """Blocks of different forms, one after the other, repeated together.
+    """Different blocks, one after the other, repeated together.
 
-    A MaxViT block is MBConv, attention in windows, attention over a grid (Tu et al. 2022); a pair
-    of Swin layers is attention in windows and in shifted ones (Liu et al. 2021).
+    A MaxViT block is MBConv, window attention and grid attention (Tu et al. 2022); a pair of Swin
+    layers is window and shifted-window attention (Liu et al. 2021).
     """
 
     kind: ClassVar[str] = "chain"
     blocks: tuple[Block, ...]
-    """In order."""
+    """The blocks, in order."""
 
     @property
     def symbol(self) -> str:
-        """All blocks' letters."""
+        """Return all blocks' letters."""
         return symbols(self.blocks)
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that the last block gives.
+        """Return the output shape of the last block.
 
         Raises:
-            UnbuildableError: There is no block, or one cannot take what the one before gives.
+            UnbuildableError: There is no block, or one cannot take the output of the previous one.
         """
         if not self.blocks:
             raise UnbuildableError("chain needs at least one block")
@@ -60,12 +60,12 @@ class Chain:
         return shape
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for inputs of this shape."""
+        """Return the module for inputs of this shape."""
         self.out_shape(shape)
         return nn.Sequential(*self._built(self.blocks, shape))
 
     def downsample(self, shape: Shape, target: Shape) -> nn.Module:
-        """The module whose first block changes width and resolution.
+        """Return the module whose first block changes width and resolution.
 
         Raises:
             UnbuildableError: The first block cannot.
@@ -88,26 +88,26 @@ class Chain:
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel:
-    """Two branches that see the same input, mixed by a fixed rule (as in Conformer, Peng 2021)."""
+    """Two branches of the same input, mixed by a fixed rule (as in Conformer, Peng et al. 2021)."""
 
     kind: ClassVar[str] = "parallel"
     first: Block
-    """One branch; keeps the shape."""
+    """First branch; preserves the shape."""
     second: Block
-    """The other; keeps the shape."""
+    """Second branch; preserves the shape."""
     mix: str = "sum"
-    """`sum` (halved, so that depth does not double the signal), `concatenate` (and project), or
-    `cross_attention` (each asks the other, then `sum`)."""
+    """`sum` (halved, so that depth does not double the signal), `concatenate` (then project), or
+    `cross_attention` (in both directions, then `sum`)."""
     heads: int = 4
-    """Heads of the cross-attention; without effect otherwise."""
+    """Number of heads of the cross-attention; otherwise without effect."""
 
     @property
     def symbol(self) -> str:
-        """Both branches' letters."""
+        """Return both branches' letters."""
         return symbols((self.first, self.second))
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in.
+        """Return the input shape.
 
         Raises:
             UnbuildableError: A branch changes the shape or cannot take it, or the heads do not
@@ -120,7 +120,7 @@ class Parallel:
         return keeping(self.kind, (self.first, self.second), shape)
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for inputs of this shape."""
+        """Return the module for inputs of this shape."""
         self.out_shape(shape)
         channels, _, _ = as_tokens(shape, self.kind)
         mixes: dict[str, Callable[[], nn.Module]] = {
@@ -132,7 +132,7 @@ class Parallel:
 
 
 class Branches(nn.Module):
-    """Two modules of one input and what makes one of their results."""
+    """Two modules of the same input, and the module that mixes their outputs."""
 
     def __init__(self, first: nn.Module, second: nn.Module, mix: nn.Module) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Branches(nn.Module):
         self.mix = mix
 
     def forward(self, x: Tensor) -> Tensor:
-        """The mix, of the shape that went in."""
+        """Return the mix, of the input shape."""
         one_BNC, other_BNC = tokens_of(self.first(x)), tokens_of(self.second(x))
         mixed_BNC: Tensor = self.mix(one_BNC, other_BNC)
         if x.dim() == 4:
@@ -150,28 +150,28 @@ class Branches(nn.Module):
 
 
 class MeanMix(nn.Module):
-    """Half of each."""
+    """Mean of both branches."""
 
     def forward(self, one_BNC: Tensor, other_BNC: Tensor) -> Tensor:
-        """Their average."""
+        """Return the mean."""
         return (one_BNC + other_BNC) / 2
 
 
 class Projected(nn.Module):
-    """Both side by side, each token mapped back to its width."""
+    """Concatenation of both branches, projected per token to their width."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.project = nn.Linear(2 * channels, channels)
 
     def forward(self, one_BNC: Tensor, other_BNC: Tensor) -> Tensor:
-        """A linear mix of all channels of both."""
+        """Return a linear mix of all channels of both branches."""
         mixed_BNC: Tensor = self.project(torch.cat([one_BNC, other_BNC], dim=2))
         return mixed_BNC
 
 
 class BidirectionalCrossAttention(nn.Module):
-    """Each asks the other and adds the answer; then half of each."""
+    """Cross-attention in both directions, then the mean."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -179,13 +179,13 @@ class BidirectionalCrossAttention(nn.Module):
         self.second = CrossAttention(channels, heads)
 
     def forward(self, one_BNC: Tensor, other_BNC: Tensor) -> Tensor:
-        """The average of both, informed by each other."""
+        """Return the mean of both branches after cross-attention."""
         mixed_BNC: Tensor = self.first(one_BNC, other_BNC) + self.second(other_BNC, one_BNC)
         return mixed_BNC / 2
 
 
 class CrossAttention(nn.Module):
-    """Tokens that ask other tokens and add what they hear (normalised before)."""
+    """Pre-norm cross-attention with a residual connection."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -197,7 +197,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, tokens_BNC: Tensor, other_BMC: Tensor) -> Tensor:
-        """The tokens, each informed by all of the others, shape (B, N, C)."""
+        """Return the tokens after attention to the others, shape (B, N, C)."""
         query_BNHE = self.query(self.norm(tokens_BNC)).unflatten(2, (self.heads, -1))
         both_BMHE = self.key_value(self.other_norm(other_BMC)).unflatten(2, (2, self.heads, -1))
         key_BHME, value_BHME = both_BMHE.permute(2, 0, 3, 1, 4).unbind(0)
@@ -209,6 +209,6 @@ class CrossAttention(nn.Module):
 
 
 def tokens_of(x: Tensor) -> Tensor:
-    """A map's places, or a sequence as it is, shape (B, N, C)."""
+    """Return the positions of a map, or a sequence as it is, shape (B, N, C)."""
     tokens_BNC: Tensor = x.flatten(2).transpose(1, 2) if x.dim() == 4 else x
     return tokens_BNC

@@ -37,8 +37,8 @@ INITIALISATIONS: dict[str, Callable[[Layer], None]] = {
 activations. `truncated_normal`: standard deviation 0.02, truncated at twice that, as for ViT."""
 
 
-def initialise(network: nn.Module, name: str) -> None:
-    """Initialise every convolution and linear layer by the rule, and their biases to zero.
+def initialize(network: nn.Module, name: str) -> None:
+    """Initialize every convolution and linear layer by the rule, and their biases to zero.
 
     A module of ours or of the user's that has a `reset_parameters` method sets its own weights
     afterwards; those of torch's modules are not called.

@@ -1,4 +1,4 @@
-"""Layer scale: a residual branch begins small and finds its size channel by channel."""
+"""Layer scale: learned scaling of a residual branch per channel, from a small initial value."""
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +16,23 @@ class LayerScale(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Every channel begins at the same size."""
+        """Set every channel to the initial value."""
         nn.init.constant_(self.scale, self.value)
 
     def forward(self, branch: Tensor) -> Tensor:
-        """The branch, scaled."""
+        """Return the scaled branch."""
         return branch * self.scale
 
 
 def layer_scale(value: float, *shape: int) -> nn.Module:
-    """The scaling that begins at `value`; 0 leaves the branch as it is.
+    """Return the scaling with this initial value; the identity for 0.
 
     Args:
-        value: Size of every channel at the start.
-        shape: What fits the branch's last dimensions: (C,) for tokens, (C, 1, 1) for maps.
+        value: Initial scale of every channel.
+        shape: Shape that broadcasts to the branch: (C,) for tokens, (C, 1, 1) for maps.
 
     Raises:
-        UnbuildableError: A negative value.
+        UnbuildableError: The value is negative.
     """
     if value < 0:
         raise UnbuildableError(f"layer_scale must not be negative, not {value}")

@@ -1,4 +1,4 @@
-"""Normalisation and activation of feature maps, chosen by name."""
+"""Normalization and activation layers by name."""
 
 import math
 from collections.abc import Callable
@@ -9,35 +9,35 @@ from torch.nn import functional
 from search_spaces.blocks.block import check_name
 
 MAX_GROUPS = 8
-"""Group normalisation uses this many groups, or fewer where the channels do not divide by it."""
+"""Maximum number of groups of group normalization; fewer where they do not divide the channels."""
 
 
 class MapLayerNorm(nn.LayerNorm):
-    """Normalises every position of a map over its channels (Ba et al. 2016, as in ConvNeXt)."""
+    """Layer normalization of each position of a map over its channels (Ba et al. 2016)."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The map, over C of mean 0 and variance 1 at each position, then scaled and shifted."""
+        """Return the map, standardized over C at each position, then scaled and shifted."""
         return super().forward(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class RMSNorm(nn.RMSNorm):
-    """Divides by the root mean square (Zhang, Sennrich 2019), in the precision of what comes in."""
+    """Root mean square normalization (Zhang and Sennrich 2019), in the input's dtype."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The input, over its last dimension of mean square 1, then scaled."""
-        # Autocast leaves the scale in float32, which no fused kernel takes beside bfloat16.
+        """Return the input, with mean square 1 over its last dimension, then scaled."""
+        # Autocast keeps the scale in float32, and no fused kernel takes it with bfloat16 inputs.
         return functional.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
 class MapRMSNorm(RMSNorm):
-    """Divides every position of a map by its channels' root mean square."""
+    """Root mean square normalization of each position of a map over its channels."""
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The map, over C of mean square 1 at each position, then scaled."""
+        """Return the map, with mean square 1 over C at each position, then scaled."""
         return super().forward(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
+NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "group": lambda channels: nn.GroupNorm(math.gcd(channels, MAX_GROUPS), channels),
     "layer": MapLayerNorm,
@@ -45,8 +45,8 @@ NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
     "none": lambda _: nn.Identity(),
 }
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    # In place: what comes before (a normalisation, a sum, a linear layer) keeps its input, not what
-    # it gives, and a pass over a large map is saved.
+    # In place, which saves a pass over a large map: the layer before (a normalization, a sum, a
+    # linear layer) keeps its input for the backward pass, not its output.
     "relu": lambda: nn.ReLU(inplace=True),
     "gelu": nn.GELU,
     "silu": nn.SiLU,
@@ -54,17 +54,17 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def normalisation(name: str, channels: int) -> nn.Module:
-    """The normalisation of that name for maps of so many channels.
+    """Return the normalization of that name for maps with this number of channels.
 
     Raises:
         UnbuildableError: No normalisation has this name.
     """
-    check_name("normalisation", name, NORMALISATIONS)
-    return NORMALISATIONS[name](channels)
+    check_name("normalisation", name, NORMALIZATIONS)
+    return NORMALIZATIONS[name](channels)
 
 
 def activation(name: str) -> nn.Module:
-    """The activation of that name.
+    """Return the activation of that name.
 
     Raises:
         UnbuildableError: No activation has this name.

@@ -1,4 +1,4 @@
-"""How attention learns where its tokens lie: by their distance, or by turning them."""
+"""Positional encodings of attention: learned, by distance, or rotary."""
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,14 @@ from search_spaces.blocks.block import UnbuildableError
 # D distances
 
 POSITIONS = ("learned", "none", "relative", "rotary", "sinusoidal")
-"""An embedding added to the tokens; nothing; a bias by distance; queries and keys turned; what a
-query makes of the distance."""
+"""Learned embedding added to the tokens; nothing; bias by distance; rotary queries and keys; score
+of query and distance."""
 SLOWEST = 10_000.0
-"""How many times slower the last pair of channels turns than the first (Su et al. 2021)."""
+"""Ratio of the rotation speeds of the first and last pair of channels (Su et al. 2021)."""
 
 
 class RelativeBias(nn.Module):
-    """A learned number per head and distance, added to attention's scores (Liu et al. 2021)."""
+    """Learned bias per head and distance, added to the attention scores (Liu et al. 2021)."""
 
     index_NN: Tensor
 
@@ -31,19 +31,19 @@ class RelativeBias(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Begin near zero: at first every distance counts alike."""
+        """Start near zero, so that all distances count equally at first."""
         nn.init.trunc_normal_(self.table_HD, std=0.02)
 
     def forward(self) -> Tensor:
-        """What to add to the scores, shape (H, N, N)."""
+        """Return the bias for the scores, shape (H, N, N)."""
         return self.table_HD[:, self.index_NN]
 
 
 class Rotary(nn.Module):
-    """Turns pairs of channels by an angle that grows with the token's place (Su et al. 2021).
+    """Rotary position embedding: rotates pairs of channels by the position (Su et al. 2021).
 
-    The product of a turned query and a turned key depends on their distance alone. Of a map, half
-    of the pairs turn with the row and half with the column.
+    The product of a rotated query and a rotated key depends on their distance only. On a map, half
+    of the pairs rotate with the row and half with the column.
     """
 
     cosine_NP: Tensor
@@ -65,7 +65,7 @@ class Rotary(nn.Module):
         self.register_buffer("sine_NP", angles_NP.sin(), persistent=False)
 
     def forward(self, heads_BHNE: Tensor) -> Tensor:
-        """Queries or keys, turned; their lengths stay."""
+        """Return the rotated queries or keys; their norms are unchanged."""
         first_BHNP, second_BHNP = heads_BHNE.chunk(2, dim=-1)
         return torch.cat(
             [
@@ -77,10 +77,10 @@ class Rotary(nn.Module):
 
 
 class SinusoidalDistance(nn.Module):
-    """Adds to attention's scores what each query makes of a key's distance (Dai et al. 2019).
+    """Adds a score of query and distance to the attention scores (Dai et al. 2019).
 
-    The distance is given by sinusoids, mapped linearly; two learned vectors a head stand for the
-    query where only the key, or only its distance, counts.
+    The distance is encoded by sinusoids and mapped linearly; two learned vectors per head replace
+    the query where only the key, or only the distance, counts.
     """
 
     table_DC: Tensor
@@ -102,16 +102,16 @@ class SinusoidalDistance(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Begin near zero: at first every key counts for what it holds."""
+        """Start near zero, so that only the content of the keys counts at first."""
         nn.init.trunc_normal_(self.to_key_H1E, std=0.02)
         nn.init.trunc_normal_(self.to_distance_H1E, std=0.02)
 
     def forward(self, query_BHNE: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The queries for the keys, and what to add to the scaled scores, shape (B, H, N, K).
+        """Return the queries for the keys, and the bias of the scaled scores, shape (B, H, N, K).
 
         Args:
             query_BHNE: The queries.
-            mask: Which keys may be seen, or what else is added; None: all may, nothing.
+            mask: Visible keys as a boolean mask, or another bias; None for neither.
         """
         batch, heads, length, width = query_BHNE.shape
         distance_HED = self.project(self.table_DC).unflatten(1, (heads, width)).permute(1, 2, 0)

@@ -1,4 +1,4 @@
-"""Blocks for sequences that read step by step: recurrent cells and causal convolutions."""
+"""Sequence blocks that use the past only: recurrent cells and causal convolutions."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -20,20 +20,21 @@ CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recurrent:
-    """A cell that reads a sequence from its first step to its last and gives its state at each."""
+    """A recurrent layer, from the first step to the last, that outputs its state at each step."""
 
     kind: ClassVar[str] = "recurrent"
     symbol: ClassVar[str] = "R"
     cell: str = "lstm"
-    """`lstm` or `gru`."""
+    """Kind of cell: `lstm` or `gru`."""
     dropout: float = 0.0
-    """Share of what it gives that is left out in training."""
+    """Dropout probability of the output."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in.
+        """Return the input shape.
 
         Raises:
-            UnbuildableError: It is no sequence, the cell is unknown, or the dropout is no share.
+            UnbuildableError: The input is no sequence, the cell is unknown, or the dropout is not
+                in [0, 1).
         """
         check_name("cell", self.cell, CELLS)
         if not 0 <= self.dropout < 1:
@@ -41,18 +42,18 @@ class Recurrent:
         return as_sequence(shape, self.kind)
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for sequences of this shape."""
+        """Return the module for sequences of this shape."""
         return self.downsample(shape, self.out_shape(shape))
 
     def downsample(self, shape: Shape, target: Shape) -> nn.Module:
-        """The module whose state is of another width than what it reads."""
+        """Return the module whose state has another width than its input."""
         _, channels = as_sequence(shape, self.kind)
         _, width = as_sequence(self.out_shape(target), self.kind)
         return RecurrentLayer(CELLS[self.cell](channels, width, batch_first=True), self.dropout)
 
 
 class RecurrentLayer(nn.Module):
-    """A recurrent cell and dropout over what it gives."""
+    """A recurrent layer and dropout of its output."""
 
     def __init__(self, cell: nn.LSTM | nn.GRU, dropout: float) -> None:
         super().__init__()
@@ -60,13 +61,13 @@ class RecurrentLayer(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def reset_parameters(self) -> None:
-        """States are kept in length from step to step, and the LSTM at first forgets little."""
+        """Initialize recurrent matrices orthogonally and the forget gates of an LSTM open."""
         parameters = dict(self.cell.named_parameters())
         for name, parameter in parameters.items():
             if name.startswith("bias"):
                 nn.init.zeros_(parameter)
                 continue
-            # Each gate's matrix by itself: the cell stacks them.
+            # One matrix per gate: the cell stacks them.
             for matrix in parameter.chunk(len(parameter) // self.cell.hidden_size):
                 rule = nn.init.orthogonal_ if "hh" in name else nn.init.xavier_uniform_
                 rule(matrix)
@@ -75,7 +76,7 @@ class RecurrentLayer(nn.Module):
                 parameters["bias_ih_l0"].chunk(4)[1].fill_(1)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        """The state after each step, shape (B, N, C)."""
+        """Return the state after each step, shape (B, N, C)."""
         states_BNC, _ = self.cell(x_BNC)
         y_BNC: Tensor = self.drop(states_BNC)
         return y_BNC
@@ -84,35 +85,35 @@ class RecurrentLayer(nn.Module):
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemporalConvolution:
-    """Two convolutions over past steps alone, around a shortcut (Bai et al. 2018)."""
+    """Two causal convolutions with a residual connection (Bai et al. 2018)."""
 
     kind: ClassVar[str] = "temporal"
     symbol: ClassVar[str] = "K"
     kernel: int = 3
-    """How many steps each convolution sees."""
+    """Kernel size of each convolution, in steps."""
     dilation: int = 1
-    """Distance between the steps that it sees."""
+    """Dilation of the convolutions."""
     drop_path: float = 0.0
-    """Chance that an example skips the convolutions in training."""
+    """Stochastic-depth rate: probability of skipping the block during training."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in.
+        """Return the input shape.
 
         Raises:
-            UnbuildableError: It is no sequence, or kernel or dilation is not positive.
+            UnbuildableError: The input is no sequence, or kernel or dilation is below 1.
         """
         if min(self.kernel, self.dilation) < 1:
             raise UnbuildableError("kernel and dilation must be at least 1")
         return as_sequence(shape, self.kind)
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for sequences of this shape."""
+        """Return the module for sequences of this shape."""
         _, channels = as_sequence(self.out_shape(shape), self.kind)
         return TemporalLayer(self, channels)
 
 
 class TemporalLayer(nn.Module):
-    """Causal convolutions, each normalised, added to their input."""
+    """Normalized causal convolutions, added to their input."""
 
     def __init__(self, spec: TemporalConvolution, channels: int) -> None:
         super().__init__()
@@ -124,7 +125,7 @@ class TemporalLayer(nn.Module):
         self.drop = DropPath(spec.drop_path)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        """The sequence, each step informed by those before it."""
+        """Return the sequence, where each step depends on itself and earlier ones."""
         branch_BNC = x_BNC
         for convolve, norm in zip(self.convolutions, self.norms, strict=True):
             padded_BCN = functional.pad(branch_BNC.transpose(1, 2), (self.past, 0))
@@ -134,10 +135,10 @@ class TemporalLayer(nn.Module):
 
 
 def as_sequence(shape: Shape, name: str) -> tuple[int, int]:
-    """The shape's length and features.
+    """Return the length and features of a sequence's shape.
 
     Raises:
-        UnbuildableError: It is no sequence, or an empty one.
+        UnbuildableError: The shape is not that of a sequence, or has a zero.
     """
     if len(shape) != 2 or min(shape) < 1:
         raise UnbuildableError(f"{name} needs a sequence (length, features), not {shape}")

@@ -1,4 +1,4 @@
-"""Halving a map: how the network trades resolution for width."""
+"""Downsampling of maps and sequences."""
 
 from torch import nn
 
@@ -7,16 +7,16 @@ from search_spaces.resolution import halved
 from search_spaces.task import Shape
 
 REDUCTIONS = ("none", "stride", "pool", "tokens", "patch", "block")
-"""Keep the size; let the convolution take every other place; convolve, then keep the maxima.
+"""`none` keeps the size, `stride` uses a strided convolution, `pool` max-pools after it.
 
-The next two serve networks of tokens: convolve as `stride` does and normalise, without activation
-(Wu et al. 2021, CvT); or normalise, then merge 2 by 2 places (Liu et al. 2022, ConvNeXt). Last: the
-first block itself changes width and resolution (Dai et al. 2021, CoAtNet).
+Two for networks of tokens: `tokens` convolves as `stride` does and normalizes, without activation
+(Wu et al. 2021, CvT); `patch` normalizes, then merges 2 by 2 positions (Liu et al. 2022, ConvNeXt).
+With `block` the first block itself changes width and resolution (Dai et al. 2021, CoAtNet).
 """
 
 
 def reduced(name: str, height: int, width: int) -> tuple[int, int]:
-    """Height and width after the reduction, halves rounded up.
+    """Return height and width after the reduction, halves rounded up.
 
     Raises:
         UnbuildableError: No reduction has this name.
@@ -28,19 +28,20 @@ def reduced(name: str, height: int, width: int) -> tuple[int, int]:
 def reducing_convolution(
     name: str, shape: Shape, width: int, kernel: int, *, bias: bool = False
 ) -> nn.Module:
-    """A convolution to `width` channels that also reduces the map; a sequence as one row.
+    """Return a convolution to `width` channels that also downsamples; a sequence is one row.
 
-    Of a single step its neighbours are never there: it gets a kernel of 1.
+    A sequence of one step gets a kernel of 1, since it has no neighbors.
 
     Raises:
-        UnbuildableError: Unknown reduction, no map or sequence, no channels, or an even kernel.
+        UnbuildableError: The reduction is unknown, the input is neither map nor sequence, the width
+            is below 1, or the kernel is even.
     """
     channels, height, columns = as_tokens(shape, "convolution")
     if kernel < 1 or kernel % 2 == 0:
         raise UnbuildableError(f"kernel must be odd, not {kernel}")
     if width < 1:
         raise UnbuildableError(f"width must be at least 1, not {width}")
-    # Of a sequence, which is a map of one row, only the columns are convolved and halved.
+    # A sequence is a map of one row: only its columns are convolved and halved.
     in_rows = len(shape) == 3
     kernel = kernel if in_rows or columns > 1 else 1
     sides = (height if in_rows else columns, columns)
@@ -60,10 +61,10 @@ def reducing_convolution(
 
 
 def merging_convolution(shape: Shape, width: int) -> nn.Module:
-    """A convolution to `width` channels that merges 2 by 2 places of a map, or 2 steps.
+    """Return a convolution to `width` channels that merges 2 by 2 positions of a map, or 2 steps.
 
     Raises:
-        UnbuildableError: No map or sequence, or no channels.
+        UnbuildableError: The input is neither map nor sequence, or the width is below 1.
     """
     channels, height, columns = as_tokens(shape, "convolution")
     if width < 1:

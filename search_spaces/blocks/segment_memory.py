@@ -1,4 +1,4 @@
-"""Segment memory: a long sequence read piece by piece, each piece recalling the one before."""
+"""Segment memory: attention within a segment of a long sequence and to the segment before."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,29 +18,29 @@ from search_spaces.task import Shape
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentMemory:
-    """A causal Transformer layer over segments that recall the segment before (Dai et al. 2019).
+    """Causal Transformer layer over segments that attend to the previous one (Dai et al. 2019).
 
-    As in Transformer-XL, what is recalled is what the layer below gave there, no gradient flows
-    into it, and positions count by distance; the cost grows with the length, not its square.
+    As in Transformer-XL, the memory is the input of this layer for the previous segment, without
+    gradient, and positions are relative; the cost is linear in the length.
     """
 
     kind: ClassVar[str] = "segment_memory"
     symbol: ClassVar[str] = "X"
     segment: int = 16
-    """Steps of a segment, and of what it recalls."""
+    """Length of a segment, and of the memory, in steps."""
     heads: int = 4
-    """In how many parts the channels look around independently; divides them."""
+    """Number of attention heads; must divide the channel count."""
     mlp_ratio: float = 2.0
-    """How many times wider the inside of the step-wise network is."""
+    """MLP expansion ratio."""
     positions: str = added("learned")
-    """What a distance adds to the score: a `learned` number a head, or what the query makes of its
-    sinusoids (`sinusoidal`, as in the paper)."""
+    """Relative positions: a `learned` bias per head, or the paper's score of query and `sinusoidal`
+    encoding."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in.
+        """Return the input shape.
 
         Raises:
-            UnbuildableError: It is no sequence, or the heads do not divide its channels.
+            UnbuildableError: The input is no sequence, or the heads do not divide its channels.
         """
         _, channels = as_sequence(shape, self.kind)
         if self.heads < 1 or channels % self.heads:
@@ -51,13 +51,13 @@ class SegmentMemory:
         return shape
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for sequences of this shape."""
+        """Return the module for sequences of this shape."""
         length, channels = as_sequence(self.out_shape(shape), self.kind)
         return SegmentLayer(self, channels, min(self.segment, length))
 
 
 class SegmentLayer(nn.Module):
-    """Attention to one's own segment and the one before, then a step-wise network."""
+    """Attention to the token's own segment and the previous one, then an MLP."""
 
     bias_HM: nn.Parameter | None
     distance_S2S: Tensor
@@ -87,17 +87,17 @@ class SegmentLayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Begin near zero: at first every distance counts alike."""
+        """Start near zero, so that all distances count equally at first."""
         if self.bias_HM is not None:
             nn.init.trunc_normal_(self.bias_HM, std=0.02)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        """The sequence, each step informed by its past in its segment and the one before."""
+        """Return the sequence, where a step depends on earlier ones in two segments."""
         batch, length, channels = x_BNC.shape
         missing = -length % self.segment
         padded_BNC = functional.pad(x_BNC, (0, 0, 0, missing))
         now = padded_BNC.reshape(batch, -1, self.segment, channels)
-        # What lies before the first segment is not there; the mask keeps it out.
+        # The first segment has no memory: the mask excludes it.
         before = functional.pad(now[:, :-1].detach(), (0, 0, 0, 0, 1, 0))
         recalled = self.norm(torch.cat([before, now], dim=2)).flatten(0, 1)
         attended = self._attend(recalled, now.shape[1])
@@ -106,7 +106,7 @@ class SegmentLayer(nn.Module):
         return y_BNC[:, :length]
 
     def _attend(self, recalled: Tensor, num_segments: int) -> Tensor:
-        """What the second half of each row hears from the row, a row being two segments."""
+        """Return the attention output for the second half of each row of two segments."""
         query = self.query(recalled[:, self.segment :]).unflatten(2, (self.heads, -1))
         query = query.transpose(1, 2)
         both = self.key_value(recalled).unflatten(2, (2, self.heads, -1))

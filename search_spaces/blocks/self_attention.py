@@ -1,4 +1,4 @@
-"""Ways in which tokens mix: softmax attention, linear attention, convolved projections."""
+"""Forms of self-attention: softmax, linear, and with convolutional projections."""
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +9,13 @@ from search_spaces.blocks.positions import RelativeBias, Rotary, SinusoidalDista
 # B batch, N tokens, M keys, C channels, H heads, E = C / heads; in maps: H height, W width
 
 FORMS = ("softmax", "linear", "convolution")
-"""Every pair compared; sums shared by all queries; softmax over convolved tokens."""
+"""Softmax over all pairs; linear attention; softmax over convolved tokens."""
 EPSILON = 1e-6
-"""Added to what linear attention divides by, as its authors' code does."""
+"""Added to the denominator of linear attention, as in its authors' code."""
 
 
 class SelfAttention(nn.Module):
-    """Multi-head scaled dot-product attention of tokens among themselves."""
+    """Multi-head scaled dot-product self-attention."""
 
     def __init__(
         self,
@@ -36,11 +36,11 @@ class SelfAttention(nn.Module):
         self.distance = distance
 
     def forward(self, tokens_BNC: Tensor, mask_GNN: Tensor | None = None) -> Tensor:
-        """The tokens, each a mix of what all tokens say, shape (B, N, C).
+        """Return the tokens after attention, shape (B, N, C).
 
         Args:
             tokens_BNC: The tokens.
-            mask_GNN: Which may see each other, by the batch's row modulo G; None: all may.
+            mask_GNN: Visible tokens, repeated along the batch; None for all.
         """
         heads_BNHE = self.qkv(tokens_BNC).unflatten(2, (3, self.heads, -1))
         query_BHNE, key_BHNE, value_BHNE = heads_BNHE.permute(2, 0, 3, 1, 4).unbind(0)
@@ -56,7 +56,7 @@ class SelfAttention(nn.Module):
         return y_BNC
 
     def _mask(self, query_BHNE: Tensor, mask_GNN: Tensor | None) -> Tensor | None:
-        """Bias and mask as one, in a shape that spreads over (B, H, N, N)."""
+        """Return bias and mask as one tensor that broadcasts to (B, H, N, N)."""
         bias_HNN = None if self.bias is None else self.bias().to(query_BHNE.dtype)
         if mask_GNN is None:
             return bias_HNN
@@ -67,10 +67,10 @@ class SelfAttention(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """Attention whose cost grows with the tokens, not their square (Katharopoulos et al. 2020).
+    """Linear attention, with a cost linear in the number of tokens (Katharopoulos et al. 2020).
 
-    The softmax gives way to products of elu(x) + 1, so that keys and values are summed up once for
-    all queries.
+    Products of elu(x) + 1 replace the softmax, so that keys and values are summed once for all
+    queries.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -80,10 +80,10 @@ class LinearAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, tokens_BNC: Tensor) -> Tensor:
-        """The tokens, each a mix of what all tokens say, shape (B, N, C)."""
+        """Return the tokens after attention, shape (B, N, C)."""
         heads_BNHE = self.qkv(tokens_BNC).unflatten(2, (3, self.heads, -1))
         query_BHNE, key_BHNE, value_BHNE = heads_BNHE.permute(2, 0, 3, 1, 4).unbind(0)
-        # In float32: in bfloat16 elu(x) + 1 is zero from -6 on, and with it what is divided by.
+        # In float32: in bfloat16 elu(x) + 1 is 0 below -6, and so may be the denominator.
         query_BHNE, key_BHNE = (functional.elu(x.float()) + 1 for x in (query_BHNE, key_BHNE))
         said_BHEE = key_BHNE.transpose(2, 3) @ value_BHNE.to(key_BHNE.dtype)
         weight_BHN1 = (query_BHNE * key_BHNE.sum(2, keepdim=True)).sum(3, keepdim=True)
@@ -93,9 +93,9 @@ class LinearAttention(nn.Module):
 
 
 class ConvolvedAttention(nn.Module):
-    """Softmax attention over a map, queries, keys and values convolved first (Wu et al. 2021, CvT).
+    """Softmax attention over a map, with convolutional projections (Wu et al. 2021, CvT).
 
-    Keys and values may be fewer than queries: their convolutions take steps of `stride`.
+    A `stride` above 1 reduces the number of keys and values.
     """
 
     def __init__(self, channels: int, heads: int, height: int, width: int, stride: int) -> None:
@@ -109,7 +109,7 @@ class ConvolvedAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, tokens_BNC: Tensor) -> Tensor:
-        """The tokens, each a mix of what all tokens say, shape (B, N, C)."""
+        """Return the tokens after attention, shape (B, N, C)."""
         batch, _, channels = tokens_BNC.shape
         x_BCHW = tokens_BNC.transpose(1, 2).reshape(batch, channels, *self.size)
         parts = []

@@ -1,6 +1,6 @@
-"""Stems of series, text and plain numbers: how they become the first sequence.
+"""Stems of series, text and vectors: the first sequence of a stream.
 
-A plain vector is a sequence of one step, or of one token a number.
+A vector becomes a sequence of one step, or of one token per number.
 """
 
 from dataclasses import dataclass
@@ -17,88 +17,87 @@ from search_spaces.task import Shape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesStem:
-    """The measurements of each step of a series, mapped to the first width."""
+    """Linear projection of the measurements of each step."""
 
     kind: ClassVar[str] = "series"
     symbol: ClassVar[str] = "S"
     width: int = 64
-    """Channels of the first sequence."""
+    """Width of the first sequence."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The first sequence's shape (length, width).
+        """Return the shape (length, width) of the first sequence.
 
         Raises:
-            UnbuildableError: What goes in is no series (length, features).
+            UnbuildableError: The input is not a series (length, features).
         """
         if len(shape) != 2 or min(*shape, self.width) < 1:
             raise UnbuildableError(f"stem needs a series (length, features), not {shape}")
         return shape[0], self.width
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for series of this shape."""
+        """Return the module for series of this shape."""
         self.out_shape(shape)
         return nn.Linear(shape[1], self.width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenStem:
-    """A learned vector for each token of a vocabulary."""
+    """Learned embedding of the tokens of a vocabulary."""
 
     kind: ClassVar[str] = "tokens"
     symbol: ClassVar[str] = "E"
     vocabulary: int
-    """How many tokens there are; the inputs are numbers from 0 to one below it."""
+    """Size of the vocabulary; inputs are integers from 0 to one less."""
     width: int = 64
-    """Length of the vectors."""
+    """Length of the embeddings."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The first sequence's shape (length, width).
+        """Return the shape (length, width) of the first sequence.
 
         Raises:
-            UnbuildableError: What goes in is no sequence (length,) of tokens.
+            UnbuildableError: The input is not a sequence (length,) of tokens.
         """
         if len(shape) != 1 or min(*shape, self.vocabulary, self.width) < 1:
             raise UnbuildableError(f"stem needs a sequence (length,) of tokens, not {shape}")
         return shape[0], self.width
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for sequences of this length."""
+        """Return the module for sequences of this length."""
         self.out_shape(shape)
         return Embedding(self.vocabulary, self.width)
 
 
 class Embedding(nn.Embedding):
-    """Looks tokens up, whatever type their numbers arrive in."""
+    """Token embedding for inputs of any integer or float type."""
 
     def forward(self, tokens_BN: Tensor) -> Tensor:
-        """Their vectors, shape (B, N, C)."""
+        """Return the embeddings, shape (B, N, C)."""
         return super().forward(tokens_BN.long())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorStem:
-    """A plain vector of numbers: a row of a table, the state of a physical system."""
+    """Stem of vectors, such as a row of a table or the state of a physical system."""
 
     kind: ClassVar[str] = "vector"
     symbol: ClassVar[str] = "V"
     width: int = 64
-    """Channels of the first sequence."""
+    """Width of the first sequence."""
     tokens: bool = False
-    """Whether each number becomes a token of its own (Gorishniy et al. 2021, FT-Transformer) rather
-    than all together one step."""
+    """Make each number a token (Gorishniy et al. 2021, FT-Transformer) instead of all one step."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The first sequence's shape (length, width).
+        """Return the shape (length, width) of the first sequence.
 
         Raises:
-            UnbuildableError: What goes in is no vector (numbers,).
+            UnbuildableError: The input is not a vector (numbers,).
         """
         if len(shape) != 1 or min(*shape, self.width) < 1:
             raise UnbuildableError(f"stem needs a vector (numbers,), not {shape}")
         return (shape[0] if self.tokens else 1), self.width
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for vectors of this length."""
+        """Return the module for vectors of this length."""
         self.out_shape(shape)
         if self.tokens:
             return NumberTokens(shape[0], self.width)
@@ -106,7 +105,7 @@ class VectorStem:
 
 
 class NumberTokens(nn.Module):
-    """Each number times a vector of its own, plus another."""
+    """Tokenizer of numbers: each is multiplied by a learned vector, plus a learned bias."""
 
     def __init__(self, numbers: int, width: int) -> None:
         super().__init__()
@@ -115,42 +114,42 @@ class NumberTokens(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Each token begins as large as its number, its place told apart."""
+        """Start with tokens of the scale of their numbers, distinguished by their bias."""
         nn.init.trunc_normal_(self.weight_FC)
         nn.init.trunc_normal_(self.bias_FC, std=0.02)
 
     def forward(self, x_BF: Tensor) -> Tensor:
-        """The tokens, shape (B, F, C)."""
+        """Return the tokens, shape (B, F, C)."""
         return x_BF[:, :, None] * self.weight_FC + self.bias_FC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawStem:
-    """The input as it is, a vector (numbers,) as a sequence of one step."""
+    """Passes the input on; a vector (numbers,) becomes a sequence of one step."""
 
     kind: ClassVar[str] = "raw"
     symbol: ClassVar[str] = "I"
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape that goes in.
+        """Return the input shape.
 
         Raises:
-            UnbuildableError: It is no map, sequence or vector.
+            UnbuildableError: The input is neither map, sequence nor vector.
         """
         if len(shape) not in (1, 2, 3) or min(shape) < 1:
             raise UnbuildableError(f"stem needs a map, a sequence or a vector, not {shape}")
         return (1, *shape) if len(shape) == 1 else shape
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for inputs of this shape."""
+        """Return the module for inputs of this shape."""
         return AsSteps() if len(self.out_shape(shape)) != len(shape) else nn.Identity()
 
 
 class AsSteps(nn.Module):
-    """A vector as a sequence of one step."""
+    """Makes a vector a sequence of one step."""
 
     def forward(self, x_BF: Tensor) -> Tensor:
-        """The vector, shape (B, 1, F)."""
+        """Return the sequence, shape (B, 1, F)."""
         return x_BF[:, None]
 
 

@@ -12,27 +12,27 @@ from search_spaces.task import Shape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Blocks of one form at one width and resolution, of a map or of a sequence."""
+    """A block, repeated at one width and resolution of a map or a sequence."""
 
     width: int
-    """Channels of the stage's maps."""
+    """Width of the stage's maps."""
     depth: int
-    """How often the block is repeated, each time with weights of its own."""
+    """Number of repetitions of the block, each with its own weights."""
     block: Block
-    """What is repeated."""
+    """The repeated block."""
     reduction: str = "pool"
-    """How the map is halved at the start; a small map is not halved.
+    """Downsampling at the start; small maps are not halved.
 
-    `none`, `stride`, `pool`, or as networks of tokens do: `tokens` or `patch`. With `block` the
-    first block does it itself and a sequence keeps its length.
+    `none`, `stride`, `pool`, or for networks of tokens `tokens` or `patch`. With `block` the first
+    block downsamples itself, and a sequence keeps its length.
     """
     kernel: int = 3
-    """Side of the kernel that changes width and resolution, odd."""
+    """Kernel size of the downsampling, odd."""
     normalisation: str = "batch"
-    """After the change of width and resolution: `batch`, `group`, `layer`, `rms` or `none`."""
+    """Normalization after the downsampling: `batch`, `group`, `layer`, `rms` or `none`."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The shape of the stage's last map.
+        """Return the shape of the stage's last map.
 
         Raises:
             UnbuildableError: The block cannot take the stage's maps.
@@ -45,7 +45,7 @@ class Stage:
         return entered
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for maps of this shape.
+        """Return the module for maps of this shape.
 
         Raises:
             UnbuildableError: The block cannot take the stage's maps.
@@ -62,7 +62,7 @@ class Stage:
         return nn.Sequential(*layers)
 
     def _entry(self, shape: Shape) -> list[nn.Module]:
-        """What changes width and resolution."""
+        """Return the layers that change width and resolution."""
         if self.reduction == "block":
             return [self._entering().downsample(shape, self.downsampled_shape(shape))]
         if self.reduction == "patch":
@@ -95,10 +95,11 @@ class Stage:
         )
 
     def downsampled_shape(self, shape: Shape) -> Shape:
-        """The shape of its maps after the change of width and resolution.
+        """Return the shape after the change of width and resolution.
 
         Raises:
-            UnbuildableError: A negative depth, no such reduction, or neither map nor sequence.
+            UnbuildableError: The depth is negative, the reduction is unknown, or the input is
+                neither map nor sequence.
         """
         if self.depth < 0:
             raise UnbuildableError(f"depth must not be negative, not {self.depth}")
@@ -111,13 +112,13 @@ class Stage:
 
 
 class SequenceAsMap(nn.Module):
-    """Modules for maps, applied to a sequence as to a map of one row."""
+    """Applies modules for maps to a sequence, as a map of one row."""
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__()
         self.modules_in_order = nn.Sequential(*modules)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        """The sequence that comes out, shape (B, N, C)."""
+        """Return the output sequence, shape (B, N, C)."""
         y_BC1N: Tensor = self.modules_in_order(x_BNC.transpose(1, 2)[:, :, None])
         return y_BC1N[:, :, 0].transpose(1, 2)

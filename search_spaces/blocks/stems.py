@@ -1,4 +1,4 @@
-"""Stems of images and spectrograms: how they become the first feature map, or sequence."""
+"""Stems of images and spectrograms: the first feature map, or sequence, of a stream."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,28 +17,28 @@ from search_spaces.task import Shape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvolutionStem:
-    """One convolution over the image, then normalisation and activation."""
+    """Convolutions over the image, each with normalization and activation."""
 
     kind: ClassVar[str] = "convolution"
     symbol: ClassVar[str] = "C"
     width: int = 32
     """Channels of the first map."""
     kernel: int = 3
-    """Side of the kernel, odd."""
+    """Kernel size, odd."""
     reduction: str = "none"
-    """How the map is halved: `none`, `stride` or `pool`; too small an image stays as it is."""
+    """Downsampling: `none`, `stride` or `pool`; small images are not halved."""
     normalisation: str = "batch"
-    """After the convolution: `batch`, `group`, `layer`, `rms` or `none`."""
+    """Normalization after the convolution: `batch`, `group`, `layer`, `rms` or `none`."""
     activation: str = "relu"
-    """At the end: `relu`, `gelu` or `silu`."""
+    """Activation at the end: `relu`, `gelu` or `silu`."""
     depth: int = added(1)
-    """How many convolutions; the first one halves the map, all have the same kernel and width."""
+    """Number of convolutions; the first one downsamples, all have the same kernel and width."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The first map's shape.
+        """Return the shape of the first map.
 
         Raises:
-            UnbuildableError: It is no map, or there is no convolution.
+            UnbuildableError: The input is no map, or the depth is below 1.
         """
         _, height, width = as_map(shape, "stem")
         if self.depth < 1:
@@ -46,7 +46,7 @@ class ConvolutionStem:
         return (self.width, *reduced(self.reduction, height, width))
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for images of this shape."""
+        """Return the module for images of this shape."""
         layers: list[nn.Module] = []
         for index in range(self.depth):
             reduction = "none" if index else self.reduction
@@ -62,29 +62,29 @@ class ConvolutionStem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchStem:
-    """The image cut into square patches, each made one token (Dosovitskiy et al. 2021)."""
+    """Patch embedding: one token per square patch (Dosovitskiy et al. 2021)."""
 
     kind: ClassVar[str] = "patch"
     symbol: ClassVar[str] = "P"
     width: int = 64
     """Channels of the first map."""
     patch: int = 4
-    """Side of a patch; smaller where the image would be cut in fewer than 4 by 4."""
+    """Side of a patch; smaller where the image has fewer than 4 by 4 patches."""
     normalisation: str = "layer"
-    """At the end: `batch`, `group`, `layer`, `rms` or `none`."""
+    """Normalization at the end: `batch`, `group`, `layer`, `rms` or `none`."""
     overlap: int = added(0)
-    """How many places wider and higher what each token sees is than the patch."""
+    """Number of pixels by which the receptive field of a token exceeds its patch."""
     positions: bool = added(False)
-    """Whether a learned embedding of its place is added to each token, once for all layers."""
+    """Add a learned position embedding once, for all layers."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The first map's shape; what is left at the right and lower edge is not seen."""
+        """Return the shape of the first map; a remainder at the right and lower edge is dropped."""
         _, height, width = as_map(shape, "stem")
         side = self._side(shape)
         return self.width, height // side, width // side
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for images of this shape."""
+        """Return the module for images of this shape."""
         channels, _, _ = as_map(shape, "stem")
         side = self._side(shape)
         if self.overlap < 0:
@@ -108,7 +108,7 @@ class PatchStem:
 
 
 class Places(nn.Module):
-    """Adds a learned embedding of its place to every token of a map."""
+    """Learned position embedding of a map."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -116,38 +116,38 @@ class Places(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Begin near zero: the network first learns what, then where."""
+        """Start near zero, so that content counts before position."""
         nn.init.trunc_normal_(self.places_CHW, std=0.02)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The map, its places told apart."""
+        """Return the map plus the embedding."""
         return x_BCHW + self.places_CHW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpectrogramStem:
-    """A spectrogram (1, frequencies, time) made a sequence of steps in time.
+    """Makes a spectrogram (1, frequencies, time) a sequence over time.
 
-    Two convolutions halve frequencies and time, then each step's frequencies become one vector (as
-    in Conformer, Gulati et al. 2020). A spectrogram read as an image takes an image's stem instead.
+    Two strided convolutions, then a projection of all frequencies of a step (as in Conformer,
+    Gulati et al. 2020). To read a spectrogram as an image, use a stem of images.
     """
 
     kind: ClassVar[str] = "spectrogram"
     symbol: ClassVar[str] = "H"
     width: int = 64
-    """Channels of the convolutions, and of the first sequence."""
+    """Channels of the convolutions, and width of the first sequence."""
     normalisation: str = "none"
-    """After each convolution: `batch`, `group`, `layer`, `rms` or `none`."""
+    """Normalization after each convolution: `batch`, `group`, `layer`, `rms` or `none`."""
     activation: str = "relu"
-    """After each convolution: `relu`, `gelu` or `silu`."""
+    """Activation after each convolution: `relu`, `gelu` or `silu`."""
 
     def out_shape(self, shape: Shape) -> Shape:
-        """The first sequence's shape (length, width)."""
+        """Return the shape (length, width) of the first sequence."""
         convolve = self._convolution()
         return convolve.out_shape(convolve.out_shape(shape))[2], self.width
 
     def build(self, shape: Shape) -> nn.Module:
-        """The module for spectrograms of this shape."""
+        """Return the module for spectrograms of this shape."""
         convolve = self._convolution()
         halved = convolve.out_shape(shape)
         width, frequencies, _ = convolve.out_shape(halved)
@@ -165,14 +165,14 @@ class SpectrogramStem:
 
 
 class Columns(nn.Module):
-    """Each column of a map made one step of a sequence."""
+    """Projects each column of a map to one step of a sequence."""
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
         self.project = nn.Linear(features, width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """The columns from left to right, shape (B, W, width)."""
+        """Return the columns from left to right, shape (B, W, width)."""
         y_BNC: Tensor = self.project(x_BCHW.flatten(1, 2).transpose(1, 2))
         return y_BNC
 

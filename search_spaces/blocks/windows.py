@@ -1,4 +1,4 @@
-"""Groups of a map's tokens that attend among themselves: windows, shifted windows, grids."""
+"""Groups of tokens for local attention: windows, shifted windows, grids."""
 
 import torch
 from torch import Tensor, nn
@@ -7,15 +7,15 @@ from torch.nn import functional
 # B batch, C channels, H height, W width, G groups, N tokens of a group
 
 SCOPES = ("all", "window", "shifted", "grid")
-"""Every token; its window (Liu et al. 2021); a window half a side on; tokens spread evenly over the
-map in both directions (Tu et al. 2022)."""
+"""All tokens; windows (Liu et al. 2021); windows shifted by half a side; a grid of tokens spread
+evenly over the map (Tu et al. 2022)."""
 
 
 class Groups(nn.Module):
-    """Cuts a map into groups of `sides` tokens and puts it together again.
+    """Partitions a map into groups of `sides` tokens, and merges them again.
 
-    A map that the groups do not fill is padded; `mask_GNN` says which tokens may see each other, so
-    that none sees padding, nor, where windows were shifted, what came round from the far edge.
+    A map that the groups do not fill is padded. `mask_GNN` has the tokens that may attend to each
+    other: none attends to padding or, with shifted windows, across the edge of the map.
     """
 
     mask_GNN: Tensor | None
@@ -25,11 +25,11 @@ class Groups(nn.Module):
         self.scope = scope
         self.size = height, width
         self.sides = min(window, height), min(window, width)
-        """Height and width of a group: the window's, or the map's where that is smaller."""
+        """Height and width of a group: those of the window, or of the map where it is smaller."""
         self.counts = tuple(
             -(-size // side) for size, side in zip(self.size, self.sides, strict=True)
         )
-        # One window that covers the map has nothing to be shifted against.
+        # A window that covers the map has no neighbor to shift into.
         self.shifts = tuple(
             side // 2 if scope == "shifted" and count > 1 else 0
             for side, count in zip(self.sides, self.counts, strict=True)
@@ -37,7 +37,7 @@ class Groups(nn.Module):
         self.register_buffer("mask_GNN", self._mask(), persistent=False)
 
     def cut(self, x_BHWC: Tensor) -> Tensor:
-        """The tokens by group, shape (B * G, N, C)."""
+        """Return the tokens by group, shape (B * G, N, C)."""
         (high, wide), (down, right) = self.sides, self.counts
         bottom, edge = (
             side * count - size
@@ -56,7 +56,7 @@ class Groups(nn.Module):
         return parted.reshape(-1, high * wide, x_BHWC.shape[3])
 
     def join(self, tokens_GNC: Tensor) -> Tensor:
-        """The map that `cut` was given, shape (B, H, W, C)."""
+        """Return the map from its groups, shape (B, H, W, C)."""
         (high, wide), (down, right) = self.sides, self.counts
         parted = tokens_GNC.reshape(-1, down, right, high, wide, tokens_GNC.shape[2])
         order = (0, 3, 1, 4, 2, 5) if self.scope == "grid" else (0, 1, 3, 2, 4, 5)
@@ -67,15 +67,15 @@ class Groups(nn.Module):
         return x_BHWC[:, : self.size[0], : self.size[1]]
 
     def _mask(self) -> Tensor | None:
-        """Which tokens may see each other; None where all of a group may."""
+        """Return the mask of visible tokens; None where all of a group are visible."""
         whole = all(
             side * count == size
             for side, count, size in zip(self.sides, self.counts, self.size, strict=True)
         )
         if whole and not any(self.shifts):
             return None
-        # Real tokens are told from padding, and what rolls round the edge from what does not;
-        # tokens of one region see each other.
+        # Tokens attend within their region: padding is one, and so are the rows and columns that
+        # the shift rolls over the edge.
         rows_H, columns_W = (
             (torch.arange(size) < shift).int() + 1
             for size, shift in zip(self.size, self.shifts, strict=True)
