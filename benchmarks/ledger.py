@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-from orchestrator.ledger import Holder, Lease, Ledger, NewTrial, transitions
-from orchestrator.trial import TrialState
+from orchestrator.ledger import Holder, Lease, Ledger, transitions
+from orchestrator.trial import Trial, TrialState
 from workers.measurement import CheckpointRef, Measurement
 
 _ROUNDS = 300
@@ -27,9 +27,9 @@ def _timed(times: list[float], work: Callable[[], object]) -> object:
     return made
 
 
-def _new(number: int) -> NewTrial:
+def _new(number: int) -> Trial:
     paths = [f"architecture.streams.image.stages.{stage}.width" for stage in range(15)]
-    return NewTrial(
+    return Trial(
         number=number,
         uid=uuid.uuid4().hex,
         params=dict.fromkeys(paths, 0.123456789),

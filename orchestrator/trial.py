@@ -40,47 +40,55 @@ LEGAL_TRANSITIONS: Mapping[TrialState, frozenset[TrialState]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One trial as the ledger has it."""
+    """One trial, as the ledger has it.
+
+    A new one is WAITING, or terminal if it needs no worker; the ledger sets its times.
+
+    Example:
+        >>> Trial(number=0, uid="0" * 32, params={},
+        ...       distributions={}, candidate={}, digest="d", seed=0)
+    """
 
     number: int
-    """Dense, from 0, in its study."""
+    """Consecutive in its study, from 0."""
     uid: str
-    """uuid4 as 32 hexadecimal digits; names the trial everywhere."""
-    kind: str
+    """uuid4 as 32 hexadecimal digits; identifies the trial everywhere."""
+    kind: str = "search"
     """`search`, `continue`, `retry`, `confirm` or `replay`."""
-    parent: str | None
-    """uid of the trial this one goes back to."""
+    parent: str | None = None
+    """uid of the trial that it continues, retries, confirms, replays or copies."""
     params: Mapping[str, Any]
-    """What was decided, by path."""
+    """Parameter values, by path."""
     distributions: Mapping[str, str]
-    """Optuna's JSON of each decision's distribution, by path."""
+    """Optuna's JSON of each parameter's distribution, by path."""
     candidate: Mapping[str, Any]
     """The candidate's JSON form."""
     digest: str
     """Digest of the canonical candidate."""
-    state: TrialState
-    reason: str | None
-    """Why it ended as it did: `rung`, `infeasible`, `diverged`, `duplicate`, `user_code`, ..."""
-    values: tuple[float, ...] | None
-    """Objective values in the study's order; only when COMPLETE."""
-    violations: Mapping[str, float]
-    """By constraint; at most 0 is feasible."""
     seed: int
-    attempts: int
-    """How many attempts were started."""
-    failure: Mapping[str, Any] | None
-    """The classified failure of the last attempt, if it failed."""
-    sampler_attrs: Mapping[str, Any]
-    """What the sampler keeps with the trial (NSGA's generation)."""
-    created: float
+    state: TrialState = TrialState.WAITING
+    reason: str | None = None
+    """Reason of a terminal state: `rung`, `infeasible`, `diverged`, `user_code`, ..."""
+    values: tuple[float, ...] | None = None
+    """Objective values in the study's order; only when COMPLETE."""
+    violations: Mapping[str, float] = field(default_factory=dict)
+    """By constraint; at most 0 is feasible."""
+    attempts: int = 0
+    """Number of attempts started."""
+    failure: Mapping[str, Any] | None = None
+    """Classified failure of the last attempt, or of building the candidate."""
+    sampler_attrs: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes of the sampler (NSGA's generation)."""
+    created: float = 0.0
     """Seconds since the epoch."""
-    started: float | None
-    """When the first attempt began."""
-    ended: float | None
+    started: float | None = None
+    """Start of the first attempt, in seconds since the epoch."""
+    ended: float | None = None
+    """Seconds since the epoch; None before a terminal state."""
     measurements: tuple[Measurement, ...] = ()
-    """By fidelity, rising."""
+    """By rising fidelity."""
     cost: Mapping[str, float] = field(default_factory=dict)
-    """What screening counted before any training: `parameters`, `flops`, `activation_bytes`."""
+    """Measured before any training: `parameters`, `flops`, `activation_bytes`."""
     describe: str = ""
     """The candidate in one line, for people."""
 

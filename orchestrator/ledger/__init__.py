@@ -22,7 +22,7 @@ from orchestrator.ledger.errors import (
 )
 from orchestrator.ledger.leases import LEASE_S, Holder, Lease
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.records import AttemptRecord, Event, NewTrial, Promotion, Request, StudyRow
+from orchestrator.ledger.records import AttemptRecord, Event, Promotion, Request, StudyRow
 
 __all__ = [
     "LEASE_S",
@@ -37,7 +37,6 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "LedgerUnavailableError",
-    "NewTrial",
     "NumberMismatchError",
     "Promotion",
     "PromotionHeldError",

@@ -17,7 +17,7 @@ from orchestrator.ledger.errors import UnknownStudyError, UnknownTrialError
 from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.promotions import Promotions
-from orchestrator.ledger.records import AttemptRecord, Event, NewTrial, Request, StudyRow
+from orchestrator.ledger.records import AttemptRecord, Event, Request, StudyRow
 from orchestrator.ledger.schema import projection, trial
 from orchestrator.ledger.serialization import finite
 from orchestrator.trial import Trial, TrialState
@@ -197,7 +197,7 @@ class Ledger:
 
     # Trials
 
-    def add_trial(self, lease: Lease, new: NewTrial) -> Trial:
+    def add_trial(self, lease: Lease, new: Trial) -> Trial:
         """Add a trial under the study's next number.
 
         Raises:

@@ -18,7 +18,7 @@ from orchestrator.ledger.leases import Holder
 from orchestrator.ledger.migrations import ADVISORY_LOCK
 from orchestrator.ledger.records import Promotion
 from orchestrator.ledger.schema import lease, promotion
-from orchestrator.ledger.serialization import to_json
+from orchestrator.ledger.serialization import from_row, to_json
 
 STATES = ("begun", "registered", "verified", "tested", "moving", "done", "refused")
 """In this order, refused aside: registered = its files and its version are in the registry."""
@@ -249,17 +249,7 @@ def _told(tx: Transaction, operation: str) -> Promotion:
 
 
 def _promotion(row: Row[Any]) -> Promotion:
-    detail = json.loads(row.detail_json)
-    return Promotion(
-        operation=row.op_id,
-        study_id=row.study_id,
-        trial_uid=row.trial_uid,
-        model=row.model,
-        alias=row.alias,
-        version=row.version,
-        state=row.state,
-        expected_version=row.expected_version,
-        detail={name: value for name, value in detail.items() if name not in {"holder", "move"}},
-        recorded=row.recorded,
-        updated=row.updated,
-    )
+    fields = from_row(row)
+    operation, detail = fields.pop("op_id"), fields.pop("detail")
+    kept = {name: value for name, value in detail.items() if name not in {"holder", "move"}}
+    return Promotion(**fields, operation=operation, detail=kept)

@@ -18,6 +18,7 @@ from orchestrator.ledger.schema import (
     study,
 )
 from orchestrator.ledger.schema import trial as trial_table
+from orchestrator.ledger.serialization import columns_of, from_row
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import CheckpointRef, Measurement
 
@@ -26,7 +27,7 @@ _STUDIES = select(study).order_by(study.c.id)
 _STUDY = select(study).where(study.c.name == bindparam("of_name"))
 _CURSOR = select(projection.c.cursor).where(projection.c.study_id == bindparam("of_study"))
 _EVENTS = (
-    select(event.c.id, event.c.kind, event.c.payload_json, event.c.recorded)
+    select(*columns_of(Event, event))
     .where(event.c.study_id == bindparam("of_study"), event.c.id > bindparam("after"))
     .order_by(event.c.id)
     .limit(bindparam("at_most"))
@@ -46,10 +47,11 @@ _NUM_MEASURED = (
     .label("measured")
 )
 _ATTEMPTS = (
-    select(attempt, _NUM_MEASURED)
+    select(*columns_of(AttemptRecord, attempt), _NUM_MEASURED)
     .where(attempt.c.trial_uid == bindparam("of_trial"))
     .order_by(attempt.c.number)
 )
+_TRIALS = select(*columns_of(Trial, trial_table)).order_by(trial_table.c.number)
 _MEASURED = (
     select(
         measurement.c.trial_uid,
@@ -91,9 +93,7 @@ def read_studies(connection: Connection) -> list[StudyRow]:
 def read_trials(connection: Connection, *conditions: ColumnElement[bool]) -> list[Trial]:
     """The trials that meet all conditions, by number, with what was measured of each."""
     measured = _group(connection.execute(_MEASURED.where(*conditions)))
-    rows = connection.execute(
-        select(trial_table).where(*conditions).order_by(trial_table.c.number)
-    ).all()
+    rows = connection.execute(_TRIALS.where(*conditions)).all()
     return [_to_trial(row, measured.get(row.uid, ())) for row in rows]
 
 
@@ -107,31 +107,14 @@ def read_checkpoints(connection: Connection, uid: str) -> list[CheckpointRef]:
 
 def read_attempts(connection: Connection, uid: str) -> list[AttemptRecord]:
     """The trial's attempts, oldest first."""
-    return [
-        AttemptRecord(
-            number=found.number,
-            generation=found.generation,
-            node=found.node,
-            pid=found.pid,
-            started=found.started,
-            ended=found.ended,
-            outcome=found.outcome,
-            failure=_optional(found.failure_json),
-            measured=found.measured,
-        )
-        for found in connection.execute(_ATTEMPTS, {"of_trial": uid})
-    ]
+    rows = connection.execute(_ATTEMPTS, {"of_trial": uid})
+    return [AttemptRecord(**from_row(row)) for row in rows]
 
 
 def read_events(connection: Connection, study_id: int, after: int, limit: int) -> list[Event]:
     """Up to `limit` events of the study later than `after`, in order."""
-    found = connection.execute(
-        _EVENTS, {"of_study": study_id, "after": after, "at_most": limit}
-    ).all()
-    return [
-        Event(id=row.id, kind=row.kind, payload=json.loads(row.payload_json), recorded=row.recorded)
-        for row in found
-    ]
+    given = {"of_study": study_id, "after": after, "at_most": limit}
+    return [Event(**from_row(row)) for row in connection.execute(_EVENTS, given)]
 
 
 def read_cursor(connection: Connection, study_id: int) -> int:
@@ -152,32 +135,8 @@ def _group(rows: Iterable[Any]) -> dict[str, list[Measurement]]:
 
 
 def _to_trial(row: Row[Any], measured: Sequence[Measurement]) -> Trial:
-    values = _optional(row.values_json)
-    return Trial(
-        number=row.number,
-        uid=row.uid,
-        kind=row.kind,
-        parent=row.parent,
-        params=json.loads(row.params_json),
-        distributions=json.loads(row.distributions_json),
-        candidate=json.loads(row.candidate_json),
-        describe=row.describe,
-        digest=row.digest,
-        state=TrialState(row.state),
-        reason=row.reason,
-        values=None if values is None else tuple(values),
-        violations=json.loads(row.violations_json),
-        cost=json.loads(row.cost_json),
-        seed=row.seed,
-        attempts=row.attempts,
-        failure=_optional(row.failure_json),
-        sampler_attrs=json.loads(row.sampler_attrs_json),
-        created=row.created,
-        started=row.started,
-        ended=row.ended,
-        measurements=tuple(measured),
-    )
-
-
-def _optional(stored: str | None) -> Any:
-    return None if stored is None else json.loads(stored)
+    fields = from_row(row)
+    values = fields["values"]
+    fields["values"] = None if values is None else tuple(values)
+    fields["state"] = TrialState(fields["state"])
+    return Trial(**fields, measurements=tuple(measured))

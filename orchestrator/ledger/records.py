@@ -1,10 +1,8 @@
 """What the ledger takes and gives, as values that know no database."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-from orchestrator.trial import TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,37 +33,6 @@ class StudyRow:
         """Name and version of the space, and the teacher if there is one, as people see them."""
         teacher = f"+teacher.{self.teacher_sha256}" if self.teacher_sha256 else ""
         return f"{self.space_name} {self.space_version}{teacher}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTrial:
-    """A trial to be added: WAITING, or ended at once because it needs no worker."""
-
-    number: int
-    """The study's next number, as the caller expects it."""
-    uid: str
-    """uuid4 as 32 hexadecimal digits."""
-    kind: str = "search"
-    """`search`, `continue`, `retry`, `confirm` or `replay`."""
-    parent: str | None = None
-    """uid of the trial this one goes back to."""
-    params: Mapping[str, Any]
-    distributions: Mapping[str, str]
-    candidate: Mapping[str, Any]
-    digest: str
-    seed: int
-    sampler_attrs: Mapping[str, Any] = field(default_factory=dict)
-    state: TrialState = TrialState.WAITING
-    """WAITING, or how a screened or duplicate trial ended."""
-    reason: str | None = None
-    values: tuple[float, ...] | None = None
-    violations: Mapping[str, float] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)
-    """What screening counted before any training, by metric."""
-    failure: Mapping[str, Any] | None = None
-    """Why a candidate does not build, if so."""
-    describe: str = ""
-    """The candidate in one line, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

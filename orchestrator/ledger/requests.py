@@ -11,10 +11,10 @@ from orchestrator.ledger.database import Transaction
 from orchestrator.ledger.leases import Lease
 from orchestrator.ledger.records import Request
 from orchestrator.ledger.schema import request
-from orchestrator.ledger.serialization import to_json
+from orchestrator.ledger.serialization import columns_of, from_row, to_json
 
 _OPEN = (
-    select(request)
+    select(*columns_of(Request, request))
     .where(request.c.study_id == bindparam("of_study"), request.c.answered.is_(None))
     .order_by(request.c.id)
 )
@@ -45,10 +45,7 @@ def answer(tx: Transaction, lease: Lease, which: int, said: Mapping[str, Any]) -
 
 def read_open(connection: Connection, study_id: int) -> list[Request]:
     """Those without an answer, oldest first."""
-    return [
-        Request(id=row.id, kind=row.kind, payload=json.loads(row.payload_json))
-        for row in connection.execute(_OPEN, {"of_study": study_id})
-    ]
+    return [Request(**from_row(row)) for row in connection.execute(_OPEN, {"of_study": study_id})]
 
 
 def read_answer(connection: Connection, which: int) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ gone left RUNNING set to WAITING.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
@@ -21,7 +22,7 @@ from orchestrator.ledger.errors import (
 from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.migrations import ADVISORY_LOCK
 from orchestrator.ledger.promotions import ENDED
-from orchestrator.ledger.records import NewTrial, StudyRow
+from orchestrator.ledger.records import StudyRow
 from orchestrator.ledger.schema import (
     attempt,
     checkpoint,
@@ -34,17 +35,8 @@ from orchestrator.ledger.schema import (
     study,
     trial,
 )
-from orchestrator.ledger.serialization import check_values, optional_json, to_json
+from orchestrator.ledger.serialization import check_values, to_row
 from orchestrator.trial import Trial, TrialState
-
-_COMPARED = (
-    "config_json",
-    "space_name",
-    "space_version",
-    "teacher_sha256",
-    "data_digest",
-    "code_digest",
-)
 
 _ADD = insert(study).returning(study)
 _ADD_PROJECTION = insert(projection)
@@ -75,7 +67,7 @@ def open_study(
             raise UnknownStudyError(f"no study {name!r} in this ledger; `archscout list` shows all")
         found = _create(tx, name, given, metadata)
     elif given["config_json"] is not None:
-        differing = [column for column in _COMPARED if given[column] != getattr(found, column)]
+        differing = [column for column in given if given[column] != getattr(found, column)]
         if differing:
             raise StudyConflictError(name, found.config_json, differing)
     lease = leases.acquire(tx, found.id, name, holder)
@@ -119,9 +111,22 @@ _NEXT_NUMBER = select(func.coalesce(func.max(trial.c.number) + 1, 0)).where(
     trial.c.study_id == bindparam("of_study")
 )
 _ADD_TRIAL = insert(trial)
+_ADDED = (
+    "uid",
+    "number",
+    "kind",
+    "parent",
+    "params",
+    "digest",
+    "seed",
+    "cost",
+    "describe",
+    "state",
+)
+"""Fields of a trial in its event `trial_added`."""
 
 
-def add_trial(tx: Transaction, lease: Lease, new: NewTrial) -> Trial:
+def add_trial(tx: Transaction, lease: Lease, new: Trial) -> Trial:
     """Add a trial, and end it at once if it came with a terminal state.
 
     Raises:
@@ -137,89 +142,14 @@ def add_trial(tx: Transaction, lease: Lease, new: NewTrial) -> Trial:
     if new.number != expected:
         raise NumberMismatchError(new.number, expected)
     now = tx.now()
-    ended = now if new.state.is_terminal else None
-    tx.connection.execute(
-        _ADD_TRIAL, {**_row(new), "study_id": lease.study_id, "created": now, "ended": ended}
-    )
-    _tell(tx, lease, new)
-    return _as_trial(new, created=now, ended=ended)
-
-
-def _row(new: NewTrial) -> dict[str, Any]:
-    return {
-        "uid": new.uid,
-        "number": new.number,
-        "kind": new.kind,
-        "parent": new.parent,
-        "params_json": to_json(dict(new.params)),
-        "distributions_json": to_json(dict(new.distributions)),
-        "candidate_json": to_json(dict(new.candidate)),
-        "describe": new.describe,
-        "digest": new.digest,
-        "state": new.state.value,
-        "reason": new.reason,
-        "values_json": optional_json(new.values),
-        "violations_json": to_json(dict(new.violations)),
-        "cost_json": to_json(dict(new.cost)),
-        "failure_json": optional_json(new.failure),
-        "seed": new.seed,
-        "attempts": 0,
-        "sampler_attrs_json": to_json(dict(new.sampler_attrs)),
-    }
-
-
-def _tell(tx: Transaction, lease: Lease, new: NewTrial) -> None:
-    added = {
-        "uid": new.uid,
-        "number": new.number,
-        "kind": new.kind,
-        "parent": new.parent,
-        "params": dict(new.params),
-        "digest": new.digest,
-        "seed": new.seed,
-        "cost": dict(new.cost),
-        "describe": new.describe,
-        "state": new.state.value,
-    }
-    tx.append(lease.study_id, lease.generation, "trial_added", added)
+    added = replace(new, created=now, ended=now if new.state.is_terminal else None)
+    row = {**to_row(added, trial), "study_id": lease.study_id, "state": new.state.value}
+    tx.connection.execute(_ADD_TRIAL, row)
+    payload = {name: getattr(added, name) for name in _ADDED}
+    tx.append(lease.study_id, lease.generation, "trial_added", payload)
     if new.state.is_terminal:
-        finished = {
-            "uid": new.uid,
-            "number": new.number,
-            "attempt": None,
-            "state": new.state.value,
-            "reason": new.reason,
-            "values": new.values,
-            "violations": dict(new.violations),
-            "failure": None if new.failure is None else dict(new.failure),
-        }
-        tx.append(lease.study_id, lease.generation, "trial_finished", finished)
-
-
-def _as_trial(new: NewTrial, *, created: float, ended: float | None) -> Trial:
-    return Trial(
-        number=new.number,
-        uid=new.uid,
-        kind=new.kind,
-        parent=new.parent,
-        params=new.params,
-        distributions=new.distributions,
-        candidate=new.candidate,
-        describe=new.describe,
-        digest=new.digest,
-        state=new.state,
-        reason=new.reason,
-        values=new.values,
-        violations=new.violations,
-        cost=new.cost,
-        seed=new.seed,
-        attempts=0,
-        failure=new.failure,
-        sampler_attrs=new.sampler_attrs,
-        created=created,
-        started=None,
-        ended=ended,
-    )
+        transitions.append_finished(tx, lease, new, uid=new.uid, number=new.number, attempt=None)
+    return added
 
 
 _IS_THERE = select(study.c.id).where(study.c.id == bindparam("of_study"))

@@ -5,7 +5,7 @@ The caller shows a lease, and an attempt its fence; either may have been lost me
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sqlalchemy import and_, bindparam, insert, select, update
@@ -20,7 +20,7 @@ from orchestrator.ledger.errors import (
 from orchestrator.ledger.leases import Lease
 from orchestrator.ledger.schema import attempt, checkpoint, measurement, trial
 from orchestrator.ledger.serialization import check_values, finite, optional_json, to_json
-from orchestrator.trial import LEGAL_TRANSITIONS, TrialState
+from orchestrator.trial import LEGAL_TRANSITIONS, Trial, TrialState
 from workers.job import AttemptKey
 from workers.measurement import Measurement
 
@@ -210,11 +210,25 @@ def finish(
             "at": tx.now(),
         },
     )
+    attempt_number = None if key is None else key.number
+    append_finished(tx, lease, ending, uid=uid, number=found.number, attempt=attempt_number)
+
+
+def append_finished(
+    tx: Transaction,
+    lease: Lease,
+    outcome: OutcomeRow | Trial,
+    *,
+    uid: str,
+    number: int,
+    attempt: int | None,
+) -> None:
+    """Append the event of a trial's terminal state."""
     payload = {
         "uid": uid,
-        "number": found.number,
-        "attempt": None if key is None else key.number,
-        **asdict(ending),
+        "number": number,
+        "attempt": attempt,
+        **{field.name: getattr(outcome, field.name) for field in fields(OutcomeRow)},
     }
     tx.append(lease.study_id, lease.generation, "trial_finished", payload)
 

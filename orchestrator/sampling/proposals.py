@@ -12,7 +12,6 @@ from typing import Any
 
 from orchestrator.clock import Clock
 from orchestrator.errors import sanitize
-from orchestrator.ledger import NewTrial
 from orchestrator.sampling.optuna_sampler import MAX_RESAMPLES, Draw, OptunaSampler, derive_seed
 from orchestrator.sampling.rejection import RejectionSampler, RejectionStats
 from orchestrator.sampling.screening import Screening, screen
@@ -77,7 +76,7 @@ class Proposal:
     sampler_attrs: Mapping[str, Any]
     """What the sampler keeps with the trial."""
 
-    def new_trial(self, number: int, *, seed: int) -> NewTrial:
+    def new_trial(self, number: int, *, seed: int) -> Trial:
         """The trial to record: waiting for a worker, or answered already."""
         twin, feasible = self.twin, self.screened.feasible
         answered_by = twin or self.earlier
@@ -90,7 +89,7 @@ class Proposal:
             if feasible
             else (TrialState.PRUNED, "infeasible", None)
         )
-        return NewTrial(
+        return Trial(
             number=number,
             uid=uuid.uuid4().hex,
             parent=None if answered_by is None else answered_by.uid,

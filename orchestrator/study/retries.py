@@ -7,7 +7,7 @@ A retry has its own number and seed, is exempt from deduplication and does not c
 import uuid
 from collections.abc import Sequence
 
-from orchestrator.ledger import Lease, Ledger, NewTrial, Request
+from orchestrator.ledger import Lease, Ledger, Request
 from orchestrator.sampling.optuna_sampler import derive_seed
 from orchestrator.trial import Trial, TrialState
 
@@ -65,8 +65,8 @@ def add_retries(
     ]
 
 
-def _again(trial: Trial, number: int, seed: int) -> NewTrial:
-    return NewTrial(
+def _again(trial: Trial, number: int, seed: int) -> Trial:
+    return Trial(
         number=number,
         uid=uuid.uuid4().hex,
         kind="retry",

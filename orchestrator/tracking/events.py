@@ -151,17 +151,8 @@ def _added(event: Event) -> TrialView:
         distributions={},
         candidate={},
         digest=told["digest"],
-        state=TrialState.WAITING,
-        reason=None,
-        values=None,
-        violations={},
         seed=told["seed"],
-        attempts=0,
-        failure=None,
-        sampler_attrs={},
         created=event.recorded,
-        started=None,
-        ended=None,
         cost=told.get("cost") or {},
     )
     return TrialView(

@@ -23,10 +23,10 @@ from orchestrator.ledger import (
     LeaseHeldError,
     Ledger,
     LedgerError,
-    NewTrial,
     leases,
     transitions,
 )
+from orchestrator.trial import Trial
 from workers.job import AttemptKey
 from workers.measurement import Measurement
 
@@ -183,7 +183,7 @@ def _opened(ledger: Ledger, world: World, holder: Holder | None = None) -> Any:
 
 def _started(ledger: Ledger, lease: Any) -> tuple[AttemptKey, str]:
     uid = os.urandom(16).hex()
-    new = NewTrial(number=0, uid=uid, params={}, distributions={}, candidate={}, digest="d", seed=1)
+    new = Trial(number=0, uid=uid, params={}, distributions={}, candidate={}, digest="d", seed=1)
     ledger.add_trial(lease, new)
     return ledger.start_attempt(lease, uid), uid
 

@@ -11,7 +11,8 @@ import time
 
 from support.servers import Server, server
 
-from orchestrator.ledger import Holder, Ledger, NewTrial
+from orchestrator.ledger import Holder, Ledger
+from orchestrator.trial import Trial
 from workers.measurement import Measurement
 
 _AWAY_S = (0, 1, 3, 5, 10)
@@ -22,7 +23,7 @@ def main() -> int:
     with server() as ours, Ledger.open(ours.url, patience_s=120) as ledger:
         _, lease = ledger.open_study(name="s", config_json="{}", holder=Holder.of_this_process())
         given = {"params": {}, "distributions": {}, "candidate": {}}
-        ledger.add_trial(lease, NewTrial(number=0, uid="u", digest="d", seed=0, **given))
+        ledger.add_trial(lease, Trial(number=0, uid="u", digest="d", seed=0, **given))
         key = ledger.start_attempt(lease, "u")
         acknowledged: list[int] = []
         stop = threading.Event()

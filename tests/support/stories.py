@@ -10,7 +10,7 @@ from typing import Any
 from mlflow.entities import Run
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.ledger import Holder, Lease, Ledger, NewTrial, StudyRow
+from orchestrator.ledger import Holder, Lease, Ledger, StudyRow
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.projection import Projection
 from orchestrator.tracking.trial_runs import STATUS
@@ -68,7 +68,7 @@ class Story:
             "seed": 7,
             **given,
         }
-        self.ledger.add_trial(self.lease, NewTrial(**fields))
+        self.ledger.add_trial(self.lease, Trial(**fields))
         return str(fields["uid"])
 
     def start(self, uid: str) -> None:

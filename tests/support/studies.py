@@ -57,23 +57,13 @@ def a_trial(number: int, **changed: Any) -> Trial:
     given: dict[str, Any] = {
         "number": number,
         "uid": f"{number:032x}",
-        "kind": "search",
-        "parent": None,
         "params": {},
         "distributions": {},
         "candidate": {"schema": 1, "decisions": {}},
         "digest": f"{number:064x}",
         "state": TrialState.RUNNING,
-        "reason": None,
-        "values": None,
-        "violations": {},
         "seed": number,
         "attempts": 1,
-        "failure": None,
-        "sampler_attrs": {},
-        "created": 0.0,
-        "started": None,
-        "ended": None,
     }
     return Trial(**{**given, **changed})
 

@@ -19,10 +19,10 @@ from orchestrator.config.load import load
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
 from orchestrator.home import Home
-from orchestrator.ledger import Holder, Ledger, NewTrial
+from orchestrator.ledger import Holder, Ledger
 from orchestrator.sampling.warm_start import StudyIdentity, load_warm_start
 from orchestrator.study.prepare import user_code
-from orchestrator.trial import REUSED, TrialState
+from orchestrator.trial import REUSED, Trial, TrialState
 from workers import data as datasets
 from workers.data import DataSpec
 from workers.data.spec import NO_DATA
@@ -114,7 +114,7 @@ def add(ledger: Ledger, lease: Any, number: int, end: str, **more: Any) -> None:
     given |= {"uid": f"{number:032x}"} | more
     if end == "infeasible":
         given |= {"state": TrialState.PRUNED, "reason": end, "violations": {"flops": 1.0}}
-    new = NewTrial(number=number, digest=f"{number}", seed=0, **given)
+    new = Trial(number=number, digest=f"{number}", seed=0, **given)
     trial = ledger.add_trial(lease, new)
     if trial.state.is_terminal:
         return

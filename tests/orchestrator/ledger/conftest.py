@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.ledger import Holder, Lease, Ledger, NewTrial, StudyRow
+from orchestrator.ledger import Holder, Lease, Ledger, StudyRow
 from orchestrator.trial import Trial
 from workers.job import AttemptKey
 from workers.measurement import CheckpointRef, Measurement
@@ -76,7 +76,7 @@ class Scene:
             **{**given, **changed}, holder=holder or Holder.of_this_process()
         )
 
-    def new(self, **changed: Any) -> NewTrial:
+    def new(self, **changed: Any) -> Trial:
         given = {
             "uid": uuid.uuid4().hex,
             "params": {"architecture.depth": 3, "recipe.optimizer": "adamw"},
@@ -87,7 +87,7 @@ class Scene:
         }
         if "number" not in changed:
             changed["number"] = next(self._numbers)
-        return NewTrial(**{**given, **changed})
+        return Trial(**{**given, **changed})
 
     def add(self, lease: Lease, **changed: Any) -> Trial:
         return self.ledger.add_trial(lease, self.new(**changed))

@@ -16,12 +16,13 @@ from workers.measurement import Measurement
 _WRITER = """
 import itertools, sys, uuid
 from pathlib import Path
-from orchestrator.ledger import Holder, Ledger, NewTrial
+from orchestrator.ledger import Holder, Ledger
+from orchestrator.trial import Trial
 from workers.measurement import CheckpointRef, Measurement
 ledger = Ledger.open(Path(sys.argv[1]))
 study, lease = ledger.open_study(name="s", config_json="{}", holder=Holder.of_this_process())
 number = len(ledger.trials(study.id))
-trial = ledger.add_trial(lease, NewTrial(number=number, uid=uuid.uuid4().hex, params={},
+trial = ledger.add_trial(lease, Trial(number=number, uid=uuid.uuid4().hex, params={},
     distributions={}, candidate={}, digest="", seed=0))
 key = ledger.start_attempt(lease, trial.uid)
 for epoch in itertools.count(1):

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.servers import Line
 
-from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, LedgerUnavailableError, NewTrial
+from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, LedgerUnavailableError
 from orchestrator.ledger.database import Database
-from orchestrator.trial import TrialState
+from orchestrator.trial import Trial, TrialState
 from workers.job import AttemptKey
 from workers.measurement import CheckpointRef, Measurement
 
@@ -59,7 +59,7 @@ class Player:
     def add(self) -> None:
         number = len(self.uids)
         uid = f"{self.name[-16:]}{number:016x}"
-        new = NewTrial(
+        new = Trial(
             number=number,
             uid=uid,
             params={"n": number},

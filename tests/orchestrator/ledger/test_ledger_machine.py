@@ -29,10 +29,9 @@ from orchestrator.ledger import (
     LeaseHeldError,
     LeaseLostError,
     Ledger,
-    NewTrial,
     StaleAttemptError,
 )
-from orchestrator.trial import LEGAL_TRANSITIONS, TrialState
+from orchestrator.trial import LEGAL_TRANSITIONS, Trial, TrialState
 from workers.job import AttemptKey
 from workers.measurement import CheckpointRef, Measurement
 
@@ -84,7 +83,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(state=STATES)
     def add(self, state: TrialState) -> None:
-        new = NewTrial(
+        new = Trial(
             number=len(self.trials),
             uid=uuid.uuid4().hex,
             params={"n": len(self.trials)},

@@ -15,8 +15,9 @@ from support.trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main
-from orchestrator.ledger import Holder, Ledger, LedgerUnavailableError, NewTrial
+from orchestrator.ledger import Holder, Ledger, LedgerUnavailableError
 from orchestrator.ledger.ledger import transitions
+from orchestrator.trial import Trial
 from workers.measurement import Measurement
 
 BACK_S = 30.0
@@ -194,9 +195,9 @@ def _killed_at_the_nth_record(
     return killed, back
 
 
-def _new(uid: str = "u") -> NewTrial:
+def _new(uid: str = "u") -> Trial:
     given: dict[str, Any] = {"params": {}, "distributions": {}, "candidate": {}}
-    return NewTrial(number=0, uid=uid, digest="d", seed=0, **given)
+    return Trial(number=0, uid=uid, digest="d", seed=0, **given)
 
 
 def _until(true: Callable[[], bool], patience_s: float = 120.0) -> None:

@@ -39,23 +39,14 @@ def trial_story(
     trial = Trial(
         number=number,
         uid=f"u{number}",
-        kind="search",
-        parent=None,
         params={},
         distributions={},
         candidate={},
         digest="d",
         state=TrialState(state),
-        reason=None,
         values=values or None,
-        violations={},
         seed=0,
         attempts=1,
-        failure=None,
-        sampler_attrs={},
-        created=0.0,
-        started=None,
-        ended=None,
         cost={"parameters": 12345.0},
     )
     return TrialView(trial=trial, describe=describe, added_event=1)
