@@ -5,6 +5,7 @@ so a slow terminal holds up no trial.
 """
 
 import threading
+from html import escape
 from typing import Protocol
 
 from rich.console import Group, RenderableType
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.formatting import format_duration, format_number
+from orchestrator.notebook import NotebookCell, in_notebook
 from orchestrator.snapshot import Snapshot
 from orchestrator.terminal import Terminal
 
@@ -42,7 +44,11 @@ class ProgressDisplay:
         self._line_every_s = line_every_s
         self._first: Snapshot | None = None
         self._ended = threading.Event()
-        follow = self._frames if terminal.interactive else self._lines
+        follow = self._lines
+        if in_notebook():
+            follow = self._cell
+        elif terminal.interactive:
+            follow = self._frames
         self._thread = threading.Thread(target=follow, name="archscout-progress", daemon=True)
 
     def __enter__(self) -> "ProgressDisplay":
@@ -77,6 +83,17 @@ class ProgressDisplay:
         with Live(self._frame(), refresh_per_second=4, transient=True) as live:
             while not self._ended.wait(FRAME_EVERY_S):
                 live.update(self._frame())
+
+    def _cell(self) -> None:
+        """A bar and a line in a notebook's cell, which stay at the end."""
+        cell = NotebookCell()
+        ended = False
+        while not ended:
+            ended = self._ended.wait(FRAME_EVERY_S)
+            now = self._source.snapshot()
+            left = "" if ended else _left(self._first, now)
+            text = escape(f"{summary(now)}{left}")
+            cell.show(f"<progress value='{share_done(now):.3f}'></progress> {text}")
 
     def _frame(self) -> RenderableType:
         now = self._source.snapshot()
