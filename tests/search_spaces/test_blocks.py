@@ -32,8 +32,8 @@ from search_spaces.blocks.convolution import SqueezeExcite
 from search_spaces.blocks.drop_path import DropPath
 from search_spaces.blocks.gate import GatedMix, gate_values
 from search_spaces.blocks.heads import AuxiliaryHead, pool
-from search_spaces.blocks.initialisation import initialise
-from search_spaces.blocks.normalisation import NORMALISATIONS, normalisation
+from search_spaces.blocks.initialisation import initialize
+from search_spaces.blocks.normalisation import NORMALIZATIONS, normalisation
 from search_spaces.plugins import DuplicateNameError
 from search_spaces.task import Shape
 
@@ -216,7 +216,7 @@ def test_the_gate_sees_both_branches_and_differs_by_input_and_channel() -> None:
     torch.manual_seed(0)
     block = Gate(convolution=Residual(), attention=Attention(heads=2))
     network = nn.Sequential(block.build((8, 4, 4)))
-    initialise(network, "he")
+    initialize(network, "he")
     assert gate_values(network) == {}
     network.eval()
     x = torch.randn(2, 8, 4, 4)
@@ -257,7 +257,7 @@ def test_an_impossible_drop_path_is_refused() -> None:
         Residual(drop_path=1.0).build(SHAPE)
 
 
-@pytest.mark.parametrize("name", sorted(set(NORMALISATIONS) - {"rms", "none"}))
+@pytest.mark.parametrize("name", sorted(set(NORMALIZATIONS) - {"rms", "none"}))
 def test_normalisation_gives_zero_mean_and_unit_variance_over_its_set(name: str) -> None:
     torch.manual_seed(0)
     y = normalisation(name, 16)(torch.randn(5, 16, 3, 3) * 4 + 2)
@@ -337,7 +337,7 @@ def test_a_patch_stem_cuts_small_images_finer() -> None:
 def test_initialisation_sets_the_deviation_its_source_names(name: str, std: float) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(10, 200, 3), nn.Flatten(), nn.Linear(90, 200))
-    initialise(network, name)
+    initialize(network, name)
     for layer in (network[0], network[2]):
         assert layer.weight.std().item() == pytest.approx(std, rel=0.05)
         assert not layer.bias.any()
@@ -346,7 +346,7 @@ def test_initialisation_sets_the_deviation_its_source_names(name: str, std: floa
 def test_xavier_looks_both_ways_and_counts_a_depthwise_convolution_by_its_group() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(90, 200), nn.Conv2d(400, 400, 5, groups=400))
-    initialise(network, "xavier")
+    initialize(network, "xavier")
     assert network[0].weight.std().item() == pytest.approx(math.sqrt(2 / 290), rel=0.05)
     assert network[1].weight.std().item() == pytest.approx(math.sqrt(2 / 50), rel=0.05)
 

@@ -24,7 +24,7 @@ from search_spaces.blocks import (
     UnbuildableError,
 )
 from search_spaces.blocks.block import BLOCKS, piece_from_dict, piece_to_dict
-from search_spaces.blocks.initialisation import initialise
+from search_spaces.blocks.initialisation import initialize
 from search_spaces.cost import cost
 from search_spaces.task import Shape, Task
 
@@ -54,7 +54,7 @@ BLOCKS_OF_STEPS: list[tuple[Block, int]] = [
 def started(block: Block, shape: Shape = SHAPE) -> nn.Sequential:
     torch.manual_seed(0)
     network = nn.Sequential(block.build(shape))
-    initialise(network, "xavier")
+    initialize(network, "xavier")
     return network
 
 
