@@ -1,6 +1,6 @@
-"""Candidate: one point of a space as a value: a network, its recipe and its losses.
+"""Candidates: points of a search space, each an architecture, a training recipe and loss weights.
 
-Knows how it is written and when two are the same; it loads torch only to read an architecture back.
+Loads torch only to read an architecture and to count its costs.
 """
 
 import hashlib
@@ -27,16 +27,16 @@ class CandidateError(ArchscoutError, ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What one trial builds and how it is trained, in the spelling in which it was decided."""
+    """Architecture, recipe and losses of a trial, in the encoding in which they were decided."""
 
     architecture: "Architecture"
     """The network."""
     recipe: Recipe = field(default_factory=Recipe)
-    """How it is trained."""
+    """Training settings."""
     losses: LossWeights = field(default_factory=LossWeights)
-    """What it minimises."""
+    """Minimized loss."""
     space_name: str
-    """Name of the space it was drawn from."""
+    """Name of the search space it was sampled from."""
     space_version: str
     """Version of that space."""
 
@@ -44,7 +44,7 @@ class Candidate:
     def digest(self) -> str:
         """SHA-256 of the canonical form: equal for candidates that train the same network.
 
-        The space does not count, nor how weights or numbers are spelt.
+        The space does not count, nor the scale of the loss weights or the type of equal numbers.
         """
         return _digest(
             {
@@ -78,11 +78,11 @@ class Candidate:
         return {metric: float(value) for metric, value in counted.items()}
 
     def describe(self) -> str:
-        """The network in one line, such as `C32-C64-T64x2 gate`."""
+        """Return the network in one line, such as `C32-C64-T64x2 gate`."""
         return self.architecture.describe()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; `from_dict` undoes it."""
+        """Return plain data for `from_dict`."""
         return {
             "schema": SCHEMA,
             "space": {"name": self.space_name, "version": self.space_version},
@@ -93,10 +93,10 @@ class Candidate:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The candidate that `to_dict` wrote.
+        """Return the candidate from the data of `to_dict`.
 
         Raises:
-            CandidateError: It is of another schema, or a part is missing or impossible.
+            CandidateError: It has another schema, or a field is missing or impossible.
         """
         from search_spaces.architecture import Architecture  # noqa: PLC0415 - loads torch
 
@@ -117,10 +117,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decisions:
-    """What a plain define-by-run function decided; only the user's own code knows what it means."""
+    """The decisions of a plain define-by-run function; only the user's code knows their meaning."""
 
     decisions: Mapping[str, Any]
-    """The decisions by name: plain JSON data."""
+    """Decisions by name: plain JSON data."""
 
     @property
     def digest(self) -> str:
@@ -128,29 +128,29 @@ class Decisions:
         return _digest({"decisions": self.decisions})
 
     def network_digest(self, task: Task) -> str:  # noqa: ARG002 - as Candidate's
-        """Return the digest; what a user's network is on a task is unknown."""
+        """Return the digest; the user's network is unknown."""
         return self.digest
 
     def cost(self, task: Task) -> dict[str, float]:  # noqa: ARG002 - as Candidate's
-        """Return no costs; a user's network is unknown."""
+        """Return no costs; the user's network is unknown."""
         return {}
 
     def describe(self) -> str:
-        """The decisions in one line, cut at 80 characters."""
+        """Return the decisions in one line of at most 80 characters."""
         shown = (f"{name}={_short(value)}" for name, value in self.decisions.items())
         line = " ".join(shown)
         return line if len(line) <= 80 else f"{line[:77]}..."
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; `from_dict` undoes it."""
+        """Return plain data for `from_dict`."""
         return {"schema": SCHEMA, "decisions": dict(self.decisions)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The decisions that `to_dict` wrote.
+        """Return the decisions from the data of `to_dict`.
 
         Raises:
-            CandidateError: It is of another schema, or holds no decisions.
+            CandidateError: It has another schema, or no decisions.
         """
         _check_schema(data)
         if not isinstance(data.get("decisions"), Mapping):
@@ -159,7 +159,7 @@ class Decisions:
 
 
 def candidate_from_dict(data: Mapping[str, Any]) -> Candidate | Decisions:
-    """What either kind of candidate wrote as plain data.
+    """Return the candidate of either kind from its plain data.
 
     Raises:
         CandidateError: It cannot be read.
@@ -179,7 +179,7 @@ def _digest(data: Any) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """The value with one spelling for equal numbers: 64.0 and 64 are one width."""
+    """Return the value with equal numbers in one form: 64.0 becomes 64."""
     if isinstance(value, Mapping):
         return {name: _canonical(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

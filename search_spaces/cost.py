@@ -1,4 +1,4 @@
-"""What a network costs, counted without computing or allocating anything.
+"""Cost of a network, counted without computing or allocating anything.
 
 The network is built on torch's meta device, where tensors have shapes and no memory.
 """
@@ -17,26 +17,27 @@ from search_spaces.architecture import Architecture, Network
 from search_spaces.task import Task
 
 BATCH = 2
-"""Batch normalisation refuses to train on one example, so two are counted and halved."""
+"""Batch normalization cannot train on one example, so two are counted and the costs halved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a network needs, whatever the machine."""
+    """Costs of a network that do not depend on the machine."""
 
     parameters: int
-    """Trainable numbers."""
+    """Number of trainable parameters."""
     flops: int
-    """Floating-point operations of one example's forward pass; a multiply-add counts as two."""
+    """Floating-point operations of the forward pass of one example; a multiply-add counts as
+    two."""
     activation_bytes: int
-    """Memory that training one example keeps from the forward for the backward pass, in float32.
+    """Memory that the forward pass of one example keeps for the backward pass, in float32.
 
-    Attention counts with its matrix of tokens by tokens, which fused kernels do not keep.
+    Includes the attention matrix of tokens by tokens, which fused kernels do not keep.
     """
 
 
 def cost(architecture: Architecture, task: Task) -> Cost:
-    """The cost of an architecture's network, without auxiliary heads.
+    """Return the cost of an architecture, without auxiliary heads.
 
     Raises:
         UnbuildableError: The decisions do not fit together, or not to the task.
@@ -53,15 +54,15 @@ def cost(architecture: Architecture, task: Task) -> Cost:
 
 
 def _forward(network: Network, inputs: dict[str, Tensor]) -> tuple[int, int]:
-    """FLOPs of one pass over the batch, and the bytes it keeps for the backward pass."""
+    """Return the FLOPs of one pass over the batch, and the bytes kept for the backward pass."""
     held = {_storage(tensor) for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[StorageWeakRef, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> None:
-        # Several operations may save one tensor; its storage counts once, and is held so that no
-        # later one can take its place in the table. Neither the table nor what is returned here
-        # may hold the tensor: it holds the graph, which holds this function and what it returned,
-        # a circle that torch 2.13 never frees (140 KB a network).
+        # Several operations may save the same tensor; its storage counts once, and is kept alive
+        # so that no later one reuses its key. Neither the table nor the return value may hold the
+        # tensor: it holds the graph, which holds this function and its return value, a reference
+        # cycle that torch 2.13 never frees (140 KB a network).
         reference = _storage(tensor)
         if reference not in held:
             kept[reference] = tensor.untyped_storage()
@@ -82,12 +83,12 @@ aten = torch.ops.aten
 
 
 class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While active, operations on meta tensors give shapes only and their FLOPs are added up."""
+    """While active, operations on meta tensors give shapes only, and their FLOPs are summed."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
-        """Floating-point operations so far, by torch's own formulas; a multiply-add is two."""
+        """Floating-point operations so far, by torch's formulas; a multiply-add counts as two."""
 
     def __torch_dispatch__(
         self,
@@ -96,7 +97,7 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """The operation's result, or something of its shape."""
+        """Return the operation's result, or a tensor of the same shape."""
         operation = func.overloadpacket
         shortcut = SHORTCUTS.get(operation)
         out = None if shortcut is None or kwargs else shortcut(*args)
@@ -121,13 +122,13 @@ def _like_both(x: Tensor, other: Any, *_: Any) -> Tensor | None:
     if x.dtype != other.dtype:
         return None
     shape = torch.broadcast_shapes(x.shape, other.shape)  # type: ignore[no-untyped-call]
-    # Only what has the shape already: how it lies in memory decides what is copied later.
+    # Only if it has the shape already: its memory format decides which copies follow.
     like = x if x.shape == shape else other
     return torch.empty_like(like) if like.shape == shape else None
 
 
 def _divided(x: Tensor, other: Any, *_: Any) -> Tensor | None:
-    return _like_both(x, other) if x.is_floating_point() else None  # whole numbers leave their type
+    return _like_both(x, other) if x.is_floating_point() else None  # integers change their type
 
 
 def _compared(x: Tensor, other: Any) -> Tensor | None:
@@ -167,7 +168,7 @@ SHORTCUTS: dict[Any, Callable[..., Any]] = {
     aten.gelu: _like,
     aten.silu: _like,
     aten.sigmoid: _like,
-    aten._safe_softmax: _like,  # noqa: SLF001 - how torch spells attention's softmax
+    aten._safe_softmax: _like,  # noqa: SLF001 - attention's softmax in torch
     aten.add: _like_both,
     aten.mul: _like_both,
     aten.div: _divided,
@@ -180,4 +181,4 @@ SHORTCUTS: dict[Any, Callable[..., Any]] = {
     aten.native_layer_norm: _layer_norm,
     aten.native_group_norm: _group_norm,
 }
-"""Operations whose result has a shape plain from the inputs; None where it is not, after all."""
+"""Operations whose result shape follows from the inputs; None where it does not."""

@@ -1,8 +1,8 @@
-"""What can be named: registries of blocks, terms and spaces, and objects in a user's own file.
+"""Registries of blocks, loss terms and spaces, and objects in a user's own file.
 
-Knows no particular block, term or space; those register themselves. A user's file may do so as
-well: `from search_spaces.loss_terms import loss_term`, put the decorator before a class, and the
-space in the same file can name it.
+Knows no particular block, term or space; those register themselves. A user's file may do so too,
+with a decorator such as `@loss_term` from `search_spaces`; the space in that file can then use the
+name.
 """
 
 import difflib
@@ -21,50 +21,51 @@ from search_spaces.errors import ArchscoutError, ExitCode
 T = TypeVar("T")
 
 USER_MODULE = "archscout_user_"
-"""How the names of modules begin that users' files became."""
+"""Prefix of the module names of users' files."""
 
 SHIPPED_FILES: dict[str, tuple[Path, bytes]] = {}
-"""Users' files that go before those on disk, by the path they are named by; see `user_code`."""
+"""Users' files that are used instead of those on disk, by the path in the config; see
+`user_code`."""
 
 
 class UnknownNameError(ArchscoutError, LookupError):
-    """Nothing is registered under a name; the message lists what is."""
+    """A name is not registered; the message lists the known ones."""
 
     exit_code = ExitCode.INPUT
 
 
 class DuplicateNameError(ArchscoutError, ValueError):
-    """A name is taken."""
+    """A name is already taken."""
 
 
 class UserFileError(ArchscoutError, ValueError):
-    """A `file.py:name` of the user leads nowhere; the message says where it breaks."""
+    """A user's `file.py:name` cannot be loaded; the message says where it fails."""
 
     exit_code = ExitCode.INPUT
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """The option that a misspelt name most likely meant; None if nothing comes close."""
+    """Return the option that a misspelled name most likely means; None if none is close."""
     found = difflib.get_close_matches(name[:60], list(options), n=1, cutoff=0.6)
     return found[0] if found else None
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """An error's last sentence, with a space before it; empty if nothing comes close."""
+    """Return the last sentence of an error, with a leading space; empty if no option is close."""
     meant = nearest(name, options)
     return "" if meant is None else f" Did you mean {meant!r}?"
 
 
 class Registry(Generic[T]):
-    """Things of one kind by name."""
+    """Objects of one kind by name."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        """What is registered, for messages: `loss term`."""
+        """Kind of the objects in messages, such as `loss term`."""
         self._things: dict[str, T] = {}
 
     def register(self, name: str, thing: T) -> T:
-        """Put a thing under a name of its own.
+        """Register an object under a new name.
 
         Raises:
             DuplicateNameError: The name is taken.
@@ -90,7 +91,7 @@ class Registry(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserObject:
-    """What a user's `file.py:name` stands for, and the file's fingerprint."""
+    """A loaded `file.py:name` of the user, and the digest of the file."""
 
     value: Any
     """The object."""
@@ -99,34 +100,34 @@ class UserObject:
     path: Path
     """The file."""
     sha256: str
-    """Digest of the file's bytes as they were run; other files that it imports are not covered."""
+    """SHA-256 of the file's bytes as they were run; files that it imports are not included."""
 
 
 def load_user_object(reference: str, base_dir: Path | str) -> UserObject:
-    """The object that `file.py:name` names, the file taken relative to `base_dir`.
+    """Return the object `file.py:name`, with the file relative to `base_dir`.
 
-    The file is run by path, once a process and content, as a script without options. Its folder is
-    put at the end of the import path, so that it finds its neighbours.
+    The file is run by path, once per process and content, as a script without options. Its folder
+    is appended to the import path, so that it can import its neighbors.
 
     Raises:
-        UserFileError: The reference is malformed, the file is missing or does not run, or the name
-            is not in it.
+        UserFileError: The reference is malformed, the file is missing or does not run, or does not
+            define the name.
     """
     file, colon, name = reference.rpartition(":")
     if not colon or not file.endswith(".py") or not name.isidentifier():
-        raise UserFileError(f"{reference!r} is no reference to Python; write file.py:name")
+        raise UserFileError(f"{reference!r} is not a reference to Python; write file.py:name")
     asked = Path(base_dir) / file
     path, source = SHIPPED_FILES.get(str(asked)) or read_user_file(asked)
     sha256 = hashlib.sha256(source).hexdigest()
     module = _run(path, source, sha256)
     if name not in vars(module):
         public = [known for known in vars(module) if not known.startswith("_")]
-        raise UserFileError(f"{path}: holds no {name!r}.{did_you_mean(name, public)}")
+        raise UserFileError(f"{path}: defines no {name!r}.{did_you_mean(name, public)}")
     return UserObject(value=vars(module)[name], name=name, path=path, sha256=sha256)
 
 
 def read_user_file(asked: Path) -> tuple[Path, bytes]:
-    """Where a file really lies, and its bytes.
+    """Return the resolved path of a file, and its bytes.
 
     Raises:
         UserFileError: It cannot be read.
@@ -142,7 +143,7 @@ def read_user_file(asked: Path) -> tuple[Path, bytes]:
 
 @contextmanager
 def as_script(path: Path | str) -> Iterator[None]:
-    """Run a user's code with the `sys.argv` of their file alone: our options are none of theirs."""
+    """Run the user's code with its own `sys.argv`, without our options."""
     before, sys.argv = sys.argv, [str(path)]
     try:
         yield
@@ -151,8 +152,8 @@ def as_script(path: Path | str) -> Iterator[None]:
 
 
 def _run(path: Path, source: bytes, sha256: str) -> ModuleType:
-    # The name carries path and content: two files called space.py are two modules, and one that was
-    # edited is run again. Dataclasses and pickle look classes up by it in sys.modules.
+    # The name depends on path and content: two files called space.py are two modules, and an edited
+    # one is run again. Dataclasses and pickle look classes up in sys.modules by this name.
     fingerprint = hashlib.sha256(f"{path}\n{sha256}".encode()).hexdigest()[:16]
     known = f"{USER_MODULE}{path.stem}_{fingerprint}"
     if known in sys.modules:
@@ -169,16 +170,18 @@ def _run(path: Path, source: bytes, sha256: str) -> ModuleType:
         del sys.modules[known]
         what = f": cannot be run: {_reason(error)}"
         if "no known parent package" in what:
-            what += f". It runs as a script: import by name what lies in {path.parent}, no dots"
+            what += f". It runs as a script: import modules in {path.parent} by name, without dots"
         if isinstance(error, SystemExit):
-            what = f" ends the program while it is loaded ({_reason(error)}). Let it define "
-            what += "functions alone; what it does belongs under `if __name__ == '__main__':`"
+            what = (
+                f" ends the program while it is loaded ({_reason(error)}). Only define functions "
+            )
+            what += "at the top level; put everything else under `if __name__ == '__main__':`"
         raise UserFileError(f"{_place(path, error)}{what}") from error
     return module
 
 
 def _place(path: Path, error: BaseException) -> str:
-    """File and line of the user's file where an error came from."""
+    """Return file and line of the user's file where an error was raised."""
     if isinstance(error, SyntaxError):
         return f"{error.filename or path}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

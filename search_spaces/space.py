@@ -1,7 +1,7 @@
-"""Spaces: everything a study may try, under a name and a version.
+"""Search spaces: everything a study may try, under a name and a version.
 
-A SearchSpace is a domain of candidates; a DefineByRunSpace is a user's plain Optuna function.
-Neither knows who answers its questions.
+A SearchSpace is a domain of candidates; a DefineByRunSpace is a plain Optuna function of the user.
+Both are independent of the sampler.
 """
 
 import json
@@ -46,16 +46,21 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpace:
-    """A named, versioned domain of candidates."""
+    """A named, versioned domain of candidates.
+
+    Example:
+        >>> space = SearchSpace.of(name="mine", version="1", architecture=Const(network))
+        >>> space.encode(space.default())
+    """
 
     name: str
-    """Its name, e.g. `hybrid`."""
+    """Name, such as `hybrid`."""
     version: str
-    """Changes whenever equal parameters would mean another candidate."""
+    """Changes whenever equal parameters would give another candidate."""
     candidates: Domain[Candidate]
-    """What may be tried."""
+    """Domain of the candidates."""
     constraints: tuple[Constraint, ...] = ()
-    """Limits that belong to the space, beside those of the study."""
+    """Constraints of the space, in addition to those of the study."""
 
     @classmethod
     def of(
@@ -68,15 +73,15 @@ class SearchSpace:
         losses: Domain[LossWeights] | None = None,
         constraints: tuple[Constraint, ...] = (),
     ) -> Self:
-        """The space of these parts in every combination.
+        """Return the space of all combinations of these domains.
 
         Args:
             name: Name of the space.
             version: Version of the space.
-            architecture: Networks.
-            recipe: Ways of training; None takes `recipe_domain()`.
-            losses: What may be minimised; None takes `loss_domain()`.
-            constraints: Limits on every candidate.
+            architecture: Domain of the networks.
+            recipe: Domain of the training recipes; None for `recipe_domain()`.
+            losses: Domain of the losses; None for `loss_domain()`.
+            constraints: Constraints on every candidate.
         """
         from search_spaces.losses import loss_domain  # noqa: PLC0415 - loads torch
 
@@ -93,14 +98,14 @@ class SearchSpace:
         return cls(name=name, version=version, candidates=candidates, constraints=constraints)
 
     def resolve(self, suggester: Suggester) -> Candidate:
-        """The candidate that the suggester's answers lead to."""
+        """Return the candidate for a suggester's answers."""
         return self.candidates.resolve(suggester, "")
 
     def encode(self, candidate: Candidate) -> dict[str, Any]:
-        """The answers that lead to a candidate.
+        """Return the parameters of a candidate; the inverse of `resolve`.
 
         Raises:
-            DomainError: No answers lead there.
+            DomainError: The space does not contain the candidate.
         """
         return self.candidates.encode(candidate, "")
 
@@ -121,7 +126,7 @@ class SearchSpace:
         return self.encode(self.default())
 
     def expected(self) -> dict[str, Expected]:
-        """The decisions that have a prior, by name."""
+        """Return the domains of the decisions that have a prior, by name."""
         return dict(priors(self.candidates))
 
     def size(self) -> float:
@@ -141,25 +146,25 @@ class SearchSpace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefineByRunSpace:
-    """A user's function that asks an Optuna trial, or anything that answers like one.
+    """A user's function of an Optuna trial, or of anything with the same `suggest_*` methods.
 
-    What it will ask is known only by running it. Hence no `encode`, no size and no default, and no
-    promise that a value leads back to parameters: that law holds for SearchSpace alone.
+    Its questions are known only by running it, so it has no `encode`, no size and no default, and a
+    value does not lead back to parameters.
     """
 
     name: str
-    """Its name, e.g. that of the function."""
+    """Name, such as that of the function."""
     version: str
-    """Changes with the function, e.g. the digest of its file."""
+    """Changes with the function, such as the digest of its file."""
     function: Callable[[Any], Mapping[str, Any] | None]
-    """Takes the trial, of which it may use the three `suggest_*` methods; gives the decisions, or
-    None for all that it asked, by name."""
+    """Takes a trial with the three `suggest_*` methods; returns the decisions by name, or None for
+    all of its answers."""
 
     def resolve(self, suggester: Suggester) -> Decisions:
-        """The decisions that the suggester's answers lead to.
+        """Return the decisions for a suggester's answers.
 
         Raises:
-            SpaceError: The function gives what is no plain JSON object, or ends the program.
+            SpaceError: The function returns something else than a plain JSON object, or exits.
         """
         asking = _RecordingSuggester(suggester)
         code = getattr(self.function, "__code__", None)
@@ -170,10 +175,10 @@ class DefineByRunSpace:
             raise SpaceError(f"{self.name}: ends the program (SystemExit: {error})") from error
         decisions = asking.params if given is None else given
         if not isinstance(decisions, Mapping):
-            raise SpaceError(f"{self.name}: must give a dict or None, not {decisions!r}")
+            raise SpaceError(f"{self.name}: must return a dict or None, not {decisions!r}")
         try:
             if json.loads(json.dumps(decisions, allow_nan=False)) != decisions:
-                raise ValueError("it reads back as something else")
+                raise ValueError("it changes when it is written and read back")
         except (TypeError, ValueError) as error:
             raise SpaceError(
                 f"{self.name}: decisions must be plain JSON data (no tuples, string keys): {error}"

@@ -1,8 +1,7 @@
-"""A user's own Python as it was read once: the files they named, and what these import beside them.
+"""A user's own Python source, read once: the files they named and the local modules these import.
 
-A search runs these very bytes from its first trial to its last, on every machine: what is edited
-meanwhile, or is not there on a node, makes no difference. Knows no engine: whoever starts a worker
-carries the files there.
+A search runs the same bytes from its first trial to its last, on every machine, even if the files
+are edited meanwhile or missing on a node. The engine sends them to the workers.
 """
 
 import ast
@@ -19,7 +18,7 @@ from typing import Self
 from search_spaces.plugins import SHIPPED_FILES, UserFileError, load_user_object, read_user_file
 
 MAX_BYTES = 16 << 20
-"""More than this is no source code."""
+"""Source code is never larger than this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +26,17 @@ class UserCode:
     """Source files by absolute path, as they were read."""
 
     files: Mapping[str, bytes]
-    """Those that were named, and every module beside them that an import statement reaches.
-    Modules that are imported by a computed name are found on disk, where they are there."""
+    """The named files, and all modules in their folders that an import statement reaches. Modules
+    that are imported by a computed name are read from disk, if they are there."""
     named: tuple[tuple[str, str], ...]
-    """The files that were named: their paths as the user has them, and where they really lie."""
+    """The named files: their paths in the config, and their resolved paths."""
 
     @classmethod
     def read(cls, references: Iterable[str]) -> Self:
-        """What `file.py:name` references lead to.
+        """Read the files of `file.py:name` references and the modules they import.
 
         Raises:
-            UserFileError: A file cannot be read, or there is more than any program needs.
+            UserFileError: A file cannot be read, or the files are too large for source code.
         """
         named = []
         files: dict[str, bytes] = {}
@@ -50,12 +49,12 @@ class UserCode:
 
     @property
     def roots(self) -> set[Path]:
-        """Folders that modules are looked for in."""
+        """Folders in which modules are searched."""
         return {Path(path).parent for _, path in self.named}
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all of it, wherever it lies."""
+        """SHA-256 over all files, independent of their location."""
         named = [path for _, path in self.named]
         parts = [_sha256(self.files[path]) for path in named]
         parts += sorted(
@@ -78,7 +77,7 @@ class UserCode:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Lets this process run these files, whatever lies on its disk meanwhile."""
+        """Make this process import these files instead of those on disk."""
         before, finder = dict(SHIPPED_FILES), _Finder(self)
         SHIPPED_FILES.update({asked: (Path(path), self.files[path]) for asked, path in self.named})
         sys.meta_path.insert(0, finder)
@@ -91,7 +90,7 @@ class UserCode:
 
 
 class _Finder:
-    """Finds carried modules, unless something installed has their name."""
+    """Finds the user modules, unless an installed module has the name."""
 
     def __init__(self, code: UserCode) -> None:
         self._files = code.files
@@ -100,7 +99,7 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """What Python's import asks; None leaves the name to those who are asked next."""
+        """Return the spec of a user module; None leaves the name to the next finder."""
         for root in self._roots:
             for file in _places(root, name):
                 if str(file) in self._files and not (path is None and self._is_installed(name)):
@@ -124,26 +123,26 @@ class _Finder:
 
 
 class _Loader:
-    """Runs one carried file."""
+    """Loads one user module."""
 
     def __init__(self, path: str, source: bytes) -> None:
         self._path = path
         self._source = source
 
     def create_module(self, _spec: ModuleSpec) -> None:
-        """An ordinary module."""
+        """Use Python's default module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill the module."""
+        """Run the source in the module."""
         exec(compile(self._source, self._path, "exec"), vars(module))  # noqa: S102 - the user's own
 
     def get_source(self, _name: str) -> str:
-        """For tracebacks, where the file is not on this machine."""
+        """Return the source for tracebacks, where the file is not on this machine."""
         return self._source.decode(errors="replace")
 
 
 def _gather(path: Path, root: Path, files: dict[str, bytes]) -> None:
-    """Add a file and all that its imports reach beneath `root`."""
+    """Add a file and everything that its imports reach below `root`."""
     waiting = [path]
     while waiting:
         path = waiting.pop()
@@ -152,18 +151,18 @@ def _gather(path: Path, root: Path, files: dict[str, bytes]) -> None:
         _, files[str(path)] = read_user_file(path)
         if sum(map(len, files.values())) > MAX_BYTES:
             raise UserFileError(
-                f"{root}: what is imported from here is more than {MAX_BYTES >> 20} MB of Python; "
+                f"{root}: the modules imported from here have more than {MAX_BYTES >> 20} MB; "
                 "keep data in files of other kinds"
             )
         waiting += _imported(path, files[str(path)], root)
 
 
 def _imported(path: Path, source: bytes, root: Path) -> set[Path]:
-    """Files beneath `root` that a file's import statements may mean, wherever they stand in it."""
+    """Return the files below `root` that the import statements of a file may mean."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return set()  # whoever runs it says what is wrong
+        return set()  # the error is reported where it is run
     names = {name for node in ast.walk(tree) for name in _names(node, path, root)}
     return {file for name in names for file in _with_parents(root, name)}
 
@@ -172,7 +171,7 @@ def _names(node: ast.AST, path: Path, root: Path) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
-        # One dot means the package that the file lies in.
+        # One dot is the file's own package.
         parents = path.parent.relative_to(root).parts
         above = parents[: len(parents) - node.level + 1] if node.level else ()
         module = ".".join([*above, *([node.module] if node.module else [])])
@@ -181,14 +180,14 @@ def _names(node: ast.AST, path: Path, root: Path) -> Iterator[str]:
 
 
 def _with_parents(root: Path, name: str) -> Iterator[Path]:
-    """The files of a dotted name and of every package around it, as far as they are there."""
+    """Yield the existing files of a dotted name and of its parent packages."""
     parts = name.split(".")
     for length in range(1, len(parts) + 1):
         yield from filter(Path.is_file, _places(root, ".".join(parts[:length])))
 
 
 def _places(root: Path, name: str) -> tuple[Path, Path]:
-    """Where a module of a dotted name may lie."""
+    """Return the possible files of a module with a dotted name."""
     place = root.joinpath(*name.split("."))
     return place / "__init__.py", place.with_name(f"{place.name}.py")
 

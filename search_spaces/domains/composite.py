@@ -1,8 +1,8 @@
-"""How decisions compose: small domains that build large ones, each a value that draws and undraws.
+"""Composite domains: small domains build large ones; each can sample a value and encode it back.
 
-Two laws hold for every domain. `encode` undoes `resolve`, and `resolve` undoes `encode`. One
-parameter name has one domain, whatever else is decided: the label of a chosen branch is part of
-the names beneath it. Knows names and values only: no network, no sampler.
+Two laws hold for every domain. `encode` and `resolve` invert each other. One parameter name has one
+domain, whatever else is decided: the label of a chosen branch is part of the names below it. Knows
+names and values only: no network, no sampler.
 
     stage = Record(Stage, {"width": IntRange(16, 64, step=16), "norm": choice("batch", "group")})
     stages = Repeat(stage, 1, 4)
@@ -32,29 +32,33 @@ from search_spaces.domains.suggester import Suggester
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Label = str | int | float | bool | None
-"""What a branch of OneOf may be called: what a categorical parameter may hold."""
+"""Label of a branch of OneOf: a possible value of a categorical parameter."""
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf(Generic[T_co]):
-    """One of several labelled domains; what is decided within carries the label in its name."""
+    """One of several labeled domains; names of decisions inside contain the label.
+
+    Example:
+        >>> OneOf({"none": Const(0.0), "some": FloatRange(0.1, 0.5)}).resolve(trial, "dropout")
+    """
 
     branches: Mapping[Any, Domain[T_co]]
-    """The domains by label (see `Label`). No value may lie in two of them."""
+    """Domains by label (see `Label`). No value may be in two of them."""
     _: KW_ONLY
     initial: Label = None
-    """Label of the default; None takes the prior, else the first."""
+    """Label of the default; None for the prior, else the first."""
     prior: Label = None
-    """Label of the likeliest branch; None expects none."""
+    """Label of the most likely branch; None for no prior."""
     confidence: Confidence = "medium"
-    """How far to trust the prior."""
+    """Confidence in the prior."""
 
     def __post_init__(self) -> None:
-        """Refuse labels and branches that would break a law.
+        """Reject labels and branches that would break a law.
 
         Raises:
-            SpaceError: No branch, labels that cannot be told apart in a name, or branches that
-                share a value.
+            SpaceError: There is no branch, labels look the same in a name, or branches share a
+                value.
         """
         _check_labels(self.branches)
         check_confidence("OneOf", self.confidence)
@@ -63,21 +67,21 @@ class OneOf(Generic[T_co]):
                 raise SpaceError(f"OneOf: no branch {label!r} in {list(self.branches)}")
         for label, branch in self.branches.items():
             others = (name for name in self.branches if name is not label)
-            if twin := [name for name in others if branch.default() in self.branches[name]]:
-                raise SpaceError(f"OneOf: branches {label!r} and {twin[0]!r} share a value")
+            if same_value := [name for name in others if branch.default() in self.branches[name]]:
+                raise SpaceError(f"OneOf: branches {label!r} and {same_value[0]!r} share a value")
 
     def resolve(self, suggester: Suggester, path: str) -> T_co:
-        """The value of the branch whose label is answered under `path`."""
+        """Return the value of the branch whose label is the answer for `path`."""
         labels = list(self.branches)
         label = labels[0] if len(labels) == 1 else suggester.suggest_categorical(path, labels)
         return self.branches[label].resolve(suggester, join(path, label))
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:
-        """The label of the branch that holds the value, and the answers within.
+        """Return the label of the branch that contains the value, and the answers inside.
 
         Raises:
-            DomainError: No branch holds it.
-            SpaceError: Two branches hold it.
+            DomainError: No branch contains it.
+            SpaceError: Two branches contain it.
         """
         found: dict[Label, dict[str, Any]] = {}
         reasons = []
@@ -89,17 +93,17 @@ class OneOf(Generic[T_co]):
         if not found:
             raise DomainError(f"{path}: {value!r} fits no branch: {'; '.join(reasons)}")
         if len(found) > 1:
-            raise SpaceError(f"{path}: {value!r} lies in several branches: {list(found)}")
+            raise SpaceError(f"{path}: {value!r} is in several branches: {list(found)}")
         ((label, within),) = found.items()
         return within if len(self.branches) == 1 else {path: label, **within}
 
     def default(self) -> T_co:
-        """The default of the declared branch, else of the likeliest, else of the first."""
+        """Return the default of the declared branch, else of the most likely, else of the first."""
         declared = [label for label in (self.initial, self.prior) if label is not None]
         return self.branches[[*declared, *self.branches][0]].default()
 
     def size(self) -> float:
-        """The branches' sizes together."""
+        """Return the sum of the branches' sizes."""
         return _total(self)
 
     def __contains__(self, value: object) -> bool:
@@ -112,63 +116,67 @@ def choice(
     """Return a domain of several plain values, each its own label.
 
     Raises:
-        SpaceError: Two values read alike, or are equal as Python has it: 1, 1.0 and True.
+        SpaceError: Two values look the same, or are equal in Python: 1, 1.0 and True.
     """
     if min(len({str(value) for value in values}), len(set(values))) != len(values):
-        raise SpaceError(f"choice: values must read differently and be unequal, not {values}")
+        raise SpaceError(f"choice: values must look different and be unequal, not {values}")
     branches = {value: Const(value) for value in values}
     return OneOf(branches, initial=initial, prior=prior, confidence=confidence)
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat(Generic[T]):
-    """A tuple of `low` to `high` values of one domain; the count is a decision named `count`."""
+    """A tuple of `low` to `high` values of one domain; its length is a decision named `count`.
+
+    Example:
+        >>> Repeat(IntRange(16, 64), 1, 3).resolve(trial, "widths")
+    """
 
     item: Domain[T]
-    """What each place holds."""
+    """Domain of each item."""
     low: int
-    """The fewest."""
+    """Minimum length."""
     high: int
-    """The most."""
+    """Maximum length."""
     _: KW_ONLY
     initial: tuple[T, ...] | None = None
-    """The default; None takes as many items as expected, else the fewest, each its own default."""
+    """The default; None for the likely number of items, else the minimum, each its default."""
     prior: int | None = None
-    """The likeliest count; None expects none."""
+    """The most likely length; None for no prior."""
     confidence: Confidence = "medium"
-    """How far to trust the prior."""
+    """Confidence in the prior."""
 
     def __post_init__(self) -> None:
-        """Refuse impossible counts.
+        """Reject impossible lengths.
 
         Raises:
-            SpaceError: Not 0 <= low <= high, or a default that lies outside.
+            SpaceError: Not 0 <= low <= high, or the default is outside.
         """
         _check_not_inline("Repeat", self.item)
         if not 0 <= self.low <= self.high:
             raise SpaceError(f"Repeat: needs 0 <= low <= high, not {self.low} and {self.high}")
-        self.counts  # noqa: B018 - refuses a prior that lies outside
+        self.counts  # noqa: B018 - rejects a prior outside
         if self.initial is not None:
             try:
                 self.encode(self.initial, "initial")
             except DomainError as error:
-                raise SpaceError(f"Repeat: the initial value lies outside: {error}") from error
+                raise SpaceError(f"Repeat: the initial value is outside: {error}") from error
 
     @property
     def counts(self) -> IntRange:
-        """The decision of how many."""
+        """The domain of the length."""
         return IntRange(self.low, self.high, prior=self.prior, confidence=self.confidence)
 
     def resolve(self, suggester: Suggester, path: str) -> tuple[T, ...]:
-        """As many items as answered, each under its zero-based index."""
+        """Return as many items as answered, each under its zero-based index."""
         count = self.counts.resolve(suggester, join(path, "count"))
         return tuple(self.item.resolve(suggester, join(path, index)) for index in range(count))
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:
-        """The count, and the answers for each item.
+        """Return the length, and the answers for each item.
 
         Raises:
-            DomainError: It is no tuple of an allowed length, or an item lies outside.
+            DomainError: The value is no tuple of an allowed length, or an item is outside.
         """
         if type(value) is not tuple:
             raise DomainError(f"{path}: needs a tuple, not {value!r}")
@@ -177,13 +185,13 @@ class Repeat(Generic[T]):
         return _merge([count, *items])
 
     def default(self) -> tuple[T, ...]:
-        """The declared default, else as many items as expected, else the fewest."""
+        """Return the declared default, else the likely number of items, else the minimum."""
         if self.initial is not None:
             return self.initial
         return tuple(self.item.default() for _ in range(self.counts.default()))
 
     def size(self) -> float:
-        """Every length's combinations together."""
+        """Return the number of combinations over all lengths."""
         return _total(self)
 
     def __contains__(self, value: object) -> bool:
@@ -192,22 +200,26 @@ class Repeat(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Record(Generic[T]):
-    """Several named decisions that make one value, such as a dataclass."""
+    """Several named decisions that make one value, such as a dataclass.
+
+    Example:
+        >>> Record(Residual, {"kernel": choice(3, 5)}).resolve(trial, "block")
+    """
 
     make: Callable[..., T]
     """Takes the fields by keyword: a dataclass, `dict`, or a function."""
     fields: Mapping[str, Domain[Any]]
-    """The domain of each field, in the order in which they are asked."""
+    """Domain of each field, in the order of the questions."""
     _: KW_ONLY
     take: Callable[[T], Mapping[str, Any]] | None = None
-    """Undoes `make`; None reads each field as an attribute (or item) of that name."""
+    """Inverse of `make`; None reads each field as an attribute or item of that name."""
 
     def __post_init__(self) -> None:
-        """Refuse names that could be mistaken for a path, or for each other.
+        """Reject names that look like a path, or that collide.
 
         Raises:
-            SpaceError: A name that is no Python identifier, or an inline field that asks under the
-                name of another.
+            SpaceError: A name is no Python identifier, or an inline field asks under the name of
+                another.
         """
         if odd := [name for name in self.fields if not name.isidentifier()]:
             raise SpaceError(f"Record: a field's name must be a Python identifier, not {odd[0]!r}")
@@ -221,7 +233,7 @@ class Record(Generic[T]):
                 taken[asked] = name
 
     def resolve(self, suggester: Suggester, path: str) -> T:
-        """What is made of all fields, each asked under its name."""
+        """Return the value made of all fields, each asked under its name."""
         return self.make(
             **{
                 name: domain.resolve(suggester, join(path, name))
@@ -230,25 +242,28 @@ class Record(Generic[T]):
         )
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:
-        """The answers for every field.
+        """Return the answers for all fields.
 
         Raises:
-            DomainError: A field is missing or lies outside, or the value holds more than that.
+            DomainError: A field is missing or outside, or the value has more than the decided
+                fields.
         """
         parts = self._parts(value, path)
         params = _merge(
             domain.encode(parts[name], join(path, name)) for name, domain in self.fields.items()
         )
         if not same(made := self.make(**parts), value):
-            raise DomainError(f"{path}: {value!r} is not {made!r}, which its decided fields make")
+            raise DomainError(
+                f"{path}: {value!r} is not {made!r}, the value made of its decided fields"
+            )
         return params
 
     def default(self) -> T:
-        """What the fields' defaults make."""
+        """Return the value made of the fields' defaults."""
         return self.make(**{name: domain.default() for name, domain in self.fields.items()})
 
     def size(self) -> float:
-        """The fields' sizes multiplied; a shared decision counts once."""
+        """Return the product of the fields' sizes; a shared decision counts once."""
         return _total(self)
 
     def __contains__(self, value: object) -> bool:
@@ -260,7 +275,7 @@ class Record(Generic[T]):
         try:
             return {**self.take(value)}
         except (KeyError, AttributeError, TypeError) as error:
-            raise DomainError(f"{path}: {value!r} does not come apart: {error!r}") from None
+            raise DomainError(f"{path}: {value!r} cannot be split into fields: {error!r}") from None
 
 
 def _part(value: Any, name: str, path: str) -> Any:
@@ -271,12 +286,12 @@ def _part(value: Any, name: str, path: str) -> Any:
 
 
 def _asked_by(name: str, field: Domain[Any]) -> set[str]:
-    """The names directly beneath a record's path under which one of its fields asks."""
+    """Return the names directly below a record's path under which one of its fields asks."""
     return _asked_at(field.domain) if isinstance(field, Inline) else {name}
 
 
 def _asked_at(domain: Domain[Any]) -> set[str]:
-    """The names directly beneath a domain's path under which it asks; "" is the path itself."""
+    """Return the names directly below a domain's path that it asks for; "" is the path itself."""
     if isinstance(domain, OneOf):
         return {"", *map(str, domain.branches)}
     if isinstance(domain, Record):
@@ -294,11 +309,13 @@ def _check_not_inline(what: str, part: Domain[Any]) -> None:
 def _check_labels(branches: Mapping[Label, Domain[Any]]) -> None:
     read = [str(label) for label in branches]
     if not read or len(set(read)) != len(read):
-        raise SpaceError(f"OneOf: needs branches whose labels read differently, not {read}")
+        raise SpaceError(f"OneOf: needs branches whose labels look different, not {read}")
     for label, branch in branches.items():
         _check_not_inline("OneOf", branch)
         if "." in str(label) and not isinstance(branch, Const):
-            raise SpaceError(f"OneOf: label {label!r} holds a dot, which separates names in a path")
+            raise SpaceError(
+                f"OneOf: label {label!r} contains a dot, which separates names in a path"
+            )
 
 
 def _merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -314,14 +331,14 @@ def _merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 Census = dict[frozenset[str], float]
-"""How many values read exactly these shared decisions, the shared answers themselves not counted.
+"""Number of values by the set of shared decisions they read, without the shared answers.
 
 Multiplying sizes would count a decision that is read twice as two.
 """
 
 
 def _total(domain: Domain[Any]) -> float:
-    """How many different values a composed domain has."""
+    """Return the number of different values of a composite domain."""
     shared: dict[str, float] = {}
     total: float = 0
     for names, count in _census(domain, shared).items():
@@ -332,7 +349,7 @@ def _total(domain: Domain[Any]) -> float:
 
 
 def _census(domain: Domain[Any], shared: dict[str, float]) -> Census:
-    """The census of a domain; sizes of the shared decisions it meets are put into `shared`."""
+    """Return the census of a domain; the sizes of shared decisions are added to `shared`."""
     if isinstance(domain, Shared):
         shared[domain.name] = domain.domain.size()
         return {frozenset([domain.name]): 1}
@@ -372,10 +389,10 @@ def _multiplied(one: Census, other: Census) -> Census:
 
 
 def _times(one: float, other: float) -> float:
-    """A product of counts; whole numbers stay exact however large, and never meet an infinity."""
+    """Return a product of counts; integers stay exact however large, also with infinities."""
     return math.inf if math.inf in (one, other) else one * other
 
 
 def _plus(one: float, other: float) -> float:
-    """A sum of counts, as exact as `_times`."""
+    """Return a sum of counts, as exact as `_times`."""
     return math.inf if math.inf in (one, other) else one + other

@@ -1,7 +1,4 @@
-"""Domains that change how decisions are named, not what is decided.
-
-`search_spaces.domains.composite` is where to import them from.
-"""
+"""Domains that change the names of decisions: Shared and Inline."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -14,31 +11,31 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Shared(Generic[T]):
-    """One decision that is read in several places: it has a name of its own, wherever it stands."""
+    """One decision that several places read, under a name of its own."""
 
     name: str
     """Name of the parameter, from the root."""
     domain: Domain[T]
-    """What is decided; the same wherever the name is used."""
+    """Domain of the decision; the same wherever the name is used."""
 
     def resolve(self, suggester: Suggester, path: str) -> T:  # noqa: ARG002 - a Domain's signature
-        """The value answered under the decision's own name."""
+        """Return the answer for the decision's own name."""
         return self.domain.resolve(suggester, self.name)
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:  # noqa: ARG002
-        """The answers under the decision's own name; what holds it checks that all places agree.
+        """Return the answers for the decision's own name; the caller checks that all places agree.
 
         Raises:
-            DomainError: The value lies outside.
+            DomainError: The value is outside.
         """
         return self.domain.encode(value, self.name)
 
     def default(self) -> T:
-        """The decision's default."""
+        """Return the domain's default."""
         return self.domain.default()
 
     def size(self) -> float:
-        """The decision's size."""
+        """Return the domain's size."""
         return self.domain.size()
 
     def __contains__(self, value: object) -> bool:
@@ -47,33 +44,34 @@ class Shared(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Inline(Generic[T]):
-    """A field whose decisions are named as if they were the record's own, without the field's name.
+    """A field whose decisions are named like the record's own, without the field's name.
 
-    A stage whose block is decided inline asks `stages.0` for the block's label and
-    `stages.0.attention.heads` for what is within. Labels and other fields must not be namesakes.
+    A stage with an inline block asks `stages.0` for the block's label and
+    `stages.0.attention.heads` for a decision inside. Labels must differ from the names of other
+    fields.
     """
 
     domain: Domain[T]
-    """What is decided."""
+    """Domain of the field."""
 
     def resolve(self, suggester: Suggester, path: str) -> T:
-        """The value answered under the name of what holds the field."""
+        """Return the answer for the record's name."""
         return self.domain.resolve(suggester, path.rpartition(".")[0])
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:
-        """The answers under the name of what holds the field.
+        """Return the answers for the record's name.
 
         Raises:
-            DomainError: The value lies outside.
+            DomainError: The value is outside.
         """
         return self.domain.encode(value, path.rpartition(".")[0])
 
     def default(self) -> T:
-        """The domain's default."""
+        """Return the domain's default."""
         return self.domain.default()
 
     def size(self) -> float:
-        """The domain's size."""
+        """Return the domain's size."""
         return self.domain.size()
 
     def __contains__(self, value: object) -> bool:

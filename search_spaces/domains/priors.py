@@ -1,7 +1,7 @@
-"""Priors: what whoever wrote a space expects of single decisions, and draws that follow it.
+"""Priors: expectations of the author of a space about single decisions, and samples from them.
 
-A prior is an expectation, no limit: every value of the domain stays possible. Knows domains, and
-not how far a sampler trusts them.
+A prior excludes nothing: every value of the domain stays possible. The sampler decides how far it
+trusts them.
 """
 
 import math
@@ -15,18 +15,18 @@ from search_spaces.domains.ranges import Confidence, Domain, FloatRange, IntRang
 from search_spaces.domains.suggester import grid_point
 
 Expected = IntRange | FloatRange | OneOf[Any]
-"""A domain of one decision that has a prior."""
+"""Domain of one decision with a prior."""
 
 SPREAD: dict[Confidence, float] = {"low": 0.5, "medium": 0.25, "high": 0.125}
-"""Standard deviation of a number about its likeliest value, as a share of its whole range; with
-`ODDS` the scale of NePS, which implements PriorBand (Mallik et al. 2023)."""
+"""Standard deviation of a number around its most likely value, relative to the range; like `ODDS`
+as in NePS, which implements PriorBand (Mallik et al. 2023)."""
 
 ODDS: dict[Confidence, float] = {"low": 2.0, "medium": 4.0, "high": 6.0}
-"""How much likelier the expected choice is than each of the others."""
+"""Odds of the expected choice against each of the others."""
 
 
 def priors(domain: Domain[Any], path: str = "") -> Iterator[tuple[str, Expected]]:
-    """Every decision with a prior that a domain may ask for, by name, in the order of asking."""
+    """Yield all decisions with a prior that a domain may ask for, by name, in order."""
     asks = not isinstance(domain, OneOf) or len(domain.branches) > 1
     if asks and isinstance(domain, IntRange | FloatRange | OneOf) and domain.prior is not None:
         yield path, domain
@@ -35,7 +35,7 @@ def priors(domain: Domain[Any], path: str = "") -> Iterator[tuple[str, Expected]
 
 
 def _parts(domain: Domain[Any], path: str) -> Iterator[tuple[Domain[Any], str]]:
-    """The domains that a composed one asks, each with the name that it asks under."""
+    """Yield the inner domains of a composite one, each with its name."""
     if isinstance(domain, OneOf):
         yield from ((branch, join(path, label)) for label, branch in domain.branches.items())
     elif isinstance(domain, Repeat):
@@ -50,10 +50,10 @@ def _parts(domain: Domain[Any], path: str) -> Iterator[tuple[Domain[Any], str]]:
 
 
 def draw(domain: Expected, chance: Random) -> Label:
-    """A value drawn from the decision's prior.
+    """Sample a value from the decision's prior.
 
-    Numbers come from a normal distribution about the likeliest one, cut at the ends of the range,
-    on the scale on which the domain is drawn; choices by their odds.
+    Numbers are normally distributed around the most likely one, truncated to the range, on the
+    scale of the domain; choices have their odds.
     """
     if isinstance(domain, OneOf):
         labels = list(domain.branches)
@@ -65,12 +65,12 @@ def draw(domain: Expected, chance: Random) -> Label:
     low, high = scale(domain.low - half), scale(domain.high + half)
     centre, spread = scale(domain.prior or 0), SPREAD[domain.confidence] * (high - low)
     while not low <= (drawn := chance.gauss(centre, spread)) <= high:
-        pass  # the centre lies within: at least one draw in three does too
+        pass  # the center is inside: at least one sample in three is too
     return _within(domain, math.exp(drawn) if domain.log else drawn)
 
 
 def _within(domain: IntRange | FloatRange, drawn: float) -> float:
-    """The nearest value that the domain holds."""
+    """Return the nearest value in the domain."""
     if domain.step is None:
         return min(max(drawn, domain.low), domain.high)
     last = round((domain.high - domain.low) / domain.step)

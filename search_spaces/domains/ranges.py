@@ -1,7 +1,4 @@
-"""The smallest domains, of one decision or none, and what every domain promises.
-
-`search_spaces.domains.composite` composes them, and is where to import them from.
-"""
+"""Primitive domains, of one decision or none, and the protocol of all domains."""
 
 import math
 from dataclasses import KW_ONLY, dataclass, field
@@ -13,54 +10,54 @@ from search_spaces.errors import ArchscoutError, ExitCode
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Confidence = Literal["low", "medium", "high"]
-"""How far a prior is to be trusted (`search_spaces.domains.priors` has the numbers)."""
+"""Confidence in a prior (see `search_spaces.domains.priors` for the numbers)."""
 
 
 class DomainError(ArchscoutError, ValueError):
-    """A value lies outside a domain; the message says where and what is allowed."""
+    """A value is outside a domain; the message says where, and what is allowed."""
 
     exit_code = ExitCode.INPUT
 
 
 class SpaceError(ArchscoutError, ValueError):
-    """A domain is ill-made: whoever wrote the space must change it, no value can help."""
+    """A domain is inconsistent: the space itself must be corrected."""
 
     exit_code = ExitCode.INPUT
 
 
 class Domain(Protocol[T_co]):
-    """A set of values, each reached by answering named questions."""
+    """A set of values; named decisions lead to each of them."""
 
     def resolve(self, suggester: Suggester, path: str) -> T_co:
-        """The value that the suggester's answers lead to; all names begin with `path`."""
+        """Return the value for a suggester's answers; all names start with `path`."""
         ...
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:
-        """The answers that lead to `value`.
+        """Return the answers that lead to `value`; the inverse of `resolve`.
 
         Raises:
-            DomainError: No answers lead there.
+            DomainError: The domain does not contain the value.
         """
         ...
 
     def default(self) -> T_co:
-        """The value taken when nobody decides."""
+        """Return the default value."""
         ...
 
     def size(self) -> float:
-        """How many different values there are; infinite for a continuous range."""
+        """Return the number of different values; infinite for a continuous range."""
         ...
 
     def __contains__(self, value: object) -> bool: ...
 
 
 def join(path: str, name: object) -> str:
-    """The path of something called `name` beneath `path`."""
+    """Return the path of `name` below `path`."""
     return f"{path}.{name}" if path else str(name)
 
 
 def encodes(domain: Domain[Any], value: object) -> bool:
-    """Whether a domain finds answers that lead to the value: what `in` means."""
+    """Return whether a domain contains a value: the meaning of `in`."""
     try:
         domain.encode(value, "value")
     except DomainError:
@@ -69,56 +66,60 @@ def encodes(domain: Domain[Any], value: object) -> bool:
 
 
 def check_prior(domain: Domain[Any], prior: object, confidence: str) -> None:
-    """Refuse an expectation that the domain cannot meet.
+    """Reject an impossible prior.
 
     Raises:
-        SpaceError: The prior lies outside, or the confidence is no word for one.
+        SpaceError: The prior is outside, or the confidence is unknown.
     """
     check_confidence(domain, confidence)
     if prior is not None and prior not in domain:
-        raise SpaceError(f"{domain}: the prior {prior!r} lies outside")
+        raise SpaceError(f"{domain}: the prior {prior!r} is outside")
 
 
 def check_confidence(where: object, confidence: str) -> None:
-    """Refuse what is no word for a confidence.
+    """Reject an unknown confidence.
 
     Raises:
-        SpaceError: It is none.
+        SpaceError: It is none of `Confidence`.
     """
     if confidence not in (allowed := get_args(Confidence)):
         raise SpaceError(f"{where}: confidence {confidence!r} is none of {', '.join(allowed)}")
 
 
 def same(one: object, other: object) -> bool:
-    """Equality that tells 1, 1.0 and True apart."""
+    """Return whether values are equal and of the same type: 1, 1.0 and True differ."""
     return type(one) is type(other) and one == other
 
 
 @dataclass(frozen=True, slots=True)
 class IntRange:
-    """Whole numbers from `low` to `high`, both included."""
+    """Integers from `low` to `high`, both included.
+
+    Example:
+        >>> IntRange(16, 64, step=16).resolve(trial, "width")
+    """
 
     low: int
-    """The smallest."""
+    """Minimum."""
     high: int
-    """The largest."""
+    """Maximum."""
     _: KW_ONLY
     step: int = 1
-    """Distance between neighbours."""
+    """Distance between neighbors."""
     log: bool = False
-    """Whether samplers should spread their draws evenly over the logarithm."""
+    """Sample uniformly in the logarithm."""
     initial: int | None = None
-    """The default; None takes the prior, else the smallest."""
+    """The default; None for the prior, else the minimum."""
     prior: int | None = field(default=None, repr=False)
-    """The likeliest value; None expects none."""
+    """The most likely value; None for no prior."""
     confidence: Confidence = field(default="medium", repr=False)
-    """How far to trust the prior."""
+    """Confidence in the prior."""
 
     def __post_init__(self) -> None:
-        """Refuse ranges that cannot be drawn as they are written.
+        """Reject impossible ranges.
 
         Raises:
-            SpaceError: Empty, a high end off the steps, or a logarithm that does not exist.
+            SpaceError: The range is empty, `high` is not on a step, or `log` is impossible.
         """
         if self.low > self.high or self.step < 1:
             raise SpaceError(f"{self}: needs low <= high and step >= 1")
@@ -127,20 +128,20 @@ class IntRange:
         if rest := (self.high - self.low) % self.step:
             raise SpaceError(f"{self}: high is off the steps; the last one is {self.high - rest}")
         if self.initial is not None and self.initial not in self:
-            raise SpaceError(f"{self}: the initial value lies outside")
+            raise SpaceError(f"{self}: the initial value is outside")
         check_prior(self, self.prior, self.confidence)
 
     def resolve(self, suggester: Suggester, path: str) -> int:
-        """The number answered under `path`; nothing is asked where there is no choice."""
+        """Return the answer for `path`; a single value is not asked for."""
         if self.low == self.high:
             return self.low
         return suggester.suggest_int(path, self.low, self.high, step=self.step, log=self.log)
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:
-        """The number itself as the answer.
+        """Return the number itself as the answer.
 
         Raises:
-            DomainError: It is no whole number of the range.
+            DomainError: The value is no integer of the range.
         """
         inside = type(value) is int and self.low <= value <= self.high
         if not inside or (value - self.low) % self.step:
@@ -148,11 +149,11 @@ class IntRange:
         return {} if self.low == self.high else {path: value}
 
     def default(self) -> int:
-        """The declared default, else the likeliest number, else the smallest."""
+        """Return the declared default, else the most likely number, else the minimum."""
         return next(n for n in (self.initial, self.prior, self.low) if n is not None)
 
     def size(self) -> float:
-        """How many numbers there are."""
+        """Return the number of values."""
         return (self.high - self.low) // self.step + 1
 
     def __contains__(self, value: object) -> bool:
@@ -161,30 +162,34 @@ class IntRange:
 
 @dataclass(frozen=True, slots=True)
 class FloatRange:
-    """Numbers from `low` to `high`, both included; with a step, the grid from `low` up."""
+    """Numbers from `low` to `high`, both included; with a step, the grid from `low` up.
+
+    Example:
+        >>> FloatRange(1e-4, 1e-1, log=True).resolve(trial, "learning_rate")
+    """
 
     low: float
-    """The smallest."""
+    """Minimum."""
     high: float
-    """The largest."""
+    """Maximum."""
     _: KW_ONLY
     step: float | None = None
-    """Distance between neighbours; None for a continuous range."""
+    """Distance between neighbors; None for a continuous range."""
     log: bool = False
-    """Whether samplers should spread their draws evenly over the logarithm."""
+    """Sample uniformly in the logarithm."""
     initial: float | None = None
-    """The default; None takes the prior, else the smallest."""
+    """The default; None for the prior, else the minimum."""
     prior: float | None = field(default=None, repr=False)
-    """The likeliest value; None expects none."""
+    """The most likely value; None for no prior."""
     confidence: Confidence = field(default="medium", repr=False)
-    """How far to trust the prior."""
+    """Confidence in the prior."""
 
     def __post_init__(self) -> None:
-        """Refuse ranges that cannot be drawn as they are written.
+        """Reject impossible ranges.
 
         Raises:
-            SpaceError: Empty, not finite, a high end off the grid, or a logarithm that does not
-                exist.
+            SpaceError: The range is empty or not finite, `high` is off the grid, or `log` is
+                impossible.
         """
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
             raise SpaceError(f"{self}: needs finite low <= high")
@@ -196,20 +201,20 @@ class FloatRange:
             if grid_steps(self.low, self.high, self.step) is None:
                 raise SpaceError(f"{self}: high is off the grid of steps from low")
         if self.initial is not None and self.initial not in self:
-            raise SpaceError(f"{self}: the initial value lies outside (a float is needed)")
+            raise SpaceError(f"{self}: the initial value is outside (a float is needed)")
         check_prior(self, self.prior, self.confidence)
 
     def resolve(self, suggester: Suggester, path: str) -> float:
-        """The number answered under `path`, to the last bit; not asked where there is no choice."""
+        """Return the exact answer for `path`; a single value is not asked for."""
         if self.low == self.high:
             return float(self.low)
         return suggester.suggest_float(path, self.low, self.high, step=self.step, log=self.log)
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:
-        """The number itself as the answer.
+        """Return the number itself as the answer.
 
         Raises:
-            DomainError: It is no float of the range.
+            DomainError: The value is no float of the range.
         """
         inside = type(value) is float and self.low <= value <= self.high
         if not inside or (self.step is not None and not on_grid(value, self.low, self.step)):
@@ -217,11 +222,11 @@ class FloatRange:
         return {} if self.low == self.high else {path: value}
 
     def default(self) -> float:
-        """The declared default, else the likeliest number, else the smallest."""
+        """Return the declared default, else the most likely number, else the minimum."""
         return float(next(n for n in (self.initial, self.prior, self.low) if n is not None))
 
     def size(self) -> float:
-        """How many grid points there are; infinite without a grid."""
+        """Return the number of grid points; infinite without a grid."""
         if self.low == self.high:
             return 1
         steps = None if self.step is None else grid_steps(self.low, self.high, self.step)
@@ -233,17 +238,21 @@ class FloatRange:
 
 @dataclass(frozen=True, slots=True)
 class Const(Generic[T]):
-    """One value: nothing to decide."""
+    """One value, without a decision.
+
+    Example:
+        >>> Const(3).resolve(trial, "kernel")
+    """
 
     value: T
     """The value."""
 
     def resolve(self, suggester: Suggester, path: str) -> T:  # noqa: ARG002 - a Domain's signature
-        """The value; nothing is asked."""
+        """Return the value without a question."""
         return self.value
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:
-        """No answers.
+        """Return no answers.
 
         Raises:
             DomainError: It is another value.
@@ -253,11 +262,11 @@ class Const(Generic[T]):
         return {}
 
     def default(self) -> T:
-        """The value."""
+        """Return the value."""
         return self.value
 
     def size(self) -> float:
-        """One."""
+        """Return 1."""
         return 1
 
     def __contains__(self, value: object) -> bool:

@@ -353,7 +353,7 @@ def test_xavier_looks_both_ways_and_counts_a_depthwise_convolution_by_its_group(
 
 def test_an_unknown_initialisation_is_refused() -> None:
     with pytest.raises(UnbuildableError, match="Did you mean 'he'"):
-        initialise(nn.Linear(1, 1), "hee")
+        initialize(nn.Linear(1, 1), "hee")
 
 
 def test_pooling_takes_the_average_or_the_maximum() -> None:

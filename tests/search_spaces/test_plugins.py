@@ -69,7 +69,7 @@ def test_an_object_comes_from_its_file_with_the_files_digest(tmp_path: Path) -> 
 
 def test_a_file_with_relative_imports_is_told_to_import_by_name(tmp_path: Path) -> None:
     write(tmp_path, "mine.py", "from .helper import X\n")
-    with pytest.raises(UserFileError, match=f"import by name what lies in {tmp_path}, no dots"):
+    with pytest.raises(UserFileError, match=f"import modules in {tmp_path} by name, without dots"):
         load_user_object("mine.py:X", tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_a_file_finds_its_neighbours_and_may_hold_slotted_dataclasses(
         ("mine.txt:space", "write file.py:name"),
         ("mine.py:not a name", "write file.py:name"),
         ("mime.py:space", "mime.py: cannot be read: No such file or directory. Did you mean 'mine"),
-        ("mine.py:spaec", "mine.py: holds no 'spaec'. Did you mean 'space'?"),
+        ("mine.py:spaec", "mine.py: defines no 'spaec'. Did you mean 'space'?"),
         ("breaks.py:space", "breaks.py:2: cannot be run: NameError: name 'undefined'"),
         ("grammar.py:space", "grammar.py:1: cannot be run: SyntaxError"),
         ("quits.py:space", "quits.py:2 ends the program while it is loaded (SystemExit: no data)"),

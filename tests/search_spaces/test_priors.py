@@ -96,10 +96,10 @@ def test_the_default_is_the_prior_where_nothing_else_is_declared() -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: IntRange(1, 9, prior=10), "prior 10 lies outside"),
-        (lambda: FloatRange(0.0, 1.0, step=0.1, prior=0.15), "prior 0.15 lies outside"),
+        (lambda: IntRange(1, 9, prior=10), "prior 10 is outside"),
+        (lambda: FloatRange(0.0, 1.0, step=0.1, prior=0.15), "prior 0.15 is outside"),
         (lambda: choice("a", "b", prior="c"), "no branch 'c'"),
-        (lambda: Repeat(Const(0), 1, 3, prior=4), "prior 4 lies outside"),
+        (lambda: Repeat(Const(0), 1, 3, prior=4), "prior 4 is outside"),
         (lambda: IntRange(1, 9, prior=3, confidence="sure"), "none of low, medium, high"),
         (lambda: choice("a", "b", prior="a", confidence="sure"), "none of low, medium, high"),
     ],

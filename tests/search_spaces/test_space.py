@@ -98,7 +98,7 @@ def test_a_plain_function_has_no_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (3, "must give a dict or None"),
+        (3, "must return a dict or None"),
         ({"when": object()}, "plain JSON data"),
         ({"size": (1, 2)}, "plain JSON data"),
         ({1: 2}, "plain JSON data"),

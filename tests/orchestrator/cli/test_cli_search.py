@@ -212,7 +212,7 @@ class TestSearch:
         ("text", "message"),
         [
             ("x = (", "mine.py:1: cannot be run"),
-            ("def spaces(trial): ...\ndef train(d, c): ...", "holds no 'space'"),
+            ("def spaces(trial): ...\ndef train(d, c): ...", "defines no 'space'"),
             ("space = 5\ndef train(d, c): ...", "'space' is neither a SearchSpace nor"),
             ("def space(trial): ...\ntrain = 5", "'train' is no function"),
         ],
