@@ -1,4 +1,4 @@
-"""The doctor: whether a study's space, limits and time go together, found out before it starts.
+"""Preflight: check before a search that its space, constraints and time go together.
 
-Knows spaces, data and this machine; it writes nothing, and knows no ledger and no engine.
+Reads spaces, data and this machine's speed; it writes nothing and uses neither ledger nor engine.
 """

@@ -1,6 +1,6 @@
-"""Probes: candidates drawn from a space, with what can be known of each without training it.
+"""Candidates sampled from a space, with their cost and failures, without training.
 
-Drawing is a hundred times as fast as counting: many are drawn, and some of these are counted.
+Sampling is a hundred times as fast as counting: many are sampled, and some of these are counted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,25 +21,25 @@ from workers.failures import classify
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledCandidate:
-    """One candidate and what is known of it."""
+    """One candidate with its digest, cost and failure."""
 
     params: Mapping[str, Any]
-    """The answers that lead to it."""
+    """Answers that lead to it."""
     candidate: Candidate
     network: str | None
-    """Digest of its network alone, whatever its recipe and losses; None if it does not build."""
+    """Digest of its network, regardless of recipe and losses; None if it does not build."""
     failure: str | None = None
-    """Why it does not build."""
+    """Reason why it does not build."""
     cost: Mapping[str, float] | None = None
     """`parameters`, `flops`, `activation_bytes`; None where they were not counted."""
 
     def violations(self, limits: Sequence[Constraint]) -> list[float]:
-        """By how much it exceeds each limit; to be asked of counted ones only."""
+        """Return the violation of each constraint; for counted candidates only."""
         counted = self.cost or {}
         return [limit.violation(counted[limit.metric]) for limit in limits]
 
     def screening(self, limits: Sequence[Constraint]) -> Screening:
-        """It as screening has it; to be asked of counted ones only."""
+        """Return its screening result; for counted candidates only."""
         if self.failure is not None:
             return Screening(cost={}, violations={DOES_NOT_BUILD: 1.0})
         names = (limit.metric for limit in limits)
@@ -47,12 +47,12 @@ class SampledCandidate:
         return Screening(cost=self.cost or {}, violations=violations)
 
     def worst(self, limits: Sequence[Constraint]) -> float:
-        """Its largest violation; at most 0 is feasible."""
+        """Return its largest violation; feasible candidates have at most 0."""
         return max(self.violations(limits), default=0.0)
 
 
 class CandidateSampler:
-    """Draws and counts candidates of one space for one task."""
+    """Sampler and cost counter of candidates of one space for one task."""
 
     def __init__(self, config: StudyConfig, space: SearchSpace, task: Task) -> None:
         self.config = config
@@ -60,21 +60,21 @@ class CandidateSampler:
         self.task = task
 
     def random(
-        self, seed: int, at_most: int, box: Deadline, at_least: int = 1
+        self, seed: int, at_most: int, deadline: Deadline, at_least: int = 1
     ) -> list[SampledCandidate]:
-        """Candidates by chance, equally for equal seeds: so many at least, whatever the time."""
+        """Return random candidates, equal for equal seeds; at least `at_least`, even past time."""
         probes: list[SampledCandidate] = []
-        while len(probes) < max(at_most, at_least) and (box.left_s or len(probes) < at_least):
+        while len(probes) < max(at_most, at_least) and (deadline.left_s or len(probes) < at_least):
             suggester = RandomSuggester(seed + len(probes))
             probes.append(self.of(suggester, suggester.params))
         return probes
 
     def given(self, points: Iterable[Mapping[str, Any]]) -> list[SampledCandidate]:
-        """The candidates of these parameters."""
+        """Return the candidates of these parameters."""
         return [self.of(ReplaySuggester(point), point) for point in points]
 
     def of(self, suggester: Suggester, params: Mapping[str, Any]) -> SampledCandidate:
-        """The candidate that the answers lead to; they are in `params` once they were given.
+        """Return the candidate of the suggester's answers, which `params` then holds.
 
         Raises:
             ProblemsError: The user's own space raised.
@@ -92,7 +92,7 @@ class CandidateSampler:
         return SampledCandidate(params=params, candidate=candidate, network=digest)
 
     def digest(self, architecture: Architecture) -> str:
-        """What all spellings of a network share, whatever its recipe and losses.
+        """Return the digest shared by all encodings of a network, regardless of recipe and losses.
 
         Raises:
             UnbuildableError: It does not fit the task.
@@ -105,19 +105,19 @@ class CandidateSampler:
         return plain.network_digest(self.task)
 
     def counted(
-        self, probes: Iterable[SampledCandidate], box: Deadline, at_least: int = 1
+        self, probes: Iterable[SampledCandidate], deadline: Deadline, at_least: int = 1
     ) -> Iterator[SampledCandidate]:
-        """The probes with their cost, for as long as there is time; the first ones in any case.
+        """Yield the candidates with their cost while time is left; the first ones in any case.
 
-        What does not build passes as it is.
+        Candidates that do not build pass unchanged.
         """
         for number, probe in enumerate(probes):
-            if number >= at_least and not box.left_s:
+            if number >= at_least and not deadline.left_s:
                 return
             yield self.count(probe)
 
     def count(self, probe: SampledCandidate) -> SampledCandidate:
-        """The probe with its cost, or with the reason why it does not build after all."""
+        """Return the candidate with its cost, or with the reason why it does not build."""
         if probe.failure is not None:
             return probe
         screened = screen(probe.candidate, self.task, ())

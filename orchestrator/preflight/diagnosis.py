@@ -1,10 +1,10 @@
-"""Examines a study: what its space holds, which limits can be met, how long it will take.
+"""Diagnosis of a study: size of its space, feasible constraints, expected duration.
 
-    whole(parts, box)     everything, for `archscout space`
-    quick(parts, box)     as little as tells whether a search can work, before it starts
+    full_check(inputs, ...)     everything, for `archscout space`
+    quick_check(inputs, ...)    the minimum that shows whether a search can work, before it starts
 
-Both look for as long as their box says; what is found is equal for equal seeds, but for timings
-and for how much there was time for.
+Both stop at their deadline; equal seeds give equal results, except for timings and for how many
+candidates there was time for.
 """
 
 import math
@@ -17,7 +17,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.preflight import timing
 from orchestrator.preflight.candidates import CandidateSampler, SampledCandidate
 from orchestrator.preflight.deadline import Deadline
-from orchestrator.preflight.failure_causes import FailureCause, culprits
+from orchestrator.preflight.failure_causes import FailureCause, find_failure_causes
 from orchestrator.preflight.feasibility import (
     ConstraintReport,
     assess_constraints,
@@ -30,128 +30,130 @@ from orchestrator.study.prepare import StudyInputs
 from search_spaces.space import Constraint, SearchSpace
 from search_spaces.task import Task
 
-DRAWN, COUNTED = 2000, 300
-"""Candidates that are drawn, and those of them that are counted, if there is time."""
-QUICKLY_DRAWN, QUICKLY_COUNTED = 100, 8
-"""The same for a quick look."""
+SAMPLED, COUNTED = 2000, 300
+"""Candidates sampled, and those of them counted, if time allows."""
+QUICK_SAMPLED, QUICK_COUNTED = 100, 8
+"""The same for the quick check."""
 UNKNOWN_ERROR = 0.5
-"""Relative error of predicted times that is taken where too few networks were timed to see it."""
+"""Relative error assumed for predicted times where too few networks were timed."""
 START_S: Mapping[str, float] = {"in_process": 1.0, "ray_tune": 12.0}
-"""What starting and ending an engine takes, MLflow's projection included."""
+"""Time to start and stop an engine, MLflow's projection included."""
 TRIAL_S: Mapping[str, float] = {"in_process": 0.1, "ray_tune": 0.3}
-"""What a trial takes beside its training."""
+"""Overhead of a trial in addition to its training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What was found."""
+    """Results of a check."""
 
     config: StudyConfig
-    drawn: tuple[SampledCandidate, ...]
-    """Candidates that chance drew."""
+    sampled: tuple[SampledCandidate, ...]
+    """Random candidates."""
     counted: tuple[SampledCandidate, ...]
-    """The first of them, with their cost or why they do not build after all."""
+    """The first of them, with their cost or the reason why they do not build."""
     first: tuple[SampledCandidate, ...]
-    """The default and the seed points, counted: what the study tries first."""
-    culprits: tuple[FailureCause, ...]
-    """What breaks candidates."""
+    """The default and the seed points, counted; the study tries them first."""
+    failure_causes: tuple[FailureCause, ...]
+    """Likely causes of candidates that do not build."""
     limits: tuple[ConstraintReport, ...]
-    """How far each constraint can be met."""
+    """Feasibility of each constraint."""
     together: ConstraintReport | None
-    """How far all of them can; None without constraints."""
+    """Feasibility of all of them together; None without constraints."""
     networks: Networks | None
-    """How many there are; None where nobody looked."""
+    """Number of distinct networks; None if not counted."""
     pace: Pace | None
-    """How fast this machine is; None where nothing was timed."""
+    """Training speed of this machine; None if nothing was timed."""
     forecast: StudyForecast | None
-    """When the study ends; None where nobody can say."""
+    """Expected duration; None if it cannot be predicted."""
     slots: int
-    """Trials at a time."""
+    """Concurrent trials."""
 
     @property
     def builds(self) -> tuple[int, int]:
-        """How many candidates of chance build, of how many that were built in full."""
+        """Return how many random candidates build, and of how many that were built in full."""
         return sum(probe.cost is not None for probe in self.counted), len(self.counted)
 
     @property
     def fits(self) -> tuple[int, int]:
-        """How many candidates of chance build as far as their shapes tell, of how many."""
-        return sum(probe.failure is None for probe in self.drawn), len(self.drawn)
+        """Return how many random candidates build by their shapes alone, and of how many."""
+        return sum(probe.failure is None for probe in self.sampled), len(self.sampled)
 
     def epoch_s(self, probe: SampledCandidate, examples: int) -> float | None:
-        """How long an epoch of a counted candidate takes; None where nothing was timed."""
+        """Return the predicted epoch time of a counted candidate; None if nothing was timed."""
         if self.pace is None or probe.cost is None:
             return None
         return examples * self.pace.example_s(timing.load_of(probe))
 
 
 def full_check(
-    parts: StudyInputs, space: SearchSpace, task: Task, box: Deadline, *, at_least: int = 1
+    inputs: StudyInputs, space: SearchSpace, task: Task, deadline: Deadline, *, at_least: int = 1
 ) -> Diagnosis:
-    """Everything that can be found out in time; so many candidates are counted in any case."""
-    probing = CandidateSampler(parts.config, space, task)
-    first = _first(parts, probing)
-    drawn = probing.random(parts.config.seed, DRAWN, box.share(0.15), at_least)
-    counts = networks(probing, [p.network for p in drawn if p.network], box.share(0.15))
-    counted = list(probing.counted(drawn[: max(COUNTED, at_least)], box.share(0.3), at_least))
-    found = _sought(parts, probing, [*first, *counted], box.share(0.5))
-    seen = _Seen(drawn=drawn, counted=counted, first=first, found=found)
-    return _diagnosis(parts, space, seen, counts, _pace(parts, space, seen, box))
+    """Check everything within the deadline; `at_least` candidates are counted in any case."""
+    sampler = CandidateSampler(inputs.config, space, task)
+    first = _first(inputs, sampler)
+    sampled = sampler.random(inputs.config.seed, SAMPLED, deadline.share(0.15), at_least)
+    counts = networks(sampler, [p.network for p in sampled if p.network], deadline.share(0.15))
+    wanted = sampled[: max(COUNTED, at_least)]
+    counted = list(sampler.counted(wanted, deadline.share(0.3), at_least))
+    found = _sought(inputs, sampler, [*first, *counted], deadline.share(0.5))
+    seen = _Seen(sampled=sampled, counted=counted, first=first, found=found)
+    return _diagnosis(inputs, space, seen, counts, _pace(inputs, space, seen, deadline))
 
 
 def quick_check(
-    parts: StudyInputs, space: SearchSpace, task: Task, box: Deadline, *, extended: Deadline
+    inputs: StudyInputs, space: SearchSpace, task: Task, deadline: Deadline, *, extended: Deadline
 ) -> Diagnosis:
-    """As little as tells whether the search can work.
+    """Check only whether the search can work.
 
     Args:
-        parts: The study.
+        inputs: The study.
         space: Its space.
         task: Its task.
-        box: How long it may take where somebody who meets the limits is found at once.
-        extended: How long it may take otherwise.
+        deadline: Time to spend if a feasible candidate is found at once.
+        extended: Time to spend otherwise.
     """
-    probing = CandidateSampler(parts.config, space, task)
-    first = _first(parts, probing)
-    drawn = probing.random(parts.config.seed, QUICKLY_DRAWN, box.share(0.1))
+    sampler = CandidateSampler(inputs.config, space, task)
+    first = _first(inputs, sampler)
+    sampled = sampler.random(inputs.config.seed, QUICK_SAMPLED, deadline.share(0.1))
     # A user's own blocks run in workers alone, where they can hang or crash without harm.
-    trains = _trains_here(parts) and user_object(parts.config.space) is None
+    trains = _trains_here(inputs) and user_object(inputs.config.space) is None
     # A CUDA context in the driver would hold memory of the GPU for as long as trials need it.
     trains &= (
-        parts.config.engine.name == "in_process" or timing.place_of(parts.config).device == "cpu"
+        inputs.config.engine.name == "in_process" or timing.place_of(inputs.config).device == "cpu"
     )
-    wanted = QUICKLY_COUNTED if trains else 1
-    counted = list(probing.counted(drawn[:wanted], box.share(0.3)))
+    wanted = QUICK_COUNTED if trains else 1
+    counted = list(sampler.counted(sampled[:wanted], deadline.share(0.3)))
     found: list[SampledCandidate] = []
-    if not _feasible(counted, _limits(parts.config, space)):
-        # Rare: then it is worth some seconds to find out whether there is anybody at all.
-        drawn = probing.random(parts.config.seed, DRAWN, extended.share(0.1))
-        counted = list(probing.counted(drawn[:COUNTED], extended.share(0.3)))
-        found = _sought(parts, probing, [*first, *counted], extended.share(0.6))
-    seen = _Seen(drawn=drawn, counted=counted, first=first, found=found)
-    return _diagnosis(parts, space, seen, None, _pace(parts, space, seen, box) if trains else None)
+    if not _feasible(counted, _limits(inputs.config, space)):
+        # Rare: then some seconds are worth spending to find any feasible candidate.
+        sampled = sampler.random(inputs.config.seed, SAMPLED, extended.share(0.1))
+        counted = list(sampler.counted(sampled[:COUNTED], extended.share(0.3)))
+        found = _sought(inputs, sampler, [*first, *counted], extended.share(0.6))
+    seen = _Seen(sampled=sampled, counted=counted, first=first, found=found)
+    pace = _pace(inputs, space, seen, deadline) if trains else None
+    return _diagnosis(inputs, space, seen, None, pace)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """All candidates that were looked at."""
+    """All candidates examined."""
 
-    drawn: Sequence[SampledCandidate]
+    sampled: Sequence[SampledCandidate]
     counted: Sequence[SampledCandidate]
     first: Sequence[SampledCandidate]
     found: Sequence[SampledCandidate]
-    """On the way to limits that nobody else meets."""
+    """Found during descents toward constraints that no other candidate meets."""
 
 
-def _first(parts: StudyInputs, probing: CandidateSampler) -> tuple[SampledCandidate, ...]:
-    """What the study tries first, counted."""
-    config, space = parts.config, probing.space
+def _first(inputs: StudyInputs, sampler: CandidateSampler) -> tuple[SampledCandidate, ...]:
+    """Return the candidates that the study tries first, counted."""
+    config, space = inputs.config, sampler.space
     points: Sequence[Mapping[str, Any]] = [space.default_params()]
     if config.seed_points:
         from orchestrator.sampling.proposals import first_points  # noqa: PLC0415 - loads optuna
 
         points = first_points(space, config.seed_points, config.seed)
-    return tuple(probing.count(probe) for probe in probing.given(points))
+    return tuple(sampler.count(probe) for probe in sampler.given(points))
 
 
 def _limits(config: StudyConfig, space: SearchSpace) -> tuple[Constraint, ...]:
@@ -159,31 +161,34 @@ def _limits(config: StudyConfig, space: SearchSpace) -> tuple[Constraint, ...]:
 
 
 def _sought(
-    parts: StudyInputs, probing: CandidateSampler, known: Sequence[SampledCandidate], box: Deadline
+    inputs: StudyInputs,
+    sampler: CandidateSampler,
+    known: Sequence[SampledCandidate],
+    deadline: Deadline,
 ) -> list[SampledCandidate]:
-    """Candidates found on the way to each limit that nobody known meets, and to all together."""
-    limits = _limits(parts.config, probing.space)
+    """Descend toward each constraint that no known candidate meets, and toward all together."""
+    limits = _limits(inputs.config, sampler.space)
     aims = [(limit,) for limit in limits] + ([limits] if len(limits) > 1 else [])
     found: list[SampledCandidate] = []
     for number, aim in enumerate(aims):
         best = assess_constraints(aim, known, found).nearest
         if best is None or best.worst(aim) > 0:
-            part = box.share(1 / (len(aims) - number))
-            found += descend_to_feasible(probing, aim, best, parts.config.seed + number, part)
+            part = deadline.share(1 / (len(aims) - number))
+            found += descend_to_feasible(sampler, aim, best, inputs.config.seed + number, part)
     return found
 
 
-def _trains_here(parts: StudyInputs) -> bool:
-    """Whether trials train networks on this machine."""
-    return parts.config.data.source != "surrogate" and parts.config.engine.address is None
+def _trains_here(inputs: StudyInputs) -> bool:
+    """Return whether trials train networks on this machine."""
+    return inputs.config.data.source != "surrogate" and inputs.config.engine.address is None
 
 
-def _pace(parts: StudyInputs, space: SearchSpace, seen: _Seen, box: Deadline) -> Pace | None:
-    """This machine's pace on candidates that the study would train."""
-    if not _trains_here(parts):
+def _pace(inputs: StudyInputs, space: SearchSpace, seen: _Seen, deadline: Deadline) -> Pace | None:
+    """Return this machine's pace on candidates that the study would train."""
+    if not _trains_here(inputs):
         return None
     usual = [*seen.first, *seen.counted, *seen.found]
-    return timing.pace_of(parts, _feasible(usual, _limits(parts.config, space)), box)
+    return timing.pace_of(inputs, _feasible(usual, _limits(inputs.config, space)), deadline)
 
 
 def _feasible(
@@ -193,32 +198,33 @@ def _feasible(
 
 
 def _diagnosis(
-    parts: StudyInputs, space: SearchSpace, seen: _Seen, counts: Networks | None, pace: Pace | None
+    inputs: StudyInputs, space: SearchSpace, seen: _Seen, counts: Networks | None, pace: Pace | None
 ) -> Diagnosis:
-    limits = _limits(parts.config, space)
+    limits = _limits(inputs.config, space)
     others = [*seen.first, *seen.found]
-    tried = [*seen.counted, *seen.drawn[len(seen.counted) :]]
+    tried = [*seen.counted, *seen.sampled[len(seen.counted) :]]
+    causes = find_failure_causes([(probe.params, probe.failure) for probe in tried])
     found = Diagnosis(
-        config=parts.config,
-        drawn=tuple(seen.drawn),
+        config=inputs.config,
+        sampled=tuple(seen.sampled),
         counted=tuple(seen.counted),
         first=tuple(seen.first),
-        culprits=tuple(culprits([(probe.params, probe.failure) for probe in tried])),
+        failure_causes=tuple(causes),
         limits=tuple(assess_constraints((limit,), seen.counted, others) for limit in limits),
         together=assess_constraints(limits, seen.counted, others) if limits else None,
         networks=counts,
         pace=pace,
         forecast=None,
-        slots=timing.slots_of(parts.config),
+        slots=timing.slots_of(inputs.config),
     )
     usual = _feasible([*seen.counted, *seen.found], limits)
-    return replace(found, forecast=_forecast(found, usual, len(parts.dataset.train)))
+    return replace(found, forecast=_forecast(found, usual, len(inputs.dataset.train)))
 
 
 def _forecast(
     found: Diagnosis, usual: Sequence[SampledCandidate], examples: int
 ) -> StudyForecast | None:
-    """When the study ends; None where nobody can say."""
+    """Return the expected duration of the study; None if it cannot be predicted."""
     times = [found.epoch_s(probe, examples) for probe in (*found.first[:1], *usual)]
     epochs_s = tuple(time for time in times if time is not None)
     if found.pace is None or not epochs_s:
@@ -241,7 +247,7 @@ def _forecast(
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Least, 5 %, 25 %, median, 75 %, 95 % and most of some values."""
+    """Return minimum, 5 %, 25 %, median, 75 %, 95 % and maximum of some values."""
     ranked = sorted(values)
     last = len(ranked) - 1
     shares = {
@@ -257,7 +263,7 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def costs(diagnosis: Diagnosis) -> dict[str, list[float]]:
-    """What the counted candidates cost, by name."""
+    """Return the costs of the counted candidates by name."""
     found: dict[str, list[float]] = {}
     for probe in diagnosis.counted:
         for name, value in (probe.cost or {}).items():
@@ -266,5 +272,5 @@ def costs(diagnosis: Diagnosis) -> dict[str, list[float]]:
 
 
 def plain(value: float) -> Any:
-    """A number as JSON has it: none for what is endless."""
+    """Return a number for JSON: None for infinity."""
     return None if math.isinf(value) else value

@@ -1,10 +1,10 @@
-"""Which decisions break candidates: those whose presence goes best with not building.
+"""Decisions that keep candidates from building, by their association with failures.
 
 A statement about a candidate is a decision's value, at its own place or at any place of a list, or
 a number's bound. The statement with the largest log-likelihood ratio is named first (Dunning,
 "Accurate Methods for the Statistics of Surprise and Coincidence", 1993), narrowed by a second one
-where that explains more; then the failures that it covers are set aside. Knows no space: only
-answers by name.
+where that explains more; then the failures that it covers are set aside. Works on answers by name,
+without the space.
 """
 
 import math
@@ -16,33 +16,33 @@ from typing import Any
 
 _MAX_CANDIDATES = 1500
 _BOUNDS = 8
-"""Bounds that are tried for a number, spread over its values."""
+"""Bounds tried for a number, spread over its values."""
 _SURPRISE = 3.0
-"""Least log-likelihood ratio of a second statement; smaller ones are chance."""
+"""Minimum log-likelihood ratio of a second statement; smaller ones are chance."""
 
 Tried = tuple[Mapping[str, Any], str | None]
-"""A candidate's answers, and why it does not build, if so."""
+"""Answers of a candidate, and the reason why it does not build; None if it builds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureCause:
-    """A statement that goes with not building."""
+    """A statement about candidates that is associated with not building."""
 
     decision: str
-    """As `architecture.streams.image.stages.*.window = 7`; two are joined by `and`."""
-    drawn: int
-    """Candidates of which it is true."""
+    """Statement, such as `architecture.streams.image.stages.*.window = 7`; `and` joins two."""
+    sampled: int
+    """Candidates for which it holds."""
     broken: int
-    """Those of them that do not build."""
+    """Those that do not build."""
     reason: str
-    """Why most of those do not."""
+    """Most frequent reason."""
 
     def __str__(self) -> str:
-        return f"{self.decision}: {self.broken:,} of {self.drawn:,} do not build: {self.reason}"
+        return f"{self.decision}: {self.broken:,} of {self.sampled:,} do not build: {self.reason}"
 
 
-def culprits(tried: Sequence[Tried], at_most: int = 3) -> list[FailureCause]:
-    """What breaks candidates, the heaviest first; empty where all build."""
+def find_failure_causes(tried: Sequence[Tried], at_most: int = 3) -> list[FailureCause]:
+    """Return the likely causes of failures, the strongest first; empty if all build."""
     tried = _fewer(tried)
     broken = {index for index, (_, reason) in enumerate(tried) if reason is not None}
     statements = _statements(tried) if broken else {}
@@ -60,7 +60,7 @@ def culprits(tried: Sequence[Tried], at_most: int = 3) -> list[FailureCause]:
         found.append(
             FailureCause(
                 decision=said,
-                drawn=len(true_of),
+                sampled=len(true_of),
                 broken=len(hit),
                 reason=reasons.most_common(1)[0][0],
             )
@@ -70,7 +70,7 @@ def culprits(tried: Sequence[Tried], at_most: int = 3) -> list[FailureCause]:
 
 
 def _fewer(tried: Sequence[Tried]) -> list[Tried]:
-    """Of many, as many as can be looked through in no time; all kinds of both."""
+    """Return a subset that is fast to analyze, with failures and successes."""
     step = max(1, math.ceil(len(tried) / _MAX_CANDIDATES))
     bad = [entry for entry in tried if entry[1] is not None]
     if len(bad) < _MAX_CANDIDATES // 10:  # rare failures are worth more than their share
@@ -79,7 +79,7 @@ def _fewer(tried: Sequence[Tried]) -> list[Tried]:
 
 
 def _statements(tried: Sequence[Tried]) -> dict[str, set[int]]:
-    """The candidates of which each statement is true."""
+    """Return the indices of candidates for which each statement holds."""
     bounds = {name: _spread(values) for name, values in _numbers(tried).items()}
     statements: dict[str, set[int]] = {}
     for index, (params, _) in enumerate(tried):
@@ -101,7 +101,7 @@ def _said(place: str, value: Any, bounds: Sequence[float]) -> Iterator[str]:
 
 
 def _numbers(tried: Sequence[Tried]) -> dict[str, list[float]]:
-    """All values of the decisions that are numbers; none for the others."""
+    """Return the values of numeric decisions by name; an empty list for the others."""
     values: dict[str, list[float]] = {}
     for params, _ in tried:
         for name, value in params.items():
@@ -113,7 +113,7 @@ def _numbers(tried: Sequence[Tried]) -> dict[str, list[float]]:
 
 
 def _spread(values: Sequence[float]) -> list[float]:
-    """A few of the values, spread over them; the two ends bound nothing."""
+    """Return a few inner values, evenly spread; the two extremes bound nothing."""
     distinct = sorted(set(values))
     inner = distinct[1:-1]
     step = max(1, len(inner) // _BOUNDS)
@@ -123,7 +123,7 @@ def _spread(values: Sequence[float]) -> list[float]:
 def _best(
     statements: Mapping[str, set[int]], among: set[int], broken: set[int]
 ) -> tuple[str, set[int]] | None:
-    """The statement that goes best with being broken."""
+    """Return the statement most strongly associated with failure."""
 
     def order(said: str) -> tuple[float, bool, bool, str]:
         true_of = statements[said] & among
@@ -140,7 +140,7 @@ def _narrowed(
     among: set[int],
     broken: set[int],
 ) -> tuple[str, set[int]]:
-    """The statement with a second one, if only both together explain the failures."""
+    """Return the statement joined with a second one if only both explain the failures."""
     said, true_of = named
     hit = true_of & broken
     if len(hit) == len(true_of):
@@ -156,7 +156,7 @@ def _narrowed(
 
 
 def _ratio(hit: int, true_of: int, broken: int, everyone: int) -> float:
-    """Twice the log-likelihood ratio of being broken with and without a statement; 0 if rarer."""
+    """Return twice the log-likelihood ratio of failing with and without a statement; 0 if rarer."""
     if not true_of or hit * everyone < broken * true_of:
         return 0.0
     rest, rest_hit = everyone - true_of, broken - hit

@@ -1,8 +1,8 @@
-"""Which limits can be met, and by what: chance first, then a short way downhill.
+"""Feasible constraints: random samples first, then a short descent toward the constraints.
 
-Where chance finds nobody who meets the limits, numbers are tried at the low end of their ranges,
-and the nearest candidate is changed a decision or three at a time, keeping what exceeds the limits
-no more than before. What is not found this way may exist all the same.
+Where no random candidate meets the constraints, numbers are tried at the low end of their ranges,
+and the nearest candidate is changed by one to three decisions at a time, keeping changes that
+violate the constraints no more than before. Feasible candidates may exist even if none is found.
 """
 
 import random
@@ -18,27 +18,27 @@ from search_spaces.space import Constraint
 T = TypeVar("T")
 
 SMALL_STARTS = 8
-"""Candidates tried with every number at its lowest."""
+"""Candidates tried with every number at its lowest value."""
 MAX_STEPS = 400
-"""Changes tried on the way downhill."""
+"""Changes tried during the descent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConstraintReport:
-    """How far limits can be met, one alone or several together."""
+    """Feasibility of one constraint, or of several together."""
 
     limits: tuple[Constraint, ...]
-    """What is to be met."""
+    """Constraints."""
     among: int
-    """Candidates that chance drew and that build."""
+    """Random candidates that build."""
     by: int
-    """Those of them that meet all of it."""
+    """Those of them that meet all constraints."""
     nearest: SampledCandidate | None
-    """Who meets it, or exceeds it least; None if nobody builds."""
+    """A feasible candidate, or the one with the least violation; None if none builds."""
 
     @property
     def possible(self) -> bool:
-        """Whether anybody was found who meets it."""
+        """Return whether a feasible candidate was found."""
         return self.nearest is not None and self.nearest.worst(self.limits) <= 0
 
 
@@ -47,12 +47,12 @@ def assess_constraints(
     counted: Sequence[SampledCandidate],
     found: Sequence[SampledCandidate] = (),
 ) -> ConstraintReport:
-    """What chance says of the limits, and the nearest of all.
+    """Return the share of feasible random candidates, and the nearest candidate.
 
     Args:
-        limits: What is to be met.
-        counted: Candidates that chance drew; those that do not build are passed over.
-        found: Other candidates, which count as nearest alone.
+        limits: Constraints.
+        counted: Random candidates; those that do not build are skipped.
+        found: Other candidates, considered for the nearest only.
     """
     build = [probe for probe in counted if probe.cost is not None]
     everyone = [*build, *(probe for probe in found if probe.cost is not None)]
@@ -65,24 +65,24 @@ def assess_constraints(
 
 
 def descend_to_feasible(
-    probing: CandidateSampler,
+    sampler: CandidateSampler,
     limits: Sequence[Constraint],
     start: SampledCandidate | None,
     seed: int,
-    box: Deadline,
+    deadline: Deadline,
 ) -> list[SampledCandidate]:
-    """Candidates on the way towards the limits; the last is the nearest, ended by a feasible one.
+    """Return the candidates of a descent toward the constraints; it ends at a feasible one.
 
     Args:
-        probing: The space and the task.
-        limits: What is to be met.
-        start: The nearest one so far, if any builds.
-        seed: Decides every step.
-        box: How long to look.
+        sampler: The space and the task.
+        limits: Constraints.
+        start: Nearest candidate so far, if any builds.
+        seed: Seed of every step.
+        deadline: Time to search.
     """
     way = [] if start is None else [start]
-    for probe in _nearby(probing, way, random.Random(seed)):  # noqa: S311 - a search, no secret
-        if not box.left_s or (way and way[-1].worst(limits) <= 0):
+    for probe in _nearby(sampler, way, random.Random(seed)):  # noqa: S311 - a search, no secret
+        if not deadline.left_s or (way and way[-1].worst(limits) <= 0):
             break
         if probe.cost is not None and (not way or probe.worst(limits) <= way[-1].worst(limits)):
             way.append(probe)
@@ -90,25 +90,25 @@ def descend_to_feasible(
 
 
 def _nearby(
-    probing: CandidateSampler, way: Sequence[SampledCandidate], chance: random.Random
+    sampler: CandidateSampler, way: Sequence[SampledCandidate], chance: random.Random
 ) -> Iterator[SampledCandidate]:
-    """Counted candidates to try: small ones, then changes of the last one on the way."""
+    """Yield counted candidates to try: small ones, then changes of the last one kept."""
     for _ in range(SMALL_STARTS):
-        yield _varied(probing, {}, None, chance)
+        yield _varied(sampler, {}, None, chance)
     for _ in range(MAX_STEPS):
         if not way:
-            yield _varied(probing, {}, frozenset(), chance)
+            yield _varied(sampler, {}, frozenset(), chance)
             continue
         names = list(architecture_decisions(way[-1].params))
         changed = frozenset(chance.sample(names, min(len(names), chance.choice((1, 1, 2, 3)))))
-        yield _varied(probing, way[-1].params, changed, chance)
+        yield _varied(sampler, way[-1].params, changed, chance)
 
 
 def _varied(
-    probing: CandidateSampler,
+    sampler: CandidateSampler,
     params: Mapping[str, Any],
     changed: frozenset[str] | None,
     chance: random.Random,
 ) -> SampledCandidate:
     suggester = MutatingSuggester(params, changed, chance)
-    return probing.count(probing.of(suggester, suggester.params))
+    return sampler.count(sampler.of(suggester, suggester.params))

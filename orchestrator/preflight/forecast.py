@@ -1,7 +1,7 @@
-"""When a study ends: many simulated ones, with trials of drawn lengths and luck at every rung.
+"""Forecast of a study's duration by simulation, with random trial times and scores.
 
-Each trial takes the time of a candidate that chance drew; who goes on at a rung is decided as the
-study does, on scores that are pure luck. Knows numbers only, and no candidate.
+Each simulated trial takes the time of a random candidate; promotion at a rung is decided as in the
+study, on random scores. Uses numbers only, no candidates.
 """
 
 import heapq
@@ -14,43 +14,43 @@ from orchestrator.sampling.halving import decide
 from workers.budget import Budget
 
 SIMULATED = 100
-"""Studies that are simulated."""
+"""Simulated studies."""
 MAX_TRIALS = 200
-"""Trials that are simulated of each; a longer study goes on as it went."""
+"""Simulated trials of each; a longer study is extrapolated."""
 LOW, HIGH = 0.1, 0.9
-"""Of ten simulated studies eight lie between these."""
+"""Quantiles of the simulated studies that a span reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A study, as far as its length goes."""
+    """Parameters of a study that determine its duration."""
 
     epochs_s: tuple[float, ...]
-    """Predicted time of one epoch of candidates that chance drew, at least one."""
+    """Predicted time of one epoch of random candidates, at least one."""
     first_s: float
-    """The same of trial 0, which is never stopped."""
+    """Predicted time of one epoch of trial 0, which is never stopped."""
     budget: Budget
     halving: bool
-    """Whether trials are stopped at rungs."""
+    """Stop trials at rungs."""
     slots: int
     """Trials at a time."""
     trials: int | None
-    """After how many the study ends."""
+    """Limit of trials."""
     hours: float | None
-    """After how many it ends, whatever it has."""
+    """Time limit."""
     error: float
     """Typical relative error of the predicted times."""
     timed: int
-    """Networks that the prediction was learnt from."""
+    """Timed networks that the prediction was fitted to."""
     start_s: float = 0.0
-    """What starting and ending the engine takes."""
+    """Time to start and stop the engine."""
     trial_s: float = 0.0
-    """What starting and ending a trial takes."""
+    """Time to start and end a trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A number that is not known exactly."""
+    """Range of an uncertain number."""
 
     low: float
     median: float
@@ -59,18 +59,18 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyForecast:
-    """What is to be expected."""
+    """Expected duration and trials of a study."""
 
     seconds: Span
-    """Until the study ends."""
+    """Time until the study ends."""
     trials: Span
-    """Trials that it then has."""
+    """Trials at its end."""
     hours_decide: bool
-    """Whether its hours are used up first, more often than not."""
+    """More often than not, the time limit is reached first."""
 
 
 def forecast(plan: Plan, seed: int) -> StudyForecast:
-    """Simulates the study; equal seeds give equal forecasts."""
+    """Simulate the study; equal seeds give equal forecasts."""
     chance = random.Random(seed)  # noqa: S311 - a simulation, no secret
     limit_s = float("inf") if plan.hours is None else plan.hours * 3600
     seconds, trials = [], []
@@ -85,7 +85,7 @@ def forecast(plan: Plan, seed: int) -> StudyForecast:
 
 
 def _one(plan: Plan, chance: random.Random, limit_s: float) -> tuple[float, float]:
-    """Trials and seconds of one simulated study."""
+    """Return trials and seconds of one simulated study."""
     # Few timed networks may all have been timed too fast, or too slow; single ones err alone.
     shared = _factor(chance, plan.error / plan.timed**0.5)
     free = [0.0] * plan.slots
@@ -93,8 +93,8 @@ def _one(plan: Plan, chance: random.Random, limit_s: float) -> tuple[float, floa
     wanted = plan.trials or MAX_TRIALS
     asked, ended = 0, 0.0
     while asked < min(wanted, MAX_TRIALS) and plan.start_s + free[0] < limit_s:
-        drawn = plan.first_s if asked == 0 else chance.choice(plan.epochs_s)
-        epoch_s = drawn * shared * _factor(chance, plan.error)
+        usual_s = plan.first_s if asked == 0 else chance.choice(plan.epochs_s)
+        epoch_s = usual_s * shared * _factor(chance, plan.error)
         took = plan.trial_s + epoch_s * _epochs(plan, seen, asked, chance.random())
         ended = max(ended, free[0] + took)
         heapq.heapreplace(free, free[0] + took)
@@ -107,7 +107,7 @@ def _one(plan: Plan, chance: random.Random, limit_s: float) -> tuple[float, floa
 
 
 def _epochs(plan: Plan, seen: dict[int, dict[str, float]], number: int, score: float) -> int:
-    """How far a trial is trained."""
+    """Return the epochs after which a trial ends."""
     if plan.halving:
         for rung, scores in seen.items():
             scores[str(number)] = score
@@ -117,7 +117,7 @@ def _epochs(plan: Plan, seen: dict[int, dict[str, float]], number: int, score: f
 
 
 def _factor(chance: random.Random, error: float) -> float:
-    """A factor around 1 whose median error is the given one."""
+    """Return a random factor around 1 with the given median error."""
     return math.exp(math.log1p(error) * chance.gauss(0, 1) / 0.6745)
 
 

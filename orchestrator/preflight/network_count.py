@@ -1,4 +1,4 @@
-"""How many different networks a space holds: counted where they can be, estimated elsewhere."""
+"""Number of distinct networks in a space: counted where possible, estimated elsewhere."""
 
 import math
 from collections import Counter
@@ -22,122 +22,124 @@ from search_spaces.domains.suggester import (
 from search_spaces.errors import ArchscoutError
 from search_spaces.space import SearchSpace
 
-MAX_SPELLINGS = 5000
-"""Spellings that are written out one by one; more are estimated."""
+MAX_ENCODINGS = 5000
+"""Encodings that are enumerated; the networks of more are estimated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Networks:
-    """How many different networks there are, whatever their recipe and losses."""
+    """Number of distinct networks, regardless of their recipe and losses."""
 
     count: float
-    """The number, or its estimate."""
+    """Count or estimate."""
     low: float
-    """With 95 % confidence there are at least so many."""
+    """Lower end of the 95 % confidence interval."""
     high: float
-    """With 95 % confidence, not more, as far as chance draws tell; infinite where they do not."""
+    """Upper end of it, as far as random samples show; infinite where they do not."""
     method: str
-    """How it was found."""
-    spellings: float
-    """Ways to decide an architecture; several may spell one network."""
+    """Method of counting or estimating."""
+    encodings: float
+    """Ways to decide an architecture; several may encode one network."""
 
 
-def networks(probing: CandidateSampler, drawn: Sequence[str], box: Deadline) -> Networks:
-    """Counts or estimates the different networks of a space.
+def networks(sampler: CandidateSampler, sampled: Sequence[str], deadline: Deadline) -> Networks:
+    """Count or estimate the distinct networks of a space.
 
     Args:
-        probing: The space and the task.
-        drawn: Digests of the networks that chance drew.
-        box: Time for counting.
+        sampler: The space and the task.
+        sampled: Digests of randomly sampled networks.
+        deadline: Time for counting.
     """
-    spellings = _spellings(probing.space)
-    if spellings <= MAX_SPELLINGS:
-        found = _written_out(probing, box)
+    encodings = _encodings(sampler.space)
+    if encodings <= MAX_ENCODINGS:
+        found = _written_out(sampler, deadline)
         if found is not None:
-            method = f"counted: all {spellings:,.0f} spellings"
-            return Networks(count=found, low=found, high=found, method=method, spellings=spellings)
-    return estimate(drawn, spellings)
+            method = f"counted: all {encodings:,.0f} encodings"
+            return Networks(count=found, low=found, high=found, method=method, encodings=encodings)
+    return estimate(sampled, encodings)
 
 
-def estimate(drawn: Sequence[str], spellings: float) -> Networks:
-    """How many there are, from how often chance draws one twice (capture and recapture).
+def estimate(sampled: Sequence[str], encodings: float) -> Networks:
+    """Estimate the number of networks from repeated random samples (capture and recapture).
 
     Chao's estimator ("Estimating the Population Size for Capture-Recapture Data with Unequal
     Catchability", Biometrics 1987) with its log-normal interval: a lower bound where some are
-    drawn more easily than others, as here. Where no draw came twice, only the birthday bound is
-    left: of fewer than n(n-1)/6 equally likely ones, n draws would repeat one in 95 % of cases.
+    sampled more often than others, as here. Without repeated samples, only the birthday bound is
+    left: of fewer than n(n-1)/6 equally likely ones, n samples repeat one in 95 % of cases.
     """
-    total, often = len(drawn), Counter(Counter(drawn).values())
+    total, often = len(sampled), Counter(Counter(sampled).values())
     seen, once, twice = sum(often.values()), often[1], often[2]
     if not twice:
         low = max(float(seen), total * (total - 1) / 6) if seen == total else float(seen)
-        method = f"birthday bound: hardly a network came twice in {total:,} draws"
-        low = min(low, spellings)
-        return Networks(count=low, low=low, high=spellings, method=method, spellings=spellings)
+        method = f"birthday bound: hardly a network came twice in {total:,} samples"
+        low = min(low, encodings)
+        return Networks(count=low, low=low, high=encodings, method=method, encodings=encodings)
     share, ratio = (total - 1) / total, once / twice
     unseen = share * once * ratio / 2
     variance = twice * (share / 2 * ratio**2 + share**2 * ratio**3 + share**2 / 4 * ratio**4)
     spread = math.exp(1.96 * math.sqrt(math.log(1 + variance / unseen**2))) if unseen else 1.0
     return Networks(
-        count=min(spellings, seen + unseen),
-        low=min(spellings, math.floor(seen + unseen / spread)),
-        high=min(spellings, math.ceil(seen + unseen * spread)),
-        method=f"Chao's lower bound on {total:,} draws, {total - seen:,} of them repeats",
-        spellings=spellings,
+        count=min(encodings, seen + unseen),
+        low=min(encodings, math.floor(seen + unseen / spread)),
+        high=min(encodings, math.ceil(seen + unseen * spread)),
+        method=f"Chao's lower bound on {total:,} samples, {total - seen:,} of them repeats",
+        encodings=encodings,
     )
 
 
 def _architectures(space: SearchSpace) -> Domain[Any] | None:
-    """The part of the space that decides networks; None where it cannot be told apart."""
+    """Return the domain that decides networks; None where it cannot be separated."""
     if isinstance(space.candidates, Record):
         return space.candidates.fields.get("architecture")
     return None
 
 
-def _spellings(space: SearchSpace) -> float:
+def _encodings(space: SearchSpace) -> float:
     domain = _architectures(space)
     return math.inf if domain is None else domain.size()
 
 
-def _written_out(probing: CandidateSampler, box: Deadline) -> int | None:
-    """The number of networks among all spellings; None if they do not end in time."""
-    domain = _architectures(probing.space)
-    odometer = GridSuggester()
+def _written_out(sampler: CandidateSampler, deadline: Deadline) -> int | None:
+    """Return the number of networks among all encodings; None if time runs out first."""
+    domain = _architectures(sampler.space)
+    grid = GridSuggester()
     found = set()
-    while domain is not None and not odometer.over:
-        if not box.left_s:
+    while domain is not None and not grid.over:
+        if not deadline.left_s:
             return None
-        odometer.start()
+        grid.start()
         try:
-            architecture = domain.resolve(odometer, "architecture")
+            architecture = domain.resolve(grid, "architecture")
         except ContinuousDomainError:
             return None
-        with suppress(Exception):  # what does not build is no network; a user's block raises any
-            found.add(probing.digest(architecture))
-        odometer.advance()
+        with suppress(
+            Exception
+        ):  # what does not build is no network; a user's block may raise anything
+            found.add(sampler.digest(architecture))
+        grid.advance()
     return None if domain is None else len(found)
 
 
 class ContinuousDomainError(ArchscoutError):
-    """A decision is continuous: its answers cannot be written out."""
+    """A decision is continuous: its values cannot be enumerated."""
 
 
 class GridSuggester(BaseSuggester):
-    """A suggester that gives every combination of answers, one after the other."""
+    """A suggester that enumerates every combination of answers."""
 
     def __init__(self) -> None:
         self.over = False
-        """Whether all were given."""
+        """Set once all combinations were given."""
         self._wheels: list[tuple[str, Sequence[Any], int]] = []
         self._given: dict[str, Any] = {}
         self._asked = 0
 
     def start(self) -> None:
-        """Begins a combination."""
+        """Start the current combination."""
         self._given, self._asked = {}, 0
 
     def advance(self) -> None:
-        """Goes on to the next one, once the questions of this one were answered."""
+        """Move to the next combination, after all questions of this one were answered."""
         while self._wheels:
             name, options, index = self._wheels.pop()
             if index + 1 < len(options):

@@ -1,4 +1,4 @@
-"""What the doctor found, as people and programs read it."""
+"""Report of a diagnosis, as text and as plain data, and the refusals that follow from it."""
 
 import math
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ _NAMES = {"activation_bytes": "activation memory", "flops": "FLOPs", "epoch_s": 
 
 
 def text(diagnosis: Diagnosis, examples: int) -> str:
-    """The whole report."""
+    """Return the report as text."""
     sections = [format_fields(_facts(diagnosis)), _spread(diagnosis, examples), _limits(diagnosis)]
     return "\n\n".join(section for section in sections if section)
 
 
 def forecast_line(diagnosis: Diagnosis) -> str:
-    """When the study ends, in one line."""
+    """Return the expected duration of the study in one line."""
     found, stop = diagnosis.forecast, diagnosis.config.stop
     if found is None:
         return f"not known: {_why_unknown(diagnosis)}"
@@ -49,17 +49,17 @@ def forecast_line(diagnosis: Diagnosis) -> str:
 
 
 def document(diagnosis: Diagnosis, examples: int) -> dict[str, Any]:
-    """The whole report as plain data."""
-    fits, drawn = diagnosis.fits
+    """Return the report as plain data."""
+    fits, sampled = diagnosis.fits
     builds, built = diagnosis.builds
     networks, pace = diagnosis.networks, diagnosis.pace
     values = costs(diagnosis) | _epochs(diagnosis, examples)
     return {
-        "drawn": drawn,
+        "drawn": sampled,
         "fit_by_shape": fits,
         "counted": built,
         "build": builds,
-        "culprits": [_culprit(culprit) for culprit in diagnosis.culprits],
+        "culprits": [_cause(cause) for cause in diagnosis.failure_causes],
         "quantiles": {name: quantiles(found) for name, found in values.items() if found},
         "constraints": [_met(met) for met in diagnosis.limits],
         "all_constraints": None if diagnosis.together is None else _met(diagnosis.together),
@@ -69,7 +69,7 @@ def document(diagnosis: Diagnosis, examples: int) -> dict[str, Any]:
             "low": plain(networks.low),
             "high": plain(networks.high),
             "method": networks.method,
-            "spellings": plain(networks.spellings),
+            "spellings": plain(networks.encodings),
         },
         "pace": pace and {"networks_timed": pace.timed, "relative_error": pace.error},
         "forecast": diagnosis.forecast and _forecast(diagnosis.forecast, diagnosis.slots),
@@ -77,14 +77,14 @@ def document(diagnosis: Diagnosis, examples: int) -> dict[str, Any]:
 
 
 def _facts(diagnosis: Diagnosis) -> dict[str, str]:
-    fits, drawn = diagnosis.fits
+    fits, sampled = diagnosis.fits
     builds, built = diagnosis.builds
     facts = {
-        "random candidates": f"{share(fits, drawn)} fit the data by their shapes; "
+        "random candidates": f"{share(fits, sampled)} fit the data by their shapes; "
         f"of those counted, {share(builds, built)} build"
     }
-    for index, culprit in enumerate(diagnosis.culprits):
-        facts["broken by" if index == 0 else "and by" + " " * index] = str(culprit)
+    for index, cause in enumerate(diagnosis.failure_causes):
+        facts["broken by" if index == 0 else "and by" + " " * index] = str(cause)
     if diagnosis.networks is not None:
         facts["distinct networks"] = _networks(diagnosis)
     if diagnosis.pace is not None:
@@ -94,7 +94,7 @@ def _facts(diagnosis: Diagnosis) -> dict[str, str]:
 
 
 def _calibration(pace: Pace) -> str:
-    """What the predicted times are worth."""
+    """Return the accuracy of the predicted times."""
     if pace.error is None:
         return f"{pace.timed} timed here: too few to know how far predictions err"
     return f"{pace.timed} networks timed here; each left out in turn errs by {pace.error:.0%}"
@@ -106,11 +106,11 @@ def _networks(diagnosis: Diagnosis) -> str:
         return ""
     if found.low == found.high:
         return f"{found.count:,.0f} ({found.method})"
-    spellings = "" if plain(found.spellings) is None else f" of {found.spellings:.2g} spellings"
+    encodings = "" if plain(found.encodings) is None else f" of {found.encodings:.2g} encodings"
     if found.count == found.low:
-        return f"at least {found.count:.2g}{spellings} ({found.method})"
+        return f"at least {found.count:.2g}{encodings} ({found.method})"
     return (
-        f"at least about {found.count:.2g}{spellings} "
+        f"at least about {found.count:.2g}{encodings} "
         f"({found.low:.2g} to {found.high:.2g}; {found.method})"
     )
 
@@ -121,7 +121,7 @@ def _epochs(diagnosis: Diagnosis, examples: int) -> dict[str, list[float]]:
 
 
 def _spread(diagnosis: Diagnosis, examples: int) -> str:
-    """Quantiles of what candidates cost, one cost a line."""
+    """Return the quantiles of candidates' costs, one cost a line."""
     rows = []
     for name, values in (costs(diagnosis) | _epochs(diagnosis, examples)).items():
         if values:
@@ -138,7 +138,7 @@ def _shown(name: str, value: float) -> str:
 
 
 def histogram(values: list[float]) -> str:
-    """How values are spread from the least to the most, on a logarithmic scale."""
+    """Return a histogram of values as characters, on a logarithmic scale."""
     low, high = min(values), max(values)
     if low <= 0 or low == high:
         return BARS[-1]
@@ -150,7 +150,7 @@ def histogram(values: list[float]) -> str:
 
 
 def _limits(diagnosis: Diagnosis) -> str:
-    """How far each constraint can be met, one a line."""
+    """Return the feasibility of each constraint, one a line."""
     rows = [
         _limit(f"{met.limits[0].metric} at most {format_number(met.limits[0].at_most)}", met)
         for met in diagnosis.limits
@@ -168,16 +168,16 @@ def _limit(name: str, met: ConstraintReport) -> list[str]:
         where = "meets it" if over <= 0 else f"exceeds it by {over:.0%}"
         nearest = f"{met.nearest.candidate.describe()}: {has}, {where}"
     by = share(met.by, met.among)
-    return [name, by if met.possible else "nobody found", nearest]
+    return [name, by if met.possible else "none found", nearest]
 
 
 def share(part: int, of: int) -> str:
-    """A share as people check it: `1,940 of 2,000 (97.0%)`."""
+    """Format a share as counts and percentage: `1,940 of 2,000 (97.0%)`."""
     return f"{part:,} of {of:,} ({part / of:.1%})" if of else "none"
 
 
 def _span(seconds: Span) -> str:
-    """A time with its range: `12 min (8-19)`."""
+    """Format a time with its range: `12 min (8-19)`."""
     unit, factor = ("s", 1) if seconds.median < 90 else ("min", 60)
     if seconds.median >= 5400:
         unit, factor = "h", 3600
@@ -199,12 +199,12 @@ def _why_unknown(diagnosis: Diagnosis) -> str:
     return "nothing could be timed here"
 
 
-def _culprit(culprit: FailureCause) -> dict[str, Any]:
+def _cause(cause: FailureCause) -> dict[str, Any]:
     return {
-        "decision": culprit.decision,
-        "drawn": culprit.drawn,
-        "broken": culprit.broken,
-        "reason": culprit.reason,
+        "decision": cause.decision,
+        "drawn": cause.sampled,
+        "broken": cause.broken,
+        "reason": cause.reason,
     }
 
 
@@ -239,13 +239,13 @@ def _plain_span(found: Span) -> dict[str, float]:
 
 
 CERTAINTY = 3.0
-"""How many times too slow a prediction must be before a search is refused for it."""
+"""Factor by which predicted times must exceed the limit before a search is refused."""
 
 
 def idle_sampler(config: StudyConfig) -> str | None:
-    """Warn of a sampler that would propose by chance: too few trials complete for it to learn.
+    """Warn of a sampler that would propose at random, since too few trials complete.
 
-    A warning, for trials may be added later, and studies that began so can be resumed.
+    Only a warning, because trials may be added later, and such studies can be resumed.
     """
     name, trials, budget = config.sampler.name, config.stop.trials, config.budget
     from orchestrator.sampling.optuna_sampler import COMPLETE_TO_LEARN  # noqa: PLC0415 - loads optuna
@@ -270,10 +270,10 @@ def idle_sampler(config: StudyConfig) -> str | None:
 
 
 def refusals(diagnosis: Diagnosis, examples: int) -> list[Problem]:
-    """Why the search cannot work; empty where it can.
+    """Return the reasons why the search cannot work; empty if it can.
 
     Args:
-        diagnosis: What was found.
+        diagnosis: Result of a check.
         examples: Training examples of an epoch.
     """
     origin = diagnosis.config.name
@@ -284,22 +284,22 @@ def refusals(diagnosis: Diagnosis, examples: int) -> list[Problem]:
 
 
 def _unbuilt(diagnosis: Diagnosis) -> Iterator[tuple[KeyPath, str]]:
-    """Nobody builds, neither by chance nor what is tried first."""
-    everyone = [*diagnosis.drawn, *diagnosis.counted, *diagnosis.first]
+    """Refuse a space in which neither random candidates nor those tried first build."""
+    everyone = [*diagnosis.sampled, *diagnosis.counted, *diagnosis.first]
     built = [*diagnosis.counted, *diagnosis.first]
     if any(probe.cost is not None for probe in built):
         return
     reasons = [probe.failure for probe in everyone if probe.failure is not None]
-    why = str(diagnosis.culprits[0]) if diagnosis.culprits else reasons[0]
+    why = str(diagnosis.failure_causes[0]) if diagnosis.failure_causes else reasons[0]
     yield (
         ("space",),
-        f"none of {len(diagnosis.drawn):,} random candidates builds for this data ({why}); "
+        f"none of {len(diagnosis.sampled):,} random candidates builds for this data ({why}); "
         "change what the space decides there, or give data of another shape",
     )
 
 
 def _unmet(diagnosis: Diagnosis) -> Iterator[tuple[KeyPath, str]]:
-    """Constraints that nobody meets, or that nobody meets together."""
+    """Refuse constraints that no candidate meets, alone or together."""
     alone = [(index, met) for index, met in enumerate(diagnosis.limits) if not met.possible]
     for index, met in alone:
         [limit] = met.limits
@@ -308,7 +308,7 @@ def _unmet(diagnosis: Diagnosis) -> Iterator[tuple[KeyPath, str]]:
         yield (
             path,
             f"no candidate found has {limit.metric} of at most {format_number(limit.at_most)}; "
-            f"{_nearest(met)}; {_way_out(met, given)}",
+            f"{_nearest(met)}; {_suggested_fix(met, given)}",
         )
     together = diagnosis.together
     if not alone and together is not None and not together.possible:
@@ -328,7 +328,7 @@ def _nearest(met: ConstraintReport) -> str:
     return f"the nearest, {met.nearest.candidate.describe()}, has {have}"
 
 
-def _way_out(met: ConstraintReport, given: bool) -> str:
+def _suggested_fix(met: ConstraintReport, given: bool) -> str:
     nearest = met.nearest
     if not given or nearest is None or nearest.cost is None:
         return "loosen the space's own constraint, or let it decide smaller networks"
@@ -337,7 +337,7 @@ def _way_out(met: ConstraintReport, given: bool) -> str:
 
 
 def _too_slow(diagnosis: Diagnosis, examples: int) -> Iterator[tuple[KeyPath, str]]:
-    """Hours in which not even the fastest trial reaches its first rung."""
+    """Refuse a time limit in which not even the fastest trial reaches its first rung."""
     hours = diagnosis.config.stop.hours
     times = [
         epoch_s

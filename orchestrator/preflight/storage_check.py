@@ -1,6 +1,6 @@
-"""Whether checkpoints can be written where they are to go: asked before anything else is done.
+"""Check that checkpoints can be written and read, before anything else is done.
 
-Leaves nothing behind; knows no study.
+Leaves nothing behind and needs no study.
 """
 
 import threading
@@ -13,14 +13,14 @@ from workers.redaction import redact
 from workers.storage import Storage
 
 TIMEOUT_S = 20.0
-"""How long a store may take to answer: their libraries try for minutes."""
+"""Timeout for a store's answer; their libraries retry for minutes."""
 
 
 def require_checkpoints(home: Home) -> None:
-    """Checks the home and the place of checkpoints.
+    """Check the home and the storage of checkpoints.
 
     Raises:
-        CommandError: Nothing can be written there, or not be read again, or everybody may.
+        CommandError: They cannot be written or read, or other users can.
     """
     home.refuse_public()
     _refuse_network_disks(home)
@@ -28,25 +28,24 @@ def require_checkpoints(home: Home) -> None:
     reason = _access_error(folder)
     if reason is not None and home.owns_checkpoints:
         raise CommandError(
-            f"--home {format_path(home.folder)}: cannot be made ({reason}); give a folder "
-            "that you may "
-            "write",
+            f"--home {format_path(home.folder)}: cannot be created ({reason}); give a folder "
+            "that you may write",
             ExitCode.INPUT,
         )
     if reason is not None:
         raise CommandError(
             f"checkpoints cannot go to {format_path(redact(str(folder)))}: "
-            f"{redact(reason)}. Name a "
-            "folder or an fsspec URL that you may write in ARCHSCOUT_CHECKPOINTS, or unset it",
+            f"{redact(reason)}. Name a folder or an fsspec URL that you may write in "
+            "ARCHSCOUT_CHECKPOINTS, or unset it",
             ExitCode.INPUT,
         )
 
 
 def _refuse_network_disks(home: Home) -> None:
-    """Refuses databases on a network file system before anything is made there.
+    """Refuse databases on a network file system, before any is created.
 
     Raises:
-        NetworkFilesystemError: One would lie there.
+        NetworkFilesystemError: One would be on such a file system.
     """
     given = {
         ("the ledger", LEDGER_SERVER): home.ledger_url,

@@ -1,4 +1,4 @@
-"""The pace of this machine for one study: a handful of its candidates, timed as they will train."""
+"""Training speed of this machine for one study, from short timed runs of its candidates."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from orchestrator.config.resources import has_gpu, with_gpu_decided
 from orchestrator.config.schema import StudyConfig
 from orchestrator.config.starter import space_for
+from orchestrator.engines.ray_tune import cluster
 from orchestrator.errors import Problem, ProblemsError
 from orchestrator.preflight.candidates import SampledCandidate
 from orchestrator.preflight.deadline import Deadline
@@ -28,29 +29,28 @@ from workers.failures import BadCandidateError, classify
 log = logging.getLogger(__name__)
 
 MIN_BATCHES, MAX_BATCHES = 2, 8
-"""Batches of each miniature epoch: of small networks more, lest the epoch's own time count."""
+"""Batches of a short run: more for small networks, so that overhead does not count."""
 ENOUGH_FLOPS = 2e9
-"""Work of a forward pass that makes a miniature epoch long enough."""
+"""Forward FLOPs that make a short run long enough."""
 MAX_TIMED = 12
 ONE_S = 2.0
-"""The first one may take so long even where no time is left: one is worth much more than none."""
+"""Time that the first run may take even past the deadline: one is worth much more than none."""
 SLOWEST = 12 / 2e10
-"""Seconds for each FLOP of a batch, of which a miniature has twelve forward passes' worth, on a
-machine slower than most."""
+"""Seconds per FLOP of a batch on a slow machine; a short run has about 12 forward passes."""
 SAFETY_FACTOR = 2.0
-"""The next network may take so many times what the last ones foretell."""
+"""Margin on the predicted time of the next run."""
 _MEMORY_SHARE = 4
 _COPIES = 4
-"""Activations, their gradients, and as much again for what lies between."""
+"""Activations, their gradients, and as much again for intermediate results."""
 
 
 MIN_FOR_ALL = 5
-"""Timed networks from which on three coefficients are told apart; below, arithmetic and memory."""
+"""Timed networks needed to fit three coefficients; fewer fit arithmetic and memory only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What decides how long a network learns from one example."""
+    """Properties that determine the training time per example."""
 
     flops: float
     activation_bytes: float
@@ -58,39 +58,38 @@ class Load:
     batch_size: int
 
     def terms(self) -> tuple[float, float, float]:
-        """The three numbers whose weighted sum is the time, each about 1 for a small network."""
+        """Return the three terms of the time model, each about 1 for a small network."""
         steps = self.layers / 10 * 64 / self.batch_size
         return (self.flops / 1e7, self.activation_bytes / 3e5, steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """A network that was timed."""
+    """A timed network."""
 
     load: Load
     example_s: float
-    """Seconds in which it learns from one example once."""
+    """Training time per example, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """A machine's pace."""
+    """Training speed of a machine, as a linear model."""
 
     weights: tuple[float, float, float]
     """Seconds an example for each term of a load."""
     timed: int
-    """Networks that it was learnt from."""
+    """Networks that it was fitted to."""
     error: float | None
-    """Typical relative error (median) on networks that were left out in turn; None if too few were
-    timed to tell."""
+    """Median relative error of leave-one-out predictions; None if too few were timed."""
 
     def example_s(self, load: Load) -> float:
-        """Seconds in which a network learns from one example once."""
+        """Return the predicted training time per example, in seconds."""
         return sum(w * term for w, term in zip(self.weights, load.terms(), strict=True))
 
 
 def fit_pace(timed: Sequence[Timed]) -> Pace:
-    """The pace that the timed networks, at least one, tell."""
+    """Fit the pace to at least one timed network."""
     errors = []
     for index, left_out in enumerate(timed):
         others = [*timed[:index], *timed[index + 1 :]]
@@ -102,7 +101,7 @@ def fit_pace(timed: Sequence[Timed]) -> Pace:
 
 
 def _fitted(timed: Sequence[Timed]) -> tuple[float, float, float]:
-    """Weights of least relative error, none below zero."""
+    """Return the non-negative weights of least relative error."""
     terms = np.array([entry.load.terms() for entry in timed])
     relative = terms / np.array([[entry.example_s] for entry in timed])
     used = 3 if len(timed) >= MIN_FOR_ALL else 2 if len(timed) > 2 else 1
@@ -123,7 +122,7 @@ def _least_squares(relative: NDArray[np.float64]) -> tuple[NDArray[np.float64], 
 
 
 def load_of(probe: SampledCandidate) -> Load:
-    """What decides how long a counted candidate trains."""
+    """Return the load of a counted candidate."""
     cost = probe.cost or {}
     return Load(
         flops=cost["flops"],
@@ -133,15 +132,17 @@ def load_of(probe: SampledCandidate) -> Load:
     )
 
 
-def pace_of(parts: StudyInputs, probes: Sequence[SampledCandidate], box: Deadline) -> Pace | None:
-    """What timing some of the counted candidates tells; None if none can be timed quickly.
+def pace_of(
+    inputs: StudyInputs, probes: Sequence[SampledCandidate], deadline: Deadline
+) -> Pace | None:
+    """Time some of the counted candidates; None if none can be timed quickly.
 
     Args:
-        parts: The study.
-        probes: Candidates that count as usual, the first of which is timed first.
-        box: How long it may take; a network that would take longer is passed over.
+        inputs: The study.
+        probes: Typical candidates, the first of which is timed first.
+        deadline: Time to spend; a network that would take longer is skipped.
     """
-    place = place_of(parts.config)
+    place = place_of(inputs.config)
     timed: list[Timed] = []
     spent_each: list[float] = []
     for probe in _spread(probes):
@@ -149,23 +150,23 @@ def pace_of(parts: StudyInputs, probes: Sequence[SampledCandidate], box: Deadlin
         if not _fits_memory(load) or len(timed) == MAX_TIMED:
             continue
         if timed:
-            # Building, warming up and so on, as a multiple of the miniature epoch itself.
+            # Building, warming up and so on, as a multiple of the short run itself.
             times = [_epoch_s(entry.load, entry.example_s) for entry in timed]
             dearer = max(spent / epoch for spent, epoch in zip(spent_each, times, strict=True))
-            foretold = _epoch_s(load, fit_pace(timed).example_s(load)) * dearer
-            if foretold * SAFETY_FACTOR > box.left_s:
+            predicted_s = _epoch_s(load, fit_pace(timed).example_s(load)) * dearer
+            if predicted_s * SAFETY_FACTOR > deadline.left_s:
                 continue
-        elif SLOWEST * load.flops * load.batch_size > max(box.left_s, ONE_S):
+        elif SLOWEST * load.flops * load.batch_size > max(deadline.left_s, ONE_S):
             continue
         try:
             seen = time_short_run(
                 probe.candidate,
-                parts.dataset,
-                parts.config.data,
+                inputs.dataset,
+                inputs.config.data,
                 place,
                 batches=_batches(load),
             )
-        except Exception as error:  # noqa: BLE001 - its trial will tell the user; here others are timed
+        except Exception as error:  # noqa: BLE001 - its trial will report it; here others are timed
             log.debug("not timed: %s", error)
             continue
         timed.append(Timed(load=load, example_s=seen.example_s))
@@ -180,12 +181,12 @@ def _batches(load: Load) -> int:
 
 
 def _epoch_s(load: Load, example_s: float) -> float:
-    """Time of a miniature epoch."""
+    """Return the time of a short run, in seconds."""
     return _batches(load) * load.batch_size * example_s
 
 
 def place_of(config: StudyConfig) -> Placement:
-    """Where the study's trials train."""
+    """Return the device and share of it on which the study's trials train."""
     decided = with_gpu_decided(config).resources
     share = min(1.0, decided.gpu or 0.0)
     return Placement(
@@ -194,23 +195,17 @@ def place_of(config: StudyConfig) -> Placement:
 
 
 def slots_of(config: StudyConfig) -> int:
-    """Trials at a time on this machine."""
+    """Return the number of concurrent trials on this machine."""
     if config.engine.name == "in_process":
         return 1
-    from orchestrator.engines.ray_tune import cluster  # noqa: PLC0415 - loads ray only to connect
-
     decided = with_gpu_decided(config).resources
-    gpus = 0
-    if decided.gpu:
-        import torch  # noqa: PLC0415 - asked only where there is a GPU
-
-        gpus = torch.cuda.device_count()
+    gpus = torch.cuda.device_count() if decided.gpu else 0
     node = {"CPU": float(usable_cores()), "GPU": float(gpus)}
     return cluster.slots_of(node, cpu=decided.cpu, gpu=decided.gpu or 0.0)
 
 
 def _spread(probes: Sequence[SampledCandidate]) -> Iterable[SampledCandidate]:
-    """The first one, then the others by FLOPs: the middle, the quarters, and so on."""
+    """Yield the first one, then the others by FLOPs: the middle, the quarters, and so on."""
     if not probes:
         return
     yield probes[0]
@@ -225,26 +220,26 @@ def _spread(probes: Sequence[SampledCandidate]) -> Iterable[SampledCandidate]:
 
 
 def _fits_memory(load: Load) -> bool:
-    """Whether training it here takes but a fraction of the memory that is free."""
+    """Return whether training takes only a fraction of the free memory."""
     wanted = _COPIES * load.activation_bytes * load.batch_size
     return wanted < available_bytes() / _MEMORY_SHARE
 
 
 BATCHES = 8
-"""Batches of the short training."""
+"""Batches of the short run of `init`."""
 
 
 class NotTimedError(ArchscoutError):
-    """The short training failed; says why."""
+    """The short run failed; the message has the reason."""
 
 
 def gpu_to_use() -> bool:
-    """Whether there is a GPU that training can use."""
+    """Return whether training can use a GPU."""
     return has_gpu() and torch.cuda.is_available()
 
 
 def example_s(dataset: Dataset, spec: DataSpec, *, gpu: bool) -> float:
-    """Seconds in which the default candidate learns from one example once, on one core or GPU.
+    """Return the training time per example of the default candidate, on one core or GPU.
 
     Raises:
         ProblemsError: The default candidate cannot be built for examples of this shape.

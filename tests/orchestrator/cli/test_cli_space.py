@@ -17,7 +17,7 @@ IMPOSSIBLE = ["--set", "constraints=[{metric: parameters, at_most: 10}]"]
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     """As few candidates as show that the parts go together."""
-    monkeypatch.setattr(diagnosis, "DRAWN", 30)
+    monkeypatch.setattr(diagnosis, "SAMPLED", 30)
     monkeypatch.setattr(diagnosis, "COUNTED", 4)
     monkeypatch.setattr(timing, "MAX_TIMED", 1)
     monkeypatch.setattr(feasibility, "MAX_STEPS", 4)

@@ -30,8 +30,8 @@ def test_all_networks_of_a_small_space_are_counted(
     found = networks(CandidateSampler(CONFIG, small_space(), TASK), [], Deadline.after(60))
 
     # One stage has 2 widths of (residual, attention of 2 heads, of 4): 6, and two have 36.
-    assert (found.count, found.low, found.high, found.spellings) == (42, 42, 42, 42)
-    assert found.method == "counted: all 42 spellings"
+    assert (found.count, found.low, found.high, found.encodings) == (42, 42, 42, 42)
+    assert found.method == "counted: all 42 encodings"
 
 
 def test_what_does_not_build_is_no_network(small_space: Callable[..., SearchSpace]) -> None:
@@ -53,15 +53,15 @@ def test_counting_that_finds_no_time_gives_way_to_an_estimate(
 
 
 def test_the_odometer_gives_every_combination_once_conditional_ones_too() -> None:
-    odometer, found = GridSuggester(), []
-    while not odometer.over:
-        odometer.start()
-        kind = odometer.suggest_categorical("kind", ["flat", "steep"])
-        size = odometer.suggest_int("size", 1, 5, step=2)
-        rate = odometer.suggest_float("rate", 0.0, 0.5, step=0.25) if kind == "steep" else None
-        assert odometer.suggest_int("size", 1, 5, step=2) == size
+    grid, found = GridSuggester(), []
+    while not grid.over:
+        grid.start()
+        kind = grid.suggest_categorical("kind", ["flat", "steep"])
+        size = grid.suggest_int("size", 1, 5, step=2)
+        rate = grid.suggest_float("rate", 0.0, 0.5, step=0.25) if kind == "steep" else None
+        assert grid.suggest_int("size", 1, 5, step=2) == size
         found.append((kind, size, rate))
-        odometer.advance()
+        grid.advance()
 
     steep = product(["steep"], [1, 3, 5], [0.0, 0.25, 0.5])
     assert sorted(found, key=str) == sorted(

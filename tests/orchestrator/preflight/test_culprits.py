@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from orchestrator.preflight.failure_causes import culprits
+from orchestrator.preflight.failure_causes import find_failure_causes
 
 
 def sampled(count: int) -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def test_a_decision_that_always_breaks_is_named_wherever_it_stands() -> None:
         for p in sampled(300)
     ]
 
-    [found] = culprits(tried)
+    [found] = find_failure_causes(tried)
 
     broken = sum(reason is not None for _, reason in tried)
     assert str(found) == (
@@ -40,11 +40,11 @@ def test_two_decisions_that_break_only_together_are_named_together() -> None:
         bad = params.get("stages.0.window.size") == 5 and params["stages.0.width"] >= 24
         return "too wide for windows of 5" if bad else None
 
-    [found, *_] = culprits([(params, reason(params)) for params in sampled(600)])
+    [found, *_] = find_failure_causes([(params, reason(params)) for params in sampled(600)])
 
     first, second = sorted(found.decision.split(" and "))
     assert (first, second) == ("stages.0.width >= 24", "stages.0.window.size = 5")
-    assert found.broken == found.drawn
+    assert found.broken == found.sampled
 
 
 def test_two_independent_decisions_are_both_named_the_heavier_first() -> None:
@@ -53,7 +53,7 @@ def test_two_independent_decisions_are_both_named_the_heavier_first() -> None:
             return "no windows"
         return "slow" if params["rate"] <= 0.1 else None
 
-    first, second, *_ = culprits([(params, reason(params)) for params in sampled(400)])
+    first, second, *_ = find_failure_causes([(params, reason(params)) for params in sampled(400)])
 
     assert first.decision == "stages.0 = window"
     assert second.decision.startswith("rate <= 0.")
@@ -61,13 +61,13 @@ def test_two_independent_decisions_are_both_named_the_heavier_first() -> None:
 
 
 def test_nobody_is_blamed_where_all_build() -> None:
-    assert culprits([(params, None) for params in sampled(50)]) == []
+    assert find_failure_causes([(params, None) for params in sampled(50)]) == []
 
 
 def test_a_rare_failure_among_many_is_still_named() -> None:
     tried: list[Any] = [(params, None) for params in sampled(4000)]
     tried[1234] = ({**tried[1234][0], "odd": True}, "odd")
 
-    [found, *_] = culprits(tried)
+    [found, *_] = find_failure_causes(tried)
 
-    assert (found.decision, found.broken, found.drawn) == ("odd = True", 1, 1)
+    assert (found.decision, found.broken, found.sampled) == ("odd = True", 1, 1)

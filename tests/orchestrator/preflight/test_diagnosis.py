@@ -21,7 +21,7 @@ Make = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small numbers in place of short times, which would depend on the machine's load."""
-    monkeypatch.setattr(diagnosis, "DRAWN", 60)
+    monkeypatch.setattr(diagnosis, "SAMPLED", 60)
     monkeypatch.setattr(diagnosis, "COUNTED", 6)
     monkeypatch.setattr(timing, "MAX_TIMED", 3)
     monkeypatch.setattr(feasibility, "MAX_STEPS", 30)
@@ -38,8 +38,8 @@ def looked_at(parts: StudyInputs, clock: Any = None) -> Diagnosis:
 def glanced_at(parts: StudyInputs) -> Diagnosis:
     assert isinstance(parts.space, SearchSpace)
     assert parts.task is not None
-    box = Deadline.after(10, Ticking())
-    return diagnosis.quick_check(parts, parts.space, parts.task, box, patience=box)
+    deadline = Deadline.after(10, Ticking())
+    return diagnosis.quick_check(parts, parts.space, parts.task, deadline, extended=deadline)
 
 
 def refused(found: Diagnosis, examples: int = 1000) -> list[str]:
@@ -88,12 +88,12 @@ def test_a_planted_broken_decision_is_named_with_its_share_and_reason(
 ) -> None:
     found = looked_at(study(small_space(heads=(2, 3))))
 
-    [culprit] = found.culprits
-    assert culprit.decision == "architecture.streams.image.stages.*.attention.heads = 3"
-    assert culprit.broken == culprit.drawn > 10
-    assert "3" in culprit.reason
-    fits, drawn = found.fits
-    assert fits == drawn - culprit.broken
+    [cause] = found.failure_causes
+    assert cause.decision == "architecture.streams.image.stages.*.attention.heads = 3"
+    assert cause.broken == cause.sampled > 10
+    assert "3" in cause.reason
+    fits, sampled = found.fits
+    assert fits == sampled - cause.broken
     assert refused(found) == []  # the others can be searched
 
 
@@ -200,8 +200,8 @@ def test_a_slow_space_is_told_about_within_the_box(small_space: Make, study: Mak
     found = looked_at(study(space), clock=clock)
 
     assert clock.seconds <= 11  # a candidate under way is not cut off
-    assert 1 <= len(found.drawn) <= 3
-    assert f"of {len(found.drawn):,} (100.0%) fit" in report.text(found, 1000)
+    assert 1 <= len(found.sampled) <= 3
+    assert f"of {len(found.sampled):,} (100.0%) fit" in report.text(found, 1000)
 
 
 def test_hours_that_end_before_the_first_rung_are_refused(small_space: Make, study: Make) -> None:
@@ -239,9 +239,9 @@ def test_the_time_of_real_training_is_foretold_with_its_range(
 
 def test_equal_seeds_find_equal_candidates(small_space: Make, study: Make) -> None:
     found = [looked_at(study(small_space(), seed=5)) for _ in range(2)]
-    shortest = min(len(one.drawn) for one in found)
+    shortest = min(len(one.sampled) for one in found)
 
-    first, second = ([probe.params for probe in one.drawn[:shortest]] for one in found)
+    first, second = ([probe.params for probe in one.sampled[:shortest]] for one in found)
     assert first == second
 
 
