@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from orchestrator.errors import sanitize
 from orchestrator.trial import Trial, TrialState
-from search_spaces.errors import ArchscoutError
+from search_spaces.errors import ArchscoutError, ExitCode
 from search_spaces.plugins import did_you_mean
 from workers.metrics import COST_METRICS
 
@@ -204,6 +204,8 @@ OF_ALL = 0.05
 
 class PreferenceError(ArchscoutError, ValueError):
     """A preference that cannot be applied: says why, and what would do."""
+
+    exit_code = ExitCode.INPUT
 
 
 def parse_preference(text: str, objectives: Sequence[Objective]) -> dict[str, float]:

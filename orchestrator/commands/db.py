@@ -1,4 +1,4 @@
-"""`archscout db`: the ledger as a database: upgraded, checked, backed up."""
+"""`archscout db`: upgrade, check or back up the database of the ledger."""
 
 import argparse
 import time
@@ -7,15 +7,16 @@ from pathlib import Path
 from orchestrator.commands import studies
 from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.home import Home
+from orchestrator.ledger import Ledger, maintenance
 from orchestrator.terminal import Terminal
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Does one of the three.
+    """Run one of the three actions.
 
     Raises:
-        CommandError: There is no ledger, or a file was given where none belongs.
-        LedgerError: It cannot be used.
+        CommandError: There is no ledger, or the action takes no file.
+        LedgerError: The ledger cannot be used.
     """
     if not home.has_ledger:
         text = f"there is no ledger. {studies.no_studies(home)}"
@@ -28,21 +29,17 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
 
 def _upgrade(home: Home, terminal: Terminal) -> ExitCode:
-    from orchestrator.ledger import Ledger, maintenance  # noqa: PLC0415 - loads sqlalchemy
-
     before = maintenance.check(home.ledger_url).revision
     with Ledger.open(home.ledger_url) as ledger:
         name = ledger.name
     after = maintenance.check(home.ledger_url).revision
     terminal.document |= {"ledger": name, "from": before, "to": after}
-    moved = f"upgraded from {before} to" if before != after else "is already at"
-    terminal.print(f"{name} {moved} revision {after}.")
+    result = f"upgraded from {before} to" if before != after else "is already at"
+    terminal.print(f"{name} {result} revision {after}.")
     return ExitCode.DONE
 
 
 def _check(home: Home, terminal: Terminal) -> ExitCode:
-    from orchestrator.ledger import maintenance  # noqa: PLC0415 - loads sqlalchemy
-
     found = maintenance.check(home.ledger_url)
     terminal.document |= {
         "ledger": found.name,
@@ -57,16 +54,14 @@ def _check(home: Home, terminal: Terminal) -> ExitCode:
     if found.revision != found.newest:
         terminal.print(
             f"{found.name} is at revision {found.revision}, this release at {found.newest}: "
-            "its promises were not checked (archscout db upgrade)"
+            "upgrade it before the check (archscout db upgrade)"
         )
         return ExitCode.REFUSED
-    terminal.print(f"{found.name} is whole: {len(maintenance.INVARIANTS)} promises hold.")
+    terminal.print(f"{found.name} is intact: all {len(maintenance.INVARIANTS)} invariants hold.")
     return ExitCode.DONE
 
 
 def _back_up(file: str | None, home: Home, terminal: Terminal) -> ExitCode:
-    from orchestrator.ledger import maintenance  # noqa: PLC0415 - loads sqlalchemy
-
     name = f"ledger-{time.strftime('%Y%m%d-%H%M%S')}.db"
     target = Path(file).expanduser().absolute() if file else home.folder / "backups" / name
     if file is None:

@@ -1,7 +1,7 @@
-"""Hints: the command that helps next, as far as a study's state allows one.
+"""Suggest the next command, as far as the state of a study allows one.
 
-A hint must lead somewhere: nothing complete is never offered for promotion, and what is over is
-never offered to `resume`.
+A suggestion always makes progress: no promotion without a complete trial, no `resume` of a study
+in which no trial would start.
 """
 
 import shlex
@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING
 from orchestrator.config.schema import StudyConfig
 from orchestrator.formatting import format_fields
 from orchestrator.home import Home
+from orchestrator.ledger import LeaseHeldError, Ledger, StudyRow
 from orchestrator.objective import best, even_weights, reaches_target
 from orchestrator.trial import REUSED, Trial, TrialState
 
 if TYPE_CHECKING:
-    from orchestrator.ledger import Ledger, StudyRow
     from orchestrator.study.leaderboard import Leaderboard
 
 _SHARED = ("train", "data", "objectives", "budget", "teacher")
-"""What two studies have in common where one starts from the other's results."""
+"""Keys of the config that must be equal for a warm start from another study."""
 
 
 def final_stop_reason(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
-    """Return why no trial of a study starts any more, not even a retry, if so."""
+    """Return the reason why not even a retry would start; None if one would."""
     if _time_is_up(config, spent_s):
-        return f"its {config.stop.hours:g} h are used up"
+        return f"its time limit of {config.stop.hours:g} h is reached"
     return "its target is reached" if _reaches_target(config, trials) else None
 
 
 def exhausted_reason(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
-    """Return why no trial of a study starts any more, however often it is resumed, if so."""
-    if why := final_stop_reason(config, spent_s, trials):
-        return why
+    """Return the reason why no trial would start if the study were resumed; None if one would."""
+    if reason := final_stop_reason(config, spent_s, trials):
+        return reason
     if any(trial.state in {TrialState.WAITING, TrialState.RUNNING} for trial in trials):
         return None
     counted = sum(trial.kind == "search" and trial.attempts > 0 for trial in trials)
@@ -58,13 +58,13 @@ def options_beyond_limits(
     trials: Sequence[Trial],
     config: StudyConfig | None = None,
 ) -> str:
-    """Return the options without which another study would end where the stored one has.
+    """Return the options without which another study would stop for the same reason.
 
     Args:
-        stored: The config of the study that is over.
-        spent_s: Search time that it has used.
-        trials: Its trials.
-        config: What is asked for now; the same by default.
+        stored: Config of the finished study.
+        spent_s: Search time of the finished study.
+        trials: Trials of the finished study.
+        config: Config of the other study; equal by default.
     """
     stop, options = (config or stored).stop, ""
     if _time_is_up(stored, spent_s) and stop.hours == stored.stop.hours:
@@ -88,21 +88,21 @@ def search_command(
     home: Home,
     *,
     config: StudyConfig | None = None,
-    words: Sequence[str] = ("CONFIG",),
+    arguments: Sequence[str] = ("CONFIG",),
     warm: bool = True,
 ) -> str:
-    """Return the command that searches under another name.
+    """Return the command that starts another study, under a free name.
 
     Args:
-        stored: The config of the study whose name is taken.
+        stored: Config of the study whose name is taken.
         taken: Names of all studies.
-        home: Where they are.
-        config: What is asked for now; the same by default.
-        words: The file or preset, and the options, except the name.
-        warm: Start from the results of the stored study, if they hold for `config`.
+        home: Home of the studies.
+        config: Config of the other study; equal by default.
+        arguments: File or preset, and the options without `--name`.
+        warm: Warm-start from the stored study, if its trials hold for `config`.
     """
     config = config or stored
-    command = [home.program, "search", *map(shlex.quote, words)]
+    command = [home.program, "search", *map(shlex.quote, arguments)]
     command += ["--name", next_free_name(stored.name, taken)]
     if warm and all(getattr(stored, key) == getattr(config, key) for key in _SHARED):
         names = dict.fromkeys((*config.warm_start, stored.name))
@@ -111,23 +111,21 @@ def search_command(
 
 
 def retry_commands(name: str, trials: Sequence[Trial], home: Home) -> dict[str, str]:
-    """Return the command for each class of failure that can be retried, and what it does."""
+    """Return the command that retries each class of failures, with an explanation."""
     from orchestrator.study.retries import retryable_reasons, retryable_trials  # noqa: PLC0415 - loads optuna
 
     found = Counter(
         {reason: len(retryable_trials(trials, reason)) for reason in retryable_reasons()}
     )
     return {
-        f"{home.program} retry {name} --class {reason}": f"{count} trials that ended so once more"
+        f"{home.program} retry {name} --class {reason}": f"run {count} of its failed trials again"
         for reason, count in found.items()
         if count
     }
 
 
-def is_running(ledger: "Ledger", row: "StudyRow") -> bool:
-    """Whether a driver has the study now."""
-    from orchestrator.ledger import LeaseHeldError  # noqa: PLC0415 - loads sqlalchemy
-
+def is_running(ledger: Ledger, row: StudyRow) -> bool:
+    """Return True if a driver runs the study now."""
     try:
         ledger.require_free(row)
     except LeaseHeldError:
@@ -135,70 +133,73 @@ def is_running(ledger: "Ledger", row: "StudyRow") -> bool:
     return False
 
 
-def how_to_complete(ledger: "Ledger", row: "StudyRow", home: Home) -> str:
-    """Return what may bring a study that has no complete trial to one."""
+def how_to_complete(ledger: Ledger, row: StudyRow, home: Home) -> str:
+    """Return what may lead a study without a complete trial to one."""
     config, trials = StudyConfig.from_json(row.config_json), ledger.trials(row.id)
     if is_running(ledger, row):
-        return f"It is running: {home.program} status {row.name}"
-    over = exhausted_reason(config, row.spent_s, trials)
-    if over is None and row.state != "finished":
-        return f"Continue with: {home.program} resume {row.name}"
-    ways = " or ".join(_without(ledger, row, home))
-    return f"It is over ({over or row.state}). What helps: {ways}"
+        return f"The study is running: {home.program} status {row.name}"
+    reason = exhausted_reason(config, row.spent_s, trials)
+    if reason is None and row.state != "finished":
+        return f"Resume it: {home.program} resume {row.name}"
+    steps = " or ".join(_steps_without_result(ledger, row, home))
+    return f"The study is finished ({reason or row.state}). Suggested: {steps}"
 
 
-def next_steps(ledger: "Ledger", row: "StudyRow", home: Home, board: "Leaderboard") -> str:
-    """Return the commands that a user of a finished study is likely to want next."""
-    steps = _with_a_result(ledger, row, home, board) if board.rows else _without(ledger, row, home)
+def next_steps(ledger: Ledger, row: StudyRow, home: Home, board: "Leaderboard") -> str:
+    """Return the commands that are likely to follow a finished study."""
+    if board.rows:
+        steps = _steps_with_result(ledger, row, home, board)
+    else:
+        steps = _steps_without_result(ledger, row, home)
     archscout = home.program
     steps |= {
-        f"{archscout} ui": "the trials in MLflow, to browse and compare",
-        f"{archscout} search --help": "what else a search can be told",
+        f"{archscout} ui": "browse and compare the trials in MLflow",
+        f"{archscout} search --help": "show all options of a search",
     }
-    return "\nNext:\n" + format_fields({f"  {step}": what for step, what in steps.items()})
+    return "\nNext steps:\n" + format_fields({f"  {step}": what for step, what in steps.items()})
 
 
-def _without(ledger: "Ledger", row: "StudyRow", home: Home) -> dict[str, str]:
-    """What helps where no trial is complete, and the study is over."""
+def _steps_without_result(ledger: Ledger, row: StudyRow, home: Home) -> dict[str, str]:
+    """Return commands after a study that finished without a complete trial."""
     config, trials = StudyConfig.from_json(row.config_json), ledger.trials(row.id)
-    again = search_command(config, [known.name for known in ledger.studies()], home)
+    search = search_command(config, [known.name for known in ledger.studies()], home)
     if more := options_beyond_limits(config, row.spent_s, trials):
-        steps = {f"{again}{more}": "with more time: a study's limits cannot be raised"}
+        steps = {f"{search}{more}": "start another study with higher limits"}
     else:
         steps = retry_commands(row.name, trials, home) | {
-            again: "under another name, changed as needed"
+            search: "start another study, changed as needed"
         }
     if trials:
         furthest = max(trials, key=lambda trial: trial.reached).number
         steps[f"{home.program} status {row.name} --trial {furthest}"] = (
-            "the trial that got furthest"
+            "show the trial with the most epochs"
         )
     return steps
 
 
-def _with_a_result(
-    ledger: "Ledger", row: "StudyRow", home: Home, board: "Leaderboard"
+def _steps_with_result(
+    ledger: Ledger, row: StudyRow, home: Home, board: "Leaderboard"
 ) -> dict[str, str]:
     config = StudyConfig.from_json(row.config_json)
     name, archscout = config.name, home.program
     steps = {}
     if sum(row.on_front for row in board.rows) > 1 and len(board.objectives) > 1:
         steps[f"{archscout} leaderboard {name} --prefer {even_weights(board.objectives)}"] = (
-            "which to take, by what counts how much"
+            "order the Pareto front by your preferences"
         )
     elif config.train is None and config.data.source != "surrogate":
         best_one = _promotable(ledger, row, board.rows[0].trial)
         steps[f"{archscout} promote {best_one} --model {name}"] = (
-            "the best model, proved and registered"
+            "verify the best model and register it"
         )
     return steps | {
-        f"{archscout} leaderboard {name}": "this table again",
-        f"{archscout} status {name} --trial {board.rows[0].trial}": "the best trial in detail",
+        f"{archscout} leaderboard {name}": "show this table again",
+        f"{archscout} status {name} --trial {board.rows[0].trial}": "show the best trial in detail",
     }
 
 
-def _promotable(ledger: "Ledger", row: "StudyRow", number: int) -> str:
-    """Return the arguments that promote a study's best trial, from the study that trained it."""
+def _promotable(ledger: Ledger, row: StudyRow, number: int) -> str:
+    """Return the arguments that promote a trial, from the study that trained it."""
     trial, where = ledger.trial(row.id, number), row.name
     while trial.reason == REUSED:
         earlier = [ledger.study(name) for name in StudyConfig.from_json(row.config_json).warm_start]

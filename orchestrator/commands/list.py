@@ -1,4 +1,4 @@
-"""`archscout list`: all studies, oldest first."""
+"""`archscout list`: show all studies, oldest first."""
 
 import argparse
 from datetime import datetime
@@ -14,7 +14,7 @@ from orchestrator.trial import Trial
 
 
 def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Shows every study with its state and its best value."""
+    """Print each study with its state and its best value."""
     terminal.document["studies"] = []
     with studies.open_ledger(home) as ledger:
         rows = ledger.studies() if ledger else []
@@ -56,6 +56,6 @@ def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCod
 
 
 def _best(config: StudyConfig | None, trials: list[Trial]) -> list[float] | None:
-    """Values of the best complete trial; None while there is none."""
+    """Return the values of the best complete trial; None if there is none."""
     winner = None if config is None else best(trials, config.objectives)
     return list(winner.values) if winner and winner.values else None

@@ -1,4 +1,4 @@
-"""`archscout search`: from a config to a leaderboard."""
+"""`archscout search` and `archscout resume`: start or continue a study."""
 
 import argparse
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
 from orchestrator.config.load import Override, differences, load
-from orchestrator.config.resources import as_stored, with_stored_data
+from orchestrator.config.resources import as_stored, with_open_gpu, with_stored_data
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
 from orchestrator.home import Home
@@ -16,14 +16,23 @@ from orchestrator.terminal import Terminal
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
 
+_SHORTHANDS = {
+    "name": "name",
+    "trials": "stop.trials",
+    "hours": "stop.hours",
+    "engine": "engine.name",
+    "address": "engine.address",
+}
+"""Keys of the config by the option that sets them."""
+
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Starts a study, goes on with it, or shows that it is finished."""
+    """Start a study, continue it, or show the result of a finished one."""
     config = load(options.config, overrides(options))
     if options.dry_run:
-        from orchestrator.commands import dry_run  # noqa: PLC0415 - loads torch
+        from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
 
-        return dry_run.show(config, terminal)
+        return run_search.dry_run(config, terminal)
     with studies.open_ledger(home) as ledger:
         row = ledger.study(config.name) if ledger else None
         if ledger is not None and row is not None:
@@ -37,15 +46,28 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     return run_search.search(config, home, terminal, resumed=row is not None)
 
 
+def resume(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Continue a study with its stored config, or show the result of a finished one."""
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, options.name, home)
+        if row.state == "finished" and not ledger.requests(row.id):
+            return studies.show_finished(ledger, row, home, terminal)
+        config = studies.locate_config(ledger, row, home)
+        config = with_open_gpu(config).at_address(options.address)
+    from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
+
+    return run_search.search(config, home, terminal, resumed=True)
+
+
 def overrides(options: argparse.Namespace) -> list[Override]:
-    """What the command line changes in the config, in the order in which it counts.
+    """Return the changes that the command line makes to the config; later ones win.
 
     Raises:
-        ProblemsError: Options cannot be read.
+        ProblemsError: An option cannot be read.
     """
     found: list[Override] = []
     problems: list[Problem] = []
-    for key, text, option in _given(options):
+    for key, text, option in _assignments(options):
         try:
             found.append(Override.parse(key, text, option))
         except ProblemsError as error:
@@ -55,28 +77,21 @@ def overrides(options: argparse.Namespace) -> list[Override]:
     return found
 
 
-def _given(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
-    """Key, value and the option as typed."""
+def _assignments(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
+    """Yield key, value and option as typed."""
     for assignment in options.set:
         key, _, text = assignment.partition("=")
         yield key if "=" in assignment else "", text, "--set"
-    short = {
-        "name": "name",
-        "trials": "stop.trials",
-        "hours": "stop.hours",
-        "engine": "engine.name",
-        "address": "engine.address",
-    }
-    for option, key in short.items():
+    for option, key in _SHORTHANDS.items():
         value = getattr(options, option)
         if value is not None:
             yield key, value, f"--{option}"
 
 
-def _words(options: argparse.Namespace) -> list[str]:
-    """The file or preset and the options as they were given, except the name."""
+def _arguments(options: argparse.Namespace) -> list[str]:
+    """Return the arguments as typed, without the name and the warm start."""
     kept = [options.config]
-    for key, text, option in _given(options):
+    for key, text, option in _assignments(options):
         if key not in {"name", "warm_start"}:
             kept += [option, f"{key}={text}" if option == "--set" else text]
     return kept
@@ -85,10 +100,10 @@ def _words(options: argparse.Namespace) -> list[str]:
 def _refuse_other(
     ledger: "Ledger", row: "StudyRow", config: StudyConfig, options: argparse.Namespace, home: Home
 ) -> None:
-    """Refuses a config under the name of a study that was started from another.
+    """Refuse a config under the name of a study that was started with another one.
 
     Raises:
-        CommandError: They differ.
+        CommandError: The configs differ.
     """
     stored, config = studies.stored_config(row), config.at_address(None)
     if stored is not None:
@@ -101,11 +116,11 @@ def _refuse_other(
     else:
         text = "\n".join(f"  {line}" for line in differences(stored, config))
     message = f"study '{row.name}' exists with another config:\n{text}\n"
-    message += _ways(ledger, row, stored, config, options=options, home=home)
+    message += _suggestion(ledger, row, stored, config, options=options, home=home)
     raise CommandError(message, ExitCode.INPUT)
 
 
-def _ways(
+def _suggestion(
     ledger: "Ledger",
     row: "StudyRow",
     stored: StudyConfig | None,
@@ -114,30 +129,28 @@ def _ways(
     options: argparse.Namespace,
     home: Home,
 ) -> str:
-    """What may be done about it."""
-    over = (
-        None
-        if stored is None
-        else hints.exhausted_reason(stored, row.spent_s, ledger.trials(row.id))
-    )
-    if over is None and row.state == "finished":
-        over = "there was nothing left to search"
-    again = hints.search_command(
+    """Return the command that runs the other config, and what continues the stored study."""
+    trials, reason = ledger.trials(row.id), None
+    if stored is not None:
+        reason = hints.exhausted_reason(stored, row.spent_s, trials)
+    if reason is None and row.state == "finished":
+        reason = "nothing is left to search"
+    search = hints.search_command(
         stored or config,
         [known.name for known in ledger.studies()],
         home,
         config=config,
-        words=_words(options),
-        warm=stored is not None and over is not None,
+        arguments=_arguments(options),
+        warm=stored is not None and reason is not None,
     )
-    if over is not None and stored is not None:
-        again += hints.options_beyond_limits(stored, row.spent_s, ledger.trials(row.id), config)
-    if over is not None:
+    if reason is not None and stored is not None:
+        search += hints.options_beyond_limits(stored, row.spent_s, trials, config)
+    if reason is not None:
         return (
-            f"It is over ({over}), and neither limits nor resources of a study can be changed "
-            f"yet. Search on under another name: {again}"
+            f"The study is finished ({reason}), and its limits and resources cannot be changed. "
+            f"Start another study: {search}"
         )
-    ways = f"Give this one another name: {again}"
+    rename = f"Start another study: {search}"
     if stored is None or hints.is_running(ledger, row):
-        return ways
-    return f"{ways}\nor continue the stored one: {home.program} resume {row.name}"
+        return rename
+    return f"{rename}\nor resume the stored one: {home.program} resume {row.name}"

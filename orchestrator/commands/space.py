@@ -1,4 +1,4 @@
-"""`archscout space`: what a search space holds, and whether a study on it can work."""
+"""`archscout space`: show a search space and check whether a study on it can work."""
 
 import argparse
 import time
@@ -10,6 +10,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
 from orchestrator.formatting import format_fields, format_number, format_table
 from orchestrator.home import Home
+from orchestrator.preflight import diagnosis, report
 from orchestrator.preflight.deadline import Deadline
 from orchestrator.sampling.candidates import Space, resolve_candidate
 from orchestrator.sampling.screening import Screening, screen
@@ -25,72 +26,74 @@ from search_spaces.domains.suggester import (
 )
 from search_spaces.space import SearchSpace
 
-_PROBES = 200
-"""Candidates drawn to meet the space's decisions; rarer branches may stay unseen."""
-BOX_S = 8.5
-"""Time for the whole answer but Python's own start and the last step under way."""
+_SAMPLES = 200
+"""Random candidates that show the space's decisions; rare branches may be missed."""
+TIMEOUT_S = 8.5
+"""Time limit of the command, without the interpreter's start and the last step."""
 _UNKNOWN = (
-    "What a define-by-run space holds is known only by running it, and what its networks cost, or\n"
-    "how long they train, only to your own code: neither share that builds, nor constraints, nor\n"
-    "a forecast can be told."
+    "A define-by-run space is known only by running it, and only your own code knows the cost\n"
+    "and the training time of its networks: there is no check of constraints and no forecast."
 )
 
 
 def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCode:
-    """Shows a space's decisions, sampled candidates, and what the doctor finds, within seconds.
+    """Show a space's decisions, sampled candidates, and the full preflight check.
 
     Raises:
         ProblemsError: A search of the study could not work.
     """
-    box = Deadline.after(BOX_S - (time.monotonic() - terminal.started))
+    deadline = Deadline.after(TIMEOUT_S - (time.monotonic() - terminal.started))
     config = load(options.config)
-    with terminal.waiting_for("the space and the data to be read"):
-        parts = prepare_study(config)
-    _show_decisions(parts, terminal)
-    from orchestrator.commands import preflight  # noqa: PLC0415 - loads torch, in the box
+    from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
 
-    preflight.warn(parts, terminal)
-    if not isinstance(parts.space, SearchSpace) or parts.task is None:
-        _show_undiagnosed(parts, options.samples, terminal)
+    with terminal.waiting_for(run_search.INPUTS):
+        inputs = prepare_study(config)
+    _show_decisions(inputs, terminal)
+    run_search.warn(inputs, terminal)
+    if not isinstance(inputs.space, SearchSpace) or inputs.task is None:
+        _show_unchecked(inputs, options.samples, terminal)
         return ExitCode.DONE
-    from orchestrator.preflight import diagnosis, report  # noqa: PLC0415 - loads torch
-
-    with terminal.waiting_for(preflight.LOOK):
-        found = diagnosis.full_check(parts, parts.space, parts.task, box, at_least=options.samples)
-    examples = len(parts.dataset.train)
+    with terminal.waiting_for(run_search.CHECK):
+        found = diagnosis.full_check(
+            inputs, inputs.space, inputs.task, deadline, at_least=options.samples
+        )
+    examples = len(inputs.dataset.train)
     shown = found.counted[: options.samples]
-    met = [met.limits[0] for met in found.limits]
-    _show_samples([p.candidate for p in shown], [p.screening(met) for p in shown], terminal)
+    constraints = [met.limits[0] for met in found.limits]
+    _show_samples(
+        [sample.candidate for sample in shown],
+        [sample.screening(constraints) for sample in shown],
+        terminal,
+    )
     terminal.document["health"] = report.document(found, examples)
     terminal.print("\n" + report.text(found, examples))
-    preflight.refuse(parts, found)
+    run_search.refuse(inputs, found)
     return ExitCode.DONE
 
 
-def _show_decisions(parts: StudyInputs, terminal: Terminal) -> None:
-    """What the space is, and each of its decisions."""
-    decisions = met_decisions(parts.config, parts.space)
+def _show_decisions(inputs: StudyInputs, terminal: Terminal) -> None:
+    """Print the size of the space and the range of each decision."""
+    space = inputs.space
+    decisions = sampled_decisions(inputs.config, space)
     terminal.document |= {
-        "space": {"name": parts.space.name, "version": parts.space.version},
-        "size": parts.space.describe_size(),
+        "space": {"name": space.name, "version": space.version},
+        "size": space.describe_size(),
         "decisions": decisions,
     }
-    terminal.print(
-        format_fields(
-            {
-                "space": f"{parts.space.name} {parts.space.version}",
-                "size": parts.space.describe_size(),
-                "decisions": f"{len(decisions)} met in {_PROBES} random candidates",
-            }
-        )
-    )
+    fields = {
+        "space": f"{space.name} {space.version}",
+        "size": space.describe_size(),
+        "decisions": f"{len(decisions)} in {_SAMPLES} random candidates",
+    }
+    terminal.print(format_fields(fields))
     terminal.print("\n" + format_fields(decisions))
 
 
-def _show_undiagnosed(parts: StudyInputs, count: int, terminal: Terminal) -> None:
-    """Samples of what only the user's own code understands, and that nothing is known of it."""
+def _show_unchecked(inputs: StudyInputs, count: int, terminal: Terminal) -> None:
+    """Print samples of a space whose networks only the user's own code can build."""
+    config, space = inputs.config, inputs.space
     candidates = [
-        resolve_candidate(parts.config, parts.space, RandomSuggester(parts.config.seed + index))
+        resolve_candidate(config, space, RandomSuggester(config.seed + index))
         for index in range(count)
     ]
     _show_samples(candidates, [screen(candidate, None, ()) for candidate in candidates], terminal)
@@ -104,15 +107,16 @@ def _show_samples(
     terminal: Terminal,
 ) -> None:
     terminal.document["samples"] = [
-        _as_json(c, s) for c, s in zip(candidates, screened, strict=True)
+        _as_json(candidate, screening)
+        for candidate, screening in zip(candidates, screened, strict=True)
     ]
     terminal.print("\n" + _samples(candidates, screened))
 
 
-def met_decisions(config: StudyConfig, space: Space) -> dict[str, str]:
+def sampled_decisions(config: StudyConfig, space: Space) -> dict[str, str]:
     """Return each decision's range by path, in the order in which random candidates ask for it."""
     ranges: dict[str, str] = {}
-    for seed in range(_PROBES):
+    for seed in range(_SAMPLES):
         suggester = RandomSuggester(seed)
         resolve_candidate(config, space, suggester)
         for name, question in suggester.questions.items():
@@ -135,7 +139,7 @@ def _spacing(log: bool, step: float | None) -> str:
 
 
 def _samples(candidates: Sequence[Candidate | Decisions], screened: Sequence[Screening]) -> str:
-    """Candidates with their cost, one a line."""
+    """Return a table of candidates with their costs."""
     costs = list(dict.fromkeys(name for found in screened for name in found.cost))
     rows = [
         [
@@ -145,7 +149,7 @@ def _samples(candidates: Sequence[Candidate | Decisions], screened: Sequence[Scr
         ]
         for candidate, found in zip(candidates, screened, strict=True)
     ]
-    return format_table(["sample", *costs, "fits"], rows, right=costs)
+    return format_table(["sample", *costs, "feasible"], rows, right=costs)
 
 
 def _as_json(candidate: Candidate | Decisions, found: Screening) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`archscout status`: how a study, or one of its trials, stands."""
+"""`archscout status`: show the state of a study or of one of its trials."""
 
 import argparse
 from datetime import datetime
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from orchestrator.ledger import AttemptRecord, StudyRow
 
 LOG_LINES = 60
-"""How much of a trial's log is shown; `--json` holds all of it."""
+"""Number of lines of a trial's log to print; `--json` contains all of them."""
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Shows a study, or one trial with its log."""
+    """Print the state of a study, or of one trial with its log."""
     with studies.open_ledger(home) as opened:
         ledger, row = studies.find_study(opened, options.name, home)
         trials = ledger.trials(row.id)
@@ -53,7 +53,7 @@ def _show_study(
         "until": ", ".join(f"{name} {value:g}" for name, value in stop.items()),
         "time": format_duration(row.spent_s),
         "started": _when(row.created),
-        "kept in": format_path(home.folder),
+        "home": format_path(home.folder),
     }
     if winner and winner.values:
         named = zip(objectives, winner.values, strict=True)
@@ -93,7 +93,7 @@ def _show_trial(
     }
     over = {name: value for name, value in trial.violations.items() if value > 0}
     if over:
-        lines["violates"] = ", ".join(f"{name} by {value:.0%}" for name, value in over.items())
+        lines["violated"] = ", ".join(f"{name} by {value:.0%}" for name, value in over.items())
     terminal.print(format_fields(lines))
     if trial.measurements:
         metrics = sorted({name for seen in trial.measurements for name in seen.metrics})
@@ -103,7 +103,7 @@ def _show_trial(
         ]
         head = ["epoch", *metrics]
         terminal.print("\n" + format_table(head, rows, right=head))
-    params = {name: _decided(value) for name, value in trial.params.items()}
+    params = {name: _parameter(value) for name, value in trial.params.items()}
     terminal.print("\n" + format_fields(params or {"": ""}))
     if trial.failure is not None:
         terminal.print(f"\nfailed: {summarize_failure(trial.failure)}")
@@ -134,8 +134,8 @@ def _as_json(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _decided(value: object) -> str:
-    """A decision as people write it; samplers leave the dust of binary fractions on a grid."""
+def _parameter(value: object) -> str:
+    """Return a parameter's value without the rounding errors of a sampler's grid."""
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 

@@ -1,9 +1,8 @@
-"""What the reading commands share: the ledger opened only if there is one, studies by name."""
+"""Open the ledger, find studies by name, and show finished ones: shared by the commands."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import Timeout
 from pydantic import ValidationError
@@ -12,54 +11,52 @@ from orchestrator.commands import hints
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, format_path, sanitize
 from orchestrator.home import Home
+from orchestrator.ledger import Ledger, StudyRow
+from orchestrator.study.leaderboard import leaderboard
 from orchestrator.study.moved_files import relocate
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.places import projection_lock
-from search_spaces.plugins import did_you_mean
-
-if TYPE_CHECKING:
-    from orchestrator.ledger import Ledger, StudyRow
+from search_spaces.plugins import UserFileError, did_you_mean
+from workers.data import DataError
 
 _TIMEOUT_S = 15.0
-"""How long the projection of a driver that has just ended or died may take to end."""
+"""Longest wait for the projection of a driver that has just ended or died."""
 _POLL_INTERVAL_S = 0.25
 _SHOWN_EVENTS = {"trial_added", "measurement", "trial_finished", "study_state"}
 """Kinds of events that change what MLflow shows."""
 _EVENTS = 100
-"""How many of the next events are looked at; between those that are shown there are few others."""
+"""Number of pending events that are read; few kinds of events are never shown."""
 
 
 def no_studies(home: Home) -> str:
     """Return the message on a home without a study."""
     start = f"{home.program} search digits"
-    return f"Nothing here yet ({format_path(home.folder)}). Start with: {start}"
+    return f"There are no studies in {format_path(home.folder)} yet. Start one: {start}"
 
 
 @contextmanager
-def open_ledger(home: Home) -> Iterator["Ledger | None"]:
-    """The ledger; None, and nothing is created, where there is none yet."""
+def open_ledger(home: Home) -> Iterator[Ledger | None]:
+    """Open the ledger; give None, and create nothing, if there is none yet."""
     if not home.has_ledger:
         yield None
         return
-    from orchestrator.ledger import Ledger  # noqa: PLC0415 - loads sqlalchemy
-
     with Ledger.open(home.ledger_url) as ledger:
         yield ledger
 
 
 @contextmanager
 def hold_projection(home: Home, name: str) -> Iterator[None]:
-    """While nobody shows a study in MLflow; a projection that is about to end is waited for.
+    """Keep other processes from projecting a study onto MLflow; wait for one that is ending.
 
     Raises:
-        CommandError: Somebody does.
+        CommandError: The study is still being projected.
     """
     lock = projection_lock(home.folder, name)
     try:
         held = lock.acquire(timeout=_TIMEOUT_S, poll_interval=_POLL_INTERVAL_S)
     except Timeout:
         raise CommandError(
-            f"study '{name}' is still being shown in MLflow; try again in a minute",
+            f"study '{name}' is still being synced with MLflow; try again in a minute",
             ExitCode.REFUSED,
         ) from None
     with held:
@@ -67,15 +64,15 @@ def hold_projection(home: Home, name: str) -> Iterator[None]:
 
 
 def unknown_study(name: str, home: Home) -> CommandError:
-    """Return the error of a study that is looked for where there is no ledger."""
+    """Return the error for a study in a home without a ledger."""
     return CommandError(f"there is no study '{sanitize(name)}'. {no_studies(home)}", ExitCode.INPUT)
 
 
-def find_study(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger, StudyRow]":
-    """The ledger and the study of this name.
+def find_study(ledger: Ledger | None, name: str, home: Home) -> tuple[Ledger, StudyRow]:
+    """Return the ledger and the study of this name.
 
     Raises:
-        CommandError: There is none.
+        CommandError: There is no such study.
     """
     if ledger is None:
         raise unknown_study(name, home)
@@ -90,16 +87,16 @@ def find_study(ledger: "Ledger | None", name: str, home: Home) -> "tuple[Ledger,
     return ledger, row
 
 
-def stored_config(row: "StudyRow") -> StudyConfig | None:
-    """The config that a study was started from; None where another release wrote it."""
+def stored_config(row: StudyRow) -> StudyConfig | None:
+    """Return the config that a study was started with; None if another release wrote it."""
     try:
         return StudyConfig.from_json(row.config_json)
     except ValidationError:
         return None
 
 
-def require_config(row: "StudyRow") -> StudyConfig:
-    """The config that a study was started from.
+def require_config(row: StudyRow) -> StudyConfig:
+    """Return the config that a study was started with.
 
     Raises:
         CommandError: Another release wrote it.
@@ -113,18 +110,17 @@ def require_config(row: "StudyRow") -> StudyConfig:
     return config
 
 
-def locate_config(ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig:
-    """Return the config that a study was started from, with its files where they lie now.
+def locate_config(ledger: Ledger, row: StudyRow, home: Home) -> StudyConfig:
+    """Return the config that a study was started with, with the current paths of its files.
 
     Raises:
-        CommandError: Another release wrote it, or its data are not there.
+        CommandError: Another release wrote it, or its data cannot be found.
     """
     config = relocate(require_config(row), ledger, row, home)
     if config.data.path is not None and not Path(config.data.path).exists():
         raise CommandError(
-            f"study '{row.name}': its data {format_path(config.data.path)} are not there. "
-            "Put them back "
-            "(a link will do), or, if they were moved with the study.yaml, continue with: "
+            f"study '{row.name}': there are no data at {format_path(config.data.path)}. Restore "
+            "them (a link is enough) or, if they were moved with the study.yaml, continue with: "
             f"{home.program} search study.yaml",
             ExitCode.INPUT,
         )
@@ -132,22 +128,19 @@ def locate_config(ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig:
 
 
 def show_finished(
-    ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal, top: int = 10
+    ledger: Ledger, row: StudyRow, home: Home, terminal: Terminal, top: int = 10
 ) -> ExitCode:
-    """Show a study that nothing can be added to, and whether MLflow lacks a part of it.
+    """Print the leaderboard of a finished study, and whether MLflow shows all of it.
 
     Raises:
-        CommandError: Its data or code are not those that it was started with.
+        CommandError: The study's data or code have changed since it was started.
     """
-    from orchestrator.study.leaderboard import leaderboard  # noqa: PLC0415 - not for `list`
-
     config = relocate(require_config(row), ledger, row, home)
     _require_unchanged(ledger, row, config, home, terminal)
     terminal.info(f"Study '{row.name}' is finished.")
     kinds = {event.kind for event in ledger.events(row.id, ledger.cursor(row.id), _EVENTS)}
     if kinds & _SHOWN_EVENTS:
-        rest = f"{home.program} sync {row.name}"
-        terminal.info(f"MLflow does not show all of it yet. Show the rest: {rest}")
+        terminal.info(incomplete_mlflow(row.name, home))
     board = leaderboard(config, row.state, ledger.trials(row.id))
     terminal.document |= board.to_dict(top)
     terminal.print(board.text(top))
@@ -155,54 +148,57 @@ def show_finished(
     return ExitCode.DONE
 
 
+def incomplete_mlflow(name: str, home: Home, reason: str = "") -> str:
+    """Return the message on a study that MLflow does not show completely."""
+    sync = f"{home.program} sync {name}"
+    if not reason:
+        return f"MLflow does not show all of the study yet. Show the rest: {sync}"
+    return f"MLflow does not show all of the study yet: {reason}\nAfter fixing the cause: {sync}"
+
+
 def _require_unchanged(
-    ledger: "Ledger", row: "StudyRow", config: StudyConfig, home: Home, terminal: Terminal
+    ledger: Ledger, row: StudyRow, config: StudyConfig, home: Home, terminal: Terminal
 ) -> None:
-    """Refuse a study whose data or code differ now; what cannot be read is only named."""
-    from orchestrator.study.prepare import open_data, user_code  # noqa: PLC0415 - few commands open parts
-    from search_spaces.plugins import UserFileError  # noqa: PLC0415 - as above
-    from workers.data import DataError  # noqa: PLC0415 - as above
+    """Refuse a study whose data or code have changed; only warn if they cannot be read."""
+    from orchestrator.study.prepare import open_data, user_code  # noqa: PLC0415 - loads torch
 
     try:
         code = user_code(config)
-        with terminal.waiting_for("the data, which are compared with those it was started with"):
+        with terminal.waiting_for("the data, to compare them with those of the study's start"):
             dataset = open_data(config)
-        found = {
-            "data_digest": dataset.digest,
-            "code_digest": None if code is None else code.digest,
-        }
     except (DataError, UserFileError) as error:
-        terminal.error(f"whether anything changed since cannot be told: {error}")
+        terminal.error(f"cannot check whether data and code have changed: {error}")
         return
+    found = {"data_digest": dataset.digest, "code_digest": None if code is None else code.digest}
     differing = [column for column, digest in found.items() if digest != getattr(row, column)]
     if differing:
-        stays = f". What it found: {home.program} leaderboard {row.name}"
-        text = describe_changes(config, differing, [known.name for known in ledger.studies()], home)
-        raise CommandError(text + stays, ExitCode.INPUT)
+        results = f". Its results: {home.program} leaderboard {row.name}"
+        text = describe_changes(config, differing, [s.name for s in ledger.studies()], home)
+        raise CommandError(text + results, ExitCode.INPUT)
 
 
 def describe_changes(
     config: StudyConfig, differing: Sequence[str], taken: Collection[str], home: Home
 ) -> str:
-    """Return the message on what is no longer as it was when a study started.
+    """Return the message on inputs that have changed since a study was started.
 
     Args:
-        config: The study's.
-        differing: The columns of its row that differ now.
+        config: Config of the study.
+        differing: Columns of the ledger's table `study` that differ now.
         taken: Names of all studies.
-        home: Where they are.
+        home: Home of the studies.
     """
     words = {
         "data_digest": "the data have",
         "code_digest": "your own Python files have",
         "space_name": "the search space has",
-        "space_version": "the search space's version has",
+        "space_version": "the version of the search space has",
         "teacher_sha256": "the teacher has",
         "config_json": "the config has",
     }
     what = " and ".join(words.get(column, column) for column in differing)
-    again = hints.search_command(config, taken, home, warm=False)
+    search = hints.search_command(config, taken, home, warm=False)
     return (
         f"study '{config.name}': {what} changed since it was started. Restore what changed, or "
-        f"start a new study: {again}"
+        f"start another study: {search}"
     )

@@ -1,4 +1,4 @@
-"""`archscout ui`: MLflow on this home's studies, on this machine alone."""
+"""`archscout ui`: open MLflow on the studies, for this machine only."""
 
 import argparse
 
@@ -6,13 +6,14 @@ from orchestrator.commands import studies
 from orchestrator.errors import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
+from orchestrator.tracking.server import serve
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Serves MLflow until it is interrupted.
+    """Serve MLflow until it is interrupted.
 
     Raises:
-        CommandError: There is nothing to show.
+        CommandError: There are no studies.
         ServerError: The server did not start.
     """
     with studies.open_ledger(home) as ledger:
@@ -20,8 +21,6 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         newest = studies.stored_config(rows[-1]) if rows else None
     if not rows:
         raise CommandError(studies.no_studies(home), ExitCode.INPUT)
-    from orchestrator.tracking.server import serve  # noqa: PLC0415 - not for what only reads
-
     experiment = None
     if newest is not None:
         experiment = newest.tracking.experiment or f"archscout/{newest.name}"

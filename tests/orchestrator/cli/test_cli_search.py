@@ -89,7 +89,10 @@ class TestSearch:
         shown = capsys.readouterr().out
         assert "is finished" in shown
         # Nothing was projected here, and a resume of what is finished would not do it.
-        assert "MLflow does not show all of it yet. Show the rest: archscout sync surro" in shown
+        assert (
+            "MLflow does not show all of the study yet. Show the rest: archscout sync surro"
+            in shown
+        )
 
     @pytest.mark.parametrize("command", [["search"], ["search", "--dry-run"]])
     def test_a_seed_point_outside_the_space_creates_no_study(
@@ -111,8 +114,8 @@ class TestSearch:
             "study 'surrogate' exists with another config:",
             "  seed: 0 -> 1",
             "  stop.trials: 2 -> 3",
-            "It is over (its 2 trials have ended), and neither limits nor resources of a study can "
-            "be changed yet. Search on under another name: archscout search surrogate --set "
+            "The study is finished (its 2 trials have ended), and its limits and resources "
+            "cannot be changed. Start another study: archscout search surrogate --set "
             "space=tiny --set budget.maximum=3 --set seed=1 --trials 3 --engine in_process "
             "--name surrogate2 --set 'warm_start=[surrogate]'",
         ]
@@ -156,7 +159,7 @@ class TestSearch:
         config = own_study(tmp_path, "raise RuntimeError('no such file: shards.tar')\n    yield")
         assert main(["search", str(config)]) == 5
         errors = capsys.readouterr().err
-        assert "study 'mine' was broken off" in errors
+        assert "study 'mine' was aborted" in errors
         assert "once your files have changed: archscout search CONFIG --name mine2" in errors
         assert "Traceback" not in errors
         assert main(["status", "mine", "--trial", "0"]) == 0
@@ -297,7 +300,7 @@ def start_slow_search(folder: Path, body: str = SLOW) -> "subprocess.Popen[str]"
     code = (
         "import sys, orchestrator.run\n"
         "class T:\n    def drain(self, *_): return True\n    def close(self): pass\n"
-        "    hurry = close\n"
+        "    cancel_wait = close\n"
         "orchestrator.run.start_projector = lambda **_: T()\n"
         "from orchestrator.cli import main\nsys.exit(main(sys.argv[1:]))"
     )
@@ -327,7 +330,7 @@ def test_a_signal_leaves_a_study_that_can_be_resumed(
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 4, errors
     assert "stopping; continue later with: archscout resume mine" in errors
-    assert "study 'mine' was interrupted; continue with: archscout resume mine" in errors
+    assert "study 'mine' was interrupted; resume it: archscout resume mine" in errors
     assert "Traceback" not in errors + out
     with Ledger.open(tmp_path / "mlruns" / "ledger.db") as ledger:
         row = ledger.study("mine")
@@ -348,7 +351,7 @@ def test_a_signal_while_mlflow_catches_up_ends_the_waiting_alone(tmp_path: Path)
         "    def drain(self, *_):\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "        return not self.over.wait(300)\n"
-        "    def hurry(self): self.over.set()\n"
+        "    def cancel_wait(self): self.over.set()\n"
         "    def close(self): pass\n"
         "orchestrator.run.start_projector = lambda **_: Behind()\n"
         "from orchestrator.cli import main\nsys.exit(main(sys.argv[1:]))"
@@ -361,8 +364,8 @@ def test_a_signal_while_mlflow_catches_up_ends_the_waiting_alone(tmp_path: Path)
     assert ran.returncode == 0, ran.stderr
     assert "leaving MLflow behind; nothing is lost" in ran.stderr
     assert (
-        "MLflow does not show all of it yet: UNAUTHENTICATED: invalid token\n"
-        "After mending: archscout sync surrogate\n"
+        "MLflow does not show all of the study yet: UNAUTHENTICATED: invalid token\n"
+        "After fixing the cause: archscout sync surrogate\n"
     ) in ran.stdout
     with Ledger.open(tmp_path / "mlruns" / "ledger.db") as ledger:
         row = ledger.study("surrogate")

@@ -1,4 +1,4 @@
-"""What `archscout space` shows, and what a search refuses before there is a study."""
+"""`archscout space`, and the checks before a search creates a study."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import main
-from orchestrator.commands import preflight, space
+from orchestrator.commands import run_search, space
 from orchestrator.preflight import diagnosis, feasibility, timing
 
 SURROGATE = ["surrogate", "--engine", "in_process"]
@@ -16,14 +16,14 @@ IMPOSSIBLE = ["--set", "constraints=[{metric: parameters, at_most: 10}]"]
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As few candidates as show that the parts go together."""
+    """Check few candidates, without a time limit."""
     monkeypatch.setattr(diagnosis, "SAMPLED", 30)
     monkeypatch.setattr(diagnosis, "COUNTED", 4)
     monkeypatch.setattr(timing, "MAX_TIMED", 1)
     monkeypatch.setattr(feasibility, "MAX_STEPS", 4)
-    monkeypatch.setattr(space, "BOX_S", 600.0)  # numbers end it, however busy the machine is
-    monkeypatch.setattr(preflight, "QUICK_S", 600.0)
-    monkeypatch.setattr(preflight, "TIMEOUT_S", 600.0)
+    monkeypatch.setattr(space, "TIMEOUT_S", 600.0)  # the counts above end it first
+    monkeypatch.setattr(run_search, "CHECK_S", 600.0)
+    monkeypatch.setattr(run_search, "TIMEOUT_S", 600.0)
 
 
 @pytest.fixture
@@ -89,12 +89,12 @@ def test_a_search_that_cannot_work_creates_no_study(
     assert not home.exists()
 
 
-def test_a_dry_run_foretells_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_forecasts_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "tiny", "--dry-run"]) == 0
     assert "forecast         4 trials on 1 slot: about " in capsys.readouterr().out
 
 
-def test_of_a_define_by_run_space_it_says_what_cannot_be_known(
+def test_a_define_by_run_space_is_shown_with_what_is_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import orchestrator
-from orchestrator.cli import COMMAND_GROUPS, COMMANDS, main
+from orchestrator.cli import main
+from orchestrator.commands.registry import COMMANDS
 
 HEAVY = {"torch", "ray", "mlflow", "optuna", "sqlalchemy", "numpy", "pydantic", "rich"}
 
@@ -58,12 +59,14 @@ def test_help_lists_every_command_once_under_its_purpose(
     with pytest.raises(SystemExit):
         main(["--help"])
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    starts = [lines.index(f"{group}:") for group in COMMAND_GROUPS]
-    assert list(COMMAND_GROUPS) == ["start", "watch", "steer", "models", "maintenance"]
+    groups = ["start", "watch", "steer", "models", "maintenance"]
+    assert list(dict.fromkeys(command.group for command in COMMANDS.values())) == groups
+    starts = [lines.index(f"{group}:") for group in groups]
     assert starts == sorted(starts)
-    for start, group in zip(starts, COMMAND_GROUPS.values(), strict=True):
-        listed = lines[start + 1 : start + 1 + len(group)]
-        assert [line.split(maxsplit=1) for line in listed] == [list(item) for item in group.items()]
+    for start, group in zip(starts, groups, strict=True):
+        members = [[name, c.help] for name, c in COMMANDS.items() if c.group == group]
+        listed = lines[start + 1 : start + 1 + len(members)]
+        assert [line.split(maxsplit=1) for line in listed] == members
 
 
 def test_version_is_printed_without_a_command_and_creates_nothing(
@@ -101,7 +104,7 @@ def test_version_is_printed_without_a_command_and_creates_nothing(
         (["search", "tiny", "--set", "seed=[", "--set", "seed=&a 1"], "--set: anchor '&a'"),
         (["leaderboard", "x", "--top", "0"], "argument --top: must be at least 1"),
         (["status", "x", "--trial", "-1"], "argument --trial: "),
-        (["ui", "--port", "99999"], "argument --port: a port lies between 1 and 65535"),
+        (["ui", "--port", "99999"], "argument --port: must be between 1 and 65535"),
         (["resume", "mine"], "there is no study 'mine'. Nothing here yet"),
         (["ui"], "Nothing here yet"),
         ([], "usage: archscout"),

@@ -131,7 +131,10 @@ def test_a_search_for_feasible_candidates_is_told_before_the_next_line_is_due(
 
 def test_the_header_says_that_a_sampler_proposes_by_chance(tmp_path: Path) -> None:
     parts = prepare_study(load("digits"))
-    for sampler, words in (("tpe", "tpe proposes, "), ("nsga2", "nsga2 proposes by chance, ")):
+    for sampler, words in (
+        ("tpe", "sampler tpe, "),
+        ("nsga2", "sampler nsga2 (random proposals), "),
+    ):
         asked = load("digits", [Override(path=("sampler", "name"), value=sampler, option="o")])
         home = Home.find(str(tmp_path), {})
         assert words in run_search.header(replace(parts, config=asked), home, resumed=False)

@@ -259,7 +259,7 @@ def test_the_next_study_is_not_ended_by_what_ended_the_last(
     assert over.run("search", str(over.config), "--trials", "5") == ExitCode.INPUT
     said = capsys.readouterr().err
     assert said.rstrip().endswith(f"--set 'warm_start=[bars]' {option}".rstrip())
-    command = shlex.split(said[said.index("Search on under another name: ") :])[5:]
+    command = shlex.split(said[said.index("Start another study: ") :])[3:]
     options = _parse(command[1:])
     load(options.config, overrides(options))
 
