@@ -174,7 +174,7 @@ def test_what_is_left_aside_is_named_before_a_search(
     (here / "data" / "0" / "notes.txt").write_text("mine")
     (here / "s.yaml").write_text("space: tiny\ndata: {source: folder, path: data}\n")
     assert main(["search", "s.yaml", "--trials", "1", "--dry-run"]) == 0
-    assert "note: 1 files left aside: '0/notes.txt'" in capsys.readouterr().out
+    assert "note: 1 files ignored: '0/notes.txt'" in capsys.readouterr().out
 
 
 def test_all_broken_files_are_in_the_document_and_in_a_file(

@@ -105,8 +105,8 @@ def test_version_is_printed_without_a_command_and_creates_nothing(
         (["leaderboard", "x", "--top", "0"], "argument --top: must be at least 1"),
         (["status", "x", "--trial", "-1"], "argument --trial: "),
         (["ui", "--port", "99999"], "argument --port: must be between 1 and 65535"),
-        (["resume", "mine"], "there is no study 'mine'. Nothing here yet"),
-        (["ui"], "Nothing here yet"),
+        (["resume", "mine"], "there is no study 'mine'. There are no studies in "),
+        (["ui"], "There are no studies in "),
         ([], "usage: archscout"),
         (["search", "tiny\0"], "cannot be read"),
         (["search", "x" * 4096], "cannot be read"),
@@ -136,7 +136,7 @@ def test_reading_commands_create_no_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["list"]) == 0
-    assert "Start with: archscout search digits" in capsys.readouterr().out
+    assert "Start one: archscout search digits" in capsys.readouterr().out
     assert main(["list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"exit_code": 0, "studies": []}
     assert not (tmp_path / "mlruns").exists()

@@ -85,7 +85,7 @@ def test_a_command_answers_where_its_terminal_lacks_the_characters(
     with printed(encoding) as said:
         assert main(["--home", str(home), "list"]) == 0
         assert main(["--home", str(home), "status", "猫"]) == 2
-    assert said[0].startswith("Nothing here yet (")
+    assert said[0].startswith("There are no studies in ")
     assert "there is no study" in said[1]
     assert "internal error" not in said[1]
 

@@ -109,7 +109,7 @@ class TestRetry:
         with opened(home, MANY, alive=True):
             for _ in range(2):  # asked twice, it is one request
                 assert command(home, "retry", "small", "--class", "out_of_memory") == 0
-        assert "answers later" in capsys.readouterr().out
+        assert "will answer later" in capsys.readouterr().out
         with Ledger.open(home / "ledger.db") as ledger:
             assert len(ledger.requests(1)) == 1
         with opened(home, MANY) as study:

@@ -177,4 +177,4 @@ def test_the_same_commands_go_on_in_a_moved_project(
         ledger.execute("UPDATE study SET state = 'interrupted'")
     capsys.readouterr()
     assert run(moved, "resume", "mine") == 2
-    assert "are not there. Put them back" in capsys.readouterr().err
+    assert "there are no data at" in capsys.readouterr().err
