@@ -5,14 +5,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time of day and measures spans."""
+    """Clock that gives the time of day and measures durations."""
 
     def now(self) -> float:
-        """Seconds since the epoch, for records that people read."""
+        """Return seconds since the epoch, for records."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start, never going back, for spans."""
+        """Return seconds from an arbitrary start, never decreasing, for durations."""
         ...
 
 
@@ -20,9 +20,9 @@ class SystemClock:
     """This machine's clock."""
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Return seconds since the epoch."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start."""
+        """Return seconds from an arbitrary start."""
         return time.monotonic()

@@ -1,6 +1,6 @@
-"""Mistakes in what a user wrote, said in one line each: where, what, what is allowed, way out.
+"""Errors and one-line messages: where, what is wrong, what is allowed, the suggested fix.
 
-Knows no file format and no command: those who find a mistake describe it here.
+Independent of file formats and commands.
 """
 
 from collections.abc import Iterable
@@ -31,18 +31,18 @@ _AT_ONCE = 50
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake."""
+    """One mistake in a user's input."""
 
     origin: str
-    """The file, preset or option that it stands in."""
+    """File, preset or option that contains it."""
     text: str = ""
-    """What is wrong, what is allowed, and the way out."""
+    """Message: problem, allowed values, suggested fix."""
     line: int | None = None
     path: KeyPath = ()
-    """The key it is about; empty for the whole."""
+    """Path of its key; empty for the whole document."""
 
     def __str__(self) -> str:
-        """The line that the user reads."""
+        """Return the message with its position."""
         place = self.origin if self.line is None else f"{self.origin}:{self.line}"
         return (
             f"{place}: {format_key(self.path)}: {self.text}"

@@ -15,7 +15,7 @@ _DATABASES = ("ledger.db", "mlflow.db")
 _ENTRIES = frozenset(
     {"artifacts", "backups", "checkpoints", "ledgers", "locks", "logs", ".gitignore", ".gitkeep"}
 )
-"""What we, or git, put into a home besides databases."""
+"""Entries of a home besides databases, made by archscout or git."""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Where a user's studies lie: one folder, unless the environment names other stores.
+"""Paths and addresses of a user's stores: one folder, unless the environment names others.
 
-Knows places only; it opens nothing.
+Opens nothing.
 """
 
 import os
@@ -23,17 +23,17 @@ class Home:
     """The stores of one user or team."""
 
     folder: Path
-    """Absolute; holds everything that has no other place."""
+    """Absolute path; holds everything without a place of its own."""
     ledger_url: str
     """SQLAlchemy URL of the ledger; may hold a password, never shown."""
     tracking_uri: str
-    """What MLflow is opened with; may hold a password, never shown."""
+    """MLflow's tracking URI; may hold a password, never shown."""
     checkpoints_place: str
     """Path or fsspec URL of all trials' checkpoints."""
 
     @classmethod
     def find(cls, folder: str | None, environment: Mapping[str, str]) -> Self:
-        """The home that an option, the environment or the working directory gives."""
+        """Return the home given by an option, the environment or the working directory."""
         root = Path(folder or environment.get("ARCHSCOUT_HOME") or "mlruns")
         root = root.expanduser().absolute()
         return cls(
@@ -46,7 +46,7 @@ class Home:
 
     @property
     def is_default(self) -> bool:
-        """Whether commands find it without being told."""
+        """Return whether commands find it without `--home`."""
         return self == Home.find(None, os.environ)
 
     @property
@@ -56,7 +56,7 @@ class Home:
 
     @property
     def program(self) -> str:
-        """The program with the home that it needs, as a shell takes it."""
+        """Command with the `--home` that it needs, quoted for a shell."""
         elsewhere = "" if self.is_default else f" --home {shlex.quote(str(self.folder))}"
         return f"archscout{elsewhere}"
 
@@ -82,7 +82,7 @@ class Home:
 
     @property
     def owns_stores(self) -> bool:
-        """Whether ledger and MLflow lie here: what neither knows is then nobody's."""
+        """Return whether ledger and MLflow are in this folder; unknown files are then unused."""
         return all(self._holds(url) for url in (self.ledger_url, self.tracking_uri))
 
     def _holds(self, url: str) -> bool:
@@ -94,7 +94,7 @@ class Home:
 
     @property
     def owners(self) -> Owners:
-        """Which ledgers have studies here."""
+        """Marks of the ledgers with studies in this home."""
         return Owners(self.folder / "ledgers")
 
     def is_sole_ledger(self, ledger: str) -> bool:
@@ -107,12 +107,12 @@ class Home:
 
     @property
     def owns_checkpoints(self) -> bool:
-        """Whether checkpoints lie here too; elsewhere, other homes may keep theirs beside ours."""
+        """Return whether checkpoints are in this folder, which no other home shares."""
         return self.checkpoints_place == str(self.folder / "checkpoints")
 
     @property
     def has_ledger(self) -> bool:
-        """Whether there may be a ledger to read; of one on a server this cannot be said."""
+        """Return whether a ledger may exist; True for every server."""
         if not self.ledger_url.startswith("sqlite"):
             return True
         path = self.ledger_url.partition(":///")[2].partition("?")[0]
@@ -124,7 +124,7 @@ class Home:
 
     @property
     def has_own_mlflow(self) -> bool:
-        """Whether MLflow's database is the one in this folder."""
+        """Return whether MLflow's database is the one in this folder."""
         return self.tracking_uri == f"sqlite:///{self.folder / 'mlflow.db'}"
 
     def create(self) -> None:
@@ -160,7 +160,7 @@ class Home:
 
 
 def _place_of(given: str | None, root: Path) -> str:
-    """Where checkpoints go; paths are absolute, for workers may start elsewhere."""
+    """Return the place of checkpoints; absolute, since workers may start elsewhere."""
     if not given:
         return str(root / "checkpoints")
     return given if "://" in given else str(Path(given).expanduser().absolute())

@@ -1,6 +1,6 @@
-"""Whether a file lies on a network file system, where SQLite's WAL mode must not be used.
+"""Detection of network file systems, on which SQLite's WAL mode must not be used.
 
-Its users share memory and locks of one host: from a second host they read stale or broken
+WAL shares memory and locks of one host: from a second host they read stale or broken
 databases, and two drivers are kept apart by locks that do not hold.
 """
 
@@ -25,19 +25,19 @@ _NETWORK = re.compile(
 
 
 class NetworkFilesystemError(ArchscoutError, ValueError):
-    """A SQLite database would lie on a network file system."""
+    """A SQLite database would be on a network file system."""
 
     exit_code = ExitCode.INPUT
 
 
 def file_system(path: Path) -> str | None:
-    """Return the type of the file system that a path lies on, as the kernel names it.
+    """Return the type of the file system of a path, as the kernel names it.
 
     Args:
         path: A file or folder, which need not be there yet.
 
     Returns:
-        None where this system does not tell.
+        None if the system does not report it.
     """
     try:
         lines = MOUNTS.read_text(errors="surrogateescape").splitlines()
@@ -63,12 +63,12 @@ def refuse_network_disk(path: Path, what: str, instead: str) -> None:
         instead: The variable that names a server for it, and how.
 
     Raises:
-        NetworkFilesystemError: It lies on one.
+        NetworkFilesystemError: It is on one.
     """
     kind = file_system(path)
     if kind is not None and _NETWORK.fullmatch(kind):
         raise NetworkFilesystemError(
-            f"{what} {path} lies on a network file system ({kind}), where SQLite's locks hold for "
+            f"{what} {path} is on a network file system ({kind}), where SQLite's locks hold for "
             "one host alone. Put the home onto a local disk (ARCHSCOUT_HOME; a copy of it works "
             f"there), or name a server: {instead}"
         )

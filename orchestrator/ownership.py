@@ -1,4 +1,4 @@
-"""Which ledgers have studies in a home: an empty file HOME/ledgers/IDENTITY/STUDY for each.
+"""Ledgers with studies in a home: an empty file HOME/ledgers/IDENTITY/STUDY for each.
 
 A home may serve several ledgers, one after another, as ARCHSCOUT_LEDGER is set or not. What is
 not of the ledger that is open now must never be taken for what a deleted study has left.
@@ -47,7 +47,7 @@ class Owners:
         Args:
             ledger: Its identity.
             study: The study's name.
-            unmarked: What to say of a study without a mark, as releases before marks left them.
+            unmarked: Result for a study without a mark, as left by releases before marks.
         """
         owners = self.of(study)
         return owners == {ledger} or (unmarked and not owners)

@@ -1,7 +1,7 @@
-"""What the keys of a study must be together: names that exist, metrics that are measured.
+"""Checks across the keys of a study: names must exist, metrics must be measured.
 
-Looks at raw values, so that these mistakes are found beside all others; whatever has the wrong
-type is passed over here, since the config's own types refuse it.
+They run on raw values, so that these mistakes are reported together with all others; values of the
+wrong type are skipped here, since the config's own types refuse them.
 """
 
 import re
@@ -23,21 +23,21 @@ _TAKES_NO_PATH = frozenset({"digits", "pendulum", "shapes", "surrogate"})
 _PACKAGES = {
     "/usr/share/datasets/fashion-mnist": "; on Debian: apt install dataset-fashion-mnist",
 }
-"""Where data that comes as a system package is to be had."""
+"""System packages that provide data."""
 
 _OF_A_NUMBER = r"(train|val)_mae/."
 _OF_WEIGHTS = r"^(weights|terms)/|total|weighted"
-"""Metrics, or what people would call them, that change with the weights of the loss alone."""
+"""Metrics, under any likely name, that depend on the loss weights alone."""
 
 Found = Iterator[tuple[KeyPath, str]]
 
 
 def problems(tree: Mapping[str, Any], base_dir: FilePath) -> list[tuple[KeyPath, str]]:
-    """Every mistake that only shows when keys are seen together.
+    """Return every mistake that shows only across keys.
 
     Args:
         tree: The config as read, without empty keys.
-        base_dir: What relative paths in it start from.
+        base_dir: Folder that relative paths start from.
     """
     checks: tuple[Callable[[Mapping[str, Any], FilePath], Found], ...] = (
         _space,
@@ -51,7 +51,7 @@ def problems(tree: Mapping[str, Any], base_dir: FilePath) -> list[tuple[KeyPath,
 
 
 def user_object(value: object) -> tuple[str, str] | None:
-    """File and name of a reference `file.py:name`; None where it is none."""
+    """Return file and name of a reference `file.py:name`; None for anything else."""
     if not isinstance(value, str):
         return None
     match = re.fullmatch(r"([^\0]+\.py):([A-Za-z_][A-Za-z0-9_]*)", value)
@@ -59,15 +59,15 @@ def user_object(value: object) -> tuple[str, str] | None:
 
 
 def absolute(path: str, base_dir: FilePath) -> FilePath:
-    """A user's path from the root."""
+    """Return a user's path as an absolute path."""
     try:
         return base_dir / FilePath(path).expanduser()
-    except RuntimeError:  # `~nobody/...`: no such user
+    except RuntimeError:  # `~unknown/...`: no such user
         return base_dir / path
 
 
 def exists(path: FilePath) -> bool:
-    """Whether something lies there; impossible names lie nowhere."""
+    """Return whether the path exists; impossible names do not."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -106,16 +106,16 @@ def _train(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
 
 
 def _file(path: KeyPath, reference: str, base_dir: FilePath) -> Found:
-    """Refuses a reference to a file that is not there."""
+    """Refuse a reference to a missing file."""
     file, _ = user_object(reference) or ("", "")
     target = absolute(file, base_dir)
     if not exists(target):
-        beside = _names(target.parent, "*.py")
-        yield path, f"there is no file {format_path(target)}.{did_you_mean(target.name, beside)}"
+        names = _names(target.parent, "*.py")
+        yield path, f"there is no file {format_path(target)}.{did_you_mean(target.name, names)}"
 
 
 def _names(folder: FilePath, pattern: str) -> list[str]:
-    """File names in a folder; none where it cannot be listed."""
+    """Return the file names in a folder; none if it cannot be listed."""
     try:
         return sorted(file.name for file in folder.glob(pattern))[:200]
     except (OSError, ValueError):
@@ -151,11 +151,11 @@ def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: 
 
 
 def objective_problem(metric: str, train: str | None) -> str | None:
-    """Why nothing can be aimed at a metric of this name; None if it can.
+    """Return the reason why a metric cannot be an objective; None if it can.
 
     Args:
         metric: Name of the metric.
-        train: The study's `train` key; what a user's own training measures is theirs to say.
+        train: The study's `train` key; a user's own training may measure anything.
     """
     measured = measured_metrics(train)
     if measured is None:
@@ -167,8 +167,7 @@ def objective_problem(metric: str, train: str | None) -> str | None:
     if re.search(_OF_WEIGHTS, metric):
         return (
             f"{format_value(metric)} follows from the loss weights that the study decides: "
-            "it would "
-            "be met by choosing them. Aim at what no weight changes, such as val_accuracy"
+            "it would be met by choosing them. Aim at what no weight changes, such as val_accuracy"
         )
     return _unmeasured(metric, measured)
 
@@ -198,7 +197,7 @@ def _resources(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: A
 
 
 def _metrics(tree: Mapping[str, Any], section: str) -> Iterator[tuple[KeyPath, str]]:
-    """Where metrics are named in a section, and which."""
+    """Yield the path and name of each metric in a section."""
     entries = tree.get(section)
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         if isinstance(entry, dict) and isinstance(entry.get("metric"), str):

@@ -1,7 +1,6 @@
-"""From a study.yaml or a preset's name to a StudyConfig, or to every mistake in it at once.
+"""Loader of a StudyConfig from a study.yaml, a preset or a mapping, with every mistake at once.
 
-Knows what the keys mean together: which metrics are measured, which names exist. It reads the
-text and looks whether files are there; it runs no code of the user's and creates nothing.
+It reads the text and checks that files exist; it runs no user code and creates nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from orchestrator.errors import KeyPath, Problem, ProblemsError, format_path
 from search_spaces.plugins import did_you_mean
 
 Place = tuple[str, int | None]
-"""The file or option that a key stands in, and its line in a file."""
+"""File or option of a key, and its line in a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +28,11 @@ class Override:
     path: KeyPath
     value: Any
     option: str
-    """The option as it was typed, for messages."""
+    """Option as typed, for messages."""
 
     @classmethod
     def parse(cls, key: str, text: str, option: str) -> "Override":
-        """Reads `a.b[0].c` and a value in YAML.
+        """Parse a key such as `a.b[0].c` and a value in YAML.
 
         Raises:
             ProblemsError: The key or the value cannot be read.
@@ -51,18 +50,18 @@ class Override:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """Where the text of a config lies."""
+    """Text of a configuration and its origin."""
 
     label: str
-    """What messages call it."""
+    """Name in messages."""
     raw: bytes
     base_dir: FilePath
-    """What relative paths in it start from."""
+    """Folder that relative paths start from."""
     default_name: str
 
 
 def presets() -> tuple[str, ...]:
-    """The names of the configs that come with the product."""
+    """Return the names of the built-in configurations."""
     folder = resources.files("orchestrator") / "presets"
     return tuple(
         sorted(
@@ -74,11 +73,11 @@ def presets() -> tuple[str, ...]:
 
 
 def load(config: str, overrides: Iterable[Override] = ()) -> StudyConfig:
-    """The study that a file or preset describes, with what the command line changes.
+    """Load the study of a file or preset, with the overrides of the command line.
 
     Args:
         config: A preset's name or the path of a YAML file.
-        overrides: Keys that replace what stands in the text, later ones winning.
+        overrides: Keys that replace those of the text; later ones win.
 
     Raises:
         ProblemsError: Every mistake found.
@@ -133,7 +132,7 @@ def _checked(
 
 
 def _validated(tree: dict[str, Any]) -> tuple[StudyConfig | None, list[tuple[KeyPath, str]]]:
-    """The config, or what is wrong with its keys one by one."""
+    """Return the configuration, or the problem of each wrong key."""
     try:
         return StudyConfig.model_validate(tree), []
     except ValidationError as error:
@@ -142,7 +141,7 @@ def _validated(tree: dict[str, Any]) -> tuple[StudyConfig | None, list[tuple[Key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Places:
-    """Finds where in the input a key stands."""
+    """Positions of keys in the input."""
 
     places: Mapping[KeyPath, Place]
     label: str
@@ -150,7 +149,7 @@ class _Places:
     """Line of the whole document; None where there is no text."""
 
     def __call__(self, path: KeyPath, text: str) -> Problem:
-        """The problem, placed at the key or the nearest one around it."""
+        """Return the problem at the key's position, or at the nearest one enclosing it."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.places:
                 origin, line = self.places[path[:length]]
@@ -159,7 +158,7 @@ class _Places:
 
 
 def _find(config: str) -> _Source:
-    """The text behind a preset's name or a file's path.
+    """Read the text of a preset or a file.
 
     Raises:
         ProblemsError: There is none.
@@ -185,17 +184,17 @@ def _find(config: str) -> _Source:
 
 
 def _not_found(config: str, path: FilePath) -> Problem:
-    """Says which presets and files there are instead."""
+    """Return the problem, with the presets and files that exist."""
     listed = ", ".join(presets())
-    files = [str(path.parent / f.name) for f in _yaml_beside(path)]
+    files = [str(path.parent / f.name) for f in _yaml_files_near(path)]
     hint = did_you_mean(config, [*presets(), *files])
     return Problem(
         format_path(config), text=f"neither a preset nor a file. Presets: {listed}.{hint}".rstrip()
     )
 
 
-def _yaml_beside(path: FilePath) -> Sequence[FilePath]:
-    """YAML files in the folder in which one was looked for."""
+def _yaml_files_near(path: FilePath) -> Sequence[FilePath]:
+    """Return the YAML files in the folder of a missing one."""
     try:
         return sorted(path.parent.glob("*.y*ml"))[:200]
     except OSError:
@@ -208,7 +207,7 @@ def _apply(
     places: dict[KeyPath, Place],
     problems: list[Problem],
 ) -> None:
-    """Puts one override into the tree, making the sections it needs."""
+    """Apply one override to the tree, adding the sections it needs."""
     node: Any = tree
     for depth, part in enumerate(override.path):
         last = depth == len(override.path) - 1
@@ -236,7 +235,7 @@ def _apply(
 
 
 def _without_empty(tree: dict[str, Any]) -> dict[str, Any]:
-    """The tree without keys that were left empty: they take their defaults."""
+    """Return the tree without empty keys, which take their defaults."""
     return {
         key: _without_empty(value) if isinstance(value, dict) else value
         for key, value in tree.items()
@@ -245,7 +244,7 @@ def _without_empty(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(tree: dict[str, Any], base_dir: FilePath) -> dict[str, Any]:
-    """The tree with the user's own files by absolute path."""
+    """Return the tree with absolute paths of the user's own files."""
     changed = dict(tree)
     for key in ("space", "train"):
         if reference := checks.user_object(tree.get(key)):
@@ -258,13 +257,13 @@ def _absolute(tree: dict[str, Any], base_dir: FilePath) -> dict[str, Any]:
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
-    """Problems as a reader meets them, those of options last, each once."""
+    """Return the problems by line, those of options last, each once."""
     unique = dict.fromkeys(problems)
     return sorted(unique, key=lambda found: (found.line is None, found.line or 0))
 
 
 def differences(old: StudyConfig, new: StudyConfig) -> list[str]:
-    """What two configs disagree on, one line a key: `stop.trials: 40 -> 60`."""
+    """Return the differences of two configurations, one a key: `stop.trials: 40 -> 60`."""
     before, after = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
     return [
         f"{key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
@@ -274,7 +273,7 @@ def differences(old: StudyConfig, new: StudyConfig) -> list[str]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Leaves by dotted key, as text."""
+    """Return the leaves as text, by dotted key."""
     leaves: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Turns what pydantic refuses into sentences: what is wrong, what is allowed, the way out.
+"""Messages for pydantic's errors: what is wrong, what is allowed, the suggested fix.
 
-Knows pydantic's error types, and nothing of files or lines.
+Handles pydantic's error types, without files or lines.
 """
 
 import re
@@ -15,11 +15,11 @@ from search_spaces.plugins import did_you_mean
 
 Context = dict[str, Any]
 Sentence = Callable[[Any, Context, KeyPath], str]
-"""From what was given, pydantic's context and the path to the words for it."""
+"""Function from the value given, pydantic's context and the path to a message."""
 
 
 def problems_of(error: ValidationError, tree: object) -> list[tuple[KeyPath, str]]:
-    """Each refused key with its sentence, a key once.
+    """Return the message of each refused key, one a key.
 
     Args:
         error: What pydantic raised for the tree.
@@ -34,7 +34,7 @@ def problems_of(error: ValidationError, tree: object) -> list[tuple[KeyPath, str
 
 
 def _in_tree(location: KeyPath, tree: Any, *, missing: bool) -> KeyPath:
-    """The part of a location that the user wrote; one step more where a key is missing."""
+    """Return the user's part of a location, with the missing key if one is missing."""
     node = tree
     location = tuple(part for part in location if part not in {BY_NAME, BY_PATH})
     for depth, part in enumerate(location):
@@ -50,7 +50,7 @@ def _in_tree(location: KeyPath, tree: Any, *, missing: bool) -> KeyPath:
 
 
 def _sentence(entry: Any, path: KeyPath) -> str:
-    """One refusal in words."""
+    """Return the message of one error."""
     speak = _SENTENCES.get(entry["type"])
     return speak(entry["input"], entry.get("ctx", {}), path) if speak else str(entry["msg"])
 
@@ -91,7 +91,7 @@ def _bound(words: str, limit: str) -> Sentence:
 
 
 def _kind(given: object) -> str:
-    """A value as the user sees it: its text, or what sort of thing it is."""
+    """Return a value as the user sees it: its text, or its kind."""
     if isinstance(given, dict):
         return "keys and values"
     if isinstance(given, list | tuple):
@@ -100,7 +100,7 @@ def _kind(given: object) -> str:
 
 
 def _keys(path: KeyPath) -> list[str]:
-    """The keys that the section at a path may hold; none where any may."""
+    """Return the keys allowed in the section at a path; empty if any is."""
     model: Any = StudyConfig
     for part in path:
         if isinstance(part, int):

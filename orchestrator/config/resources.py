@@ -1,6 +1,6 @@
-"""What this machine has to train on, found without loading torch.
+"""GPUs of this machine, found without loading torch.
 
-Knows device files and tools only; whether a worker can use what is found is the worker's to say.
+Checks device files and tools only; a worker itself reports whether it can use what is found.
 """
 
 import os

@@ -1,9 +1,9 @@
-"""A study as its user describes it: the keys of study.yaml as frozen values.
+"""Schema of a study's configuration: the keys of study.yaml as frozen values.
 
-Knows no file and no line: `config_file` reads text and turns what is refused here into messages
-that name both. Paths of the user's own files and data are absolute once a config was read from a
-file (relative ones count from that file's folder), so that a study can be resumed from anywhere;
-in a config built in Python they count from the working directory.
+It has neither files nor lines: `config.load` reads text and turns what is refused here into
+messages that name both. Paths of the user's own files and data are absolute once a config was read
+from a file (relative ones count from that file's folder), so that a study can be resumed from
+anywhere; in a config built in Python they count from the working directory.
 """
 
 import json
@@ -29,7 +29,7 @@ from workers.budget import Budget
 from workers.data.spec import NO_DATA, DataSpec
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-"""What all of a name must match: studies, models, aliases."""
+"""Pattern of the names of studies, models and aliases."""
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -39,7 +39,7 @@ EngineName = Literal["ray_tune", "in_process"]
 Decision = bool | int | float | str | None
 """One decided value of a seed point."""
 BY_NAME, BY_PATH = "seed point by name", "seed point by path"
-"""Pydantic's marks for the two kinds of seed points."""
+"""Pydantic's tags of the two kinds of seed points."""
 SeedPoint = Annotated[
     Annotated[str, Tag(BY_NAME)] | Annotated[dict[str, Decision], Tag(BY_PATH)],
     Discriminator(lambda given: BY_NAME if isinstance(given, str) else BY_PATH),
@@ -48,19 +48,19 @@ SeedPoint = Annotated[
 
 
 def _refuse(message: str) -> PydanticCustomError:
-    """A refusal whose whole text is ours."""
+    """Return an error whose whole text is the message."""
     return PydanticCustomError("refused", "{message}", {"message": message})
 
 
 class StopConfig(BaseModel):
-    """When the search ends; whatever comes first."""
+    """Stopping conditions of the search; the first one met ends it."""
 
     model_config = _CLOSED
 
     trials: int | None = Field(default=None, ge=1)
-    """Searched trials that started, over all resumes."""
+    """Limit of searched trials that started, over all resumes."""
     hours: float | None = Field(default=None, gt=0)
-    """Hours of search, over all resumes."""
+    """Limit of hours of search, over all resumes."""
     target: float | None = None
     """Value of the first objective that is good enough."""
 
@@ -74,7 +74,7 @@ class StopConfig(BaseModel):
 
 
 class SamplerConfig(BaseModel):
-    """Who proposes the next candidate."""
+    """Sampler, which proposes the next candidate."""
 
     model_config = _CLOSED
 
@@ -82,7 +82,7 @@ class SamplerConfig(BaseModel):
 
 
 class PrunerConfig(BaseModel):
-    """Who stops a trial before its full budget."""
+    """Pruner, which stops trials before their full budget."""
 
     model_config = _CLOSED
 
@@ -90,7 +90,7 @@ class PrunerConfig(BaseModel):
 
 
 class EngineConfig(BaseModel):
-    """Where trials run."""
+    """Engine, which runs the trials."""
 
     model_config = _CLOSED
 
@@ -109,7 +109,7 @@ class EngineConfig(BaseModel):
 
 
 class ResourcesConfig(BaseModel):
-    """What each trial gets of the machine."""
+    """Resources of each trial."""
 
     model_config = _CLOSED
 
@@ -118,9 +118,9 @@ class ResourcesConfig(BaseModel):
     gpu: float | None = Field(default=None, ge=0)
     """GPUs of a trial, shares of one allowed; None is 1 where one is found and 0 elsewhere."""
     gpu_found: bool = Field(default=False, exclude=True)
-    """Whether `gpu` was left open and is what was found at the last start; the ledger's alone."""
+    """True in the ledger if `gpu` was left open and was found at the last start."""
     silence_s: float | None = Field(default=None, gt=0, le=1_000_000)
-    """Seconds without progress after which an attempt is ended and tried again; None is 120 for
+    """Seconds without progress after which an attempt is ended and retried; None is 120 for
     built-in training and no limit for a user's own."""
 
     @field_validator("gpu")
@@ -132,7 +132,7 @@ class ResourcesConfig(BaseModel):
 
 
 class TrackingConfig(BaseModel):
-    """Where MLflow shows the study."""
+    """Place of the study in MLflow."""
 
     model_config = _CLOSED
 
@@ -155,7 +155,7 @@ class TrackingConfig(BaseModel):
 
 
 class ConfirmConfig(BaseModel):
-    """How the best are trained again with fresh seeds."""
+    """Confirmation of the best trials with fresh seeds."""
 
     model_config = _CLOSED
 
@@ -164,22 +164,22 @@ class ConfirmConfig(BaseModel):
 
 
 class StudyConfig(BaseModel):
-    """Everything a user says about one study; equal configs search alike."""
+    """Configuration of one study; equal configurations search alike."""
 
     model_config = _CLOSED
 
     name: str
     """The study's name, unique in its ledger."""
     space: str
-    """A catalogue name, or `file.py:name` for a space of the user's own."""
+    """A catalog name, or `file.py:name` for a space of the user's own."""
     train: str | None = None
     """The user's own training generator as `file.py:name`; None trains the candidate's network."""
     data: DataSpec = DataSpec()
-    """Source `NO_DATA` where a user's own training names no data; then no dump has the section."""
+    """Data; `NO_DATA`, left out of dumps, if a user's own training names none."""
     objectives: Annotated[tuple[Objective, ...], Field(strict=False)] = (
         Objective(metric="val_accuracy", direction="maximize"),
     )
-    """What is made better; the first one judges rungs and targets."""
+    """Objectives; the first one decides at rungs and targets."""
     constraints: Annotated[tuple[Constraint, ...], Field(strict=False)] = ()
     budget: Budget = Budget()
     stop: StopConfig = StopConfig(trials=40)
@@ -194,7 +194,7 @@ class StudyConfig(BaseModel):
     warm_start: Annotated[tuple[str, ...], Field(strict=False)] = ()
     """Names of earlier studies on the same data whose results are used (`warm_start`)."""
     teacher: str | None = None
-    """The promoted model, as MODEL/VERSION, that loss terms which distil learn from."""
+    """Promoted model, as MODEL/VERSION, that distilling loss terms learn from."""
     tracking: TrackingConfig = TrackingConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     gates: Annotated[tuple[dict[str, Decision], ...], Field(strict=False)] = ()
@@ -229,7 +229,7 @@ class StudyConfig(BaseModel):
         seen: set[str] = set()
         for entry in value:
             if entry.metric in seen:
-                raise _refuse(f"metric '{entry.metric}' stands here twice; keep one of them")
+                raise _refuse(f"metric '{entry.metric}' is given twice; keep one of them")
             seen.add(entry.metric)
         return value
 
@@ -263,13 +263,13 @@ class StudyConfig(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The config that `canonical_json` wrote."""
+        """Return the configuration that `canonical_json` wrote."""
         return cls.model_validate_json(text)
 
     def canonical_json(self) -> str:
-        """The one spelling of this config that the ledger keeps and compares.
+        """Return the canonical encoding of this configuration, kept and compared in the ledger.
 
-        Without the cluster's address: it says where a study runs today, not what is searched.
+        Without the cluster's address, which does not change what is searched.
         """
         kept = self.model_dump(mode="json", exclude={"engine": {"address"}})
         # Studies that began before there were these keys read the same.
@@ -282,7 +282,7 @@ class StudyConfig(BaseModel):
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
     def at_address(self, address: str | None) -> Self:
-        """The same study on another cluster; None is a private one on this machine."""
+        """Return the same study on another cluster; None is a private one on this machine."""
         return self.model_copy(
             update={"engine": self.engine.model_copy(update={"address": address})}
         )

@@ -1,7 +1,6 @@
-"""The first study on somebody's data: limits that suit the machine, written as a study.yaml.
+"""Starter study for a user's data: limits that suit the machine, written as a study.yaml.
 
-Knows the keys of a study and how long a training takes here; finding out both about the data and
-about the machine is for others.
+Inspecting the data and timing the machine are done by the caller.
 """
 
 import math
@@ -20,14 +19,14 @@ from workers.data.inspection import Inspection
 
 TRIALS = 40
 EPOCHS = 9
-"""Epochs of a full training: two judgements before, each letting a third go on."""
+"""Epochs of a full training, after two rungs that each continue a third of the trials."""
 FULL_TRAINING_S = 45.0
-"""Longest full training that a first look takes, if examples can be left out."""
+"""Maximum time of a full training in a first search, if examples can be left out."""
 FIRST_LOOK_S = 180.0
-"""How long a first search takes at least; long enough for several full trainings a slot."""
+"""Minimum time of a first search; long enough for several full trainings a slot."""
 
 UNTIMED_S = 1800.0
-"""How long a first search takes where no training could be timed."""
+"""Time of a first search if no training could be timed."""
 
 _KEYS_WIDTH = 42
 _FULL_TRAININGS = 8
@@ -37,39 +36,39 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What there is to train on."""
+    """Machine to train on."""
 
     cores: int
-    """Trials that run side by side without a GPU."""
+    """Concurrent trials without a GPU."""
     gpu: bool
-    """Whether a trial gets a GPU."""
+    """Give each trial a GPU."""
     example_s: float | None
-    """Time that the default candidate takes to learn from one example once; None if not known."""
+    """Training time per example of the default candidate; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the first search is held to."""
+    """Limits of the first search."""
 
     limit: int | None
     """Examples to take; None takes all."""
     full_s: float | None
-    """How long one full training of the default candidate then takes; None if not known."""
+    """Time of one full training of the default candidate; None if unknown."""
     hours: float
-    """How long the search may take."""
+    """Time limit of the search."""
 
 
 def space_for(streams: Container[str]) -> str:
-    """The ready space for examples of one of these streams."""
+    """Return the catalog space for examples of one of these streams."""
     return "vector" if "vector" in streams else "hybrid"
 
 
 def limits(found: Inspection, machine: Machine) -> Limits:
-    """As much as several full trainings allow within minutes, and as fits into memory."""
+    """Return limits that allow several full trainings within minutes, and fit into memory."""
     pool = found.examples["train"]
     if machine.example_s is None:
         return Limits(limit=found.spec.limit, full_s=None, hours=UNTIMED_S / 3600)
-    learnt = 1.0 - sum(
+    train_share = 1.0 - sum(
         share
         for part, share in (
             ("validation", found.spec.split.validation),
@@ -77,7 +76,7 @@ def limits(found: Inspection, machine: Machine) -> Limits:
         )
         if part not in found.examples
     )
-    epoch_s = machine.example_s * learnt
+    epoch_s = machine.example_s * train_share
     patient = int(FULL_TRAINING_S / (EPOCHS * epoch_s))
     fewest = _MIN_EACH * max(1, len(found.classes))
     most = min(found.spec.limit or pool, max(patient, fewest))
@@ -89,37 +88,28 @@ def limits(found: Inspection, machine: Machine) -> Limits:
 
 
 def study_name(path: Path) -> str:
-    """A name for a study on this data."""
+    """Return a study name for this data."""
     name = _NOT_IN_NAMES.sub("-", path.name.removesuffix(".npz")).strip("-._")[:60]
     return name if re.fullmatch(NAME_PATTERN, name) else "mine"
 
 
 def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -> str:
-    """The text of a study.yaml that runs as it is, each key explained.
+    """Return the text of a study.yaml that runs as it is, each key explained.
 
     Args:
         found: The data.
-        path: Where it lies, as the file says it.
-        machine: What there is to train on.
-        held: The limits.
+        path: Its path, as written in the file.
+        machine: Machine to train on.
+        held: Limits of the search.
     """
-    pool = found.examples["train"]
-    limit = held.limit or ""
-    why = f"of {pool:,}; more are better and take longer" if limit else "empty: all of them"
     where = "one GPU a trial" if machine.gpu else f"{machine.cores} trials side by side here"
     space = space_for(found.raw.pool.inputs)
     others = "" if space == "vector" else "convolution, transformer, tiny, "
-    own = " and ".join(part for part in found.examples if part != "train")
-    split = f"the data's own {own} part is used" if own else "shares, or counts from 1"
     lines = [
         (f"# A first study on {sanitize(path, 200)}; every line may be changed.", ""),
         (f"name: {quoted(study_name(Path(found.spec.path or '')))}", ""),
         (f"space: {space}", f"or {others}file.py:name"),
-        ("data:", ""),
-        (f"  source: {found.spec.source}", f"{' x '.join(map(str, found.shape))} once prepared"),
-        (f"  path: {quoted(path)}", "from this file's folder"),
-        ("  split: {validation: 0.2, test: 0.1, seed: 0}", split),
-        (f"  limit: {limit}".rstrip(), why),
+        *_data_lines(found, path, held.limit),
         (f"objectives: [{', '.join(_objectives(found))}]", ""),
         (
             f"budget: {{unit: epoch, minimum: 1, maximum: {EPOCHS}, reduction_factor: 3}}",
@@ -135,13 +125,27 @@ def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -
         ("pruner: {name: halving}", "stops the weaker two thirds early; or none"),
         ("engine: {name: ray_tune}", "or in_process: one trial at a time, no cluster"),
         (f"resources: {{cpu: 1, gpu: {int(machine.gpu)}}}", where),
-        ("seed: 0", "the same seed draws the same candidates"),
+        ("seed: 0", "the same seed samples the same candidates"),
     ]
     return "".join(f"{_line(key, why)}\n" for key, why in lines)
 
 
+def _data_lines(found: Inspection, path: str, limit: int | None) -> list[tuple[str, str]]:
+    """Return the keys of the data section, each with its explanation."""
+    own = " and ".join(part for part in found.examples if part != "train")
+    split = f"the data's own {own} part is used" if own else "shares, or counts from 1"
+    pool = f"of {found.examples['train']:,}; more are better and take longer"
+    return [
+        ("data:", ""),
+        (f"  source: {found.spec.source}", f"{' x '.join(map(str, found.shape))} once prepared"),
+        (f"  path: {quoted(path)}", "from this file's folder"),
+        ("  split: {validation: 0.2, test: 0.1, seed: 0}", split),
+        (f"  limit: {limit or ''}".rstrip(), pool if limit else "empty: all of them"),
+    ]
+
+
 def _objectives(found: Inspection) -> list[str]:
-    """One for classes and one for numbers; several numbers are measured in their deviations."""
+    """Return an objective for classes and one for regression targets."""
     asked = ["{metric: val_accuracy, direction: maximize}"] if found.classes else []
     if found.numbers:
         error = "val_mae" if len(found.numbers) == 1 else "val_rmse"
@@ -150,7 +154,7 @@ def _objectives(found: Inspection) -> list[str]:
 
 
 def _line(key: str, why: str) -> str:
-    """A key with its explanation beside it, or above it where it is long."""
+    """Return a key with its explanation after it, or above it if the key is long."""
     if not why:
         return key
     if len(key) > _KEYS_WIDTH:
@@ -160,7 +164,7 @@ def _line(key: str, why: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text as YAML reads it back, plain where it can be."""
+    """Return text as a YAML scalar, plain if possible."""
     if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", text) and text.lower() not in _WORDS:
         return text
     return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf).strip())
@@ -170,13 +174,13 @@ _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 
 def _rounded_down(count: int) -> int:
-    """A count with two figures that count."""
+    """Round a count down to two significant digits."""
     step = int(10 ** max(0, len(str(count)) - 2))
     return max(1, count // step * step)
 
 
 def _with_all_classes(found: Inspection, limit: int | None) -> int | None:
-    """The limit, raised until every class can be learnt and judged."""
+    """Raise the limit until every class is in the training and validation splits."""
     while limit is not None and limit < found.examples["train"]:
         try:
             split_data(found.raw, replace(found.spec, limit=limit))

@@ -1,6 +1,6 @@
-"""Reads the harmless part of YAML: mappings, lists and plain values, each with its line.
+"""Reader of a safe subset of YAML: mappings, lists and plain values, each with its line.
 
-Knows no study: whatever could surprise (tags, anchors, aliases, repeated keys, several documents,
+Whatever could surprise (tags, anchors, aliases, repeated keys, several documents,
 deep nesting, other encodings, large files) is refused, and nothing is ever built from text but
 text, numbers, true, false and null. Plain values follow YAML 1.2: `2e6` is a number, `no` is text.
 """
@@ -32,21 +32,21 @@ _WORDS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What one text said."""
+    """Content of one text."""
 
     value: Any
     """Mappings as dict, lists as list, the rest as plain values."""
     lines: dict[KeyPath, int]
     """Line of every key and list entry, from 1."""
     problems: tuple[Problem, ...]
-    """What was refused while the rest could still be read."""
+    """Refused parts, where the rest could still be read."""
 
 
 def parse(raw: bytes, origin: str) -> Document:
-    """What the text says, and where.
+    """Parse a text into values and their lines.
 
     Args:
-        raw: The text as it lies on disk.
+        raw: The text as bytes.
         origin: Names the text in messages.
 
     Raises:
@@ -69,7 +69,7 @@ def parse(raw: bytes, origin: str) -> Document:
 
 
 def plain_value(text: str) -> Any:
-    """The value of an unquoted scalar by YAML 1.2's core rules."""
+    """Return the value of an unquoted scalar by YAML 1.2's core rules."""
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
@@ -78,7 +78,7 @@ def plain_value(text: str) -> Any:
 
 
 def _decoded(raw: bytes, origin: str) -> str:
-    """The text without a byte order mark.
+    """Decode the text without a byte order mark.
 
     Raises:
         ProblemsError: It is not UTF-8, or holds control characters.
@@ -101,14 +101,14 @@ def _decoded(raw: bytes, origin: str) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class _Reader:
-    """Builds plain values from a stream of YAML events, noting lines and refusals."""
+    """Builder of plain values from a stream of YAML events, with lines and refusals."""
 
     origin: str
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def document(self, events: Iterator[Any]) -> Any:
-        """The value of the only document."""
+        """Return the value of the only document."""
         value = None
         documents = 0
         for event in events:
@@ -155,7 +155,7 @@ class _Reader:
             line = event.start_mark.line + 1
             if key in entries:
                 first = self.lines[(*path, key)]
-                self._refuse((*path, key), event, f"stands here twice (first in line {first})")
+                self._refuse((*path, key), event, f"is given twice (first in line {first})")
                 self._value(next(events), events, (*path, key))
                 continue
             self.lines[(*path, key)] = line

@@ -26,7 +26,7 @@ MISTAKES = {
     "space: mine.py": "1: space: say which object of 'mine.py' it is, like 'mine.py:space'",
     "space: 5": "1: space: needs text, not 5; put it in quotes",
     "space: tiny\nspcae: tiny": f"2: spcae: unknown key. Allowed: {KEYS}. Did you mean 'space'?",
-    "space: tiny\nspace: hybrid": "2: space: stands here twice (first in line 1)",
+    "space: tiny\nspace: hybrid": "2: space: is given twice (first in line 1)",
     "space: tiny\nname: ../../x": "2: name: not a name; allowed are 1 to 100 letters, digits, '.', "
     "'_' and '-', the first a letter or digit",
     "train: mine\nspace: tiny": "1: train: 'mine' is no reference; write file.py:name",
@@ -55,7 +55,7 @@ MISTAKES = {
     "needs a list, like [...], not keys and values",
     "space: tiny\nobjectives: []": "2: objectives: needs at least one entry",
     "space: tiny\nobjectives: [{metric: val_loss, direction: minimize}, "
-    "{metric: val_loss, direction: minimize}]": "2: objectives: metric 'val_loss' stands here "
+    "{metric: val_loss, direction: minimize}]": "2: objectives: metric 'val_loss' is given "
     "twice; keep one of them",
     "space: tiny\nconstraints: [{metric: latency_ms, at_most: 5}]": "2: constraints[0].metric: "
     "nothing measures 'latency_ms'. Measured: activation_bytes, flops, parameters.",
