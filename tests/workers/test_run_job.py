@@ -141,7 +141,7 @@ def test_the_users_generator_may_end_early_and_is_closed_when_stopped(
     [
         ("def train(d, c):\n    yield {'a': 1}\n    raise KeyError('lost')\n", "lost"),
         ("def train(d, c):\n    yield 3\n", "expected a mapping of metrics, not 3"),
-        ("def train(d, c):\n    yield {}\n", "a mapping of metrics is wanted"),
+        ("def train(d, c):\n    yield {}\n", "expected a mapping of metrics"),
         ("def train(d, c):\n    yield {'a': 'b'}\n", "metric 'a' must be a number, not 'b'"),
         ("def train(d, c):\n    yield {1: 2}\n", "metric names must be printable"),
         ("def train(d, c):\n    yield {'a\\ud800': 2}\n", "metric names must be printable"),
