@@ -99,16 +99,16 @@ def test_arrays_rebuild_the_data_set_on_the_same_memory_without_the_test(digits:
         digits.task,
         digits.class_names,
     )
-    with pytest.raises(DataError, match="not carried to workers"):
+    with pytest.raises(DataError, match="not sent to workers"):
         again.open_test()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"validation": 100}, "means 100 of 100"),
+        ({"validation": 100}, "takes 100 of 100"),
         ({"validation": 95}, "none is left to train"),
-        ({"test": 0.001}, "means 0 of 100"),
+        ({"test": 0.001}, "takes 0 of 100"),
     ],
 )
 def test_impossible_splits_are_refused(changes: dict[str, float], message: str) -> None:
@@ -135,8 +135,8 @@ def test_impossible_specs_are_refused(changes: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (raw(np.zeros(20, dtype=np.int64)), "one class only"),
-        (replace(raw(np.arange(20) % 2), class_names=("a",)), "labels reach from 0 to 1"),
+        (raw(np.zeros(20, dtype=np.int64)), "only one class"),
+        (replace(raw(np.arange(20) % 2), class_names=("a",)), "labels range from 0 to 1"),
         (
             RawData(pool=Split(inputs={}, targets=np.zeros(0, np.int64)), class_names=("a", "b")),
             "no examples",
@@ -213,11 +213,11 @@ HUGE = bytes((0, 0, 8, 3)) + struct.pack(">3I", 2**31, 2**31, 2**31)
         (bytes((0, 0, 8, 1)) + GOOD[4:], "3 dimensions"),
         (GOOD[:-1], "fewer bytes than the 12|claims 12 bytes"),
         (GOOD + b"\0", "more bytes than the 12"),
-        (HUGE, "more than it can hold"),
-        (HUGE + bytes(1000), "more than it can hold"),
-        (gzip.compress(HUGE + bytes(10**6), mtime=0), "more than it can hold"),
-        (bytes((0, 0, 8, 3)) + struct.pack(">3I", 0, 2, 2), "holds no elements"),
-        (ZIPPED[:-3], "not a whole gzip file"),
+        (HUGE, "more than it can contain"),
+        (HUGE + bytes(1000), "more than it can contain"),
+        (gzip.compress(HUGE + bytes(10**6), mtime=0), "more than it can contain"),
+        (bytes((0, 0, 8, 3)) + struct.pack(">3I", 0, 2, 2), "contains no elements"),
+        (ZIPPED[:-3], "not a complete gzip file"),
         (ZIPPED[:12] + b"\xff\xff" + ZIPPED[14:], "gzip|IDX|bytes"),
         (gzip.compress(GOOD[:-1], mtime=0), "fewer bytes"),
     ],

@@ -115,7 +115,7 @@ def test_a_part_of_its_own_is_shuffled_and_the_digest_stays(tmp_path: Path) -> N
     other = load(DataSpec(source="folder", path=str(tmp_path), split=SplitSpec(seed=1)))
     assert other.validation.targets.tolist() != targets
     limited = load(DataSpec(source="folder", path=str(tmp_path), limit=12))
-    assert any(f"all {len(targets)} of the validation part" in note for note in limited.notes)
+    assert any(f"all {len(targets)} of the validation split" in note for note in limited.notes)
 
 
 def test_names_of_jpeg_and_phones_are_read_and_turned(tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ def test_splits_in_two_unicode_forms_are_one_and_unlabelled_tests_are_left_aside
     Image.new("L", (8, 8)).save(tmp_path / "test" / "1.png")
     found = find(tmp_path)
     assert found.class_names == ("1", "caf\u00e9")
-    assert set(found.parts) == {"train", "validation"}
-    assert set(found.parts["validation"].targets) == {0, 1}
+    assert set(found.splits) == {"train", "validation"}
+    assert set(found.splits["validation"].targets) == {0, 1}
     assert found.ignored == ("test",)
     assert len(found.notes) == 2
 

@@ -201,9 +201,9 @@ def test_more_than_fits_into_memory_is_refused_unread(
     assert (tmp_path / "bomb.npz").stat().st_size < 200_000
     monkeypatch.setattr("workers.data.folder.max_array_bytes", lambda: 4000)
     monkeypatch.setattr("workers.data.npy.max_array_bytes", lambda: 50_000)
-    with pytest.raises(DataError, match=r"memory for 0.0; set data.limit to 62 or less"):
+    with pytest.raises(DataError, match=r"available for 0.0; set data.limit to 62 or less"):
         folder(tmp_path / "data")
-    with pytest.raises(DataError, match=r"takes 0.1 GiB, and there is memory for"):
+    with pytest.raises(DataError, match=r"takes 0.1 GiB, and memory is available for"):
         npz(tmp_path / "bomb.npz")
 
 

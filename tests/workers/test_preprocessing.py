@@ -15,7 +15,7 @@ from workers.data.preprocessing import (
     Preprocessing,
     array_dtype,
     common_size,
-    pictures,
+    picture_preprocessing,
     prepare,
     prepare_arrays,
 )
@@ -121,7 +121,7 @@ def test_a_colour_that_a_palette_or_a_key_makes_transparent_is_white() -> None:
 def test_a_16_bit_picture_keeps_every_count(low: int, span: int, channels: int) -> None:
     counts = (low + np.arange(144).reshape(9, 16) % (span + 1)).astype(np.uint16)
     counts = np.minimum(counts, 65535).astype(np.uint16)
-    pixels = prepare(Image.fromarray(counts), pictures(channels, 9, 16, deep=True))
+    pixels = prepare(Image.fromarray(counts), picture_preprocessing(channels, 9, 16, deep=True))
     assert pixels.dtype == np.float32
     assert (pixels == counts).all()
 
@@ -129,13 +129,13 @@ def test_a_16_bit_picture_keeps_every_count(low: int, span: int, channels: int) 
 def test_a_key_makes_16_bit_pixels_white() -> None:
     image = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))
     image.info["transparency"] = 5
-    prepared = prepare(image, pictures(1, 8, 8, deep=True)).reshape(-1)
+    prepared = prepare(image, picture_preprocessing(1, 8, 8, deep=True)).reshape(-1)
     assert prepared[5] == 65535
     assert (np.delete(prepared, 5) == np.delete(np.arange(64), 5)).all()
 
 
 def test_8_bits_among_16_have_the_same_black_and_white() -> None:
-    p = pictures(3, 8, 8, deep=True)
+    p = picture_preprocessing(3, 8, 8, deep=True)
     for grey in (0, 77, 255):
         assert (prepare(Image.new("L", (8, 8), grey), p) == 257 * grey).all()
     assert (prepare(Image.new("RGB", (8, 8), (1, 2, 3)), p)[:, 0, 0] == [257, 514, 771]).all()
@@ -144,7 +144,7 @@ def test_8_bits_among_16_have_the_same_black_and_white() -> None:
 def test_a_network_of_shares_takes_pictures_and_one_of_other_numbers_refuses_them() -> None:
     shares = Preprocessing(channels=1, height=8, width=8, low=0, high=1, dtype="float32")
     assert float(prepare(Image.new("L", (8, 8), 51), shares)[0, 0, 0]) == pytest.approx(0.2)
-    with pytest.raises(ValueError, match=r"arrays of numbers, in training -2 to 2, .* give .npy"):
+    with pytest.raises(ValueError, match=r"arrays of numbers, -2 to 2 in training, .* give .npy"):
         prepare(Image.new("L", (8, 8)), replace(shares, low=-2.0, high=2.0))
 
 
@@ -222,10 +222,10 @@ def test_scaled_values_fill_the_bytes_and_what_lies_outside_is_cut() -> None:
     ("values", "message"),
     [
         (np.full((2, 9, 7), np.nan), "NaN or infinity"),
-        (np.zeros((2, 9, 8)), r"shape \(9, 8\); the network takes 1 channels of 9 x 7"),
+        (np.zeros((2, 9, 8)), r"shape \(9, 8\); the network reads 1 channels of 9 x 7"),
         (np.zeros((2, 9, 7), dtype=object), "type object, not numbers"),
-        (np.full((2, 9, 7), 0.5), "reach from 0.5 to 0.5, those of training from 0 to 255; mult"),
-        (np.full((2, 9, 7), 256), "reach from 256 to 256, .*; scale them alike"),
+        (np.full((2, 9, 7), 0.5), "range from 0.5 to 0.5, those of training from 0 to 255; mult"),
+        (np.full((2, 9, 7), 256), "range from 256 to 256, .*; scale them alike"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(values: np.ndarray, message: str) -> None:
@@ -256,5 +256,5 @@ def test_preprocessing_of_an_earlier_release_is_read_and_scales_as_it_did() -> N
 def test_preprocessing_survives_as_plain_data() -> None:
     given = Preprocessing(channels=3, height=9, width=7, low=-1.0, high=2.0)
     assert Preprocessing.from_dict(given.to_dict()) == given
-    with pytest.raises(ValueError, match="takes 2 channels: arrays, not images"):
+    with pytest.raises(ValueError, match="reads 2 channels: arrays, not images"):
         prepare(Image.new("L", (8, 8)), Preprocessing(channels=2, height=8, width=8))

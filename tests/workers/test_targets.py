@@ -71,18 +71,21 @@ def test_parts_of_their_own_keep_their_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"y": AMOUNTS, "values": AMOUNTS}, "'y' holds fractions, hence numbers, and so does 'val"),
+        ({"y": AMOUNTS, "values": AMOUNTS}, "'y' contains fractions, hence regression targets"),
         ({"values": AMOUNTS[:50]}, "'x' has 60 examples, but 'values' has 50 labels"),
         ({"y": LABELS, "values": AMOUNTS[:50]}, "60 examples, but 'values' has 50 labels"),
-        ({"values": np.full(60, 2.5)}, "holds nothing but 2.5 as number '0': nothing to foretell"),
-        ({"values": np.where(LABELS, 1.0, np.nan)}, "'values' holds NaN or infinity"),
-        ({"values": np.full(60, "a")}, "'values' holds text; what is foretold are numbers"),
+        ({"values": np.full(60, 2.5)}, "contains only 2.5 as target '0': nothing to predict"),
+        ({"values": np.where(LABELS, 1.0, np.nan)}, "'values' contains NaN or infinity"),
+        ({"values": np.full(60, "a")}, "'values' contains text; regression targets must be"),
         (
             {"values": np.zeros((60, 2, 2))},
-            "'values' has the shape (60, 2, 2); numbers to foretell",
+            "'values' has the shape (60, 2, 2); regression targets",
         ),
-        ({"values": AMOUNTS * 1e300}, "'values' holds numbers beyond 3e38"),
-        ({"values": AMOUNTS, "value_names": ["a", "b"]}, "must be a list of 1 texts, one a number"),
+        ({"values": AMOUNTS * 1e300}, "'values' contains numbers beyond 3e38"),
+        (
+            {"values": AMOUNTS, "value_names": ["a", "b"]},
+            "must be a list of 1 texts, one per target",
+        ),
         ({"values_train": AMOUNTS, "values_test": AMOUNTS}, "'x' has no counterpart"),
         ({"x": np.where(LABELS[:, None] == 2, np.inf, VECTORS)}, "NaN or infinity in example 2"),
         ({"x": VECTORS * 0, "y": LABELS}, "every example is the same: nothing to learn from"),
@@ -137,9 +140,9 @@ def test_a_drawn_shape_turns_by_the_angle_that_is_told() -> None:
 def test_a_pendulum_keeps_its_energy_and_swings_as_small_swings_do() -> None:
     from workers.data import pendulum
 
-    states = pendulum.drawn(500, np.random.default_rng(0))
+    states = pendulum.sample_states(500, np.random.default_rng(0))
     assert len(states) == 500
-    after = pendulum.advanced(states)
+    after = pendulum.advance(states)
     np.testing.assert_allclose(pendulum.energy(after), pendulum.energy(states), atol=1e-7)
-    small = pendulum.advanced(np.array([[1e-4, 0.0]]))
+    small = pendulum.advance(np.array([[1e-4, 0.0]]))
     np.testing.assert_allclose(small, [[1e-4 * np.cos(0.25), -1e-4 * np.sin(0.25)]], rtol=1e-6)

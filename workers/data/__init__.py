@@ -1,4 +1,4 @@
-"""Where training data comes from, one source a file."""
+"""Data sources, one per file, and the data sets that they give."""
 
 from collections.abc import Callable, Mapping
 
@@ -28,18 +28,18 @@ SOURCES: Mapping[str, Callable[[DataSpec], RawData]] = {
     "shapes": shapes.read,
     "surrogate": constant.read,
 }
-"""What reads each source, by the name that a config gives it."""
+"""Reader of each source, by its name in a config."""
 
 
 def load(spec: DataSpec, preprocessing: Preprocessing | None = None) -> Dataset:
-    """Read a source and split it; equal specs on equal files give equal data sets.
+    """Read a source and split it; equal specs and files give equal data sets.
 
     Args:
         spec: The source and its split.
         preprocessing: How to prepare the images of a folder; None follows the training images.
 
     Raises:
-        DataError: There is no such source, or what it holds cannot be trained on.
+        DataError: There is no such source, or its data cannot be trained on.
     """
     read = SOURCES.get(spec.source)
     if read is None:

@@ -1,7 +1,6 @@
-"""Arrays that users made themselves: one `.npz` file, or a folder of `.npy` files.
+"""Source `npz`: arrays of a user in one `.npz` file, or in a folder of `.npy` files.
 
-Examples are images or vectors of numbers; what they are labelled with are classes, numbers, or
-both.
+Examples are images or vectors; their labels are classes, regression targets, or both.
 """
 
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from workers.data.array_files import ArrayFiles, find
 from workers.data.checks import DataError, check_distinct
 from workers.data.dataset import RawData, Split
-from workers.data.npy import told
+from workers.data.npy import error_location
 from workers.data.preprocessing import (
     Preprocessing,
     array_dtype,
@@ -25,19 +24,19 @@ from workers.data.targets import read_targets
 
 _MAX_CHANNELS = 4
 _MIN_LEVELS = 16
-"""With fewer different values than that, a channel that had more has lost what it shows."""
+"""A channel with fewer distinct values in float32, but more before, has lost information."""
 _SAMPLE = 4096
 _OUTLYING = 1000
-"""Values are outliers that reach so many times as far as the middle half of all."""
+"""Range over interquartile range above which a column has outliers."""
 _MIN_SPAN = 1e-36
 _SHOWN = 3
 
 
 def read(spec: DataSpec) -> RawData:
-    """The arrays of a file or folder, the labels counted from 0.
+    """Read the arrays of a file or folder.
 
     Raises:
-        DataError: They are missing, or are not what training takes.
+        DataError: They are missing, or training cannot use them.
     """
     if spec.path is None:
         raise DataError("data.path: source 'npz' needs the .npz file, or a folder of .npy files")
@@ -45,24 +44,24 @@ def read(spec: DataSpec) -> RawData:
 
 
 def load(found: ArrayFiles) -> RawData:
-    """The arrays found, prepared alike: in the shape and type of the training part.
+    """Read the arrays found and prepare them in the shape and type of the training split.
 
     Raises:
-        DataError: They are not what training takes.
+        DataError: Training cannot use them.
     """
-    answers = read_targets(found)
+    labels = read_targets(found)
     splits: dict[str, Split] = {}
-    notes = list(answers.notes)
+    notes = list(labels.notes)
     preprocessing: Preprocessing | None = None
     width = 0
-    for part in sorted(found.inputs, key=lambda part: part != "train"):
-        name = found.inputs[part]
+    for split in sorted(found.inputs, key=lambda split: split != "train"):
+        name = found.inputs[split]
         examples = found.read(name)
-        with told(found.path, name):
-            answers.check_count(part, len(examples))
-            if part == "train" and examples.ndim == 2:
+        with error_location(found.path, name):
+            labels.check_count(split, len(examples))
+            if split == "train" and examples.ndim == 2:
                 width = int(examples.shape[1])
-            elif part == "train":
+            elif split == "train":
                 preprocessing = _preprocessing(examples)
             inputs: dict[str, NDArray[Any]] = (
                 {"vector": prepare_vectors(examples, width)}
@@ -70,18 +69,18 @@ def load(found: ArrayFiles) -> RawData:
                 else {"image": prepare_arrays(examples, preprocessing)}
             )
             (prepared,) = inputs.values()
-            lost = _lost(name, examples, preprocessing)
-            if part == "train":
+            lost = _precision_notes(name, examples, preprocessing)
+            if split == "train":
                 check_distinct(prepared, notes=lost)
-                notes += _outliers(name, prepared)
+                notes += _outlier_notes(name, prepared)
             notes += lost
-        splits[part] = answers.split(part, inputs)
+        splits[split] = labels.split(split, inputs)
     return RawData(
         pool=splits["train"],
         validation=splits.get("validation"),
         test=splits.get("test"),
-        class_names=answers.class_names,
-        value_names=answers.value_names,
+        class_names=labels.class_names,
+        value_names=labels.value_names,
         preprocessing=preprocessing,
         skipped_files=found.ignored,
         notes=tuple(notes),
@@ -89,13 +88,13 @@ def load(found: ArrayFiles) -> RawData:
 
 
 def _preprocessing(values: NDArray[Any]) -> Preprocessing:
-    """What the training part says about all: where its channels are, and their type.
+    """Return the preprocessing of the training images: their channels, size and type.
 
     Raises:
-        DataError: These are no images.
+        DataError: These are not images.
     """
     if values.dtype.kind not in "buif":
-        raise DataError(f"is of type {values.dtype}; examples are numbers")
+        raise DataError(f"is of type {values.dtype}; examples must be numbers")
     shape = values.shape[1:]
     if len(shape) == 2 and min(shape) <= _MAX_CHANNELS < max(shape):
         steps, features = max(shape), min(shape)
@@ -121,8 +120,8 @@ def _preprocessing(values: NDArray[Any]) -> Preprocessing:
     ).fitted(values)
 
 
-def _lost(name: str, values: NDArray[Any], images: Preprocessing | None) -> list[str]:
-    """A note where float32 is too coarse for an array's numbers."""
+def _precision_notes(name: str, values: NDArray[Any], images: Preprocessing | None) -> list[str]:
+    """Return a note if float32 is too coarse for an array's values."""
     if values.dtype.itemsize <= 2 or values.dtype == np.float32:
         return []
     sample = values[:: max(1, len(values) // _SAMPLE)]
@@ -144,11 +143,11 @@ def _lost(name: str, values: NDArray[Any], images: Preprocessing | None) -> list
     ]
 
 
-def _outliers(name: str, prepared: NDArray[Any]) -> list[str]:
-    """A note where few values, such as those for missing ones, set the scale of all others.
+def _outlier_notes(name: str, prepared: NDArray[Any]) -> list[str]:
+    """Return notes on channels whose scale is set by few values, such as markers of missing ones.
 
     Raises:
-        DataError: Values are so small that their scale is beyond float32.
+        DataError: Values are too small for float32.
     """
     if prepared.dtype == np.uint8:
         return []
@@ -168,14 +167,14 @@ def _outliers(name: str, prepared: NDArray[Any]) -> list[str]:
         if high - low > _OUTLYING * middle > 0:
             notes.append(
                 f"{what} {index} of {name!r} has values from {low:g} to {high:g}, half of them "
-                f"within {middle:g}: outliers set its scale; clip them, replace those that stand "
-                "for missing values, or take the logarithm"
+                f"within {middle:g}: outliers set its scale; clip them, replace markers of "
+                "missing values, or take the logarithm"
             )
     return notes[:_SHOWN] + ([f"and {len(notes) - _SHOWN} more"] if len(notes) > _SHOWN else [])
 
 
 def _levels(columns: NDArray[Any]) -> NDArray[np.int64]:
-    """How many different values each column has."""
+    """Return the number of distinct values of each column."""
     ordered = np.sort(columns, axis=0)
     levels: NDArray[np.int64] = 1 + (ordered[1:] != ordered[:-1]).sum(axis=0)
     return levels

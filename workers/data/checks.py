@@ -1,4 +1,4 @@
-"""Errors in somebody's data, and what every source checks alike."""
+"""Errors in user data, and checks that all sources share."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -13,30 +13,30 @@ _PIECE = 1024
 
 
 class DataError(ArchscoutError, ValueError):
-    """Data that cannot be trained on: says which, why, and what would do."""
+    """Data that cannot be trained on; the message names it, the reason and a fix."""
 
     exit_code = ExitCode.INPUT
 
     def __init__(self, message: str, files: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.files = files or {}
-        """Every file that is at fault and why; empty where the message names all there is."""
+        """Reason by faulty file; empty where the message names them all."""
 
 
 def format_names(names: Iterable[str]) -> str:
-    """The first few of many names, quoted, and how many more there are."""
+    """Return the first five names, quoted and sorted, and the number of the others."""
     ordered = sorted(names)
     more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
     return ", ".join(map(repr, ordered[:5])) + more
 
 
-def composed(name: str) -> str:
-    """A name with each accented letter as one character (NFC), however it was written."""
+def to_nfc(name: str) -> str:
+    """Return a name in composed Unicode form (NFC): each accented letter is one character."""
     return unicodedata.normalize("NFC", name)
 
 
 def check_names(where: Path, names: Iterable[str]) -> None:
-    """Refuse names of classes that people could not tell apart.
+    """Refuse class names that look the same.
 
     Raises:
         DataError: Two differ in case or in Unicode form only, or one cannot be printed.
@@ -45,27 +45,27 @@ def check_names(where: Path, names: Iterable[str]) -> None:
     for name in names:
         if not name.isprintable():
             raise DataError(f"{where}: the class name {name!r} cannot be printed; rename it")
-        other = folded.get(key := composed(name).casefold())
+        other = folded.get(key := to_nfc(name).casefold())
         if other is not None:
-            differ = "differ in upper and lower case only"
+            differ = "differ only in upper and lower case"
             if other == name:
                 differ = "are the same"
-            elif composed(other) == composed(name):
+            elif to_nfc(other) == to_nfc(name):
                 differ = "look the same: one is composed (NFC), the other decomposed (NFD) Unicode"
             raise DataError(f"{where}: classes {other!r} and {name!r} {differ}; merge or rename")
         folded[key] = name
 
 
 def check_distinct(examples: NDArray[Any], where: str = "", notes: Iterable[str] = ()) -> None:
-    """Refuse examples that are all the same.
+    """Refuse examples that are all equal.
 
     Args:
         examples: Prepared, (N, ...).
-        where: What a message begins with.
-        notes: How they were read, which may be why.
+        where: Prefix of the message.
+        notes: Remarks on how they were read, which may be the reason.
 
     Raises:
-        DataError: They are.
+        DataError: All examples are equal.
     """
     if len(examples) < 2 or any(
         bool((examples[start : start + _PIECE] != examples[:1]).any())

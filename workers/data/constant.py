@@ -1,4 +1,4 @@
-"""A few constant images for searches that train nothing: shapes to screen against, no more."""
+"""Source `surrogate`: constant images, only for the shapes of searches that train nothing."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ EACH = 20
 
 
 def read(spec: DataSpec) -> RawData:  # noqa: ARG001 - every source takes the spec
-    """Black 8x8 images, twenty of each class."""
+    """Return black 8x8 images, twenty per class."""
     targets = np.repeat(np.arange(NUM_CLASSES, dtype=np.int64), EACH)
     return RawData(
         pool=Split(

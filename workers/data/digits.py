@@ -1,26 +1,26 @@
-"""Handwritten digits that come with scikit-learn: 1,797 real images, nothing to download."""
+"""Source `digits`: the 1,797 handwritten digits of scikit-learn; nothing is downloaded."""
 
 import numpy as np
 
 from workers.data.dataset import DataError, RawData, Split
 from workers.data.spec import DataSpec
 
-BRIGHTEST = 16
-"""scikit-learn counts the dark cells of each 4x4 block: 0 to 16."""
+MAX_LEVEL = 16
+"""Maximum value: scikit-learn counts the dark cells of each 4x4 block."""
 
 
 def read(spec: DataSpec) -> RawData:
-    """The 8x8 images, spread over the whole range of a byte.
+    """Return the 8x8 images, scaled to bytes.
 
     Raises:
-        DataError: The spec names a path, which this source has no use for.
+        DataError: The spec names a path, which this source does not use.
     """
     if spec.path is not None:
-        raise DataError("data.path: the digits are bundled; drop the path, or use source 'idx'")
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - a second that others need not pay
+        raise DataError("data.path: the digits are bundled; remove the path, or use source 'idx'")
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - takes a second to load
 
     bundle = load_digits()
-    images_NHW = np.rint(bundle.images * (255 / BRIGHTEST)).astype(np.uint8)
+    images_NHW = np.rint(bundle.images * (255 / MAX_LEVEL)).astype(np.uint8)
     return RawData(
         pool=Split(inputs={"image": images_NHW[:, None]}, targets=bundle.target.astype(np.int64)),
         class_names=tuple(str(digit) for digit in range(10)),

@@ -1,6 +1,6 @@
-"""Images in IDX files, plain or gzipped, as MNIST and Fashion-MNIST come.
+"""Source `idx`: images in IDX files, plain or gzipped, the format of MNIST and Fashion-MNIST.
 
-Trusts no header: what a file claims is held against its size before memory is asked for.
+Headers are not trusted: their size is compared with the file's before memory is allocated.
 Format: four bytes (two zeros, element type, dimensions), a big-endian 32-bit size for each
 dimension, then the elements (http://yann.lecun.com/exdb/mnist/).
 """
@@ -21,13 +21,13 @@ from workers.data.spec import DataSpec
 
 UNSIGNED_BYTE = 0x08
 MAX_BYTES = 4 * 2**30
-"""Larger arrays are refused: they would not fit into a worker."""
+"""Maximum size of an array: larger ones would not fit into a worker."""
 DEFLATE_LIMIT = 1032
-"""Deflate never unpacks a byte to more than this (zlib's technical notes)."""
+"""Maximum expansion factor of deflate (zlib's technical notes)."""
 
 
 def read(spec: DataSpec) -> RawData:
-    """The pairs `train-*` and, where there is one, `t10k-*` of a folder.
+    """Read the pairs `train-*` and, if present, `t10k-*` of a folder.
 
     Raises:
         DataError: A file is missing or is not what its name says.
@@ -44,7 +44,7 @@ def read(spec: DataSpec) -> RawData:
     if test is not None and test.inputs["image"].shape[1:] != pool.inputs["image"].shape[1:]:
         raise DataError(f"{folder}: training and test images differ in size")
     check_distinct(pool.inputs["image"], f"{folder}:")
-    highest = max(int(part.targets.max(initial=0)) for part in (pool, test) if part is not None)
+    highest = max(int(split.targets.max(initial=0)) for split in (pool, test) if split is not None)
     return RawData(
         pool=pool,
         test=test,
@@ -56,10 +56,14 @@ def read(spec: DataSpec) -> RawData:
 
 
 def read_array(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
-    """The bytes of one IDX file, shaped as its header says.
+    """Read the array of one IDX file.
+
+    Args:
+        path: The file.
+        dimensions: Expected number of dimensions.
 
     Raises:
-        DataError: It is no IDX file of bytes with that many dimensions, or not of its length.
+        DataError: It is not an IDX file of bytes with that many dimensions, or is damaged.
     """
     try:
         with path.open("rb") as plain:
@@ -67,17 +71,17 @@ def read_array(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
             plain.seek(0)
             size = path.stat().st_size
             if not zipped:
-                return _read(plain, path, dimensions, longest=size)
+                return _read(plain, path, dimensions, max_bytes=size)
             with gzip.open(plain) as unzipped:
                 stream = cast("BinaryIO", unzipped)
-                return _read(stream, path, dimensions, longest=size * DEFLATE_LIMIT)
+                return _read(stream, path, dimensions, max_bytes=size * DEFLATE_LIMIT)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is not a whole gzip file: {error}") from error
+        raise DataError(f"{path} is not a complete gzip file: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _read(stream: BinaryIO, path: Path, dimensions: int, longest: int) -> NDArray[np.uint8]:
+def _read(stream: BinaryIO, path: Path, dimensions: int, max_bytes: int) -> NDArray[np.uint8]:
     header = stream.read(4 + 4 * dimensions)
     if header[:4] != bytes((0, 0, UNSIGNED_BYTE, dimensions)):
         raise DataError(f"{path} is not an IDX file of bytes with {dimensions} dimensions")
@@ -86,9 +90,9 @@ def _read(stream: BinaryIO, path: Path, dimensions: int, longest: int) -> NDArra
     shape = struct.unpack(f">{dimensions}I", header[4:])
     claimed = math.prod(shape)
     if claimed == 0:
-        raise DataError(f"{path} holds no elements: its header says {shape}")
-    if claimed > min(longest, MAX_BYTES):
-        raise DataError(f"{path} claims {claimed} bytes in its header, more than it can hold")
+        raise DataError(f"{path} contains no elements: its header says {shape}")
+    if claimed > min(max_bytes, MAX_BYTES):
+        raise DataError(f"{path} claims {claimed} bytes in its header, more than it can contain")
     elements = np.empty(claimed, dtype=np.uint8)
     view = elements.data
     filled = 0
@@ -97,17 +101,17 @@ def _read(stream: BinaryIO, path: Path, dimensions: int, longest: int) -> NDArra
         filled += len(piece)
     if filled < claimed or stream.read(1):
         relation = "fewer" if filled < claimed else "more"
-        raise DataError(f"{path} holds {relation} bytes than the {claimed} its header says")
+        raise DataError(f"{path} contains {relation} bytes than the {claimed} its header says")
     return elements.reshape(shape)
 
 
-def _pair(folder: Path, part: str) -> Split | None:
-    images_at, labels_at = _find(folder, part, "images", 3), _find(folder, part, "labels", 1)
+def _pair(folder: Path, prefix: str) -> Split | None:
+    images_at, labels_at = _find(folder, prefix, "images", 3), _find(folder, prefix, "labels", 1)
     if images_at is None and labels_at is None:
         return None
     if images_at is None or labels_at is None:
-        lacking = "images" if images_at is None else "labels"
-        raise DataError(f"{folder} has no {part}-{lacking} file to go with the other")
+        missing = "images" if images_at is None else "labels"
+        raise DataError(f"{folder} has no {prefix}-{missing} file for the other")
     images_NHW = read_array(images_at, dimensions=3)
     labels = read_array(labels_at, dimensions=1)
     if len(images_NHW) != len(labels):
@@ -115,11 +119,11 @@ def _pair(folder: Path, part: str) -> Split | None:
     return Split(inputs={"image": images_NHW[:, None]}, targets=labels.astype(np.int64))
 
 
-def _find(folder: Path, part: str, what: str, dimensions: int) -> Path | None:
-    # Copies on the net spell the name with a dash or with a dot.
+def _find(folder: Path, prefix: str, what: str, dimensions: int) -> Path | None:
+    # Copies on the internet have a dash or a dot in the name.
     for separator in "-.":
-        for ending in ("", ".gz"):
-            path = folder / f"{part}-{what}{separator}idx{dimensions}-ubyte{ending}"
+        for suffix in ("", ".gz"):
+            path = folder / f"{prefix}-{what}{separator}idx{dimensions}-ubyte{suffix}"
             if path.is_file():
                 return path
     return None

@@ -1,7 +1,4 @@
-"""Image files that nobody vouches for: looked at before they are unpacked, read side by side.
-
-Knows PNG and JPEG files, and nothing of classes or folders.
-"""
+"""Safe, parallel reader of PNG and JPEG files; headers are checked before pixels are decoded."""
 
 import os
 import warnings
@@ -21,23 +18,23 @@ from workers.data.limits import usable_cores
 from workers.data.preprocessing import Preprocessing, is_deep, is_grey, prepare
 
 FORMATS = ("PNG", "JPEG")
-"""Pillow reads an MPO, a JPEG with more pictures behind the first as many phones write it, as JPEG
-and calls its format MPO."""
+"""Formats that are read. Pillow reads an MPO, a JPEG followed by more pictures as many phones write
+it, as JPEG and calls its format MPO."""
 SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".pjp", ".pjpeg", ".mpo"}
 )
-"""Names that are read."""
+"""File names that are read."""
 OTHER_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".heic", ".ico", ".jp2", ".ppm", ".pgm", ".svg", ".tif", ".tiff"}
     | {".webp", ".dcm", ".raw"}
 )
-"""Names of images in other formats: leaving them out in silence would lose examples."""
+"""File names of images in other formats, which are refused: skipping them would lose examples."""
 MAX_PIXELS = 89_478_485
-"""Larger images are refused (Pillow's own limit: 256 MB of colour)."""
+"""Maximum pixels of an image (Pillow's own limit: 256 MB in color)."""
 
-_TURNED = frozenset({5, 6, 7, 8})
+_ROTATED = frozenset({5, 6, 7, 8})
 _ORIENTATION = 0x0112
-_BEGINNINGS = {
+_SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"GIF8": "GIF",
@@ -45,63 +42,63 @@ _BEGINNINGS = {
     b"MM\0*": "TIFF",
     b"\0\0\0\x0cjP": "JPEG 2000",
 }
-"""How files of known formats begin."""
-_BOXES = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
-_SNIFFED = 512
+"""First bytes of known formats."""
+_BRANDS = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
+_SIGNATURE_BYTES = 512
 
 
 class BrokenImageError(ArchscoutError, ValueError):
-    """A file that is no readable image; says why, not which."""
+    """A file that is not a readable image; the message is the reason without the file's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What an image file says of itself."""
+    """Size and kind of an image file."""
 
     height: int
-    """Rows, once turned as its camera says."""
+    """Rows, after rotation by its EXIF orientation."""
     width: int
-    """Columns, likewise."""
+    """Columns, after rotation by its EXIF orientation."""
     grey: bool
-    """Whether it has no colour by its kind."""
+    """Whether its mode is grayscale."""
     deep: bool
-    """Whether it has more than 8 bits a pixel of grey."""
+    """Whether it is grayscale with more than 8 bits per pixel."""
     halved: bool
-    """Whether it has 16 bits a colour, of which only the upper 8 are read."""
+    """Whether it has 16 bits per color, of which only the upper 8 are read."""
     alpha: bool
-    """Whether it says how transparent its pixels are."""
+    """Whether it has an alpha channel."""
 
 
-def content(path: Path) -> str | None:
-    """The format in which a file begins, whatever it is called; None if it is no image."""
+def detect_format(path: Path) -> str | None:
+    """Return the image format of a file by its first bytes; None if it is not an image."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as file:
-            start = file.read(_SNIFFED) or b""
+            start = file.read(_SIGNATURE_BYTES) or b""
     except OSError:
         return None
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "WebP"
     if start[4:8] == b"ftyp":
-        return _BOXES.get(start[8:12])
+        return _BRANDS.get(start[8:12])
     if start[:2] == b"BM" and start[6:10] == bytes(4):
         return "BMP"
-    return next((name for magic, name in _BEGINNINGS.items() if start.startswith(magic)), None)
+    return next((name for magic, name in _SIGNATURES.items() if start.startswith(magic)), None)
 
 
 def header(path: Path) -> Header:
-    """Size and kind of an image, without unpacking it.
+    """Read size and kind of an image without decoding its pixels.
 
     Raises:
-        BrokenImageError: It is none, or too large.
+        BrokenImageError: It is not an image, or is too large.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise BrokenImageError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
-        # A PNG that does not say so before its pixels would be unpacked to find out.
-        says = image.format in {"JPEG", "MPO"} or "exif" in image.info
-        if says and image.getexif().get(_ORIENTATION) in _TURNED:
+        # A PNG without EXIF before its pixels would be decoded to find it.
+        has_exif = image.format in {"JPEG", "MPO"} or "exif" in image.info
+        if has_exif and image.getexif().get(_ORIENTATION) in _ROTATED:
             width, height = height, width
         deep = is_deep(image)
         return Header(
@@ -115,17 +112,17 @@ def header(path: Path) -> Header:
 
 
 def read(path: Path, preprocessing: Preprocessing) -> NDArray[Any]:
-    """One image as a network takes it: (channels, height, width).
+    """Read one image as network input, (channels, height, width).
 
     Raises:
-        BrokenImageError: It cannot be read to its end.
+        BrokenImageError: It is damaged.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         return prepare(image, preprocessing)
 
 
 def headers(paths: Sequence[Path]) -> list[Header | BrokenImageError]:
-    """The headers of many files, the reason in place of one that has none."""
+    """Read the headers of many files in parallel; a broken file gives its error."""
 
     def one(path: Path) -> Header | BrokenImageError:
         try:
@@ -140,7 +137,11 @@ def headers(paths: Sequence[Path]) -> list[Header | BrokenImageError]:
 def read_all(
     paths: Sequence[Path], preprocessing: Preprocessing
 ) -> tuple[NDArray[Any], dict[Path, str]]:
-    """Many images, (N, channels, height, width), and why some of them could not be read."""
+    """Read many images in parallel.
+
+    Returns:
+        Images, (N, channels, height, width), and the reason by file that could not be read.
+    """
     p = preprocessing
     pixels = np.zeros((len(paths), p.channels, p.height, p.width), dtype=p.dtype)
     broken: dict[Path, str] = {}
@@ -158,42 +159,42 @@ def read_all(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image file, with every way in which it can be broken told alike."""
+def _open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; every error becomes a BrokenImageError."""
     try:
-        # Opened by us without blocking: a name may turn into a pipe after it was listed.
+        # Without blocking: a file may have become a pipe since it was listed.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as file, Image.open(file, formats=FORMATS) as image:
             yield image
     except BrokenImageError:
         raise
     except UnidentifiedImageError:
-        raise BrokenImageError(_inside(path)) from None
+        raise BrokenImageError(_describe(path)) from None
     except Image.DecompressionBombError:
         raise BrokenImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except OSError as error:
         raise BrokenImageError(error.strerror or _first_line(error)) from error
     except MemoryError:
-        raise BrokenImageError("too large for the memory there is") from None
-    except Exception as error:  # decoders raise whatever a broken file makes of them
+        raise BrokenImageError("too large for the available memory") from None
+    except Exception as error:  # decoders raise many types
         raise BrokenImageError(_first_line(error)) from error
 
 
-def _inside(path: Path) -> str:
-    """What is in a file that is neither PNG nor JPEG."""
+def _describe(path: Path) -> str:
+    """Return a description of a file that is neither PNG nor JPEG."""
     try:
         if path.stat().st_size == 0:
             return "empty"
         with path.open("rb") as file:
-            start = file.read(_SNIFFED).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+            start = file.read(_SIGNATURE_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     except OSError as error:
         return error.strerror or _first_line(error)
     if start.startswith((b"<!doctype html", b"<html")):
         return "a web page"
-    found = content(path)
+    found = detect_format(path)
     if found in FORMATS:
         return f"damaged {found}"
-    return f"{found} inside, no PNG or JPEG" if found else "no PNG or JPEG inside"
+    return f"{found} inside, not PNG or JPEG" if found else "no PNG or JPEG inside"
 
 
 def _first_line(error: Exception) -> str:
@@ -202,7 +203,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Pillow's warnings about odd files back; set once for all threads, which share it."""
+    """Suppress Pillow's warnings about odd files; set once, because threads share the filter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

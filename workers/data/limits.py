@@ -1,4 +1,4 @@
-"""How much memory and how many cores there are to use, whatever box this process was put into."""
+"""Memory and cores that this process may use, limits of its container included."""
 
 import contextlib
 import os
@@ -8,45 +8,45 @@ from pathlib import Path
 import psutil
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may use."""
+"""Mount point of Linux control groups."""
 
 MEMBERSHIP = Path("/proc/self/cgroup")
-"""Where it says which control groups this process is in."""
+"""File that names the control groups of this process."""
 
 
 def available_bytes(group: Path = CONTROL_GROUP) -> int:
-    """Memory that can be had now without swapping."""
+    """Return the memory in bytes that is available without swapping."""
     free = int(psutil.virtual_memory().available)
     # Version 2 of control groups, then version 1.
     for limit, used, cache, folder in (
         ("memory.max", "memory.current", "inactive_file", group),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", group / "memory"),
     ):
-        most, taken = _number(folder / limit), _number(folder / used)
-        if most is not None and taken is not None:
-            # Pages of files that nobody reads are given back before anything is refused.
-            return max(0, min(free, most - taken + _statistic(folder / "memory.stat", cache)))
+        maximum, taken = _number(folder / limit), _number(folder / used)
+        if maximum is not None and taken is not None:
+            # The kernel frees cached file pages before it refuses an allocation.
+            return max(0, min(free, maximum - taken + _statistic(folder / "memory.stat", cache)))
     return free
 
 
 def max_array_bytes() -> int:
-    """Size above which arrays are refused: the parts that are cut from them need as much again."""
+    """Return the maximum size of arrays in bytes: splitting them needs the same amount again."""
     return available_bytes() // 2
 
 
 def usable_cores(group: Path = CONTROL_GROUP, member: Path = MEMBERSHIP) -> int:
-    """Cores that this process may keep busy: its affinity, bounded by the CPU quota of its group.
+    """Return the number of usable cores: the CPU affinity, bounded by the control group's quota.
 
     Args:
-        group: Where control groups are mounted.
-        member: What says which of them this process is in.
+        group: Mount point of control groups.
+        member: File that names the control groups of this process.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, int(min([float(cores or 1), *_quotas(group, member)])))
 
 
 def _quotas(group: Path, member: Path) -> Iterator[float]:
-    """CPU quotas, in cores, of this process's control group and of those that it lies in."""
+    """Yield the CPU quotas, in cores, of this process's control group and its parents."""
     try:
         lines = member.read_text().splitlines()
     except OSError:  # not Linux, or hidden
@@ -56,19 +56,19 @@ def _quotas(group: Path, member: Path) -> Iterator[float]:
         if controllers and "cpu" not in controllers.split(","):
             continue
         mount = group / controllers if controllers else group
-        # Inside a container the path may be that of the host, which is not there to be seen.
+        # Inside a container the path may be that of the host, which is not visible.
         places = [mount, *(mount / part for part in _ancestry(own))]
         yield from filter(None, map(_quota, places))
 
 
 def _ancestry(path: str) -> list[str]:
-    """A group's path and those above it, relative to the mount."""
+    """Return a group's path and its parents, relative to the mount."""
     parts = [part for part in path.split("/") if part not in {"", ".."}]
     return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def _quota(place: Path) -> float | None:
-    """The quota of one control group of either version, in cores; None without a limit."""
+    """Return the quota of a control group of either version, in cores; None without a limit."""
     with contextlib.suppress(OSError, ValueError):
         if (place / "cpu.max").exists():
             quota, period = map(int, (place / "cpu.max").read_text().split())
@@ -87,7 +87,7 @@ def _number(path: Path) -> int | None:
 
 
 def _statistic(path: Path, name: str) -> int:
-    """One entry of a file of names and numbers; 0 where it is not there."""
+    """Return one entry of a file of names and numbers; 0 if it is missing."""
     try:
         entries = dict(line.split() for line in path.read_text().splitlines())
         return int(entries.get(name, 0))

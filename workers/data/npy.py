@@ -1,6 +1,6 @@
-"""One array of an `.npy` file or archive member, read without trust.
+"""Safe reader of one array of an `.npy` file or archive member.
 
-Type and size are known before memory is asked for, and nothing is ever unpickled.
+Type and size are checked before memory is allocated, and nothing is ever unpickled.
 Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
@@ -36,25 +36,29 @@ _HEADERS = {
 
 
 def read_array(file: IO[bytes], size: int) -> NDArray[Any]:
-    """One array, once its header fits the bytes that follow and the memory there is.
+    """Read one array after comparing its header with the file size and the available memory.
+
+    Args:
+        file: Opened at the beginning of the array.
+        size: Size of the file in bytes.
 
     Raises:
-        DataError: It does not.
+        DataError: It is damaged, too large, or of a type that is not read.
     """
-    shape, column_order, dtype = _header(file)
+    shape, fortran_order, dtype = _header(file)
     if dtype.hasobject:
         raise DataError(
-            "holds Python objects, which are never loaded; save numbers of one type, "
+            "contains Python objects, which are never loaded; save numbers of one type, "
             "all examples of one shape: numpy.array(..., dtype='uint8')"
         )
     if not shape or min(shape) <= 0:
-        raise DataError(f"holds no examples: its shape is {shape}")
+        raise DataError(f"contains no examples: its shape is {shape}")
     claimed = math.prod(shape) * dtype.itemsize
     if claimed > size:
         raise DataError(f"claims {claimed:,} bytes in its header, more than the {size:,} there are")
-    if claimed > (most := max_array_bytes()):
+    if claimed > (limit := max_array_bytes()):
         raise DataError(
-            f"takes {claimed / 2**30:.1f} GiB, and there is memory for {most / 2**30:.1f}; "
+            f"takes {claimed / 2**30:.1f} GiB, and memory is available for {limit / 2**30:.1f}; "
             "save fewer examples, or images as uint8"
         )
     values = np.empty(claimed, dtype=np.uint8)
@@ -65,14 +69,14 @@ def read_array(file: IO[bytes], size: int) -> NDArray[Any]:
     if filled < claimed:
         raise DataError(f"ends after {filled:,} of {claimed:,} bytes; copy it again")
     buffer = values.data
-    if column_order:
+    if fortran_order:
         return np.ndarray(shape, dtype=dtype, buffer=buffer, order="F")
     return np.ndarray(shape, dtype=dtype, buffer=buffer)
 
 
 @contextmanager
-def told(path: Path, name: str | None = None) -> Iterator[None]:
-    """Says of whatever goes wrong which file and array it was."""
+def error_location(path: Path, name: str | None = None) -> Iterator[None]:
+    """Turn errors into DataErrors that name the file and the array."""
     where = f"{path}:" if name is None else f"{path}: {name!r}"
     try:
         yield
@@ -89,15 +93,15 @@ def told(path: Path, name: str | None = None) -> Iterator[None]:
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether columns come first, and type, as the file says them."""
+    """Return the header: shape, whether the order is Fortran's, and type."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # headers that Python 2 wrote are fine
+            warnings.simplefilter("ignore")  # headers written by Python 2 are valid
             version = np.lib.format.read_magic(file)
             read_header = _HEADERS.get(version)
             if read_header is not None:
                 return read_header(file)
-    except Exception as error:  # numpy's parser raises whatever a broken header makes of it
+    except Exception as error:  # numpy's parser raises many types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"is damaged ({reason[:100]}); save it again with numpy.save") from error
     raise DataError(f"is of format version {version}; save it again with numpy.save")

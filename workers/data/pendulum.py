@@ -1,7 +1,7 @@
-"""A pendulum without friction: its state after a step of time, and its energy, from its state now.
+"""Source `pendulum`: a pendulum without friction, simulated by the classical Runge-Kutta method.
 
-Simulated by the classical Runge-Kutta method. In units of its mass, length and gravity, so that its
-energy is velocity^2 / 2 + 1 - cos(angle).
+Input is the state; targets are the state after one time step and the energy. In units of mass,
+length and gravity, so that the energy is velocity^2 / 2 + 1 - cos(angle).
 """
 
 import numpy as np
@@ -14,22 +14,22 @@ from workers.data.spec import DataSpec
 
 COUNT = 3_000
 STEP = 0.25
-"""Time between a state and the next; small swings take 2 pi."""
+"""Time step; small oscillations have the period 2 pi."""
 MAX_ENERGY = 1.6
-"""Of the states that are drawn: 2 would let it stand upside down. What starts below stays below."""
+"""Maximum energy of the sampled states; at 2 the pendulum would be upright."""
 _SUBSTEPS = 10
 
 
 def read(spec: DataSpec) -> RawData:
-    """States drawn evenly up to an energy; another seed of the split draws others.
+    """Sample states uniformly up to a maximum energy; the split seed is the random seed.
 
     Raises:
-        DataError: The spec names a path, which this source has no use for.
+        DataError: The spec names a path, which this source does not use.
     """
     if spec.path is not None:
-        raise DataError("data.path: the pendulum is simulated; drop the path")
-    states_N2 = drawn(COUNT, np.random.default_rng([spec.split.seed, 0]))
-    values_N3 = np.column_stack([advanced(states_N2), energy(states_N2)])
+        raise DataError("data.path: the pendulum is simulated; remove the path")
+    states_N2 = sample_states(COUNT, np.random.default_rng([spec.split.seed, 0]))
+    values_N3 = np.column_stack([advance(states_N2), energy(states_N2)])
     return RawData(
         pool=Split(
             inputs={"vector": states_N2.astype(np.float32)},
@@ -41,31 +41,31 @@ def read(spec: DataSpec) -> RawData:
     )
 
 
-def drawn(count: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """States (N, 2), even over all whose energy is low enough."""
+def sample_states(count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return `count` states (N, 2), uniform over those below the maximum energy."""
     widest = np.arccos(1 - MAX_ENERGY)
     fastest = np.sqrt(2 * MAX_ENERGY)
-    # Three quarters of the rectangle around them qualify; four times as many are always enough.
+    # Three quarters of the bounding rectangle qualify; four times as many always suffice.
     states_N2 = generator.uniform(-1.0, 1.0, (4 * count, 2)) * (widest, fastest)
     return states_N2[energy(states_N2) <= MAX_ENERGY][:count]
 
 
 def energy(states_N2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Energy of states, (N,): none at rest below, 2 at rest above."""
+    """Return the energy of states, (N,): 0 at rest hanging, 2 at rest upright."""
     return states_N2[:, 1] ** 2 / 2 + 1 - np.cos(states_N2[:, 0])
 
 
-def advanced(states_N2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The states a step later, (N, 2)."""
+def advance(states_N2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the states after one time step, (N, 2)."""
     time = STEP / _SUBSTEPS
     for _ in range(_SUBSTEPS):
-        first = _change(states_N2)
-        second = _change(states_N2 + time / 2 * first)
-        third = _change(states_N2 + time / 2 * second)
-        fourth = _change(states_N2 + time * third)
+        first = _derivative(states_N2)
+        second = _derivative(states_N2 + time / 2 * first)
+        third = _derivative(states_N2 + time / 2 * second)
+        fourth = _derivative(states_N2 + time * third)
         states_N2 = states_N2 + time / 6 * (first + 2 * second + 2 * third + fourth)
     return states_N2
 
 
-def _change(states_N2: NDArray[np.float64]) -> NDArray[np.float64]:
+def _derivative(states_N2: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.column_stack([states_N2[:, 1], -np.sin(states_N2[:, 0])])

@@ -1,10 +1,10 @@
-"""How an image or an array becomes what a network takes: bytes or floats of one fixed shape.
+"""Preprocessing of images and arrays into network inputs: bytes or floats of one fixed shape.
 
 Bytes stay bytes; whatever does not fit into them, such as 16-bit pictures or arrays with fractions,
-stays as it is in float32, since each channel is normalised before training anyway.
+becomes float32 unscaled, since each channel is normalised before training anyway.
 
-Loading and prediction both go through here, so that a model meets in use what it met in training.
-Stands alone (numpy and Pillow): it can travel with a model.
+Training and prediction share this module. It imports only numpy and Pillow, because it is copied
+into registered models.
 """
 
 import statistics
@@ -17,89 +17,89 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 MAX_SIDE = 64
-"""Pixels of the longer side that images are reduced to: what a CPU can search on."""
+"""Maximum side in pixels that images are reduced to: a size that a CPU can search on."""
 MIN_SIDE = 8
-"""Pixels that every side has at least: less is gone after the first stages of a network."""
+"""Minimum side in pixels: the first stages of a network halve it several times."""
 
 _DEEP = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-"""Grey of more than 8 bits."""
+"""Pillow modes of grayscale with more than 8 bits."""
 _GREY = _DEEP | {"1", "L", "LA", "La"}
-_THROUGH = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
-"""Kinds that Pillow converts in two steps only."""
+_VIA = {"La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
+"""Intermediate mode of modes that Pillow converts only in two steps."""
 _DEEP_WHITE = 65535
 _WHITES = (1.0, 255.0, float(_DEEP_WHITE))
-"""Values of white from which a picture can be told: of shares, bytes and 16 bits."""
+"""Values of white that identify a picture: of fractions, bytes and 16 bits."""
 _FAR = 10
 _MAX_BEYOND = 0.05
-"""More values that lie so many spans outside the training range are in other units."""
-_PART = 1024
+"""A larger fraction of values `_FAR` ranges outside the training range means other units."""
+_CHUNK = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """Shape, type and range of the images that a network takes."""
+    """Shape, type and range of a network's image inputs."""
 
     channels: int
-    """1 for grey, 3 for colour, or as many as arrays have."""
+    """Number of channels: 1 for grayscale, 3 for color, any number for arrays."""
     height: int
-    """Rows of pixels."""
+    """Height in pixels."""
     width: int
-    """Columns of pixels."""
+    """Width in pixels."""
     low: float = 0.0
-    """Black in a picture; of other arrays, the least value of the training split."""
+    """Value of black in a picture; of other arrays, the minimum of the training split."""
     high: float = 255.0
-    """White in a picture; of other arrays, the greatest value of the training split."""
+    """Value of white in a picture; of other arrays, the maximum of the training split."""
     dtype: str = "uint8"
-    """`uint8` for bytes; `float32` where bytes would lose something.
+    """`uint8` for bytes; `float32` where bytes would lose precision.
 
     Models of earlier releases have arrays of any range in bytes, 0 for `low` and 255 for `high`.
     """
 
     @property
     def scales(self) -> bool:
-        """Whether arrays become bytes by their range, as earlier releases had it."""
+        """Whether arrays are scaled to bytes by their range, as in earlier releases."""
         return self.dtype == "uint8" and (self.low, self.high) != (0.0, 255.0)
 
     @property
     def takes_bytes(self) -> bool:
-        """Whether arrays are whole numbers of 0 to 255 before anything is done to them."""
+        """Whether raw arrays are integers from 0 to 255."""
         return self.dtype == "uint8" and not self.scales
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that travels with a model; `from_dict` undoes it."""
+        """Return plain data for a model's files; `from_dict` is the inverse."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """What `to_dict` wrote."""
+        """Return the preprocessing that `to_dict` wrote."""
         return cls(**data)
 
     @property
     def num_bytes(self) -> int:
-        """Size of one prepared example."""
+        """Size of one prepared example in bytes."""
         return self.channels * self.height * self.width * np.dtype(self.dtype).itemsize
 
     def fitted(self, train: NDArray[Any]) -> "Preprocessing":
-        """The same with the range of a training split; bytes and 16-bit pictures have theirs."""
+        """Return a copy with the range of a training split; bytes and 16 bits keep theirs."""
         if self.dtype == "uint8" or self.high == _DEEP_WHITE:
             return self
         low, high = float(train.min()), float(train.max())
-        shares = low >= 0 and high <= 1
-        return replace(self, low=0.0 if shares else low, high=1.0 if shares else high)
+        fractions = low >= 0 and high <= 1
+        return replace(self, low=0.0 if fractions else low, high=1.0 if fractions else high)
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Whether an image has no colour by its kind, whatever its pixels are."""
+    """Return whether an image's mode is grayscale."""
     return image.mode in _GREY
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether an image has more than 8 bits a pixel of grey."""
+    """Return whether an image is grayscale with more than 8 bits per pixel."""
     return image.mode in _DEEP
 
 
-def pictures(channels: int, height: int, width: int, *, deep: bool) -> Preprocessing:
-    """The preprocessing of pictures; `deep` ones have 16 bits."""
+def picture_preprocessing(channels: int, height: int, width: int, *, deep: bool) -> Preprocessing:
+    """Return the preprocessing of pictures; `deep` ones have 16 bits."""
     if not deep:
         return Preprocessing(channels=channels, height=height, width=width)
     return Preprocessing(
@@ -108,9 +108,9 @@ def pictures(channels: int, height: int, width: int, *, deep: bool) -> Preproces
 
 
 def common_size(heights: Sequence[int], widths: Sequence[int]) -> tuple[int, int]:
-    """Height and width for all of these images: the medians, reduced to what can be searched on.
+    """Return a common height and width: the medians, reduced to `MAX_SIDE`.
 
-    Depends on the images alone, so that every machine prepares them alike.
+    Depends on the images alone, so that every machine prepares them equally.
     """
     height, width = statistics.median_low(heights), statistics.median_low(widths)
     scale = min(1.0, MAX_SIDE / max(height, width))
@@ -118,26 +118,25 @@ def common_size(heights: Sequence[int], widths: Sequence[int]) -> tuple[int, int
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[Any]:
-    """One image as a network takes it: (channels, height, width).
+    """Prepare one image as network input, (channels, height, width).
 
-    It is turned as its camera says, is laid over white where it is transparent, becomes grey or
-    colour and is resized without regard to its proportions. Large JPEG images are read at a reduced
-    scale.
+    It is rotated by its EXIF orientation, composed over white, converted to grayscale or color and
+    resized without keeping its aspect ratio. Large JPEG images are decoded at a reduced scale.
 
     Raises:
-        ValueError: The network takes no images, or this one cannot be converted.
+        ValueError: The network does not read images, or this one cannot be converted.
         OSError: The image's file is damaged.
     """
     p = preprocessing
     if p.channels not in {1, 3}:
-        raise ValueError(f"the network takes {p.channels} channels: arrays, not images")
+        raise ValueError(f"the network reads {p.channels} channels: arrays, not images")
     if p.dtype != "uint8" and (p.low != 0 or p.high not in _WHITES):
         raise ValueError(
-            f"the network takes arrays of numbers, in training {p.low:g} to {p.high:g}, of which "
-            "none is white: give .npy or .npz files"
+            f"the network reads arrays of numbers, {p.low:g} to {p.high:g} in training, where "
+            "no value is white: give .npy or .npz files"
         )
     size = (p.width, p.height)
-    twice = 2 * max(size)  # enough left for smoothing; any orientation
+    twice = 2 * max(size)  # leaves enough pixels to smooth; any orientation
     image.draft(None, (twice, twice))
     upright = ImageOps.exif_transpose(image)
     if p.dtype == "uint8":
@@ -156,13 +155,13 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> NDArray[Any]:
 
 
 def _of_kind(image: Image.Image, channels: int) -> Image.Image:
-    """The image in grey or colour."""
+    """Return the image in grayscale or color."""
     wanted = "L" if channels == 1 else "RGB"
     return image if image.mode == wanted else image.convert(wanted)
 
 
 def _resized(image: Image.Image, size: tuple[int, int], dtype: Any) -> NDArray[Any]:
-    """The pixels (channels, height, width) at a size of (width, height)."""
+    """Return the pixels, (channels, height, width), resized to `size` (width, height)."""
     if image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=dtype)
@@ -170,9 +169,9 @@ def _resized(image: Image.Image, size: tuple[int, int], dtype: Any) -> NDArray[A
 
 
 def _as_bytes(image: Image.Image) -> Image.Image:
-    """The image as grey or colour of 8 bits, on white where it is transparent."""
-    if image.mode in _THROUGH:
-        image = image.convert(_THROUGH[image.mode])
+    """Return the image as grayscale or color with 8 bits, composed over white."""
+    if image.mode in _VIA:
+        image = image.convert(_VIA[image.mode])
     if image.has_transparency_data and not is_deep(image):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -183,21 +182,21 @@ def _as_bytes(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(np.asarray(image), nan=0.0)
         return Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8))
     if image.mode in _GREY:
-        # 16 bits; what is stored with 32 holds 16 of them in every format that is read here.
+        # 16 bits; modes with 32 bits contain 16 in every format that is read here.
         deep = np.clip(np.asarray(image).astype(np.int64), 0, _DEEP_WHITE)
         return Image.fromarray(((deep * 255 + 32767) // _DEEP_WHITE).astype(np.uint8))
     return image.convert("RGB")
 
 
 def prepare_arrays(values: NDArray[Any], preprocessing: Preprocessing) -> NDArray[Any]:
-    """Several examples as a network takes them: (examples, channels, height, width).
+    """Prepare image arrays as network input, (N, channels, height, width).
 
     Args:
-        values: (N, H, W), (N, H, W, C) or (N, C, H, W) of finite numbers.
-        preprocessing: What the network takes; nothing is resized or scaled.
+        values: Finite numbers, (N, H, W), (N, H, W, C) or (N, C, H, W).
+        preprocessing: Shape and type of the input; nothing is resized or scaled.
 
     Raises:
-        ValueError: They have another shape or another range, or contain what is no number.
+        ValueError: They have another shape or range, or contain NaN or infinity.
     """
     if values.dtype.kind not in "buif":
         raise ValueError(f"the values are of type {values.dtype}, not numbers")
@@ -209,24 +208,24 @@ def prepare_arrays(values: NDArray[Any], preprocessing: Preprocessing) -> NDArra
         values = values[:, None]
     elif shape != (p.channels, p.height, p.width):
         raise ValueError(
-            f"examples have the shape {shape}; the network takes "
+            f"examples have the shape {shape}; the network reads "
             f"{p.channels} channels of {p.height} x {p.width}"
         )
     if values.dtype == np.uint8 and p.dtype == "uint8" and not p.scales:
         return np.ascontiguousarray(values)
     _check_range(values, p)
     prepared = np.empty(values.shape, dtype=p.dtype)
-    for start, part in _parts(values):
-        taken = prepared[start : start + _PART]
+    for start, chunk in _chunks(values):
+        taken = prepared[start : start + _CHUNK]
         with np.errstate(over="ignore"):
-            taken[...] = np.rint(_in_range(part, p)) if p.dtype == "uint8" else part
+            taken[...] = np.rint(_in_range(chunk, p)) if p.dtype == "uint8" else chunk
         if not np.isfinite(taken).all():
-            raise ValueError("the values reach beyond 3e38; give them in a larger unit")
+            raise ValueError("the values exceed 3e38; give them in a larger unit")
     return prepared
 
 
 def _in_range(values: NDArray[Any], preprocessing: Preprocessing) -> NDArray[Any]:
-    """Values that fit into bytes."""
+    """Return values that fit into bytes."""
     p = preprocessing
     if not p.scales:
         return values
@@ -237,8 +236,8 @@ def _check_range(values: NDArray[Any], preprocessing: Preprocessing) -> None:
     """Refuse arrays that are not in the units of the training split.
 
     Raises:
-        ValueError: Shares of 1 where bytes are meant, or the other way round; no bytes; NaN or
-            infinity.
+        ValueError: Fractions instead of bytes, or bytes instead of fractions; values outside of
+            bytes; NaN or infinity.
     """
     if values.size == 0:
         return
@@ -247,89 +246,89 @@ def _check_range(values: NDArray[Any], preprocessing: Preprocessing) -> None:
 
 
 def unit_mismatch(preprocessing: Preprocessing, values: NDArray[Any]) -> str | None:
-    """Why arrays are not in the units of the training split; None if they are.
+    """Return the reason why arrays are not in the units of the training split; None if they are.
 
     Raises:
-        ValueError: NaN or infinity among them.
+        ValueError: They contain NaN or infinity.
     """
     p, (low, high) = preprocessing, extremes(values)
     floats = values.dtype.kind == "f"
-    way_out = ""
+    fix = ""
     if p.takes_bytes:
         if low < 0 or high > 255:
-            way_out = "scale them alike"
+            fix = "scale them alike"
         elif floats and 0 < high <= 1:
-            way_out = "multiply them by 255"
+            fix = "multiply them by 255"
     elif (p.low, p.high) == (0.0, 1.0) and low >= 0 and high > (10 if floats else 1):
-        way_out = "divide them"
+        fix = "divide them"
     elif not p.scales and _is_far(values, low, high, p):
-        way_out = "scale them alike"
-    if not way_out:
+        fix = "scale them alike"
+    if not fix:
         return None
     return (
-        f"its values reach from {low:g} to {high:g}, those of training from "
-        f"{p.low:g} to {p.high:g}; {way_out}"
+        f"its values range from {low:g} to {high:g}, those of training from "
+        f"{p.low:g} to {p.high:g}; {fix}"
     )
 
 
 def _is_far(values: NDArray[Any], low: float, high: float, p: Preprocessing) -> bool:
-    """Whether values lie outside the training range: all of them, or too many for outliers."""
+    """Return whether all values, or too many for outliers, are outside the training range."""
     span = p.high - p.low
     if low > p.high + span or high < p.low - span:
         return True
-    sample = values[:: max(1, len(values) // _PART)].astype(np.float64)
+    sample = values[:: max(1, len(values) // _CHUNK)].astype(np.float64)
     beyond = (sample < p.low - _FAR * span) | (sample > p.high + _FAR * span)
     return float(beyond.mean()) > _MAX_BEYOND
 
 
 def prepare_vectors(values: NDArray[Any], width: int) -> NDArray[np.float32]:
-    """Several vectors as a network takes them: (examples, numbers), not scaled.
+    """Prepare vectors as network input, (N, F), unscaled.
 
     Args:
-        values: (N, F) finite numbers.
-        width: How many numbers the network takes.
+        values: Finite numbers, (N, F).
+        width: Number of features F of the network.
 
     Raises:
-        ValueError: They have another shape, or hold what is no number.
+        ValueError: They have another shape, or contain NaN or infinity.
     """
     if values.dtype.kind not in "buif":
-        raise ValueError(f"is of type {values.dtype}; examples are numbers")
+        raise ValueError(f"is of type {values.dtype}; examples must be numbers")
     if values.shape[1:] != (width,):
         raise ValueError(
-            f"examples have the shape {values.shape[1:]}; the network takes vectors of {width}"
+            f"examples have the shape {values.shape[1:]}; the network reads vectors of {width}"
         )
     with np.errstate(over="ignore"):
         prepared = values.astype(np.float32)
     if not (finite := np.isfinite(prepared).all(axis=1)).all():
         raise ValueError(
-            f"NaN or infinity in example {int(np.argmin(finite))}; mend or remove such examples"
+            f"NaN or infinity in example {int(np.argmin(finite))}; correct or remove such examples"
         )
     return prepared
 
 
 def extremes(values: NDArray[Any]) -> tuple[float, float]:
-    """The least and the greatest value.
+    """Return the minimum and the maximum.
 
     Raises:
-        ValueError: NaN or infinity among them.
+        ValueError: The values contain NaN or infinity.
     """
     low, high = np.inf, -np.inf
-    for start, part in _parts(values):
-        if not (finite := np.isfinite(part)).all():
+    for start, chunk in _chunks(values):
+        if not (finite := np.isfinite(chunk)).all():
             raise ValueError(_not_finite(start, finite))
-        low, high = min(low, float(part.min())), max(high, float(part.max()))
+        low, high = min(low, float(chunk.min())), max(high, float(chunk.max()))
     return low, high
 
 
 def array_dtype(values: NDArray[Any]) -> str:
-    """The type in which a training array loses nothing: bytes for whole numbers of 0 to 255.
+    """Return the type that keeps a training array's precision: bytes for integers from 0 to 255.
 
-    What lies between 0 and 1 counts as shares of white, whole or not.
+    Values from 0 to 1 are fractions of white, integers or not.
     """
     if values.dtype == np.uint8:
         return "uint8"
     low, high = extremes(values)
-    whole = all(bool((part == np.floor(part)).all()) for _, part in _parts(values))
+    whole = all(bool((chunk == np.floor(chunk)).all()) for _, chunk in _chunks(values))
     return "uint8" if whole and low >= 0 and 1 < high <= 255 else "float32"
 
 
@@ -338,8 +337,8 @@ def _not_finite(start: int, finite: NDArray[np.bool_]) -> str:
     return f"NaN or infinity in example {first}; correct or remove such examples"
 
 
-def _parts(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """The examples by the thousand, so that no copy of all of them is made."""
-    for start in range(0, len(values), _PART):
-        part = values[start : start + _PART]
-        yield start, part.astype(np.uint8) if part.dtype == np.bool_ else part
+def _chunks(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the examples in chunks, so that no copy of all of them is made."""
+    for start in range(0, len(values), _CHUNK):
+        chunk = values[start : start + _CHUNK]
+        yield start, chunk.astype(np.uint8) if chunk.dtype == np.bool_ else chunk

@@ -1,7 +1,7 @@
-"""Drawn shapes: grey images of four kinds, each turned by an angle that is to be told as well.
+"""Source `shapes`: simulated grayscale images of four shapes, each rotated by an angle to predict.
 
-Simulated, so that two tasks over one input can be tried without any file. All shapes look the same
-again after a turn of 90, 120 or 180 degrees: within 30 degrees either way each angle is one.
+Two tasks, class and angle, over one input without any file. The shapes have rotational symmetries
+of 90, 120 or 180 degrees, so angles within 30 degrees either way are unambiguous.
 """
 
 import numpy as np
@@ -17,22 +17,24 @@ COUNT = 3_000
 SIDE = 24
 MAX_DEGREES = 30.0
 NOISE = 0.12
-"""Deviation of each pixel's brightness; the shapes are 0.3 to 1 brighter than the ground."""
+"""Standard deviation of a pixel's brightness; the shapes are 0.3 to 1 above the background."""
 
 
 def read(spec: DataSpec) -> RawData:
-    """Shapes of random place, size, brightness and angle; another seed of the split draws others.
+    """Sample shapes of random position, size, brightness and angle; seeded by the split seed.
 
     Raises:
-        DataError: The spec names a path, which this source has no use for.
+        DataError: The spec names a path, which this source does not use.
     """
     if spec.path is not None:
-        raise DataError("data.path: the shapes are drawn; drop the path, or use another source")
+        raise DataError(
+            "data.path: the shapes are simulated; remove the path, or use another source"
+        )
     generator = np.random.default_rng([spec.split.seed, 0])
     targets = np.arange(COUNT, dtype=np.int64) % len(NAMES)
     degrees_N = generator.uniform(-MAX_DEGREES, MAX_DEGREES, COUNT)
     sizes_N = generator.uniform(4.5, 7.5, COUNT)
-    across_NHW, down_NHW = _places(degrees_N, generator)
+    across_NHW, down_NHW = _coordinates(degrees_N, generator)
     edge_NHW = np.empty((COUNT, SIDE, SIDE))
     for label, distance in enumerate((_cross, _ellipse, _square, _triangle)):
         one = targets == label
@@ -52,19 +54,19 @@ def read(spec: DataSpec) -> RawData:
     )
 
 
-def _places(
+def _coordinates(
     degrees_N: NDArray[np.float64], generator: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where each pixel lies in its shape's own frame, in pixels right of and below its centre."""
+    """Return each pixel's coordinates in its shape's rotated frame, relative to the center."""
     centres_2N = SIDE / 2 - 0.5 + generator.uniform(-3.5, 3.5, (2, len(degrees_N)))
-    places = np.arange(SIDE, dtype=np.float64)
-    right_NHW = places[None, None, :] - centres_2N[0, :, None, None]
-    below_NHW = places[None, :, None] - centres_2N[1, :, None, None]
+    pixels = np.arange(SIDE, dtype=np.float64)
+    right_NHW = pixels[None, None, :] - centres_2N[0, :, None, None]
+    below_NHW = pixels[None, :, None] - centres_2N[1, :, None, None]
     cos_N, sin_N = (f(np.deg2rad(degrees_N))[:, None, None] for f in (np.cos, np.sin))
     return right_NHW * cos_N + below_NHW * sin_N, below_NHW * cos_N - right_NHW * sin_N
 
 
-# Distances from a shape's edge in pixels, negative inside; near the edge they must be right.
+# Signed distances from a shape's edge in pixels, negative inside; exact near the edge only.
 _Pixels = NDArray[np.float64]
 
 

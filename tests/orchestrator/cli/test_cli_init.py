@@ -109,7 +109,7 @@ def test_what_may_spoil_a_search_is_said(
         "parts share examples, which makes networks look better than they are",
         "1 examples equal one of another class",
         "the classes are uneven",
-        "the test part has no example of class '1'",
+        "the test split has no example of class '1'",
     ]
 
 

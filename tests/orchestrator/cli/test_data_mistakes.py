@@ -202,29 +202,29 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
         "7 of the images cannot be read: 0/0000.png (empty), 0/0010.png (",
     ),
     "more broken images than are named": ("data", spoiled(truncate), " and 2 more; repair or"),
-    "a picture that is no PNG inside": ("data", spoiled(disguised), "(GIF inside, no PNG or JPEG)"),
+    "a picture that is no PNG": ("data", spoiled(disguised), "(GIF inside, not PNG or JPEG)"),
     "a huge picture": ("data", spoiled(huge), "(12000 x 12000 pixels, more than 89,478,485)"),
     "a decompression bomb": ("data", spoiled(bomb), "(more than 89,478,485 pixels)"),
     "an empty class": ("data", spoiled(empty_class), "of class 'dogs'; add some or remove"),
-    "one class only": ("data", spoiled(only_one_class), "one class only, '0': nothing to tell"),
-    "no class folders": ("data", spoiled(in_one_folder), "lie directly in"),
+    "only one class": ("data", spoiled(only_one_class), "only one class, '0': a classifier"),
+    "no class folders": ("data", spoiled(in_one_folder), "are directly in"),
     "images too deep": (
-        "data", spoiled(into("more")), "'more/0/0000.png' lies a folder too deep",
+        "data", spoiled(into("more")), "'more/0/0000.png' is one folder too deep",
     ),
-    "a test part without a training part": ("data", spoiled(into("test")), "but none 'train'"),
+    "a test part without a training part": ("data", spoiled(into("test")), "but no 'train'"),
     "a class that training lacks": (
         "data", spoiled(alien_class_in_test),
-        "the test part has class 'eleven', which training lacks; add images of it there",
+        "the test split has class 'eleven', which training lacks; add images of it there",
     ),
     "classes that differ in case": (
-        "data", spoiled(same_but_for_case), "'Cat' and 'cat' differ in upper and lower case",
+        "data", spoiled(same_but_for_case), "'Cat' and 'cat' differ only in upper and lower case",
     ),
     "a class with one image": (
         "data", spoiled(lambda p: [f.unlink() for f in sorted((p / "1").iterdir())[1:]] and None),
         "too few examples to split (at most 1 each) of class '1'",
     ),
     "an unsupported format": (
-        "data", spoiled(other_format), "2 images that are neither PNG nor JPEG, like 'a.TIF'",
+        "data", spoiled(other_format), "2 images that are neither PNG nor JPEG, such as 'a.TIF'",
     ),
     "a class of links that lead out": ("data", spoiled(links_out), "that lead out of the fol"),
     "a class that is a pipe": ("data", spoiled(pipe), "no images (PNG, JPEG) of class '1'"),
@@ -234,32 +234,32 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
     "an unknown kind of file": ("data.csv", lambda p: p.write_text("1,2") and None, "file"),
     "one array without labels": ("x.npy", lambda p: np.save(p, ONES), "x.npy is one array; give"),
     "no labels": ("d.npz", arrays(y=None), "'x' has no counterpart among 'x'; it needs x and y"),
-    "unknown names": ("d.npz", arrays(x=None, y=None, a=[1], b=[2]), "holds 'a', 'b'; it needs"),
-    "two of the same": ("d.npz", arrays(images=ONES), "'x' and 'images' mean the same"),
+    "unknown names": ("d.npz", arrays(x=None, y=None, a=[1], b=[2]), "contains 'a', 'b'; it needs"),
+    "two of the same": ("d.npz", arrays(images=ONES), "'x' and 'images' have the same role"),
     "more examples than labels": (
         "d.npz", arrays(y=LABELS[:50]), "'x' has 60 examples, but 'y' has 50 labels",
     ),
     "NaN": ("d.npz", arrays(x=np.where(LABELS == 2, np.nan, 1.5)[:, None, None] * np.ones((8, 8))),
             "'x' cannot be used: NaN or infinity in example 2"),
     "constant values": ("d.npz", arrays(x=ONES - 7.5), "every value is -7.5: nothing to learn"),
-    "objects": ("d.npz", pickled, "'x' holds Python objects, which are never loaded; save"),
+    "objects": ("d.npz", pickled, "'x' contains Python objects, which are never loaded; save"),
     "a list": ("d.npz", arrays(x=np.zeros(60)), "'x' has the shape (60,); images are (N, height"),
     "empty vectors": ("d.npz", arrays(x=np.zeros((60, 4))), "every example is the same: nothing"),
-    "no examples": ("d.npz", arrays(x=np.zeros((0, 8, 8)), y=LABELS[:0]), "holds no examples"),
+    "no examples": ("d.npz", arrays(x=np.zeros((0, 8, 8)), y=LABELS[:0]), "contains no examples"),
     "text for pixels": ("d.npz", arrays(x=np.full((60, 8, 8), "a")), "'x' is of type <U1;"),
-    "numbers twice": ("d.npz", arrays(y=LABELS + 0.5, values=LABELS), "'y' holds fractions, hence"),
-    "a constant number": ("d.npz", arrays(values=LABELS * 0 + 1), "nothing to foretell; remove it"),
-    "negative labels": ("d.npz", arrays(y=LABELS - 1), "'y' holds -1; labels count from 0"),
-    "NaN among labels": ("d.npz", arrays(y=np.where(LABELS, 1.0, np.nan)), "'y' holds NaN"),
+    "numbers twice": ("d.npz", arrays(y=LABELS + 0.5, values=LABELS), "'y' contains fractions"),
+    "a constant number": ("d.npz", arrays(values=LABELS * 0 + 1), "nothing to predict; remove it"),
+    "negative labels": ("d.npz", arrays(y=LABELS - 1), "'y' contains -1; labels count from 0"),
+    "NaN among labels": ("d.npz", arrays(y=np.where(LABELS, 1.0, np.nan)), "'y' contains NaN"),
     "labels out of range": (
-        "d.npz", arrays(class_names=["a", "b"]), "'y' holds 2, but 'class_names' names 2 classes",
+        "d.npz", arrays(class_names=["a", "b"]), "'y' contains 2, but 'class_names' names 2",
     ),
     "several labels an example": (
         "d.npz", arrays(y=np.eye(3)[LABELS] + np.eye(3)[0]), "or one-hot rows of 0 and 1",
     ),
     "labels of which several are 1": (
         "d.npz", arrays(y=np.maximum(np.eye(3)[LABELS], np.eye(3)[0])),
-        "several labels or none, which no loss here serves: call the array 'values' to predict",
+        "several labels or none, which no loss here supports: call the array 'values' to predict",
     ),
     "series": (
         "d.npz", arrays(x=np.ones((60, 64, 3))),
@@ -271,7 +271,7 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
     "shares of 1 next to bytes": (
         "d.npz", arrays(x=None, y=None, x_train=ONES + 7 + LABELS[:, None, None], y_train=LABELS,
                         x_test=ONES + 0.5, y_test=LABELS),
-        "reach from 0.5 to 0.5, those of training from 0 to 255; multiply them by 255",
+        "range from 0.5 to 0.5, those of training from 0 to 255; multiply them by 255",
     ),
     "pictures that are all the same once they are on white": (
         "data", spoiled(all_white), " images have an alpha channel",
@@ -279,26 +279,26 @@ MISTAKES: dict[str, tuple[str, Spoil, str]] = {
     "a folder of classes in two Unicode forms": (
         "data", spoiled(both_forms), "look the same: one is composed (NFC), the other decomposed",
     ),
-    "images whose names do not say so": (
-        "data", spoiled(renamed(".image")), "6 images whose names do not say so, like '0000.image'",
+    "images with other suffixes": (
+        "data", spoiled(renamed(".image")), "6 images with other suffixes, such as '0000.image'",
     ),
     "formats that are not read, whatever their names": (
-        "data", spoiled(hidden_format), "1 images that are neither PNG nor JPEG, like 'a.pic'",
+        "data", spoiled(hidden_format), "1 images that are neither PNG nor JPEG, such as 'a.pic'",
     ),
     "classes of links that lead out": (
         "data", spoiled(linked_classes), "links that lead out of the folder are not followed; give",
     ),
     "two folders for one part": (
-        "data", spoiled(two_validations), "'val' and 'validation' are the same part; remove one",
+        "data", spoiled(two_validations), "'val' and 'validation' are the same split; remove one",
     ),
     "a class that is written otherwise": (
         "data", spoiled(other_case), "class 'A', which training lacks; rename it to 'a'",
     ),
     "a class with two images": (
         "data", spoiled(lambda p: [f.unlink() for f in sorted((p / "1").iterdir())[2:]] and None),
-        "too few examples to split (at most 2 each) of class '1', which need 3, one for each part",
+        "too few examples to split (at most 2 each) of class '1', which need 3, one per split",
     ),
-    "one class of labels": ("d.npz", arrays(y=LABELS * 0), "'y' has one class only, '0'"),
+    "one class of labels": ("d.npz", arrays(y=LABELS * 0), "'y' has only one class, '0'"),
     "labels unknown to training": (
         "d.npz", arrays(x=None, y=None,
                                  x_train=ONES, y_train=LABELS, x_test=ONES, y_test=LABELS+1),
@@ -353,9 +353,9 @@ def test_each_mistake_in_the_data_is_one_message_with_a_way_out(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (", limit: 2", "data.limit: 2 of 60 examples leave none of class '1'; there are 3 classes"),
-        (", split: {validation: 59}", "data.split.validation asks for 59 of 54 examples"),
-        (", split: {validation: 0.001}", "data.split.validation means 0 of 60 examples"),
+        (", limit: 2", "data.limit: 2 of 60 examples have none of class '1'; there are 3 classes"),
+        (", split: {validation: 59}", "data.split.validation takes 59 of 54 examples"),
+        (", split: {validation: 0.001}", "data.split.validation takes 0 of 60 examples"),
         (", split: {validation: 0.9, test: 0.2}", "leave nothing to train on"),
     ],
 )
@@ -383,7 +383,7 @@ def test_a_folder_that_may_not_be_read_is_one_message(
     monkeypatch.setattr("workers.data.walk.os.scandir", forbidden)
     given = tmp_path / "data" / "1"
     message = refusal(command, tmp_path / "data", capsys)
-    assert f"{given} cannot be read: Permission denied; give yourself the right" in message
+    assert f"{given} cannot be read: Permission denied; grant yourself permission" in message
 
 
 def test_init_writes_over_nothing_and_says_where_it_cannot_write(

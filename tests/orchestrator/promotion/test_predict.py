@@ -37,7 +37,7 @@ Answer = Callable[..., tuple[int, Any, str]]
 
 @pytest.fixture(scope="session")
 def digits() -> Any:
-    """Images of the validation part, (N, 8, 8)."""
+    """Images of the validation split, (N, 8, 8)."""
     return load(DataSpec(source="digits")).validation.inputs["image"][:, 0]
 
 
