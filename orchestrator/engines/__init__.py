@@ -1,6 +1,6 @@
-"""Engines: where and when an attempt runs. Each keeps its slots busy and tells the study the rest.
+"""Engines: where and when attempts run.
 
-What every engine owes the study is the contract suite in tests/orchestrator/engines.
+The contract suite in tests/orchestrator/engines checks what every engine must do.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from workers.data.dataset import Dataset
 
 if TYPE_CHECKING:
-    # Workers import engines too, and must not pay for the study's sampler and ledger.
+    # Workers import engines too, and need neither the sampler nor the ledger.
     from orchestrator.study.driver import StudyDriver
 
 
@@ -16,13 +16,21 @@ class Engine(Protocol):
     """Runs a study's attempts."""
 
     def run(self, study: "StudyDriver", dataset: Dataset) -> None:
-        """Asks, trains, reports and tells until the study has nothing left or is stopping.
+        """Ask for attempts, train and report them until the study is finished or stopping.
 
-        Every attempt asked for has been told or given back when it returns. No failure of a trial
-        raises; what raises is the ledger's, or the loss of the machines.
+        Every attempt is finished or requeued on return. The failure of a trial is reported, not
+        raised.
+
+        Args:
+            study: Supplies attempts and records their results.
+            dataset: Data of all trials.
+
+        Raises:
+            LedgerError: The ledger failed.
+            EngineLostError: The machines are lost.
         """
         ...
 
     def close(self) -> None:
-        """Lets go of whatever it holds; called once, also after an error."""
+        """Release all resources; called once, also after an error."""
         ...

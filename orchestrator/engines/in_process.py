@@ -1,7 +1,6 @@
-"""The in-process engine: one slot, in the driver itself, for tests, debugging and small machines.
+"""The in-process engine: one slot in the driver itself, for tests, debugging and small machines.
 
-Exempt from isolation: a trial that hangs or ends the process takes the search with it. Knows no
-process and no cluster.
+There is no isolation: a trial that hangs or ends the process ends the search.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,32 +22,36 @@ Worker = Callable[[TrainingJob, Dataset], Iterator[Measurement | Progress]]
 
 
 class InProcessEngine:
-    """Trains one attempt after the other."""
+    """Trains one attempt after the other.
+
+    Example:
+        >>> engine = InProcessEngine()
+        >>> engine.run(study, dataset)  # doctest: +SKIP
+    """
 
     def __init__(self, worker: Worker = run_job, code: UserCode | None = None) -> None:
-        """Trains nothing yet.
+        """Create an idle engine.
 
         Args:
-            worker: Trains a job; anything with the interface of `workers.run_job`.
-            code: The user's own Python as the study was opened with it.
+            worker: Trains a job, with the interface of `workers.run_job.run_job`.
+            code: The user's own Python, as the study recorded it; None without any.
         """
         self._worker = worker
         self._code = code
 
     def run(self, study: "StudyDriver", dataset: Dataset) -> None:
-        """Trains until the study has nothing left or is stopping."""
+        """Train until the study is finished or stopping."""
         with self._code.installed() if self._code else nullcontext():
             while (job := study.ask()) is not None:
                 try:
                     self._train(study, job, dataset)
                 finally:
-                    study.requeue(job.key)  # an attempt that was told is not touched by this
+                    study.requeue(job.key)  # no effect on a finished attempt
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the engine holds no resources."""
 
     def _train(self, study: "StudyDriver", job: TrainingJob, dataset: Dataset) -> None:
-        """One attempt, told at its end unless the study pauses it."""
         steps = _Steps(self._worker, job, dataset)
         for seen in steps:
             if isinstance(seen, Measurement):
@@ -63,7 +66,7 @@ class InProcessEngine:
 
 
 class _Steps:
-    """What a worker yields; its error ends the steps and is kept, apart from the study's own."""
+    """Iterates over a worker's results; an error of the worker ends the iteration and is kept."""
 
     def __init__(self, worker: Worker, job: TrainingJob, dataset: Dataset) -> None:
         self._worker = worker
@@ -72,8 +75,8 @@ class _Steps:
         self.failure: Failure | None = None
 
     def __iter__(self) -> Iterator[Measurement | Progress]:
-        # Only the worker runs inside: what the study raises passes through the loop around it.
+        # Only the worker runs inside: an error of the study is raised by the loop around it.
         try:
             yield from self._worker(self._job, self._dataset)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - told, whatever it is
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure is reported
             self.failure = classify(error)

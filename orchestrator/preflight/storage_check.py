@@ -3,11 +3,10 @@
 Leaves nothing behind and needs no study.
 """
 
-import threading
-
 from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.home import Home
 from orchestrator.network_filesystem import LEDGER_SERVER, MLFLOW_SERVER, refuse_network_disk
+from orchestrator.timeouts import NoAnswerError, call_with_timeout
 from orchestrator.tracking.addresses import sqlite_file
 from workers.redaction import redact
 from workers.storage import Storage
@@ -58,13 +57,7 @@ def _refuse_network_disks(home: Home) -> None:
 
 def _access_error(folder: Storage) -> str | None:
     """Return the reason why no checkpoint can be written there; None if one can."""
-    answers: list[str | None] = []
-
-    def attempt() -> None:
-        answers.append(folder.access_error())
-
-    # If the store hangs, the thread is abandoned.
-    asking = threading.Thread(target=attempt, name="store", daemon=True)
-    asking.start()
-    asking.join(TIMEOUT_S)
-    return answers[0] if answers else f"no answer within {TIMEOUT_S:.0f} s"
+    try:
+        return call_with_timeout(folder.access_error, timeout_s=TIMEOUT_S)
+    except NoAnswerError as error:
+        return str(error)

@@ -197,9 +197,9 @@ def bridge_to(study: StudyDriver, watch: Watchdog, slots: int) -> Bridge:
     return Bridge(
         study,
         slots=lambda: slots,
-        dress=lambda job: JobMessage(job=job, resources={}),
+        with_resources=lambda job: JobMessage(job=job, resources={}),
         watch=watch,
-        at_most=1000,
+        max_attempts=1000,
     )
 
 
@@ -216,7 +216,7 @@ def test_tunes_loop_records_reports_while_the_study_draws(
         for seen in curve(parcel.job, None):
             bridge.receive("a", Report(measurement=seen, ended=seen.fidelity == 9))
         assert [trial.state for trial in recorded(tmp_path)] == [TrialState.COMPLETE]
-        assert not bridge.done
+        assert not bridge.exhausted
         gate.open.set()
         following = bridge.ask("c")  # nothing runs any more: waits for the draw
         assert following is not None
@@ -239,7 +239,7 @@ def test_what_a_draw_raises_ends_the_run(watch: Watchdog, error: BaseException) 
 def test_with_one_slot_the_bridge_draws_what_the_engine_in_process_does(
     tmp_path: Path, watch: Watchdog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bridges, "SOON_S", 0.0)  # no answer is ever there at once
+    monkeypatch.setattr(bridges, "SAMPLING_WAIT_S", 0.0)  # no answer is ever there at once
     asked: StudyConfig = config(stop={"trials": 14}, sampler={"name": "tpe"})
     with opened(tmp_path / "calm", asked) as study:
         run(study)
@@ -248,6 +248,6 @@ def test_with_one_slot_the_bridge_draws_what_the_engine_in_process_does(
         bridge = bridge_to(study, watch, slots=1)
         while (parcel := bridge.ask("t")) is not None:
             reports = (Report(measurement=m, ended=m.fidelity == 9) for m in curve(parcel.job, 0))
-            while bridge.receive("t", next(reports)) is bridges.Next.GO_ON:
+            while bridge.receive("t", next(reports)) is bridges.WorkerAction.CONTINUE:
                 pass
         assert story(study) == calm

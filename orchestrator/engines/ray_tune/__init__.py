@@ -1,6 +1,6 @@
-"""Ray Tune as an engine: places attempts on slots, keeps processes warm, survives their deaths.
+"""Ray Tune as an engine: places attempts on a cluster, reuses processes, survives their deaths.
 
-The only package that imports ray, and only once a study runs on it.
+The only package that imports ray, and only when a study runs on it.
 """
 
 from orchestrator.engines.ray_tune.cluster import ResourcesTooLargeError

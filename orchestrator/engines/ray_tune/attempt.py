@@ -1,7 +1,7 @@
-"""One attempt inside a worker's process: its generator, advanced step by step under a watch.
+"""One attempt in a worker's process: its generator, advanced step by step under a watchdog.
 
-The generator runs in a thread beside the one that waits for it, so that a silent one can be
-described and given up. Knows no Ray: a test drives it as a worker does.
+The generator runs in another thread than its caller, so that a silent one can be reported and
+abandoned. Independent of Ray.
 """
 
 import faulthandler
@@ -20,38 +20,38 @@ from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement, Progress
 
 Start = Callable[[TrainingJob], Iterator[Measurement | Progress]]
-"""Begins a job: `workers.run_job.run_job` with its data set given."""
+"""Starts a job: `workers.run_job.run_job` with its data set bound."""
 
-TRAINING = "training"
-"""What the thread is called that trains."""
+TRAINING_THREAD = "training"
+"""Name of the thread that trains."""
 
-CLOSE_S = 10.0
-"""How long a generator may take to clean up."""
+CLOSE_TIMEOUT_S = 10.0
+"""Time limit of a generator's cleanup, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watchdog:
-    """How long an attempt may be silent, and who learns where it hung."""
+    """Time limits of a silent attempt, and the folder of its stack traces."""
 
     silence_s: float
-    """Seconds without Progress or Measurement after which built-in training is ended, and seconds
-    without a heartbeat after which any process is."""
+    """Limit without Progress or Measurement for built-in training, and without a heartbeat for
+    any process, in seconds."""
     user_silence_s: float | None = None
-    """Seconds without a measurement after which a user's own training is ended; None never."""
+    """Limit without a measurement for the user's own training, in seconds; None for no limit."""
     stacks: Path
-    """Folder for the stacks of processes whose interpreter no longer answers."""
+    """Folder for stack traces of processes whose interpreter does not respond."""
 
     def file(self, key: AttemptKey) -> Path:
-        """Where an attempt's stacks are written."""
+        """Return the file of an attempt's stack traces."""
         return self.stacks / f"{key.trial_uid}-{key.number}.txt"
 
     def limit_s(self, job: TrainingJob) -> float | None:
-        """Seconds without progress after which a job's attempt is ended; None for no limit."""
+        """Return a job's limit without progress, in seconds; None for no limit."""
         return self.silence_s if job.train is None else self.user_silence_s
 
 
 class AttemptRunner:
-    """Runs one job; `advance` brings its next measurement, its end or its failure."""
+    """Runs one job; `advance` returns its next measurement, its end or its failure."""
 
     def __init__(
         self,
@@ -59,33 +59,33 @@ class AttemptRunner:
         start: Start,
         watch: Watchdog,
         thread: Executor,
-        sign: Callable[[], None] = lambda: None,
+        send_heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
-        """Starts nothing yet.
+        """Create a runner; nothing starts before `advance`.
 
         Args:
-            job: What is trained.
-            start: Begins it.
-            watch: How long it may be silent.
-            thread: Where it trains.
-            sign: Heartbeat of the process, called about once a second while it trains.
+            job: The job to train.
+            start: Starts it.
+            watch: Time limits of silence.
+            thread: Executor that trains.
+            send_heartbeat: Called about once a second while it trains.
         """
-        self._leave_sign = sign
+        self._send_heartbeat = send_heartbeat
         self._job = job
         self._start = start
         self._limit_s = watch.limit_s(job)
         self._poll_s = min(1.0, watch.silence_s / 4)
         self._thread = thread
         self._iterator: Iterator[Measurement | Progress] | None = None
-        self._sign = time.monotonic()
+        self._last_progress = time.monotonic()
         self._alarm = _Alarm(watch.file(job.key), watch.silence_s + 2)
 
     def advance(self) -> Report:
-        """Train to the next measurement; a failure is an answer, never an exception."""
-        self._sign = time.monotonic()
-        # First of all: one that is stopped before it gave any sign would never be missed.
-        self._leave_sign()
-        pending = self._thread.submit(self._train_on)
+        """Train to the next measurement; a failure is reported, never raised."""
+        self._last_progress = time.monotonic()
+        # First: a process suspended before its first heartbeat would never be noticed.
+        self._send_heartbeat()
+        pending = self._thread.submit(self._train_step)
         try:
             return self._await(pending)
         finally:
@@ -95,63 +95,63 @@ class AttemptRunner:
         """Let the generator clean up.
 
         Raises:
-            TimeoutError: It does not come to an end; its process is of no further use.
+            TimeoutError: It does not end; its process cannot be reused.
         """
         self._alarm.close()
         close = getattr(self._iterator, "close", None)
         if close is not None:
-            # What it raises has no trial left to be told to: the verdict is already recorded.
-            self._thread.submit(close).exception(timeout=CLOSE_S)
+            # Its exception is dropped: the outcome of the trial is already recorded.
+            self._thread.submit(close).exception(timeout=CLOSE_TIMEOUT_S)
 
     def _await(self, pending: "Future[Report]") -> Report:
         while True:
             self._alarm.arm()
-            self._leave_sign()
-            quiet_s = time.monotonic() - self._sign
-            if self._limit_s is not None and quiet_s >= self._limit_s:
-                failure = silent(f"no sign of progress for {quiet_s:.0f} s", all_stacks())
+            self._send_heartbeat()
+            silent_s = time.monotonic() - self._last_progress
+            if self._limit_s is not None and silent_s >= self._limit_s:
+                failure = timeout_failure(f"no progress for {silent_s:.0f} s", all_stacks())
                 return Report(ended=True, failure=failure)
             try:
                 return pending.result(timeout=self._poll_s)
             except TimeoutError:
                 continue
 
-    def _train_on(self) -> Report:
+    def _train_step(self) -> Report:
         measurement: Measurement | None = None
         try:
             if self._iterator is None:
                 self._iterator = self._start(self._job)
             for item in self._iterator:
-                self._sign = time.monotonic()
+                self._last_progress = time.monotonic()
                 if not isinstance(item, Measurement):
                     continue
                 measurement = item
                 if item.fidelity < self._job.budget.maximum:
                     return Report(measurement=item)
-                # At the top the generator runs to its end in the same step: a round trip less.
+                # At full budget the generator ends in the same step, which saves a round trip.
             return Report(measurement=measurement, ended=True)
         except BaseException as error:  # noqa: BLE001 - sys.exit() by user code is a failure too
             return Report(measurement=measurement, ended=True, failure=classify(error))
 
 
-def silent(message: str, stacks: str) -> Failure:
-    """The failure of an attempt that gave no sign of life, with the stacks it hung in."""
+def timeout_failure(message: str, stacks: str) -> Failure:
+    """Return the failure of a silent attempt, with its stack traces."""
     return replace(Failure.without_traceback(FailureKind.TIMEOUT, message), traceback=stacks)
 
 
 def all_stacks() -> str:
-    """Where every thread of this process stands, as text, the one that trains last."""
+    """Return the stack traces of all threads of this process, the training thread last."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames()  # noqa: SLF001 - documented, whatever its name says
+    frames = sys._current_frames()  # noqa: SLF001 - documented despite its name
     named = [(names.get(ident, str(ident)), frame) for ident, frame in frames.items()]
-    named.sort(key=lambda each: each[0].startswith(TRAINING))
+    named.sort(key=lambda each: each[0].startswith(TRAINING_THREAD))
     return "\n".join(
         f"Thread {name}:\n" + "".join(traceback.format_stack(frame)) for name, frame in named
     )
 
 
 class _Alarm:
-    """Ends the process from C, stacks written: for code that never releases Python's lock."""
+    """Writes stack traces and ends the process from C, for code that never releases the GIL."""
 
     def __init__(self, path: Path, after_s: float) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

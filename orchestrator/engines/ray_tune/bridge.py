@@ -1,8 +1,8 @@
-"""Between Tune's hooks and the study: which Tune trial is which attempt, and nothing more.
+"""Bridge from Tune's hooks to the study: maps Tune's trials to attempts.
 
-Tune kills a run in which a hook raises. So nothing raises out of here: the first error is kept,
-ends the run, and is raised by the engine afterwards. Tune's hooks come from one thread, `abandon`
-and `give_back` from another; the study is safe for both. Knows no Ray.
+Tune aborts a run in which a hook raises. So no method raises: the first error is kept, ends the
+run, and is raised by the engine afterwards. Tune's thread calls the hooks, the engine's thread
+`abandon` and `requeue`; the study is safe for both. Independent of Ray.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ from dataclasses import replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from orchestrator.engines.ray_tune.attempt import Watchdog, silent
-from orchestrator.engines.ray_tune.deadline import in_a_thread
+from orchestrator.engines.ray_tune.attempt import Watchdog, timeout_failure
 from orchestrator.engines.ray_tune.liveness import Heartbeats
 from orchestrator.engines.ray_tune.messages import JobMessage, Report
 from orchestrator.snapshot import Verdict
+from orchestrator.timeouts import start_in_thread
 from workers.failures import Failure, FailureKind
 from workers.job import AttemptKey, TrainingJob
 
@@ -24,148 +24,166 @@ if TYPE_CHECKING:
 
 
 RAISE_LIMIT = "If your code needs longer, raise resources.silence_s"
-"""Suggested fix where a process was ended that may have been at work."""
+"""Suggested fix where a killed process may have been working."""
+
+SAMPLING_WAIT_S = 0.05
+"""Seconds for which Tune's loop waits for a sampled candidate before it serves its workers."""
 
 
-SOON_S = 0.05
-"""How long Tune's loop waits for a draw before it looks after its workers again."""
+class WorkerAction(Enum):
+    """What a worker does after its report."""
 
-
-class Next(Enum):
-    """What becomes of a worker after its report."""
-
-    GO_ON = auto()
-    """It trains on."""
-    FREE = auto()
-    """Its attempt is over; it may be given another."""
-    DISMISS = auto()
-    """Its attempt is over, and so is its process."""
+    CONTINUE = auto()
+    """Continue the attempt."""
+    REUSE = auto()
+    """The attempt is over; the process may train another."""
+    END = auto()
+    """The attempt is over; the process ends."""
 
 
 class Bridge:
-    """One Tune run's view of a study; keeps the keys of open attempts by Tune's trial ids."""
+    """One Tune run's view of a study; keeps the keys of running attempts by Tune's trial ids."""
 
     def __init__(
         self,
         study: "StudyDriver",
         *,
         slots: Callable[[], int],
-        has_place: Callable[[Sequence[AttemptKey]], bool] = lambda _: True,
-        dress: Callable[[TrainingJob], JobMessage],
+        has_room: Callable[[Sequence[AttemptKey]], bool] = lambda _: True,
+        with_resources: Callable[[TrainingJob], JobMessage],
         watch: Watchdog,
-        at_most: int,
+        max_attempts: int,
     ) -> None:
+        """Create a bridge without attempts.
+
+        Args:
+            study: Supplies attempts and records their results.
+            slots: Returns the number of slots of the cluster.
+            has_room: Returns False if other users' programs occupy the slots.
+            with_resources: Makes a job a message with the resources to place it with.
+            watch: Time limits of silence.
+            max_attempts: Number of attempts after which the run starts no more.
+        """
         self._study = study
         self._slots = slots
-        self._has_place = has_place
-        self._with_resources = dress
+        self._has_room = has_room
+        self._with_resources = with_resources
         self._watch = watch
-        self._left = at_most
-        self._open: dict[str, AttemptKey] = {}
-        self._taken: dict[str, int] = {}
+        self._left = max_attempts
+        self._running: dict[str, AttemptKey] = {}
+        self._slots_taken: dict[str, int] = {}
         self._asked: Future[TrainingJob | None] | None = None
-        """The question that the study is answering."""
+        """The pending `ask` of the study."""
         self.abandoned = False
-        """Whether nobody waits for the run any more."""
+        """True once the engine no longer waits for the run."""
         self.error: BaseException | None = None
-        """The first error of a hook; the run is over once it is there."""
+        """The first error of a hook, which ends the run."""
 
     @property
-    def over(self) -> bool:
-        """Whether what runs is to be dropped now."""
+    def stopping(self) -> bool:
+        """Return True if running attempts are to be dropped now."""
         return self.abandoned or self.error is not None or self._study.stopping
 
     @property
-    def done(self) -> bool:
-        """Whether this run starts no further attempt."""
-        return self.over or self._left <= 0 or self._study.finished
+    def exhausted(self) -> bool:
+        """Return True if this run starts no further attempt."""
+        return self.stopping or self._left <= 0 or self._study.finished
 
     @property
     def asking(self) -> bool:
-        """Whether the study is still drawing what runs next."""
+        """Return True while the study samples the next candidate."""
         return self._asked is not None and not self._asked.done()
 
     def ask(self, trial_id: str) -> JobMessage | None:
-        """The next attempt, if there is a slot for it and the study has one by now."""
+        """Return the next attempt, if a slot is free and the study has sampled one."""
         try:
-            # Asked for only when a slot is free: a suggestion drawn ahead would know less.
-            if self._asked is None and (self.done or not self._has_slot()):
+            # Only when a slot is free: a candidate sampled ahead would be based on fewer results.
+            if self._asked is None and (self.exhausted or not self._has_slot()):
                 return None
             job = self._answer()
             if job is None:
                 return None
-            self._open[trial_id] = job.key
+            self._running[trial_id] = job.key
             self._left -= 1
-            parcel = self._with_resources(job)
-            self._taken[trial_id] = parcel.slots
-            return parcel
+            message = self._with_resources(job)
+            self._slots_taken[trial_id] = message.slots
+            return message
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's space may end the program
             self.fail(error)
             return None
 
     def _has_slot(self) -> bool:
-        if sum(map(self._taken.__getitem__, self._open)) >= self._slots():
+        if sum(map(self._slots_taken.__getitem__, self._running)) >= self._slots():
             return False
-        return self._has_place(list(self._open.values()))
+        return self._has_room(list(self._running.values()))
 
     def _answer(self) -> TrainingJob | None:
-        """The study's answer; None while it draws, unless there is nothing else to wait for.
+        """Return the study's next job; None while it samples and attempts are running.
 
-        A draw may take seconds, in which Tune's one thread must record what workers report. An
-        attempt that starts after the run is over is given back as the study is closed.
+        Sampling may take seconds, in which Tune's only thread must record the workers' reports. An
+        attempt that starts after the end of the run is requeued when the study is closed.
         """
-        patience_s = 0.0 if self._asked else SOON_S
-        self._asked = self._asked or in_a_thread(self._study.ask, "archscout-draw")
-        while not wait([self._asked], timeout=patience_s).done:
-            if self._open or self.over:
+        timeout_s = 0.0 if self._asked else SAMPLING_WAIT_S
+        self._asked = self._asked or start_in_thread(self._study.ask, "archscout-sampling")
+        while not wait([self._asked], timeout=timeout_s).done:
+            if self._running or self.stopping:
                 return None
-            patience_s = SOON_S
+            timeout_s = SAMPLING_WAIT_S
         answer, self._asked = self._asked, None
         return answer.result()
 
-    def receive(self, trial_id: str, report: Report) -> Next:
-        """Record a worker's report; what it does next is the study's verdict."""
-        key = self._open.get(trial_id)
+    def receive(self, trial_id: str, report: Report) -> WorkerAction:
+        """Record a worker's report, and return the worker's next action by the study's verdict."""
+        key = self._running.get(trial_id)
         if key is None:
-            return Next.DISMISS
+            return WorkerAction.END
         try:
             return self._record(trial_id, key, report)
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.fail(error)
-            return Next.DISMISS
+            return WorkerAction.END
 
-    def lost(self, trial_id: str, reason: str) -> None:
-        """A worker's process is gone without a word."""
-        key = self._open.pop(trial_id, None)
+    def record_death(self, trial_id: str, reason: str) -> None:
+        """Fail the attempt of a worker whose process died.
+
+        Args:
+            trial_id: Tune's id of the trial.
+            reason: Ray's description of the death.
+        """
+        key = self._running.pop(trial_id, None)
         if key is None:
             return
         try:
-            self._study.tell(key, self._autopsy(key, reason))
+            self._study.tell(key, self._failure_of_death(key, reason))
         except Exception as error:  # noqa: BLE001 - see the module's docstring
             self.fail(error)
 
-    def expire(self, signs: Heartbeats) -> list[str]:
-        """Tell of attempts whose process is stopped; their Tune trials, to be ended."""
-        running = {key: trial_id for trial_id, key in self._open.items()}
-        found = [running[key] for key in signs.stopped(list(running))]
+    def expire(self, heartbeats: Heartbeats) -> list[str]:
+        """Fail attempts without a recent heartbeat.
+
+        Returns:
+            Their Tune trials, whose processes are to be killed.
+        """
+        running = {key: trial_id for trial_id, key in self._running.items()}
+        found = [running[key] for key in heartbeats.expired(list(running))]
         for trial_id in found:
-            key = self._open.pop(trial_id)
+            key = self._running.pop(trial_id)
             try:
-                text = f"its process is stopped, or does not answer. {RAISE_LIMIT}"
-                self._study.tell(key, silent(text, ""))
+                text = f"its process is suspended or does not respond. {RAISE_LIMIT}"
+                self._study.tell(key, timeout_failure(text, ""))
             except Exception as error:  # noqa: BLE001 - see the module's docstring
                 self.fail(error)
         return found
 
     def abandon(self) -> None:
-        """Give everything back and listen no more: Tune may be stuck, and nobody waits for it."""
+        """Requeue every attempt and ignore later reports: Tune may be stuck."""
         self.abandoned = True
         self.requeue()
 
     def requeue(self) -> None:
-        """Return every open attempt to the study, to be started anew."""
-        for trial_id in list(self._open):
-            key = self._open.pop(trial_id, None)
+        """Requeue every running attempt."""
+        for trial_id in list(self._running):
+            key = self._running.pop(trial_id, None)
             if key is None:
                 continue
             try:
@@ -174,43 +192,45 @@ class Bridge:
                 self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        """Keep an error for the engine to raise; the first one counts."""
+        """Keep an error for the engine to raise; only the first one counts."""
         self.error = self.error or error
 
-    def _record(self, trial_id: str, key: AttemptKey, report: Report) -> Next:
+    def _record(self, trial_id: str, key: AttemptKey, report: Report) -> WorkerAction:
         verdict = Verdict.CONTINUE
         if report.measurement is not None:
             verdict = self._study.report(key, report.measurement)
         if verdict is Verdict.CONTINUE and not report.ended:
-            return Next.GO_ON
-        if self._open.pop(trial_id, None) is None:
-            # Given back meanwhile by the thread that waits for the run.
-            return Next.DISMISS
+            return WorkerAction.CONTINUE
+        if self._running.pop(trial_id, None) is None:
+            # Requeued meanwhile by the thread that waits for the run.
+            return WorkerAction.END
         if verdict is Verdict.PAUSE and not report.ended:
             self._study.requeue(key)
         else:
             self._study.tell(key, report.failure)
-        return Next.DISMISS if report.should_recycle or _hurts(report.failure) else Next.FREE
+        if report.should_recycle or _is_harmful(report.failure):
+            return WorkerAction.END
+        return WorkerAction.REUSE
 
-    def _autopsy(self, key: AttemptKey, reason: str) -> Failure:
+    def _failure_of_death(self, key: AttemptKey, reason: str) -> Failure:
         path = self._watch.file(key)
         stacks = path.read_text(errors="replace") if path.exists() else ""
         if stacks:
             text = f"its process did not respond for {self._watch.silence_s:.0f} s"
-            return silent(f"{text}: one call held Python's lock. {RAISE_LIMIT}", stacks)
-        first = "worker process ended without a word"
+            return timeout_failure(f"{text}: one call held the GIL. {RAISE_LIMIT}", stacks)
+        first = "worker process died without an exception"
         return replace(Failure.without_traceback(_kind_of_death(reason), first), traceback=reason)
 
 
 def _kind_of_death(reason: str) -> FailureKind:
-    """What killed a process; Ray 2.60 tells it in prose alone."""
-    if "low on memory" in reason:  # its monitor kills what takes a node's last
+    """Return the class of a process's death, which Ray 2.60 describes in prose only."""
+    if "low on memory" in reason:  # killed by Ray's memory monitor
         return FailureKind.OUT_OF_MEMORY
     if "its worker process has died" in reason:
         return FailureKind.CRASH
     return FailureKind.INFRASTRUCTURE
 
 
-def _hurts(failure: Failure | None) -> bool:
-    """Whether a process that failed so may be in a state that harms the next trial."""
+def _is_harmful(failure: Failure | None) -> bool:
+    """Return True if the failed process may be in a state that harms the next trial."""
     return failure is not None and failure.kind is not FailureKind.DIVERGED

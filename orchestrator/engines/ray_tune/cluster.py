@@ -1,4 +1,4 @@
-"""A Ray cluster as the engine sees it: how much it holds, and whether it lives."""
+"""A Ray cluster as the engine uses it: number of slots, and availability."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -6,89 +6,88 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.config.resources import LEAVE_OPEN
-from orchestrator.engines.ray_tune.deadline import CALL_S, NoAnswerError, answers, call
-from orchestrator.engines.ray_tune.launch import EngineLostError
+from orchestrator.engines.ray_tune.launch import CALL_TIMEOUT_S, EngineLostError, is_listening
 from orchestrator.engines.ray_tune.liveness import read
 from orchestrator.engines.ray_tune.session import Session
+from orchestrator.timeouts import NoAnswerError, call_with_timeout
 from search_spaces.errors import ArchscoutError, ExitCode
 from workers.job import AttemptKey
 
 T = TypeVar("T")
 Fits = Callable[[dict[str, Any]], bool]
-"""Whether a node, as Ray describes it, may train trials."""
+"""Returns True if a node, as Ray describes it, may train trials."""
 
 POLL_INTERVAL_S = 2.0
-"""How often the cluster is asked what it holds, and whether it is there."""
+"""Seconds between two checks of the nodes, and of the head."""
 
 
 class ResourcesTooLargeError(ArchscoutError, ValueError):
-    """One trial asks for more than any node of the cluster has."""
+    """One trial requests more than any node of the cluster has."""
 
     exit_code = ExitCode.INPUT
 
 
 class Cluster:
-    """A running Ray that this process is connected to."""
+    """A running Ray cluster that this process is connected to."""
 
     def __init__(self, session: Session, *, cpu: float, gpu: float | None) -> None:
-        import ray  # noqa: PLC0415
+        import ray  # noqa: PLC0415 - loads ray
 
         self._ray: Any = ray
         self._session = session
         self._cpu = cpu
-        self._looked = float("-inf")
+        self._checked = float("-inf")
         self._nodes: list[dict[str, Any]] = []
         self._answered = self._tried = time.monotonic()
         self._total = self.call(ray.cluster_resources)
         self.gpu = float(self._total.get("GPU", 0) > 0) if gpu is None else gpu
-        """GPUs of a trial; where nothing was said, 1 if the cluster has any."""
+        """Number of GPUs of a trial; by default 1 if the cluster has any."""
 
     @property
     def scratch(self) -> Path:
-        """A folder of this process's own, removed at the session's end."""
+        """Private folder of this process, removed at the end of the session."""
         return self._session.scratch
 
-    def call(self, function: Callable[[], T], *, limit_s: float = CALL_S) -> T:
-        """Return what a function returns that calls Ray.
+    def call(self, function: Callable[[], T], *, timeout_s: float = CALL_TIMEOUT_S) -> T:
+        """Return the result of a function that calls Ray.
 
         Raises:
             EngineLostError: It has not returned in time.
         """
         try:
-            return call(function, limit_s=limit_s)
+            return call_with_timeout(function, timeout_s=timeout_s)
         except NoAnswerError as error:
             self._session.stuck = True
             raise self.lost() from error
 
     def nodes(self) -> list[dict[str, Any]]:
-        """The nodes that are there now and hold trials, as Ray describes them."""
+        """Return the present nodes that can run trials, as Ray describes them."""
         now = time.monotonic()
-        if now - self._looked > POLL_INTERVAL_S and answers(self._session.head):
-            self._looked = now
+        if now - self._checked > POLL_INTERVAL_S and is_listening(self._session.head):
+            self._checked = now
             alive = [node for node in self.call(self._ray.nodes) if node["Alive"]]
             self._nodes = [node for node in alive if self._slots_of(node)]
         return self._nodes
 
     def slots(self, fit: Fits = lambda _: True) -> int:
-        """Return how many trials the nodes that are fit for them hold at once."""
+        """Return how many trials the accepted nodes can run at once."""
         return sum(map(self._slots_of, filter(fit, self.nodes())))
 
     def free_slots(self, fit: Fits = lambda _: True) -> int:
-        """Return how many trials could be placed now, beside whatever runs there."""
+        """Return how many trials could be placed now, in addition to what runs there."""
         free = self.call(self._ray._private.state.available_resources_per_node)  # noqa: SLF001
         names = [node["NodeID"] for node in self.nodes() if fit(node)]
         return sum(self._slots_in(free.get(name, {})) for name in names)
 
-    def signs(self, running: Sequence[AttemptKey]) -> Mapping[AttemptKey, bytes]:
-        """Return the last signs of life of attempts; none where the head does not answer.
+    def heartbeats(self, running: Sequence[AttemptKey]) -> Mapping[AttemptKey, bytes]:
+        """Return the last heartbeats of attempts; empty if the head does not answer.
 
-        A call to a lost head does not return at its own timeout, and Tune's thread must not stay
-        in it.
+        A call to a lost head ignores its own timeout, and would block Tune's thread.
         """
-        return read(running) if answers(self._session.head) else {}
+        return read(running) if is_listening(self._session.head) else {}
 
     def describe(self) -> str:
-        """Return what the cluster has and what a trial gets of it, in words."""
+        """Return the resources of the cluster and of a trial as text."""
         cpus, gpus = self._total.get("CPU", 0), self._total.get("GPU", 0)
         idle = "; the GPUs stay idle, as resources.gpu is 0" if gpus and not self.gpu else ""
         return (
@@ -98,21 +97,21 @@ class Cluster:
         )
 
     def largest_cpu(self) -> float:
-        """The most CPU cores of a node that holds trials."""
+        """Return the largest number of CPU cores of a node that can run trials."""
         return max((node["Resources"].get("CPU", 0.0) for node in self.nodes()), default=0.0)
 
     def require_slot(self) -> None:
-        """Check that at least one trial fits.
+        """Require that at least one trial fits.
 
         Raises:
             ResourcesTooLargeError: None does.
         """
         if self.slots() == 0:
             raise ResourcesTooLargeError(
-                f"resources: a trial asks for cpu {self._cpu:g} and gpu {self.gpu:g}, and no node "
+                f"resources: a trial requests cpu {self._cpu:g} and gpu {self.gpu:g}, and no node "
                 f"has as much. The cluster has cpu {self._total.get('CPU', 0):g} and gpu "
                 f"{self._total.get('GPU', 0):g} in all. Where nodes start on demand, start one "
-                "first: archscout uses nodes that are there, and those that join later"
+                "first: archscout uses the present nodes, and those that join later"
                 + (f". {LEAVE_OPEN}" if self.gpu else "")
             )
 
@@ -123,24 +122,24 @@ class Cluster:
         return slots_of(resources, cpu=self._cpu, gpu=self.gpu)
 
     def alive(self) -> bool:
-        """Whether Ray's head and our own node have answered in the last seconds."""
+        """Return True if Ray's head and our own node have answered in the last seconds."""
         now = time.monotonic()
         if now - self._tried > POLL_INTERVAL_S / 4:
             self._tried = now
-            if self._session.answers():
+            if self._session.is_alive():
                 self._answered = now
         return now - self._answered < POLL_INTERVAL_S
 
     def lost(self) -> EngineLostError:
-        """The error to raise when it is not."""
+        """Return the error to raise for a lost cluster."""
         return EngineLostError(
-            f"the Ray cluster at {self._session.head} no longer answers. What was measured is "
-            "kept: `archscout resume` goes on from there"
+            f"the Ray cluster at {self._session.head} no longer answers. All measurements are "
+            "kept: `archscout resume` continues from there"
         )
 
 
 def slots_of(node: dict[str, float], *, cpu: float, gpu: float) -> int:
-    """How many trials one node holds: a trial's GPU share never spans two GPUs."""
+    """Return how many trials one node can run; a fraction of a GPU never spans two GPUs."""
     fits = []
     if cpu > 0:
         fits.append(_times(node.get("CPU", 0.0), cpu))
@@ -150,6 +149,6 @@ def slots_of(node: dict[str, float], *, cpu: float, gpu: float) -> int:
     return min(fits, default=1)
 
 
-def _times(whole: float, part: float) -> int:
-    """How often a part fits, forgiving the last bit of 0.1 * 3."""
-    return int(whole / part + 1e-9)
+def _times(total: float, share: float) -> int:
+    """Return how often a share fits, tolerating the rounding error of 0.1 * 3."""
+    return int(total / share + 1e-9)

@@ -1,7 +1,7 @@
-"""The Ray Tune engine: a study's attempts placed on a cluster, many at once, in warm processes.
+"""The Ray Tune engine: runs attempts in parallel on a cluster, in reused processes.
 
-Tune is memory-less here: one Tune trial is one attempt; it retries, restores and logs nothing. It
-runs in a thread of its own, so that neither a signal nor the loss of the cluster waits for it.
+One Tune trial is one attempt; Tune retries, restores and logs nothing. It runs in a thread of its
+own, so that signals and the loss of the cluster are handled at once.
 """
 
 import shutil
@@ -17,7 +17,6 @@ from orchestrator.config.resources import gpu_change
 from orchestrator.engines.ray_tune.attempt import Watchdog
 from orchestrator.engines.ray_tune.bridge import Bridge
 from orchestrator.engines.ray_tune.cluster import Cluster
-from orchestrator.engines.ray_tune.deadline import silent
 from orchestrator.engines.ray_tune.launch import EngineLostError, store_bytes
 from orchestrator.engines.ray_tune.liveness import Heartbeats
 from orchestrator.engines.ray_tune.messages import JobMessage
@@ -29,26 +28,30 @@ from workers.job import AttemptKey, TrainingJob
 from workers.storage import Storage
 
 if TYPE_CHECKING:
-    # Workers import this package too, and must not pay for the study's sampler and ledger.
+    # Workers import this package too, and need neither the sampler nor the ledger.
     from orchestrator.study.driver import StudyDriver
 
 
 SILENCE_S = 120.0
-"""How long built-in training may go without progress, and any process without a heartbeat."""
+"""Limit of built-in training without progress, and of any process without a heartbeat."""
 
-PUT_S = 3600.0
-"""How long the data set may take into the object store, which is a disk where memory is short."""
+PUT_TIMEOUT_S = 3600.0
+"""Time limit for the data set into the object store, which spills to disk if memory is short."""
 
-STOP_S = 8.0
-"""How long Tune may take to end its processes once a run is dropped."""
+STOP_TIMEOUT_S = 8.0
+"""Time limit for Tune to end its processes once a run is dropped."""
 
-
-UNWIND_S = 1.0
-"""How long an abandoned run may take to notice; longer, and it is stuck in a call."""
+UNWIND_TIMEOUT_S = 1.0
+"""Time limit for an abandoned run to unwind; beyond it, the run is stuck in a call."""
 
 
 class RayTuneEngine:
-    """Runs studies on Ray; starts it on loopback at the first run, and ends it on `close`."""
+    """Runs studies on Ray, which is started on loopback at the first run and ended by `close`.
+
+    Example:
+        >>> engine = RayTuneEngine(cpu=2, gpu=0.5)
+        >>> engine.run(study, dataset)  # doctest: +SKIP
+    """
 
     def __init__(
         self,
@@ -63,24 +66,24 @@ class RayTuneEngine:
         recycle_growth_bytes: int = 1 << 30,
         trials_per_run: int = 400,
         ray_options: dict[str, Any] | None = None,
-        tell: Callable[[str], None] = silent,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Nothing is started yet.
+        """Create an engine; Ray starts with the first run.
 
         Args:
-            address: A running cluster to join; None starts one on this machine alone.
-            cpu: CPU cores of one trial.
-            gpu: GPUs of one trial; 0.25 places four on each, None is 1 if the cluster has any.
-            code: The user's own Python, carried to the workers; None lets them read it from disk.
-            checkpoints: Where those of all studies go, which every node must reach.
+            address: Address of a running cluster; None starts one on this machine.
+            cpu: Number of CPU cores of one trial.
+            gpu: Number of GPUs of one trial, such as 0.25; None is 1 if the cluster has any.
+            code: The user's own Python, sent to the workers; None lets them read it from disk.
+            checkpoints: Storage of all checkpoints, which every node must reach.
             silence_s: Seconds without progress after which any attempt is ended; None is
-                `SILENCE_S` for built-in training and no limit for a user's own.
-            recycle_after: Trials after which a worker's process is replaced.
-            recycle_growth_bytes: Growth of a worker's memory after which it is replaced.
-            trials_per_run: Attempts after which Tune is started afresh: it forgets none of its
-                trials, so its memory grows with each.
-            ray_options: Passed on to `ray.init` where a cluster is started.
-            tell: Shows the user what is waited for.
+                `SILENCE_S` for built-in training and no limit for the user's own.
+            recycle_after: Number of trials after which a worker's process is replaced.
+            recycle_growth_bytes: Memory growth after which a worker's process is replaced.
+            trials_per_run: Number of attempts after which Tune is restarted: it keeps all its
+                trials, so its memory grows.
+            ray_options: Arguments of `ray.init` for a cluster of our own.
+            tell: Shows a message to the user.
         """
         self._address = address
         self._cpu = cpu
@@ -89,7 +92,7 @@ class RayTuneEngine:
         self._code = code
         self._checkpoints = checkpoints
         self._silence_s = silence_s
-        self._wear = {"trials": recycle_after, "growth_bytes": recycle_growth_bytes}
+        self._recycle = {"trials": recycle_after, "growth_bytes": recycle_growth_bytes}
         self._trials_per_run = trials_per_run
         self._options = ray_options or {}
         self._tell = tell
@@ -98,12 +101,12 @@ class RayTuneEngine:
         self._threads: list[threading.Thread] = []
 
     def run(self, study: "StudyDriver", dataset: Dataset) -> None:
-        """Keep every slot of the cluster busy until the study has nothing left or is stopping.
+        """Keep every slot of the cluster busy until the study is finished or stopping.
 
         Raises:
-            EngineLostError: The cluster is gone; every open attempt was given back.
-            ResourcesTooLargeError: One trial asks for more than any node has.
-            NodesUnfitError: Nodes cannot reach the checkpoints, or lack the GPU that they promise.
+            EngineLostError: The cluster is lost; every running attempt was requeued.
+            ResourcesTooLargeError: One trial requests more than any node has.
+            NodesUnfitError: Nodes cannot reach the checkpoints, or torch finds no GPU there.
         """
         try:
             self._run(study, dataset)
@@ -112,7 +115,7 @@ class RayTuneEngine:
             raise
 
     def close(self) -> None:
-        """Leave Ray; a cluster of our own ends with all its processes once no engine uses it."""
+        """Disconnect from Ray; a cluster of our own ends once no engine uses it."""
         if self._session is not None:
             self._session.stuck |= any(thread.is_alive() for thread in self._threads)
             self._session.leave(lost=self._lost)
@@ -130,7 +133,7 @@ class RayTuneEngine:
         try:
             nodes.require(cluster.nodes, self._tell)
             if self._address is not None:
-                self._introduce(cluster)
+                self._describe(cluster)
             watch = Watchdog(
                 silence_s=self._silence_s or SILENCE_S,
                 user_silence_s=self._silence_s,
@@ -139,13 +142,13 @@ class RayTuneEngine:
             trainable = self._trainable(dataset, watch, cluster)
             while not (study.finished or study.stopping):
                 bridge = self._bridge(study, (cluster, nodes), watch)
-                signs = Heartbeats(cluster.signs, silence_s=watch.silence_s)
-                tune_run = TuneRun(bridge, signs, trainable, folder)
+                heartbeats = Heartbeats(cluster.heartbeats, silence_s=watch.silence_s)
+                tune_run = TuneRun(bridge, heartbeats, trainable, folder)
                 self._threads.append(tune_run.thread)
                 try:
                     _await(tune_run.thread, bridge, cluster)
                 finally:
-                    tune_run.thread.join(UNWIND_S)
+                    tune_run.thread.join(UNWIND_TIMEOUT_S)
         finally:
             nodes.close()
             shutil.rmtree(folder, ignore_errors=True)
@@ -156,19 +159,19 @@ class RayTuneEngine:
         options = {"object_store_memory": store_bytes(data_bytes), **self._options}
         return Session.enter(self._address, options, self._tell)
 
-    def _introduce(self, cluster: Cluster) -> None:
-        """Tell the user what a cluster of theirs has, and how much of it others hold."""
+    def _describe(self, cluster: Cluster) -> None:
+        """Show the resources of the user's cluster, and how many of them are free."""
         self._tell(cluster.describe())
         slots, free = cluster.slots(), cluster.free_slots()
         if free < slots:
-            self._tell(f"the cluster is busy: {free} of {slots} places for trials are free now")
+            self._tell(f"the cluster is busy: {free} of {slots} slots for trials are free now")
 
     def _nodes(self, study: "StudyDriver") -> Nodes:
-        """What nodes must be able to do."""
-        import ray  # noqa: PLC0415 - see the package's docstring
+        """Return the checks of the nodes."""
+        import ray  # noqa: PLC0415 - loading ray takes a second
 
         ours = study.config.train is None and study.config.data.source != "surrogate"
-        # On this machine alone, a folder is the same for all.
+        # On one machine, all processes have the same folder.
         shared = self._address is not None or bool(
             self._checkpoints and self._checkpoints.is_remote
         )
@@ -181,10 +184,10 @@ class RayTuneEngine:
         )
 
     def _trainable(self, dataset: Dataset, watch: Watchdog, cluster: Cluster) -> Any:
-        """The worker with its data set, put into the object store once."""
-        from ray import tune  # noqa: PLC0415 - takes a second; nobody else pays it
+        """Return the worker with its data set, which is put into the object store once."""
+        from ray import tune  # noqa: PLC0415 - loading ray takes a second
 
-        from orchestrator.engines.ray_tune.trainable import RecyclePolicy, Worker  # noqa: PLC0415
+        from orchestrator.engines.ray_tune.trainable import RecyclePolicy, Worker  # noqa: PLC0415 - loads ray
 
         worker = cluster.call(
             lambda: tune.with_parameters(
@@ -192,45 +195,45 @@ class RayTuneEngine:
                 arrays=dataset.to_arrays(),
                 code=self._code,
                 watch=watch,
-                wear=RecyclePolicy(**self._wear),
+                recycle=RecyclePolicy(**self._recycle),
             ),
-            limit_s=PUT_S,
+            timeout_s=PUT_TIMEOUT_S,
         )
-        # Tune pickles this function with the worker's class: it must hold nothing of ours.
+        # Tune pickles this function with the worker's class: it must not refer to our modules.
         return tune.with_resources(
             worker,
             lambda config: tune.PlacementGroupFactory(
-                [dict(config["parcel"].resources)], **config["parcel"].placement
+                [dict(config["message"].resources)], **config["message"].placement
             ),
         )
 
     def _bridge(
-        self, study: "StudyDriver", there: tuple[Cluster, Nodes], watch: Watchdog
+        self, study: "StudyDriver", machines: tuple[Cluster, Nodes], watch: Watchdog
     ) -> Bridge:
-        cluster, nodes = there
+        cluster, nodes = machines
 
         def slots() -> int:
-            # From Tune's thread: a call to a lost cluster may never return.
+            # Called in Tune's thread: a call to a lost cluster may never return.
             nodes.watch(cluster.nodes(), self._tell)
             return cluster.slots(nodes.accept)
 
-        def has_place(running: Sequence[AttemptKey]) -> bool:
-            # One may wait beyond the free places: it takes the warm process of one that ended.
-            waiting = len(running) - len(cluster.signs(running))
+        def has_room(running: Sequence[AttemptKey]) -> bool:
+            # One may wait beyond the free slots: it takes the process of an ended attempt.
+            waiting = len(running) - len(cluster.heartbeats(running))
             return waiting <= cluster.free_slots(nodes.accept)
 
         return Bridge(
             study,
             slots=slots,
-            # Nobody else uses a cluster of our own.
-            has_place=has_place if self._address is not None else lambda _: True,
-            dress=lambda job: self._with_resources(job, cluster, nodes),
+            # A cluster of our own has no other users.
+            has_room=has_room if self._address is not None else lambda _: True,
+            with_resources=lambda job: self._with_resources(job, cluster, nodes),
             watch=watch,
-            at_most=self._trials_per_run,
+            max_attempts=self._trials_per_run,
         )
 
     def _with_resources(self, job: TrainingJob, cluster: Cluster, nodes: Nodes) -> JobMessage:
-        """The job with what this engine grants it: never more than a node has, or than one GPU."""
+        """Return the job with its resources: at most those of a node, and at most one GPU."""
         slots = min(job.shares, int(1 / self._gpu)) if self._gpu else job.shares
         cpu = max(self._cpu, min(slots * self._cpu, cluster.largest_cpu()))
         gpu = max(self._gpu, min(1.0, job.shares * self._gpu))
@@ -251,22 +254,24 @@ class RayTuneEngine:
 class TuneRun:
     """One run of Tune, in a thread."""
 
-    def __init__(self, bridge: Bridge, signs: Heartbeats, trainable: Any, folder: Path) -> None:
-        """Begin it."""
+    def __init__(
+        self, bridge: Bridge, heartbeats: Heartbeats, trainable: Any, folder: Path
+    ) -> None:
+        """Start the thread."""
         self._bridge = bridge
-        self._signs = signs
+        self._heartbeats = heartbeats
         self._trainable = trainable
         self._folder = folder
         self.thread = threading.Thread(target=self._run, name="ray-tune", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
-        from ray import tune  # noqa: PLC0415 - see the package's docstring
+        from ray import tune  # noqa: PLC0415 - loading ray takes a second
 
-        from orchestrator.engines.ray_tune import scheduler as schedulers  # noqa: PLC0415
-        from orchestrator.engines.ray_tune.searcher import StudySearcher  # noqa: PLC0415
+        from orchestrator.engines.ray_tune import scheduler as schedulers  # noqa: PLC0415 - loads ray
+        from orchestrator.engines.ray_tune.searcher import StudySearcher  # noqa: PLC0415 - loads ray
 
-        scheduler = schedulers.StudyScheduler(self._bridge, self._signs)
+        scheduler = schedulers.StudyScheduler(self._bridge, self._heartbeats)
         try:
             tune.run(
                 self._trainable,
@@ -280,23 +285,23 @@ class TuneRun:
                 raise_on_failed_trial=False,
                 callbacks=[],
             )
-        except schedulers.Abandoned:
+        except schedulers.RunAbandonedError:
             return
-        except Exception as error:  # noqa: BLE001 - raised by the thread that waits
+        except Exception as error:  # noqa: BLE001 - raised in the waiting thread
             self._bridge.fail(error)
 
 
 def _await(thread: threading.Thread, bridge: Bridge, cluster: Cluster) -> None:
-    """Wait for a run's end, but neither for a lost cluster nor for one that will not stop."""
+    """Wait for the end of a run, unless the cluster is lost or the run does not stop."""
     stopping_since: float | None = None
     try:
         while thread.is_alive():
             thread.join(0.1)
             if not cluster.alive():
                 raise cluster.lost()
-            if bridge.over:
+            if bridge.stopping:
                 stopping_since = stopping_since or time.monotonic()
-                if time.monotonic() - stopping_since > STOP_S:
+                if time.monotonic() - stopping_since > STOP_TIMEOUT_S:
                     break
     finally:
         bridge.abandon()

@@ -1,4 +1,4 @@
-"""How a process starts Ray or joins it, and keeps Ray's hands off its signals and terminal."""
+"""Start Ray or connect to it, without its signal handlers and terminal output."""
 
 import contextlib
 import logging
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,35 +14,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engines.ray_tune.deadline import answers
 from search_spaces.errors import ArchscoutError, ExitCode
 from workers.data.limits import available_bytes, usable_cores
 
-PROBE_S = 180.0
-"""How long the process may take that asks whether a Ray cluster is at an address.
+CALL_TIMEOUT_S = 60.0
+"""Time limit of one call to Ray's head, in seconds."""
 
-Loading Ray from a slow file system takes most of it; the question itself ends within 15 s."""
+PROBE_TIMEOUT_S = 180.0
+"""Time limit of the process that checks for a Ray cluster at an address, in seconds.
+
+Loading Ray from a slow file system takes most of it; the check itself ends within 15 s."""
 
 STORE_BYTES = 512 << 20
-"""Size of the object store for small data: room for what Tune and the workers send."""
+"""Size of the object store for small data: room for the messages of Tune and the workers."""
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Ray itself puts it
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the folder that Ray uses
 
 
 class EngineLostError(ArchscoutError, RuntimeError):
-    """The cluster is gone; the study can be resumed.
+    """The cluster is lost; the study can be resumed.
 
-    Ray 2.60 may crash while the interpreter ends after this: whoever cares for the exit status
-    leaves by `os._exit`.
+    Ray 2.60 may crash while the interpreter exits afterwards: leave by `os._exit` to keep the exit
+    status.
     """
 
     exit_code = ExitCode.INTERRUPTED
 
 
 def store_bytes(data_bytes: int, shared_memory: Path = SHARED_MEMORY) -> int:
-    """Return the object store's size: the data and room for messages, within memory's bounds.
+    """Return the size of the object store: data and messages, limited by the free memory.
 
-    What does not fit is kept on the disk by Ray, so the bounds refuse nothing.
+    Ray spills the rest to disk.
+
+    Args:
+        data_bytes: Size of the data set.
+        shared_memory: Folder of the object store.
     """
     free = available_bytes() // 2
     if shared_memory.is_dir():
@@ -50,15 +57,15 @@ def store_bytes(data_bytes: int, shared_memory: Path = SHARED_MEMORY) -> int:
 
 
 def initialise(ray: Any, address: str | None, options: dict[str, Any]) -> None:
-    """Start Ray on this machine with the options, or join the cluster at the address.
+    """Start Ray on this machine with the options, or connect to the cluster at the address.
 
     Raises:
-        EngineLostError: It does not start, or no cluster is there.
+        EngineLostError: It does not start, or there is no cluster.
     """
     if address is None:
         _start(ray, options)
         return
-    if re.fullmatch(r"[^/]+:\d{1,5}", address) and not answers(address):
+    if re.fullmatch(r"[^/]+:\d{1,5}", address) and not is_listening(address):
         raise EngineLostError(
             f"engine.address: no Ray cluster at {address!r}: nothing answers there"
         )
@@ -73,7 +80,7 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
     """Start a cluster of our own on this machine.
 
     Raises:
-        EngineLostError: Ray 2.60 gave up: its processes have half a minute each to start.
+        EngineLostError: It did not start; Ray 2.60 waits half a minute for each process.
     """
     try:
         ray.init(
@@ -92,12 +99,12 @@ def _start(ray: Any, options: dict[str, Any]) -> None:
 
 
 def _probe(address: str) -> None:
-    """Make sure that Ray's head is at the address, in a process that can be ended.
+    """Require Ray's head at the address, by a process that can be killed.
 
-    Ray 2.60 tries for many minutes, deaf to signals, where something else listens.
+    If another program listens there, Ray 2.60 tries for many minutes and ignores signals.
 
     Raises:
-        EngineLostError: It is not, or does not say so in time.
+        EngineLostError: It is not there, or does not answer in time.
     """
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
     limits = {
@@ -110,23 +117,23 @@ def _probe(address: str) -> None:
             env={**os.environ, **limits},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=PROBE_S,
+            timeout=PROBE_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
         done = None
     if done is None or done.returncode != 0:
         local = address == "auto"
-        why = "none runs on this machine" if local else "what answers there is not its head"
+        why = "none runs on this machine" if local else "another program answers there"
         raise EngineLostError(f"engine.address: no Ray cluster at {address!r}: {why}")
 
 
 @contextlib.contextmanager
 def keeping_sigterm() -> Iterator[None]:
-    """Put the handler of SIGTERM back that was there before.
+    """Restore the handler of SIGTERM on exit.
 
-    Ray 2.60 puts two of its own in its place: one leaves by `sys.exit`, the other prints a stack
-    and aborts the process 3 s later.
+    Ray 2.60 installs two of its own: one calls `sys.exit`, the other prints a stack trace and
+    aborts the process 3 s later.
     """
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -136,8 +143,16 @@ def keeping_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+def is_listening(address: str) -> bool:
+    """Return True if a program accepts connections at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1.0):
+        return True
+    return False
+
+
 def silence(ray: Any) -> None:
-    """Keep Ray off the terminal: failures reach the user through the study, once and classified."""
+    """Turn off Ray's terminal output: the study reports failures, once and classified."""
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Ray 2.60 prints the death of a worker to stdout whatever `log_to_driver` says.

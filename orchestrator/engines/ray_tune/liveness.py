@@ -1,6 +1,6 @@
-"""Signs of life that workers leave with Ray's head, for processes that are stopped, not dead.
+"""Heartbeats of worker processes, stored with Ray's head.
 
-A worker notices by itself that its trial is silent. One whose process is stopped (SIGSTOP, a frozen
+A worker itself notices that its trial is silent. A process that is suspended (SIGSTOP, a frozen
 cgroup, a call that never leaves the kernel) notices nothing, and neither does Ray 2.60: the driver
 must.
 """
@@ -12,27 +12,26 @@ from contextlib import suppress
 from workers.job import AttemptKey
 
 GRACE_S = 10.0
-"""How much longer than its own watch an attempt's process may be without a sign."""
-
+"""Seconds without a heartbeat beyond the limit of the attempt's own watchdog."""
 
 _ANSWER_S = 2.0
 
 Read = Callable[[Sequence[AttemptKey]], Mapping[AttemptKey, bytes]]
-"""The last signs of those attempts that left any."""
+"""Returns the last heartbeat of each attempt that has sent one."""
 
 
 class Heartbeats:
-    """The driver's side: when each attempt's process was last seen alive, by the driver's clock."""
+    """The driver's view: when each attempt last sent a heartbeat, by the driver's clock."""
 
     def __init__(
         self, read: Read, *, silence_s: float, now: Callable[[], float] = time.monotonic
     ) -> None:
-        """Has seen nobody yet.
+        """Create a view without any heartbeat.
 
         Args:
-            read: Where signs are found.
-            silence_s: How long an attempt's own watch lets it be silent.
-            now: The clock.
+            read: Reads the last heartbeats.
+            silence_s: Limit of the attempts' own watchdogs, in seconds.
+            now: Monotonic clock.
         """
         self._read = read
         self._limit_s = silence_s + GRACE_S
@@ -40,42 +39,43 @@ class Heartbeats:
         self._seen: dict[AttemptKey, tuple[bytes, float]] = {}
         self._next = 0.0
 
-    def stopped(self, running: Sequence[AttemptKey]) -> list[AttemptKey]:
-        """Attempts whose process gave signs once and has not for too long; looks now and then."""
+    def expired(self, running: Sequence[AttemptKey]) -> list[AttemptKey]:
+        """Return attempts whose last heartbeat is too old; reads four times per limit."""
         now = self._now()
         if now < self._next:
             return []
         self._next = now + self._limit_s / 4
-        # Who is not among the answers is not under watch yet.
+        # An attempt without any heartbeat yet is not watched: its process is still starting.
         self._seen = {
-            key: (sign, self._since(key, sign, now)) for key, sign in self._read(running).items()
+            key: (heartbeat, self._since(key, heartbeat, now))
+            for key, heartbeat in self._read(running).items()
         }
         return [key for key, (_, since) in self._seen.items() if now - since > self._limit_s]
 
-    def _since(self, key: AttemptKey, sign: bytes, now: float) -> float:
+    def _since(self, key: AttemptKey, heartbeat: bytes, now: float) -> float:
         last, since = self._seen.get(key, (b"", now))
-        return since if sign == last else now
+        return since if heartbeat == last else now
 
 
-def leave(key: AttemptKey) -> None:
-    """A sign from the worker's process; no harm where the head does not answer."""
-    from ray.experimental import internal_kv  # noqa: PLC0415 - takes a second; nobody else pays it
+def send(key: AttemptKey) -> None:
+    """Send a heartbeat from the worker's process; a head that does not answer is ignored."""
+    from ray.experimental import internal_kv  # noqa: PLC0415 - loading ray takes a second
 
-    with suppress(Exception):  # whatever Ray raises, the driver notices a lost head itself
+    with suppress(Exception):  # the driver notices a lost head itself
         internal_kv._internal_kv_put(_name(key), str(time.monotonic_ns()))  # noqa: SLF001
 
 
 def read(running: Sequence[AttemptKey]) -> dict[AttemptKey, bytes]:
-    """The last signs of those that left any; nobody's where the head does not answer at once."""
-    from ray.experimental import internal_kv  # noqa: PLC0415 - as above
+    """Return the last heartbeats by attempt; empty if the head does not answer at once."""
+    from ray.experimental import internal_kv  # noqa: PLC0415 - loading ray takes a second
 
     names = {_name(key).encode(): key for key in running}
     found: dict[bytes, bytes] = {}
-    with suppress(Exception):  # as above
+    with suppress(Exception):  # the driver notices a lost head itself
         head = internal_kv.internal_kv_get_gcs_client()  # type: ignore[no-untyped-call]
         found = head.internal_kv_multi_get(list(names), None, timeout=_ANSWER_S)
-    return {names[name]: sign for name, sign in found.items()}
+    return {names[name]: heartbeat for name, heartbeat in found.items()}
 
 
 def _name(key: AttemptKey) -> str:
-    return f"archscout-sign-{key.trial_uid}-{key.number}"
+    return f"archscout-heartbeat-{key.trial_uid}-{key.number}"

@@ -1,4 +1,4 @@
-"""What driver and worker tell each other: a parcel out, a report back for each measurement."""
+"""Messages between driver and worker: one job out, one report back for each measurement."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,35 +11,34 @@ from workers.measurement import Measurement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobMessage:
-    """A job on its way to a worker, opaque to Tune."""
+    """A job for a worker, opaque to Tune."""
 
     job: TrainingJob
-    """What to train."""
     resources: Mapping[str, float]
-    """CPU cores and GPUs to place it with, by Ray's names."""
+    """Number of CPU cores and GPUs, by Ray's names."""
     slots: int = 1
-    """How many usual trials it takes the place of."""
+    """Number of slots that it occupies."""
     placement: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of its placement group."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Itself: Tune copies a configuration half a dozen times, and this never changes."""
+        """Return the message itself: it is immutable, and Tune copies configurations often."""
         return self
 
     def __str__(self) -> str:
-        """The trial's number: Tune names folders after what a configuration prints."""
+        """Return the trial's number, after which Tune names folders."""
         return str(self.job.trial_number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one step of a worker brought."""
+    """Result of one step of a worker."""
 
     measurement: Measurement | None = None
-    """What was measured, if the step got as far."""
+    """New measurement; None if the step ended without one."""
     ended: bool = False
-    """Whether the attempt has no more to tell."""
+    """True for the last report of the attempt."""
     failure: Failure | None = None
-    """Why it ended, where it failed."""
+    """Failure that ended the attempt, if any."""
     should_recycle: bool = False
-    """Whether the worker's process should not train another trial."""
+    """True if the worker's process is to be replaced before another trial."""

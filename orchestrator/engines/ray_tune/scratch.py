@@ -1,6 +1,6 @@
 """Private temporary folder of one Ray session: sockets, token and logs; removed at its end.
 
-A lock on a file inside the folder shows that its owner lives: process ids mean nothing between
+A lock on a file in the folder shows that its owner is alive: process ids mean nothing between
 containers that share /tmp, and macOS has no /proc.
 """
 
@@ -18,7 +18,7 @@ from typing import Self
 from search_spaces.errors import ArchscoutError, ExitCode
 
 SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
-"""Bytes that the path of a Unix socket may have."""
+"""Maximum length of the path of a Unix socket, in bytes."""
 
 _PREFIX = "ascout-"
 _LOCK = "owner.lock"
@@ -26,7 +26,7 @@ _RAY = "r"
 # The longest name that Ray 2.60 puts beneath its folder; pids have at most seven figures.
 _RAY_SOCKET = f"/{_RAY}/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 ROOT_MAX = SOCKET_PATH_MAX - len(f"/{_PREFIX}12345678") - len(_RAY_SOCKET)
-"""Bytes that the path of the temporary folder itself may have."""
+"""Maximum length of the path of the temporary folder, in bytes."""
 
 
 class NoShortFolderError(ArchscoutError, ValueError):
@@ -36,7 +36,7 @@ class NoShortFolderError(ArchscoutError, ValueError):
 
 
 class Scratch:
-    """A folder with mode 0700 and a new random name, locked by this process while it is used."""
+    """A folder with mode 0700 and a random name, locked by this process while it is used."""
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
@@ -44,15 +44,15 @@ class Scratch:
 
     @property
     def ray(self) -> Path:
-        """Where Ray may put its files: it opens that folder to everybody, so never the top."""
+        """Folder for Ray's files; Ray opens it to other accounts, so it is not the top folder."""
         return self.path / _RAY
 
     @classmethod
     def create(cls) -> Self:
-        """Make a folder, and remove those of processes that were killed.
+        """Create a folder, and remove those of killed processes.
 
         Raises:
-            NoShortFolderError: No temporary folder fits.
+            NoShortFolderError: The path of every temporary folder is too long.
         """
         for root in filter(_fits, _roots()):
             with contextlib.suppress(OSError):
@@ -68,7 +68,7 @@ class Scratch:
         )
 
     def remove(self) -> None:
-        """Remove the folder and its content; doing so again does nothing."""
+        """Remove the folder and its content; a second call has no effect."""
         shutil.rmtree(self.path, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.close(self._lock)
@@ -76,9 +76,9 @@ class Scratch:
 
 
 def _roots() -> Iterator[Path]:
-    """Temporary folders by preference.
+    """Yield temporary folders by preference.
 
-    XDG_RUNTIME_DIR comes last: it is small, lies in memory, and goes when the user logs out.
+    XDG_RUNTIME_DIR is last: it is small, in memory, and removed when the user logs out.
     """
     yield Path(tempfile.gettempdir())
     yield Path("/tmp")  # noqa: S108 - `mkdtemp` makes a private folder in it
@@ -91,7 +91,7 @@ def _fits(root: Path) -> bool:
 
 
 def _locked(folder: Path) -> int:
-    """Create the lock file of a new folder, locked before it has the name that others look for."""
+    """Create the lock file of a new folder, locked before it gets its final name."""
     new = folder / f"{_LOCK}.new"
     lock = os.open(new, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -100,7 +100,7 @@ def _locked(folder: Path) -> int:
 
 
 def _remove_stale(root: Path) -> None:
-    """Remove our own folders whose lock nobody holds."""
+    """Remove folders of this account whose lock is free."""
     for folder in root.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             if not _is_private(folder):
@@ -114,7 +114,7 @@ def _remove_stale(root: Path) -> None:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether it is a real folder of this account that no other account may enter."""
+    """Return True for a real folder of this account that no other account may enter."""
     found = folder.lstat()
     return (
         stat.S_ISDIR(found.st_mode)

@@ -1,4 +1,4 @@
-"""Tune's question what to run next, passed on to the study; keeps no history, the ledger does."""
+"""Tune's searcher: asks the study for the next attempt; the ledger has the history."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ class StudySearcher(Searcher):
         self._bridge = bridge
 
     def suggest(self, trial_id: str) -> Any:
-        """An attempt as Tune's configuration, nothing for now, or the run's end."""
-        parcel = self._bridge.ask(trial_id)
-        if parcel is not None:
-            return {"parcel": parcel}
-        return Searcher.FINISHED if self._bridge.done else None
+        """Return an attempt as Tune's configuration, None for now, or the end of the run."""
+        message = self._bridge.ask(trial_id)
+        if message is not None:
+            return {"message": message}
+        return Searcher.FINISHED if self._bridge.exhausted else None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: the scheduler has told the study."""
+        """Do nothing: the scheduler has told the study."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: Tune's snapshots are never read."""
+        """Do nothing: Tune's snapshots are never read."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: every start is a fresh Tune run over what the ledger holds."""
+        """Do nothing: every start is a new Tune run on the state of the ledger."""

@@ -1,4 +1,4 @@
-"""The worker's process: a Tune actor that trains one attempt after another on one data set."""
+"""The worker process: a Tune actor that trains one attempt after another on one data set."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ from typing import Any
 from ray.tune import Trainable
 
 from orchestrator.engines.ray_tune import liveness
-from orchestrator.engines.ray_tune.attempt import TRAINING, AttemptRunner, Watchdog
+from orchestrator.engines.ray_tune.attempt import TRAINING_THREAD, AttemptRunner, Watchdog
 from orchestrator.engines.ray_tune.messages import JobMessage
 from search_spaces.user_code import UserCode
 from workers.data import Dataset
@@ -24,12 +24,12 @@ from workers.measurement import Measurement, Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecyclePolicy:
-    """How long a worker's process is used."""
+    """Limits after which a worker process is replaced."""
 
     trials: int
-    """Trials after which it is replaced."""
+    """Number of trials."""
     growth_bytes: int
-    """Growth of its memory after which it is replaced."""
+    """Growth of its memory, in bytes."""
 
 
 class Worker(Trainable):
@@ -42,28 +42,28 @@ class Worker(Trainable):
         arrays: Mapping[str, Any],
         code: UserCode | None,
         watch: Watchdog,
-        wear: RecyclePolicy,
+        recycle: RecyclePolicy,
     ) -> None:
-        """Begin the first attempt; the data set is shared with every worker of the node."""
-        threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-        self._carried = ExitStack()  # never left: it holds for as long as there is this process
+        """Start the first attempt; all workers of the node share the data set."""
+        threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
+        self._code_stack = ExitStack()  # never closed: the code is needed until the process exits
         if code is not None:
-            self._carried.enter_context(code.installed())
-        # Arrays in Ray's object store are read-only, and nobody writes to them.
+            self._code_stack.enter_context(code.installed())
+        # Arrays in Ray's object store are read-only, which is intended.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         self._dataset = Dataset.from_arrays(arrays)
         self._watch = watch
-        self._wear = wear
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=TRAINING)
+        self._recycle = recycle
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=TRAINING_THREAD)
         self._trials = 0
         self._base_bytes: int | None = None
-        self._begin(config["parcel"])
+        self._begin(config["message"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Leave the last attempt and begin the next in the same process."""
+        """Close the last attempt and start the next one in the same process."""
         self._attempt.close()
         self._base_bytes = self._base_bytes or _memory_bytes()
-        self._begin(new_config["parcel"])
+        self._begin(new_config["message"])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -72,34 +72,33 @@ class Worker(Trainable):
         return {"report": replace(report, should_recycle=self._should_recycle())}
 
     def cleanup(self) -> None:
-        """Leave the last attempt."""
+        """Close the last attempt."""
         self._attempt.close()
 
-    def _begin(self, parcel: JobMessage) -> None:
+    def _begin(self, message: JobMessage) -> None:
         self._trials += 1
-        # Tune sends the configuration back with every result: let there be none.
+        # Tune sends the configuration back with every result: leave it empty.
         self.config = {}
-        job = parcel.job
+        job = message.job
         self._attempt = AttemptRunner(
-            job, self._start, self._watch, self._thread, sign=lambda: liveness.leave(job.key)
+            job, self._start, self._watch, self._thread, lambda: liveness.send(job.key)
         )
 
     def _start(self, job: TrainingJob) -> Iterator[Measurement | Progress]:
-        # Imported in the worker: the driver loads this module too, and torch takes a second.
-        from workers.run_job import run_job  # noqa: PLC0415
+        from workers.run_job import run_job  # noqa: PLC0415 - only workers need torch
 
         return iter(run_job(job, self._dataset))
 
     def _should_recycle(self) -> bool:
         grown = 0 if self._base_bytes is None else _memory_bytes() - self._base_bytes
-        return self._trials >= self._wear.trials or grown > self._wear.growth_bytes
+        return self._trials >= self._recycle.trials or grown > self._recycle.growth_bytes
 
 
-def _leave_with(node: int) -> None:
-    """End this process once its node has.
+def _exit_with(node: int) -> None:
+    """Exit once the process of the node has exited.
 
-    Where nobody reaps the dead node's process, Ray 2.60's workers were seen to train on, though
-    their trials had been taken up elsewhere.
+    If the dead node's process is not reaped, workers of Ray 2.60 continue training, though their
+    trials have been requeued.
     """
     while os.getppid() == node:
         time.sleep(1.0)
@@ -107,5 +106,5 @@ def _leave_with(node: int) -> None:
 
 
 def _memory_bytes() -> int:
-    """The largest this process has been."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

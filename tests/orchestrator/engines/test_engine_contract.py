@@ -1,4 +1,4 @@
-"""What every engine owes a study; each registered engine runs through all of it."""
+"""Contract of engines, run for each of them."""
 
 import threading
 import time
@@ -90,7 +90,7 @@ def test_a_study_runs_to_its_end(
         assert study.trials[0].state is TrialState.COMPLETE
 
 
-def test_every_attempt_is_told_once(
+def test_every_attempt_is_finished_once(
     engine: Engine, data: Dataset, asked: StudyConfig, tmp_path: Path
 ) -> None:
     with opened(tmp_path, asked, space=space("good", "raises", "diverges")) as study:

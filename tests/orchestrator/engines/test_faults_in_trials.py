@@ -1,4 +1,4 @@
-"""A trial that goes wrong ends as its class, and its neighbours are what they are without it.
+"""A failing trial is classified, and does not change other trials.
 
 `benchmarks/faults.py` runs every fault through Ray; here are two, and those one process survives.
 """

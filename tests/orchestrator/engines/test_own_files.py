@@ -60,9 +60,7 @@ def study(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> An
     return search
 
 
-def test_a_space_of_ones_own_with_a_block_of_ones_own_is_searched(
-    study: Any, tmp_path: Path
-) -> None:
+def test_a_users_space_with_a_users_block_is_searched(study: Any, tmp_path: Path) -> None:
     trials = study(
         f"space: {EXAMPLES / 'my_space.py'}:space\ndata: {{source: digits, limit: 400}}\nseed: 2\n"
     )
@@ -75,7 +73,7 @@ def test_a_space_of_ones_own_with_a_block_of_ones_own_is_searched(
         assert log.rstrip().endswith(f"attempt 1 of trial {trial.number} ended: COMPLETE")
 
 
-def test_a_project_that_exists_is_searched(study: Any) -> None:
+def test_an_existing_project_is_searched(study: Any) -> None:
     file = EXAMPLES / "existing_project.py"
     trials = study(f"space: {file}:space\ntrain: {file}:train\n")
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}

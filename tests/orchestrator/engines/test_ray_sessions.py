@@ -1,4 +1,4 @@
-"""Several studies on Ray in one process: each finds a Ray that answers, and leaves nothing."""
+"""Several studies on Ray in one process: each has a live Ray, and leaves nothing running."""
 
 import os
 import tempfile
@@ -94,22 +94,22 @@ def test_studies_follow_each_other_in_one_process_also_after_a_lost_head(
         ]
         assert not left
 
-    def as_told() -> RayTuneEngine:
+    def make_engine() -> RayTuneEngine:
         return RayTuneEngine(ray_options={"num_cpus": 1})
 
-    with closing(as_told()) as engine:
+    with closing(make_engine()) as engine:
         # In a thread that ends with it: Linux ends Ray's processes with their starter thread.
         with ThreadPoolExecutor(1) as pool:
             pool.submit(studies.run, "first", engine).result()
         # A second engine shares the Ray of this process, and leaves it to the first.
-        with closing(as_told()) as another:
+        with closing(make_engine()) as another:
             studies.run("second", another)
-        with pytest.raises(EngineLostError, match="`archscout resume` goes on from there"):
+        with pytest.raises(EngineLostError, match="`archscout resume` continues from there"):
             studies.run("lost", engine, trials=1000)
     nothing_is_left()
 
     for name in ("fourth", "fifth"):
-        with closing(as_told()) as engine:
+        with closing(make_engine()) as engine:
             studies.run(name, engine)
             token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
             assert token.parent.exists()

@@ -205,7 +205,7 @@ def test_a_stop_in_the_middle_of_an_epoch_leaves_within_seconds_and_leaves_nothi
     assert within(60, lambda: not script.living())
 
 
-def test_ray_listens_on_loopback_alone_and_only_to_holders_of_our_token(
+def test_ray_listens_on_loopback_only_and_requires_a_token(
     engine: RayTuneEngine, data: Dataset, script: Script
 ) -> None:
     with script.study("good") as study:
@@ -234,7 +234,7 @@ def test_a_trial_larger_than_every_node_is_refused(
         large.run(study, data)
 
 
-def test_nodes_that_cannot_do_what_trials_need_are_refused_before_the_first(
+def test_nodes_that_cannot_train_trials_are_refused_before_the_first_trial(
     engine: RayTuneEngine, data: Dataset, script: Script, tmp_path: Path
 ) -> None:
     nowhere = RemoteFolder("memory://seen-by-this-process-alone")
@@ -273,7 +273,7 @@ engine.close()
 """
 
 
-def test_sigterm_stays_ours(tmp_path: Path) -> None:
+def test_the_handler_of_sigterm_is_kept(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "def train(decisions, context):\n"
         "    for epoch in range(context.epochs):\n"

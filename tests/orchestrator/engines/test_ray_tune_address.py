@@ -12,7 +12,7 @@ from orchestrator.engines.ray_tune import EngineLostError, launch
 pytestmark = pytest.mark.ray
 
 
-def test_an_address_where_nothing_answers_is_said_at_once(tmp_path: Path) -> None:
+def test_an_address_where_nothing_answers_is_refused_at_once(tmp_path: Path) -> None:
     with socket.socket() as taken:  # bound and not listening: it refuses every caller
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -28,13 +28,13 @@ def test_an_address_where_nothing_answers_is_said_at_once(tmp_path: Path) -> Non
 def test_an_address_where_something_else_listens_is_said_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "PROBE_S", 1.0)
+    monkeypatch.setattr(launch, "PROBE_TIMEOUT_S", 1.0)
     with socket.socket() as other:  # takes calls and never says a word
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
         began = time.monotonic()
-        with pytest.raises(EngineLostError, match="what answers there is not its head"):
+        with pytest.raises(EngineLostError, match="another program answers there"):
             launch.initialise(None, address, {})
         assert time.monotonic() - began < 60  # Ray would try for many minutes
 

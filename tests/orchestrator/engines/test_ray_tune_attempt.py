@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from orchestrator.engines.ray_tune import bridge as bridges
-from orchestrator.engines.ray_tune.attempt import TRAINING, AttemptRunner, Start, Watchdog
-from orchestrator.engines.ray_tune.bridge import Bridge, Next
+from orchestrator.engines.ray_tune.attempt import TRAINING_THREAD, AttemptRunner, Start, Watchdog
+from orchestrator.engines.ray_tune.bridge import Bridge, WorkerAction
 from orchestrator.engines.ray_tune.cluster import slots_of
 from orchestrator.engines.ray_tune.messages import JobMessage, Report
 from orchestrator.snapshot import Verdict
@@ -53,7 +53,7 @@ Begin = Callable[[TrainingJob, Start], AttemptRunner]
 @pytest.fixture
 def begin(watch: Watchdog) -> Iterator[Begin]:
     with ExitStack() as left:
-        thread = left.enter_context(ThreadPoolExecutor(1, thread_name_prefix=TRAINING))
+        thread = left.enter_context(ThreadPoolExecutor(1, thread_name_prefix=TRAINING_THREAD))
 
         def make(job: TrainingJob, start: Start) -> AttemptRunner:
             attempt = AttemptRunner(job, start, watch, thread)
@@ -63,7 +63,7 @@ def begin(watch: Watchdog) -> Iterator[Begin]:
         yield make
 
 
-def test_each_step_brings_one_measurement_and_the_last_one_the_end(begin: Begin) -> None:
+def test_each_step_reports_one_measurement_and_the_last_one_the_end(begin: Begin) -> None:
     def start(job: TrainingJob) -> Seen:
         for epoch in (1, 2, 3):
             yield Progress(epoch=epoch, done=0.5)
@@ -75,7 +75,7 @@ def test_each_step_brings_one_measurement_and_the_last_one_the_end(begin: Begin)
     assert [r.ended for r in reports] == [False, False, True]
 
 
-def test_an_exception_is_an_answer_with_its_traceback(begin: Begin) -> None:
+def test_an_exception_is_reported_with_its_traceback(begin: Begin) -> None:
     def start(job: TrainingJob) -> Seen:
         yield measured(1)
         raise SystemExit(3)
@@ -88,7 +88,7 @@ def test_an_exception_is_an_answer_with_its_traceback(begin: Begin) -> None:
     assert "SystemExit" in report.failure.traceback
 
 
-def test_silence_ends_an_attempt_with_the_stack_it_hung_in(begin: Begin) -> None:
+def test_silence_ends_an_attempt_with_its_stack_trace(begin: Begin) -> None:
     released = threading.Event()
 
     def start(job: TrainingJob) -> Seen:
@@ -139,17 +139,17 @@ def test_users_own_training_has_no_time_limit_unless_they_set_one(
 
 
 @pytest.mark.parametrize("train", [None, "mine.py:train"])
-def test_a_sign_of_life_is_left_before_training_goes_on(watch: Watchdog, train: str | None) -> None:
-    signs: list[None] = []
+def test_a_heartbeat_is_sent_before_training_continues(watch: Watchdog, train: str | None) -> None:
+    heartbeats: list[None] = []
     seen: list[int] = []
 
     def start(job: TrainingJob) -> Seen:
         for epoch in (1, 2):
-            seen.append(len(signs))
+            seen.append(len(heartbeats))
             yield measured(epoch)
 
     class AtOnce(ThreadPoolExecutor):
-        """Trains before any waiter can look, as a process that is stopped at once."""
+        """Trains before the caller can look, like a process that is suspended at once."""
 
         def submit(self, *args: Any, **kwargs: Any) -> Any:
             pending = super().submit(*args, **kwargs)
@@ -157,9 +157,11 @@ def test_a_sign_of_life_is_left_before_training_goes_on(watch: Watchdog, train: 
             return pending
 
     with AtOnce(1) as thread:
-        attempt = AttemptRunner(job(train=train), start, watch, thread, lambda: signs.append(None))
+        attempt = AttemptRunner(
+            job(train=train), start, watch, thread, lambda: heartbeats.append(None)
+        )
         for _ in range(2):
-            signs.clear()
+            heartbeats.clear()
             attempt.advance()
         attempt.close()
     assert seen == [1, 1]
@@ -182,18 +184,18 @@ def test_closing_lets_the_generator_clean_up(begin: Begin, watch: Watchdog) -> N
 
 
 @pytest.fixture(autouse=True)
-def _answers_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bridges, "SOON_S", 60.0)
+def _sampling_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridges, "SAMPLING_WAIT_S", 60.0)
 
 
 class StudyDouble:
-    """Keeps what is reported; answers with the verdict it is given."""
+    """Records reports, and returns a fixed verdict."""
 
     def __init__(self, verdict: Verdict = Verdict.CONTINUE) -> None:
         self.verdict = verdict
         self.asked = 0
         self.failures: list[tuple[str, Failure | None]] = []
-        self.given_back: list[str] = []
+        self.requeued: list[str] = []
         self.stopping = False
         self.finished = False
 
@@ -208,28 +210,28 @@ class StudyDouble:
         self.failures.append((key.trial_uid, failure))
 
     def requeue(self, key: AttemptKey) -> None:
-        self.given_back.append(key.trial_uid)
+        self.requeued.append(key.trial_uid)
 
 
-def bridge_to(study: object, watch: Watchdog, *, slots: int = 2, at_most: int = 100) -> Bridge:
+def bridge_to(study: object, watch: Watchdog, *, slots: int = 2, max_attempts: int = 100) -> Bridge:
     return Bridge(
         study,  # type: ignore[arg-type]  # a double
         slots=lambda: slots,
-        dress=lambda job: JobMessage(
+        with_resources=lambda job: JobMessage(
             job=replace(job, gpu_share=0.25), resources={}, slots=job.shares
         ),
         watch=watch,
-        at_most=at_most,
+        max_attempts=max_attempts,
     )
 
 
-def test_no_more_is_asked_than_there_are_slots(watch: Watchdog) -> None:
+def test_no_more_attempts_run_than_there_are_slots(watch: Watchdog) -> None:
     study = StudyDouble()
     bridge = bridge_to(study, watch)
     messages = [bridge.ask(name) for name in "abc"]
     assert [message is None for message in messages] == [False, False, True]
     assert study.asked == 2
-    assert bridge.receive("a", Report(ended=True)) is Next.FREE
+    assert bridge.receive("a", Report(ended=True)) is WorkerAction.REUSE
     assert isinstance(bridge.ask("c"), JobMessage)
 
 
@@ -241,72 +243,74 @@ def test_an_attempt_with_a_larger_share_takes_several_slots(watch: Watchdog) -> 
     assert [message is None for message in messages] == [False, False, True]
 
 
-def test_a_run_is_done_after_its_share_of_attempts(watch: Watchdog) -> None:
-    bridge = bridge_to(StudyDouble(), watch, at_most=1)
+def test_a_run_is_exhausted_after_its_number_of_attempts(watch: Watchdog) -> None:
+    bridge = bridge_to(StudyDouble(), watch, max_attempts=1)
     assert bridge.ask("a") is not None
-    assert bridge.done
-    assert not bridge.over
+    assert bridge.exhausted
+    assert not bridge.stopping
 
 
 @pytest.mark.parametrize(
-    ("report", "following"),
+    ("report", "action"),
     [
-        (Report(measurement=measured(1)), Next.GO_ON),
-        (Report(measurement=measured(3), ended=True), Next.FREE),
-        (Report(measurement=measured(3), ended=True, should_recycle=True), Next.DISMISS),
+        (Report(measurement=measured(1)), WorkerAction.CONTINUE),
+        (Report(measurement=measured(3), ended=True), WorkerAction.REUSE),
+        (Report(measurement=measured(3), ended=True, should_recycle=True), WorkerAction.END),
         (
             Report(ended=True, failure=Failure.without_traceback(FailureKind.DIVERGED, "nan")),
-            Next.FREE,
+            WorkerAction.REUSE,
         ),
         (
             Report(ended=True, failure=Failure.without_traceback(FailureKind.USER_CODE, "no")),
-            Next.DISMISS,
+            WorkerAction.END,
         ),
     ],
 )
-def test_a_process_is_kept_unless_it_is_worn_or_failed(
-    watch: Watchdog, report: Report, following: Next
+def test_a_process_is_reused_unless_it_is_to_be_recycled_or_failed(
+    watch: Watchdog, report: Report, action: WorkerAction
 ) -> None:
     study = StudyDouble()
     bridge = bridge_to(study, watch)
     bridge.ask("a")
-    assert bridge.receive("a", report) is following
-    assert len(study.failures) == (0 if following is Next.GO_ON else 1)
+    assert bridge.receive("a", report) is action
+    assert len(study.failures) == (0 if action is WorkerAction.CONTINUE else 1)
 
 
-def test_a_paused_attempt_is_given_back_and_not_told(watch: Watchdog) -> None:
+def test_a_paused_attempt_is_requeued_and_not_finished(watch: Watchdog) -> None:
     study = StudyDouble(Verdict.PAUSE)
     bridge = bridge_to(study, watch)
     bridge.ask("a")
-    assert bridge.receive("a", Report(measurement=measured(1))) is Next.FREE
-    assert (len(study.given_back), study.failures) == (1, [])
+    assert bridge.receive("a", Report(measurement=measured(1))) is WorkerAction.REUSE
+    assert (len(study.requeued), study.failures) == (1, [])
 
 
-def test_a_process_that_died_is_told_once(watch: Watchdog) -> None:
+def test_the_death_of_a_process_is_reported_once(watch: Watchdog) -> None:
     study = StudyDouble()
     bridge = bridge_to(study, watch)
     bridge.ask("a")
-    bridge.lost("a", "exit code 3")
-    bridge.lost("a", "exit code 3")
+    bridge.record_death("a", "exit code 3")
+    bridge.record_death("a", "exit code 3")
     [(_, failure)] = study.failures
     assert failure is not None
     assert (failure.kind, failure.traceback) == (FailureKind.INFRASTRUCTURE, "exit code 3")
 
 
-def test_a_process_that_ended_itself_for_silence_is_told_as_a_timeout(watch: Watchdog) -> None:
+def test_a_process_that_ended_itself_for_silence_fails_with_a_timeout(watch: Watchdog) -> None:
     study = StudyDouble()
     bridge = bridge_to(study, watch)
     message = bridge.ask("a")
     assert message is not None
     watch.stacks.mkdir()
     watch.file(message.job.key).write_text("in re.match")
-    bridge.lost("a", "exit code 1")
+    bridge.record_death("a", "exit code 1")
     [(_, failure)] = study.failures
     assert failure is not None
     assert (failure.kind, failure.traceback) == (FailureKind.TIMEOUT, "in re.match")
 
 
-def test_what_the_ledger_raises_ends_the_run_and_not_the_hook(watch: Watchdog) -> None:
+def test_an_error_of_the_ledger_ends_the_run_and_does_not_raise_in_the_hook(
+    watch: Watchdog,
+) -> None:
     class Full(StudyDouble):
         def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
             raise OSError("no space left on device")
@@ -314,12 +318,12 @@ def test_what_the_ledger_raises_ends_the_run_and_not_the_hook(watch: Watchdog) -
     study = Full()
     bridge = bridge_to(study, watch)
     bridge.ask("a")
-    assert bridge.receive("a", Report(measurement=measured(1))) is Next.DISMISS
+    assert bridge.receive("a", Report(measurement=measured(1))) is WorkerAction.END
     assert isinstance(bridge.error, OSError)
-    assert bridge.over
+    assert bridge.stopping
     assert bridge.ask("b") is None
     bridge.abandon()
-    assert len(study.given_back) == 1
+    assert len(study.requeued) == 1
 
 
 @pytest.mark.parametrize(
@@ -334,7 +338,7 @@ def test_what_the_ledger_raises_ends_the_run_and_not_the_hook(watch: Watchdog) -
         ({"CPU": 16.0, "GPU": 5.0}, 1.0, 2.0, 2),
     ],
 )
-def test_a_node_holds_what_its_cores_and_whole_gpus_allow(
+def test_the_slots_of_a_node_follow_its_cores_and_whole_gpus(
     node: dict[str, float], cpu: float, gpu: float, slots: int
 ) -> None:
     assert slots_of(node, cpu=cpu, gpu=gpu) == slots

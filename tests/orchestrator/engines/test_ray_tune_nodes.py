@@ -199,6 +199,6 @@ def test_a_lost_head_leaves_a_resumable_study_and_no_process(tmp_path: Path) -> 
     )
     assert ended.returncode == 4, ended.stderr
     lost, running, left = ended.stdout.splitlines()
-    assert "`archscout resume` goes on from there" in lost
+    assert "`archscout resume` continues from there" in lost
     assert running == "running: []"
     assert left == "left: []"

@@ -17,7 +17,7 @@ from orchestrator.engines.ray_tune.scratch import (
     NoShortFolderError,
     Scratch,
 )
-from orchestrator.engines.ray_tune.session import _keep_to_ourselves
+from orchestrator.engines.ray_tune.session import _make_private
 from orchestrator.errors import ExitCode
 
 
@@ -36,11 +36,11 @@ def killed(made: Scratch) -> Path:
     return made.path
 
 
-def test_a_folder_is_new_private_and_goes_with_its_owner(roots: list[Path]) -> None:
+def test_a_folder_is_new_private_and_removed_with_its_owner(roots: list[Path]) -> None:
     made = Scratch.create()
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o700
     assert made.path.stat().st_uid == os.getuid()
-    token = Path(_keep_to_ourselves(made.path)["RAY_AUTH_TOKEN_PATH"])
+    token = Path(_make_private(made.path)["RAY_AUTH_TOKEN_PATH"])
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert len(token.read_text()) == 64
     made.remove()
@@ -51,7 +51,7 @@ def test_a_folder_is_new_private_and_goes_with_its_owner(roots: list[Path]) -> N
 def test_a_token_that_is_there_already_is_never_used(tmp_path: Path) -> None:
     (tmp_path / "ray.token").write_text("planted")
     with pytest.raises(FileExistsError):
-        _keep_to_ourselves(tmp_path)
+        _make_private(tmp_path)
 
 
 def test_a_living_owner_keeps_its_folder_and_a_dead_one_does_not(roots: list[Path]) -> None:
@@ -83,7 +83,7 @@ def test_folders_that_are_not_ours_to_remove_stay(
     assert being_made.exists()
 
 
-def test_where_one_folder_cannot_be_written_the_next_is_used(
+def test_if_one_folder_cannot_be_written_the_next_is_used(
     roots: list[Path], tmp_path: Path
 ) -> None:
     roots[:] = [tmp_path / "is-not-there", tmp_path]
@@ -112,7 +112,7 @@ def test_the_socket_of_the_longest_session_fits_wherever_a_folder_is_made(
         root.rmdir()
 
 
-def test_where_no_folder_is_short_enough_the_variable_and_the_lengths_are_said(
+def test_without_a_short_folder_the_error_names_the_variable_and_the_lengths(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     long = "/" + "d" * 65

@@ -1,4 +1,4 @@
-"""Each node is asked once whether it can do what trials need there."""
+"""Each node is checked once before it trains trials."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from workers.storage import LocalFolder
 
 
 class Ray:
-    """Answers for its nodes; one that has no answer yet is still busy."""
+    """Double of ray: answers for its nodes; a node without an answer is still busy."""
 
     exceptions = SimpleNamespace(RayTaskError=LookupError, RayError=ConnectionError)
 
@@ -44,7 +44,7 @@ def cluster(*names: str) -> list[dict[str, str]]:
     return [{"NodeID": name, "NodeManagerAddress": f"10.0.0.{name[-1]}"} for name in names]
 
 
-def test_a_node_is_asked_once_and_one_that_joins_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_node_is_checked_once_and_one_that_joins_is_not_waited_for(tmp_path: Path) -> None:
     ray = Ray(n1=None, n2=None)
     made = Nodes(ray, LocalFolder(tmp_path / "checkpoints"), cuda=False)
     made.require(lambda: cluster("n1", "n2"))
@@ -56,7 +56,7 @@ def test_a_node_is_asked_once_and_one_that_joins_is_not_waited_for(tmp_path: Pat
     for _ in range(2):
         made.watch(cluster("n1", "n2", "n3", "n4"), messages.append)
     [said] = messages
-    assert said.startswith("left out: node 10.0.0.3: lacks it. ")
+    assert said.startswith("excluded: node 10.0.0.3: lacks it. ")
     accepted = [node["NodeID"] for node in cluster("n1", "n2", "n3", "n4") if made.accept(node)]
     assert accepted == ["n1", "n2"]
     assert made.placement() == {"bundle_label_selector": [{"ray.io/node-id": "!in(n3)"}]}
@@ -88,7 +88,7 @@ def test_nodes_that_will_not_do_are_named(
         assert messages == [f"waiting for nodes to load what trials need: {waited}"]
 
 
-def test_nothing_is_asked_where_nothing_is_needed() -> None:
+def test_nothing_is_checked_if_nothing_is_needed() -> None:
     ray = Ray()
     Nodes(ray, None, cuda=False).require(lambda: cluster("n1"))
     assert ray.asked == []
@@ -105,7 +105,7 @@ def test_a_node_looks_for_what_the_driver_left_and_writes_beside_it(tmp_path: Pa
     made.close()
 
 
-def test_nodes_that_are_other_machines_are_asked_whatever_trains_there() -> None:
+def test_nodes_that_are_other_machines_are_always_checked() -> None:
     ray = Ray(n1=None)
     made = Nodes(ray, None, cuda=False, elsewhere=True)
     assert not made.accept(cluster("n1")[0])
@@ -114,11 +114,11 @@ def test_nodes_that_are_other_machines_are_asked_whatever_trains_there() -> None
     assert made.placement() == {}
 
 
-def test_a_node_with_another_release_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_with_another_release_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     here = release()
-    assert node_checks._asking(here)(None, False, None) is None
+    assert node_checks._node_check(here)(None, False, None) is None
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
-    said = node_checks._asking(here)(None, False, None)
+    said = node_checks._node_check(here)(None, False, None)
     assert said == f"archscout 0.0.1 there, {here} here: install the same release on both"
 
 

@@ -1,4 +1,4 @@
-"""Signs of life: who is taken for stopped, and who is not. Without Ray."""
+"""Heartbeats: which attempts have expired, and which have not. Without Ray."""
 
 from collections.abc import Sequence
 
@@ -12,22 +12,22 @@ LIMIT_S = 2.0 + GRACE_S
 
 
 class Head:
-    """What workers have left, and what time it is."""
+    """Double of Ray's head: the heartbeats of workers, and the time."""
 
     def __init__(self) -> None:
-        self.left: dict[AttemptKey, bytes] = {}
+        self.sent: dict[AttemptKey, bytes] = {}
         self.now = 0.0
-        self.signs = Heartbeats(self.read, silence_s=2.0, now=lambda: self.now)
+        self.heartbeats = Heartbeats(self.read, silence_s=2.0, now=lambda: self.now)
 
     def read(self, running: Sequence[AttemptKey]) -> dict[AttemptKey, bytes]:
-        return {key: self.left[key] for key in running if key in self.left}
+        return {key: self.sent[key] for key in running if key in self.sent}
 
     def later(self, seconds: float) -> list[AttemptKey]:
-        """Who is taken for stopped after so long, looked at every second."""
+        """Return the attempts that expire in so many seconds, read every second."""
         found: list[AttemptKey] = []
         for _ in range(int(seconds)):
             self.now += 1.0
-            found += self.signs.stopped([KEY])
+            found += self.heartbeats.expired([KEY])
         return found
 
 
@@ -36,26 +36,26 @@ def head() -> Head:
     return Head()
 
 
-def test_a_process_whose_signs_end_is_taken_for_stopped(head: Head) -> None:
-    head.left[KEY] = b"1"
+def test_an_attempt_whose_heartbeats_end_expires(head: Head) -> None:
+    head.sent[KEY] = b"1"
     assert head.later(LIMIT_S - 1) == []
     assert KEY in head.later(6)
 
 
-def test_one_that_gives_signs_is_not_however_long_its_epoch(head: Head) -> None:
+def test_one_that_sends_heartbeats_does_not_expire_in_a_long_epoch(head: Head) -> None:
     for number in range(100):
-        head.left[KEY] = str(number).encode()
+        head.sent[KEY] = str(number).encode()
         assert head.later(3) == []
 
 
-def test_one_that_never_gave_a_sign_is_not_watched(head: Head) -> None:
+def test_one_that_never_sent_a_heartbeat_is_not_watched(head: Head) -> None:
     assert head.later(10 * LIMIT_S) == []
 
 
 def test_an_attempt_that_ended_meanwhile_is_forgotten(head: Head) -> None:
-    head.left[KEY] = b"1"
+    head.sent[KEY] = b"1"
     head.later(LIMIT_S - 2)
     head.now += 2.0
     head.now += LIMIT_S
-    assert head.signs.stopped([]) == []
+    assert head.heartbeats.expired([]) == []
     assert head.later(LIMIT_S - 2) == []

@@ -1,4 +1,4 @@
-"""Calls into Ray end in time, and say what they wait for; the store of Ray follows the data."""
+"""Calls to Ray time out, and show what they wait for; Ray's object store fits the data."""
 
 import threading
 from collections.abc import Iterator
@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engines.ray_tune import EngineLostError, deadline, engine, launch
+from orchestrator import timeouts
+from orchestrator.engines.ray_tune import EngineLostError, engine, launch
 from orchestrator.engines.ray_tune import cluster as clusters
 from orchestrator.engines.ray_tune.cluster import Cluster
-from orchestrator.engines.ray_tune.deadline import NoAnswerError, call
 from orchestrator.engines.ray_tune.launch import STORE_BYTES, store_bytes
+from orchestrator.timeouts import NoAnswerError, call_with_timeout
 from workers.data import DataSpec, load
 from workers.job import AttemptKey
 
@@ -26,19 +27,19 @@ def never() -> Iterator[threading.Event]:
     event.set()
 
 
-def test_a_call_returns_and_raises_what_its_function_does() -> None:
-    assert call(lambda: 7, limit_s=60) == 7
+def test_a_call_returns_and_raises_like_its_function() -> None:
+    assert call_with_timeout(lambda: 7, timeout_s=60) == 7
     with pytest.raises(KeyError, match="lost"):
-        call(lambda: {}["lost"], limit_s=60)
+        call_with_timeout(lambda: {}["lost"], timeout_s=60)
 
 
-def test_what_takes_long_is_said_once_and_given_up_at_its_deadline(
+def test_a_slow_call_is_shown_once_and_abandoned_at_its_timeout(
     never: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deadline, "SLOW_S", 0.05)
+    monkeypatch.setattr(timeouts, "SLOW_S", 0.05)
     said: list[str] = []
     with pytest.raises(NoAnswerError, match=r"no answer within 0\.1 s"):
-        call(never.wait, limit_s=0.1, slow=lambda: said.append("slow"))
+        call_with_timeout(never.wait, timeout_s=0.1, on_slow=lambda: said.append("slow"))
     assert said == ["slow"]
 
 
@@ -51,22 +52,22 @@ def test_a_head_that_does_not_answer_is_a_lost_cluster(
     with pytest.raises(
         EngineLostError, match=r"10.0.0.1:6379 no longer answers.*`archscout resume`"
     ):
-        cluster.call(never.wait, limit_s=0.1)
+        cluster.call(never.wait, timeout_s=0.1)
     assert session.stuck
 
 
-def test_signs_are_not_asked_of_a_head_that_does_not_answer(
+def test_heartbeats_are_not_read_from_a_head_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     there = [True]
-    monkeypatch.setattr(clusters, "read", lambda running: dict.fromkeys(running, b"sign"))
-    monkeypatch.setattr(clusters, "answers", lambda head: there[0])
+    monkeypatch.setattr(clusters, "read", lambda running: dict.fromkeys(running, b"heartbeat"))
+    monkeypatch.setattr(clusters, "is_listening", lambda head: there[0])
     cluster = Cluster.__new__(Cluster)
     monkeypatch.setattr(cluster, "_session", SimpleNamespace(head="10.0.0.1:6379"), raising=False)
     key = AttemptKey(trial_uid="a", number=1, fence="f")
-    assert cluster.signs([key]) == {key: b"sign"}
+    assert cluster.heartbeats([key]) == {key: b"heartbeat"}
     there[0] = False
-    assert cluster.signs([key]) == {}
+    assert cluster.heartbeats([key]) == {}
 
 
 def test_an_engine_starts_ray_with_a_store_for_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
