@@ -1,4 +1,4 @@
-"""Every way in which a trial can go wrong, through Ray: its class, its retries, its neighbours.
+"""Every way in which a trial can go wrong, through Ray: its class, its retries, its neighbors.
 
     PYTHONPATH=tests .venv/bin/python benchmarks/faults.py
 
@@ -27,7 +27,7 @@ def main() -> None:
             found = wrong(Path(folder), engine, faults, 2 * len(ENDS))
     for fault, (state, reason, attempts) in ENDS.items():
         print(f"{fault}: {state} ({reason}), attempts {', '.join(attempts)}")
-    print(f"{len(found)} violations, {len(faults)} neighbours, {time.monotonic() - began:.0f} s")
+    print(f"{len(found)} violations, {len(faults)} neighbors, {time.monotonic() - began:.0f} s")
     for line in found:
         print("   ", line)
 

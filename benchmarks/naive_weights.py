@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/naive_weights.py [--seeds 3] [--trials 20]
 
 Both searches decide the width of a network and the share of the loss that the angle of a rendered
-shape has next to its class, by Optuna's TPE with equal trials. The naive one minimises the weighted
+shape has next to its class, by Optuna's TPE with equal trials. The naive one minimizes the weighted
 total on validation, which it can lower by giving the harder task no weight. Ours aims at accuracy
 and at the error of the angle, which no weight changes; of its front the trial is shown that equal
 preference for both picks. archscout refuses the naive objective, and says why.

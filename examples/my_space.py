@@ -24,7 +24,7 @@ from search_spaces import (
 @register_block
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blur:
-    """Averages each pixel with its neighbours."""
+    """Averages each pixel with its neighbors."""
 
     kind = "blur"
     size: int = 3

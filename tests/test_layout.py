@@ -13,7 +13,7 @@ import prose
 import pytest
 import sources
 
-FOREIGN = prose.Vocabulary(use={"foretell": "predict"}, ignored=re.compile("to foretell the sea"))
+FOREIGN = prose.Vocabulary(use={"beckon": "call"}, ignored=re.compile("to beckon the sea"))
 
 
 def checkout(root: Path, **files: str) -> sources.Layout:
@@ -160,22 +160,22 @@ def test_prose_is_found_by_kind_and_place(tmp_path: Path) -> None:
     measured = checkout(
         tmp_path,
         a='''\
-        """What foretells, and
-        how to foretell the sea: foretell."""
+        """What beckons, and
+        how to beckon the sea: beckon."""
 
-        LIMIT = 3  # foretell less
-        """Foretell at most so often."""
+        LIMIT = 3  # beckon less
+        """Beckon at most so often."""
 
         def fail(sea):
             raise ValueError(
                 f"{sea} cannot "
-                "foretell anything"
+                "beckon anything"
             )
 
-        KEY = "foretell"
+        KEY = "beckon"
         ''',
     )
-    (tmp_path / "README.md").write_text("# Sea\n\nWhy we\nforetell.\n")
+    (tmp_path / "README.md").write_text("# Sea\n\nWhy we\nbeckon.\n")
 
     found = layout.prose_of(measured)
 

@@ -80,7 +80,7 @@ def note(path: Path, line: str) -> None:
 
 
 class Noting:
-    """A ledger whose acknowledgements are noted."""
+    """A ledger whose acknowledgments are noted."""
 
     def __init__(self, ledger: Ledger, notes: Path) -> None:
         self._ledger, self._notes = ledger, notes

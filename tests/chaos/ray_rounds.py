@@ -2,7 +2,7 @@
 
 One cluster serves all rounds; each driver joins it, as `engine.address` asks. Judged like the
 rounds in process, and besides: a killed worker is replaced in time, costs its own trial one
-attempt and its neighbours none, and no worker outlives its driver.
+attempt and its neighbors none, and no worker outlives its driver.
 """
 
 import os

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from search_spaces.blocks import Attention, ConvNeXt, UnbuildableError
 from search_spaces.blocks.block import BLOCKS, piece_from_dict, piece_to_dict
-from search_spaces.blocks.initialisation import initialise
+from search_spaces.blocks.initialisation import initialize
 from search_spaces.blocks.positions import RelativeBias, Rotary
 from search_spaces.blocks.self_attention import LinearAttention, SelfAttention
 from search_spaces.blocks.windows import Groups
@@ -36,7 +36,7 @@ CONVOLVED = Attention(form="convolution", positions="none", stride=2)
 def around(spec: Attention, shape: Shape) -> nn.Module:
     torch.manual_seed(0)
     module = nn.Sequential(spec.build(shape))
-    initialise(module, "he")
+    initialize(module, "he")
     return module
 
 

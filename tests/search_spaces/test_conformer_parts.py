@@ -17,14 +17,14 @@ from search_spaces.blocks import (
     UnbuildableError,
     VectorStem,
 )
-from search_spaces.blocks.initialisation import initialise
+from search_spaces.blocks.initialisation import initialize
 from search_spaces.blocks.positions import SinusoidalDistance
 
 
 def started(module: nn.Module) -> nn.Module:
     torch.manual_seed(0)
     whole = nn.Sequential(module)
-    initialise(whole, "xavier")
+    initialize(whole, "xavier")
     return whole[0]
 
 

@@ -49,7 +49,7 @@ from search_spaces.blocks import (
     VectorStem,
 )
 from search_spaces.blocks.block import BLOCKS, FUSIONS, HEADS, STEMS
-from search_spaces.blocks.initialisation import initialise
+from search_spaces.blocks.initialisation import initialize
 from search_spaces.model_output import ModelOutput
 from search_spaces.plugins import Registry
 from search_spaces.task import Shape, Task
@@ -202,7 +202,7 @@ def built(entry: Downsample) -> nn.Module:
         module = entry.piece.build(entry.shape, entry.task)
     else:
         module = entry.piece.build(entry.shape)
-    initialise(module, "he")
+    initialize(module, "he")
     return module
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from search_spaces.blocks import Attention, Block, Gate, Residual
-from search_spaces.blocks.initialisation import initialise
+from search_spaces.blocks.initialisation import initialize
 from search_spaces.catalog import load
 from search_spaces.domains.suggester import RandomSuggester
 
@@ -27,7 +27,7 @@ from search_spaces.domains.suggester import RandomSuggester
 def test_a_block_gives_what_it_ever_gave(block: Block, weights: int, values: list[float]) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(block.build((8, 3, 3)))
-    initialise(module, "he")
+    initialize(module, "he")
     assert len(module.state_dict()) == weights
     y = module(torch.linspace(-1, 1, 144).reshape(2, 8, 3, 3))
     assert y.flatten()[::29].tolist() == pytest.approx(values, abs=1e-4)

@@ -34,7 +34,7 @@ from search_spaces.blocks import (
     VectorStem,
 )
 from search_spaces.blocks.gate import gate_values
-from search_spaces.blocks.initialisation import initialise
+from search_spaces.blocks.initialisation import initialize
 from search_spaces.cost import cost
 from search_spaces.model_output import ModelOutput
 from search_spaces.task import Shape, Task
@@ -60,7 +60,7 @@ def maps(batch: int = 3) -> dict[str, torch.Tensor]:
 def started(module: nn.Module) -> nn.Module:
     torch.manual_seed(0)
     whole = nn.Sequential(module)
-    initialise(whole, "he")
+    initialize(whole, "he")
     return whole[0]
 
 

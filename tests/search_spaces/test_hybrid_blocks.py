@@ -21,7 +21,7 @@ from search_spaces.blocks import (
 from search_spaces.blocks.block import BLOCKS, piece_from_dict, piece_to_dict
 from search_spaces.blocks.gate import gate_values
 from search_spaces.blocks.hybrid import CrossAttention
-from search_spaces.blocks.initialisation import initialise
+from search_spaces.blocks.initialisation import initialize
 
 SHAPE = (16, 4, 4)
 TEXTURE, LAYOUT = Residual(), Attention(heads=2, mlp_ratio=1.0)
@@ -47,7 +47,7 @@ BLENDS: list[Block] = [
 def started(block: Block) -> nn.Sequential:
     torch.manual_seed(0)
     network = nn.Sequential(block.build(SHAPE))
-    initialise(network, "he")
+    initialize(network, "he")
     return network
 
 

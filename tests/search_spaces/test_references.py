@@ -18,7 +18,7 @@ from search_spaces.blocks import (
     Recurrent,
     TemporalConvolution,
 )
-from search_spaces.blocks.initialisation import initialise
+from search_spaces.blocks.initialisation import initialize
 from search_spaces.blocks.positions import Rotary
 from search_spaces.task import Shape
 
@@ -26,7 +26,7 @@ from search_spaces.task import Shape
 def started(block: Block, shape: Shape) -> nn.Module:
     torch.manual_seed(0)
     module = block.build(shape)
-    initialise(module, "he")
+    initialize(module, "he")
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -118,8 +118,8 @@ def test_convolved_attention_equals_softmax_over_convolved_tokens(stride: int) -
 
 
 def over_channels(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    centred = x - x.mean(1, keepdim=True)
-    scaled = centred / (centred.square().mean(1, keepdim=True) + norm.eps).sqrt()
+    centered = x - x.mean(1, keepdim=True)
+    scaled = centered / (centered.square().mean(1, keepdim=True) + norm.eps).sqrt()
     return scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
 
 

@@ -127,7 +127,7 @@ class Pages:
         return sorted(map(tuple, self.driver.execute_script(script)), key=lambda column: column[1])
 
     def click(self, text: str) -> None:
-        """Clicks what says this, or is labelled so."""
+        """Clicks what says this, or is labeled so."""
         script = (
             "const all = [...document.querySelectorAll('button, a, [role=tab], [role=button]')];"
             "const found = all.find(e => e.innerText.trim() === arguments[0]"

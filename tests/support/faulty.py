@@ -99,7 +99,7 @@ def measured(trials: list[Trial]) -> Seen:
 
 
 def wrong(folder: Path, engine: Engine, faults: dict[int, str], trials: int) -> list[str]:
-    """What is not as promised: the class of each fault, and every metric of its neighbours."""
+    """What is not as promised: the class of each fault, and every metric of its neighbors."""
     calm = measured(run(folder / "calm", engine, {}, trials))
     hurt = run(folder / "hurt", engine, faults, trials)
     seen, found = measured(hurt), []

@@ -1,4 +1,4 @@
-"""Batches: every example once, normalised by the training part, augmented without being spoilt."""
+"""Batches: every example once, normalized by the training part, augmented without being spoilt."""
 
 import numpy as np
 import pytest
@@ -125,7 +125,7 @@ def test_read_only_arrays_are_used_as_they_lie_without_a_warning() -> None:
 
 
 def pictures(count: int = 40, channels: int = 2) -> torch.Tensor:
-    """Bright pictures in which every pixel differs from its neighbours."""
+    """Bright pictures in which every pixel differs from its neighbors."""
     pixels = torch.arange(count * channels * 36) % 199 + 56
     return pixels.to(torch.uint8).reshape(count, channels, 6, 6)
 

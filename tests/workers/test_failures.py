@@ -1,4 +1,4 @@
-"""Failures are classified by whose fault they are, and recognised when they come again."""
+"""Failures are classified by whose fault they are, and recognized when they come again."""
 
 import errno
 import json

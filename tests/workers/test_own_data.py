@@ -58,7 +58,7 @@ def test_clothes_written_as_png_load_as_the_clothes_themselves(tmp_path: Path) -
         (tmp_path / f"c{target}").mkdir(exist_ok=True)
         Image.fromarray(image).convert("RGB").save(tmp_path / f"c{target}" / f"{index}.png")
     dataset = folder(tmp_path)
-    # Stored in colour, yet grey: one channel is enough.
+    # Stored in color, yet gray: one channel is enough.
     assert dataset.task.inputs["image"] == (1, 28, 28)
     assert everything(dataset) == contents(
         Split(inputs={"image": images}, targets=targets.astype(np.int64))

@@ -49,7 +49,7 @@ def test_an_image_of_the_right_kind_and_size_keeps_every_pixel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "expected"),
+    ("mode", "color", "expected"),
     [
         ("1", 1, 255),
         ("LA", (77, 255), 77),
@@ -64,10 +64,10 @@ def test_an_image_of_the_right_kind_and_size_keeps_every_pixel() -> None:
     ],
 )
 def test_grey_keeps_its_brightness_whatever_holds_it(
-    mode: str, colour: float | tuple[int, ...], expected: int
+    mode: str, color: float | tuple[int, ...], expected: int
 ) -> None:
     preprocessing = Preprocessing(channels=1, height=8, width=8)
-    assert set(prepare(Image.new(mode, (8, 8), colour), preprocessing).flat) == {expected}
+    assert set(prepare(Image.new(mode, (8, 8), color), preprocessing).flat) == {expected}
 
 
 def test_a_palette_gives_its_colours() -> None:
@@ -80,17 +80,17 @@ def test_a_palette_gives_its_colours() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     mode=st.sampled_from(["RGBA", "LA", "RGBa", "La"]),
-    grey=st.integers(0, 255),
+    gray=st.integers(0, 255),
     alpha=st.integers(0, 255),
     dtype=st.sampled_from(["uint8", "float32"]),
 )
 def test_transparency_is_laid_over_white_whatever_holds_it(
-    mode: str, grey: int, alpha: int, dtype: str
+    mode: str, gray: int, alpha: int, dtype: str
 ) -> None:
-    image = Image.merge("LA", [Image.new("L", (8, 8), value) for value in (grey, alpha)])
+    image = Image.merge("LA", [Image.new("L", (8, 8), value) for value in (gray, alpha)])
     image = image if mode.startswith("L") else image.convert("RGBA")
     image = image if mode == image.mode else image.convert(mode)
-    over_white = round(255 + (grey - 255) * alpha / 255)
+    over_white = round(255 + (gray - 255) * alpha / 255)
     p = Preprocessing(channels=1, height=8, width=8, dtype=dtype)
     spread = 255 // alpha + 2 if mode in {"RGBa", "La"} and alpha else 2
     assert abs(float(prepare(image, p)[0, 0, 0]) - over_white) <= spread
@@ -136,8 +136,8 @@ def test_a_key_makes_16_bit_pixels_white() -> None:
 
 def test_8_bits_among_16_have_the_same_black_and_white() -> None:
     p = picture_preprocessing(3, 8, 8, deep=True)
-    for grey in (0, 77, 255):
-        assert (prepare(Image.new("L", (8, 8), grey), p) == 257 * grey).all()
+    for gray in (0, 77, 255):
+        assert (prepare(Image.new("L", (8, 8), gray), p) == 257 * gray).all()
     assert (prepare(Image.new("RGB", (8, 8), (1, 2, 3)), p)[:, 0, 0] == [257, 514, 771]).all()
 
 

@@ -65,7 +65,7 @@ def train(decisions, context):
 
 
 class Script:
-    """A study of one trial for each behaviour, in their order."""
+    """A study of one trial for each behavior, in their order."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

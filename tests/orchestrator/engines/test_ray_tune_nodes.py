@@ -46,7 +46,7 @@ from pathlib import Path
 
 import ray
 
-import neighbour
+import neighbor
 
 
 def train(decisions, context):
@@ -55,7 +55,7 @@ def train(decisions, context):
     (Path(decisions["folder"]) / f"{node}.{os.getpid()}").touch()
     hold = Path(decisions["folder"]).with_name("hold")
     for epoch in range(1, context.epochs + 1):
-        time.sleep(neighbour.PAUSE_S)
+        time.sleep(neighbor.PAUSE_S)
         while hold.exists():
             time.sleep(0.05)
         yield {"val_accuracy": 0.5}
@@ -104,7 +104,7 @@ def test_a_search_outlives_a_node_uses_one_that_joins_and_carries_its_code_to_al
     project = tmp_path / "project"
     project.mkdir()
     (project / "mine.py").write_text(SHIPPED_FILES)
-    (project / "neighbour.py").write_text("PAUSE_S = 0.2\n")
+    (project / "neighbor.py").write_text("PAUSE_S = 0.2\n")
 
     def asked(trial: Any) -> dict[str, Any]:
         return {"rate": trial.suggest_float("rate", 0, 1), "folder": str(marks.folder)}

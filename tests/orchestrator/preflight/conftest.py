@@ -1,4 +1,4 @@
-"""Small studies on spaces of the tests' own, for the doctor to look at."""
+"""Small studies on spaces of the tests' own, for the preflight checks."""
 
 from collections.abc import Callable
 from typing import Any

@@ -31,7 +31,7 @@ def test_a_folder_of_links_alone_is_refused_with_the_reason(tmp_path: Path) -> N
 
 
 class Shim:
-    """What a model of grey images of 8 x 8 takes."""
+    """What a model of gray images of 8 x 8 takes."""
 
     def __init__(self, dtype: str, low: float = 0.0, high: float = 255.0) -> None:
         self.preprocessing = Preprocessing(

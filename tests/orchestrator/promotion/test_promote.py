@@ -446,12 +446,12 @@ class TestTwoPromoters:
         honest = a_promoter(home, "twice")
         living = replace(honest.holder, pid=os.getppid())
         started = Path(f"/proc/{living.pid}/stat").read_text().rpartition(")")[2].split()[19]
-        neighbour = replace(honest, holder=replace(living, process_started=started))
+        neighbor = replace(honest, holder=replace(living, process_started=started))
 
         @contextmanager
         def joined(uri: str, digest: str, code: Any) -> Any:
             with pytest.raises(PromotionHeldError, match="is promoting this very trial"):
-                neighbour.promote()
+                neighbor.promote()
             with honest.examine(uri, digest, code) as model:
                 yield model
 
