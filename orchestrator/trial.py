@@ -1,6 +1,6 @@
 """Trials: the record of one candidate, and the only moves its state may make."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -89,6 +89,8 @@ class Trial:
     """By rising fidelity."""
     cost: Mapping[str, float] = field(default_factory=dict)
     """Measured before any training: `parameters`, `flops`, `activation_bytes`."""
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Output shape of each part of the network, by name; kept in the trial's event, not its row."""
     describe: str = ""
     """The candidate in one line, for people."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from search_spaces.errors import ArchscoutError
 from search_spaces.loss_terms import LossWeights
 from search_spaces.recipe import Recipe
-from search_spaces.task import Task
+from search_spaces.task import Shape, Task
 
 if TYPE_CHECKING:
     from search_spaces.architecture import Architecture
@@ -77,6 +77,14 @@ class Candidate:
         counted = asdict(cost(self.architecture, task))
         return {metric: float(value) for metric, value in counted.items()}
 
+    def shapes(self, task: Task) -> dict[str, Shape]:
+        """Return the output shape of each part of the network on the task, by the part's name.
+
+        Raises:
+            UnbuildableError: The network does not fit the task.
+        """
+        return self.architecture.walk(task)
+
     def describe(self) -> str:
         """Return the network in one line, such as `C32-C64-T64x2 gate`."""
         return self.architecture.describe()
@@ -133,6 +141,10 @@ class Decisions:
 
     def cost(self, task: Task) -> dict[str, float]:  # noqa: ARG002 - as Candidate's
         """Return no costs; the user's network is unknown."""
+        return {}
+
+    def shapes(self, task: Task) -> dict[str, Shape]:  # noqa: ARG002 - as Candidate's
+        """Return no shapes; a user's network is unknown."""
         return {}
 
     def describe(self) -> str:

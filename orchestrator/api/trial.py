@@ -1,6 +1,7 @@
 """Trials as a user reads them, with Optuna's names."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from orchestrator.formatting import format_number
 from orchestrator.objective import Objective
 from orchestrator.trial import Trial, TrialState, summarize_failure
 from search_spaces.candidate import Candidate, Decisions
-from search_spaces.task import Task
+from search_spaces.task import Shape, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +98,16 @@ class FrozenTrial:
 
     def _drawing(self) -> str:
         try:
-            return diagram(self.document["architecture"], self.task)
+            return diagram(self.document["architecture"], self._shapes(), self.task)
         except (KeyError, TypeError, ValueError):  # decisions or blocks of the user's own
             return ""
+
+    def _shapes(self) -> Mapping[str, Shape]:
+        """Return the output shapes of the network's parts; empty for blocks of the user's own."""
+        with suppress(ValueError):
+            if self.task is not None:
+                return self.candidate.shapes(self.task)
+        return {}
 
 
 def frozen(trial: Trial, objectives: Sequence[Objective], task: Task | None) -> FrozenTrial:

@@ -1,7 +1,7 @@
-"""A trial's learning curve as a drawing: what training and validation measured, epoch by epoch.
+"""Learning curves of a trial as SVG: training and validation metrics by epoch.
 
-One panel for each quantity, training and validation in one panel where both were measured. Knows
-no MLflow, and no library: a drawing for every trial must cost next to nothing.
+Each metric has one panel with its training and validation curves. No plotting library is used:
+every trial gets a drawing, which must cost next to nothing.
 """
 
 import itertools
@@ -15,7 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 20.0, 36.0, 44.0
 _LABEL_WIDTH = 72.0
 _PANELS = 3
 _PREFIXES = ("val_", "train_")
-_COLOURS = {"val": svg.BLUE.edge, "train": svg.ORANGE.edge}
+_COLORS = {"val": svg.BLUE.edge, "train": svg.ORANGE.edge}
 _PALETTE = (svg.BLUE.edge, svg.ORANGE.edge, svg.GREEN.edge, "#9333ea", "#dc2626", "#0891b2")
 _LINE_HEIGHT = 20.0
 _TERM_WIDTH = 180.0
@@ -24,68 +24,63 @@ _NAMES = {"val": "validation", "train": "training"}
 Points = Sequence[tuple[int, float]]
 
 
-def learning_curve(measured: Sequence[Measurement], wanted: Sequence[str]) -> str | None:
-    """The curves as an SVG drawing; None where there is nothing to join.
+def learning_curve(measurements: Sequence[Measurement], metrics: Sequence[str]) -> str | None:
+    """Return the curves as an SVG drawing; None without two points of any metric.
 
     Args:
-        measured: What was seen, by rising epoch.
-        wanted: Metrics to show first, such as the objectives; losses follow.
+        measurements: Measurements by ascending epoch.
+        metrics: Metrics to show, such as the objectives; the loss follows.
     """
-    panels = _panels(measured, wanted)
+    panels = _panels(measurements, metrics)
     if not panels:
         return None
     parts = [
         part
-        for place, (name, lines) in enumerate(panels.items())
-        for part in _panel(place * _WIDTH, name, lines)
+        for index, (name, lines) in enumerate(panels.items())
+        for part in _panel(index * _WIDTH, name, lines)
     ]
     return svg.document(len(panels) * _WIDTH, _HEIGHT, "Learning curve", parts)
 
 
-def loss_curves(measured: Sequence[Measurement]) -> str | None:
-    """Each loss term's value and weight over training; None where there are not two terms.
+def loss_curves(measurements: Sequence[Measurement]) -> str | None:
+    """Return the values and weights of the loss terms by epoch; None if none were recorded.
 
     Args:
-        measured: What was seen, by rising epoch.
+        measurements: Measurements by ascending epoch.
     """
     panels = {}
-    for title, prefix in (("loss terms, as measured", "terms/"), ("their weights", "weights/")):
-        names = {key for one in measured for key in one.metrics if key.startswith(prefix)}
-        lines = {
-            name.removeprefix(prefix): [
-                (one.fidelity, one.metrics[name]) for one in measured if name in one.metrics
-            ]
-            for name in sorted(names)
-        }
+    for title, prefix in (("loss terms", "terms/"), ("loss weights", "weights/")):
+        names = sorted({key for m in measurements for key in m.metrics if key.startswith(prefix)})
+        lines = {name.removeprefix(prefix): _points(measurements, name) for name in names}
         panels[title] = {name: line for name, line in lines.items() if len(line) > 1}
     if not all(panels.values()):
         return None
     terms = sorted({name for lines in panels.values() for name in lines})
-    colours = dict(zip(terms, itertools.cycle(_PALETTE), strict=False))
+    colors = dict(zip(terms, itertools.cycle(_PALETTE), strict=False))
     parts = [
         part
-        for place, (title, lines) in enumerate(panels.items())
-        for part in _panel(place * _WIDTH, title, lines, colours)
+        for index, (title, lines) in enumerate(panels.items())
+        for part in _panel(index * _WIDTH, title, lines, colors)
     ]
     right = len(panels) * _WIDTH
-    for place, (name, colour) in enumerate(colours.items()):
-        y = _TOP + place * _LINE_HEIGHT
-        parts.append(svg.dot(right, y, 4, colour=colour))
-        parts.append(svg.words(right + 10, y + 4, name, anchor="start"))
+    for index, (name, color) in enumerate(colors.items()):
+        y = _TOP + index * _LINE_HEIGHT
+        parts.append(svg.dot(right, y, 4, color=color))
+        parts.append(svg.text(right + 10, y + 4, name, anchor="start"))
     return svg.document(right + _TERM_WIDTH, _HEIGHT, "Loss terms", parts)
 
 
 def _panels(
-    measured: Sequence[Measurement], wanted: Sequence[str]
+    measurements: Sequence[Measurement], metrics: Sequence[str]
 ) -> Mapping[str, Mapping[str, Points]]:
-    """Lines by the quantity and by who measured it."""
+    """Return points by metric, and by `train` or `val`."""
     panels: dict[str, dict[str, Points]] = {}
-    for metric in (*wanted, "val_loss"):
-        name = _bare(metric)
+    for metric in (*metrics, "val_loss"):
+        name = _base_name(metric)
         candidates = {metric, *(prefix + name for prefix in _PREFIXES)}
         lines: dict[str, Points] = {}
         for key in sorted(candidates, reverse=True):
-            points = [(one.fidelity, one.metrics[key]) for one in measured if key in one.metrics]
+            points = _points(measurements, key)
             if len(points) > 1:
                 lines[key.removesuffix(name).strip("_")] = points
         if lines and len(panels) < _PANELS:
@@ -93,47 +88,51 @@ def _panels(
     return panels
 
 
-def _bare(metric: str) -> str:
+def _points(measurements: Sequence[Measurement], name: str) -> Points:
+    return [(m.fidelity, m.metrics[name]) for m in measurements if name in m.metrics]
+
+
+def _base_name(metric: str) -> str:
     for prefix in _PREFIXES:
         metric = metric.removeprefix(prefix)
     return metric
 
 
 def _panel(
-    left: float, name: str, lines: Mapping[str, Points], colours: Mapping[str, str] = _COLOURS
+    left: float, name: str, lines: Mapping[str, Points], colors: Mapping[str, str] = _COLORS
 ) -> Iterator[str]:
     points = [point for line in lines.values() for point in line]
     first, last = min(epoch for epoch, _ in points), max(epoch for epoch, _ in points)
     low, high = min(value for _, value in points), max(value for _, value in points)
-    room = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
-    low, high = low - room, high + room
+    margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    low, high = low - margin, high + margin
     bottom, right = _HEIGHT - _BOTTOM, left + _WIDTH - _RIGHT
 
     def at(epoch: float, value: float) -> tuple[float, float]:
-        along = (epoch - first) / (last - first)
+        share = (epoch - first) / (last - first)
         return (
-            left + _LEFT + along * (_WIDTH - _LEFT - _RIGHT),
+            left + _LEFT + share * (_WIDTH - _LEFT - _RIGHT),
             bottom - (value - low) / (high - low) * (bottom - _TOP),
         )
 
-    yield svg.words(left + _LEFT, _TOP - 14, name, size=14, bold=True, anchor="start")
+    yield svg.text(left + _LEFT, _TOP - 14, name, size=14, bold=True, anchor="start")
     for share in (0.0, 0.5, 1.0):
-        value = low + room + share * (high - low - 2 * room)
+        value = low + margin + share * (high - low - 2 * margin)
         _, y = at(first, value)
-        yield svg.path(f"M{left + _LEFT:g} {y:.1f}H{right:g}", colour="#e2e8f0", width=1)
-        yield svg.words(left + _LEFT - 6, y + 4, f"{value:.3g}", fill=svg.PALE, anchor="end")
+        yield svg.path(f"M{left + _LEFT:g} {y:.1f}H{right:g}", color="#e2e8f0", width=1)
+        yield svg.text(left + _LEFT - 6, y + 4, f"{value:.3g}", fill=svg.PALE, anchor="end")
     for epoch in sorted({first, last}):
-        yield svg.words(at(epoch, low)[0], bottom + 18, str(epoch), fill=svg.PALE)
-    yield svg.words((left + _LEFT + right) / 2, bottom + 34, "epoch", fill=svg.PALE)
-    for place, (who, line) in enumerate(lines.items()):
-        yield from _line([at(*point) for point in line], colours.get(who, svg.BLUE.edge))
-        if who in _NAMES:
-            at_x, colour = right - place * _LABEL_WIDTH, colours[who]
-            yield svg.words(at_x, _TOP - 14, _NAMES[who], fill=colour, anchor="end")
+        yield svg.text(at(epoch, low)[0], bottom + 18, str(epoch), fill=svg.PALE)
+    yield svg.text((left + _LEFT + right) / 2, bottom + 34, "epoch", fill=svg.PALE)
+    for index, (split, line) in enumerate(lines.items()):
+        yield from _line([at(*point) for point in line], colors.get(split, svg.BLUE.edge))
+        if split in _NAMES:
+            at_x, color = right - index * _LABEL_WIDTH, colors[split]
+            yield svg.text(at_x, _TOP - 14, _NAMES[split], fill=color, anchor="end")
 
 
-def _line(points: Sequence[tuple[float, float]], colour: str) -> Iterator[str]:
-    yield svg.polyline(points, colour=colour)
+def _line(points: Sequence[tuple[float, float]], color: str) -> Iterator[str]:
+    yield svg.polyline(points, color=color)
     if len(points) <= 40:
         for x, y in points:
-            yield svg.dot(x, y, 2.5, colour=colour)
+            yield svg.dot(x, y, 2.5, color=color)

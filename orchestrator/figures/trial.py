@@ -1,56 +1,64 @@
-"""What a trial's run shows as pictures: its network, and how it learned.
+"""Figures of one trial in MLflow: its architecture and its learning curves.
 
-Drawn from the ledger's rows, because events carry neither candidates nor whole curves.
+Drawn from ledger rows, because events carry neither candidates nor whole curves.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.figures.architecture import diagram
+from orchestrator.figures.architecture import Shapes, diagram
 from orchestrator.figures.curves import learning_curve, loss_curves
 from orchestrator.trial import Trial
 from search_spaces.task import Task
 
 ARCHITECTURE = "architecture.svg"
-CURVE = "learning_curve.svg"
-TERMS = "loss_terms.svg"
+LEARNING_CURVE = "learning_curve.svg"
+LOSS_TERMS = "loss_terms.svg"
 
 
-class Pictures:
-    """The pictures of one study's trials, as SVG text by file name."""
+class TrialFigures:
+    """SVG figures of a study's trials, by file name."""
 
     def __init__(
-        self, look_up: Callable[[int], Trial], task: Task | None, metrics: Sequence[str]
+        self, get_trial: Callable[[int], Trial], task: Task | None, metrics: Sequence[str]
     ) -> None:
-        """Draw nothing yet.
+        """Keep where trials come from; nothing is read yet.
 
         Args:
-            look_up: The trial of a number.
-            task: What networks are built for; None where it is not known.
-            metrics: What the study is about: the curves shown first.
+            get_trial: Returns the trial of a number.
+            task: Inputs and outputs of the networks; None if unknown.
+            metrics: Metrics of the objectives; their curves come first.
         """
-        self._look_up = look_up
+        self._get_trial = get_trial
         self._task = task
         self._metrics = tuple(metrics)
 
-    def at_first(self, number: int) -> Mapping[str, str]:
-        """What can be seen of a trial before it has begun."""
-        drawn = _architecture(self._look_up(number).candidate, self._task)
-        return {} if drawn is None else {ARCHITECTURE: drawn}
+    def before_training(self, number: int, shapes: Shapes) -> Mapping[str, str]:
+        """Return the drawing of the architecture, if the candidate has one.
 
-    def at_last(self, number: int) -> Mapping[str, str]:
-        """What can be seen once it has ended."""
-        measured = self._look_up(number).measurements
-        drawn = {CURVE: learning_curve(measured, self._metrics), TERMS: loss_curves(measured)}
-        return {name: picture for name, picture in drawn.items() if picture is not None}
+        Args:
+            number: The trial's.
+            shapes: Output shapes of the network's parts, by name; empty if unknown.
+        """
+        drawing = _architecture(self._get_trial(number).candidate, shapes, self._task)
+        return {} if drawing is None else {ARCHITECTURE: drawing}
+
+    def after_training(self, number: int) -> Mapping[str, str]:
+        """Return the curves of the trial's measurements, as far as there are any."""
+        measurements = self._get_trial(number).measurements
+        figures = {
+            LEARNING_CURVE: learning_curve(measurements, self._metrics),
+            LOSS_TERMS: loss_curves(measurements),
+        }
+        return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def _architecture(candidate: Mapping[str, Any], task: Task | None) -> str | None:
-    """The drawing; None for decisions whose meaning only the user's code knows."""
+def _architecture(candidate: Mapping[str, Any], shapes: Shapes, task: Task | None) -> str | None:
+    """Return the drawing; None for a define-by-run space, whose networks are the user's."""
     if "architecture" not in candidate:
         return None
     try:
-        return diagram(candidate["architecture"], task)
+        return diagram(candidate["architecture"], shapes, task)
     except (KeyError, TypeError, ValueError):
-        # A user's own pieces may hold anything; a run without a picture is still a run.
+        # A user's own blocks may hold any data; a missing figure must not fail the run.
         return None

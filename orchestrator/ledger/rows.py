@@ -120,6 +120,7 @@ _ADDED = (
     "digest",
     "seed",
     "cost",
+    "shapes",
     "describe",
     "state",
 )

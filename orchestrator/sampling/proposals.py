@@ -104,6 +104,7 @@ class Proposal:
             values=answer[2],
             violations=self.screened.violations,
             cost=self.screened.cost,
+            shapes=self.screened.shapes,
             describe=self.candidate.describe(),
             failure=None if self.screened.failure is None else self.screened.failure.to_dict(),
         )

@@ -5,11 +5,11 @@ build violates the constraint `builds`. Knows no sampler and no ledger.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.space import Constraint
-from search_spaces.task import Task
+from search_spaces.task import Shape, Task
 from workers.failures import Failure, FailureKind, classify
 
 DOES_NOT_BUILD = "builds"
@@ -24,6 +24,8 @@ class Screening:
     """`parameters`, `flops`, `activation_bytes`; empty where nothing can be counted."""
     violations: Mapping[str, float]
     """By constraint; at most 0 is feasible."""
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    """Output shape of each part of the network, by name; empty where nothing is built."""
     failure: Failure | None = None
     """Why the candidate does not build, if so."""
 
@@ -45,8 +47,9 @@ def screen(
     """
     try:
         found = {} if task is None else candidate.cost(task)
+        shapes = {} if task is None else candidate.shapes(task)
     except Exception as error:  # noqa: BLE001 - a user's block may raise anything
         failure = replace(classify(error), kind=FailureKind.BAD_CANDIDATE)
         return Screening(cost={}, violations={DOES_NOT_BUILD: 1.0}, failure=failure)
     violations = {c.metric: c.violation(found[c.metric]) for c in constraints if found}
-    return Screening(cost=found, violations=violations)
+    return Screening(cost=found, violations=violations, shapes=shapes)

@@ -1,7 +1,7 @@
-"""A study as its events tell it: which trials there are, how each stands, what is best so far.
+"""Fold of a study's events: its trials, their states, and the best values so far.
 
-Knows no MLflow and no database. Everything is a function of the events in their order, so a
-projection that starts again folds the same past into the same picture.
+Knows neither MLflow nor a database. The result depends only on the events and their order, so a
+projection that restarts and folds the same events arrives at the same state.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from orchestrator.trial import Trial, TrialState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """What was seen of a trial at one epoch, and when."""
+    """Metrics of a trial at one epoch."""
 
     epoch: int
     metrics: Mapping[str, float]
@@ -25,24 +25,24 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestPoint:
-    """The best value there was once a trial had completed."""
+    """Best value of an objective when a trial completed."""
 
     metric: str
     value: float
     number: int
-    """The trial that had just completed, which need not be the best one."""
+    """The trial that completed, which need not be the best one."""
     recorded: float
     """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialView:
-    """One trial as the events so far tell it."""
+    """One trial according to the events so far."""
 
     trial: Trial
     """Without candidate, distributions and measurements, which events do not carry."""
     describe: str | None
-    """The architecture in one line, where the space says it."""
+    """The architecture in one line, if the space describes it."""
     added_event: int
     """Id of the event that added it."""
     epoch: int = 0
@@ -50,12 +50,12 @@ class TrialView:
 
     @property
     def name(self) -> str:
-        """What people read: the architecture, or else the number."""
+        """The architecture in one line, else the trial's number."""
         return self.describe or f"trial {self.trial.number}"
 
 
 class EventFold:
-    """The fold of a study's events, with what is not shown yet kept apart.
+    """Fold of a study's events; keeps what MLflow does not show yet apart.
 
     Attributes:
         trials: Every trial by uid.
@@ -77,57 +77,78 @@ class EventFold:
         self.fresh_best: list[BestPoint] = []
 
     def apply(self, events: Iterable[Event], *, shown: bool) -> None:
-        """Fold events in.
+        """Add events.
 
         Args:
-            events: In order.
-            shown: Whether they are shown already and leave nothing to show.
+            events: In the ledger's order.
+            shown: Whether MLflow shows them already, so that they leave nothing to show.
         """
         for event in events:
             if event.kind == "study_state":
                 self.state, self.state_recorded = event.payload["state"], event.recorded
                 continue
-            story = self._told(event, shown=shown)
-            if story is None:
+            view = self._view_after(event, shown=shown)
+            if view is None:
                 continue
-            self.trials[story.trial.uid] = story
+            self.trials[view.trial.uid] = view
             if not shown:
-                self.changed[story.trial.uid] = None
+                self.changed[view.trial.uid] = None
 
-    def _told(self, event: Event, *, shown: bool) -> TrialView | None:
-        """The trial after the event; None if the event is not about one."""
+    def _view_after(self, event: Event, *, shown: bool) -> TrialView | None:
+        """Return the event's trial after it; None if the event is not about a trial."""
         if event.kind == "trial_added":
-            return _added(event)
+            return self._added(event)
         if event.kind == "measurement":
             return self._measured(event, shown=shown)
-        if event.kind not in _MOVES:
+        if event.kind not in _TRANSITIONS:
             return None
         before = self.trials[event.payload["uid"]]
-        story = replace(before, trial=_MOVES[event.kind](before.trial, event))
+        view = replace(before, trial=_TRANSITIONS[event.kind](before.trial, event))
         if event.kind == "trial_finished":
-            self._rank(story, shown=shown)
-        return story
+            self._update_best(view, shown=shown)
+        return view
+
+    def _added(self, event: Event) -> TrialView:
+        payload = event.payload
+        shapes = payload.get("shapes")
+        if not shapes and (parent := self.trials.get(payload["parent"] or "")):
+            shapes = parent.trial.shapes  # retries and duplicates are not screened again
+        trial = Trial(
+            number=payload["number"],
+            uid=payload["uid"],
+            kind=payload["kind"],
+            parent=payload["parent"],
+            params=payload["params"],
+            distributions={},
+            candidate={},
+            digest=payload["digest"],
+            seed=payload["seed"],
+            created=event.recorded,
+            cost=payload.get("cost") or {},
+            shapes=shapes or {},
+        )
+        return TrialView(trial=trial, describe=payload.get("describe"), added_event=event.id)
 
     def _measured(self, event: Event, *, shown: bool) -> TrialView:
-        told = event.payload
-        story = self.trials[told["uid"]]
+        payload = event.payload
+        view = self.trials[payload["uid"]]
         point = Point(
-            epoch=told["epoch"],
-            metrics=told["metrics"],
-            elapsed_s=told["elapsed_s"],
+            epoch=payload["epoch"],
+            metrics=payload["metrics"],
+            elapsed_s=payload["elapsed_s"],
             recorded=event.recorded,
         )
         if not shown:
-            self.fresh.setdefault(story.trial.uid, []).append(point)
-        return replace(story, epoch=max(story.epoch, point.epoch))
+            self.fresh.setdefault(view.trial.uid, []).append(point)
+        return replace(view, epoch=max(view.epoch, point.epoch))
 
-    def _rank(self, story: TrialView, *, shown: bool) -> None:
-        trial = story.trial
+    def _update_best(self, view: TrialView, *, shown: bool) -> None:
+        trial = view.trial
         if trial.values is None or best([trial], self._objectives) is None:
             return
         for objective, value in zip(self._objectives, trial.values, strict=True):
-            ahead = self._best.get(objective.metric, value)
-            now = max(value, ahead, key=objective.score)
+            previous = self._best.get(objective.metric, value)
+            now = max(value, previous, key=objective.score)
             self._best[objective.metric] = now
             if not shown:
                 self.fresh_best.append(
@@ -140,56 +161,34 @@ class EventFold:
                 )
 
 
-def _added(event: Event) -> TrialView:
-    told = event.payload
-    trial = Trial(
-        number=told["number"],
-        uid=told["uid"],
-        kind=told["kind"],
-        parent=told["parent"],
-        params=told["params"],
-        distributions={},
-        candidate={},
-        digest=told["digest"],
-        seed=told["seed"],
-        created=event.recorded,
-        cost=told.get("cost") or {},
-    )
-    return TrialView(
-        trial=trial,
-        describe=told.get("describe"),
-        added_event=event.id,
-    )
-
-
 def _started(trial: Trial, event: Event) -> Trial:
     first = event.recorded if trial.started is None else trial.started
     attempts = event.payload["attempt"]
     return replace(trial, state=TrialState.RUNNING, attempts=attempts, started=first)
 
 
-def _given_back(trial: Trial, event: Event) -> Trial:
-    del event  # Whatever made it wait, it waits.
+def _requeued(trial: Trial, event: Event) -> Trial:
+    del event  # it waits, for any reason
     return replace(trial, state=TrialState.WAITING)
 
 
 def _finished(trial: Trial, event: Event) -> Trial:
-    told = event.payload
-    values = told["values"]
+    payload = event.payload
+    values = payload["values"]
     return replace(
         trial,
-        state=TrialState(told["state"]),
-        reason=told["reason"],
+        state=TrialState(payload["state"]),
+        reason=payload["reason"],
         values=None if values is None else tuple(values),
-        violations=told["violations"],
-        failure=told["failure"],
+        violations=payload["violations"],
+        failure=payload["failure"],
         ended=event.recorded,
     )
 
 
-_MOVES: Mapping[str, Callable[[Trial, Event], Trial]] = {
+_TRANSITIONS: Mapping[str, Callable[[Trial, Event], Trial]] = {
     "attempt_started": _started,
-    "trial_given_back": _given_back,
+    "trial_given_back": _requeued,
     "trial_finished": _finished,
 }
-"""What an event of each kind does to the trial that it names."""
+"""State transition of a trial by kind of event."""

@@ -326,5 +326,5 @@ def test_a_negative_overlap_is_refused() -> None:
 
 def test_known_networks_can_be_drawn() -> None:
     for name in KNOWN:
-        drawing = diagram(known(name).to_dict(), TASKS.get(name, IMAGENET))
+        drawing = diagram(known(name).to_dict(), task=TASKS.get(name, IMAGENET))
         assert drawing.startswith("<svg")

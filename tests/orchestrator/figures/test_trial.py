@@ -3,29 +3,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from support.stories import Story
 from support.studies import a_trial
 
 from orchestrator.figures.curves import learning_curve, loss_curves
-from orchestrator.figures.trial import Pictures
+from orchestrator.figures.trial import TrialFigures
 from search_spaces.task import Task
 from workers.measurement import Measurement
 
-RESIDUAL = {"kind": "residual", "kernel": 3}
-ARCHITECTURE = {
-    "streams": {
-        "image": {
-            "stem": {"kind": "convolution", "width": 16, "kernel": 3, "reduction": "pool"},
-            "stages": [{"width": 32, "depth": 1, "reduction": "none", "block": RESIDUAL}],
-        }
-    },
-    "fusion": {"kind": "concatenate", "pooling": "average"},
-    "head": {"kind": "classify", "dropout": 0.0},
-}
 TASK = Task(inputs={"image": (1, 28, 28)}, num_classes=10)
 
 
-def seen(*each: dict[str, float]) -> list[Measurement]:
+def measurements(*each: dict[str, float]) -> list[Measurement]:
     return [
         Measurement(fidelity=epoch, metrics=metrics, elapsed_s=1.0)
         for epoch, metrics in enumerate(each, start=1)
@@ -52,7 +40,7 @@ def lines(svg: str | None) -> list[list[tuple[float, float]]]:
 
 def test_training_and_validation_share_a_panel_and_losses_follow() -> None:
     curve = learning_curve(
-        seen(
+        measurements(
             {"val_accuracy": 0.2, "train_accuracy": 0.1, "val_loss": 2.0},
             {"val_accuracy": 0.6, "train_accuracy": 0.7, "val_loss": 1.0},
         ),
@@ -65,18 +53,20 @@ def test_training_and_validation_share_a_panel_and_losses_follow() -> None:
     assert len(lines(curve)) == 3
 
 
-def test_what_rises_is_drawn_rising() -> None:
-    (line,) = lines(learning_curve(seen({"f1": 0.1}, {"f1": 0.3}, {"f1": 0.9}), ["f1"]))
+def test_ascending_values_are_an_ascending_line() -> None:
+    (line,) = lines(learning_curve(measurements({"f1": 0.1}, {"f1": 0.3}, {"f1": 0.9}), ["f1"]))
     assert [x for x, _ in line] == sorted(x for x, _ in line)
     assert [y for _, y in line] == sorted((y for _, y in line), reverse=True)
 
 
-def test_a_metric_that_never_moves_is_a_level_line() -> None:
-    (line,) = lines(learning_curve(seen({"f1": 0.0}, {"f1": 0.0}), ["f1"]))
+def test_a_constant_metric_is_a_horizontal_line() -> None:
+    (line,) = lines(learning_curve(measurements({"f1": 0.0}, {"f1": 0.0}), ["f1"]))
     assert line[0][1] == line[1][1]
 
 
-@pytest.mark.parametrize("measured", [[], seen({"val_loss": 1.0}), seen({"x": 1.0}, {"x": 2.0})])
+@pytest.mark.parametrize(
+    "measured", [[], measurements({"val_loss": 1.0}), measurements({"x": 1.0}, {"x": 2.0})]
+)
 def test_one_point_is_no_curve(measured: list[Measurement]) -> None:
     assert learning_curve(measured, ["val_accuracy", "parameters"]) is None
 
@@ -88,32 +78,13 @@ def test_one_point_is_no_curve(measured: list[Measurement]) -> None:
         {"schema": 1, "architecture": {"streams": {"image": {}}, "fusion": {}, "head": {}}},
     ],
 )
-def test_what_cannot_be_drawn_leaves_a_run_without_a_picture(candidate: dict[str, Any]) -> None:
-    pictures = Pictures(lambda number: a_trial(number, candidate=candidate), TASK, [])
-    assert pictures.at_first(3) == {}
+def test_an_unreadable_candidate_leaves_a_run_without_a_drawing(candidate: dict[str, Any]) -> None:
+    figures = TrialFigures(lambda number: a_trial(number, candidate=candidate), TASK, [])
+    assert figures.before_training(3, {}) == {}
 
 
-@pytest.mark.mlflow
-@pytest.mark.filterwarnings("ignore:.*noload.*")
-def test_a_run_shows_its_network_at_once_and_its_curve_in_the_end(story: Story) -> None:
-    projection = story.projection()
-    uid = story.add(candidate={"schema": 1, "architecture": ARCHITECTURE})
-    story.start(uid)
-    while projection.step():
-        pass
-    (network,) = (story.home / "artifacts").rglob("*.svg")
-    assert "32 x 14 x 14" in texts(network.read_text())
-    for epoch in (1, 2, 3):
-        story.measure(uid, epoch, val_accuracy=epoch / 3)
-    story.finish(uid, "COMPLETE", values=(1.0,))
-    while projection.step():
-        pass
-    found = sorted(path.name for path in (story.home / "artifacts").rglob("*.svg"))
-    assert found == ["architecture.svg", "learning_curve.svg"]
-
-
-def test_loss_terms_and_their_weights_are_drawn_side_by_side_and_named_once() -> None:
-    measured = seen(
+def test_loss_terms_and_weights_have_a_panel_each_and_one_legend() -> None:
+    measured = measurements(
         *(
             {"terms/mse": 1 / epoch, "terms/wave": 0.5, "weights/mse": 0.6, "weights/wave": 0.4}
             for epoch in (1, 2, 3)
@@ -123,5 +94,5 @@ def test_loss_terms_and_their_weights_are_drawn_side_by_side_and_named_once() ->
     assert rendered is not None
     assert len(lines(rendered)) == 4
     assert rendered.count(">mse<") == rendered.count(">wave<") == 1
-    assert ">their weights<" in rendered
-    assert loss_curves(seen({"val_loss": 1.0}, {"val_loss": 0.5})) is None
+    assert ">loss weights<" in rendered
+    assert loss_curves(measurements({"val_loss": 1.0}, {"val_loss": 0.5})) is None

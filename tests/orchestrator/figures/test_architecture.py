@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.figures.architecture import diagram
+from orchestrator.figures.architecture import Shapes, diagram
 from search_spaces.catalog import example, load
 from search_spaces.catalog.known import known
 from search_spaces.domains.suggester import RandomSuggester
@@ -16,15 +16,17 @@ TASK = Task(inputs={"image": (3, 37, 30)}, num_classes=7)
 SPACES = ["hybrid", "convolution", "transformer", "tiny", "wide"]
 
 
-def rendered(architecture: Any, task: Task | None = TASK) -> dict[str, list[tuple[float, float]]]:
-    """Position of each text."""
-    places: dict[str, list[tuple[float, float]]] = {}
-    for element in ET.fromstring(diagram(architecture, task)).iter():
+def positions(
+    architecture: Any, task: Task | None = TASK, shapes: Shapes | None = None
+) -> dict[str, list[tuple[float, float]]]:
+    """Return the coordinates of each text in the drawing."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for element in ET.fromstring(diagram(architecture, shapes, task)).iter():
         if element.tag.endswith("}text"):
-            place = float(element.attrib["x"]), float(element.attrib["y"])
             text = (element.text or "").replace("\N{MULTIPLICATION SIGN}", "x")
-            places.setdefault(text, []).append(place)
-    return places
+            at = float(element.attrib["x"]), float(element.attrib["y"])
+            found.setdefault(text, []).append(at)
+    return found
 
 
 def stage(block: Any, **given: Any) -> dict[str, Any]:
@@ -46,14 +48,14 @@ def network(*stages: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("seed", range(12))
-def test_the_shapes_drawn_are_those_that_the_network_promises(space: str, seed: int) -> None:
+def test_shapes_in_the_drawing_are_those_of_the_network(space: str, seed: int) -> None:
     architecture = load(space).resolve(RandomSuggester(seed)).architecture
     promised = [
         " x ".join(map(str, shape))
         for name, shape in architecture.walk(TASK).items()
         if name.startswith("streams.")
     ]
-    places = rendered(architecture.to_dict())
+    places = positions(architecture.to_dict(), TASK, architecture.walk(TASK))
     seen = sorted(
         (x, text)
         for text, at in places.items()
@@ -65,35 +67,35 @@ def test_the_shapes_drawn_are_those_that_the_network_promises(space: str, seed: 
 
 @pytest.mark.parametrize("space", ["sequence", "text", "vector", "image_text", "image_sound"])
 @pytest.mark.parametrize("seed", range(6))
-def test_the_shapes_of_other_modalities_are_drawn_as_promised(space: str, seed: int) -> None:
+def test_shapes_of_other_modalities_are_those_of_the_network(space: str, seed: int) -> None:
     architecture = load(space).resolve(RandomSuggester(seed)).architecture
     task = example(space)
     promised = [*task.inputs.values()] + [
         shape for name, shape in architecture.walk(task).items() if name.startswith("streams.")
     ]
-    places = rendered(architecture.to_dict(), task)
+    places = positions(architecture.to_dict(), task, architecture.walk(task))
     seen = {text: len(at) for text, at in places.items() if re.fullmatch(r"\d+( x \d+)*", text)}
     words = [" x ".join(map(str, shape)) for shape in promised]
     assert seen == {word: words.count(word) for word in words}
 
 
 @pytest.mark.parametrize("name", [*SPACES, "sequence", "text", "vector", "image_text"])
-def test_every_piece_of_the_ready_spaces_has_words_of_its_own(name: str) -> None:
+def test_every_block_of_the_catalog_has_a_label_of_its_own(name: str) -> None:
     for seed in range(30):
         data = load(name).resolve(RandomSuggester(seed)).architecture.to_dict()
         kinds = {kind for kind in re.findall(r"'kind': '(\w+)'", str(data)) if "_" in kind}
-        assert not kinds & set(rendered(data, None)), kinds
+        assert not kinds & set(positions(data, None)), kinds
 
 
-def test_blocks_of_a_chain_stand_in_a_row_and_a_fixed_mix_is_no_gate() -> None:
+def test_blocks_of_a_chain_are_in_a_row_and_a_fixed_mix_is_not_a_gate() -> None:
     attention = {"kind": "attention", "heads": 4, "mlp_ratio": 2.0, "scope": "grid"}
     residual = {"kind": "residual", "kernel": 3}
     chain = {"kind": "chain", "blocks": [residual, attention]}
-    places = rendered(network(stage(chain)))
+    places = positions(network(stage(chain)))
     assert places["residual"][0][0] < places["grid"][0][0]
     assert places["residual"][0][1] == places["grid"][0][1]
     parallel = {"kind": "parallel", "first": chain, "second": attention, "mix": "sum"}
-    places = rendered(network(stage(parallel)))
+    places = positions(network(stage(parallel)))
     assert {"+", "residual", "grid"} <= set(places)
     assert "gate" not in places
     assert places["residual"][0][1] < places["+"][0][1]
@@ -103,38 +105,40 @@ def test_blocks_of_a_chain_stand_in_a_row_and_a_fixed_mix_is_no_gate() -> None:
     ("fusion", "words"),
     [
         ({"kind": "gated", "width": 64, "pooling": "average"}, ("gated mix", "64 wide")),
-        ({"kind": "cross_attention", "asking": "sound"}, ("cross-attention", "sound asks")),
-        ({"kind": "two_tower", "width": 32}, ("towers", "32 wide, length 1")),
+        ({"kind": "cross_attention", "asking": "sound"}, ("cross-attention", "sound queries")),
+        ({"kind": "two_tower", "width": 32}, ("two towers", "32 wide, L2 norm")),
     ],
 )
-def test_a_fusion_says_how_streams_meet(fusion: dict[str, Any], words: tuple[str, ...]) -> None:
-    assert set(words) <= set(rendered({**network(), "fusion": fusion}))
+def test_the_label_of_a_fusion_names_its_kind(
+    fusion: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    assert set(words) <= set(positions({**network(), "fusion": fusion}))
 
 
-def test_a_head_says_what_it_tells() -> None:
+def test_the_label_of_a_head_lists_its_outputs() -> None:
     both = Task(inputs={"image": (3, 8, 8)}, num_classes=3, num_values=1)
-    places = rendered({**network(), "head": {"kind": "both", "dropout": 0.0}}, both)
-    assert {"3 classes", "and 1 number"} <= set(places)
-    places = rendered({**network(), "head": {"kind": "embed", "width": 16}}, both)
-    assert {"embed", "16 wide, length 1"} <= set(places)
+    places = positions({**network(), "head": {"kind": "both", "dropout": 0.0}}, both)
+    assert {"3 classes", "and 1 target"} <= set(places)
+    places = positions({**network(), "head": {"kind": "embed", "width": 16}}, both)
+    assert {"projection", "16 wide, L2 norm"} <= set(places)
 
 
-def test_branches_of_a_gate_stand_side_by_side_and_meet_in_it() -> None:
+def test_branches_of_a_gate_are_parallel_and_merge_in_it() -> None:
     gate = {
         "kind": "gate",
         "convolution": {"kind": "mbconv", "kernel": 5, "expansion": 3, "squeeze": True},
         "attention": {"kind": "attention", "heads": 4, "mlp_ratio": 2.0},
     }
-    places = rendered(network(stage(gate, depth=2)))
+    places = positions(network(stage(gate, depth=2)))
     (convolution,), (attention,), (mixed,) = places["MBConv"], places["attention"], places["gate"]
     assert convolution[0] == attention[0] < mixed[0]
     assert convolution[1] < mixed[1] < attention[1]
-    assert "5x5, inside x3, squeeze" in places
+    assert "5x5, expansion 3, SE" in places
     assert "4 heads, MLP x2" in places
     assert "stage 1 (2x)" in places
 
 
-def test_kinds_differ_in_colour() -> None:
+def test_kinds_differ_in_color() -> None:
     attention = {"kind": "attention", "heads": 4, "mlp_ratio": 2.0}
     with_attention = diagram(network(stage(attention)))
     without = diagram(network(stage({"kind": "residual", "kernel": 3})))
@@ -142,36 +146,35 @@ def test_kinds_differ_in_colour() -> None:
     assert "#ffedd5" not in without
 
 
-def test_a_block_of_the_users_is_named_and_nothing_is_promised_beyond_it() -> None:
+def test_a_users_block_shows_its_kind_and_numbers_and_its_shape_if_known() -> None:
     blur = {"kind": "blur<&>", "size": 3}
     residual = {"kind": "residual", "kernel": 3}
-    places = rendered(network(stage(blur, width=48), stage(residual, width=64)))
-    assert "blur<&>" in places
-    assert "size 3" in places
-    assert "48 wide" in places
-    assert "64 wide" in places
+    shapes = {"streams.image.stages.0": (48, 9, 9)}
+    texts = positions(network(stage(blur, width=48), stage(residual, width=64)), TASK, shapes)
+    assert {"blur<&>", "size 3", "48 x 9 x 9", "64 wide"} <= set(texts)
 
 
-def test_without_a_task_widths_are_shown_alone() -> None:
-    places = rendered(network(stage({"kind": "residual", "kernel": 3})), None)
+def test_widths_are_shown_if_shapes_are_unknown() -> None:
+    places = positions(network(stage({"kind": "residual", "kernel": 3})), None)
     assert "32 wide" in places
     assert not any(" x " in text for text in places)
 
 
-def test_streams_stand_one_below_the_other_and_are_joined() -> None:
+def test_streams_are_one_below_the_other_and_concatenated() -> None:
     both = network(stage({"kind": "residual", "kernel": 3}))
     patches = {"kind": "patch", "width": 24, "patch": 4}
     both["streams"]["sound"] = {"stem": patches, "stages": []}
     task = Task(inputs={"image": (3, 8, 8), "sound": (1, 16, 16)}, num_classes=3)
-    places = rendered(both, task)
-    assert places["image"][0][1] < places["join streams"][0][1] < places["sound"][0][1]
+    places = positions(both, task, {"streams.sound.stem": (24, 4, 4)})
+    assert places["image"][0][1] < places["concatenation"][0][1] < places["sound"][0][1]
     assert "24 x 4 x 4" in places
     assert "3 classes" in places
 
 
-def test_nothing_is_drawn_outside_the_picture() -> None:
-    architecture = load("hybrid").resolve(RandomSuggester(5)).architecture.to_dict()
-    root = ET.fromstring(diagram(architecture, TASK))
+def test_nothing_is_outside_the_drawing() -> None:
+    architecture = load("hybrid").resolve(RandomSuggester(5)).architecture
+    drawing = diagram(architecture.to_dict(), architecture.walk(TASK), TASK)
+    root = ET.fromstring(drawing)
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
     for element in root.iter():
         if element.tag.endswith("}rect"):
@@ -186,7 +189,7 @@ def test_drawing_loads_no_torch() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain_cnn", "cnn_28", "hybrid_cvt"])
-def test_a_stage_without_blocks_is_drawn_as_its_reduction(name: str) -> None:
-    texts = rendered(known(name).to_dict(), Task(inputs={"image": (1, 28, 28)}, num_classes=10))
-    assert not [text for text in texts if "of them" in text]
+def test_a_stage_without_blocks_shows_its_reduction(name: str) -> None:
+    texts = positions(known(name).to_dict(), Task(inputs={"image": (1, 28, 28)}, num_classes=10))
+    assert not [text for text in texts if re.search(r", x\d", text)]
     assert any(re.fullmatch(r"\dx\d", text) for text in texts)
