@@ -1,4 +1,4 @@
-"""Figures as HTML pages, with plotly.js inside or loaded from the network."""
+"""Plotly figures as HTML pages, with plotly.js included or loaded from the network."""
 
 import plotly.graph_objects as go
 
@@ -9,10 +9,10 @@ _WITHOUT_NETWORK = (
 
 
 def to_page(figure: go.Figure, *, offline: bool) -> str:
-    """Return a whole HTML page.
+    """Return a complete HTML page.
 
     Args:
-        figure: What it shows.
+        figure: The figure.
         offline: Whether it opens without a network; plotly.js then makes it 5 MB large.
     """
     if offline:

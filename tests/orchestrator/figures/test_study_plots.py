@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.figures.loss_weights import weights_map
-from orchestrator.figures.study_plots import short_names, study_plots
+from orchestrator.figures.loss_weights import loss_weights
+from orchestrator.figures.plot_data import short_names
+from orchestrator.figures.study_plots import study_plots
 from orchestrator.objective import Objective
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import Measurement
@@ -52,7 +53,7 @@ def trial(number: int, *values: float, **changed: Any) -> Trial:
     return Trial(**{**given, **changed})
 
 
-def test_one_objective_has_a_history_importance_parallel_coordinates_and_what_size_buys() -> None:
+def test_one_objective_has_history_importance_parallel_coordinates_and_size() -> None:
     trials = [trial(index, 0.5 + index / 20) for index in range(6)]
     pages = study_plots([*trials, trial(6)], [ACCURACY], {"u0": "C8-T16"}, title="mine")
     assert sorted(pages) == ["history", "importance", "parallel", "size"]
@@ -66,7 +67,7 @@ def test_one_objective_has_a_history_importance_parallel_coordinates_and_what_si
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_several_objectives_have_a_front_and_no_picture_of_size(count: int) -> None:
+def test_several_objectives_have_a_pareto_front_and_no_size(count: int) -> None:
     objectives = [ACCURACY, PARAMETERS, LOSS][:count]
     values = [(0.5, 10.0, 1.0), (0.9, 90.0, 0.5), (0.4, 50.0, 2.0), (0.7, 40.0, 0.9)]
     trials = [trial(index, *value[:count]) for index, value in enumerate(values)]
@@ -76,7 +77,7 @@ def test_several_objectives_have_a_front_and_no_picture_of_size(count: int) -> N
     assert "dominated" in pages["pareto"]
 
 
-def test_pages_hold_plotly_only_where_they_must_open_without_a_network() -> None:
+def test_pages_include_plotly_only_if_they_must_open_offline() -> None:
     trials = [trial(number, number / 40) for number in range(40)]
     offline = study_plots(trials, [ACCURACY], {}, title="mine")
     online = study_plots(trials, [ACCURACY], {}, title="mine", offline=False)
@@ -88,20 +89,20 @@ def test_pages_hold_plotly_only_where_they_must_open_without_a_network() -> None
         assert 'src="http' not in offline[name]
 
 
-def test_few_trials_give_few_pictures() -> None:
+def test_few_trials_give_few_figures() -> None:
     assert sorted(study_plots([], [ACCURACY], {}, title="empty")) == ["history"]
     pages = study_plots([trial(0, 0.5)], [ACCURACY], {}, title="one")
     assert sorted(pages) == ["history", "size"]
 
 
-def test_trials_that_all_reached_the_same_leave_the_other_pictures_standing() -> None:
+def test_equal_values_leave_out_importance_only() -> None:
     pages = study_plots(
         [trial(index, 0.5) for index in range(5)], [ACCURACY, LOSS][:1], {}, title="flat"
     )
     assert {"history", "size"} <= set(pages)
 
 
-def test_paths_are_shortened_as_far_as_they_stay_apart() -> None:
+def test_paths_are_shortened_to_unique_suffixes() -> None:
     names = ["a.stages.0.width", "a.stages.1.width", "b.stages.1.width", "recipe.rate", "rate"]
     assert short_names(names) == {
         "a.stages.0.width": "stages.0.width",
@@ -112,19 +113,19 @@ def test_paths_are_shortened_as_far_as_they_stay_apart() -> None:
     }
 
 
-def weighed(number: int, value: float, **weights: float) -> Trial:
+def weighted(number: int, value: float, **weights: float) -> Trial:
     terms = {name: {"weight": weight} for name, weight in weights.items()}
     losses = {"main": next(iter(weights)), "terms": terms, "balancer": "fixed"}
     return trial(number, value, candidate={"losses": losses})
 
 
-def test_two_loss_terms_are_mapped_along_a_line() -> None:
+def test_two_loss_terms_are_plotted_along_a_line() -> None:
     trials = [
-        weighed(0, 0.7, cross_entropy=1, auxiliary=1),
-        weighed(1, 0.8, cross_entropy=1, auxiliary=3),
-        weighed(2, 0.6, cross_entropy=1),
+        weighted(0, 0.7, cross_entropy=1, auxiliary=1),
+        weighted(1, 0.8, cross_entropy=1, auxiliary=3),
+        weighted(2, 0.6, cross_entropy=1),
     ]
-    figure = weights_map("mine", ACCURACY, trials, ["a", "b", "c"])
+    figure = loss_weights("mine", ACCURACY, trials, ["a", "b", "c"])
     assert figure is not None
     stopped, complete = figure.data
     assert list(complete.x) == pytest.approx([0.5, 0.75, 0.0])
@@ -133,29 +134,29 @@ def test_two_loss_terms_are_mapped_along_a_line() -> None:
     assert not stopped.x
 
 
-def test_what_was_stopped_is_mapped_apart_and_balanced_weights_as_they_ended() -> None:
+def test_pruned_trials_have_a_trace_of_their_own_and_balanced_weights_their_final_values() -> None:
     metrics = {"weights/cross_entropy": 0.2, "weights/auxiliary": 0.8, "val_accuracy": 0.4}
     measured = Measurement(fidelity=1, metrics=metrics, elapsed_s=1.0)
-    balanced = weighed(1, 0.0, cross_entropy=1, auxiliary=1)
+    balanced = weighted(1, 0.0, cross_entropy=1, auxiliary=1)
     trials = [
-        weighed(0, 0.7, cross_entropy=1, auxiliary=1),
+        weighted(0, 0.7, cross_entropy=1, auxiliary=1),
         replace(balanced, state=TrialState.PRUNED, values=None, measurements=(measured,)),
         replace(balanced, state=TrialState.PRUNED, values=None, measurements=()),
     ]
-    figure = weights_map("mine", ACCURACY, trials, ["a", "b", "c"])
+    figure = loss_weights("mine", ACCURACY, trials, ["a", "b", "c"])
     assert figure is not None
     stopped, complete = figure.data
     assert (list(complete.x), list(complete.y)) == ([0.5], [0.7])
     assert (list(stopped.x), list(stopped.y)) == ([0.8], [0.4])
 
 
-def test_three_loss_terms_are_mapped_on_a_triangle_and_a_fourth_is_left_to_the_text() -> None:
+def test_three_loss_terms_are_plotted_on_a_triangle_and_a_fourth_is_only_in_the_text() -> None:
     trials = [
-        weighed(0, 0.7, cross_entropy=2, auxiliary=1, triplet=1),
-        weighed(1, 0.8, cross_entropy=1, auxiliary=0, triplet=1, wave=2),
-        weighed(2, 0.9, cross_entropy=1, auxiliary=1, triplet=2),
+        weighted(0, 0.7, cross_entropy=2, auxiliary=1, triplet=1),
+        weighted(1, 0.8, cross_entropy=1, auxiliary=0, triplet=1, wave=2),
+        weighted(2, 0.9, cross_entropy=1, auxiliary=1, triplet=2),
     ]
-    figure = weights_map("mine", LOSS, trials, ["a", "b", "c"])
+    figure = loss_weights("mine", LOSS, trials, ["a", "b", "c"])
     assert figure is not None
     _, points = figure.data
     corners = [axis["title"]["text"] for axis in figure.layout.ternary.to_plotly_json().values()]
@@ -166,17 +167,20 @@ def test_three_loss_terms_are_mapped_on_a_triangle_and_a_fourth_is_left_to_the_t
     assert "wave 50%" in points.text[1]
 
 
-def test_main_terms_that_exclude_each_other_share_a_corner() -> None:
-    trials = [weighed(0, 0.7, cross_entropy=1, auxiliary=1), weighed(1, 0.8, focal=1, auxiliary=3)]
-    figure = weights_map("mine", ACCURACY, trials, ["a", "b"])
+def test_alternative_main_terms_share_a_corner() -> None:
+    trials = [
+        weighted(0, 0.7, cross_entropy=1, auxiliary=1),
+        weighted(1, 0.8, focal=1, auxiliary=3),
+    ]
+    figure = loss_weights("mine", ACCURACY, trials, ["a", "b"])
     assert figure is not None
     _, complete = figure.data
     assert list(complete.x) == pytest.approx([0.5, 0.75])
     assert figure.layout.xaxis.title.text == "weight of auxiliary (the rest: main term)"
 
 
-def test_there_is_no_map_where_nothing_is_weighed() -> None:
-    assert weights_map("mine", ACCURACY, [trial(0, 0.5)], ["a"]) is None
-    assert weights_map("mine", ACCURACY, [weighed(0, 0.5, cross_entropy=1)], ["a"]) is None
-    pages = study_plots([weighed(0, 0.5, mse=1, wave=1)], [ACCURACY], {}, title="mine")
+def test_no_figure_without_two_loss_terms() -> None:
+    assert loss_weights("mine", ACCURACY, [trial(0, 0.5)], ["a"]) is None
+    assert loss_weights("mine", ACCURACY, [weighted(0, 0.5, cross_entropy=1)], ["a"]) is None
+    pages = study_plots([weighted(0, 0.5, mse=1, wave=1)], [ACCURACY], {}, title="mine")
     assert "weights of the loss terms" in pages["weights"]
