@@ -96,11 +96,11 @@ def promote(
         prepare_process()
         from orchestrator.promotion import winner  # noqa: PLC0415 - loads torch and mlflow
 
-        trial = winner.choose(trials, config, asked)
+        trial = winner.select_trial(trials, config, asked)
         registry = _registry(home)
         terminal.info("reading the trial and its data")
         with _told_to_mlflow(registry, config, trial, target):
-            chosen = winner.prepare(ledger, row, config, trial, home.checkpoints)
+            chosen = winner.load_winner(ledger, row, config, trial, home.checkpoints)
         promoter = _promoter(
             chosen, target, ledger, registry=registry, home=home, terminal=terminal
         )
@@ -175,9 +175,9 @@ def _existing(asked: int, study: str, trials: Sequence[Trial]) -> int:
 
 def _registry(home: Home) -> "ModelRegistry":
     from orchestrator.promotion.registry import ModelRegistry  # noqa: PLC0415 - loads mlflow
-    from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - as above
+    from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - as above
 
-    with answering():
+    with mlflow_errors():
         return ModelRegistry.open(home.tracking_uri)
 
 
@@ -186,12 +186,12 @@ def _told_to_mlflow(
     registry: "ModelRegistry", config: StudyConfig, trial: Trial, target: Target
 ) -> Iterator[None]:
     """Puts a refusal on the trial's run too."""
-    from orchestrator.promotion.promoter import note_refusal  # noqa: PLC0415 - loads mlflow
+    from orchestrator.promotion.promoter import record_refusal  # noqa: PLC0415 - loads mlflow
 
     try:
         yield
     except PromotionRefusedError as refusal:
-        note_refusal(registry, config, trial.uid, str(target), str(refusal))
+        record_refusal(registry, config, trial.uid, str(target), str(refusal))
         raise
 
 
@@ -205,7 +205,7 @@ def _promoter(
     terminal: Terminal,
 ) -> "Promoter":
     from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
-    from orchestrator.promotion.clean_room import clean_room  # noqa: PLC0415 - with its registry
+    from orchestrator.promotion.clean_model import open_clean_model  # noqa: PLC0415 - with its registry
     from orchestrator.promotion.promoter import Promoter  # noqa: PLC0415 - loads mlflow
 
     return Promoter(
@@ -214,7 +214,7 @@ def _promoter(
         alias=target.alias,
         ledger=ledger,
         registry=registry,
-        examine=lambda uri, digest, code: clean_room(uri, home.tracking_uri, digest, code),
+        open_model=lambda uri, digest, code: open_clean_model(uri, home.tracking_uri, digest, code),
         catch_up=lambda: _catch_up(chosen, home),
         sync=f"{home.program} sync {chosen.study.name}",
         say=terminal.info,
@@ -282,6 +282,6 @@ def _recorded(chosen: "Winner", promoted: "Promoted") -> str:
 
 
 def _told(scores: Mapping[str, float]) -> str:
-    from orchestrator.promotion.comparison import told  # noqa: PLC0415 - loads mlflow
+    from orchestrator.promotion.comparison import format_score  # noqa: PLC0415 - loads mlflow
 
-    return ", ".join(told(name, score) for name, score in scores.items())
+    return ", ".join(format_score(name, score) for name, score in scores.items())

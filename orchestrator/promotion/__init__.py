@@ -1,4 +1,4 @@
-"""From a search's winner to a model in the registry that answers, and nothing unproved on the way.
+"""Promotion of a trial to the model registry, with verification at every step.
 
-Knows mlflow, beside tracking the only package that does. Nothing here is ever unpickled.
+Only this package and `tracking` use mlflow. Nothing is ever unpickled.
 """

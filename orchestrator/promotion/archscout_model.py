@@ -1,7 +1,7 @@
-"""The one code file of every model that archscout registers: proves its files, then answers.
+"""Code file of every registered model: verifies the model's files, then predicts.
 
-Needs what requirements.txt names and the files beside it; archscout need not be installed, and
-where it is, its code is not used. MLflow runs this file to load the model ("models from code").
+Requires the packages of requirements.txt and the model's files; an installed archscout is neither
+required nor used. MLflow runs this file to load the model ("models from code").
 """
 
 import hashlib
@@ -25,25 +25,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-# B batch, C channels, K classes, V numbers
+# B batch, C channels, K classes, V regression targets
 
 CONTENTS = "artifacts/model/"
-"""Where our own files lie in the model's folder."""
+"""Folder of our own files in the model."""
 MANIFEST = "manifest.json"
 BATCH = 256
-"""Examples at a time, as in training: sums of another length are rounded otherwise."""
+"""Examples per batch, as in training: sums of another length are rounded differently."""
 
 
 class ArchscoutModel(PythonModel):
-    """A network found by a search, with what it takes and what it answers."""
+    """Network found by a search, with its preprocessing and its outputs."""
 
     def load_context(self, context: Any) -> None:
-        """Prove every file, then build the network.
+        """Verify every file, then build the network.
 
         Raises:
-            ValueError: A file is missing or is not the one that was promoted.
+            ValueError: A file is missing or differs from the promoted one.
         """
-        files = _proved(Path(context.artifacts["model"]).parents[1])
+        files = _verified(Path(context.artifacts["model"]).parents[1])
         self.facts = json.loads(files["model.json"])
         self.class_names: list[str] = self.facts["class_names"]
         self.value_names: list[str] = self.facts["value_names"]
@@ -57,29 +57,30 @@ class ArchscoutModel(PythonModel):
         network.load_state_dict(safetensors.torch.load(files["weights.safetensors"]))
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
 
-    # Of other type hints MLflow makes a schema of its own, and of none it complains.
+    # MLflow turns other type hints into a schema of its own, and warns if there are none.
     def predict(
         self,
         context: Any,  # noqa: ARG002 - MLflow's signature
         model_input: np.ndarray,
         params: dict[str, Any] | None = None,  # noqa: ARG002 - as above
     ) -> pd.DataFrame:
-        """What the network makes of a batch of examples.
+        """Return predictions for a batch of examples, one row each.
 
         Args:
             context: MLflow's; not used.
             model_input: Images (N, H, W), (N, H, W, C) or (N, C, H, W), or vectors (N, F).
-            params: None are known.
+            params: Not used.
 
         Raises:
-            ValueError: The examples are of another shape, or hold what is no number.
+            ValueError: The examples have another shape, or contain NaN or infinity.
         """
         return self.answer(self.prepare_arrays(np.asarray(model_input)))
 
     def answer(self, prepared: NDArray[Any]) -> pd.DataFrame:
-        """The same for examples that are prepared as the network takes them.
+        """Return predictions for preprocessed examples.
 
-        Label and probability of each class, where there are classes; then each number.
+        Columns: `label` and `probability_CLASS` for a classifier, then `value_NAME` for each
+        regression target.
         """
         logits_BK, values_BV = self._outputs(prepared)
         columns: dict[str, Any] = {}
@@ -94,10 +95,10 @@ class ArchscoutModel(PythonModel):
         return pd.DataFrame(columns)
 
     def prepare_image(self, image: Any) -> NDArray[Any]:
-        """A Pillow image as the network takes it.
+        """Return a Pillow image, preprocessed for the network.
 
         Raises:
-            ValueError: The network takes no images.
+            ValueError: The network's inputs are not images.
         """
         if self.preprocessing is None:
             (numbers,) = self.facts["inputs"][self.stream]
@@ -106,7 +107,7 @@ class ArchscoutModel(PythonModel):
         return pixels
 
     def prepare_arrays(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Examples in an array as the network takes them."""
+        """Return examples in an array, preprocessed for the network."""
         if self.preprocessing is None:
             (numbers,) = self.facts["inputs"][self.stream]
             prepared: NDArray[Any] = self._inputs.prepare_vectors(values, numbers)
@@ -115,27 +116,27 @@ class ArchscoutModel(PythonModel):
         return prepared
 
     def _outputs(self, prepared: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        """Scores of the classes and numbers in the data's units."""
+        """Return class logits (N, K), and predictions (N, V) in the data's units."""
         scores = [torch.empty(0, len(self.class_names))]
         values = [torch.empty(0, len(self.value_names))]
         with torch.inference_mode(), self._precision():
             for start in range(0, len(prepared), BATCH):
                 examples = torch.from_numpy(np.array(prepared[start : start + BATCH]))
-                inputs = {self.stream: self._normalised(examples.to(self.device))}
+                inputs = {self.stream: self._normalize(examples.to(self.device))}
                 output = self.network(inputs)
                 if self.class_names:
                     scores.append(output.logits_BK.float().cpu())
                 if self.value_names:
-                    values.append(self._in_units(output.values_BV.float().cpu()))
+                    values.append(self._denormalize(output.values_BV.float().cpu()))
         return torch.cat(scores), torch.cat(values)
 
-    def _in_units(self, values_BV: Tensor) -> Tensor:
-        """Numbers as the data has them, in the same operations as in training."""
+    def _denormalize(self, values_BV: Tensor) -> Tensor:
+        """Return predictions in the data's units, with the same operations as in training."""
         moments = self.facts["normalisation"]["values"]
         return values_BV * torch.tensor(moments["deviation"]) + torch.tensor(moments["mean"])
 
-    def _normalised(self, examples: Tensor) -> Tensor:
-        """Mean 0 and deviation 1 over the training part, in the same operations as there."""
+    def _normalize(self, examples: Tensor) -> Tensor:
+        """Return normalized inputs, with the same operations as in training."""
         moments = self.facts["normalisation"][self.stream]
         scale_C = torch.tensor([1 / value for value in moments["deviation"]])
         shift_C = torch.tensor(moments["mean"]) * scale_C
@@ -149,7 +150,7 @@ class ArchscoutModel(PythonModel):
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
-        """Computes in the numbers in which the trial was judged."""
+        """Compute in the precision of the trial's evaluation."""
         with ExitStack() as stack:
             if self.facts["precision"] != "float32":
                 dtype = getattr(torch, self.facts["precision"])
@@ -159,24 +160,24 @@ class ArchscoutModel(PythonModel):
             yield
 
 
-def _proved(root: Path) -> dict[str, bytes]:
-    """Our own files by name, each with the bytes that the manifest promises."""
+def _verified(root: Path) -> dict[str, bytes]:
+    """Return our own files by name, each verified against the manifest."""
     manifest = json.loads((root / MANIFEST).read_bytes())
-    proved = {}
-    for name, promised in manifest["files"].items():
+    verified = {}
+    for name, expected in manifest["files"].items():
         path = root / name
         if not path.is_file():
             raise ValueError(f"{name} is missing from the model; promote it again")
         content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != promised["sha256"]:
+        if hashlib.sha256(content).hexdigest() != expected["sha256"]:
             raise ValueError(f"{name} is not what was promoted; promote the model again")
         if name.startswith(CONTENTS):
-            proved[name.removeprefix(CONTENTS)] = content
-    return proved
+            verified[name.removeprefix(CONTENTS)] = content
+    return verified
 
 
 def _network(facts: Mapping[str, Any]) -> Any:
-    """The network without weights, by the bundled code."""
+    """Return the network without weights, built by the bundled code."""
     if facts["user_code"] is not None:
         importlib.import_module("archscout_user_code")
     architecture = importlib.import_module("search_spaces.architecture").Architecture
@@ -192,7 +193,7 @@ def _network(facts: Mapping[str, Any]) -> Any:
 
 
 class _Sources:
-    """Finds and runs the bundled modules, from the very bytes that were proved."""
+    """Finder and loader of the bundled modules, from the verified bytes."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._sources: dict[str, tuple[bytes, bool]] = {}
@@ -203,17 +204,17 @@ class _Sources:
                 self._sources[module.removesuffix(".__init__")] = (content, package)
         for module in list(self._sources):
             for end, letter in enumerate(module):
-                if letter == ".":  # a folder may be a package without saying so
+                if letter == ".":  # a folder may be a namespace package
                     self._sources.setdefault(module[:end], (b"", True))
 
     def owns(self, name: str) -> bool:
-        """Whether a module is one of ours by its top name."""
+        """Return whether a module belongs to the bundle, by its top-level name."""
         return name.partition(".")[0] in {module.partition(".")[0] for module in self._sources}
 
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Python's question to a finder."""
+        """Return the spec of a bundled module (protocol of `sys.meta_path`)."""
         if name not in self._sources:
             return None
         loader: Any = self
@@ -221,17 +222,17 @@ class _Sources:
         return importlib.machinery.ModuleSpec(name, loader, origin=name, is_package=package)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
-        """A plain module will do."""
+        """Use the default module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Runs a module's source."""
+        """Run a module's source."""
         source, _ = self._sources[module.__name__]
         exec(compile(source, f"<model>/{module.__name__}", "exec"), vars(module))  # noqa: S102
 
 
 @contextmanager
 def _bundled_code(files: Mapping[str, bytes]) -> Iterator[None]:
-    """Imports come from the bundle, even where archscout is loaded, which is put back after."""
+    """Import from the bundle, even if archscout is loaded; its modules are restored afterwards."""
     sources: Any = _Sources(files)
     before = {name: module for name, module in sys.modules.items() if sources.owns(name)}
     for name in before:

@@ -1,7 +1,7 @@
-"""A process that knows nothing of archscout: fetches a model back from MLflow, proves it, answers.
+"""Process without archscout: fetches a model back from MLflow, verifies it and predicts.
 
-Run by path with `python -I` in an empty folder, where `proved` then holds the model's files. Reads
-one JSON document a line, answers one a line. Whatever libraries print goes to standard error.
+Run by path with `python -I` in an empty folder, where `verified` then contains the model's files.
+Reads one JSON document a line and responds with one a line. Output of libraries goes to stderr.
 """
 
 import importlib.util
@@ -16,41 +16,41 @@ from typing import IO, Any
 _OURS = frozenset({"orchestrator", "workers", "search_spaces"})
 
 
-class _Absent:
-    """Makes archscout as good as not installed; a model that needs it does not load here."""
+class _HideArchscout:
+    """Import hook that hides archscout, so that a model that needs it does not load."""
 
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> None:
-        """Python's question to a finder."""
+        """Refuse modules of archscout (protocol of `sys.meta_path`)."""
         if name.partition(".")[0] in _OURS:
             raise ModuleNotFoundError(f"{name} is not in the model", name=name)
 
 
 def main() -> None:
-    """Fetch the model that the first line names, then answer for what the next lines name."""
-    answers = os.fdopen(os.dup(1), "w")
+    """Fetch the model of the first line, then predict for the arrays of the next lines."""
+    responses = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    absent: Any = _Absent()
-    sys.meta_path.insert(0, absent)
-    for answer in _answers(sys.stdin):
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+    hook: Any = _HideArchscout()
+    sys.meta_path.insert(0, hook)
+    for response in _respond(sys.stdin):
+        responses.write(json.dumps(response) + "\n")
+        responses.flush()
 
 
-def _answers(requests: IO[str]) -> Iterator[Mapping[str, Any]]:
+def _respond(requests: IO[str]) -> Iterator[Mapping[str, Any]]:
     try:
-        model = _proved_model(json.loads(requests.readline()), Path.cwd())
+        model = _verified_model(json.loads(requests.readline()), Path.cwd())
         yield {"ready": True}
         for line in requests:
-            yield {"answers": _answered(model, json.loads(line)["inputs"])}
-    except Exception as error:  # noqa: BLE001 - told to the parent, which refuses the model
+            yield {"predictions": _predict(model, json.loads(line)["inputs"])}
+    except Exception as error:  # noqa: BLE001 - the parent refuses the model
         yield {"error": f"{type(error).__name__}: {error}"}
 
 
-def _proved_model(request: Mapping[str, str], folder: Path) -> Any:
-    """The model as MLflow loads it, from files that were fetched back and proved."""
-    import mlflow.artifacts  # noqa: PLC0415 - once archscout is out of sight
+def _verified_model(request: Mapping[str, str], folder: Path) -> Any:
+    """Return the model as MLflow loads it, from fetched and verified files."""
+    import mlflow.artifacts  # noqa: PLC0415 - after archscout is hidden
     import mlflow.pyfunc  # noqa: PLC0415 - as above
 
     manifest = _load_manifest_module()
@@ -60,19 +60,19 @@ def _proved_model(request: Mapping[str, str], folder: Path) -> Any:
             artifact_uri=request["model"], dst_path=str(folder / "fetched")
         )
     )
-    proved = folder / "proved"
-    proved.mkdir()
-    digests = manifest.verified_copy(fetched, proved, request["manifest_sha256"])
+    verified = folder / "verified"
+    verified.mkdir()
+    digests = manifest.verified_copy(fetched, verified, request["manifest_sha256"])
     if (expected := json.loads(request["code"])) is not None:
         code = {name: digest for name, digest in digests.items() if name.endswith(".py")}
         for name in sorted({*expected, *code}):
             if code.get(name) != expected.get(name):
                 raise ValueError(f"{name} is not archscout's own")
-    return mlflow.pyfunc.load_model(str(proved))
+    return mlflow.pyfunc.load_model(str(verified))
 
 
-def _answered(model: Any, path: str) -> dict[str, list[Any]]:
-    """Label and numbers of each example, by the column's name."""
+def _predict(model: Any, path: str) -> dict[str, list[Any]]:
+    """Return labels and predicted values of the examples, by column."""
     import numpy as np  # noqa: PLC0415 - as above
 
     table = model.predict(np.load(path, allow_pickle=False))

@@ -1,6 +1,6 @@
-"""What a user wants predictions for: image files, arrays, and folders of both.
+"""Inputs of a prediction: image files, arrays, and folders of both.
 
-Trusts no file: images are looked at before they are unpacked, arrays are never unpickled.
+No file is trusted: image headers are checked before decoding, and arrays are never unpickled.
 """
 
 import zipfile
@@ -23,69 +23,69 @@ from workers.data.preprocessing import extremes, unit_mismatch
 from workers.data.walk import Walk
 
 ARRAYS = frozenset({".npy", ".npz"})
-_KNOWN = "PNG and JPEG images, .npy and .npz files, and folders of them"
+_ALLOWED = "PNG and JPEG images, .npy and .npz files, and folders of them"
 _INPUTS = ("x", "images", "image", "inputs", "data", "x_test")
-_AT_ONCE = 1024
+_BATCH = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputBatch:
-    """Some inputs as the network takes them."""
+    """Batch of inputs, preprocessed for the network."""
 
     names: list[tuple[str, int | None]]
-    """The file of each, and its place where the file holds several."""
+    """File of each input, and its index if the file contains several."""
     examples: NDArray[Any]
-    """(N, channels, height, width) for images, (N, numbers) for vectors."""
+    """Images (N, C, H, W) or vectors (N, F)."""
 
 
-def expand(given: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """The files that are meant, those of a folder in the order of their names.
+def expand(paths: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """Return the files that paths name, those of a folder in order of their names.
 
     Returns:
-        The files, and a note for each folder in which others are left aside.
+        The files, and a note for each folder with ignored files.
 
     Raises:
-        DataError: One is not there, or nothing in a folder can be read.
+        DataError: A file does not exist, or a folder contains no readable files.
     """
     files: list[Path] = []
     notes: list[str] = []
-    for text in given:
+    for text in paths:
         path = Path(text).expanduser()
         if path.is_dir():
             walk = Walk(path.resolve())
             inside = [path / each for each in walk.below(walk.root, SUFFIXES | ARRAYS)]
             because = f"; {walk.notes[0]}" if walk.notes else ""
             if not inside:
-                raise DataError(f"{path} holds none of {_KNOWN}{because}")
+                raise DataError(f"{path} contains none of {_ALLOWED}{because}")
             if walk.ignored:
                 count = len(walk.ignored)
                 notes.append(
-                    f"{path}: {count} files left aside: {format_names(walk.ignored)}{because}"
+                    f"{path}: {count} files ignored: {format_names(walk.ignored)}{because}"
                 )
             files += inside
         elif not path.is_file():
-            what = "is neither file nor folder" if path.exists() else "is not there"
+            what = "is neither file nor folder" if path.exists() else "does not exist"
             raise DataError(f"{path} {what}")
         elif not _is_known(path):
-            raise DataError(f"{path} cannot be read: known are {_KNOWN}")
+            raise DataError(f"{path} cannot be read. Allowed: {_ALLOWED}")
         else:
             files.append(path)
     return files, notes
 
 
 def batches(files: Iterable[Path], shim: Any, failed: list[str]) -> Iterator[InputBatch]:
-    """Yield all inputs that can be read, about a thousand at a time.
+    """Yield all readable inputs in batches of up to 1,024.
 
     Args:
         files: Images and arrays.
-        shim: The model's code, which knows what the network takes.
-        failed: Gets one message for each file that cannot be read, or does not fit the model.
+        shim: Instance of the model's code file, which preprocesses inputs.
+        failed: Receives a message for each file that is unreadable or does not fit the model.
     """
     names: list[tuple[str, int | None]] = []
     images: list[NDArray[Any]] = []
     for path in files:
         is_array = path.suffix.lower() in ARRAYS
-        if images and (is_array or len(images) == _AT_ONCE):
+        if images and (is_array or len(images) == _BATCH):
             yield InputBatch(names=names, examples=np.stack(images))
             names, images = [], []
         try:
@@ -106,7 +106,7 @@ def _is_known(path: Path) -> bool:
 
 def _image(path: Path, shim: Any) -> NDArray[Any]:
     try:
-        header(path)  # refuses what is no image, or too large to unpack
+        header(path)  # refuses other files, and images too large to decode
         with Image.open(path, formats=FORMATS) as image:
             pixels: NDArray[Any] = shim.prepare_image(image)
     except (BrokenImageError, OSError, SyntaxError, ValueError) as error:
@@ -120,14 +120,14 @@ def _array_batches(path: Path, shim: Any) -> Iterator[InputBatch]:
         if tuple(values.shape) in _single_shapes(shim.facts):
             values = values[None]
         check_range(values, shim.facts["preprocessing"])
-        for start in range(0, len(values), _AT_ONCE):
-            part = values[start : start + _AT_ONCE]
+        for start in range(0, len(values), _BATCH):
+            batch = values[start : start + _BATCH]
             names: list[tuple[str, int | None]] = [
-                (str(path), start + place) for place in range(len(part))
+                (str(path), start + index) for index in range(len(batch))
             ]
-            yield InputBatch(names=names, examples=shim.prepare_arrays(np.asarray(part)))
+            yield InputBatch(names=names, examples=shim.prepare_arrays(np.asarray(batch)))
     except (MemoryError, OverflowError) as error:
-        raise DataError(f"{path} holds more than there is memory for") from error
+        raise DataError(f"{path} does not fit into memory") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataError):
             raise
@@ -135,7 +135,7 @@ def _array_batches(path: Path, shim: Any) -> Iterator[InputBatch]:
 
 
 def _array(path: Path) -> NDArray[Any]:
-    """The array of a file, one of Python objects refused."""
+    """Return the array of a file; arrays of Python objects are refused."""
     if path.suffix.lower() == ".npy":
         mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         return mapped
@@ -149,14 +149,14 @@ def _array(path: Path) -> NDArray[Any]:
         if chosen is None and len(names) != 1:
             listed = ", ".join(names[:10]) or "nothing"
             raise DataError(
-                f"{path} holds {listed}: name the examples x, or leave them alone in it"
+                f"{path} contains {listed}: name the array of examples x, or keep only that array"
             )
         values: NDArray[Any] = archive[chosen or names[0]]
     return values
 
 
 def _single_shapes(facts: dict[str, Any]) -> set[tuple[int, ...]]:
-    """Shapes of an array that is one example alone."""
+    """Return the shapes of an array of a single example."""
     prepared = facts["preprocessing"]
     if prepared is None:
         return {tuple(shape) for shape in facts["inputs"].values()}
@@ -168,13 +168,13 @@ def _single_shapes(facts: dict[str, Any]) -> set[tuple[int, ...]]:
 
 
 def check_range(values: NDArray[Any], prepared: dict[str, Any] | None) -> None:
-    """Refuse what no model takes, or this one not, before any of the file is predicted.
+    """Check the values of a file before any of it is predicted.
 
     Raises:
-        ValueError: NaN or infinity, or values in other units than those of training.
+        ValueError: There are no examples, NaN or infinity, or other units than in training.
     """
     if values.size == 0:
-        raise ValueError("it holds no examples")
+        raise ValueError("it contains no examples")
     if values.dtype.kind not in "buif":
         return
     if prepared is None:

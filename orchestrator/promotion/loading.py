@@ -1,7 +1,7 @@
-"""A registered model, fetched and proved before a byte of it is used.
+"""Loading of a registered model, which is verified before any byte of it is used.
 
-Its code runs only if it is what this installation puts into models, or if this home's ledger
-recorded it: a registry can be written by others, and nothing that it holds is believed by itself.
+Its code runs only if it equals this installation's, or if this home's ledger recorded its digest:
+others can write to a registry, so its contents alone are not trusted.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Promotion
 from orchestrator.promotion import package
 from orchestrator.promotion.registry import OPERATION, Champion, ModelRegistry, model_uri
-from orchestrator.tracking.deletion import answering
+from orchestrator.tracking.deletion import mlflow_errors
 from workers import manifest
 
 _RESTORE = "promote the trial again, or restore the file"
@@ -25,49 +25,49 @@ _RESTORE = "promote the trial again, or restore the file"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A model that has proved its files."""
+    """Verified model, ready to predict."""
 
     name: str
     version: int
     class_names: tuple[str, ...]
     value_names: tuple[str, ...]
     shim: Any
-    """Its code file's model: `answer`, `prepare_image`, `prepare_arrays`, `facts`."""
+    """Instance of its code file's class: `answer`, `prepare_image`, `prepare_arrays`, `facts`."""
 
 
 def load(
     registry: ModelRegistry, name: str, champion: Champion, promotions: list[Promotion]
 ) -> LoadedModel:
-    """Fetch a version, prove it and build its network.
+    """Fetch a version, verify it and build its network.
 
     Args:
-        registry: Where it is.
-        name: The registered model.
+        registry: The registry that has it.
+        name: Name of the registered model.
         champion: Its version.
-        promotions: What this home's ledger knows of promotions.
+        promotions: The promotions of this home's ledger.
 
     Raises:
-        PromotionRefusedError: A file is missing or differs, or its code is nobody's we know.
+        PromotionRefusedError: A file is missing or differs, or the code is unknown.
     """
     uri = model_uri(name, champion.version)
-    known = recorded_manifest(name, champion, promotions)
+    recorded = recorded_manifest(name, champion, promotions)
     expected = expected_manifest(name, champion, promotions)
     with tempfile.TemporaryDirectory(prefix="archscout-predict-") as folder:
-        fetched, proved = Path(folder) / "fetched", Path(folder) / "proved"
+        fetched, verified = Path(folder) / "fetched", Path(folder) / "verified"
         fetched.mkdir()
-        proved.mkdir()
-        with answering():
+        verified.mkdir()
+        with mlflow_errors():
             fetched = registry.fetch(name, champion.version, fetched)
         try:
-            digests = manifest.verified_copy(fetched, proved, expected)
+            digests = manifest.verified_copy(fetched, verified, expected)
         except ValueError as error:
             raise PromotionRefusedError(
                 f"{uri} is not what was promoted: {error}; {_RESTORE}"
             ) from None
-        if known is None:
+        if recorded is None:
             _require_own_code(uri, digests)
-        shim = _run(proved / package.SHIM.name)
-        shim.load_context(SimpleNamespace(artifacts={"model": str(proved / "artifacts/model")}))
+        shim = _run(verified / package.SHIM.name)
+        shim.load_context(SimpleNamespace(artifacts={"model": str(verified / "artifacts/model")}))
     return LoadedModel(
         name=name,
         version=champion.version,
@@ -78,13 +78,13 @@ def load(
 
 
 def expected_manifest(name: str, champion: Champion, promotions: list[Promotion]) -> str:
-    """What a version's manifest must hash to.
+    """Return the expected digest of a version's manifest.
 
     Raises:
-        PromotionRefusedError: Nobody knows: it is none of ours.
+        PromotionRefusedError: Unknown, because archscout did not promote the version.
     """
-    known = recorded_manifest(name, champion, promotions)
-    expected = known or champion.tags.get("archscout.manifest_sha256")
+    recorded = recorded_manifest(name, champion, promotions)
+    expected = recorded or champion.tags.get("archscout.manifest_sha256")
     if expected is None:
         uri = model_uri(name, champion.version)
         raise PromotionRefusedError(f"{uri} was not promoted by archscout, and is not loaded")
@@ -92,7 +92,7 @@ def expected_manifest(name: str, champion: Champion, promotions: list[Promotion]
 
 
 def recorded_manifest(name: str, champion: Champion, promotions: list[Promotion]) -> str | None:
-    """Return what a version's manifest must hash to by the ledger; None if it does not know it."""
+    """Return the digest of a version's manifest in the ledger; None if it has none."""
     for promotion in promotions:
         same = (promotion.model, promotion.version) == (name, champion.version)
         if same and promotion.operation == champion.tags.get(OPERATION):
@@ -106,18 +106,18 @@ def _require_own_code(uri: str, digests: Mapping[str, str]) -> None:
     differing = sorted(name for name in {*own, *code} if own.get(name) != code.get(name))
     if differing:
         raise PromotionRefusedError(
-            f"{uri} brings code that this archscout does not know ({differing[0]}): predict with "
+            f"{uri} contains code that this archscout does not know ({differing[0]}): predict with "
             "the home or the release that promoted it"
         )
 
 
 def _run(path: Path) -> Any:
-    """The model of a code file that was proved."""
+    """Return the model of a verified code file."""
     spec = importlib.util.spec_from_file_location("archscout_model", path)
     assert spec is not None  # noqa: S101  # A path that ends in .py has one.
     assert spec.loader is not None  # noqa: S101
     module = importlib.util.module_from_spec(spec)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow misses type hints, which its schema would follow
+        warnings.simplefilter("ignore")  # MLflow asks for type hints, which would become a schema
         spec.loader.exec_module(module)
     return module.ArchscoutModel()

@@ -1,6 +1,6 @@
-"""A trial's winner as a folder that MLflow loads: weights, candidate, code and a manifest.
+"""MLflow model of a trial: a folder with weights, candidate, code and a manifest.
 
-Knows no registry and no ledger: it writes files.
+Only writes files; knows neither registry nor ledger.
 """
 
 import json
@@ -35,40 +35,39 @@ from workers.data.identity import example_digests
 SHIM = Path(__file__).with_name("archscout_model.py")
 SCHEMA = 1
 CODE = "artifacts/model/code"
-"""Where the bundled sources lie in the model."""
+"""Folder of the bundled sources in the model."""
 USER_CODE = "archscout_user_code.py"
-"""The user's own file among them, whatever it was called."""
+"""Name of the user's own file among them."""
 FACTS = "artifacts/model/model.json"
-"""Where a model says what it takes and answers."""
+"""File of the model's inputs, outputs and candidate."""
 TRAINING_EXAMPLES = "artifacts/model/training_examples.safetensors"
-"""Where a model keeps the digests of the examples that it was trained on."""
+"""File of the digests of the model's training examples."""
 _PACKAGES = ("mlflow", "torch", "numpy", "safetensors", "pillow")
 _EXAMPLES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What goes into a model."""
+    """Contents of a model."""
 
     checkpoint: Checkpoint
-    """Of the last epoch of the full budget, its bytes proved."""
+    """Verified checkpoint of the last epoch of the full budget."""
     candidate: Mapping[str, Any]
     """The candidate's JSON form."""
     precision: str
-    """The numbers in which the trial was judged: `float32` or `bfloat16`."""
+    """Precision of the trial's evaluation: `float32` or `bfloat16`."""
     dataset: Dataset
-    """What it was judged on."""
+    """The data set that it was training_digests and evaluated on."""
     preprocessing: Preprocessing | None
-    """How a file becomes an input; None where examples are vectors."""
+    """Preprocessing of files to inputs; None for vectors."""
     user_code: UserCode | None
-    """The user's own file and what it imports beside it, if the candidate is built of their
-    blocks."""
+    """The user's own file and its local imports, if the candidate uses their blocks."""
     origin: Mapping[str, Any]
-    """Study, trial and digests, for people who find the file."""
+    """Study, trial and digests, for information."""
 
 
 def build(folder: Path, contents: Contents) -> str:
-    """Write the model into a new folder.
+    """Write the model to a new folder.
 
     Returns:
         SHA-256 of its manifest.
@@ -78,8 +77,10 @@ def build(folder: Path, contents: Contents) -> str:
     (staged / "weights.safetensors").write_bytes(safetensors.torch.save(_weights(contents)))
     facts = json.dumps(_facts(contents), indent=1, sort_keys=True, allow_nan=False)
     (staged / Path(FACTS).name).write_text(facts)
-    trained = np.sort(example_digests(contents.dataset.train)).view(np.int64)
-    safetensors.numpy.save_file({"digests": trained}, staged / Path(TRAINING_EXAMPLES).name)
+    training_digests = np.sort(example_digests(contents.dataset.train)).view(np.int64)
+    safetensors.numpy.save_file(
+        {"digests": training_digests}, staged / Path(TRAINING_EXAMPLES).name
+    )
     with _quiet():
         mlflow.pyfunc.save_model(
             path=str(folder),
@@ -87,7 +88,7 @@ def build(folder: Path, contents: Contents) -> str:
             artifacts={"model": str(staged)},
             signature=_signature(contents),
             input_example=examples(contents.dataset.validation, contents.preprocessing)[:_EXAMPLES],
-            pip_requirements=[f"{name}=={_release(name)}" for name in _PACKAGES],
+            pip_requirements=[f"{name}=={_public_version(name)}" for name in _PACKAGES],
         )
     for leftover in folder.rglob("__pycache__"):
         shutil.rmtree(leftover)
@@ -96,22 +97,22 @@ def build(folder: Path, contents: Contents) -> str:
 
 
 def examples(split: Split, prepared: Preprocessing | None) -> NDArray[Any]:
-    """The examples of a part as the model's signature takes them."""
+    """Return the examples of a split in the form of the model's signature."""
     (inputs,) = split.inputs.values()
     return inputs if prepared is None else to_raw_arrays(inputs, prepared)
 
 
 def to_raw_arrays(pixels: NDArray[Any], prepared: Preprocessing) -> NDArray[Any]:
-    """Prepared images as their arrays were before: what the model's signature takes."""
+    """Return preprocessed images as raw arrays, in the form of the model's signature."""
     values: NDArray[Any] = pixels[:, 0] if prepared.channels == 1 else np.moveaxis(pixels, 1, -1)
     if not prepared.scales:
         return np.ascontiguousarray(values)
-    # One step of the 255 lies far above a rounding error: preparing them again gives these bytes.
+    # One of 255 steps is far above rounding errors: preprocessing restores the same bytes.
     return prepared.low + values * ((prepared.high - prepared.low) / 255)
 
 
 def expected_code(user_code: UserCode | None) -> dict[str, str]:
-    """Digests of all code in a model that this installation makes, by its place in the model."""
+    """Return digests of all code in a model of this installation, by path in the model."""
     sources = _sources(user_code)
     return {
         **{f"{CODE}/{name}": manifest.digest(source) for name, source in sources.items()},
@@ -120,13 +121,13 @@ def expected_code(user_code: UserCode | None) -> dict[str, str]:
 
 
 def has_users_blocks(architecture: Architecture) -> bool:
-    """Whether an architecture is built of blocks that a user registered."""
+    """Return whether an architecture uses blocks that a user registered."""
     ours = f"{search_spaces.__name__}."
     return any(not type(part).__module__.startswith(ours) for part in architecture.parts())
 
 
 def _weights(contents: Contents) -> dict[str, Tensor]:
-    """The network's own tensors, without those that only training needs."""
+    """Return the network's own tensors, without those used only in training."""
     task = contents.dataset.task
     network = Architecture.from_dict(contents.candidate["architecture"]).build(task)
     tensors = contents.checkpoint.tensors
@@ -150,21 +151,21 @@ def _facts(contents: Contents) -> dict[str, Any]:
 
 
 def _sources(user_code: UserCode | None) -> dict[str, bytes]:
-    """The sources that travel with a model, by their place below its code."""
+    """Return the sources bundled with a model, by path below its code folder."""
     root = Path(str(search_spaces.__file__)).parent
     package = {
         f"search_spaces/{path.relative_to(root).as_posix()}": path.read_bytes()
         for path in sorted(root.rglob("*.py"))
     }
     return {
-        **({} if user_code is None else _users_sources(user_code)),
+        **({} if user_code is None else _user_sources(user_code)),
         **package,
         "archscout_preprocessing.py": Path(str(preprocessing.__file__)).read_bytes(),
     }
 
 
-def _users_sources(user_code: UserCode) -> dict[str, bytes]:
-    """The user's file under a name of its own, its neighbours under theirs."""
+def _user_sources(user_code: UserCode) -> dict[str, bytes]:
+    """Return the user's file under a fixed name, and its imports under their own."""
     ((_, named),) = user_code.named
     root = Path(named).parent
     return {
@@ -182,14 +183,14 @@ def _write_code(folder: Path, user_code: UserCode | None) -> None:
 
 def _signature(contents: Contents) -> ModelSignature:
     names = contents.dataset.class_names
-    answers: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label")] if names else []
-    answers += [ColSpec(DataType.double, f"probability_{name}") for name in names]
-    answers += [ColSpec(DataType.double, f"value_{name}") for name in contents.dataset.value_names]
-    return ModelSignature(inputs=Schema([_taken(contents)]), outputs=Schema(answers))
+    outputs: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, "label")] if names else []
+    outputs += [ColSpec(DataType.double, f"probability_{name}") for name in names]
+    outputs += [ColSpec(DataType.double, f"value_{name}") for name in contents.dataset.value_names]
+    return ModelSignature(inputs=Schema([_input_spec(contents)]), outputs=Schema(outputs))
 
 
-def _taken(contents: Contents) -> TensorSpec:
-    """What goes in."""
+def _input_spec(contents: Contents) -> TensorSpec:
+    """Return the model's input."""
     prepared = contents.preprocessing
     if prepared is None:
         (shape,) = contents.dataset.task.inputs.values()
@@ -198,14 +199,14 @@ def _taken(contents: Contents) -> TensorSpec:
     return TensorSpec(np.dtype(prepared.dtype), (-1, prepared.height, prepared.width, *channels))
 
 
-def _release(package: str) -> str:
-    """The version as an index has it, without the mark of a local build (`+cpu`)."""
+def _public_version(package: str) -> str:
+    """Return the published version, without the label of a local build (`+cpu`)."""
     return re.sub(r"\+.*", "", version(package))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps MLflow from advising us about type hints, which its serving would then enforce."""
+    """Silence MLflow's advice on type hints, which its serving would then enforce."""
     logger = logging.getLogger("mlflow")
     before = logger.level
     logger.setLevel(logging.ERROR)

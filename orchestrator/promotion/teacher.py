@@ -1,6 +1,6 @@
-"""A promoted model as a teacher: fetched from the registry, proved, and laid where workers read it.
+"""Registered model as a teacher for distillation: fetched, verified, and copied for the workers.
 
-Nothing of what a model brings is run; its weights and architecture are plain data.
+None of the model's code runs; its weights and architecture are plain data.
 """
 
 import json
@@ -16,7 +16,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.promotion.loading import expected_manifest
 from orchestrator.promotion.package import has_users_blocks
 from orchestrator.promotion.registry import ModelRegistry, model_uri
-from orchestrator.tracking.deletion import answering
+from orchestrator.tracking.deletion import mlflow_errors
 from search_spaces.architecture import Architecture
 from workers import manifest
 from workers.data import Dataset
@@ -27,47 +27,49 @@ from workers.training.teacher import FACTS, WEIGHTS, network, unfit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Teacher:
-    """A teacher's proved files."""
+    """Verified files of a teacher."""
 
     reference: str
     """MODEL/VERSION."""
     manifest_sha256: str
-    """Of the model as it was promoted."""
+    """Digest of the promoted model's manifest."""
     files: dict[str, bytes]
-    """By name."""
+    """Contents by file name."""
 
     def require_fit(self, dataset: Dataset, code_digest: str | None) -> None:
-        """Refuses a teacher that cannot teach.
+        """Refuse a teacher that does not fit the study.
 
         Args:
-            dataset: What is to be learnt.
-            code_digest: Of the study's own Python, whose blocks the teacher may be built of.
+            dataset: The study's data set.
+            code_digest: Digest of the study's own Python, whose blocks the teacher may use.
 
         Raises:
-            PromotionRefusedError: It answers another task, or cannot be built here.
+            PromotionRefusedError: It has another task, or cannot be built here.
         """
         facts = json.loads(self.files[FACTS])
         if reason := unfit(facts, dataset):
             raise PromotionRefusedError(f"teacher: {self.reference} {reason}")
         try:
-            foreign = has_users_blocks(Architecture.from_dict(facts["candidate"]["architecture"]))
+            has_foreign_blocks = has_users_blocks(
+                Architecture.from_dict(facts["candidate"]["architecture"])
+            )
             network(self.files)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
             raise PromotionRefusedError(
-                f"teacher: {self.reference} cannot be built here; code of a user's own does not "
-                f"come with a teacher: {error}"
+                f"teacher: {self.reference} cannot be built here; a user's own code is not part of "
+                f"a teacher: {error}"
             ) from error
-        if foreign and facts["user_code"] != code_digest:
+        if has_foreign_blocks and facts["user_code"] != code_digest:
             raise PromotionRefusedError(
-                f"teacher: {self.reference} is built of blocks of a user's own, and those of this "
-                "study are others; name a teacher of ready blocks"
+                f"teacher: {self.reference} is built of a user's own blocks, which differ from "
+                "those of this study; name a teacher of catalog blocks"
             )
 
     def stage(self, folder: Storage) -> TeacherRef:
-        """Put the files where workers find them.
+        """Copy the files to a folder that workers read.
 
         Args:
-            folder: Of the study's checkpoints, which every worker reaches.
+            folder: Folder of the study's checkpoints, which every worker can access.
 
         Raises:
             OSError: They cannot be written.
@@ -81,21 +83,21 @@ class Teacher:
 
 
 def fetch(reference: str, home: Home, ledger: Ledger | None) -> Teacher:
-    """The teacher that `MODEL/VERSION` names.
+    """Return the teacher named by `MODEL/VERSION`.
 
     Args:
-        reference: As the study says it.
-        home: Whose registry is asked.
-        ledger: What this home knows of promotions; None where it has none.
+        reference: The reference in the study's config.
+        home: The home whose registry has it.
+        ledger: The home's ledger, which records promotions; None if it has none.
 
     Raises:
         PromotionRefusedError: There is no such version, or it is not what was promoted.
     """
     model, _, number = reference.rpartition("/")
-    with answering():
+    with mlflow_errors():
         registry = ModelRegistry.open(home.tracking_uri)
         try:
-            version = registry.numbered(model, int(number))
+            version = registry.version_by_number(model, int(number))
         except MlflowException:
             known = ", ".join(registry.models()[:20]) or "none"
             raise PromotionRefusedError(
@@ -103,22 +105,24 @@ def fetch(reference: str, home: Home, ledger: Ledger | None) -> Teacher:
             ) from None
         promotions = ledger.promotions.all() if ledger else []
         expected = expected_manifest(model, version, promotions)
-        files = _proved(registry, model, version.version, expected)
+        files = _verified_files(registry, model, version.version, expected)
     return Teacher(reference=reference, manifest_sha256=expected, files=files)
 
 
-def _proved(registry: ModelRegistry, model: str, version: int, expected: str) -> dict[str, bytes]:
-    """The teacher's files, once the whole model has proved itself."""
+def _verified_files(
+    registry: ModelRegistry, model: str, version: int, expected: str
+) -> dict[str, bytes]:
+    """Return the teacher's files, after the whole model is verified."""
     with tempfile.TemporaryDirectory(prefix="archscout-teacher-") as place:
-        fetched, proved = Path(place) / "fetched", Path(place) / "proved"
+        fetched, verified = Path(place) / "fetched", Path(place) / "verified"
         fetched.mkdir()
-        proved.mkdir()
+        verified.mkdir()
         try:
-            manifest.verified_copy(registry.fetch(model, version, fetched), proved, expected)
+            manifest.verified_copy(registry.fetch(model, version, fetched), verified, expected)
         except ValueError as error:
             uri = model_uri(model, version)
             raise PromotionRefusedError(
                 f"teacher: {uri} is not what was promoted: {error}"
             ) from None
-        inside = proved / "artifacts" / "model"
+        inside = verified / "artifacts" / "model"
         return {name: (inside / name).read_bytes() for name in (FACTS, WEIGHTS)}

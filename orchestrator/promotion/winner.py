@@ -1,6 +1,6 @@
-"""What is to be promoted: a trial that reached the full budget, its checkpoint, and its data.
+"""Trial to promote, with its checkpoint and data.
 
-Only reads. Whatever is not as it was when the trial was judged is refused here.
+Read-only. Refuses a checkpoint, data or user code that have changed since the trial's evaluation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,29 +26,29 @@ from workers.storage import Storage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Winner:
-    """A trial with all that its promotion needs."""
+    """Trial with everything that its promotion needs."""
 
     study: StudyRow
     config: StudyConfig
     trial: Trial
     architecture: str
-    """In one line."""
+    """The network in one line."""
     scores: Mapping[str, float]
-    """`accuracy` of classes; `mae` of a number, or `rmse` of several: on validation at the last
-    epoch of the full budget, as the trial recorded them."""
+    """Recorded `accuracy`, and `mae` of one or `rmse` of several regression targets, on validation
+    at the last epoch of the full budget."""
     dataset: Dataset
     preprocessing: Preprocessing | None
-    """How a file becomes an input; None where examples are vectors."""
+    """Preprocessing of files to inputs; None for vectors."""
     checkpoint: Checkpoint
     user_code: UserCode | None
-    """The user's own file and its neighbours, if the network is built of their blocks."""
+    """The user's own file and its local imports, if the network uses their blocks."""
     identity: Mapping[str, str]
-    """Digests by which the sealed test part is recognised: `data_digest` of the whole study, and
-    those of `workers.data.identity`."""
+    """Digests that identify the held-out test set: `data_digest` of the study, and those of
+    `workers.data.identity`."""
 
     @property
     def contents(self) -> Contents:
-        """What goes into its model."""
+        """Return the contents of its model."""
         return Contents(
             checkpoint=self.checkpoint,
             candidate=self.trial.candidate,
@@ -68,8 +68,8 @@ class Winner:
         )
 
 
-def choose(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> Trial:
-    """The trial of this number, or the best one.
+def select_trial(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> Trial:
+    """Return the trial of this number, or the best one.
 
     Raises:
         PromotionRefusedError: None has reached the full budget.
@@ -82,25 +82,25 @@ def choose(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> 
     return chosen
 
 
-def prepare(
+def load_winner(
     ledger: Ledger, study: StudyRow, config: StudyConfig, trial: Trial, checkpoints: Storage
 ) -> Winner:
-    """Read a trial's checkpoint and data, and prove both.
+    """Load and verify a trial's checkpoint and data.
 
     Args:
-        ledger: What is promoted stands there.
-        study: The trial's.
-        config: The study's.
-        trial: What is promoted.
-        checkpoints: Of all studies.
+        ledger: The ledger that has the trial.
+        study: The trial's study.
+        config: The study's config.
+        trial: The trial to promote.
+        checkpoints: Folder of the checkpoints of all studies.
 
     Raises:
-        PromotionRefusedError: They are not what the trial was judged with.
+        PromotionRefusedError: They have changed since the trial's evaluation.
         DataError: The data cannot be read.
     """
     _require_model(config, trial)
     _require_trained_here(ledger, config, trial)
-    whole = _checkpoint(ledger, config, trial, checkpoints / study.name / trial.uid)
+    loaded = _load_checkpoint(ledger, config, trial, checkpoints / study.name / trial.uid)
     user_code = _user_code(study, config, trial)
     dataset = load(config.data)
     if dataset.digest != study.data_digest:
@@ -118,14 +118,14 @@ def prepare(
         scores=_recorded_scores(config, trial, dataset),
         dataset=dataset,
         preprocessing=dataset.preprocessing,
-        checkpoint=whole,
+        checkpoint=loaded,
         user_code=user_code,
         identity={"data_digest": study.data_digest} | test_split_identity(dataset),
     )
 
 
 def _require_model(config: StudyConfig, trial: Trial) -> None:
-    """Refuses trials that left no finished model of ours."""
+    """Refuse trials without a complete model of ours."""
     if trial.state is not TrialState.COMPLETE:
         raise PromotionRefusedError(
             f"trial {trial.number} is {trial.state}: only trials that reached the full budget are "
@@ -138,7 +138,7 @@ def _require_model(config: StudyConfig, trial: Trial) -> None:
 
 
 def _require_trained_here(ledger: Ledger, config: StudyConfig, trial: Trial) -> None:
-    """Refuses a result that an earlier study gave, which has the checkpoint."""
+    """Refuse a transferred result, whose checkpoint belongs to an earlier study."""
     if trial.reason != REUSED:
         return
     for name in config.warm_start:
@@ -152,33 +152,35 @@ def _require_trained_here(ledger: Ledger, config: StudyConfig, trial: Trial) -> 
                 )
 
 
-def _checkpoint(ledger: Ledger, config: StudyConfig, trial: Trial, folder: Storage) -> Checkpoint:
-    """The trial's newest checkpoint; an older one was not judged at the full budget."""
+def _load_checkpoint(
+    ledger: Ledger, config: StudyConfig, trial: Trial, folder: Storage
+) -> Checkpoint:
+    """Return the trial's newest checkpoint, which must be of the full budget."""
     references = ledger.checkpoints(trial.uid)
     if not references:
         raise PromotionRefusedError(
             f"trial {trial.number} kept no checkpoint: it was not trained here"
         )
     try:
-        whole = checkpoint.load(references[0], folder)
+        loaded = checkpoint.load(references[0], folder)
     except CheckpointError as error:
         raise PromotionRefusedError(
-            f"the checkpoint of trial {trial.number} cannot be believed: {error}; "
+            f"the checkpoint of trial {trial.number} is damaged: {error}; "
             "promote another trial with --trial"
         ) from error
-    if whole.epoch != config.budget.maximum or "precision" not in whole.state:
+    if loaded.epoch != config.budget.maximum or "precision" not in loaded.state:
         raise PromotionRefusedError(
-            f"the newest checkpoint of trial {trial.number} is of epoch {whole.epoch} of "
+            f"the newest checkpoint of trial {trial.number} is of epoch {loaded.epoch} of "
             f"{config.budget.maximum}, or of another release"
         )
-    return whole
+    return loaded
 
 
 def _recorded_scores(config: StudyConfig, trial: Trial, dataset: Dataset) -> dict[str, float]:
     last = trial.measurements[-1]
     names = ["accuracy"] if dataset.class_names else []
     if dataset.value_names:
-        # Errors in different units do not add up.
+        # Errors in different units cannot be averaged.
         names.append("mae" if len(dataset.value_names) == 1 else "rmse")
     for name in names:
         if last.fidelity != config.budget.maximum or f"val_{name}" not in last.metrics:
@@ -189,7 +191,7 @@ def _recorded_scores(config: StudyConfig, trial: Trial, dataset: Dataset) -> dic
 
 
 def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserCode | None:
-    """The user's files if the network is built of their blocks; run only if unchanged since."""
+    """Return the user's files if the network uses their blocks; they run only if unchanged."""
     if user_object(config.space) is None:
         return None
     try:

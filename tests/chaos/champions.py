@@ -89,7 +89,7 @@ def _searched(world: World) -> Scene:
         config = StudyConfig.from_json(row.config_json)
         ranked = sorted(ledger.trials(row.id), key=lambda trial: trial.values or ())
         prepared = [
-            winner.prepare(ledger, row, config, trial, LocalFolder(world.home / "checkpoints"))
+            winner.load_winner(ledger, row, config, trial, LocalFolder(world.home / "checkpoints"))
             for trial in ranked
         ]
     scene = Scene(world=world, better=prepared[-1], worse=prepared[0])
@@ -203,7 +203,7 @@ def _promote(
         return opened(*asked) if around is None else around(opened(*asked))
 
     with mock.patch.object(promoter.package, "build", partial(_build, scene)):
-        replace(promoter, examine=examine).promote()
+        replace(promoter, open_model=examine).promote()
 
 
 def _promoter(

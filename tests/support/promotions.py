@@ -1,4 +1,4 @@
-"""Promotions in this process: a room that is not clean but quick, and a promoter that dies."""
+"""Promotions without a clean process, and with simulated crashes."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -48,36 +48,38 @@ class Mortal:
         return call
 
 
-def quick_room(registry: ModelRegistry) -> Callable[..., Any]:
+def open_in_process(registry: ModelRegistry) -> Callable[..., Any]:
     """The steps of the clean process, done here: seconds become a moment."""
 
     @contextmanager
-    def room(uri: str, digest: str, code: Mapping[str, str] | None) -> Iterator[Any]:
+    def open_model(uri: str, digest: str, code: Mapping[str, str] | None) -> Iterator[Any]:
         _, model, version = uri.rsplit("/", 2)
         with tempfile.TemporaryDirectory() as name:
-            proved = Path(name) / "proved"
-            proved.mkdir()
+            verified = Path(name) / "verified"
+            verified.mkdir()
             fetched = registry.fetch(model, int(version), Path(name) / "fetched")
             try:
-                digests = manifest.verified_copy(fetched, proved, digest)
+                digests = manifest.verified_copy(fetched, verified, digest)
             except ValueError as error:
                 raise PromotionRefusedError(str(error)) from error
             if changed := [name for name in code or {} if digests.get(name) != code[name]]:
                 raise PromotionRefusedError(f"{changed[0]} is not archscout's own")
-            shim = loading._run(proved / "archscout_model.py")
-            shim.load_context(SimpleNamespace(artifacts={"model": str(proved / "artifacts/model")}))
+            shim = loading._run(verified / "archscout_model.py")
+            shim.load_context(
+                SimpleNamespace(artifacts={"model": str(verified / "artifacts/model")})
+            )
             yield SimpleNamespace(
-                answers=lambda given: shim.predict(None, given).to_dict("list"),
-                file=lambda name: (proved / name).read_bytes() if name in digests else None,
+                predict=lambda given: shim.predict(None, given).to_dict("list"),
+                file=lambda name: (verified / name).read_bytes() if name in digests else None,
             )
 
-    return room
+    return open_model
 
 
 def a_promoter(
     home: Path, model: str, *, trial: int | None = None, study: str = "tiny", **parts: Any
 ) -> Promoter:
-    """A promoter for a study's trial, as the command builds it, but for the quick room.
+    """A promoter for a study's trial, as the command builds it, but without a clean process.
 
     `lives` makes it die after so many writes; the process that it leaves in the ledger is gone.
     """
@@ -90,7 +92,7 @@ def a_promoter(
         "alias": "champion",
         "ledger": ledger,
         "registry": registry,
-        "examine": quick_room(registry),
+        "open_model": open_in_process(registry),
         "catch_up": lambda: "",
         "sync": f"archscout sync {study}",
         "say": lambda _: None,
@@ -108,5 +110,5 @@ def _winner(home: Path, ledger: Ledger, study: str, trial: int | None) -> winner
     row = ledger.study(study)
     assert row is not None
     config = StudyConfig.from_json(row.config_json)
-    chosen = winner.choose(ledger.trials(row.id), config, trial)
-    return winner.prepare(ledger, row, config, chosen, LocalFolder(home / "checkpoints"))
+    chosen = winner.select_trial(ledger.trials(row.id), config, trial)
+    return winner.load_winner(ledger, row, config, chosen, LocalFolder(home / "checkpoints"))

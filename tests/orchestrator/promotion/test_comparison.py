@@ -14,7 +14,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Ledger
 from orchestrator.promotion import package
-from orchestrator.promotion.clean_room import clean_room
+from orchestrator.promotion.clean_model import open_clean_model
 from orchestrator.promotion.comparison import compare_recorded
 from orchestrator.promotion.promoter import Promoter
 from orchestrator.promotion.registry import Champion
@@ -59,10 +59,10 @@ class TestAChampionJudgedOnOlderData:
         store = f"sqlite:///{home / 'mlflow.db'}"
         apart = replace(
             challenger,
-            examine=lambda uri, digest, code: (
-                clean_room(uri, store, digest, code)
+            open_model=lambda uri, digest, code: (
+                open_clean_model(uri, store, digest, code)
                 if uri.endswith("/1")
-                else challenger.examine(uri, digest, code)
+                else challenger.open_model(uri, digest, code)
             ),
         )
         assert apart.promote().replaced == 1
@@ -120,13 +120,13 @@ def test_an_opening_by_an_operation_of_an_older_release_is_recognised(
     promoter = a_promoter(home, "begun", trial=ranked[0])
     unaware = replace(promoter.winner, identity={"data_digest": "older"})
     with pytest.raises(Dead):  # it registered the version, and knew of no test digest
-        replace(promoter, winner=unaware, examine=dying).promote()
+        replace(promoter, winner=unaware, open_model=dying).promote()
     promoter.promote()
     identity = {f"archscout.{name}": digest for name, digest in promoter.winner.identity.items()}
     version = client(home).get_model_version_by_alias("begun", "champion")
     assert identity.items() <= version.tags.items()
     only_split = {"archscout.examples_digest": identity["archscout.examples_digest"]}
-    assert promoter.registry.openings(only_split, besides=()) >= 1
+    assert promoter.registry.openings(only_split, excluding=()) >= 1
 
 
 @pytest.mark.parametrize(

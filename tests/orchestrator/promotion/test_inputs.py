@@ -19,7 +19,7 @@ def test_a_folder_is_walked_as_in_training(tmp_path: Path) -> None:
     (root / "out.png").symlink_to(tmp_path / "secret.png")
     files, (note,) = expand([str(root)])
     assert [str(file.relative_to(root)) for file in files] == ["a.png", "b/1.jfif"]
-    assert "4 files left aside: '.hidden', '__MACOSX', 'c.webp', 'out.png'" in note
+    assert "4 files ignored: '.hidden', '__MACOSX', 'c.webp', 'out.png'" in note
     assert "links that lead out of the folder are not followed" in note
 
 

@@ -126,7 +126,7 @@ class TestPredictions:
             (["digitz@champion", "x.npy"], "there is no model 'digitz'. Models: "),
             (["digits@champian", "x.npy"], "Aliases: champion. Did you mean 'champion'?"),
             (["digits", "x.npy"], "write MODEL@ALIAS, such as digits@champion"),
-            (["digits@champion", "nothing.png"], "nothing.png is not there"),
+            (["digits@champion", "nothing.png"], "nothing.png does not exist"),
             (["digits@champion", "text.txt"], "text.txt cannot be read: known are PNG"),
             (["digits@champion", "empty"], "empty holds none of"),
             (["digits@champion", "broken.png"], "broken.png cannot be read: no PNG or JPEG"),

@@ -1,4 +1,4 @@
-"""Promotion: what reaches the registry, what does not, and what a crash leaves."""
+"""Promotion: models that reach the registry, refusals, and crashes."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ from support.promotions import Dead, a_promoter
 from orchestrator.errors import ExitCode, PromotionRefusedError
 from orchestrator.ledger import AliasMovedError, Ledger
 from orchestrator.promotion import package, winner
-from orchestrator.promotion.clean_room import clean_room
+from orchestrator.promotion.clean_model import open_clean_model
 from orchestrator.promotion.promoter import Promoter
 from workers import manifest
 from workers.data import DataSpec, load
@@ -77,7 +77,7 @@ def numbers(home: Path) -> list[int]:
 
 
 class TestAPromotedModel:
-    def test_says_in_the_registry_what_it_is(self, promoted: Path) -> None:
+    def test_is_described_in_the_registry(self, promoted: Path) -> None:
         version = versions(promoted, "digits")[0]
         assert alias(promoted, "digits") == int(version.version) == 1
         for part in ("architecture", "tiny, trial", "validation", "test", "digest"):
@@ -92,11 +92,11 @@ class TestAPromotedModel:
         assert (folder / "artifacts/model/weights.safetensors").is_file()
         assert "torch==2" in (folder / "requirements.txt").read_text()
 
-    def test_holds_nothing_that_could_be_unpickled(self, promoted: Path) -> None:
+    def test_contains_no_pickles(self, promoted: Path) -> None:
         suffixes = {path.suffix for path in files(promoted, "digits").rglob("*") if path.is_file()}
         assert suffixes <= {"", ".py", ".json", ".yaml", ".txt", ".safetensors"}
 
-    def test_answers_plain_mlflow_in_another_folder_as_it_was_recorded(
+    def test_reproduces_its_test_accuracy_in_plain_mlflow(
         self, promoted: Path, tmp_path: Path
     ) -> None:
         test = load(DataSpec(source="digits")).open_test()
@@ -123,22 +123,22 @@ class TestAPromotedModel:
         assert said["test_openings"] == 1
         assert len(versions(promoted, "digits")) == 1
 
-    def test_stays_champion_against_a_worse_one(self, promoted: Path, answer: Answer) -> None:
+    def test_is_kept_against_a_worse_challenger(self, promoted: Path, answer: Answer) -> None:
         worst = numbers(promoted)[-1]
         code, said, _ = answer("promote", "tiny", "--model", "digits", "--trial", str(worst))
         assert code == ExitCode.REFUSED
-        assert "it stays" in said["errors"][0]
+        assert "it is kept" in said["errors"][0]
         assert alias(promoted, "digits") == 1
         assert len(versions(promoted, "digits")) == 1
         assert note(promoted, worst).startswith("refused for digits@champion")
 
-    def test_gives_way_to_one_that_is_at_least_as_good(self, home: Path, quick_build: None) -> None:
+    def test_is_replaced_by_a_challenger_not_worse(self, home: Path, quick_build: None) -> None:
         best, *_, worst = numbers(home)
         assert a_promoter(home, "rising", trial=worst).promote().replaced is None
         assert a_promoter(home, "rising", trial=best).promote().replaced == 1
         assert alias(home, "rising") == 2
 
-    def test_is_made_of_the_users_own_blocks_too(
+    def test_may_contain_a_users_own_blocks(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -279,7 +279,7 @@ class TestARefusal:
             replace(
                 honest,
                 registry=changed,
-                examine=lambda uri, digest, code: clean_room(uri, store, digest, code),
+                open_model=lambda uri, digest, code: open_clean_model(uri, store, digest, code),
             ).promote()
 
     def test_meets_code_that_is_not_ours_even_under_a_manifest_of_its_own(
@@ -292,10 +292,10 @@ class TestARefusal:
         with pytest.raises(PromotionRefusedError, match="is not archscout's own"):
             a_promoter(home, "foreign").promote()
 
-    def test_meets_a_model_that_does_not_do_what_was_measured(self, home: Path) -> None:
+    def test_meets_a_model_that_does_not_reproduce_its_scores(self, home: Path) -> None:
         honest = a_promoter(home, "boasting")
         boasting = replace(honest.winner, scores={"accuracy": 0.999})
-        with pytest.raises(PromotionRefusedError, match="It does not do what was measured"):
+        with pytest.raises(PromotionRefusedError, match="differ by more than the tolerance"):
             replace(honest, winner=boasting).promote()
         assert client(home).get_registered_model("boasting").aliases == {}
 
@@ -321,7 +321,7 @@ class TestARefusal:
         finally:
             path.write_bytes(content)
         assert code == ExitCode.REFUSED
-        assert "has changed since it was written" in said["errors"][0]
+        assert "has changed since it was recorded" in said["errors"][0]
 
     @pytest.mark.parametrize(
         ("words", "text"),
@@ -352,7 +352,7 @@ class TestACrash:
         challenger = a_promoter(home, "crash", trial=best).winner
         for lives in itertools.count(1):
             given: dict[str, Any] = {"winner": challenger, "alias": f"crash-{lives}"}
-            old.registry.point("crash", given["alias"], 1)
+            old.registry.set_alias("crash", given["alias"], 1)
             dying = a_promoter(home, "crash", **given, lives=lives)
             try:
                 dying.promote()
@@ -369,25 +369,25 @@ class TestACrash:
             assert versions(home, "crash")[0].tags["archscout.promotion"] == "done"
         assert lives > 14
 
-    def test_while_the_test_part_is_open_is_counted(self, home: Path) -> None:
+    def test_during_the_test_evaluation_is_counted(self, home: Path) -> None:
         honest = a_promoter(home, "counted")
         before = sum(p.detail.get("test_openings", 0) for p in honest.ledger.promotions.all())
 
         @contextmanager
-        def room(uri: str, digest: str, code: Any) -> Any:
-            with honest.examine(uri, digest, code) as model:
-                asked: list[Any] = []
+        def open_model(uri: str, digest: str, code: Any) -> Any:
+            with honest.open_model(uri, digest, code) as model:
+                calls: list[Any] = []
 
-                def answers(images: Any) -> Any:
-                    asked.append(images)
-                    if len(asked) == 2:
+                def predict(images: Any) -> Any:
+                    calls.append(images)
+                    if len(calls) == 2:
                         raise Dead
-                    return model.answers(images)
+                    return model.predict(images)
 
-                yield type("Dying", (), {"answers": staticmethod(answers)})
+                yield type("Dying", (), {"predict": staticmethod(predict)})
 
         with pytest.raises(Dead):
-            replace(honest, examine=room).promote()
+            replace(honest, open_model=open_model).promote()
         assert honest.promote().test_openings == before + 2
 
 
@@ -399,15 +399,15 @@ class TestTwoPromoters:
 
         def promote(promoter: Promoter) -> int | str:
             @contextmanager
-            def room(uri: str, digest: str, code: Any) -> Any:
-                with promoter.examine(uri, digest, code) as model:
+            def open_model(uri: str, digest: str, code: Any) -> Any:
+                with promoter.open_model(uri, digest, code) as model:
                     yield model
                 alone.release()
                 both.wait()
 
             alone.acquire()  # until both have compared themselves: warnings filters are global
             try:
-                return replace(promoter, examine=room).promote().version
+                return replace(promoter, open_model=open_model).promote().version
             except AliasMovedError as lost:
                 return str(lost)
 
@@ -429,12 +429,12 @@ class TestTwoPromoters:
 
         @contextmanager
         def overtaken(uri: str, digest: str, code: Any) -> Any:
-            with second.examine(uri, digest, code) as model:
+            with second.open_model(uri, digest, code) as model:
                 yield model
             first.promote()
 
         with pytest.raises(AliasMovedError, match="another promotion has moved it"):
-            replace(second, examine=overtaken).promote()
+            replace(second, open_model=overtaken).promote()
         assert client(home).get_model_version_by_alias("behind", "champion").tags[
             "archscout.trial"
         ] == str(worst)
@@ -452,8 +452,8 @@ class TestTwoPromoters:
         def joined(uri: str, digest: str, code: Any) -> Any:
             with pytest.raises(PromotionHeldError, match="is promoting this very trial"):
                 neighbor.promote()
-            with honest.examine(uri, digest, code) as model:
+            with honest.open_model(uri, digest, code) as model:
                 yield model
 
-        assert replace(honest, examine=joined).promote().version == 1
+        assert replace(honest, open_model=joined).promote().version == 1
         shutil.rmtree(tmp_path / "built")

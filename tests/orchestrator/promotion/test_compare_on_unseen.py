@@ -1,4 +1,4 @@
-"""Comparison on newer data: on which examples, prepared how, and by which metrics."""
+"""Comparison on newer data: its examples, their preprocessing, and the metrics."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 RANDOM = np.random.default_rng(0)
 ACCURACY = {"metric": "val_accuracy", "direction": "maximize"}
 SIZE = {"metric": "parameters", "direction": "minimize"}
-TaskHead = Callable[[Any], Mapping[str, list[Any]]]
+Predict = Callable[[Any], Mapping[str, list[Any]]]
 
 
 class Model:
-    """A model by what it answers and what it says of itself."""
+    """A model with given predictions and facts."""
 
-    def __init__(self, dataset: Dataset, answers: TaskHead, **facts: Any) -> None:
+    def __init__(self, dataset: Dataset, predict: Predict, **facts: Any) -> None:
         prepared = dataset.preprocessing
         said = {
             "inputs": {name: list(shape) for name, shape in dataset.task.inputs.items()},
@@ -39,22 +39,22 @@ class Model:
             "preprocessing": prepared and prepared.to_dict(),
         } | facts
         trained = np.sort(example_digests(dataset.train)).view(np.int64)
-        self.asked: list[Any] = []
-        self._answers = answers
+        self.calls: list[Any] = []
+        self._predict = predict
         self._files = {
             package.FACTS: json.dumps(said).encode(),
             package.TRAINING_EXAMPLES: safetensors.numpy.save({"digests": trained}),
         }
 
-    def answers(self, examples: Any) -> Mapping[str, list[Any]]:
-        self.asked.append(examples)
-        return self._answers(examples)
+    def predict(self, examples: Any) -> Mapping[str, list[Any]]:
+        self.calls.append(examples)
+        return self._predict(examples)
 
     def file(self, name: str) -> bytes | None:
         return self._files.get(name)
 
 
-def says(label: str) -> TaskHead:
+def predicting(label: str) -> Predict:
     return lambda examples: {"label": [label] * len(examples)}
 
 
@@ -92,9 +92,9 @@ def photos(folder: Path, side: int, *seeds: int) -> DataSpec:
 def compared(
     winner: Any, champion: Dataset, ours: str = "0", theirs: str = "0", **tags: str
 ) -> tuple[Comparison, Model]:
-    model = Model(champion, says(theirs))
+    model = Model(champion, predicting(theirs))
     version = Champion(version=1, tags={f"archscout.{name}": tag for name, tag in tags.items()})
-    mine = Model(winner.dataset, says(ours))
+    mine = Model(winner.dataset, predicting(ours))
     return compare_on_unseen(winner, mine, version, model), model
 
 
@@ -107,12 +107,12 @@ def older(tmp_path: Path) -> Dataset:
     return load(npz(tmp_path, "older", IMAGES[:100], LABELS[:100]))
 
 
-def test_what_either_was_trained_on_is_left_out(tmp_path: Path, older: Dataset) -> None:
+def test_training_examples_of_both_are_left_out(tmp_path: Path, older: Dataset) -> None:
     doubled = IMAGES[100:].copy()
-    doubled[:100] = doubled[100:]  # half of them fall into both parts of the challenger
+    doubled[:100] = doubled[100:]  # half of them are in both splits of the challenger
     winner = a_winner(npz(tmp_path, "newer", [*IMAGES[:100], *doubled], LABELS))
     _, model = compared(winner, older)
-    (asked,) = model.asked
+    (asked,) = model.calls
     seen = {image.tobytes() for image in asked}
     for dataset in (older, winner.dataset):
         assert not seen & {image.tobytes() for image in dataset.train.inputs["image"]}
@@ -128,7 +128,7 @@ def test_too_few_unseen_examples_are_refused_with_their_count(
 
 
 @pytest.mark.parametrize(("theirs", "stays"), [("90", True), ("110", False)])
-def test_costs_count_where_the_study_aims_at_them(
+def test_cost_objectives_are_compared_as_recorded(
     tmp_path: Path, older: Dataset, theirs: str, stays: bool
 ) -> None:
     winner = a_winner(npz(tmp_path, "newer", IMAGES, LABELS), ACCURACY, SIZE)
@@ -138,7 +138,7 @@ def test_costs_count_where_the_study_aims_at_them(
     assert [each.metric for each in alone.objectives] == ["val_accuracy"]
 
 
-def test_another_range_of_unscaled_arrays_is_no_hindrance(tmp_path: Path) -> None:
+def test_unscaled_arrays_of_another_range_are_compared(tmp_path: Path) -> None:
     floats = IMAGES.astype("f4") / 77 - 1
     older = load(npz(tmp_path, "older", floats[:100], LABELS[:100]))
     floats[200] *= 1.5
@@ -148,21 +148,21 @@ def test_another_range_of_unscaled_arrays_is_no_hindrance(tmp_path: Path) -> Non
     assert not found.champion_wins
 
 
-def test_images_of_another_median_size_are_read_again_as_the_champion_takes_them(
+def test_images_of_another_median_size_are_preprocessed_for_the_champion(
     tmp_path: Path,
 ) -> None:
     older = load(photos(tmp_path, 8, 0))
     winner = a_winner(photos(tmp_path, 12, 1, 2))
     assert winner.preprocessing.height == 12
     _, model = compared(winner, older, "a", "a")
-    (asked,) = model.asked
+    (asked,) = model.calls
     assert asked.shape[1:] == (8, 8)
     seen = {image.tobytes() for image in older.train.inputs["image"]}
     assert not seen & {image.tobytes() for image in asked}
     assert 30 < len(asked) < len(winner.dataset.validation)
 
 
-def test_a_champion_of_arrays_that_no_image_becomes_is_not_compared(tmp_path: Path) -> None:
+def test_a_champion_of_arrays_is_not_compared_on_images(tmp_path: Path) -> None:
     winner = a_winner(photos(tmp_path / "photos", 8, 1))
     spectra = RANDOM.normal(size=(300, 8, 8)).astype("f4")
     older = load(npz(tmp_path, "older", spectra, LABELS))
@@ -174,7 +174,7 @@ def test_a_champion_of_arrays_that_no_image_becomes_is_not_compared(tmp_path: Pa
     ("facts", "reason"),
     [
         ({"class_names": ["0", "1", "2"]}, "knows the class '2', which this one does not"),
-        ({"class_names": []}, "only one of the two answers with a class"),
+        ({"class_names": []}, "only one of the two is a classifier"),
         ({"value_names": ["age"]}, "predicts 'age', which this one does not"),
         ({"inputs": {"vector": [3]}}, "it takes"),
         ({"preprocessing": None}, "prepared from the files in another way"),
@@ -184,20 +184,18 @@ def test_a_champion_with_another_task_is_not_compared(
     tmp_path: Path, older: Dataset, facts: dict[str, Any], reason: str
 ) -> None:
     winner = a_winner(npz(tmp_path, "newer", IMAGES, LABELS))
-    model = Model(older, says("0"), **facts)
+    model = Model(older, predicting("0"), **facts)
     with pytest.raises(PromotionRefusedError, match=reason):
         compare_on_unseen(winner, model, Champion(version=1, tags={}), model)
 
 
-def test_a_class_that_the_champion_does_not_know_counts_against_it(
-    tmp_path: Path, older: Dataset
-) -> None:
+def test_classes_unknown_to_the_champion_count_as_errors(tmp_path: Path, older: Dataset) -> None:
     winner = a_winner(npz(tmp_path, "newer", IMAGES, np.arange(300) % 3))
     found, _ = compared(winner, older)
     assert found.ours == found.theirs
 
 
-def test_only_metrics_that_a_study_can_aim_at_become_tags() -> None:
+def test_only_possible_objectives_become_tags() -> None:
     measured = {"val_mae/a//b": 1.0, "val_mae/" + "x" * 300: 1.0, "val_rmse": 2.0, "val_loss": 3.0}
     winner: Any = SimpleNamespace(
         trial=SimpleNamespace(measurements=(SimpleNamespace(metrics=measured),), cost={"flops": 4}),

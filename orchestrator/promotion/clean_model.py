@@ -1,4 +1,4 @@
-"""The parent's side of the clean process: what a model answers where archscout is not installed."""
+"""Parent of the clean process, in which a registered model predicts without archscout."""
 
 import json
 import os
@@ -23,49 +23,49 @@ _PROGRAM = Path(__file__).with_name("clean_process.py")
 
 
 class VerifiedModel(Protocol):
-    """A model that was fetched back and has proved its files."""
+    """Port to a model that was fetched back and verified."""
 
-    def answers(self, examples: NDArray[Any]) -> Mapping[str, list[Any]]:
-        """The `label` of each example, if it has one, and its numbers as `value_NAME`."""
+    def predict(self, examples: NDArray[Any]) -> Mapping[str, list[Any]]:
+        """Return the `label` of each example, if there are classes, and `value_NAME` per target."""
         ...
 
     def file(self, name: str) -> bytes | None:
-        """The bytes of one of its files, by its place in the model; None if it has no such file."""
+        """Return the bytes of one of its files, by its path in the model; None if there is none."""
         ...
 
 
 class CleanModel:
-    """A registered model, loaded in a process and a folder of its own."""
+    """Registered model, loaded in its own process and folder."""
 
     def __init__(self, process: "subprocess.Popen[str]", folder: Path, log: Path) -> None:
         self._process = process
         self._folder = folder
         self._log = log
 
-    def answers(self, examples: NDArray[Any]) -> Mapping[str, list[Any]]:
-        """Label and numbers of each example, by plain `mlflow.pyfunc`.
+    def predict(self, examples: NDArray[Any]) -> Mapping[str, list[Any]]:
+        """Return labels and predicted values of examples, by plain `mlflow.pyfunc`.
 
         Raises:
-            PromotionRefusedError: The model does not answer.
+            PromotionRefusedError: The model fails.
         """
         path = self._folder / "examples.npy"
         np.save(path, examples, allow_pickle=False)
-        answers: Mapping[str, list[Any]] = self.ask({"inputs": str(path)})["answers"]
-        return answers
+        predictions: Mapping[str, list[Any]] = self.request({"inputs": str(path)})["predictions"]
+        return predictions
 
     def file(self, name: str) -> bytes | None:
-        """Return the bytes of a proved file, by its place in the model; None if there is none."""
-        path = self._folder / "proved" / name
+        """Return the bytes of a verified file, by its path in the model; None if there is none."""
+        path = self._folder / "verified" / name
         return path.read_bytes() if path.is_file() else None
 
-    def ask(self, request: Mapping[str, str]) -> dict[str, Any]:
-        """One question and its answer.
+    def request(self, document: Mapping[str, str]) -> dict[str, Any]:
+        """Send a request and return the response.
 
         Raises:
-            PromotionRefusedError: The answer is an error, or there is none.
+            PromotionRefusedError: The response is an error, or the process ended.
         """
         try:
-            line = self._exchange(json.dumps(request))
+            line = self._exchange(json.dumps(document))
         except OSError:
             line = ""
         if not line:
@@ -73,36 +73,36 @@ class CleanModel:
             raise PromotionRefusedError(
                 f"the clean process that loads the model ended: {redact(last)[:300]}"
             )
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            why = redact(str(answer["error"]))[:1000]
-            raise PromotionRefusedError(f"fetched back from MLflow, the model fails: {why}")
-        return answer
+        response: dict[str, Any] = json.loads(line)
+        if "error" in response:
+            reason = redact(str(response["error"]))[:1000]
+            raise PromotionRefusedError(f"fetched back from MLflow, the model fails: {reason}")
+        return response
 
     def _exchange(self, line: str) -> str:
-        requests, answers = self._pipe(self._process.stdin), self._pipe(self._process.stdout)
+        requests, responses = self._pipe(self._process.stdin), self._pipe(self._process.stdout)
         requests.write(line + "\n")
         requests.flush()
-        return answers.readline()
+        return responses.readline()
 
     @staticmethod
     def _pipe(pipe: IO[str] | None) -> IO[str]:
-        assert pipe is not None  # noqa: S101  # Both were opened below.
+        assert pipe is not None  # noqa: S101  # Both are opened below.
         return pipe
 
 
 @contextmanager
-def clean_room(
+def open_clean_model(
     uri: str, tracking_uri: str, manifest_sha256: str, code: Mapping[str, str] | None
 ) -> Iterator[CleanModel]:
-    """A registered model, fetched back and proved where archscout cannot be imported.
+    """Open a registered model, fetched back and verified where archscout cannot be imported.
 
     Args:
         uri: `models:/NAME/VERSION`.
         tracking_uri: MLflow's store.
-        manifest_sha256: What the model's manifest must hash to.
-        code: What its code files must hash to; None where the ledger recorded the manifest, which
-            then vouches for them.
+        manifest_sha256: Expected digest of the model's manifest.
+        code: Expected digests of its code files; None if the ledger recorded the manifest, which
+            covers them.
 
     Raises:
         PromotionRefusedError: A file is missing or differs, or the model does not load.
@@ -112,8 +112,8 @@ def clean_room(
         process = _start(folder, tracking_uri)
         try:
             model = CleanModel(process, folder, folder / _LOG)
-            request = {"model": uri, "manifest_sha256": manifest_sha256, "code": json.dumps(code)}
-            model.ask(request)
+            document = {"model": uri, "manifest_sha256": manifest_sha256, "code": json.dumps(code)}
+            model.request(document)
             yield model
         finally:
             process.kill()
@@ -136,12 +136,12 @@ def _start(folder: Path, tracking_uri: str) -> "subprocess.Popen[str]":
             stderr=log,
             text=True,
             cwd=folder,
-            # The address may hold a password: in the environment, which only we can read.
+            # The address may contain a password: only the owner can read the environment.
             env={
                 **made,
-                # It reads files alone, by MLflow's own client.
+                # It only reads files, by MLflow's own client.
                 "MLFLOW_HTTP_REQUEST_TIMEOUT": longest_timeout(made),
-                # As the trial was judged, as a rule: sums are rounded by the thread.
+                # Usually as in training: rounding depends on the number of threads.
                 "OMP_NUM_THREADS": "1",
                 "MLFLOW_TRACKING_URI": tracking_uri,
                 "MLFLOW_REGISTRY_URI": registry_uri(tracking_uri),
