@@ -103,9 +103,9 @@ def _report(error: BaseException, home: Home, terminal: Terminal) -> ExitCode:
 def _update_addresses(home: Home) -> None:
     """Update file addresses in the home's own MLflow database after the home was moved."""
     if home.has_own_mlflow:
-        from orchestrator.tracking.places import follow_home  # noqa: PLC0415 - loads pydantic
+        from orchestrator.tracking.paths import update_artifact_addresses  # noqa: PLC0415 - loads pydantic
 
-        follow_home(home.folder)
+        update_artifact_addresses(home.folder)
 
 
 def _exit_at_once(code: ExitCode) -> NoReturn:

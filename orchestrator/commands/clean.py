@@ -21,7 +21,7 @@ from workers.storage import LocalFolder, Storage
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
-    from orchestrator.tracking.deletion import ShownRun, StudyStore
+    from orchestrator.tracking.deletion import ProjectedRun, StudyStore
 
 OLD_S = 7 * 86_400
 """Age at which the log of an internal error may go."""
@@ -40,7 +40,7 @@ class _Found:
     logs: Sequence[Storage] = ()
     """Old logs of internal errors."""
     store: "StudyStore | None" = None
-    runs: "Sequence[ShownRun]" = ()
+    runs: "Sequence[ProjectedRun]" = ()
     """Of studies that are gone."""
     left: Sequence[Storage] = ()
     """Folders named after no study of this ledger, which may be somebody else's."""
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     require_registry(home.tracking_uri)
 
-    with studies.open_ledger(home) as ledger, deletion.answering():
+    with studies.open_ledger(home) as ledger, deletion.mlflow_errors():
         if options.name is None:
             if ledger is None:
                 raise _no_ledger(home)
@@ -88,7 +88,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             terminal.info(f"no study of this ledger: {orphan}")
         for path in found.left:
             terminal.info(f"stays, for it may be another ledger's, or your own: {path}")
-        for outside in sorted({str(run.outside) for run in found.runs if run.outside}):
+        for outside in sorted(
+            {str(run.external_folder) for run in found.runs if run.external_folder}
+        ):
             terminal.info(f"stays, for it lies outside of this home: {outside}")
         if options.yes:
             _remove(found, known, home)
@@ -117,11 +119,11 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
         with suppress(LeaseHeldError):  # whoever runs a study cleans up after it
             ledger.require_free(row)
             checkpoints[row.name] = _superfluous(ledger, row, home)
-    runs: Sequence[ShownRun] = ()
-    alone = home.is_sole_ledger(identity) and not (store and store.has_others())
+    runs: Sequence[ProjectedRun] = ()
+    alone = home.is_sole_ledger(identity) and not (store and store.has_other_ledgers())
     if store is not None:
         gone = store.runs(partial(_is_gone, ledger), unmarked=alone)
-        needed = store.needed(gone)
+        needed = store.registry_references(gone)
         runs = [run for run in gone if run.run_id not in needed]
     orphans: dict[str, list[Storage]] = {}
     left = []

@@ -17,7 +17,7 @@ from workers.storage import LocalFolder, Storage
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger, StudyRow
-    from orchestrator.tracking.deletion import ShownRun, StudyStore
+    from orchestrator.tracking.deletion import ProjectedRun, StudyStore
 
 _Folders = Mapping[str, Sequence[Storage]]
 
@@ -36,14 +36,14 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
     require_registry(home.tracking_uri)
 
-    with studies.open_ledger(home) as ledger, deletion.answering():
+    with studies.open_ledger(home) as ledger, deletion.mlflow_errors():
         if ledger is None:
             raise studies.unknown_study(options.name, home)
         row = ledger.study(options.name)
         if row is not None:
             ledger.require_deletable(row)
         store = deletion.StudyStore.open(home.tracking_uri, home.artifacts, ledger.identity)
-        alone = home.is_sole_ledger(ledger.identity) and not (store and store.has_others())
+        alone = home.is_sole_ledger(ledger.identity) and not (store and store.has_other_ledgers())
         runs = _runs(store, options.name, row, unmarked=alone)
         sole = home.owners.is_sole(ledger.identity, options.name, unmarked=alone)
         folders = _folders(ledger, row, home, options.name, sole=sole)
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         if store is not None:
             _refuse_needed(options.name, runs, store)
         _tell(_portions(ledger, row, runs, folders), options.name, home, terminal, acts=options.yes)
-        for outside in sorted({str(run.outside) for run in runs if run.outside}):
+        for outside in sorted({str(run.external_folder) for run in runs if run.external_folder}):
             terminal.info(f"stays, for it lies outside of this home: {outside}")
         if options.yes:
             _delete(options.name, home, ledger, (store, runs), folders)
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
 
 def _runs(
     store: "StudyStore | None", name: str, row: "StudyRow | None", *, unmarked: bool
-) -> "list[ShownRun]":
+) -> "list[ProjectedRun]":
     """The study's runs; of one that the ledger has lost, those that can be nobody else's."""
     if store is None:
         return []
@@ -119,8 +119,8 @@ def _named(home: Home, name: str) -> _Folders:
     }
 
 
-def _refuse_needed(name: str, runs: "Sequence[ShownRun]", store: "StudyStore") -> None:
-    needed = store.needed(runs)
+def _refuse_needed(name: str, runs: "Sequence[ProjectedRun]", store: "StudyStore") -> None:
+    needed = store.registry_references(runs)
     if not needed:
         return
     trials = {run.run_id: run.trial for run in runs}
@@ -142,7 +142,7 @@ def _refuse_needed(name: str, runs: "Sequence[ShownRun]", store: "StudyStore") -
 def _portions(
     ledger: "Ledger",
     row: "StudyRow | None",
-    runs: "Sequence[ShownRun]",
+    runs: "Sequence[ProjectedRun]",
     folders: _Folders,
 ) -> list[DiskUsage]:
     trials = len(ledger.trials(row.id)) if row is not None else 0
@@ -168,7 +168,7 @@ def _delete(
     name: str,
     home: Home,
     ledger: "Ledger",
-    shown: "tuple[StudyStore | None, Sequence[ShownRun]]",
+    shown: "tuple[StudyStore | None, Sequence[ProjectedRun]]",
     folders: _Folders,
 ) -> None:
     """The ledger first: then no promotion can begin, and what a crash leaves is found again."""

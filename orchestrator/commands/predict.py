@@ -95,9 +95,9 @@ def open_model(name: str, alias: str, home: Home) -> "LoadedModel":
         )
     from orchestrator.promotion.loading import load  # noqa: PLC0415 - loads torch and mlflow
     from orchestrator.promotion.registry import ModelRegistry  # noqa: PLC0415 - as above
-    from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - as above
+    from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - as above
 
-    with answering():
+    with mlflow_errors():
         registry = ModelRegistry.open(home.tracking_uri)
         champion = _champion(registry, name, alias)
     with studies.open_ledger(home) as ledger:

@@ -15,7 +15,7 @@ from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.study.leaderboard import leaderboard
 from orchestrator.study.moved_files import relocate
 from orchestrator.terminal import Terminal
-from orchestrator.tracking.places import projection_lock
+from orchestrator.tracking.paths import projection_lock
 from search_spaces.plugins import UserFileError, did_you_mean
 from workers.data import DataError
 

@@ -38,10 +38,10 @@ def _forget(ledger: "Ledger", row: "StudyRow", home: Home) -> None:
     """Puts the cursor before the first event, and undeletes runs, while nobody projects."""
     prepare_process()
     from orchestrator.tracking.client import open_client  # noqa: PLC0415
-    from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - loads mlflow
     from orchestrator.tracking.verification import restore  # noqa: PLC0415
 
-    with studies.hold_projection(home, row.name), answering():
+    with studies.hold_projection(home, row.name), mlflow_errors():
         restore(open_client(home.tracking_uri), row, ledger.trials(row.id))
         ledger.show_anew(row.id)
 

@@ -37,7 +37,7 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
     """
     prepare_process()
     from orchestrator.tracking.client import open_client  # noqa: PLC0415
-    from orchestrator.tracking.deletion import answering  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - loads mlflow
     from orchestrator.tracking.verification import (  # noqa: PLC0415
         Difference,
         differences,
@@ -46,7 +46,7 @@ def compare(ledger: "Ledger", row: "StudyRow", home: Home, terminal: Terminal) -
 
     trials, promotions = ledger.trials(row.id), ledger.promotions.all()
     objectives = studies.require_config(row).objectives
-    with answering():
+    with mlflow_errors():
         client = open_client(home.tracking_uri)
         found = list(differences(client, row, trials))
         found += missing_files(client, row, trials, promotions)

@@ -1,7 +1,7 @@
-"""What people look at: the study as MLflow shows it, rebuilt at any time from the ledger.
+"""Experiment tracking: the projection of a study onto MLflow, which the ledger can rebuild.
 
-The only package that knows mlflow, beside promotion. The driver's side (`start_projector`) loads
-none of it: the projection is a process of its own, and training never waits for it.
+Only this package and `promotion` use mlflow. The driver's side (`start_projector`) does not load
+it: the projection is a separate process, and training never waits for it.
 """
 
 from orchestrator.tracking.process import ProjectorProcess, Tracker, start_projector

@@ -1,4 +1,4 @@
-"""Which addresses MLflow can be used at, and what kind of store each one is; loads no MLflow."""
+"""Addresses of MLflow's stores and pages; loads no MLflow."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ _DRIVERS: Mapping[str, str] = {
     "mssql+pyodbc": "pyodbc",
     "mssql+pymssql": "pymssql",
 }
-"""Python module that each scheme of a database needs."""
+"""Python module required by each database scheme."""
 _DATABRICKS = ("databricks", "databricks-uc", "uc")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _ALLOWED = (
@@ -34,15 +34,15 @@ _ALLOWED = (
     "(sqlite:///FILE, postgresql://, mysql://, mssql://)"
 )
 VIEW = "leaderboard"
-"""Name of the view in which the link to a study opens its table of runs."""
+"""Name of the view in which a study's link opens its table of runs."""
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
-"""Tag of the experiment that holds the view."""
+"""Tag of the experiment that contains the view."""
 _MODELS = "workflowType=machine_learning"
-"""Keeps MLflow's pages (3.17.2) from opening in their mode for prompts and agents."""
+"""Prevents MLflow's pages (3.17.2) from opening in their mode for prompts and agents."""
 
 
 class StoreAddressError(ArchscoutError, ValueError):
-    """MLflow cannot be used at an address; the message holds no part of it that may be secret."""
+    """MLflow cannot be used at an address; the message quotes no part that may be secret."""
 
     exit_code = ExitCode.INPUT
 
@@ -84,24 +84,24 @@ def require_usable(uri: str, variable: str = "MLFLOW_TRACKING_URI") -> None:
 
 
 def is_server(uri: str) -> bool:
-    """Whether an MLflow server answers at the address, which then decides where files go."""
+    """Return whether the address is that of an MLflow server, which then stores the files."""
     return _scheme(uri) in _SERVERS
 
 
 def is_database(uri: str) -> bool:
-    """Whether the store is a database that this machine opens itself."""
+    """Return whether the store is a database that this machine opens itself."""
     return _scheme(uri) in _DRIVERS
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of a store in SQLite, `Path()` where the address names none; None for others."""
+    """Return the file of an SQLite store, `Path()` if the address names none; None for others."""
     if _scheme(uri).partition("+")[0] != "sqlite":
         return None
     return Path(unquote(uri.partition(":///")[2].partition("?")[0]))
 
 
 def registry_uri(tracking_uri: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The address of the model registry: that of the runs, unless MLFLOW_REGISTRY_URI differs."""
+    """Return the address of the model registry: MLFLOW_REGISTRY_URI, else that of the runs."""
     return environment.get("MLFLOW_REGISTRY_URI") or tracking_uri
 
 
@@ -116,30 +116,30 @@ def require_registry(tracking_uri: str) -> None:
 
 
 def public_address(uri: str) -> str:
-    """The address of a server without login and query, for people to open."""
+    """Return the address of a server without login and query."""
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"
 
 
 def runs_page(experiment_id: str, *, view: bool = True) -> str:
-    """Return where MLflow's pages list the trials, after the server's address.
+    """Return the path of the page that lists the trials, relative to the server's address.
 
     Args:
-        experiment_id: The experiment's.
-        view: Whether it holds our view, which lists them as a leaderboard.
+        experiment_id: The experiment's id.
+        view: Whether it has our view, which lists them as a leaderboard.
     """
     shown = f"viewStateShareKey={VIEW}&" if view else ""
     return f"#/experiments/{experiment_id}/runs?{shown}{_MODELS}"
 
 
 def run_page(experiment_id: str, run_id: str) -> str:
-    """Where MLflow's pages show a run; works as a link from any of them."""
+    """Return the path of a run's page, which works as a link from any of MLflow's pages."""
     return f"#/experiments/{experiment_id}/runs/{run_id}?{_MODELS}"
 
 
 def _scheme(uri: str) -> str:
-    """The scheme in lower case; `databricks` may stand alone."""
+    """Return the scheme in lower case; `databricks` may come without a colon."""
     if uri.lower() in _DATABRICKS:
         return uri.lower()
     found = _SCHEME.match(uri)  # `urlsplit` raises on a malformed host
@@ -150,5 +150,5 @@ def _names_host(uri: str) -> bool:
     try:
         parts = urlsplit(uri)
         return bool(parts.hostname) and parts.port != 0
-    except ValueError:  # its text may hold a part of a password
+    except ValueError:  # its text may contain a part of a password
         return False

@@ -1,4 +1,4 @@
-"""The one way in which MLflow's store is opened."""
+"""Opening of MLflow's store."""
 
 import contextlib
 import sqlite3
@@ -7,20 +7,20 @@ from mlflow import MlflowClient
 
 from orchestrator.network_filesystem import MLFLOW_SERVER, refuse_network_disk
 from orchestrator.tracking.addresses import registry_uri, require_usable, sqlite_file
-from orchestrator.tracking.refusals import as_mlflow_errors
+from orchestrator.tracking.errors import as_mlflow_errors
 from orchestrator.tracking.transport import use_safe_requests
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client with explicit addresses; nothing of MLflow's global state is touched.
+    """Return a client with explicit addresses, independent of MLflow's global state.
 
-    A store in an SQLite file is put into WAL mode, which lasts: people look at the pages while the
+    A store in an SQLite file is switched to WAL mode permanently: pages can be read while the
     search writes, and a commit costs one fsync instead of three.
 
     Raises:
         StoreAddressError: MLflow cannot be used at the address.
         NetworkFilesystemError: It is a file on a network file system.
-        MlflowException: The store does not answer.
+        MlflowException: The store does not respond.
     """
     require_usable(uri)
     if (path := sqlite_file(uri)) is not None:

@@ -1,7 +1,7 @@
-"""The MLflow experiment of a study: found or made, and described only if the study made it.
+"""MLflow experiment of a study: found or created, and described only if the study created it.
 
-An experiment that was there, or that another study made, keeps its description, view and tags: what
-people wrote there has no other copy. Our own marks say which is which.
+Any other experiment keeps its description, view and tags: what users wrote there has no other copy.
+Tags of ours mark the experiments that we created.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from mlflow.entities import Experiment as Entity
 
 from orchestrator.config.schema import NAME_PATTERN, StudyConfig
 from orchestrator.tracking.addresses import VIEW_TAG
-from orchestrator.tracking.places import artifact_folder
+from orchestrator.tracking.paths import artifact_folder
 from orchestrator.tracking.trial_runs import tag_value
 from workers.failpoints import fault
 
@@ -25,10 +25,10 @@ LEDGER = "archscout.ledger"
 STUDY = "archscout.study"
 
 _NOTE = "mlflow.note.content"
-_WRITTEN = "archscout.note_sha256"
-"""Digests of our own notes, the one before and the newest; a note with neither is somebody's."""
+_NOTE_DIGESTS = "archscout.note_sha256"
+"""Digests of our last two descriptions; one with another digest was written by a user."""
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it MLflow's pages guess, from the first runs they see, whether this is about prompts."""
+"""Without it MLflow's pages guess from the first runs whether this is about prompts."""
 
 
 def experiment_name(config: StudyConfig) -> str:
@@ -36,10 +36,10 @@ def experiment_name(config: StudyConfig) -> str:
     return config.tracking.experiment or f"archscout/{config.name}"
 
 
-def made_by(experiment: Entity, ledger: str | None, artifacts: Path | None) -> bool:
-    """Return whether a study of the ledger made the experiment.
+def created_by(experiment: Entity, ledger: str | None, artifacts: Path | None) -> bool:
+    """Return whether a study of the ledger created the experiment.
 
-    Before there were marks, every study put its experiment's files into a folder of its name.
+    Experiments from before the tag are recognized by their folder, which has the study's name.
     """
     if LEDGER in experiment.tags:
         return bool(experiment.tags[LEDGER] == ledger)
@@ -55,8 +55,8 @@ class Experiment:
 
     client: MlflowClient
     id: str
-    own: bool
-    """Whether this study made it; nothing is said of any other."""
+    is_own: bool
+    """True if this study created it; others are not described."""
 
     @classmethod
     def open(
@@ -77,39 +77,39 @@ class Experiment:
             place = None if artifacts is None else artifact_folder(artifacts, name).as_uri()
             made = client.create_experiment(name, place, tags={**marks, **_KIND})
             fault("experiment.created")
-            return cls(client=client, id=str(made), own=True)
+            return cls(client=client, id=str(made), is_own=True)
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
-        own = made_by(found, ledger, artifacts)
-        if own and STUDY not in found.tags and name == f"archscout/{study}":
+        is_own = created_by(found, ledger, artifacts)
+        if is_own and STUDY not in found.tags and name == f"archscout/{study}":
             for key, value in marks.items():
                 client.set_experiment_tag(found.experiment_id, key, value)
-        own = own and found.tags.get(STUDY, name.removeprefix("archscout/")) == study
-        return cls(client=client, id=str(found.experiment_id), own=own)
+        is_own = is_own and found.tags.get(STUDY, name.removeprefix("archscout/")) == study
+        return cls(client=client, id=str(found.experiment_id), is_own=is_own)
 
     def set_view(self, view: str) -> None:
-        """Let the experiment's link open a table of trials."""
-        if self.own:
+        """Let the experiment's link open the table of trials."""
+        if self.is_own:
             self.client.set_experiment_tag(self.id, VIEW_TAG, view)
 
     def describe(self, note: str) -> None:
-        """Put the description, unless somebody has written one since ours."""
-        if not self.own:
+        """Write the description, unless a user has edited it."""
+        if not self.is_own:
             return
         tags, note = self.client.get_experiment(self.id).tags, tag_value(note)
         shown = tags.get(_NOTE)
         if shown is not None and not _is_ours(shown, tags):
             return
-        # Both digests first: whatever is cut off here, the note that stands is known to be ours.
+        # Both digests first: if this is interrupted, the description is still recognized as ours.
         digests = [_sha256(text) for text in (shown, note) if text is not None]
-        self.client.set_experiment_tag(self.id, _WRITTEN, " ".join(digests))
+        self.client.set_experiment_tag(self.id, _NOTE_DIGESTS, " ".join(digests))
         self.client.set_experiment_tag(self.id, _NOTE, note)
 
 
 def _is_ours(note: str, tags: Mapping[str, str]) -> bool:
-    if _WRITTEN in tags:
-        return _sha256(note) in tags[_WRITTEN].split()
-    # Releases before the digests began every note like this.
+    if _NOTE_DIGESTS in tags:
+        return _sha256(note) in tags[_NOTE_DIGESTS].split()
+    # Releases before the digests began every description like this.
     return note.startswith(f"Study **{tags.get(STUDY)}**: ")
 
 

@@ -1,7 +1,7 @@
-"""The driver's side of the projection: starts the process, waits for it at the end, no more.
+"""Driver's side of the projection: starts its process and waits for it at the end.
 
-Knows no mlflow. The process lives as long as its standard input is open: a driver that dies closes
-it, whatever the reason.
+Does not load mlflow. The process runs as long as its standard input is open, which closes when the
+driver dies for any reason.
 """
 
 import contextlib
@@ -20,126 +20,135 @@ from workers.paths import beneath
 
 
 class Tracker(Protocol):
-    """Shows a study to people while it runs; never waited for but here."""
+    """Port to an experiment tracker, which shows a study while it runs.
+
+    The search never waits for it, except in `drain`.
+    """
 
     @property
     def reason(self) -> str:
-        """Why not all is shown; empty if that is not known."""
+        """Reason why some events are not shown; empty if unknown."""
         ...
 
-    def drain(self, timeout_s: float, on_left: Callable[[int], None] | None = None) -> bool:
-        """Wait until all that is recorded is shown.
+    def drain(self, timeout_s: float, on_remaining: Callable[[int], None] | None = None) -> bool:
+        """Wait until all recorded events are shown.
 
         Args:
-            timeout_s: How long at most.
-            on_left: Told now and then how many events are left.
+            timeout_s: Timeout in seconds.
+            on_remaining: Called now and then with the number of events that are not shown.
 
         Returns:
-            Whether nothing is left.
+            True if all are shown.
         """
         ...
 
     def cancel_wait(self) -> None:
-        """Cut a `drain` short that waits in another thread."""
+        """Let a `drain` in another thread return at once."""
         ...
 
     def close(self) -> None:
-        """Stop showing; what is not shown waits in the ledger."""
+        """Stop; events that are not shown stay in the ledger."""
         ...
 
 
 class ProjectorProcess:
-    """The projection of one study, running beside its driver."""
+    """Process of the projection of one study.
+
+    Example:
+        >>> tracker = start_projector(ledger_url=url, study="mine", home=home, tracking_uri=uri)
+        >>> complete = tracker.drain(timeout_s=60)
+        >>> tracker.close()
+    """
 
     def __init__(
         self,
         process: "subprocess.Popen[bytes]",
         on_behind: Callable[[str], None] | None = None,
     ) -> None:
-        """Listen to a process that was started.
+        """Read the messages of a started process.
 
         Args:
             process: The process.
-            on_behind: Told in a thread of its own why the store takes nothing, whenever the reason
-                is a new one.
+            on_behind: Called in another thread with the reason why the store accepts nothing,
+                whenever the reason changes.
         """
         self._process = process
         self._on_behind = on_behind
-        self._on_left: Callable[[int], None] | None = None
-        self._answered = threading.Event()
+        self._on_remaining: Callable[[int], None] | None = None
+        self._done = threading.Event()
         self._complete = False
         self.reason = ""
-        """Why not all is shown, as the store or its library said it; empty if that is not known."""
-        self._listener = threading.Thread(target=self._listen, name="projector", daemon=True)
-        self._listener.start()
+        """Reason why some events are not shown, from the store or its library; empty if unknown."""
+        self._reader = threading.Thread(target=self._read, name="projector", daemon=True)
+        self._reader.start()
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """Process id."""
         return self._process.pid
 
-    def drain(self, timeout_s: float, on_left: Callable[[int], None] | None = None) -> bool:
-        """Wait until all that is recorded is shown, leaderboard and plots too.
+    def drain(self, timeout_s: float, on_remaining: Callable[[int], None] | None = None) -> bool:
+        """Wait until all recorded events are shown, including leaderboard and plots.
 
         Args:
-            timeout_s: How long at most.
-            on_left: Told now and then how many events are left.
+            timeout_s: Timeout in seconds.
+            on_remaining: Called now and then with the number of events that are not shown.
 
         Returns:
-            Whether nothing is left; False also where the process has died.
+            True if all are shown; False also if the process has died.
         """
         self._complete = False
-        self._answered.clear()
-        self._on_left = on_left
+        self._done.clear()
+        self._on_remaining = on_remaining
         try:
             self._pipe(self._process.stdin).write(b"drain\n")
-        except (OSError, ValueError):  # it has ended, or `hurry` was first
+        except (OSError, ValueError):  # it has ended, or `cancel_wait` was first
             return False
-        self._answered.wait(timeout_s)
+        self._done.wait(timeout_s)
         return self._complete
 
-    def _listen(self) -> None:
-        """Take in what the process says, until it ends."""
+    def _read(self) -> None:
+        """Read the messages of the process until it ends."""
         try:
-            with self._pipe(self._process.stdout) as answers:
-                for line in answers:
-                    word, _, text = line.decode(errors="replace").strip().partition(" ")
-                    self._hear(word, text)
+            with self._pipe(self._process.stdout) as messages:
+                for line in messages:
+                    kind, _, text = line.decode(errors="replace").strip().partition(" ")
+                    self._handle(kind, text)
         finally:
-            self._answered.set()
+            self._done.set()
 
-    def _hear(self, word: str, text: str) -> None:
-        if word in {"behind", "lacking"}:
+    def _handle(self, kind: str, text: str) -> None:
+        if kind in {"behind", "incomplete"}:
             self.reason = text
-        elif word in {"again", "drained"}:
+        elif kind in {"recovered", "drained"}:
             self.reason = ""
-        if word == "left" and self._on_left is not None:
-            self._on_left(int(text))
-        elif word == "behind" and self._on_behind is not None:
+        if kind == "remaining" and self._on_remaining is not None:
+            self._on_remaining(int(text))
+        elif kind == "behind" and self._on_behind is not None:
             self._on_behind(text)
-        elif word in {"drained", "lacking"}:
-            self._complete = word == "drained"
-            self._answered.set()
+        elif kind in {"drained", "incomplete"}:
+            self._complete = kind == "drained"
+            self._done.set()
 
     def cancel_wait(self) -> None:
-        """Let the process end by itself; a `drain` that waits in another thread returns at once."""
+        """Let the process end by itself; a `drain` in another thread returns at once."""
         with contextlib.suppress(OSError):
             self._pipe(self._process.stdin).close()
-        self._answered.set()
+        self._done.set()
 
     def close(self) -> None:
-        """End the process; a kill in mid-work is harmless, for it starts again where it was."""
+        """End the process; a kill is harmless, because the next one continues from the cursor."""
         self.cancel_wait()
         try:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._listener.join(2)
+        self._reader.join(2)
 
     @staticmethod
     def _pipe(pipe: "io.BufferedIOBase | object | None") -> "io.FileIO":
-        assert isinstance(pipe, io.FileIO)  # noqa: S101  # Both were opened unbuffered below.
+        assert isinstance(pipe, io.FileIO)  # noqa: S101  # Both are opened unbuffered below.
         return pipe
 
 
@@ -156,19 +165,19 @@ def start_projector(
     Args:
         ledger_url: SQLAlchemy URL of the ledger.
         study: The study's name; it must exist in the ledger.
-        home: Folder for artifacts, logs and the lock that keeps a second projector out.
+        home: Folder of artifacts, logs and the lock that excludes a second projection.
         tracking_uri: MLflow's store.
-        on_behind: Told, in another thread, why MLflow takes nothing.
+        on_behind: Called in another thread with the reason why MLflow accepts nothing.
 
     Returns:
-        The process, already under way; it waits for an earlier one of the same study to end.
+        The running process; it waits for an earlier one of the same study to end.
     """
     folder = beneath(home / "logs" / study, home / "logs")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "orchestrator.tracking.projector"]
-    # Addresses may hold passwords: they travel in the environment, which only the owner can read.
+    # Addresses may contain passwords: only the owner can read a process's environment.
     secrets = {"ARCHSCOUT_LEDGER": ledger_url, "MLFLOW_TRACKING_URI": tracking_uri}
-    # The projection itself repeats what failed, and looks for an order in between.
+    # The projection itself retries, and reads the driver's messages in between.
     environment = mlflow_environment(
         os.environ,
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
@@ -182,7 +191,7 @@ def start_projector(
             stderr=log,
             bufsize=0,
             env={**environment, "OMP_NUM_THREADS": "1", **secrets},
-            start_new_session=True,  # A Ctrl-C at the terminal is the driver's to answer.
+            start_new_session=True,  # Only the driver handles a Ctrl-C at the terminal.
             umask=file_permissions.UMASK,
         )
     return ProjectorProcess(process, on_behind)

@@ -1,7 +1,7 @@
-"""The ledger's events, followed onto MLflow: at least once each, with the effect of once.
+"""Projection of a study's ledger events onto MLflow, at least once each and idempotent.
 
-The ledger keeps a cursor: everything up to it is shown. A crash between showing and moving the
-cursor shows the same again, which changes nothing.
+The ledger keeps a cursor: all events up to it are shown. A crash before the cursor moves writes the
+same values again, which changes nothing.
 """
 
 import contextlib
@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.entities import DatasetInput
 from mlflow.exceptions import MlflowException
 
 from orchestrator.config.schema import StudyConfig
-from orchestrator.figures.trial import Pictures
+from orchestrator.figures.trial import TrialFigures
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.tracking import summary
 from orchestrator.tracking.addresses import run_page, runs_page
+from orchestrator.tracking.errors import FINAL, reason
 from orchestrator.tracking.events import EventFold
 from orchestrator.tracking.experiment import Experiment, experiment_name
-from orchestrator.tracking.files import Files
-from orchestrator.tracking.refusals import FINAL, reason
 from orchestrator.tracking.study_run import TABLE, ParentRun, common_tags
 from orchestrator.tracking.trial_runs import RunMissingError, RunWriter, StudyRuns, dataset_input
+from orchestrator.tracking.uploads import UploadQueue
 from search_spaces.task import Task
 from workers.data.spec import NO_DATA
 from workers.failpoints import fault
@@ -35,29 +36,36 @@ from workers.failpoints import fault
 _log = logging.getLogger(__name__)
 
 _PAGE = 2000
-"""Events read at once: when far behind, all points of a trial go out together."""
+"""Events per read; when far behind, many points of a trial are sent together."""
 
-_KEEP_PLACE_EVERY_S = 10.0
+_COMMIT_INTERVAL_S = 10.0
 
-_NAMED = 3
-"""How many of many are named."""
+_MAX_NAMED = 3
+"""Number of names in a message; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Store:
-    """The study's places in one MLflow store."""
+    """The study's experiment and runs in one MLflow store."""
 
     experiment: Experiment
     parent: ParentRun
     runs: RunWriter
 
     def link(self, run_id: str) -> str:
-        """Where MLflow's pages show the run, from any of them."""
+        """Return the path of the run's page."""
         return run_page(self.experiment.id, run_id)
 
 
 class Projection:
-    """One study's projection onto one MLflow store."""
+    """Projection of one study onto one MLflow store.
+
+    Example:
+        >>> projection = Projection(ledger, row, connect, artifacts=None, logs=logs)
+        >>> while projection.step():
+        ...     pass
+        >>> projection.summarize(plots=True, final=True)
+    """
 
     def __init__(
         self,
@@ -68,12 +76,12 @@ class Projection:
         artifacts: Path | None,
         logs: Path,
     ) -> None:
-        """Remember who follows what; the store is first asked in `step`.
+        """Create a projection; `step` opens the store.
 
         Args:
-            ledger: Whose events are followed.
-            study: The study.
-            connect: Opens the store; called again after each failure to.
+            ledger: The ledger that has the events.
+            study: The study's row.
+            connect: Opens the store; called again after each failure.
             artifacts: Folder of the artifacts; None leaves the choice to a server.
             logs: Folder of the study's trial logs.
         """
@@ -84,46 +92,46 @@ class Projection:
         self._connect = connect
         self._artifacts = artifacts
         self._logs = logs
-        self._history = EventFold(self._objectives)
+        self._fold = EventFold(self._objectives)
         self._store: _Store | None = None
-        self._anew = False
+        self._from_start = False
         self._read = 0
         self._shown = 0
-        self._kept = 0
-        self._kept_at = time.monotonic()
-        self._noted = -1
-        self._drawn = self._tabled = -1
+        self._committed = 0
+        self._committed_at = time.monotonic()
+        self._described = -1
+        self._plotted = self._table_shown = -1
         self._has_offline_plots = False
         self._table = ""
-        self._files = Files()
+        self._uploads = UploadQueue()
         self._refused: dict[str, str] = {}
 
     @property
     def shown(self) -> int:
-        """The newest event that is shown; 0 before the store was reached."""
+        """Id of the last event shown; 0 before the store was reached."""
         return self._shown
 
     @property
-    def has_news_to_draw(self) -> bool:
-        """Whether anything was shown since the last plots."""
-        return self._drawn != self._shown
+    def plots_are_stale(self) -> bool:
+        """True if events were shown since the last plots."""
+        return self._plotted != self._shown
 
-    def lacking(self) -> str:
-        """What the store refused for good, or did not take so far, and why; empty if nothing."""
-        parts = [f"{what} is refused: {why}" for what, why in self._refused.items()]
-        parts = [*parts[:_NAMED], f"{len(parts) - _NAMED} more trials"][: len(parts)]
-        if waiting := self._files.waiting:
-            more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
-            named = ", ".join(waiting[:_NAMED])
-            parts.append(f"files ({named}{more}) are not uploaded: {reason(self._files.reason)}")
+    def missing(self) -> str:
+        """Return what the store rejected or has not accepted yet, and why; empty if nothing."""
+        parts = [f"{name} is refused: {why}" for name, why in self._refused.items()]
+        parts = [*parts[:_MAX_NAMED], f"{len(parts) - _MAX_NAMED} more trials"][: len(parts)]
+        if pending := self._uploads.pending:
+            more = f" and {len(pending) - _MAX_NAMED} more" if len(pending) > _MAX_NAMED else ""
+            named = ", ".join(pending[:_MAX_NAMED])
+            parts.append(f"files ({named}{more}) are not uploaded: {reason(self._uploads.error)}")
         return "; ".join(parts)
 
     def last_event(self) -> int:
-        """Id of the newest event; 0 before the first."""
+        """Return the id of the last event; 0 before the first."""
         return max((event.id for event in self._events(self._read)), default=self._read)
 
-    def left(self) -> int:
-        """How many events are recorded and not shown."""
+    def remaining(self) -> int:
+        """Return the number of events that are not shown."""
         after = self._shown if self._store else self._ledger.cursor(self._study.id)
         return sum(1 for _ in self._events(after))
 
@@ -131,74 +139,73 @@ class Projection:
         """Show the next events.
 
         Returns:
-            How many; 0 when nothing was left.
+            The number of events shown; 0 if all were.
 
         Raises:
-            MlflowException: The store did not answer. Nothing is lost: step again.
-            LedgerError: The same of the ledger.
+            MlflowException: The store did not respond; the step can be repeated.
+            LedgerError: The ledger did not respond; the step can be repeated.
         """
         store = self._store or self._open()
         before = self._shown
-        self._files.retry()
+        self._uploads.retry()
         if self._shown == self._read:
             events = self._ledger.events(self._study.id, self._read, _PAGE)
             if not events:
                 self.commit_cursor()
                 return 0
-            self._history.apply(events, shown=False)
+            self._fold.apply(events, shown=False)
             self._read = events[-1].id
         try:
             with self._reopened_after_refusal():
                 self._flush(store)
         except RunMissingError as lost:
-            _log.warning("trial %s has no run in this store; showing the study anew", lost)
-            self._store, self._anew = None, True
+            _log.warning("trial %s has no run in this store; projecting the study again", lost)
+            self._store, self._from_start = None, True
             return 1
         fault("events.shown")
         self._shown = self._read
-        if time.monotonic() - self._kept_at > _KEEP_PLACE_EVERY_S:
+        if time.monotonic() - self._committed_at > _COMMIT_INTERVAL_S:
             self.commit_cursor()
         return self._shown - before
 
-    def summarise(self, *, plots: bool, table: bool = True, final: bool = False) -> None:
-        """Show the description and, if asked, what is drawn of it; without news it does nothing.
+    def summarize(self, *, plots: bool, table: bool = True, final: bool = False) -> None:
+        """Write the description, table and plots, as far as events were shown since the last ones.
 
         Args:
             plots: Whether to draw the plots.
-            table: Whether to upload the whole leaderboard.
-            final: Whether nothing follows: plots then open without a network, which makes each of
-                them 5 MB large, and files that failed are tried again.
+            table: Whether to upload the full leaderboard.
+            final: Whether the search has ended: plots then open without a network, which makes each
+                of them 5 MB large, and failed uploads are retried.
 
         Raises:
-            MlflowException: The store did not answer.
+            MlflowException: The store did not respond.
         """
         store = self._store or self._open()
-        table = table and self._tabled != self._shown
-        if table or self._noted != self._shown:
+        table = table and self._table_shown != self._shown
+        if table or self._described != self._shown:
             with self._reopened_after_refusal():
-                self._note(store, table=table)
-            self._noted = self._shown
-        if plots and (self.has_news_to_draw or (final and not self._has_offline_plots)):
-            self._draw(store, offline=final)
+                self._describe(store, table=table)
+            self._described = self._shown
+        if plots and (self.plots_are_stale or (final and not self._has_offline_plots)):
+            self._plot(store, offline=final)
         if final:
-            self._files.retry(at_once=True)
+            self._uploads.retry(ignore_pause=True)
 
-    def _draw(self, store: _Store, *, offline: bool) -> None:
-        # Optuna and plotly are loaded when there is something to draw, not before.
-        from orchestrator.figures.study_plots import study_plots  # noqa: PLC0415
+    def _plot(self, store: _Store, *, offline: bool) -> None:
+        from orchestrator.figures.study_plots import study_plots  # noqa: PLC0415 - loads optuna, plotly
 
         shown = self._shown
         trials = self._ledger.trials(self._study.id)
-        names = {uid: story.name for uid, story in self._history.trials.items()}
+        names = {uid: view.name for uid, view in self._fold.trials.items()}
         title = self._study.name
         pages = study_plots(trials, self._objectives, names, title=title, offline=offline)
         for name, text in pages.items():
             upload = functools.partial(store.parent.set_plots, {name: text})
-            self._files.send(f"plots/{name}.html", upload)
-        self._drawn, self._has_offline_plots = shown, offline
+            self._uploads.send(f"plots/{name}.html", upload)
+        self._plotted, self._has_offline_plots = shown, offline
 
     def _open(self) -> _Store:
-        """Find or make the study's places; fold what was shown before."""
+        """Open the store, find or create the study's runs, and fold the events shown before."""
         client, config, study = self._connect(), self._config, self._study
         ledger = self._ledger.identity
         experiment = Experiment.open(
@@ -206,21 +213,23 @@ class Projection:
         )
         about = self._about()
         tags = common_tags(study, about.get("git_revision"))
-        source = {"source": config.data.source, "split": asdict(config.data.split)}
-        inputs = [dataset_input(config.data.source, study.data_digest, source)]
-        if config.data.source == NO_DATA:
-            inputs = []
+        inputs = self._dataset_inputs()
         parent = ParentRun(client, experiment, study, ledger)
-        was_there = parent.open(config, tags, inputs)
-        self._history = EventFold(self._objectives)
+        existed = parent.open(config, tags, inputs)
         self._table = ""
         self._read = self._shown = 0
         may_exist_until = self.last_event()
-        start = self._ledger.cursor(study.id) if was_there and not self._anew else 0
-        self._history.apply(
+        start = self._ledger.cursor(study.id) if existed and not self._from_start else 0
+        self._fold = EventFold(self._objectives)
+        self._fold.apply(
             itertools.takewhile(lambda event: event.id <= start, self._events(0)), shown=True
         )
         self._read = self._shown = start
+        figures = TrialFigures(
+            lambda number: self._ledger.trial(study.id, number),
+            Task.from_dict(about["task"]) if about.get("task") else None,
+            [objective.metric for objective in self._objectives],
+        )
         runs = StudyRuns(
             experiment_id=experiment.id,
             parent_run_id=parent.run_id,
@@ -228,20 +237,23 @@ class Projection:
             inputs=inputs,
             budget=config.budget,
             logs=self._logs,
-            pictures=Pictures(
-                lambda number: self._ledger.trial(study.id, number),
-                Task.from_dict(about["task"]) if about.get("task") else None,
-                [objective.metric for objective in self._objectives],
-            ),
-            files=self._files,
+            figures=figures,
+            uploads=self._uploads,
         )
         writer = RunWriter(client, runs, shown_until=start, may_exist_until=may_exist_until)
         self._store = _Store(experiment=experiment, parent=parent, runs=writer)
         return self._store
 
+    def _dataset_inputs(self) -> list[DatasetInput]:
+        data = self._config.data
+        if data.source == NO_DATA:
+            return []
+        source = {"source": data.source, "split": asdict(data.split)}
+        return [dataset_input(data.source, self._study.data_digest, source)]
+
     @contextlib.contextmanager
     def _reopened_after_refusal(self) -> Iterator[None]:
-        """Let the next step restore the study's own run or experiment, which somebody deleted."""
+        """Let the next step restore the parent run or the experiment, if a user deleted it."""
         try:
             yield
         except MlflowException as refused:
@@ -250,64 +262,66 @@ class Projection:
             raise
 
     def _about(self) -> dict[str, Any]:
-        """What its first event says of the study beside its row."""
+        """Return the facts about the study that only its first event has."""
         first = next(self._events(0), None)
         return dict(first.payload.get("about") or {}) if first else {}
 
     def commit_cursor(self) -> None:
-        """Move the ledger's cursor.
+        """Move the ledger's cursor to the last event shown.
 
-        Done in quiet moments: with SQLite the driver and this process share one write lock, which
-        a busy driver hardly lets go. A kill before it costs showing some events again.
+        Rare, because with SQLite the driver and this process share one write lock, which a busy
+        driver rarely releases. After a kill some events are shown again.
         """
-        if self._kept != self._shown:
+        if self._committed != self._shown:
             self._ledger.advance(self._study.id, self._shown)
-        self._kept, self._kept_at = self._shown, time.monotonic()
+        self._committed, self._committed_at = self._shown, time.monotonic()
 
     def _flush(self, store: _Store) -> None:
-        history = self._history
-        for uid in list(history.changed):
-            trial = f"trial {history.trials[uid].trial.number}"
+        fold = self._fold
+        for uid in list(fold.changed):
+            trial = f"trial {fold.trials[uid].trial.number}"
             try:
-                store.runs.show(history.trials[uid], history.fresh.get(uid, ()))
+                store.runs.show(fold.trials[uid], fold.fresh.get(uid, ()))
                 self._refused.pop(trial, None)
             except MlflowException as refused:
                 if refused.error_code not in FINAL:
                     raise
                 _log.warning("%s is not shown: %s", trial, reason(refused))
                 self._refused[trial] = reason(refused)
-            del history.changed[uid]
-            history.fresh.pop(uid, None)
-        if history.fresh_best:
-            store.parent.add_best(history.fresh_best)
-            history.fresh_best.clear()
-        store.parent.set_state(history.state, history.state_recorded)
+            del fold.changed[uid]
+            fold.fresh.pop(uid, None)
+        if fold.fresh_best:
+            store.parent.add_best(fold.fresh_best)
+            fold.fresh_best.clear()
+        store.parent.set_state(fold.state, fold.state_recorded)
 
-    def _note(self, store: _Store, *, table: bool) -> None:
-        stories = list(self._history.trials.values())
-        rows = summary.ranked(stories, self._objectives)
+    def _describe(self, store: _Store, *, table: bool) -> None:
+        views = list(self._fold.trials.values())
+        rows = summary.rank_trials(views, self._objectives)
         run_ids = store.runs.run_ids([row.trial.uid for row in rows])
         links = {uid: store.link(run_id) for uid, run_id in run_ids.items()}
 
-        def note(parent_link: str | None) -> str:
-            return summary.study_note(
+        def description(parent_link: str | None) -> str:
+            return summary.study_description(
                 self._config,
-                stories,
+                views,
                 rows,
                 links=links,
                 parent_link=parent_link,
                 board_link=runs_page(store.experiment.id),
             )
 
-        if self._noted != self._shown:
-            store.parent.set_note(note(None), note(store.link(store.parent.run_id)))
+        if self._described != self._shown:
+            store.parent.set_description(
+                description(None), description(store.link(store.parent.run_id))
+            )
         whole = summary.leaderboard_table(rows, self._objectives, run_ids)
         if not table:
             return
-        self._tabled = self._shown
+        self._table_shown = self._shown
         if whole != self._table:
             self._table = whole
-            self._files.send(TABLE, lambda: store.parent.set_table(whole))
+            self._uploads.send(TABLE, lambda: store.parent.set_table(whole))
 
     def _events(self, after: int) -> Iterator[Event]:
         while events := self._ledger.events(self._study.id, after, _PAGE):

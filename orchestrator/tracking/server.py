@@ -1,7 +1,7 @@
-"""MLflow's own pages on this machine: starts the server, says where a study stands, ends it whole.
+"""MLflow's server on this machine: starts it, finds a study's page, and ends it with its workers.
 
-Knows no mlflow beyond its command. Loopback only; one process group, because a server whose main
-process alone is killed leaves workers on the port (mlflow 3.17.2).
+Uses only mlflow's command. Loopback only; in a process group of its own, because killing only the
+main process leaves workers on the port (mlflow 3.17.2).
 """
 
 import contextlib
@@ -35,15 +35,15 @@ from search_spaces.errors import ArchscoutError, ExitCode
 HOST = "127.0.0.1"
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Opens addresses of this machine, which a proxy that the environment names cannot reach."""
+"""Opens addresses of this machine without the proxy of the environment."""
 
-_START_S = 120.0
+_START_TIMEOUT_S = 120.0
 _PORTS = 20
-"""How many ports from the wanted one on are tried."""
+"""Number of consecutive ports to try."""
 
 
 class ServerError(ArchscoutError):
-    """MLflow's server did not start; the message says why and where its log lies."""
+    """MLflow's server did not start; the message has the reason and the path of its log."""
 
     exit_code = ExitCode.INPUT
 
@@ -54,15 +54,15 @@ class MlflowServer:
     def __init__(self, process: "subprocess.Popen[bytes]", url: str) -> None:
         self._process = process
         self.url = url
-        """Its address, without a path."""
+        """Address without a path."""
 
     def experiment_url(self, experiment: str) -> str | None:
-        """Address of an experiment's page; None if there is no such experiment."""
+        """Return the address of an experiment's page; None if there is no such experiment."""
         name = urllib.parse.quote(experiment, safe="")
         path = f"{self.url}/api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
         try:
-            with _DIRECT.open(path, timeout=10) as answer:
-                found = json.load(answer)
+            with _DIRECT.open(path, timeout=10) as response:
+                found = json.load(response)
         except urllib.error.HTTPError:
             return None
         shown = found["experiment"]
@@ -70,32 +70,32 @@ class MlflowServer:
         return f"{self.url}/{runs_page(shown['experiment_id'], view=view)}"
 
     def wait(self) -> int:
-        """Wait until it ends by itself; its exit status."""
+        """Wait until it ends by itself; return its exit status."""
         return self._process.wait()
 
     def close(self) -> None:
-        """End it with all its workers."""
-        for ending, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        """Terminate it with all its workers."""
+        for stop, timeout_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, ending)
+                os.killpg(self._process.pid, stop)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=patience)
+                self._process.wait(timeout=timeout_s)
                 break
-        # Workers that outlived their parent are still in its group.
+        # Workers that survived their parent are still in its group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def start_server(*, home: Path, tracking_uri: str, port: int | None = None) -> MlflowServer:
-    """Serve MLflow's pages over a store.
+    """Start MLflow's server on a database.
 
     Args:
-        home: Folder for artifacts and the server's log.
+        home: Folder of artifacts and of the server's log.
         tracking_uri: SQLAlchemy URL of MLflow's database.
-        port: Where to listen; None takes 5000 or the next free one.
+        port: Port to listen on; None takes 5000 or the next free one.
 
     Raises:
-        ServerError: The port is taken, or the server did not answer in time.
+        ServerError: The port is taken, or the server did not respond in time.
     """
     chosen = _free_port(5000, _PORTS) if port is None else _free_port(port, 1)
     log_path = home / "logs" / "mlflow-server.log"
@@ -113,7 +113,7 @@ def start_server(*, home: Path, tracking_uri: str, port: int | None = None) -> M
         )
     server = MlflowServer(process, f"http://{HOST}:{chosen}")
     try:
-        _await_answer(process, server.url, log_path)
+        _await_response(process, server.url, log_path)
     except BaseException:
         server.close()
         raise
@@ -127,10 +127,10 @@ def _environment(home: Path, tracking_uri: str) -> dict[str, str]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONWARNINGS": "ignore",
     }
-    # A database's address may hold a password: not on the command line.
+    # A database's address may contain a password: keep it off the command line.
     address = {"MLFLOW_BACKEND_STORE_URI": tracking_uri}
     registry = registry_uri(tracking_uri)
-    if is_database(registry):  # a server does not show the models of another server
+    if is_database(registry):  # a server cannot show the models of another server
         defaults["MLFLOW_REGISTRY_STORE_URI"] = registry
     return {**mlflow_environment(os.environ, **defaults), **address}
 
@@ -143,14 +143,14 @@ def serve(
     port: int | None,
     say: Callable[[str], None],
 ) -> None:
-    """Serve until interrupted, saying where to look.
+    """Run the server until interrupted, and print the address.
 
     Args:
-        home: Folder for artifacts and the server's log.
-        tracking_uri: MLflow's database, or the address of a server that runs already.
-        experiment: Whose page to point to; None points to the list of all.
-        port: Where to listen; None takes 5000 or the next free one.
-        say: Told each line for the user.
+        home: Folder of artifacts and of the server's log.
+        tracking_uri: MLflow's database, or the address of a running server.
+        experiment: Experiment whose page to link; None links the list of all.
+        port: Port to listen on; None takes 5000 or the next free one.
+        say: Prints a line for the user.
 
     Raises:
         ServerError: The server did not start.
@@ -165,7 +165,7 @@ def serve(
         try:
             page = server.experiment_url(experiment) if experiment else None
             say(f"MLflow: {page or server.url}")
-            say("Ctrl-C ends it.")
+            say("Press Ctrl-C to stop.")
             server.wait()
         except KeyboardInterrupt:
             pass
@@ -190,7 +190,7 @@ def _terminable() -> Iterator[None]:
 def _free_port(first: int, count: int) -> int:
     for port in range(first, first + count):
         with socket.socket() as probe:
-            # As the server itself will: a port that a closed connection still holds is free.
+            # As the server does: a port held only by a closed connection is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
@@ -201,8 +201,8 @@ def _free_port(first: int, count: int) -> int:
     raise ServerError(f"{taken} taken on {HOST}; choose another with --port")
 
 
-def _await_answer(process: "subprocess.Popen[bytes]", url: str, log_path: Path) -> None:
-    deadline = time.monotonic() + _START_S
+def _await_response(process: "subprocess.Popen[bytes]", url: str, log_path: Path) -> None:
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ServerError(f"MLflow's server ended at once; its log: {log_path}")
@@ -211,4 +211,6 @@ def _await_answer(process: "subprocess.Popen[bytes]", url: str, log_path: Path) 
                 return
         except (OSError, http.client.HTTPException):
             time.sleep(0.1)
-    raise ServerError(f"MLflow's server did not answer within {_START_S:g} s; its log: {log_path}")
+    raise ServerError(
+        f"MLflow's server did not respond within {_START_TIMEOUT_S:g} s; its log: {log_path}"
+    )

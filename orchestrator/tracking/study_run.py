@@ -1,6 +1,6 @@
-"""The study's own run, the parent of its trials: what it was, how it stands, what is best.
+"""Parent run of a study in MLflow: its config, state, best values, leaderboard and plots.
 
-Like the children it is looked up before it is created, and everything said to it can be said again.
+Like the child runs it is looked up before it is created, and every write is idempotent.
 """
 
 import getpass
@@ -26,17 +26,17 @@ STATUS: Mapping[str, str] = {
     "interrupted": "SCHEDULED",
     "broken": "FAILED",
 }
-"""MLflow's word for each state of a study."""
+"""MLflow status of each study state."""
 
 TABLE = "leaderboard.json"
-"""Artifact that holds the leaderboard as a table."""
+"""Artifact of the leaderboard as a table."""
 
 _NOTE = "mlflow.note.content"
 _PACKAGES = ("archscout", "torch", "optuna", "ray", "mlflow", "sqlalchemy")
 
 
 def common_tags(study: StudyRow, git_revision: str | None) -> dict[str, str]:
-    """What stands on every run of the study."""
+    """Return the tags of every run of the study."""
     tags = {
         "archscout.study": study.name,
         "archscout.data_digest": study.data_digest,
@@ -56,13 +56,13 @@ class ParentRun:
     def __init__(
         self, client: MlflowClient, experiment: Experiment, study: StudyRow, ledger: str
     ) -> None:
-        """Find and say nothing yet.
+        """Create a writer; `open` finds or creates the run.
 
         Args:
             client: The store.
             experiment: The study's.
-            study: As the ledger has it.
-            ledger: The ledger's identity, which the run bears.
+            study: The study's ledger row.
+            ledger: The ledger's identity, kept in a tag of the run.
         """
         self._client = client
         self._experiment = experiment
@@ -76,10 +76,10 @@ class ParentRun:
     def open(
         self, config: StudyConfig, tags: Mapping[str, str], inputs: list[DatasetInput]
     ) -> bool:
-        """Find or create the run and say what the study is.
+        """Find or create the run and write the study's config.
 
         Returns:
-            Whether it was there.
+            True if the run existed.
         """
         found = self._find()
         run = found or self._create({"archscout.seed": str(config.seed), **tags})
@@ -90,7 +90,7 @@ class ParentRun:
         self._state = run.data.tags.get("archscout.state", "")
         if run.info.lifecycle_stage == "deleted":
             self._client.restore_run(self.run_id)
-        # Parameters never change in MLflow; the GPUs of a trial may, and stay as at first.
+        # MLflow's parameters are immutable; a changed number of GPUs keeps its first value there.
         given = param_entries(config_params(config)).items()
         params = [Param(*entry) for entry in given if entry[0] not in run.data.params]
         self._client.log_batch(self.run_id, params=params)
@@ -125,11 +125,11 @@ class ParentRun:
 
     @property
     def _created(self) -> str:
-        """Which study it is: one deleted and begun anew under its old name is another."""
+        """Creation time, which distinguishes studies that had the same name one after the other."""
         return repr(self._study.created)
 
     def set_state(self, state: str, recorded: float) -> None:
-        """Show the study's state, taken at `recorded` seconds since the epoch."""
+        """Write the study's state, entered at `recorded` seconds since the epoch."""
         status = STATUS[state]
         if state != self._state:
             self._client.log_batch(self.run_id, tags=[RunTag("archscout.state", state)])
@@ -143,7 +143,7 @@ class ParentRun:
         self._status = status
 
     def add_best(self, points: Sequence[BestPoint]) -> None:
-        """Show how the best value rose, by number of the trial that had completed."""
+        """Write the best value so far, by number of the trial that completed."""
         for start in range(0, len(points), 800):
             metrics = [
                 Metric(
@@ -156,19 +156,19 @@ class ParentRun:
             ]
             self._client.log_batch(self.run_id, metrics=metrics)
 
-    def set_note(self, note: str, experiment_note: str) -> None:
-        """Describe the study on the run and on an experiment of its own, in markdown."""
-        self._experiment.describe(experiment_note)
-        self._client.set_tag(self.run_id, _NOTE, tag_value(note))
+    def set_description(self, text: str, experiment_text: str) -> None:
+        """Write the descriptions of the run and of the study's own experiment, in markdown."""
+        self._experiment.describe(experiment_text)
+        self._client.set_tag(self.run_id, _NOTE, tag_value(text))
 
     def set_table(self, table: str) -> None:
-        """Show the leaderboard as a table."""
+        """Write the leaderboard as a table."""
         self._client.log_text(self.run_id, table, TABLE)
         logged = json.dumps([{"path": TABLE, "type": "table"}])
         self._client.set_tag(self.run_id, "mlflow.loggedArtifacts", logged)
 
     def set_plots(self, plots: Mapping[str, str]) -> None:
-        """Show pictures, HTML by name."""
+        """Write plots, HTML pages by name."""
         for name, html in plots.items():
             self._client.log_text(self.run_id, html, f"plots/{name}.html")
 

@@ -1,6 +1,6 @@
-"""The study in words and tables: what stands on the parent run and on the experiment.
+"""Description of a study in MLflow: markdown and tables of its parent run and experiment.
 
-Pure text from what the events told; knows no MLflow client.
+Pure functions of the folded events; knows no MLflow client.
 """
 
 import json
@@ -16,8 +16,8 @@ from workers.data.spec import NO_DATA
 TOP = 10
 """Rows of the leaderboard in a description."""
 
-_AIR = "\N{NO-BREAK SPACE}" * 3
-"""Behind each title: MLflow's pages (3.17.2) put the columns of a table side by side."""
+_SPACES = "\N{NO-BREAK SPACE}" * 3
+"""Follows each column title: MLflow's pages (3.17.2) leave no space between columns."""
 
 _SHOWN_CONFIG = (
     "space",
@@ -41,7 +41,7 @@ _SHOWN_CONFIG = (
     "resources.cpu",
     "resources.gpu",
 )
-"""Fields of the config that MLflow may show; addresses and paths may carry secrets."""
+"""Fields of the config that MLflow may show; addresses and paths may contain secrets."""
 
 
 def runs_view(config: StudyConfig) -> str:
@@ -75,14 +75,14 @@ def runs_view(config: StudyConfig) -> str:
 
 
 def objectives_of(config: StudyConfig) -> tuple[Objective, ...]:
-    """The study's objectives in their order."""
+    """Return the study's objectives in order."""
     return tuple(
         Objective(metric=entry.metric, direction=entry.direction) for entry in config.objectives
     )
 
 
 def config_params(config: StudyConfig) -> dict[str, Any]:
-    """The config as flat parameters, from an allow-list of its fields."""
+    """Return the config as flat parameters, restricted to an allow-list of fields."""
     data = config.model_dump(mode="json")
     flat: dict[str, Any] = {}
     for path in _SHOWN_CONFIG:
@@ -98,23 +98,23 @@ def config_params(config: StudyConfig) -> dict[str, Any]:
     return flat
 
 
-def ranked(stories: Iterable[TrialView], objectives: Sequence[Objective]) -> list[TrialView]:
-    """The complete trials, best first; with several objectives the Pareto front leads."""
-    known = {story.trial.uid: story for story in stories}
-    complete = rank([story.trial for story in known.values()], objectives, objectives[0]).complete
+def rank_trials(views: Iterable[TrialView], objectives: Sequence[Objective]) -> list[TrialView]:
+    """Return the complete trials, best first; with several objectives the Pareto front first."""
+    known = {view.trial.uid: view for view in views}
+    complete = rank([view.trial for view in known.values()], objectives, objectives[0]).complete
     return [known[trial.uid] for trial in complete]
 
 
 def leaderboard_table(
     rows: Sequence[TrialView], objectives: Sequence[Objective], run_ids: Mapping[str, str]
 ) -> str:
-    """The leaderboard as MLflow's table artifact: JSON with `columns` and `data`."""
+    """Return the leaderboard as MLflow's table artifact: JSON with `columns` and `data`."""
     metrics = [objective.metric for objective in objectives]
     costs = sorted({name for row in rows for name in row.trial.cost} - set(metrics))
     columns = ["rank", "trial", *metrics, "architecture", *costs, "epochs", "kind", "run_id"]
     data = [
         [
-            place,
+            position,
             row.trial.number,
             *(row.trial.values or ()),
             row.name,
@@ -123,7 +123,7 @@ def leaderboard_table(
             row.trial.kind,
             run_ids.get(row.trial.uid),
         ]
-        for place, row in enumerate(rows, start=1)
+        for position, row in enumerate(rows, start=1)
     ]
     return json.dumps({"columns": columns, "data": data})
 
@@ -133,18 +133,18 @@ def leaderboard_markdown(
     objectives: Sequence[Objective],
     links: Mapping[str, str],
 ) -> str:
-    """The best few as a markdown table whose trial numbers lead to their runs."""
+    """Return the best trials as a markdown table whose trial numbers link to their runs."""
     metrics = [objective.metric for objective in objectives]
     has_size = "parameters" not in metrics and any("parameters" in row.trial.cost for row in rows)
     titles = ["#", "trial", *metrics, "architecture", *(["parameters"] if has_size else [])]
     lines = [
-        "| " + " | ".join(f"{title}{_AIR}" for title in titles) + " |",
+        "| " + " | ".join(f"{title}{_SPACES}" for title in titles) + " |",
         "|" + ":--|" * len(titles),
     ]
-    for place, row in enumerate(rows[:TOP], start=1):
+    for position, row in enumerate(rows[:TOP], start=1):
         number, link = row.trial.number, links.get(row.trial.uid)
         cells = [
-            str(place),
+            str(position),
             f"[{number}]({link})" if link else str(number),
             *(_number(value) for value in row.trial.values or ()),
             _cell(row.name),
@@ -154,39 +154,41 @@ def leaderboard_markdown(
     return "\n".join(lines)
 
 
-def study_note(
+def study_description(
     config: StudyConfig,
-    stories: Iterable[TrialView],
+    views: Iterable[TrialView],
     rows: Sequence[TrialView],
     *,
     links: Mapping[str, str],
     parent_link: str | None,
     board_link: str = "",
 ) -> str:
-    """What the study is and how it stands, in markdown.
+    """Return the study's task, progress and leaderboard in markdown.
 
     Args:
         config: The study's config.
-        stories: All of its trials.
-        rows: Those that rank, best first.
+        views: All of its trials.
+        rows: The complete ones, best first.
         links: Addresses of trials' runs by uid.
-        parent_link: Address of the parent run; None where the text stands on it.
-        board_link: Address of the table of trials, for where the parent run's is given.
+        parent_link: Address of the parent run; None for the parent run's own description.
+        board_link: Address of the table of trials; used together with `parent_link`.
     """
     objectives = objectives_of(config)
-    aims = " and ".join(f"{entry.direction} **{entry.metric}**" for entry in config.objectives)
+    objectives_text = " and ".join(
+        f"{entry.direction} **{entry.metric}**" for entry in config.objectives
+    )
     bounds = "".join(f", {entry.metric} at most {entry.at_most:g}" for entry in config.constraints)
-    counts = _counts(stories)
+    counts = _counts(views)
     text = [
-        f"Study **{config.name}**: search space `{_base(config.space)}`{_on_data(config)}, "
-        f"to {aims}{bounds}.",
+        f"Study **{config.name}**: search space `{_basename(config.space)}`{_data_phrase(config)}, "
+        f"to {objectives_text}{bounds}.",
         f"Each trial trains for up to {config.budget.maximum} {config.budget.unit}s; "
         f"{counts or 'no trial yet'}.",
     ]
     if parent_link is not None:
         text.append(
             f"[All trials, best first]({board_link}), named by their architecture; "
-            f"[plots and the whole leaderboard]({parent_link}) on the study's own run."
+            f"[plots and the full leaderboard]({parent_link}) on the study's parent run."
         )
     if rows:
         text.append(leaderboard_markdown(rows, objectives, links))
@@ -195,10 +197,10 @@ def study_note(
     return "\n\n".join(text)
 
 
-def _counts(stories: Iterable[TrialView]) -> str:
+def _counts(views: Iterable[TrialView]) -> str:
     numbers = dict.fromkeys(TrialState, 0)
-    for story in stories:
-        numbers[story.trial.state] += 1
+    for view in views:
+        numbers[view.trial.state] += 1
     words = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "stopped early",
@@ -209,8 +211,8 @@ def _counts(stories: Iterable[TrialView]) -> str:
     return ", ".join(f"{numbers[state]} {word}" for state, word in words.items() if numbers[state])
 
 
-def _base(name: str) -> str:
-    """The last part of a path: folders of the user's machine are nobody's business."""
+def _basename(name: str) -> str:
+    """Return the last part of a path: folders of the user's machine stay private."""
     return name.rsplit("/", 1)[-1]
 
 
@@ -224,5 +226,5 @@ def _number(value: float | None) -> str:
     return f"{int(value):,}" if value == int(value) and abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _on_data(config: StudyConfig) -> str:
+def _data_phrase(config: StudyConfig) -> str:
     return "" if config.data.source == NO_DATA else f" on data `{config.data.source}`"

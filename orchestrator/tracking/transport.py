@@ -1,8 +1,8 @@
-"""How MLflow's client sends HTTP requests: which ones it may repeat, and how long a file may take.
+"""Retries and timeouts of MLflow's HTTP requests.
 
-MLflow 3.17.2 repeats every request whose answer is lost, also one that created a run, and then
-there are two. It gives the upload of a file the same time as a look-up, and tries to connect to a
-database for 100 s.
+MLflow 3.17.2 retries every request whose response is lost, including one that created a run, which
+leaves two runs. It gives file uploads the timeout of a look-up, and tries to connect to a database
+for 100 s.
 """
 
 import functools
@@ -27,10 +27,10 @@ _IDEMPOTENT = (
     "/set-experiment-tag",
     "/alias",
 )
-"""Endings of POST endpoints that do the same when they are called twice."""
+"""Suffixes of idempotent POST endpoints."""
 _FILES = "/mlflow-artifacts/"
-_CONNECTS = 5
-"""Tries to connect to a database, within 3 s."""
+_CONNECT_ATTEMPTS = 5
+"""Attempts to connect to a database, within 3 s."""
 
 _LIMITS = (MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT)
 
@@ -38,29 +38,29 @@ _Request = Callable[..., Any]
 
 
 def use_safe_requests() -> None:
-    """Let MLflow's client repeat idempotent requests only, and give files a limit of their own."""
-    database.MAX_RETRY_COUNT = _CONNECTS
+    """Let MLflow's client retry idempotent requests only, and give files their own timeout."""
+    database.MAX_RETRY_COUNT = _CONNECT_ATTEMPTS
     for module in (rest_utils, http_artifact_repo):
         if not hasattr(module.http_request, "__wrapped__"):
-            module.http_request = _safe(module.http_request)  # type: ignore[attr-defined]
+            module.http_request = _with_safe_retries(module.http_request)  # type: ignore[attr-defined]
 
 
 def is_idempotent(method: str, endpoint: str) -> bool:
-    """Whether a request may be repeated when its answer is lost."""
+    """Return whether a request may be retried if its response is lost."""
     return method.upper() != "POST" or endpoint.endswith(_IDEMPOTENT)
 
 
-def _safe(request: _Request) -> _Request:
+def _with_safe_retries(request: _Request) -> _Request:
     @functools.wraps(request)
-    def send(host_creds: Any, endpoint: str, method: str, *given: Any, **named: Any) -> Any:
+    def send(host_creds: Any, endpoint: str, method: str, *args: Any, **kwargs: Any) -> Any:
         if not is_idempotent(method, endpoint):
-            named["max_retries"] = 0
+            kwargs["max_retries"] = 0
         try:
             if _FILES in f"{host_creds.host}{endpoint}":
-                named.setdefault("timeout", max(map(_seconds, _LIMITS)))
-            return request(host_creds, endpoint, method, *given, **named)
-        except ValueError as unreadable:  # a setting in the environment that is no number
-            raise MlflowException(str(unreadable)) from unreadable
+                kwargs.setdefault("timeout", max(map(_seconds, _LIMITS)))
+            return request(host_creds, endpoint, method, *args, **kwargs)
+        except ValueError as error:  # an environment variable that is not a number
+            raise MlflowException(str(error)) from error
 
     return send
 

@@ -1,7 +1,7 @@
-"""One trial onto one MLflow run, again and again without harm.
+"""Projection of one trial onto its MLflow run.
 
-Every call can be repeated: a run is looked up by its trial's uid before it is created, a point
-carries the ledger's time, parameters and tags say the same each time. Only explicit run ids.
+Every call is idempotent: a run is looked up by its trial's uid before it is created, points carry
+the ledger's time, and parameters and tags are the same each time. Only explicit run ids are used.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from mlflow.entities import (
     ViewType,
 )
 
-from orchestrator.figures.trial import Pictures
+from orchestrator.figures.trial import TrialFigures
 from orchestrator.tracking.events import Point, TrialView
-from orchestrator.tracking.files import Files
+from orchestrator.tracking.uploads import UploadQueue
 from orchestrator.trial import TrialState, summarize_failure
 from search_spaces.errors import ArchscoutError
 from workers.budget import Budget
@@ -39,48 +39,46 @@ STATUS: Mapping[TrialState, str] = {
     TrialState.PRUNED: "FINISHED",
     TrialState.FAIL: "FAILED",
 }
-"""MLflow's word for each state."""
+"""MLflow status of each trial state."""
 
 _METRICS_A_CALL = 800
 _PARAMS_A_CALL = 90
 _TAGS_A_CALL = 90
-# A call takes 1000 metrics, 100 parameters, 100 tags and 1000 of all together; ours stay below.
+# MLflow accepts 1000 metrics, 100 parameters, 100 tags, and 1000 of all together per call.
 
 _KEY_LENGTH = 250
 _PARAM_LENGTH = 6000
 _TAG_LENGTH = 5000
-# MLflow 3.17.2 cuts longer parameters without a word; ours end in a sign that they were cut.
+# MLflow 3.17.2 truncates longer parameters silently; ours end in an ellipsis instead.
 
 _RUNS_A_CALL = 1000
 _UID = "archscout.trial_uid"
-_FOREIGN = re.compile(r"[^\w.\- /]")
+_ILLEGAL = re.compile(r"[^\w.\- /]")
 
 
 class RunMissingError(ArchscoutError):
-    """A trial that was shown before has no run in this store: the study must be shown anew."""
+    """A trial that was shown has no run in this store: the study must be projected again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRuns:
-    """What all runs of a study have in common."""
+    """Properties common to all runs of a study."""
 
     experiment_id: str
     parent_run_id: str
     common_tags: Mapping[str, str]
     inputs: list[DatasetInput]
-    """The data set, unless the study names none."""
+    """The data set; empty if the study has none."""
     budget: Budget
     logs: Path
     """Folder of the trials' logs."""
-    pictures: Pictures
-    """What is drawn of a trial."""
-    files: Files
-    """Uploads them."""
+    figures: TrialFigures
+    uploads: UploadQueue
 
 
 @dataclass(slots=True, kw_only=True)
 class _Shown:
-    """What a run shows already, so that nothing is sent twice for nothing."""
+    """Contents of a run, so that only changes are sent."""
 
     run_id: str
     status: str
@@ -89,40 +87,40 @@ class _Shown:
 
 
 class RunWriter:
-    """Shows trials as child runs."""
+    """Writes trials as child runs."""
 
     def __init__(
         self, client: MlflowClient, study: StudyRuns, *, shown_until: int, may_exist_until: int
     ) -> None:
-        """Start from nothing known.
+        """Create a writer that has read nothing yet.
 
         Args:
             client: The store.
-            study: What the runs have in common.
-            shown_until: Trials added by events up to this one must have a run.
-            may_exist_until: Those added by events up to this one may have one; later ones cannot,
-                because the events are younger than this, the only process that shows them.
+            study: Properties common to the runs.
+            shown_until: Trials added by events up to this id must have a run.
+            may_exist_until: Trials added by events up to this id may have a run. Later ones cannot:
+                their events are younger than this process, the only one that writes runs.
         """
         self._client = client
         self._study = study
         self._shown_until = shown_until
         self._may_exist_until = may_exist_until
         self._shown: dict[str, _Shown] = {}
-        self._doubtful: set[str] = set()
-        self._earlier: dict[str, str] | None = None
+        self._unconfirmed: set[str] = set()
+        self._listed: dict[str, str] | None = None
 
     def run_ids(self, uids: Collection[str]) -> dict[str, str]:
-        """The runs of trials that have been shown, by uid, without those that somebody removed."""
+        """Return the run ids of trials by uid; a trial without a run is left out."""
         known = {uid: self._shown[uid].run_id for uid in uids if uid in self._shown}
         if len(known) < len(uids):
-            if self._earlier is None:
-                self._earlier = self._list()
-            known |= {uid: self._earlier[uid] for uid in uids if uid in self._earlier}
+            if self._listed is None:
+                self._listed = self._list()
+            known |= {uid: self._listed[uid] for uid in uids if uid in self._listed}
         return known
 
     def _list(self) -> dict[str, str]:
-        """The runs that the store has, in few calls."""
-        found: dict[str, str] = {}
+        """Return all run ids by uid, in few calls."""
+        run_ids: dict[str, str] = {}
         token: str | None = None
         while token != "":
             page = self._client.search_runs(
@@ -132,26 +130,26 @@ class RunWriter:
                 max_results=_RUNS_A_CALL,
                 page_token=token,
             )
-            found |= {run.data.tags.get(_UID, ""): run.info.run_id for run in page}
+            run_ids |= {run.data.tags.get(_UID, ""): run.info.run_id for run in page}
             token = page.token or ""
-        return found
+        return run_ids
 
-    def show(self, story: TrialView, fresh: Sequence[Point]) -> None:
+    def show(self, view: TrialView, fresh: Sequence[Point]) -> None:
         """Bring the trial's run up to date.
 
         Args:
-            story: The trial as it stands.
-            fresh: Its points that are not shown yet.
+            view: The trial's present state.
+            fresh: Its points that the run lacks.
 
         Raises:
             RunMissingError: The run should exist and does not.
-            MlflowException: The store refused or did not answer; the call can be repeated.
+            MlflowException: The store refused or did not respond; the call can be repeated.
         """
-        trial = story.trial
-        shown = self._shown.get(trial.uid) or self._open(story)
+        trial = view.trial
+        shown = self._shown.get(trial.uid) or self._open(view)
         tags = {
             key: value
-            for key, value in state_tags(story, self._study.budget).items()
+            for key, value in state_tags(view, self._study.budget).items()
             if shown.tags.get(key) != value
         }
         params: list[Param] = []
@@ -163,36 +161,36 @@ class RunWriter:
                 for name, value in trial.cost.items()
             ]
         self._send(shown.run_id, metrics, params, tags)
-        self._attach(shown, story)
+        self._attach(shown, view)
         shown.has_params = True
-        self._set_status(shown, story)
+        self._set_status(shown, view)
         shown.tags.update(tags)
 
-    def _open(self, story: TrialView) -> _Shown:
-        uid = story.trial.uid
-        may_exist = story.added_event <= self._may_exist_until or uid in self._doubtful
+    def _open(self, view: TrialView) -> _Shown:
+        uid = view.trial.uid
+        may_exist = view.added_event <= self._may_exist_until or uid in self._unconfirmed
         run = self._find(uid) if may_exist else None
         if run is not None:
             shown = _known(run)
-        elif story.added_event <= self._shown_until:
+        elif view.added_event <= self._shown_until:
             raise RunMissingError(uid)
         else:
-            # An answer that is lost on its way leaves a run that this process knows nothing of.
-            self._doubtful.add(uid)
-            shown = self._create(story)
+            # If the response is lost, the run exists although this process does not know it.
+            self._unconfirmed.add(uid)
+            shown = self._create(view)
         if self._study.inputs:
             self._client.log_inputs(shown.run_id, self._study.inputs)
-        self._doubtful.discard(uid)
+        self._unconfirmed.discard(uid)
         self._shown[uid] = shown
         return shown
 
-    def _create(self, story: TrialView) -> _Shown:
-        trial, tags = story.trial, self._first_tags(story)
+    def _create(self, view: TrialView) -> _Shown:
+        trial, tags = view.trial, self._first_tags(view)
         run = self._client.create_run(
             self._study.experiment_id,
             start_time=_ms(trial.created if trial.started is None else trial.started),
             tags=tags,
-            run_name=tag_value(story.name),
+            run_name=tag_value(view.name),
         )
         fault("run.created")
         return _Shown(run_id=run.info.run_id, status="RUNNING", tags=tags)
@@ -206,14 +204,14 @@ class RunWriter:
         )
         return runs[0] if runs else None
 
-    def _first_tags(self, story: TrialView) -> dict[str, str]:
-        trial = story.trial
-        # MLflow's pages show tags in this order: what tells trials apart comes first.
+    def _first_tags(self, view: TrialView) -> dict[str, str]:
+        trial = view.trial
+        # MLflow's pages show tags in this order: those that distinguish trials come first.
         tags = {
             "mlflow.parentRunId": self._study.parent_run_id,
             "archscout.trial": str(trial.number),
             "archscout.kind": trial.kind,
-            **state_tags(story, self._study.budget),
+            **state_tags(view, self._study.budget),
             "archscout.seed": str(trial.seed),
         }
         if trial.parent is not None:
@@ -224,13 +222,13 @@ class RunWriter:
     def _send(
         self, run_id: str, metrics: list[Metric], params: list[Param], tags: Mapping[str, str]
     ) -> None:
-        for points, values, words in _calls(metrics, params, tags):
+        for points, values, tag_list in _split_calls(metrics, params, tags):
             fault("run.unsent")
-            self._client.log_batch(run_id, metrics=points, params=values, tags=words)
+            self._client.log_batch(run_id, metrics=points, params=values, tags=tag_list)
             fault("run.sent")
 
-    def _set_status(self, shown: _Shown, story: TrialView) -> None:
-        status, trial = STATUS[story.trial.state], story.trial
+    def _set_status(self, shown: _Shown, view: TrialView) -> None:
+        status, trial = STATUS[view.trial.state], view.trial
         if status == shown.status:
             return
         if trial.state.is_terminal:
@@ -241,27 +239,29 @@ class RunWriter:
         fault("run.ended")
         shown.status = status
 
-    def _attach(self, shown: _Shown, story: TrialView) -> None:
-        """Upload what is due; before the status is set, so that a kill in between repeats it."""
-        trial, pictures, run_id = story.trial, self._study.pictures, shown.run_id
+    def _attach(self, shown: _Shown, view: TrialView) -> None:
+        """Upload files that are due, before the status is set: a kill in between repeats them."""
+        trial, figures, run_id = view.trial, self._study.figures, shown.run_id
         uploads: dict[str, Callable[[], None]] = {}
         if not shown.has_params:
-            uploads["architecture"] = lambda: self._draw(run_id, pictures.at_first(trial.number))
+            uploads["architecture"] = lambda: self._draw(
+                run_id, figures.before_training(trial.number, view.shapes)
+            )
         if trial.state.is_terminal and shown.status != STATUS[trial.state]:
-            uploads["curves"] = lambda: self._draw(run_id, pictures.at_last(trial.number))
+            uploads["curves"] = lambda: self._draw(run_id, figures.after_training(trial.number))
         if trial.state is TrialState.FAIL and shown.status != STATUS[TrialState.FAIL]:
-            uploads["log"] = lambda: self._upload_failure(run_id, story)
-        for what, upload in uploads.items():
-            self._study.files.send(f"{what} of trial {trial.number}", upload)
+            uploads["log"] = lambda: self._upload_failure(run_id, view)
+        for name, upload in uploads.items():
+            self._study.uploads.send(f"{name} of trial {trial.number}", upload)
 
-    def _draw(self, run_id: str, pictures: Mapping[str, str]) -> None:
-        for name, svg in pictures.items():
+    def _draw(self, run_id: str, figures: Mapping[str, str]) -> None:
+        for name, svg in figures.items():
             self._client.log_text(run_id, svg, name)
 
-    def _upload_failure(self, run_id: str, story: TrialView) -> None:
-        """The trial's log, or where there is none what the failure itself tells."""
-        log = self._study.logs / f"{story.trial.number}.log"
-        failure = story.trial.failure or {}
+    def _upload_failure(self, run_id: str, view: TrialView) -> None:
+        """Upload the trial's log, or without one the traceback of its failure."""
+        log = self._study.logs / f"{view.trial.number}.log"
+        failure = view.trial.failure or {}
         if log.is_file():
             self._client.log_artifact(run_id, str(log))
         elif failure.get("traceback"):
@@ -272,13 +272,13 @@ def _known(run: Run) -> _Shown:
     return _Shown(run_id=run.info.run_id, status=run.info.status, tags=dict(run.data.tags))
 
 
-def state_tags(story: TrialView, budget: Budget) -> dict[str, str]:
-    """The tags that change while a trial lives."""
-    trial = story.trial
+def state_tags(view: TrialView, budget: Budget) -> dict[str, str]:
+    """Return the tags that change during a trial."""
+    trial = view.trial
     tags = {"archscout.state": trial.state.value}
     if trial.reason is not None:
         tags["archscout.reason"] = trial.reason
-    reached = [rung for rung in budget.rungs() if rung <= story.epoch]
+    reached = [rung for rung in budget.rungs() if rung <= view.epoch]
     if reached:
         tags["archscout.rung"] = str(reached[-1])
     if trial.attempts > 1:
@@ -292,24 +292,24 @@ def state_tags(story: TrialView, budget: Budget) -> dict[str, str]:
 
 
 def param_entries(params: Mapping[str, Any]) -> dict[str, str]:
-    """Decisions as MLflow keeps them: legal keys, values that are not cut in silence."""
-    return {_key(name): _cut(_text(value), _PARAM_LENGTH) for name, value in params.items()}
+    """Return parameters as MLflow accepts them: legal keys, and visibly truncated values."""
+    return {_key(name): _truncate(_text(value), _PARAM_LENGTH) for name, value in params.items()}
 
 
 def metric_key(name: str) -> str:
-    """The metric's name as MLflow takes it."""
+    """Return the metric's name as MLflow accepts it."""
     return _key(name)
 
 
 def tag_value(text: str) -> str:
-    """The text, short enough for a tag."""
-    return _cut(text, _TAG_LENGTH)
+    """Return the text, truncated to the length of a tag."""
+    return _truncate(text, _TAG_LENGTH)
 
 
 def dataset_input(name: str, digest: str, source: Mapping[str, Any]) -> DatasetInput:
-    """The data set as MLflow's input of a run; MLflow keeps 36 characters of a digest."""
+    """Return the data set as input of a run; MLflow keeps 36 characters of a digest."""
     dataset = Dataset(
-        name=_cut(name, 500),
+        name=_truncate(name, 500),
         digest=digest[:36],
         source_type="archscout",
         source=json.dumps(dict(source)),
@@ -325,15 +325,15 @@ def _metrics(point: Point) -> Iterator[Metric]:
         yield Metric("elapsed_s", point.elapsed_s, when, point.epoch)
 
 
-def _calls(
+def _split_calls(
     metrics: list[Metric], params: list[Param], tags: Mapping[str, str]
 ) -> Iterator[tuple[list[Metric], list[Param], list[RunTag]]]:
-    words = [RunTag(*entry) for entry in tags.items()]
-    for at in range(max(len(metrics), len(params), len(words))):
+    tag_list = [RunTag(*entry) for entry in tags.items()]
+    for at in range(max(len(metrics), len(params), len(tag_list))):
         taken = (
             metrics[at * _METRICS_A_CALL : (at + 1) * _METRICS_A_CALL],
             params[at * _PARAMS_A_CALL : (at + 1) * _PARAMS_A_CALL],
-            words[at * _TAGS_A_CALL : (at + 1) * _TAGS_A_CALL],
+            tag_list[at * _TAGS_A_CALL : (at + 1) * _TAGS_A_CALL],
         )
         if not any(taken):
             return
@@ -341,8 +341,8 @@ def _calls(
 
 
 def _key(name: str) -> str:
-    """The name with foreign characters replaced, told apart by a hash where that changed it."""
-    legal = _FOREIGN.sub("_", name)
+    """Return the name with illegal characters replaced, and a hash to keep it unique."""
+    legal = _ILLEGAL.sub("_", name)
     parts = legal.split("/")
     if legal == name and len(name) <= _KEY_LENGTH and all(part.strip(".") for part in parts):
         return name
@@ -354,7 +354,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _cut(text: str, length: int) -> str:
+def _truncate(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 

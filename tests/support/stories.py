@@ -166,5 +166,5 @@ def project(story: Story) -> Seen:
     projection = story.projection()
     while projection.step():
         pass
-    projection.summarise(plots=False)
+    projection.summarize(plots=False)
     return Seen(story.tracking_uri)

@@ -8,7 +8,7 @@ class NoTracker:
     drained_s: float | None = None
     """How long the last one would have waited."""
 
-    def drain(self, timeout_s: float, on_left: object = None) -> bool:
+    def drain(self, timeout_s: float, on_remaining: object = None) -> bool:
         NoTracker.drained_s = timeout_s
         return True
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 
-from orchestrator.promotion import clean_room
+from orchestrator.promotion import clean_model
 from orchestrator.tracking import environment, process, server
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.environment import mlflow_environment
@@ -121,7 +121,7 @@ def test_every_process_that_loads_mlflow_keeps_the_users_choices(
             ledger_url="sqlite:///x", study="mine", home=tmp_path, tracking_uri=address
         ),
         lambda: server.start_server(home=tmp_path, tracking_uri=address),
-        lambda: clean_room._start(tmp_path, address),
+        lambda: clean_model._start(tmp_path, address),
     )
     for start in starts:
         with pytest.raises(_StartedError):

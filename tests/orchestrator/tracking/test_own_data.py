@@ -12,7 +12,7 @@ import orchestrator.run
 from orchestrator.cli import main
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Ledger
-from orchestrator.tracking.summary import config_params, study_note
+from orchestrator.tracking.summary import config_params, study_description
 
 MINE = """
 def space(trial):
@@ -86,6 +86,6 @@ def test_data_that_is_named_is_kept_and_none_survives_a_round_trip() -> None:
         assert StudyConfig.from_json(config.canonical_json()) == config
         assert ("data" in json.loads(config.canonical_json())) == bool(given)
         assert ("data.source" in config_params(config)) == bool(given)
-        assert (" on data `" in study_note(config, [], [], links={}, parent_link=None)) == bool(
-            given
-        )
+        assert (
+            " on data `" in study_description(config, [], [], links={}, parent_link=None)
+        ) == bool(given)

@@ -17,7 +17,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.ownership import Owners
 from orchestrator.tracking.addresses import VIEW_TAG
 from orchestrator.tracking.client import open_client
-from orchestrator.tracking.places import artifact_folder
+from orchestrator.tracking.paths import artifact_folder
 
 pytestmark = [pytest.mark.mlflow, pytest.mark.filterwarnings("ignore:.*noload.*")]
 
@@ -226,7 +226,7 @@ def test_of_two_studies_in_one_experiment_the_first_describes_it(
         projection = story.projection()
         while projection.step():
             continue
-        projection.summarise(plots=False)
+        projection.summarize(plots=False)
         found = client.get_experiment_by_name("vision/team a")
         assert found is not None
         tags.append(dict(found.tags))

@@ -315,8 +315,8 @@ def test_plots_stand_under_the_parent(story: Story) -> None:
     projection = story.projection()
     while projection.step():
         pass
-    projection.summarise(plots=True)
-    assert not projection.has_news_to_draw
+    projection.summarize(plots=True)
+    assert not projection.plots_are_stale
     seen = Seen(story.tracking_uri)
     plots = seen.client.list_artifacts(seen.parent.info.run_id, "plots")
     assert [plot.path for plot in plots] == [
@@ -358,13 +358,13 @@ def test_a_store_that_takes_no_files_is_shown_every_number(story: Story) -> None
     projection, client = counted(story, takes_files=False)
     while projection.step():
         pass
-    projection.summarise(plots=True, final=True)
+    projection.summarize(plots=True, final=True)
     assert_shows(Seen(story.tracking_uri), story.trials())
-    assert "not uploaded: ModuleNotFoundError: No module named 'boto3'" in projection.lacking()
-    assert "trial 0" in projection.lacking()
+    assert "not uploaded: ModuleNotFoundError: No module named 'boto3'" in projection.missing()
+    assert "trial 0" in projection.missing()
     client._takes_files = True
-    projection.summarise(plots=True, final=True)
-    assert projection.lacking() == ""
+    projection.summarize(plots=True, final=True)
+    assert projection.missing() == ""
     seen = Seen(story.tracking_uri)
     files = [file.path for file in seen.client.list_artifacts(seen.parent.info.run_id)]
     assert files == ["leaderboard.json", "plots"]
@@ -382,11 +382,11 @@ def test_a_refusal_for_good_is_named_until_the_trial_is_shown(story: Story) -> N
     seen.client.delete_run(run_id)
     story.measure(uid, 1, val_accuracy=0.5)
     projection.step()
-    assert projection.lacking().startswith("trial 0 is refused: ")
+    assert projection.missing().startswith("trial 0 is refused: ")
     seen.client.restore_run(run_id)
     story.measure(uid, 2, val_accuracy=0.6)
     projection.step()
-    assert projection.lacking() == ""
+    assert projection.missing() == ""
 
 
 @pytest.mark.parametrize("what", ["study", "experiment"])
@@ -405,8 +405,8 @@ def test_the_studys_own_run_deleted_during_the_search_hides_nothing(
     for _ in range(8):
         with contextlib.suppress(MlflowException):
             projection.step()
-            projection.summarise(plots=False)
-    assert projection.lacking() == ""
+            projection.summarize(plots=False)
+    assert projection.missing() == ""
     assert_shows(Seen(story.tracking_uri), story.trials())
 
 
@@ -415,7 +415,7 @@ def test_a_resume_looks_runs_up_in_one_search(story: Story) -> None:
     project(story)
     projection, client = counted(story)
     for _ in range(2):
-        projection.summarise(plots=False)
+        projection.summarize(plots=False)
     assert client.calls["search_runs"] == 2  # the study's own run, and those of all trials
     seen = Seen(story.tracking_uri)
     for uid in uids:
@@ -427,12 +427,12 @@ def test_what_did_not_change_is_not_uploaded_again(story: Story) -> None:
     projection, client = counted(story)
     while projection.step():
         pass
-    projection.summarise(plots=False)
+    projection.summarize(plots=False)
     before = client.calls["log_text"]
     running = story.add()
     story.start(running)
     story.measure(running, 1, val_accuracy=0.1)
     while projection.step():
         pass
-    projection.summarise(plots=False)  # none completed: the leaderboard is the same
+    projection.summarize(plots=False)  # none completed: the leaderboard is the same
     assert client.calls["log_text"] == before

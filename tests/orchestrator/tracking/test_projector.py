@@ -58,8 +58,8 @@ def test_killed_again_and_again_it_ends_with_each_thing_shown_once(story: Story)
         assert not process.drain(5)
         process.close()
     last = follow(story)
-    left: list[int] = []
-    assert last.drain(60, left.append)
+    remaining: list[int] = []
+    assert last.drain(60, remaining.append)
     command = Path(f"/proc/{last.pid}/cmdline").read_text()
     last.close()
     assert story.tracking_uri not in command
@@ -89,7 +89,7 @@ def test_it_shows_what_its_dead_driver_left_and_ends(story: Story) -> None:
     driver.kill()
     driver.wait()
     driver.stdout.close()
-    second = follow(story)  # Waits until the first has let go of the study.
+    second = follow(story)  # waits until the first has released its lock
     eventually(lambda: is_gone(pid))
     assert second.drain(60)
     second.close()
@@ -120,7 +120,7 @@ def test_a_server_that_comes_up_late_finds_everything_waiting(story: Story) -> N
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(server.url, timeout=2)
     assert "behind: " in log_of(story)
-    assert "going on" in log_of(story)
+    assert "recovered" in log_of(story)
 
 
 def test_a_store_served_elsewhere_is_not_served_again(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from orchestrator.tracking.summary import (
     leaderboard_markdown,
     leaderboard_table,
     objectives_of,
-    ranked,
-    study_note,
+    rank_trials,
+    study_description,
 )
 from orchestrator.trial import Trial, TrialState
 
@@ -33,7 +33,7 @@ BOTH = StudyConfig.model_validate(
 )
 
 
-def trial_story(
+def trial_view(
     number: int, *values: float, state: str = "COMPLETE", describe: str = "C8"
 ) -> TrialView:
     trial = Trial(
@@ -52,7 +52,7 @@ def trial_story(
     return TrialView(trial=trial, describe=describe, added_event=1)
 
 
-def test_parameters_of_the_study_come_from_an_allow_list_without_addresses() -> None:
+def test_parameters_of_the_study_are_an_allow_list_without_addresses() -> None:
     params = config_params(CONFIG)
     assert params["objectives.0"] == "maximize val_accuracy"
     assert params["constraints.0"] == "parameters at most 2e+06"
@@ -60,34 +60,34 @@ def test_parameters_of_the_study_come_from_an_allow_list_without_addresses() -> 
     assert "secret" not in json.dumps(params)
 
 
-def test_the_note_says_what_the_study_is_and_how_it_stands_without_folders() -> None:
-    stories = [trial_story(0, 0.5), trial_story(1, 0.75), trial_story(2, state="FAIL")]
-    rows = ranked(stories, objectives_of(CONFIG))
-    note = study_note(
+def test_the_description_has_task_progress_and_links_but_no_folders() -> None:
+    views = [trial_view(0, 0.5), trial_view(1, 0.75), trial_view(2, state="FAIL")]
+    rows = rank_trials(views, objectives_of(CONFIG))
+    text = study_description(
         CONFIG,
-        stories,
+        views,
         rows,
         links={"u1": "#/runs/x"},
         parent_link="#/parent",
         board_link="#/board",
     )
-    assert "`spaces.py:space`" in note
-    assert "2 complete, 1 failed" in note
-    assert "| 1 | [1](#/runs/x) | 0.75 | C8 | 12,345 |" in note
-    assert "[All trials, best first](#/board)" in note
-    assert "[plots and the whole leaderboard](#/parent)" in note
-    assert "secret" not in note
+    assert "`spaces.py:space`" in text
+    assert "2 complete, 1 failed" in text
+    assert "| 1 | [1](#/runs/x) | 0.75 | C8 | 12,345 |" in text
+    assert "[All trials, best first](#/board)" in text
+    assert "[plots and the full leaderboard](#/parent)" in text
+    assert "secret" not in text
 
 
-def test_a_study_without_a_complete_trial_says_so() -> None:
-    note = study_note(CONFIG, [], [], links={}, parent_link=None)
-    assert "No trial has completed yet." in note
-    assert "no trial yet" in note
+def test_the_description_of_a_study_without_complete_trials() -> None:
+    text = study_description(CONFIG, [], [], links={}, parent_link=None)
+    assert "No trial has completed yet." in text
+    assert "no trial yet" in text
 
 
-def test_the_pareto_front_leads_the_leaderboard_of_several_objectives() -> None:
-    stories = [trial_story(0, 0.9, 100.0), trial_story(1, 0.8, 200.0), trial_story(2, 0.7, 50.0)]
-    rows = ranked(stories, objectives_of(BOTH))
+def test_the_pareto_front_is_first_in_the_leaderboard() -> None:
+    views = [trial_view(0, 0.9, 100.0), trial_view(1, 0.8, 200.0), trial_view(2, 0.7, 50.0)]
+    rows = rank_trials(views, objectives_of(BOTH))
     assert [row.trial.number for row in rows] == [0, 2, 1]
     table = json.loads(leaderboard_table(rows, objectives_of(BOTH), {"u0": "run0"}))
     assert table["columns"][:5] == ["rank", "trial", "val_accuracy", "parameters", "architecture"]
@@ -99,6 +99,6 @@ def test_the_pareto_front_leads_the_leaderboard_of_several_objectives() -> None:
     assert [row[-1] for row in table["data"]] == ["run0", None, None]
 
 
-def test_a_name_cannot_break_the_table() -> None:
-    text = leaderboard_markdown([trial_story(0, 0.5, describe="a|b\nc")], objectives_of(CONFIG), {})
+def test_a_name_is_escaped_in_the_table() -> None:
+    text = leaderboard_markdown([trial_view(0, 0.5, describe="a|b\nc")], objectives_of(CONFIG), {})
     assert text.splitlines()[-1] == "| 1 | 0 | 0.5 | a\\|b c | 12,345 |"

@@ -17,7 +17,7 @@ import orchestrator.run
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
 from orchestrator.tracking.client import open_client
-from orchestrator.tracking.places import follow_home, projection_lock
+from orchestrator.tracking.paths import projection_lock, update_artifact_addresses
 from workers import checkpoint
 from workers.checkpoint import Checkpoint
 from workers.measurement import Measurement
@@ -91,8 +91,8 @@ def test_files_are_found_where_they_lie_now(story: Story, tmp_path: Path, how: s
     there.parent.mkdir()
     MOVES[how](story.home, there)
     before = addresses(story.home) if how == "copied" else None
-    assert follow_home(there) == 1
-    assert follow_home(there) == 0
+    assert update_artifact_addresses(there) == 1
+    assert update_artifact_addresses(there) == 0
     prefix = f"{(there / 'artifacts').as_uri()}/archscout/mine"
     assert all(
         address.startswith(prefix)
@@ -117,9 +117,9 @@ def test_a_home_that_is_shown_from_under_another_path_is_left_alone(
     there = story.home.rename(tmp_path / "there")
     before = addresses(there)
     with projection_lock(there, "mine"):
-        assert follow_home(there) == 0
+        assert update_artifact_addresses(there) == 0
     assert addresses(there) == before
-    assert follow_home(there) == 1
+    assert update_artifact_addresses(there) == 1
 
 
 def test_places_of_experiments_made_by_hand_stay(story: Story, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_places_of_experiments_made_by_hand_stay(story: Story, tmp_path: Path) -
     client.create_experiment("theirs", place)
     completed(story)
     there = story.home.rename(tmp_path / "there")
-    assert follow_home(there) == 1
+    assert update_artifact_addresses(there) == 1
     assert place in addresses(there)["experiments"]
 
 

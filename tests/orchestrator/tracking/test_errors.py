@@ -1,4 +1,4 @@
-"""What people read of a store that fails, whichever library raised."""
+"""Messages on a failing store, independent of the library that raised."""
 
 import errno
 import socket
@@ -8,8 +8,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from orchestrator.tracking.client import open_client
-from orchestrator.tracking.deletion import StoreUnavailableError, answering
-from orchestrator.tracking.refusals import as_mlflow_errors, reason
+from orchestrator.tracking.deletion import StoreUnavailableError, mlflow_errors
+from orchestrator.tracking.errors import as_mlflow_errors, reason
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def closed_port() -> Iterator[int]:
         yield bound.getsockname()[1]
 
 
-def test_a_server_that_is_away_is_named_with_the_cause(
+def test_the_message_on_an_unreachable_server_has_the_cause(
     closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -28,13 +28,16 @@ def test_a_server_that_is_away_is_named_with_the_cause(
     assert reason(failed.value).endswith("failed with exception [Errno 111] Connection refused")
 
 
-@pytest.mark.filterwarnings("ignore:.*noload")  # of MLflow's own store, as it is loaded
-def test_a_database_that_is_away_is_no_internal_error(
+@pytest.mark.filterwarnings("ignore:.*noload")  # from MLflow's own store
+def test_an_unreachable_database_is_not_an_internal_error(
     closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlflow.store.db.utils.time.sleep", lambda _: None)
     address = f"postgresql+psycopg://me:s3cr3t@127.0.0.1:{closed_port}/db"
-    with pytest.raises(StoreUnavailableError, match="Connection refused") as failed, answering():
+    with (
+        pytest.raises(StoreUnavailableError, match="Connection refused") as failed,
+        mlflow_errors(),
+    ):
         open_client(address)
     assert "s3cr3t" not in str(failed.value)
 
@@ -43,13 +46,13 @@ def test_a_database_that_is_away_is_no_internal_error(
     "raised",
     [ModuleNotFoundError("No module named 'boto3'"), NotADirectoryError(20, "Not a directory")],
 )
-def test_what_a_store_library_raises_is_told_with_what_to_do(raised: Exception) -> None:
-    with pytest.raises(StoreUnavailableError) as failed, answering(), as_mlflow_errors():
+def test_errors_of_a_store_library_suggest_a_fix(raised: Exception) -> None:
+    with pytest.raises(StoreUnavailableError) as failed, mlflow_errors(), as_mlflow_errors():
         raise raised
     assert str(failed.value).startswith(f"MLflow: {type(raised).__name__}: ")
-    assert str(failed.value).endswith("After mending, give the same command again")
+    assert str(failed.value).endswith("Fix it, then run the same command again")
 
 
-def test_a_full_disk_stays_a_full_disk() -> None:
+def test_a_full_disk_is_not_converted() -> None:
     with pytest.raises(OSError, match="full"), as_mlflow_errors():
         raise OSError(errno.ENOSPC, "full")

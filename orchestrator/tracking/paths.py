@@ -1,7 +1,7 @@
-"""Where an experiment's files lie in a home, and how MLflow's database follows a home that moved.
+"""Paths of a home's artifacts and locks, and the update of MLflow's database when a home moved.
 
-MLflow stores addresses of files from the root of the disk. A home that was renamed or copied holds
-the files and the database, so the addresses of what lies in it are put right. Loads no MLflow.
+MLflow stores absolute addresses of files. A home that was renamed or copied contains both the files
+and the database, so addresses of files in it can be updated. Loads no MLflow.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _ADDRESSES = {
 
 
 def artifact_folder(artifacts: Path, name: str) -> Path:
-    """Return the folder of an experiment's files: its name where that is ours, else a slug of it.
+    """Return the folder of an experiment's files: its name if it is one of ours, else a slug of it.
 
     Raises:
         PathOutsideError: A link leads out of the artifacts' folder.
@@ -54,21 +54,21 @@ def projection_lock(home: Path, study: str) -> FileLock:
     return FileLock(path, mode=0o600, fallback_to_soft=False)
 
 
-def follow_home(home: Path) -> int:
-    """Put the addresses in the home's own MLflow database right, if the home was moved or copied.
+def update_artifact_addresses(home: Path) -> int:
+    """Update the artifact addresses in the home's MLflow database, if the home was moved or copied.
 
-    Only experiments whose files lie in this home's `artifacts` are touched, and none while a search
-    shows its study from this home under another path (a container's, for example).
+    Only experiments whose files are in this home's `artifacts` change, and none while a projection
+    runs in this home, perhaps under another path (of a container, for example).
 
     Returns:
-        How many experiments' addresses changed.
+        The number of experiments that changed.
     """
     database, artifacts = home / "mlflow.db", home / "artifacts"
     if not database.is_file() or not artifacts.is_dir():
         return 0
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_open(database)) as store:
-        moved = dict(_moved(store, artifacts))
-        if moved and not _is_shown(home):
+        moved = dict(_moved_experiments(store, artifacts))
+        if moved and not _is_projecting(home):
             with store:
                 store.execute("BEGIN IMMEDIATE")
                 for old in sorted(set(moved.values())):
@@ -81,17 +81,19 @@ def _open(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(database, timeout=5, isolation_level=None)
 
 
-def _moved(store: sqlite3.Connection, artifacts: Path) -> Iterator[tuple[int, str]]:
-    """Yield experiments whose files lie here under another address, and its artifacts' folder."""
-    here = artifacts.absolute().as_uri()
+def _moved_experiments(store: sqlite3.Connection, artifacts: Path) -> Iterator[tuple[int, str]]:
+    """Yield the id and the old artifacts folder of experiments whose files are now present."""
+    present = artifacts.absolute().as_uri()
     for number, name, place in store.execute(
         "SELECT experiment_id, name, artifact_location FROM experiments"
         " WHERE artifact_location LIKE 'file:///%'"
     ):
-        # The releases before slugs took the name as it is.
+        # Releases before slugs used the name itself.
         for tail in {_slug(name), name}:
             root = str(place).removesuffix(f"/{quote(tail)}")
-            if place not in {root, f"{here}/{quote(tail)}"} and _is_in(artifacts / tail, artifacts):
+            if place not in {root, f"{present}/{quote(tail)}"} and _is_in(
+                artifacts / tail, artifacts
+            ):
                 yield number, root
 
 
@@ -112,7 +114,7 @@ def _replace(store: sqlite3.Connection, old: str, new: str) -> None:
             )
 
 
-def _is_shown(home: Path) -> bool:
+def _is_projecting(home: Path) -> bool:
     """Return whether a projection of any study of this home is running."""
     for path in (home / "locks").glob("*.projector"):
         try:
