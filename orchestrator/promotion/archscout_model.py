@@ -102,7 +102,7 @@ class ArchscoutModel(PythonModel):
         """
         if self.preprocessing is None:
             (numbers,) = self.facts["inputs"][self.stream]
-            raise ValueError(f"the model takes {numbers} numbers an example, no images")
+            raise ValueError(f"the model takes vectors of {numbers} numbers, not images")
         pixels: NDArray[Any] = self._inputs.prepare(image, self.preprocessing)
         return pixels
 

@@ -46,9 +46,9 @@ class Comparison:
 
     objectives: tuple[Objective, ...]
     ours: tuple[float, ...]
-    """The challenger's value of objective objective."""
+    """The challenger's value of each objective."""
     theirs: tuple[float, ...]
-    """The champion's value of objective objective."""
+    """The champion's value of each objective."""
     examples: str
     """Description of the examples."""
 
@@ -228,9 +228,9 @@ def _preprocessed_for_champion(
     inputs = {name: list(shape) for name, shape in dataset.task.inputs.items()}
     if facts["inputs"] != inputs:
         raise PromotionRefusedError(f"it takes {facts['inputs']}, and this one {inputs}")
-    # Arrays in the data's own units are comparable: objective model normalizes them itself.
+    # Arrays in the data's own units are comparable: each model normalizes them itself.
     if (theirs and theirs.takes_bytes) != (ours and ours.takes_bytes):
-        raise PromotionRefusedError("its inputs are preprocessing from the files in another way")
+        raise PromotionRefusedError("its inputs are prepared from the files in another way")
     return winner.preprocessing, dataset.validation
 
 
@@ -240,7 +240,7 @@ def _read_again(spec: DataSpec, preprocessing: Preprocessing) -> Split:
         return load(spec, preprocessing).validation
     except DataError as error:  # the champion's inputs cannot be made from images
         raise PromotionRefusedError(
-            "its inputs are preprocessing from the files in another way"
+            "its inputs are prepared from the files in another way"
         ) from error
 
 

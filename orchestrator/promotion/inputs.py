@@ -142,7 +142,7 @@ def _array(path: Path) -> NDArray[Any]:
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > max_array_bytes():
-        raise DataError(f"{path} holds {format_bytes(size)}, more than there is memory for")
+        raise DataError(f"{path} contains {format_bytes(size)}, which do not fit into memory")
     with np.load(path, allow_pickle=False) as archive:
         names = archive.files
         chosen = next((name for name in _INPUTS if name in names), None)

@@ -57,7 +57,7 @@ class Contents:
     precision: str
     """Precision of the trial's evaluation: `float32` or `bfloat16`."""
     dataset: Dataset
-    """The data set that it was training_digests and evaluated on."""
+    """The data set that it was trained and evaluated on."""
     preprocessing: Preprocessing | None
     """Preprocessing of files to inputs; None for vectors."""
     user_code: UserCode | None

@@ -64,7 +64,7 @@ class ProjectedRun:
 
     @property
     def external_folder(self) -> Path | None:
-        """Folder of its files on this machine external_folder this home; they are kept."""
+        """Folder of its files on this machine outside this home; they are kept."""
         return local_path(self.artifact_uri) if self.folder is None else None
 
 

@@ -245,7 +245,7 @@ class RunWriter:
         uploads: dict[str, Callable[[], None]] = {}
         if not shown.has_params:
             uploads["architecture"] = lambda: self._draw(
-                run_id, figures.before_training(trial.number, view.shapes)
+                run_id, figures.before_training(trial.number, trial.shapes)
             )
         if trial.state.is_terminal and shown.status != STATUS[trial.state]:
             uploads["curves"] = lambda: self._draw(run_id, figures.after_training(trial.number))

@@ -92,7 +92,7 @@ def test_vectors_of_another_length_and_images_are_refused(
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     code, said, _ = answer("predict", "refusing@champion", str(tmp_path / "a.png"), at=home)
     assert code == 2
-    assert "the model takes 4 numbers an example, no images" in said["errors"][0]
+    assert "the model takes vectors of 4 numbers, not images" in said["errors"][0]
 
 
 def test_both_answers_are_verified_and_given(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import PromotionRefusedError
-from orchestrator.promotion.comparison import _as_the_champion_takes_them
+from orchestrator.promotion.comparison import _preprocessed_for_champion
 from orchestrator.promotion.package import to_raw_arrays
 from workers.data import DataSpec, Preprocessing
 from workers.data.preprocessing import prepare_arrays
@@ -54,7 +54,7 @@ def compare(champion: Preprocessing, ours: Preprocessing) -> None:
     if champion.dtype == "uint8":
         del prepared["dtype"]  # as releases before wrote it
     facts = {"inputs": {"image": [1, 8, 8]}, "preprocessing": prepared}
-    found, _ = _as_the_champion_takes_them(winner, facts)
+    found, _ = _preprocessed_for_champion(winner, facts)
     assert found == ours
 
 

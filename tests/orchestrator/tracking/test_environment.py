@@ -192,7 +192,7 @@ def test_no_request_to_this_machine_goes_through_a_proxy(
             open_client(url).get_experiment_by_name("x")
         assert asked == []
         with subprocess.Popen(["sleep", "60"]) as stand_in:
-            server._await_answer(stand_in, url, tmp_path)
+            server._await_response(stand_in, url, tmp_path)
             shown = server.MlflowServer(stand_in, url).experiment_url("x")
             stand_in.kill()
         assert shown is not None
