@@ -135,7 +135,7 @@ class TestPredictions:
             (["digits@champion", "shares.npy"], "multiply them by 255"),
             (["digits@champion", "many.npz"], "name the examples x"),
             (["digits@champion", "cut.npz"], "cut.npz cannot be used"),
-            (["digits@champion", "huge.npz"], "huge.npz holds more than there is memory for"),
+            (["digits@champion", "huge.npz"], "huge.npz does not fit into memory"),
         ],
     )
     def test_are_refused_where_the_question_is_wrong(
