@@ -1,14 +1,14 @@
-"""LossWeights: what a network minimises: terms by name, mixed by weights on a simplex.
+"""Registry of loss terms, and the weights of a candidate's loss.
 
-Knows names and numbers; the terms themselves are modules in `search_spaces.losses`. A user's own
-term is registered by a decorator in the user's file:
+Does not load torch; the terms themselves are modules in `search_spaces.losses`. A term of your own
+is registered by a decorator in your file:
 
     @loss_term("confidence", needs=("logits",), options={"floor": FloatRange(0.0, 0.5)})
     class Confidence(nn.Module):
         def __init__(self, *, floor: float) -> None: ...
         def forward(self, output: ModelOutput, batch: Batch) -> Tensor: ...
 
-    losses = loss_domain(main=("cross_entropy",), side=("confidence",))
+losses = loss_domain(main=("cross_entropy",), side=("confidence",))
 """
 
 import math
@@ -31,31 +31,31 @@ Need = Literal[
     "input_gradients",
     "teacher",
 ]
-"""What a term reads: a part of the network's output; or the batch's classes alone, a second view
-of it, the output's slopes along the inputs, or what a teacher gives."""
+"""Input of a term: a field of the network's output, the class labels, a second view of the batch,
+the gradient with respect to the inputs, or a teacher's output."""
 ALLOWED_FOR_MAIN: frozenset[Need] = frozenset({"logits", "embedding", "values", "towers", "labels"})
-"""What there is on examples that nobody learns from: all that a main term may need."""
+"""Inputs available at validation time: all that a main term may need."""
 BalancerName = Literal[
     "fixed", "uncertainty", "dwa", "gradnorm", "mgda", "pcgrad", "imtl_g", "aligned_mtl"
 ]
-"""How weights adapt in training; `fixed`: not at all."""
+"""Adaptation of the weights during training; `fixed`: none."""
 OWN_WEIGHTS = ("mgda", "imtl_g")
-"""Balancers that find the weights from the gradients alone: what was decided has no say."""
+"""Balancers that compute the weights from the gradients and ignore the decided ones."""
 C = TypeVar("C", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TermSpec:
-    """A kind of loss term: how it is made and what can be decided about it."""
+    """A registered kind of loss term."""
 
     name: str
-    """The name by which candidates refer to it."""
+    """Name by which candidates refer to it."""
     make: Callable[..., Any]
     """Makes the module from the options; its forward takes (ModelOutput, Batch)."""
     needs: frozenset[Need]
-    """What it reads; the trainer builds auxiliary heads where needed."""
+    """Inputs of the term; the trainer adds auxiliary heads if needed."""
     options: Mapping[str, Domain[Any]]
-    """The domain of each option."""
+    """Domain of each option."""
 
 
 TERMS: Registry[TermSpec] = Registry("loss term")
@@ -64,11 +64,16 @@ TERMS: Registry[TermSpec] = Registry("loss term")
 def loss_term(
     name: str, *, needs: Iterable[Need], options: Mapping[str, Domain[Any]] | None = None
 ) -> Callable[[C], C]:
-    """Register the class that follows as the loss term of this name.
+    """Register a class as the loss term of this name; a decorator.
+
+    Args:
+        name: Name of the term.
+        needs: Inputs of the term; see `Need`.
+        options: Domain of each keyword argument of the class.
 
     Raises:
         DuplicateNameError: The name is taken.
-        ValueError: An option is called as a field that every term has.
+        ValueError: An option has the name of a field that every term has.
     """
     if clash := {"name", "weight"} & set(options or {}):
         raise ValueError(f"loss term {name!r}: an option cannot be called {clash.pop()!r}")
@@ -86,12 +91,12 @@ class LossTerm:
     """One term of the loss."""
 
     weight: float = 1.0
-    """How much it counts beside the others, zero or more; only the ratio of weights matters."""
+    """Weight relative to the other terms, 0 or more."""
     options: Mapping[str, float] = field(default_factory=dict)
-    """Its own settings, e.g. `{"smoothing": 0.1}`."""
+    """Options of the term, such as `{"smoothing": 0.1}`."""
 
     def __post_init__(self) -> None:
-        """Refuse weights that no mixture has.
+        """Reject impossible weights.
 
         Raises:
             ValueError: The weight is negative or not finite.
@@ -102,44 +107,44 @@ class LossTerm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossWeights:
-    """The loss of a candidate."""
+    """The loss of a candidate: weighted terms and a balancer."""
 
     main: str = "cross_entropy"
     """Name of the term that is reported, unweighted, as the metric `loss`."""
     terms: Mapping[str, LossTerm] = field(default_factory=lambda: {"cross_entropy": LossTerm()})
     """All terms by name, with weights as decided; see `normalized_weights`."""
     balancer: BalancerName = "fixed"
-    """How weights adapt in training."""
+    """Adaptation of the weights during training."""
 
     def __post_init__(self) -> None:
-        """Refuse mixtures without a main term.
+        """Reject mixtures without a main term.
 
         Raises:
-            ValueError: The main term is missing or without weight, or the balancer is unknown.
+            ValueError: The main term is missing or has weight 0, or the balancer is unknown.
         """
         if self.main not in self.terms or self.terms[self.main].weight == 0:
-            raise ValueError(f"losses.main: {self.main!r} is no term with a weight above zero")
+            raise ValueError(f"losses.main: {self.main!r} is not a term with a weight above zero")
         if self.balancer not in get_args(BalancerName):
             allowed = ", ".join(get_args(BalancerName))
             raise ValueError(f"losses.balancer: {self.balancer!r} is none of {allowed}")
 
     def normalized_weights(self) -> dict[str, float]:
-        """The terms that count, by name, with weights that sum to one."""
+        """Return the terms with positive weight, by name, with weights that sum to one."""
         counted = {name: term.weight for name, term in self.terms.items() if term.weight > 0}
         total = math.fsum(counted.values())
         return {name: weight / total for name, weight in counted.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data in the spelling of this value; `from_dict` undoes it."""
+        """Return plain data in the encoding of this value, for `from_dict`."""
         terms = {name: {"weight": t.weight, **t.options} for name, t in self.terms.items()}
         return {"main": self.main, "terms": terms, "balancer": self.balancer}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The value that `to_dict` wrote; `main` may be left out where there is one term.
+        """Return the value from the data of `to_dict`; `main` is optional if there is one term.
 
         Raises:
-            KeyError: Terms or balancer are missing, or the main one of several is not said.
+            KeyError: Terms or balancer are missing, or `main` is missing with several terms.
             ValueError: The mixture is impossible.
         """
         terms = {name: _term(**term) for name, term in data["terms"].items()}
@@ -147,11 +152,11 @@ class LossWeights:
         return cls(main=main, terms=terms, balancer=data["balancer"])
 
     def canonical(self) -> dict[str, Any]:
-        """Plain data that is equal for equal losses: shares of the terms that count."""
+        """Return plain data that is equal for equal losses, with normalized weights."""
         shares = self.normalized_weights()
         alone = len(shares) == 1
         terms = {
-            # Twelve digits hold every difference that was meant, and none that division makes.
+            # Twelve digits keep every intended difference, and drop rounding errors.
             name: {
                 "weight": 1.0 if self.balancer in OWN_WEIGHTS else float(f"{share:.12g}"),
                 **self.terms[name].options,

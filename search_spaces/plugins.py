@@ -136,8 +136,8 @@ def read_user_file(asked: Path) -> tuple[Path, bytes]:
     try:
         return path, path.read_bytes()
     except OSError as error:
-        beside = [found.name for found in path.parent.glob("*.py")]
-        hint = did_you_mean(path.name, beside)
+        neighbors = [file.name for file in path.parent.glob("*.py")]
+        hint = did_you_mean(path.name, neighbors)
         raise UserFileError(f"{path}: cannot be read: {error.strerror}.{hint}") from error
 
 

@@ -18,7 +18,7 @@ from orchestrator.preflight.candidates import SampledCandidate
 from orchestrator.preflight.deadline import Deadline
 from orchestrator.study.prepare import StudyInputs
 from search_spaces.catalog import load
-from search_spaces.catalog.task_fit import answering
+from search_spaces.catalog.task_fit import fit_to_task
 from search_spaces.errors import ArchscoutError
 from workers.calibration import Placement, time_short_run
 from workers.data.dataset import Dataset
@@ -247,7 +247,7 @@ def example_s(dataset: Dataset, spec: DataSpec, *, gpu: bool) -> float:
     """
     place = Placement(device="cuda" if gpu else "cpu")
     space = space_for(dataset.task.inputs)
-    default = answering(load(space), dataset.task).default()
+    default = fit_to_task(load(space), dataset.task).default()
     try:
         return time_short_run(default, dataset, spec, place, batches=BATCHES).example_s
     except BadCandidateError as error:

@@ -22,8 +22,7 @@ from optuna.trial import FrozenTrial
 
 from orchestrator.objective import Objective, objective_values, pareto_order
 from orchestrator.trial import Trial, TrialState
-from search_spaces.domains.priors import Expected
-from search_spaces.domains.priors import draw as draw_expected
+from search_spaces.domains.priors import Expected, sample_prior
 
 MAX_RESAMPLES = 10
 """How often a duplicate is drawn again."""
@@ -310,7 +309,7 @@ class OptunaSampler:
         share = _PRIOR_SHARE / (1 + self._results / _HALVED_BY)
         if not self._expected or chance.random() >= share:
             return None
-        return {name: draw_expected(domain, chance) for name, domain in self._expected.items()}
+        return {name: sample_prior(domain, chance) for name, domain in self._expected.items()}
 
     def _enter(self, opened: optuna.Trial, uid: str, number: int) -> None:
         self._open[uid] = opened

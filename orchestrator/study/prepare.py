@@ -77,9 +77,9 @@ def prepare_study(config: StudyConfig) -> StudyInputs:
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
     dataset = open_data(config)
     if user_object(config.space) is None and isinstance(space, SearchSpace):
-        from search_spaces.catalog.task_fit import answering  # noqa: PLC0415 - may load torch
+        from search_spaces.catalog.task_fit import fit_to_task  # noqa: PLC0415 - may load torch
 
-        space = answering(space, dataset.task)
+        space = fit_to_task(space, dataset.task)
         _check_streams(config, space, dataset.task)
     _check_space(config, space)
     check_objectives(config, space, dataset.task, dataset.value_names)

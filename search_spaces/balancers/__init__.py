@@ -1,7 +1,7 @@
-"""Balancers: how the weights of a mixture's terms adapt while a network learns.
+"""Balancers: adapt the weights of loss terms during training.
 
-A balancer is given the terms' losses on one scale and passes their gradients back, each with a
-weight; it answers by which. One family a file. Knows no network and no recipe.
+A balancer gets the losses on a common scale, backpropagates them with its weights, and returns the
+weights. One family per file.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,26 +26,26 @@ __all__ = ["BALANCERS", "Balancer", "make"]
 
 
 class Balancer(Protocol):
-    """Passes the gradients of several losses back; a module, so that checkpoints keep its state."""
+    """Backpropagates several losses; a module, so that checkpoints contain its state."""
 
     runs: bool
-    """Whether it wants terms divided by their running size, or else by what they were at first:
-    a method that follows the fall of the losses would not see it otherwise."""
+    """Divide terms by their running scale; else by their initial scale, for methods that follow the
+    decrease of the losses."""
 
     def backward(self, losses: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> Tensor:
-        """Add the weighted sum's gradient to the parameters'.
+        """Add the gradient of the weighted sum to that of the parameters.
 
         Args:
-            losses: One scalar a term, on one scale.
-            parameters: All that learn: the network's, the terms' and the balancer's own.
+            losses: One scalar per term, on a common scale.
+            parameters: All trainable parameters: of the network, the terms and the balancer.
 
         Returns:
-            The weight that each term had, shape (K,), detached.
+            The weight of each term, shape (K,), detached.
         """
         ...
 
     def end_epoch(self, means_K: Tensor) -> None:
-        """Take note of each term's mean over an epoch, as it was measured."""
+        """Update the state with each term's mean over an epoch, unscaled."""
         ...
 
 
@@ -59,9 +59,9 @@ BALANCERS: Mapping[BalancerName, Callable[[Tensor], Balancer]] = {
     "imtl_g": lambda _: ByGradients(imtl_g()),
     "aligned_mtl": lambda initial_weights_K: ByGradients(aligned_mtl(initial_weights_K)),
 }
-"""Each makes a balancer from the decided weights, which sum to one."""
+"""Factories by name; each takes the decided weights, which sum to one."""
 
 
 def make(name: BalancerName, initial_weights_K: Tensor) -> Balancer:
-    """The balancer of this name for weights that sum to one."""
+    """Return the balancer of this name for weights that sum to one."""
     return BALANCERS[name](initial_weights_K)

@@ -1,4 +1,4 @@
-"""Balancers that look at the losses' values alone: one backward pass, as without them."""
+"""Balancers that use only the values of the losses: one backward pass in all."""
 
 from collections.abc import Sequence
 
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 # K terms
 
 TEMPERATURE = 2.0
-"""How evenly `DynamicAverage` weighs; the paper's value."""
+"""Temperature of the softmax of `DynamicAverage`; higher is more even; the paper's value."""
 RATE = 0.025
-"""Learning rate of `Uncertainty`'s log-variances, as of `GradNorm`'s weights: a rate of their own,
-since the network's, which a search draws, may be high enough to throw them out of all bounds."""
-FARTHEST = 3.0
-"""Largest absolute log-variance of `Uncertainty`: factors stay between 0.05 and 20."""
-FASTEST_RISE = 2.0
-"""By what factor a term can have risen, for `DynamicAverage`: one that comes out of nothing would
-silence all others for an epoch."""
+"""Learning rate of `Uncertainty`'s log-variances, as of `GradNorm`'s weights. It is fixed because
+the network's learning rate, which a search samples, may be high enough to make them diverge."""
+MAX_LOG_VARIANCE = 3.0
+"""Maximum absolute log-variance of `Uncertainty`: factors are between 0.05 and 20."""
+MAX_RATIO = 2.0
+"""Maximum ratio of means in `DynamicAverage`: a term that rises from almost zero would otherwise
+suppress all others for an epoch."""
 
 
 class Fixed(nn.Module):
-    """Leaves the weights as they were decided."""
+    """Uses the decided weights."""
 
     runs = True
     initial_weights_K: Tensor
@@ -34,21 +34,22 @@ class Fixed(nn.Module):
         losses: Sequence[Tensor],
         parameters: Sequence[nn.Parameter],  # noqa: ARG002 - as every balancer
     ) -> Tensor:
-        """Pass the weighted sum back."""
-        (torch.stack(list(losses)) * self.initial_weights_K).sum().backward()  # type: ignore[no-untyped-call]
+        """Backpropagate the weighted sum."""
+        total = (torch.stack(list(losses)) * self.initial_weights_K).sum()
+        total.backward()  # type: ignore[no-untyped-call]
         return self.initial_weights_K
 
     def end_epoch(self, means_K: Tensor) -> None:
-        """Nothing is remembered."""
+        """Do nothing: there is no state."""
 
 
 class Uncertainty(nn.Module):
-    """Learns a log-variance s for each term and weighs it by exp(-s) (Kendall et al. 2018).
+    """Learns a log-variance s of each term and weights it by exp(-s) (Kendall et al. 2018).
 
-    The sum over terms of w (exp(-s) L + s), w being the decided weight: where s has settled,
-    exp(-s) L is 1, and the decided weights say what each term contributes. Each s goes down its
-    own gradient, by at most `RATE` a batch; that of a term that is zero, as one is that does not
-    count yet, stays. Source: arXiv:1705.07115, equation 7, without its halves.
+    Minimizes the sum over terms of w (exp(-s) L + s) with the decided weights w: at convergence
+    exp(-s) L is 1, and w is the contribution of each term. Each s follows its own gradient, by at
+    most `RATE` per batch; that of a term with value zero, such as one that does not count yet, is
+    unchanged. Source: arXiv:1705.07115, equation 7, without its factors of one half.
     """
 
     runs = False
@@ -65,25 +66,25 @@ class Uncertainty(nn.Module):
         losses: Sequence[Tensor],
         parameters: Sequence[nn.Parameter],  # noqa: ARG002 - as every balancer
     ) -> Tensor:
-        """Pass back what the terms give at the variances learnt so far, then learn those."""
+        """Backpropagate with the current variances, then update them."""
         factors_K = torch.exp(-self.log_variance_K)
         weights_K = self.initial_weights_K * factors_K
         losses_K = torch.stack(list(losses))
         (weights_K * losses_K).sum().backward()  # type: ignore[no-untyped-call]
         losses_K = losses_K.detach()
-        slope_K = torch.where(losses_K == 0, 0.0, 1 - factors_K * losses_K)
-        moved_K = self.log_variance_K - RATE * slope_K.clamp(-1, 1)
-        self.log_variance_K.copy_(moved_K.clamp(-FARTHEST, FARTHEST))
+        gradient_K = torch.where(losses_K == 0, 0.0, 1 - factors_K * losses_K)
+        moved_K = self.log_variance_K - RATE * gradient_K.clamp(-1, 1)
+        self.log_variance_K.copy_(moved_K.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE))
         return weights_K
 
     def end_epoch(self, means_K: Tensor) -> None:
-        """Nothing is remembered beside the variances."""
+        """Do nothing: the variances are the only state."""
 
 
 class DynamicAverage(nn.Module):
-    """Weighs most what fell least between the last two epochs (Liu et al. 2019).
+    """Gives more weight to terms that decreased less between the last two epochs (Liu et al. 2019).
 
-    Source: arXiv:1803.10704, equation 7; the first two epochs keep the decided weights.
+    Source: arXiv:1803.10704, equation 7; the first two epochs use the decided weights.
     """
 
     runs = True
@@ -100,17 +101,17 @@ class DynamicAverage(nn.Module):
         losses: Sequence[Tensor],
         parameters: Sequence[nn.Parameter],  # noqa: ARG002 - as every balancer
     ) -> Tensor:
-        """Pass back the sum, weighed by how the last epochs went."""
+        """Backpropagate the sum, weighted by the changes of the last epochs."""
         weights_K = self.initial_weights_K * self._factors()
         (torch.stack(list(losses)) * weights_K).sum().backward()  # type: ignore[no-untyped-call]
         return weights_K
 
     def end_epoch(self, means_K: Tensor) -> None:
-        """Keep the last two epochs' means."""
+        """Store the last two epochs' means."""
         self.means_2K.copy_(torch.stack([self.means_2K[1], means_K]))
 
     def _factors(self) -> Tensor:
         older_K, newer_K = self.means_2K
-        # A term that is zero throughout falls neither fast nor slowly.
-        rates_K = torch.where(older_K == 0, 1.0, newer_K / older_K).clamp_max(FASTEST_RISE)
+        # A term that is always zero counts as unchanged.
+        rates_K = torch.where(older_K == 0, 1.0, newer_K / older_K).clamp_max(MAX_RATIO)
         return len(newer_K) * torch.softmax(rates_K / TEMPERATURE, dim=0)

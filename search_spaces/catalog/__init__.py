@@ -1,4 +1,4 @@
-"""Ready spaces by name; naming them loads nothing, loading one loads torch."""
+"""Built-in search spaces by name; listing them loads nothing, loading one loads torch."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -24,18 +24,18 @@ EXAMPLES: Mapping[str, Task] = {
     "image_text": Task(inputs={"image": (3, 32, 32), "text": (16,)}, num_classes=2),
     "image_sound": Task(inputs={"image": (3, 32, 32), "sound": (1, 32, 64)}, num_classes=5),
 }
-"""The spaces that ship with us, each a module here with a function `space`, and for each a task
-that its networks are made for: the streams are the space's, shapes and answers may be others."""
+"""Built-in spaces, each a module here with a function `space`, and an example task for its
+networks; other tasks with the same streams work too."""
 NAMES = tuple(EXAMPLES)
 
 
 def catalog() -> tuple[str, ...]:
-    """The names of all ready spaces."""
+    """Return the names of all built-in spaces."""
     return NAMES
 
 
 def load(name: str) -> "SearchSpace":
-    """The ready space of that name.
+    """Return the built-in space of that name.
 
     Raises:
         UnknownNameError: There is none.
@@ -46,7 +46,7 @@ def load(name: str) -> "SearchSpace":
 
 
 def example(name: str) -> Task:
-    """A task that the ready space of that name is made for.
+    """Return an example task of the built-in space of that name.
 
     Raises:
         UnknownNameError: There is none.

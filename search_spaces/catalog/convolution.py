@@ -1,4 +1,4 @@
-"""`convolution`: networks of convolutions alone, the plain baseline of the hybrids."""
+"""`convolution`: convolutional networks only, a baseline of the hybrids."""
 
 from search_spaces.blocks import Residual, Stage
 from search_spaces.catalog import parts
@@ -9,11 +9,11 @@ DEFAULT_STAGES = (
     Stage(width=64, depth=1, reduction="pool", block=Residual()),
     Stage(width=128, depth=1, reduction="pool", block=Residual()),
 )
-"""What every study tries first."""
+"""Default stages, which every study tries first."""
 
 
 def space() -> SearchSpace:
-    """The space of convolution networks for images of 8 by 8 and up."""
+    """Return the space of convolutional networks for images of at least 8 by 8."""
     stage = parts.stage(
         parts.convolutions(),
         width=IntRange(32, 128, step=16),

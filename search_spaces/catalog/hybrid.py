@@ -1,4 +1,4 @@
-"""`hybrid`: convolution and attention, in sequence and side by side under a learned gate."""
+"""`hybrid`: convolution and attention, in sequence and in parallel with a learned gate."""
 
 from search_spaces.blocks import Attention, Gate, Residual, Stage
 from search_spaces.catalog import parts
@@ -14,11 +14,12 @@ DEFAULT_STAGES = (
         block=Gate(convolution=Residual(), attention=Attention(heads=4)),
     ),
 )
-"""What every study tries first: as fast as a plain CNN of three layers, attention on few tokens."""
+"""Default stages, which every study tries first: as fast as a CNN of three layers, attention on few
+tokens."""
 
 
 def space() -> SearchSpace:
-    """The space of hybrids for images of 8 by 8 and up."""
+    """Return the space of hybrids for images of at least 8 by 8."""
     stage = parts.stage(
         {**parts.convolutions(), "attention": parts.attention(), "gate": parts.gate()},
         width=IntRange(32, 128, step=16),

@@ -1,4 +1,4 @@
-"""`image_sound`: an image and a spectrogram, and how they meet."""
+"""`image_sound`: an image and a spectrogram, and their fusion."""
 
 from search_spaces.architecture import Stream
 from search_spaces.blocks import SpectrogramStem
@@ -8,7 +8,7 @@ from search_spaces.space import SearchSpace
 
 
 def space() -> SearchSpace:
-    """The space of networks for pairs of an image and a spectrogram (1, frequencies, time)."""
+    """Return the space of networks for an image and a spectrogram (1, frequencies, time)."""
     stem = Record(
         SpectrogramStem,
         {

@@ -1,4 +1,4 @@
-"""`image_text`: an image and a text, and how they meet: any fusion that the grammar knows."""
+"""`image_text`: an image and a text, with any fusion."""
 
 from search_spaces.architecture import Architecture, Fusion, Stream
 from search_spaces.blocks import (
@@ -17,11 +17,11 @@ DEFAULT_STAGES = (
     Stage(width=48, depth=1, reduction="pool", block=Residual()),
     Stage(width=96, depth=1, reduction="pool", block=Residual()),
 )
-"""What an image passes in what every study tries first."""
+"""Default stages of the image stream."""
 
 
 def space() -> SearchSpace:
-    """The space of networks for pairs of an image of 8 by 8 and up and a text."""
+    """Return the space of networks for an image of at least 8 by 8 and a text."""
     words = Record(Stream, {"stem": text.stem(), "stages": step_parts.stages(1, 2)})
     return SearchSpace.of(
         name="image_text",
@@ -32,12 +32,12 @@ def space() -> SearchSpace:
 
 
 def with_image(name: str, other: Domain[Stream]) -> Domain[Architecture]:
-    """Networks of an image and another stream, fused in any way."""
-    return step_parts.answering({"image": image(), name: other}, fusion("image", name))
+    """Return networks of an image and another stream, with any fusion."""
+    return step_parts.predictor({"image": image(), name: other}, fusion("image", name))
 
 
 def image() -> Domain[Stream]:
-    """Convolution, attention, and both under a gate."""
+    """Return convolution, attention, and both with a gate."""
     stage = parts.stage(
         {**parts.convolutions(), "attention": parts.attention(), "gate": parts.gate()},
         width=IntRange(32, 128, step=16),
@@ -49,7 +49,7 @@ def image() -> Domain[Stream]:
 
 
 def fusion(*streams: str) -> Domain[Fusion]:
-    """Every way in which streams meet, by its label."""
+    """Return all fusions by their label."""
     width = IntRange(32, 128, step=32, initial=64)
     pooling = choice("average", "maximum")
     return OneOf(

@@ -1,13 +1,12 @@
-"""Networks from the literature, as architectures of this grammar, by name.
+"""Networks from the literature as architectures, by name.
 
-What the grammar cannot say exactly is left out. Vision Transformers and CvT are read at the average
-of their tokens, as timm's `gap` variants are, rather than at a class token of some hundred weights;
-patches merge by a convolution with bias, which Swin's have not. CoAtNet's and MaxViT's convolution
-blocks normalise after each convolution, not before the first as well. Transformer-XL normalises
-before its branches rather than after, its last scores have a matrix of their own, and one step is
-answered, not each. Conformer is the encoder for speech (Gulati et al. 2020) without the layer
-normalisation that ends each of its blocks; the network of that name for images (Peng et al. 2021)
-keeps maps and tokens of two sizes at once, which no stage here does.
+Known differences: Vision Transformers and CvT use global average pooling, like timm's `gap`
+variants, instead of a class token. Patch merging is a convolution with bias, which Swin's is not.
+Convolution blocks of CoAtNet and MaxViT normalize after each convolution, without the normalization
+before the first. Transformer-XL is pre-norm, has a separate output matrix, and predicts one step.
+Conformer is the encoder for speech (Gulati et al. 2020) without the layer normalization at the end
+of each block; the network of that name for images (Peng et al. 2021) keeps maps and tokens of two
+sizes at once, which no stage here does.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,27 +36,27 @@ from search_spaces.blocks import (
 )
 from search_spaces.plugins import UnknownNameError, did_you_mean
 
-NORMALISED = Concatenate(normalisation="layer")
+NORMALIZED = Concatenate(normalisation="layer")
 
 
 def vit(width: int, heads: int) -> Architecture:
-    """A Vision Transformer of 12 layers over patches of 16 by 16 (Dosovitskiy et al. 2021)."""
+    """Return a Vision Transformer of 12 layers, patches of 16 by 16 (Dosovitskiy et al. 2021)."""
     layer = Attention(heads=heads, mlp_ratio=4.0, positions="none")
     stem = PatchStem(width=width, patch=16, normalisation="none", positions=True)
     stage = Stage(width=width, depth=12, reduction="none", normalisation="layer", block=layer)
-    return _image(stem, [stage], fusion=NORMALISED, initialisation="truncated_normal")
+    return _image(stem, [stage], fusion=NORMALIZED, initialisation="truncated_normal")
 
 
 def convnext(widths: Sequence[int], depths: Sequence[int]) -> Architecture:
-    """A ConvNeXt (Liu et al. 2022)."""
+    """Return a ConvNeXt (Liu et al. 2022)."""
     block = ConvNeXt(layer_scale=1e-6)
     stages = _merging(widths, depths, [block] * len(widths))
     stem = PatchStem(width=widths[0], patch=4)
-    return _image(stem, stages, fusion=NORMALISED, initialisation="truncated_normal")
+    return _image(stem, stages, fusion=NORMALIZED, initialisation="truncated_normal")
 
 
 def swin(width: int, depths: Sequence[int], heads: int) -> Architecture:
-    """A Swin Transformer (Liu et al. 2021): pairs of layers in windows and shifted windows."""
+    """Return a Swin Transformer: pairs of window and shifted-window attention (Liu et al. 2021)."""
     widths = [width * 2**index for index in range(len(depths))]
     blocks = []
     for index in range(len(depths)):
@@ -67,11 +66,11 @@ def swin(width: int, depths: Sequence[int], heads: int) -> Architecture:
         blocks.append(Chain(blocks=(layer, replace(layer, scope="shifted"))))
     stages = _merging(widths, [depth // 2 for depth in depths], blocks)
     stem = PatchStem(width=width, patch=4)
-    return _image(stem, stages, fusion=NORMALISED, initialisation="truncated_normal")
+    return _image(stem, stages, fusion=NORMALIZED, initialisation="truncated_normal")
 
 
 def cvt(depths: Sequence[int]) -> Architecture:
-    """A CvT (Wu et al. 2021): convolutional tokens and projections, no positions."""
+    """Return a CvT (Wu et al. 2021): convolutional tokens and projections, no positions."""
     stages = []
     for width, heads, depth in zip((64, 192, 384), (1, 3, 6), depths, strict=True):
         layer = Attention(
@@ -80,28 +79,28 @@ def cvt(depths: Sequence[int]) -> Architecture:
         stages.append(
             Stage(width=width, depth=depth, reduction="tokens", normalisation="layer", block=layer)
         )
-    # The stem makes the first stage's tokens.
+    # The stem already makes the tokens of the first stage.
     stages[0] = replace(stages[0], reduction="none")
     stem = PatchStem(width=64, patch=4, overlap=3)
-    return _image(stem, stages, fusion=NORMALISED, initialisation="truncated_normal")
+    return _image(stem, stages, fusion=NORMALIZED, initialisation="truncated_normal")
 
 
 def coatnet(depths: Sequence[int]) -> Architecture:
-    """A CoAtNet (Dai et al. 2021, table 3): two stages of MBConv, two of relative attention."""
+    """Return a CoAtNet of MBConv and relative attention (Dai et al. 2021, table 3)."""
     widths = (96, 192, 384, 768)
     convolution = MBConv(squeeze=True, activation="gelu", halving="first")
     blocks: list[Block] = [convolution, convolution, _relative(384), _relative(768)]
     return _image(
         ConvolutionStem(width=64, reduction="stride", activation="gelu", depth=2),
         _entering(widths, depths, blocks),
-        fusion=NORMALISED,
+        fusion=NORMALIZED,
         initialisation="truncated_normal",
         hidden=768,
     )
 
 
 def maxvit(widths: Sequence[int], depths: Sequence[int]) -> Architecture:
-    """A MaxViT (Tu et al. 2022): MBConv, attention in windows and over a grid in each block."""
+    """Return a MaxViT (Tu et al. 2022): blocks of MBConv, window attention and grid attention."""
     blocks = []
     for width in widths:
         window = replace(_relative(width), scope="window", window=7)
@@ -110,37 +109,37 @@ def maxvit(widths: Sequence[int], depths: Sequence[int]) -> Architecture:
     return _image(
         ConvolutionStem(width=64, reduction="stride", activation="gelu", depth=2),
         _entering(widths, depths, blocks),
-        fusion=NORMALISED,
+        fusion=NORMALIZED,
         initialisation="truncated_normal",
         hidden=widths[-1],
     )
 
 
 def conformer(width: int, depth: int, heads: int) -> Architecture:
-    """A Conformer's encoder (Gulati et al. 2020, table 1), of 80 frequencies over time."""
+    """Return a Conformer's encoder (Gulati et al. 2020, table 1) for 80 frequencies over time."""
     half = FeedForward(mlp_ratio=4.0, activation="silu", dropout=0.1, share=0.5)
     layer = Attention(heads=heads, mlp_ratio=0.0, positions="sinusoidal")
     block = Chain(blocks=(half, layer, ConformerConvolution(kernel=31), half))
     stage = Stage(width=width, depth=depth, reduction="none", block=block)
     return Architecture(
         streams={"sound": Stream(stem=SpectrogramStem(width=width), stages=(stage,))},
-        fusion=NORMALISED,
+        fusion=NORMALIZED,
         head=Classify(),
         initialisation="xavier",
     )
 
 
 def transformer_xl(width: int, depth: int, heads: int) -> Architecture:
-    """A Transformer-XL (Dai et al. 2019) over bytes, as for enwik8: segments of 512."""
+    """Return a Transformer-XL (Dai et al. 2019) over bytes, as for enwik8: segments of 512."""
     layer = SegmentMemory(segment=512, heads=heads, mlp_ratio=4.0, positions="sinusoidal")
     return _text(TokenStem(vocabulary=204, width=width), layer, width, depth)
 
 
 def hybrid_cvt() -> Architecture:
-    """A convolution of 64 filters with GELU for texture, attention of 8 heads for layout.
+    """Return convolutions of 64 filters for texture, then attention of 8 heads for layout.
 
-    Of 256 by 256 places 16 by 16 tokens of width 256 are left; how they get there, and that four
-    layers follow, is our choice.
+    From 256 by 256 positions, 16 by 16 tokens of width 256 remain; the path there and the four
+    layers after it are our choice.
     """
     narrow = Stage(width=128, depth=0, reduction="stride", block=Residual())
     layer = Attention(heads=8, mlp_ratio=4.0, positions="relative")
@@ -151,12 +150,12 @@ def hybrid_cvt() -> Architecture:
             replace(narrow, width=256),
             Stage(width=256, depth=4, reduction="tokens", normalisation="layer", block=layer),
         ],
-        fusion=NORMALISED,
+        fusion=NORMALIZED,
     )
 
 
 def dense_cnn(*filters: int) -> Architecture:
-    """Convolutions of 3 by 3 with bias, each rectified and pooled, then one dense layer."""
+    """Return a CNN of 3x3 convolutions with bias, ReLU and pooling, then one dense layer."""
     stages = [
         Stage(width=width, depth=0, reduction="pool", normalisation="none", block=Residual())
         for width in filters[1:]
@@ -166,19 +165,19 @@ def dense_cnn(*filters: int) -> Architecture:
 
 
 def plain_cnn() -> Architecture:
-    """Two convolutions of 32 and 64 filters, each pooled, then the average of what they see."""
+    """Return a CNN of two convolutions of 32 and 64 filters with pooling, then global pooling."""
     stem = ConvolutionStem(width=32, reduction="pool")
     return _image(stem, [Stage(width=64, depth=0, reduction="pool", block=Residual())])
 
 
 def lstm() -> Architecture:
-    """Tokens of a vocabulary of 10,000 read by an LSTM of width 128, its last state classified."""
+    """Return a classifier of the last state of an LSTM of width 128 over 10,000 token types."""
     stem = TokenStem(vocabulary=10_000, width=128)
     return _text(stem, Recurrent(dropout=0.2), 128, 1)
 
 
 def lstm_series() -> Architecture:
-    """Steps of a series read by an LSTM of width 64, numbers foretold from its last state."""
+    """Return a regressor of the last state of an LSTM of width 64 over a series."""
     stage = Stage(width=64, depth=1, reduction="block", block=Recurrent())
     return Architecture(
         streams={"series": Stream(stem=RawStem(), stages=(stage,))},
@@ -188,7 +187,7 @@ def lstm_series() -> Architecture:
 
 
 def encoder() -> Architecture:
-    """A Transformer encoder over tokens: 2 layers, width 512, 4 heads (Vaswani et al. 2017)."""
+    """Return a Transformer encoder of 2 layers, width 512, 4 heads (Vaswani et al. 2017)."""
     layer = Attention(heads=4, mlp_ratio=4.0, activation="relu")
     text = _text(TokenStem(vocabulary=10_000, width=512), layer, 512, 2)
     return replace(text, fusion=Concatenate())
@@ -220,12 +219,12 @@ KNOWN: dict[str, Callable[[], Architecture]] = {
     "lstm_series": lstm_series,
     "encoder": encoder,
 }
-"""By name, what makes the architecture; it reads the stream `image`, tokens of `text`, a `series`
-of measurements, or a spectrogram of `sound`."""
+"""Factories by name. Their networks read the stream `image`, the tokens of `text`, a `series` of
+measurements, or a spectrogram of `sound`."""
 
 
 def known(name: str) -> Architecture:
-    """The network of that name.
+    """Return the network of that name.
 
     Raises:
         UnknownNameError: There is none.
@@ -237,7 +236,7 @@ def known(name: str) -> Architecture:
 
 
 def _merging(widths: Sequence[int], depths: Sequence[int], blocks: Sequence[Block]) -> list[Stage]:
-    """Stages of which each but the first merges 2 by 2 tokens."""
+    """Return stages of which all but the first merge 2 by 2 tokens."""
     return [
         Stage(
             width=width,
@@ -267,7 +266,7 @@ def _image(
 
 
 def _entering(widths: Sequence[int], depths: Sequence[int], blocks: Sequence[Block]) -> list[Stage]:
-    """Stages whose first block halves the map itself."""
+    """Return stages whose first block halves the map itself."""
     return [
         Stage(width=width, depth=depth, reduction="block", block=block)
         for width, depth, block in zip(widths, depths, blocks, strict=True)
@@ -275,12 +274,12 @@ def _entering(widths: Sequence[int], depths: Sequence[int], blocks: Sequence[Blo
 
 
 def _relative(width: int) -> Attention:
-    """A Transformer layer with a bias by distance, a head for each 32 channels."""
+    """Return a Transformer layer with relative positions and a head per 32 channels."""
     return Attention(heads=width // 32, mlp_ratio=4.0, positions="relative")
 
 
 def _text(stem: TokenStem, block: Block, width: int, depth: int) -> Architecture:
-    """Tokens passed through one stage, read at the last step."""
+    """Return a network of one stage over tokens, whose last step is the embedding."""
     stage = Stage(width=width, depth=depth, reduction="none", block=block)
     return Architecture(
         streams={"text": Stream(stem=stem, stages=(stage,))},

@@ -1,7 +1,7 @@
-"""Domains that several ready spaces share: blocks, stages, and the frame around them.
+"""Domains that several built-in spaces share: blocks, stages, and the rest of the network.
 
-Widths are multiples of 16 and heads powers of two up to 8, so that heads always divide channels:
-no combination of these decisions is impossible.
+Widths are multiples of 16 and heads powers of two up to 8, so that heads always divide the width:
+every combination of these decisions is possible.
 """
 
 from collections.abc import Mapping
@@ -36,16 +36,16 @@ from search_spaces.domains import (
 NORMALISATION: Domain[str] = Shared(
     "architecture.normalisation", choice("batch", "group", "layer", initial="batch")
 )
-"""One decision for all convolutions of a network; attention brings its own layer normalisation."""
+"""One decision for all convolutions of a network; attention has its own layer normalization."""
 
 
 def residual() -> Domain[Residual]:
-    """Residual blocks."""
+    """Return residual blocks."""
     return Record(Residual, {"kernel": choice(3, 5), "normalisation": NORMALISATION})
 
 
 def mbconv() -> Domain[MBConv]:
-    """MBConv blocks."""
+    """Return MBConv blocks."""
     return Record(
         MBConv,
         {
@@ -58,7 +58,7 @@ def mbconv() -> Domain[MBConv]:
 
 
 def convnext() -> Domain[ConvNeXt]:
-    """ConvNeXt blocks."""
+    """Return ConvNeXt blocks."""
     return Record(
         ConvNeXt,
         {
@@ -70,7 +70,7 @@ def convnext() -> Domain[ConvNeXt]:
 
 
 def attention(**more: Domain[Any]) -> Domain[Attention]:
-    """Transformer layers; `more` fields are decided after those that all share."""
+    """Return Transformer layers; the fields in `more` are decided after the common ones."""
     return Record(
         Attention,
         {
@@ -83,12 +83,12 @@ def attention(**more: Domain[Any]) -> Domain[Attention]:
 
 
 def convolutions() -> dict[str, Domain[Block]]:
-    """Every convolution block by its label."""
+    """Return all convolution blocks by their label."""
     return {"residual": residual(), "mbconv": mbconv(), "convnext": convnext()}
 
 
 def gate() -> Domain[Gate]:
-    """Any convolution beside attention, mixed by the learned gate."""
+    """Return any convolution in parallel to attention, mixed by the learned gate."""
     return Record(Gate, {"convolution": OneOf({**convolutions()}), "attention": attention()})
 
 
@@ -99,9 +99,9 @@ def stage(
     depth: Domain[int],
     reduction: Domain[str],
 ) -> Domain[Stage]:
-    """Stages of one of these blocks.
+    """Return stages of one of these blocks.
 
-    The block's label is the answer to the stage's own name: `stages.0` is `attention`, and
+    The block's label is the answer for the stage's own name: `stages.0` is `attention`, and
     `stages.0.attention.heads` is 4.
     """
     return Record(
@@ -117,7 +117,7 @@ def stage(
 
 
 def convolution_stem(width: Domain[int], reduction: Domain[str]) -> Domain[ConvolutionStem]:
-    """Stems of one convolution."""
+    """Return stems of one convolution."""
     return Record(
         ConvolutionStem,
         {
@@ -132,12 +132,12 @@ def convolution_stem(width: Domain[int], reduction: Domain[str]) -> Domain[Convo
 def classifier(
     stem: Domain[Block], stages: Repeat[Stage], *, initialisation: str = "he"
 ) -> Domain[Architecture]:
-    """Networks of one image stream and a classifying head.
+    """Return networks of one image stream with a classifier.
 
     Args:
-        stem: The stem's domain.
-        stages: The stages' domain.
-        initialisation: How weights start by default.
+        stem: Domain of the stem.
+        stages: Domain of the stages.
+        initialisation: Default weight initialization.
     """
     image: Domain[Stream] = Record(Stream, {"stem": stem, "stages": stages})
     return Record(
@@ -152,7 +152,7 @@ def classifier(
 
 
 def plain_classifier(stem: Domain[Block], stages: Repeat[Stage]) -> Domain[Architecture]:
-    """Networks of one image stream of which nothing but the stream is decided."""
+    """Return networks of one image stream, where only the stream is decided."""
     image: Domain[Stream] = Record(Stream, {"stem": stem, "stages": stages})
     return Record(
         Architecture,

@@ -1,4 +1,4 @@
-"""`pendulum`: a pendulum's next state and energy, by networks that must keep its energy or not."""
+"""`pendulum`: a pendulum's next state and energy, with and without an energy term."""
 
 from typing import get_args
 
@@ -9,7 +9,7 @@ from search_spaces.space import SearchSpace
 
 
 def space() -> SearchSpace:
-    """The space of networks for a pendulum's state (angle, velocity)."""
+    """Return the space of networks for the state (angle, velocity) of a pendulum."""
     return SearchSpace.of(
         name="pendulum",
         version="1",

@@ -8,13 +8,13 @@ from search_spaces.space import SearchSpace
 
 
 def space() -> SearchSpace:
-    """The space of networks for series (steps, measurements), to classify or to foretell."""
+    """Return the space of networks for series (steps, measurements), for either kind of task."""
     stem = Record(SeriesStem, {"width": IntRange(32, 96, step=16, initial=64)})
     series = Record(Stream, {"stem": stem, "stages": step_parts.stages(1, 3)})
     return SearchSpace.of(
         name="sequence",
         version="1",
-        architecture=step_parts.answering(
+        architecture=step_parts.predictor(
             {"series": series}, step_parts.pooled("last", "average", "maximum")
         ),
         recipe=step_parts.recipe(),

@@ -1,6 +1,6 @@
-"""Domains that the spaces of sequences and of several streams share: blocks of steps, the frame.
+"""Domains that the spaces of sequences and of several streams share.
 
-As in `parts`, widths are multiples of 16 and heads powers of two, so that nothing is impossible.
+As in `parts`, widths are multiples of 16 and heads powers of two: every combination is possible.
 """
 
 from collections.abc import Mapping
@@ -35,18 +35,18 @@ from search_spaces.recipe import Recipe, recipe_domain
 DEFAULT_STAGES = (
     Stage(width=64, depth=1, reduction="none", normalisation="layer", block=Recurrent()),
 )
-"""What every study of sequences tries first."""
+"""Default stages of sequences."""
 
 
 def recurrent() -> Domain[Recurrent]:
-    """Recurrent cells."""
+    """Return recurrent layers."""
     return Record(
         Recurrent, {"cell": choice("lstm", "gru"), "dropout": FloatRange(0.0, 0.4, step=0.1)}
     )
 
 
 def temporal() -> Domain[TemporalConvolution]:
-    """Causal convolutions."""
+    """Return causal convolutions."""
     return Record(
         TemporalConvolution,
         {
@@ -58,13 +58,13 @@ def temporal() -> Domain[TemporalConvolution]:
 
 
 def attention() -> Domain[Attention]:
-    """Transformer layers over steps."""
+    """Return Transformer layers over steps."""
     positions = choice("learned", "relative", "rotary", "sinusoidal")
     return parts.attention(positions=positions)
 
 
 def memory() -> Domain[SegmentMemory]:
-    """Transformer layers that recall the segment before."""
+    """Return Transformer layers with segment memory."""
     return Record(
         SegmentMemory,
         {
@@ -77,14 +77,14 @@ def memory() -> Domain[SegmentMemory]:
 
 
 def gate() -> Domain[Gate]:
-    """Causal convolutions beside attention, mixed by the learned gate."""
+    """Return causal convolutions in parallel to attention, mixed by the learned gate."""
     return Record(Gate, {"convolution": temporal(), "attention": attention()})
 
 
 def stages(
     low: int, high: int, *, initial: tuple[Stage, ...] | None = DEFAULT_STAGES
 ) -> Repeat[Stage]:
-    """Stages of blocks of steps; halving them shortens long sequences."""
+    """Return stages of sequence blocks; downsampling shortens long sequences."""
     blocks: dict[str, Domain[Block]] = {
         "recurrent": recurrent(),
         "temporal": temporal(),
@@ -105,10 +105,10 @@ def stages(
     return Repeat(stage, low, high, initial=initial)
 
 
-def answering(
+def predictor(
     streams: Mapping[str, Domain[Stream]], fusion: Domain[Fusion]
 ) -> Domain[Architecture]:
-    """Networks of these streams that tell classes, numbers or both, whatever the task asks for."""
+    """Return networks of these streams that predict classes, regression targets or both."""
     return Record(
         Architecture,
         {
@@ -121,10 +121,10 @@ def answering(
 
 
 def pooled(*poolings: str) -> Domain[Any]:
-    """One stream read by any of these poolings."""
+    """Return one stream with any of these poolings."""
     return Record(Concatenate, {"pooling": choice(*poolings)})
 
 
 def recipe() -> Domain[Recipe]:
-    """Ways of training that know nothing of pictures."""
+    """Return training recipes without image augmentation."""
     return recipe_domain(augmentations=("none",), optimizers=("adamw", "sgd_nesterov"))

@@ -1,8 +1,8 @@
-"""Ready spaces for whatever a task asks for: the head, loss and augmentation that suit its answers.
+"""Fit a built-in space to a task: head, loss and augmentation.
 
-A ready space of images is written for classes. Where a task asks for numbers too, or for nothing
-else, its networks get a head that tells both, and a loss term for each answer. A space whose loss
-foretells numbers already is left as it is, and so are spaces of a user's own.
+Built-in spaces of images are made for classification. If a task has regression targets, their
+networks get a multi-task head and a loss term for each kind of target. Spaces whose loss has
+regression terms already, and spaces of users, are unchanged.
 """
 
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ from search_spaces.space import SearchSpace
 from search_spaces.task import Task
 
 
-def answering(space: SearchSpace, task: Task) -> SearchSpace:
-    """The ready space for this task; itself where classes are all that is asked for.
+def fit_to_task(space: SearchSpace, task: Task) -> SearchSpace:
+    """Return the built-in space for this task; unchanged if the task has only classes.
 
-    Numbers may say where something is and how it lies, which augmentation would change: it is left
-    out.
+    Augmentation is disabled for regression, since it may change targets such as positions or
+    angles.
     """
     default = space.default()
-    told = any("values" in TERMS[name].needs for name in default.losses.terms)
+    has_regression = any("values" in TERMS[name].needs for name in default.losses.terms)
     candidates = space.candidates
-    if not task.num_values or told or not isinstance(candidates, Record):
+    if not task.num_values or has_regression or not isinstance(candidates, Record):
         return space
     fields: dict[str, Domain[Any]] = {**candidates.fields, "losses": fitting_losses(task)}
     fields["recipe"] = _with(fields["recipe"], {"augmentation": Const("none")})
@@ -40,7 +40,7 @@ def answering(space: SearchSpace, task: Task) -> SearchSpace:
 
 
 def fitting_losses(task: Task) -> Domain[LossWeights]:
-    """A term for each answer: with two, their weight and how it adapts are decided too."""
+    """Return a term for each kind of target; with two, also their weight and balancer."""
     if not task.num_classes:
         return loss_domain(main=("mse", "huber"), side=())
     return loss_domain(
@@ -49,7 +49,7 @@ def fitting_losses(task: Task) -> Domain[LossWeights]:
 
 
 def _with(domain: Domain[Any], fields: Mapping[str, Domain[Any]]) -> Domain[Any]:
-    """A record with some of its decisions replaced; what is no record has none to replace."""
+    """Return a record with some decisions replaced; any other domain unchanged."""
     if not isinstance(domain, Record):
         return domain
     return replace(domain, fields={**domain.fields, **fields})

@@ -1,4 +1,4 @@
-"""`text`: sequences of tokens, in the same forms as series."""
+"""`text`: sequences of tokens, with the same blocks as series."""
 
 from search_spaces.architecture import Stream
 from search_spaces.blocks import TokenStem
@@ -7,22 +7,22 @@ from search_spaces.domains import Const, Domain, IntRange, Record
 from search_spaces.space import SearchSpace
 
 VOCABULARY = 10_000
-"""Tokens are numbers below it."""
+"""Size of the vocabulary."""
 
 
 def stem() -> Domain[TokenStem]:
-    """Learned vectors of tokens."""
+    """Return token embeddings."""
     width = IntRange(32, 128, step=16, initial=64)
     return Record(TokenStem, {"vocabulary": Const(VOCABULARY), "width": width})
 
 
 def space() -> SearchSpace:
-    """The space of networks for sequences (length,) of tokens below 10,000."""
+    """Return the space of networks for sequences (length,) of tokens below 10,000."""
     text = Record(Stream, {"stem": stem(), "stages": step_parts.stages(1, 3)})
     return SearchSpace.of(
         name="text",
         version="1",
-        architecture=step_parts.answering(
+        architecture=step_parts.predictor(
             {"text": text}, step_parts.pooled("average", "last", "maximum")
         ),
         recipe=step_parts.recipe(),

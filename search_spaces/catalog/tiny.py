@@ -1,4 +1,4 @@
-"""`tiny`: a handful of decisions over networks of a few thousand weights, for fast tests."""
+"""`tiny`: few decisions over networks of a few thousand weights, for fast tests."""
 
 from search_spaces.blocks import Attention, Block, ConvolutionStem, Gate, Residual, Stage
 from search_spaces.catalog import parts
@@ -18,7 +18,7 @@ from search_spaces.space import SearchSpace
 
 
 def space() -> SearchSpace:
-    """The space of tiny networks for images of 8 by 8 and up."""
+    """Return the space of tiny networks for images of at least 8 by 8."""
     small = Attention(heads=2, mlp_ratio=1.0)
     blocks: dict[str, Domain[Block]] = {
         "residual": Const(Residual()),

@@ -1,4 +1,4 @@
-"""`transformer`: patches and attention alone, the other plain baseline of the hybrids."""
+"""`transformer`: patches and attention only, a baseline of the hybrids."""
 
 from search_spaces.blocks import Attention, PatchStem, Stage
 from search_spaces.catalog import parts
@@ -9,11 +9,11 @@ from search_spaces.space import SearchSpace
 DEFAULT_STAGES = (
     Stage(width=96, depth=3, reduction="none", normalisation="layer", block=Attention(heads=4)),
 )
-"""What every study tries first."""
+"""Default stages, which every study tries first."""
 
 
 def space() -> SearchSpace:
-    """The space of Transformers for images of 8 by 8 and up."""
+    """Return the space of Transformers for images of at least 8 by 8."""
     width = IntRange(32, 128, step=16, initial=96)
     stem = Record(PatchStem, {"width": width, "patch": choice(4, 2, 7)})
     stage = Record(

@@ -1,4 +1,4 @@
-"""`vector`: plain numbers, such as a table's row or a physical state: dense, or token by token."""
+"""`vector`: vectors, such as a row of a table or a physical state: dense, or a token per number."""
 
 from search_spaces.architecture import Architecture, Stream
 from search_spaces.blocks import Block, FeedForward, Stage, VectorStem
@@ -18,27 +18,27 @@ from search_spaces.space import SearchSpace
 
 
 def space() -> SearchSpace:
-    """The space of networks for vectors (numbers,), to classify or to foretell."""
+    """Return the space of networks for vectors (numbers,), for either kind of task."""
     return SearchSpace.of(
         name="vector", version="1", architecture=architecture(), recipe=step_parts.recipe()
     )
 
 
 def architecture() -> Domain[Architecture]:
-    """Networks of one stream of vectors."""
-    # A number's own vectors say which one it is.
+    """Return networks of one stream of vectors."""
+    # The learned vectors of a number replace positions.
     attention = parts.attention(positions=Const("none"))
     branches = {
         "dense": _stream({"feed_forward": dense()}, tokens=False),
         "tokens": _stream({"attention": attention, "feed_forward": dense()}, tokens=True),
     }
-    return step_parts.answering(
+    return step_parts.predictor(
         {"vector": OneOf(branches)}, step_parts.pooled("average", "maximum")
     )
 
 
 def dense() -> Domain[FeedForward]:
-    """Dense residual blocks."""
+    """Return dense residual blocks."""
     return Record(
         FeedForward,
         {

@@ -1,7 +1,7 @@
-"""`wide`: every hybrid form that the grammar knows, in one space.
+"""`wide`: all hybrid forms in one space.
 
-Convolution and attention in sequence, interleaved in one block, and side by side under a fixed mix
-or a gate; attention by form, positions and reach. Larger than `hybrid`, for longer searches.
+Convolution and attention in sequence, interleaved in one block, and in parallel with a fixed mix or
+a gate; attention by form, positions and pattern. Larger than `hybrid`, for longer searches.
 """
 
 from search_spaces.blocks import Attention, Block, Chain, Gate, MBConv, Parallel, Residual, Stage
@@ -22,7 +22,8 @@ DEFAULT_STAGES = (
     Stage(width=48, depth=1, reduction="pool", block=Residual()),
     Stage(width=96, depth=1, reduction="pool", block=Attention(positions="relative")),
 )
-"""What every study tries first: convolutions, then attention by distance on few tokens."""
+"""Default stages, which every study tries first: convolutions, then relative attention on few
+tokens."""
 
 WINDOW = Attention(scope="window", window=4, positions="relative")
 GRID = Attention(scope="grid", window=4, positions="relative")
@@ -30,7 +31,7 @@ SHIFTED = Attention(scope="shifted", window=4, positions="relative")
 
 
 def space() -> SearchSpace:
-    """The space of all hybrid forms for images of 8 by 8 and up."""
+    """Return the space of all hybrid forms for images of at least 8 by 8."""
     stage = parts.stage(
         {**parts.convolutions(), **attentions(), **interleaved(), **side_by_side()},
         width=IntRange(32, 128, step=16),
@@ -46,11 +47,11 @@ def space() -> SearchSpace:
 
 
 def attention() -> Domain[Attention]:
-    """Transformer layers that attend to all, told where by any kind of positions."""
+    """Return Transformer layers with global attention and any positional encoding."""
     return Record(
         Attention,
         {
-            # Rotary positions of a map need four channels a head, which eight heads lack.
+            # Rotary positions of a map need four channels per head; eight heads have fewer.
             "heads": choice(4, 2),
             "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, initial=2.0),
             "drop_path": FloatRange(0.0, 0.2, step=0.05),
@@ -62,7 +63,7 @@ def attention() -> Domain[Attention]:
 
 
 def attentions() -> dict[str, Domain[Block]]:
-    """Every form of attention by its label."""
+    """Return all forms of attention by their label."""
     heads = choice(4, 2, 8)
     ratio = FloatRange(1.0, 4.0, step=0.5, initial=2.0)
     linear = Record(Attention, {"heads": heads, "mlp_ratio": ratio, "form": Const("linear")})
@@ -80,7 +81,7 @@ def attentions() -> dict[str, Domain[Block]]:
 
 
 def interleaved() -> dict[str, Domain[Block]]:
-    """Blocks of several layers by their label: as in MaxViT, and as in Swin."""
+    """Return blocks of several layers by their label: as in MaxViT, and as in Swin."""
     block = Chain(blocks=(MBConv(), WINDOW, GRID))
     squeezed = Chain(blocks=(MBConv(squeeze=True), WINDOW, GRID))
     return {
@@ -90,7 +91,7 @@ def interleaved() -> dict[str, Domain[Block]]:
 
 
 def side_by_side() -> dict[str, Domain[Block]]:
-    """Convolution beside attention by the label of their mix."""
+    """Return convolution in parallel to attention, by the label of their mix."""
     convolution: Domain[Block] = OneOf({**parts.convolutions()})
     gate = Record(
         Gate,

@@ -49,7 +49,7 @@ def _parts(domain: Domain[Any], path: str) -> Iterator[tuple[Domain[Any], str]]:
         yield domain.domain, path.rpartition(".")[0]
 
 
-def draw(domain: Expected, chance: Random) -> Label:
+def sample_prior(domain: Expected, rng: Random) -> Label:
     """Sample a value from the decision's prior.
 
     Numbers are normally distributed around the most likely one, truncated to the range, on the
@@ -58,23 +58,23 @@ def draw(domain: Expected, chance: Random) -> Label:
     if isinstance(domain, OneOf):
         labels = list(domain.branches)
         odds = [ODDS[domain.confidence] if label == domain.prior else 1.0 for label in labels]
-        label: Label = chance.choices(labels, odds)[0]
+        label: Label = rng.choices(labels, odds)[0]
         return label
     half = 0.0 if domain.step is None else domain.step / 2
     scale = math.log if domain.log else float
     low, high = scale(domain.low - half), scale(domain.high + half)
-    centre, spread = scale(domain.prior or 0), SPREAD[domain.confidence] * (high - low)
-    while not low <= (drawn := chance.gauss(centre, spread)) <= high:
+    center, spread = scale(domain.prior or 0), SPREAD[domain.confidence] * (high - low)
+    while not low <= (value := rng.gauss(center, spread)) <= high:
         pass  # the center is inside: at least one sample in three is too
-    return _within(domain, math.exp(drawn) if domain.log else drawn)
+    return _within(domain, math.exp(value) if domain.log else value)
 
 
-def _within(domain: IntRange | FloatRange, drawn: float) -> float:
+def _within(domain: IntRange | FloatRange, value: float) -> float:
     """Return the nearest value in the domain."""
     if domain.step is None:
-        return min(max(drawn, domain.low), domain.high)
+        return min(max(value, domain.low), domain.high)
     last = round((domain.high - domain.low) / domain.step)
-    steps = min(max(round((drawn - domain.low) / domain.step), 0), last)
+    steps = min(max(round((value - domain.low) / domain.step), 0), last)
     if isinstance(domain, IntRange):
         return domain.low + steps * domain.step
     return grid_point(domain.low, domain.step, steps)

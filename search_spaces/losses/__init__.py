@@ -1,7 +1,4 @@
-"""Loss terms, one a file, and the mixture that a candidate's weights make of them.
-
-Importing this package registers the terms that ship with it.
-"""
+"""Loss terms, their search space and their weighted sum; importing it registers all terms."""
 
 from search_spaces.loss_terms import TERMS
 from search_spaces.losses.agreement import Consistency, Distillation, GateEntropy

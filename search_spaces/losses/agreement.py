@@ -1,4 +1,4 @@
-"""Terms that want a network to agree with itself on another view, with a teacher, or to decide."""
+"""Terms for consistency between views, for distillation, and for decisive gates."""
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,14 @@ from search_spaces.model_output import Batch, ModelOutput
 
 @loss_term("consistency", needs=("view",))
 class Consistency(nn.Module):
-    """One answer for one example, however it was augmented.
+    """Consistency of the predictions for two augmentations of an example.
 
-    The squared distance of both views' probabilities and numbers; source: the Pi-model, Laine and
-    Aila 2017, arXiv:1610.02242.
+    Squared distance of probabilities and regression targets; source: the Pi-model, Laine and Aila
+    2017, arXiv:1610.02242.
     """
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean over the batch, a scalar."""
+        """Return the mean over the batch, a scalar."""
         view = seen(batch)
         apart = output.embedding_BD.sum() * 0
         if output.logits_BK.numel():
@@ -38,7 +38,7 @@ class Consistency(nn.Module):
     options={"temperature": FloatRange(1.0, 8.0, step=1.0, initial=4.0)},
 )
 class Distillation(nn.Module):
-    """The teacher's probabilities, softened by a temperature.
+    """Divergence from the teacher's probabilities at a temperature.
 
     Source: Hinton et al. 2015, arXiv:1503.02531.
     """
@@ -48,7 +48,7 @@ class Distillation(nn.Module):
         self.temperature = temperature
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean divergence over the batch, times the squared temperature; a scalar.
+        """Return the mean divergence over the batch, times the squared temperature, a scalar.
 
         Raises:
             ValueError: There is no teacher.
@@ -63,10 +63,10 @@ class Distillation(nn.Module):
 
 @loss_term("gate_entropy", needs=("gates",))
 class GateEntropy(nn.Module):
-    """How undecided the gates are: their entropy in bits, so that a gate learns to choose."""
+    """Mean entropy of the gates in bits; minimizing it makes the gates decisive."""
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:  # noqa: ARG002 - as every term
-        """The mean over gates and batch, 0 to 1, a scalar; zero for a network without gates."""
+        """Return the mean over gates and batch, 0 to 1, a scalar; 0 for a network without gates."""
         if not output.gates:
             return output.embedding_BD.sum() * 0
         gates = (

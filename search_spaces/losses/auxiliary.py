@@ -10,10 +10,10 @@ from search_spaces.model_output import Batch, ModelOutput
 
 @loss_term("auxiliary", needs=("auxiliary",))
 class Auxiliary(nn.Module):
-    """The mean cross-entropy of the auxiliary heads; zero for a network that has none."""
+    """Mean cross-entropy of the auxiliary heads; 0 for a network without them."""
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean over heads and batch, a scalar."""
+        """Return the mean over heads and batch, a scalar."""
         if not output.auxiliary:
             return output.logits_BK.sum() * 0
         losses = [

@@ -14,14 +14,14 @@ from search_spaces.model_output import Batch, ModelOutput
     options={"smoothing": FloatRange(0.0, 0.2, step=0.05, initial=0.1)},
 )
 class CrossEntropy(nn.Module):
-    """The negative log-likelihood of targets that give a share of their mass to all classes."""
+    """Negative log-likelihood with smoothed labels."""
 
     def __init__(self, *, smoothing: float = 0.0) -> None:
         super().__init__()
         self.smoothing = smoothing
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean over the batch, a scalar."""
+        """Return the mean over the batch, a scalar."""
         return functional.cross_entropy(
             output.logits_BK, batch.targets_B, label_smoothing=self.smoothing
         )

@@ -1,4 +1,4 @@
-"""Search spaces of losses; importing this package has registered the terms that ship with it."""
+"""Search spaces of losses."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,21 +14,21 @@ def loss_domain(
     always: Sequence[str] = (),
     balancers: Sequence[BalancerName] = ("fixed",),
 ) -> Domain[LossWeights]:
-    """Mixtures of one main term, the first by default, with any of the side terms.
+    """Return the domain of one main term, the first by default, with any of the side terms.
 
-    Terms that are `always` there have a weight to decide too: the other tasks of data with several
-    targets. The first balancer is the default.
+    Terms in `always` are never omitted, and their weights are decided too: for the further tasks of
+    data with several targets. The first balancer is the default.
 
-    The main term's weight is 1, a side term's is decided relative to it: each mixture on the
-    simplex then has one spelling, and what was drawn comes back to the last bit.
+    The weight of the main term is 1, those of the others are relative to it, so that each mixture
+    has one encoding and is reproduced exactly.
 
     Raises:
         UnknownNameError: A term is not registered.
-        SpaceError: A term comes in twice.
+        SpaceError: A term is listed twice.
     """
     listed = [*main, *side, *always]
     if twice := {name for name in listed if listed.count(name) > 1}:
-        raise SpaceError(f"loss terms {sorted(twice)} come in twice: as main, side or always")
+        raise SpaceError(f"loss terms {sorted(twice)} are listed twice, in main, side or always")
     relative = FloatRange(0.1, 2.0, step=0.1, initial=0.5)
     mains = {name: _term_domain(name, Const(1.0)) for name in main}
     sides: dict[str, Domain[Any]] = {name: _term_domain(name, relative) for name in always}
@@ -39,7 +39,7 @@ def loss_domain(
 
 
 def _term_domain(name: str, weight: Domain[float]) -> Domain[dict[str, Any]]:
-    """A term as a flat mapping of its name, its weight and its options."""
+    """Return the domain of a term as a flat mapping of name, weight and options."""
     return Record(dict, {"name": Const(name), "weight": weight, **TERMS[name].options})
 
 
@@ -58,7 +58,7 @@ def _mixed(
 
 
 def _unmixed(sides: Iterable[str]) -> Callable[[LossWeights], dict[str, Any]]:
-    """Undoes `_mixed` for these side terms."""
+    """Return the inverse of `_mixed` for these side terms."""
 
     def take(losses: LossWeights) -> dict[str, Any]:
         flat = {

@@ -1,4 +1,4 @@
-"""Weighted sum of loss terms that a candidate's weights define."""
+"""The weighted sum of a candidate's loss terms."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
@@ -15,15 +15,15 @@ from search_spaces.model_output import Batch, ModelOutput
 
 
 class LossValue(NamedTuple):
-    """What a mixture gives for one batch."""
+    """Values of all terms for one batch."""
 
     terms: Mapping[str, Tensor]
-    """Each term by name, a scalar without its weight."""
+    """Terms by name, scalars without weight."""
     main: Tensor
-    """The main term without its weight, detached: what the metric `loss` reports."""
+    """The main term without weight, detached: reported as the metric `loss`."""
 
     def mix(self, other: Self, share: float) -> Self:
-        """This value and another, in the proportion of `share` to the rest."""
+        """Return `share` of this value plus the rest of another."""
         terms = {
             name: share * value + (1 - share) * other.terms[name]
             for name, value in self.terms.items()
@@ -32,40 +32,40 @@ class LossValue(NamedTuple):
 
 
 class WeightedLoss(nn.Module):
-    """A weighted sum of loss terms, brought to one scale: a weight means the same everywhere.
+    """Weighted sum of loss terms on a common scale, so that weights are comparable.
 
-    Each term counts divided by its own size and multiplied by the main term's, so that a mixture
-    of one term is that term itself. The others join as soon as their sizes are known.
+    Each term is divided by its own scale and multiplied by that of the main term; a mixture of one
+    term is that term itself. Other terms count as soon as their scale is known.
     """
 
     def __init__(self, weights: LossWeights, terms: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.terms = nn.ModuleDict(terms)
         self.weights = weights.normalized_weights()
-        """The decided weights by name; they sum to one."""
+        """Weights by name; they sum to one."""
         self.main = weights.main
         """Name of the main term."""
         self.scale = Scale(len(self.weights), list(self.weights).index(self.main))
         self.balancer: Balancer = make(weights.balancer, torch.tensor(list(self.weights.values())))
         self.epoch: list[tuple[Tensor, Tensor]] = []
-        """Values and weights of the terms, each (K,), for every batch of the epoch under way."""
+        """Values and weights of the terms, each (K,), for all batches of the current epoch."""
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the terms read; `auxiliary` asks for auxiliary heads."""
+        """Inputs that the terms need; `auxiliary` needs auxiliary heads."""
         return frozenset[Need]().union(*(TERMS[name].needs for name in self.weights))
 
     def forward(self, output: ModelOutput, batch: Batch) -> LossValue:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         values = {name: self.terms[name](output, batch) for name in self.weights}
         return LossValue(terms=values, main=values[self.main].detach())
 
     def backward(self, value: LossValue, parameters: Sequence[nn.Parameter]) -> None:
-        """Add the gradient of the weighted sum to the parameters'.
+        """Add the gradient of the weighted sum to that of the parameters.
 
         Args:
-            value: What `forward` gave for the batch.
-            parameters: All that learn: the network's and this module's.
+            value: The output of `forward` for the batch.
+            parameters: All trainable parameters: those of the network and of this module.
         """
         if len(value.terms) == 1:
             (alone,) = value.terms.values()
@@ -78,12 +78,11 @@ class WeightedLoss(nn.Module):
         self.epoch.append((values_K, weights_K * (factors_K > 0)))
 
     def end_epoch(self) -> dict[str, float]:
-        """What the epoch's batches came to on average, and a beginning for the next.
+        """Return the means over the batches of the epoch, and start the next one.
 
         Returns:
-            Where there is more than one term, by name `terms/NAME` its value as measured, and
-            `weights/NAME` its weight beside the others, 0 for the steps at which it did not count
-            yet; these sum to one.
+            With more than one term, `terms/NAME`, the unweighted value of each, and `weights/NAME`,
+            its weight, 0 for the steps at which it did not count yet; the weights sum to one.
         """
         if not self.epoch:
             return {}
@@ -101,11 +100,11 @@ class WeightedLoss(nn.Module):
 
 
 def build(weights: LossWeights) -> WeightedLoss:
-    """The module that computes a candidate's loss; terms without weight are left out.
+    """Return the module of a candidate's loss; terms without weight are omitted.
 
     Raises:
         UnknownNameError: A term is not registered.
-        ValueError: A term has no such option, or the main one cannot be measured by itself.
+        ValueError: A term has no such option, or the main term cannot be computed in validation.
     """
     if beyond := TERMS[weights.main].needs - ALLOWED_FOR_MAIN:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The law of a pendulum without friction: its energy is the same a moment later."""
+"""Physical law of a frictionless pendulum: conservation of energy."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from search_spaces.losses.physics import law
 
 @law("pendulum_energy")
 def energy_is_kept(inputs: Mapping[str, Tensor], outputs_BV: Tensor) -> Tensor:
-    """Energy of the state foretold less that of the state now, (B,).
+    """Return the energy of the predicted state minus that of the current state, shape (B,).
 
     In units of the pendulum's mass, length and gravity.
     """

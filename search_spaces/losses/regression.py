@@ -1,6 +1,6 @@
-"""Errors of foretold numbers: squared, Huber's, and the quantile loss.
+"""Regression losses: squared error, Huber loss and quantile loss.
 
-All are measured in deviations of the training part, so that numbers of any unit count alike.
+All are computed on standardized targets, so that targets in any unit have the same weight.
 """
 
 import torch
@@ -14,10 +14,10 @@ from search_spaces.model_output import Batch, ModelOutput
 
 @loss_term("mse", needs=("values",))
 class SquaredError(nn.Module):
-    """The mean squared error: foretells the mean."""
+    """Mean squared error: predicts the mean."""
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean over batch and numbers, a scalar."""
+        """Return the mean over batch and targets, a scalar."""
         return functional.mse_loss(output.values_BV, batch.values_BV)
 
 
@@ -25,14 +25,14 @@ class SquaredError(nn.Module):
     "huber", needs=("values",), options={"delta": FloatRange(0.25, 2.0, step=0.25, initial=1.0)}
 )
 class Huber(nn.Module):
-    """Squared near zero, absolute beyond `delta`: outliers pull no harder (Huber 1964)."""
+    """Huber loss: squared near zero, linear beyond `delta`, robust to outliers (Huber 1964)."""
 
     def __init__(self, *, delta: float = 1.0) -> None:
         super().__init__()
         self.delta = delta
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean over batch and numbers, a scalar."""
+        """Return the mean over batch and targets, a scalar."""
         return functional.huber_loss(output.values_BV, batch.values_BV, delta=self.delta)
 
 
@@ -40,13 +40,13 @@ class Huber(nn.Module):
     "quantile", needs=("values",), options={"quantile": FloatRange(0.1, 0.9, step=0.1, initial=0.5)}
 )
 class Quantile(nn.Module):
-    """The pinball loss foretells a quantile, half being the median (Koenker and Bassett 1978)."""
+    """Pinball loss: predicts a quantile; 0.5 is the median (Koenker and Bassett 1978)."""
 
     def __init__(self, *, quantile: float = 0.5) -> None:
         super().__init__()
         self.quantile = quantile
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean over batch and numbers, a scalar."""
+        """Return the mean over batch and targets, a scalar."""
         short_BV = batch.values_BV - output.values_BV
         return torch.maximum(self.quantile * short_BV, (self.quantile - 1) * short_BV).mean()

@@ -1,4 +1,4 @@
-"""How large each term of a mixture is, so that weights mean the same for every network."""
+"""Running scales of loss terms, so that weights have the same meaning for every network."""
 
 import torch
 from torch import Tensor, nn
@@ -6,21 +6,21 @@ from torch import Tensor, nn
 # K terms
 
 EMA_DECAY = 0.98
-"""Share of a running mean that stays at every step: it looks back over about fifty."""
+"""Decay of the running mean per step: an average over about fifty steps."""
 WARMUP_STEPS = 10
-"""Steps at which a term must have been seen before it counts: bounds and margins begin near zero,
-and what is divided by almost nothing would lead all others."""
+"""Steps for which a term must have been measured before it counts: bounds and margins start near
+zero, and dividing by almost nothing would make them dominate."""
 KNOWN_SHARE = 0.1
-"""Share of all steps that this waiting takes at most: a short training must not end before it."""
+"""Maximum fraction of all steps for this warm-up, so that it ends before a short training does."""
 FREEZE_AFTER = 50
-"""Steps after which a size that does not follow its term stays as it is."""
+"""Steps after which a scale that does not follow its term is frozen."""
 FLOOR = 0.01
-"""Of a term's largest size so far: what it counts for at least. A term that is all but solved would
-otherwise be blown up until its noise led."""
+"""Minimum of a scale relative to its maximum so far: a term that is almost solved would otherwise
+be amplified until its noise dominates."""
 
 
 class Scale(nn.Module):
-    """The size of each term, a running mean of its absolute value, beside that of the main term."""
+    """The scale of each term, a running mean of its absolute value, relative to the main term."""
 
     mean_K: Tensor
     largest_K: Tensor
@@ -29,26 +29,26 @@ class Scale(nn.Module):
     def __init__(self, count: int, main: int) -> None:
         super().__init__()
         self.main = main
-        """Position of the main term."""
+        """Index of the main term."""
         self.known = WARMUP_STEPS
-        """Steps at which a term must have been seen before it counts."""
+        """Steps for which a term must have been measured before it counts."""
         self.register_buffer("mean_K", torch.zeros(count))
         self.register_buffer("largest_K", torch.zeros(count))
         self.register_buffer("steps_K", torch.zeros(count))
 
     def expect_steps(self, steps: int) -> None:
-        """Set how many steps the whole training takes."""
+        """Set the number of steps of the whole training."""
         self.known = max(2, min(WARMUP_STEPS, round(KNOWN_SHARE * steps)))
 
     def forward(self, values_K: Tensor, *, runs: bool) -> Tensor:
-        """What brings each term to the main one's size after one more step, shape (K,).
+        """Update the scales by one step, and return the factors to the main term's, shape (K,).
 
-        The main term's factor is 1; that of a term whose size is not known yet is 0.
+        The main term's factor is 1; that of a term with an unknown scale is 0.
 
         Args:
-            values_K: The terms as measured; a zero tells nothing of a term's size and is passed
-                over: a contrastive term without a pair in the batch.
-            runs: Whether sizes follow the terms for good, or else until they have settled.
+            values_K: Values of the terms; zeros are skipped, since they say nothing about a term's
+                scale, such as a contrastive term in a batch without a pair.
+            runs: Update the scales throughout training, or else until `FREEZE_AFTER` steps.
         """
         sizes_K = values_K.abs()
         told_K = sizes_K > 0
@@ -57,7 +57,7 @@ class Scale(nn.Module):
         self.steps_K += told_K
         moved_K = self.mean_K * EMA_DECAY + sizes_K * (1 - EMA_DECAY)
         self.mean_K.copy_(torch.where(told_K, moved_K, self.mean_K))
-        # The mean began at zero: it is short by what the first steps could not have added.
+        # Bias correction: the running mean started at zero.
         running_K = self.mean_K / (1 - EMA_DECAY**self.steps_K).clamp_min(1e-12)
         self.largest_K.copy_(torch.maximum(self.largest_K, running_K))
         followed_K = torch.maximum(running_K, FLOOR * self.largest_K)

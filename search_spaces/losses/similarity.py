@@ -1,6 +1,6 @@
-"""Terms that compare examples with each other: triplets, two views of one, two streams of one.
+"""Terms that compare examples: triplets, two views of an example, two streams of an example.
 
-Embeddings are brought to length 1 first.
+Embeddings are L2-normalized first.
 """
 
 import math
@@ -16,9 +16,9 @@ from search_spaces.model_output import Batch, ModelOutput
 # B batch, D embedding width
 
 MAX_LOG_SCALE = math.log(100)
-"""The largest logarithm of CLIP's inverse temperature, as in its paper."""
+"""Maximum logarithm of CLIP's inverse temperature, as in its paper."""
 COLDEST = 0.0
-"""The least: far below, all pairs look alike, and no gradient would lead back."""
+"""Minimum: far below, all pairs look alike and the gradient vanishes."""
 
 
 @loss_term(
@@ -27,7 +27,7 @@ COLDEST = 0.0
     options={"margin": FloatRange(0.05, 0.5, step=0.05, initial=0.2)},
 )
 class Triplet(nn.Module):
-    """Each example nearer to its farthest of one class than to its nearest of another, by a margin.
+    """Triplet loss: the farthest example of the same class is nearer than any other, by a margin.
 
     Source: Hermans et al. 2017, arXiv:1703.07737, "batch hard".
     """
@@ -37,8 +37,8 @@ class Triplet(nn.Module):
         self.margin = margin
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean over the triplets that miss the margin; zero where none does."""
-        # With masks, never by picking: a GPU's host would wait to hear how many were picked.
+        """Return the mean over the triplets that violate the margin; 0 if none does."""
+        # Masks instead of indexing, whose result size would make the host wait for the GPU.
         embedding_BD = functional.normalize(output.embedding_BD.float(), dim=1)
         apart_BB = torch.cdist(embedding_BD, embedding_BD)
         alike_BB = batch.targets_B[:, None] == batch.targets_B
@@ -55,20 +55,19 @@ class Triplet(nn.Module):
     options={"temperature": FloatRange(0.05, 0.5, step=0.05, initial=0.1)},
 )
 class NTXent(nn.Module):
-    """Two views of one example together, all others apart; labels are not looked at.
+    """Contrastive loss of two views of an example; labels are not used.
 
     Source: SimCLR, Chen et al. 2020, arXiv:2002.05709.
     """
 
     def __init__(self, *, temperature: float = 0.1) -> None:
         super().__init__()
-        # Loaded where the term is used: the package takes a second to import.
-        from pytorch_metric_learning.losses import NTXentLoss  # noqa: PLC0415
+        from pytorch_metric_learning.losses import NTXentLoss  # noqa: PLC0415 - takes a second
 
         self.loss = NTXentLoss(temperature=temperature)
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean over both views of all examples, a scalar."""
+        """Return the mean over both views of all examples, a scalar."""
         view = seen(batch)
         both = torch.cat([output.embedding_BD, view.embedding_BD]).float()
         each = torch.arange(len(output.embedding_BD), device=both.device).repeat(2)
@@ -78,9 +77,9 @@ class NTXent(nn.Module):
 
 @loss_term("clip", needs=("towers",))
 class Clip(nn.Module):
-    """Each example's two streams find each other among the batch's, either way round.
+    """Contrastive loss between two streams: each identifies its partner in the batch.
 
-    The temperature is learnt. Source: Radford et al. 2021, arXiv:2103.00020, figure 3.
+    The temperature is learned. Source: Radford et al. 2021, arXiv:2103.00020, figure 3.
     """
 
     def __init__(self) -> None:
@@ -88,9 +87,9 @@ class Clip(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:  # noqa: ARG002 - as every term
-        """The mean over both directions and the batch, a scalar."""
+        """Return the mean over both directions and the batch, a scalar."""
         first_BD, second_BD = output.towers
-        with torch.no_grad():  # not in the graph: a clamped parameter would never come back
+        with torch.no_grad():  # outside the graph: the gradient of a clamped parameter is zero
             self.log_scale.clamp_(COLDEST, MAX_LOG_SCALE)
         logits_BB = self.log_scale.exp() * first_BD.float() @ second_BD.float().T
         each_B = torch.arange(len(logits_BB), device=logits_BB.device)
@@ -99,10 +98,10 @@ class Clip(nn.Module):
 
 
 def seen(batch: Batch) -> ModelOutput:
-    """What the network gives for the batch's second view.
+    """Return the network's output for the second view.
 
     Raises:
-        ValueError: Whoever asks for the loss gave none.
+        ValueError: There is no second view.
     """
     if batch.view is None:
         raise ValueError("this loss term needs a second view of the batch")

@@ -15,18 +15,18 @@ from search_spaces.model_output import Batch, ModelOutput
     options={"temperature": FloatRange(0.05, 0.5, step=0.05, initial=0.1)},
 )
 class SupervisedContrastive(nn.Module):
-    """Pulls embeddings of one class together and pushes others away, by cosine similarity."""
+    """Attracts embeddings of the same class and repels others, by cosine similarity."""
 
     def __init__(self, *, temperature: float = 0.1) -> None:
         super().__init__()
         self.temperature = temperature
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
-        """The mean over examples with a partner of their class.
+        """Return the mean over examples with another one of their class.
 
-        Zero in a batch without a pair, or of one class.
+        It is 0 in a batch without a pair, or of one class.
         """
-        # With masks, never by picking: a GPU's host would wait to hear how many were picked.
+        # Masks instead of indexing, whose result size would make the host wait for the GPU.
         embedding_BD = functional.normalize(output.embedding_BD.float(), dim=1)
         similar_BB = embedding_BD @ embedding_BD.T / self.temperature
         alike_BB = batch.targets_B[:, None] == batch.targets_B

@@ -8,7 +8,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ProblemsError
 from orchestrator.study.objective_checks import check_objectives
 from search_spaces.catalog import NAMES, example, load
-from search_spaces.catalog.task_fit import answering
+from search_spaces.catalog.task_fit import fit_to_task
 from search_spaces.domains import Const, Domain, OneOf, Record
 from search_spaces.loss_terms import LossTerm, LossWeights
 from search_spaces.losses import loss_domain
@@ -113,12 +113,12 @@ def test_a_loss_term_that_the_data_cannot_serve_is_refused(
 @pytest.mark.parametrize("name", NAMES)
 def test_ready_spaces_are_accepted_on_what_they_are_made_for(name: str) -> None:
     task = example(name)
-    check_objectives(config("parameters"), answering(load(name), task), task)
+    check_objectives(config("parameters"), fit_to_task(load(name), task), task)
 
 
 @pytest.mark.parametrize("task", [CLASSES, NUMBERS, BOTH])
 def test_a_ready_space_is_accepted_once_it_suits_the_data(task: Task) -> None:
-    check_objectives(config("parameters"), answering(load("hybrid"), task), task)
+    check_objectives(config("parameters"), fit_to_task(load("hybrid"), task), task)
 
 
 def test_a_space_that_raises_for_a_rare_option_is_a_mistake_in_the_input() -> None:
@@ -147,7 +147,7 @@ def test_a_metric_that_the_data_cannot_serve_is_no_objective(metric: str, task: 
 
 def test_of_several_numbers_each_is_aimed_at_by_its_name() -> None:
     task, names = Task(inputs={"state": (3,)}, num_classes=0, num_values=2), ("angle", "speed")
-    space = answering(load("vector"), task)
+    space = fit_to_task(load("vector"), task)
     check_objectives(config("val_rmse", "val_mae/angle", "val_mae/speed"), space, task, names)
     for metric in ("val_mae", "val_mae/weight"):
         with pytest.raises(ProblemsError, match=f"'{metric}' is not measured: the data has 2 num"):

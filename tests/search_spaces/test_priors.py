@@ -21,7 +21,7 @@ from search_spaces.domains import (
     SpaceError,
     choice,
 )
-from search_spaces.domains.priors import draw, priors
+from search_spaces.domains.priors import priors, sample_prior
 from search_spaces.domains.suggester import RandomSuggester
 
 NUMBERS = [
@@ -36,7 +36,7 @@ NUMBERS = [
 
 @given(st.sampled_from(NUMBERS), st.integers(0, 2**32))
 def test_a_draw_lies_in_its_domain(domain: Any, seed: int) -> None:
-    assert draw(domain, Random(seed)) in domain
+    assert sample_prior(domain, Random(seed)) in domain
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -45,7 +45,7 @@ def test_draws_gather_about_the_prior_on_the_domains_own_scale(log: bool) -> Non
     spread = {}
     for confidence in ("low", "medium", "high"):
         domain = FloatRange(1e-4, 1.0, log=log, prior=prior, confidence=confidence)
-        sampled = [draw(domain, Random(seed)) for seed in range(500)]
+        sampled = [sample_prior(domain, Random(seed)) for seed in range(500)]
         assert statistics.median(sampled) == pytest.approx(prior, rel=0.3)
         low, high = sorted(sampled)[50], sorted(sampled)[449]
         spread[confidence] = high / low if log else high - low
@@ -54,7 +54,7 @@ def test_draws_gather_about_the_prior_on_the_domains_own_scale(log: bool) -> Non
 
 def test_the_expected_choice_is_likelier_and_the_others_stay_possible() -> None:
     domain = choice("a", "b", "c", prior="b", confidence="medium")
-    sampled = [draw(domain, Random(seed)) for seed in range(600)]
+    sampled = [sample_prior(domain, Random(seed)) for seed in range(600)]
     assert sampled.count("b") == pytest.approx(400, abs=50)
     assert sampled.count("a") > 50 < sampled.count("c")
 

@@ -202,7 +202,7 @@ def test_a_law_that_the_outputs_have_no_part_in_is_refused() -> None:
         raw={"state": torch.tensor([[4.0]])},
         target_scaler=TargetScaler(torch.zeros(1), torch.ones(1)),
     )
-    with pytest.raises(ValueError, match="must follow from the outputs"):
+    with pytest.raises(ValueError, match="must depend on the outputs"):
         Law(lambda i, _: i["state"], "equal")(output, batch)
 
 

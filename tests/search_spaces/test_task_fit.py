@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from search_spaces.catalog import example, load
-from search_spaces.catalog.task_fit import answering
+from search_spaces.catalog.task_fit import fit_to_task
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.losses import build
 from search_spaces.model_output import Batch, TargetScaler
@@ -16,13 +16,13 @@ BOTH = Task(inputs={"image": (1, 16, 16)}, num_classes=3, num_values=1)
 
 def test_a_space_for_classes_stays_as_it_is_where_they_are_all_that_is_asked_for() -> None:
     space = load("hybrid")
-    assert answering(space, example("hybrid")) is space
+    assert fit_to_task(space, example("hybrid")) is space
 
 
 @pytest.mark.parametrize("name", ["hybrid", "convolution", "transformer", "tiny", "wide"])
 @pytest.mark.parametrize("task", [NUMBERS, BOTH])
 def test_every_space_of_images_tells_numbers(name: str, task: Task) -> None:
-    space = answering(load(name), task)
+    space = fit_to_task(load(name), task)
     for seed in range(6):
         chance = RandomSuggester(seed)
         candidate = space.resolve(chance)
@@ -44,7 +44,7 @@ def test_every_space_of_images_tells_numbers(name: str, task: Task) -> None:
 
 
 def test_the_weight_of_two_answers_and_how_it_adapts_are_decided() -> None:
-    space = answering(load("tiny"), BOTH)
+    space = fit_to_task(load("tiny"), BOTH)
     losses = [space.resolve(RandomSuggester(seed)).losses for seed in range(60)]
     assert all({"mse", one.main} == {*one.terms} for one in losses)
     assert len({one.balancer for one in losses}) == 8
@@ -53,7 +53,7 @@ def test_the_weight_of_two_answers_and_how_it_adapts_are_decided() -> None:
 
 def test_a_space_that_foretells_numbers_already_stays_as_it_is() -> None:
     space = load("pendulum")
-    assert answering(space, example("pendulum")) is space
+    assert fit_to_task(space, example("pendulum")) is space
     sampled = [{*space.resolve(RandomSuggester(seed)).losses.terms} for seed in range(20)]
     assert {"mse"} in sampled
     assert {"mse", "pendulum_energy"} in sampled
