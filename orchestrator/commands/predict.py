@@ -1,4 +1,4 @@
-"""`archscout predict`: what a promoted model makes of images and arrays."""
+"""`archscout predict`: run a registered model on images or arrays."""
 
 import argparse
 import csv
@@ -13,6 +13,7 @@ from orchestrator.commands import studies
 from orchestrator.errors import CommandError, ExitCode, format_path, sanitize
 from orchestrator.formatting import format_number, format_table
 from orchestrator.home import Home
+from orchestrator.promotion.inputs import batches, expand
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import registry_uri, require_registry, sqlite_file
 from orchestrator.tracking.environment import prepare_process
@@ -22,21 +23,19 @@ if TYPE_CHECKING:
     from orchestrator.promotion.loading import LoadedModel
     from orchestrator.promotion.registry import Champion, ModelRegistry
 
-_SHOWN_FILES = 20
-_TELL_S = 2.0
+_MAX_SHOWN = 20
+_PROGRESS_S = 2.0
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Labels files; standard output holds the predictions alone.
+    """Print predictions for files; standard output contains nothing else.
 
     Raises:
         CommandError: There is no such model or alias.
-        PromotionRefusedError: The model is not what was promoted.
-        DataError: A file is not there, or is of no kind that is read.
+        PromotionRefusedError: The model's files changed since its promotion.
+        DataError: A file does not exist or has an unknown format.
     """
     name, alias = model_and_alias(options.model)
-    from orchestrator.promotion.inputs import expand  # noqa: PLC0415 - loads numpy
-
     files, notes = expand(options.files)
     for note in notes:
         terminal.error(f"note: {sanitize(note, 500)}")
@@ -52,10 +51,10 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     if not failed:
         return ExitCode.DONE
     terminal.document["errors"] = failed
-    for message in failed[:_SHOWN_FILES]:
+    for message in failed[:_MAX_SHOWN]:
         terminal.error(sanitize(message, 500))
-    if len(failed) > _SHOWN_FILES:
-        terminal.error(f"and {len(failed) - _SHOWN_FILES} more, all of them with --json")
+    if len(failed) > _MAX_SHOWN:
+        terminal.error(f"and {len(failed) - _MAX_SHOWN} more (--json lists all)")
     if rows:
         terminal.error(f"{len(failed)} of {len(files)} files have no prediction")
     return ExitCode.INPUT
@@ -70,7 +69,7 @@ def model_and_alias(reference: str) -> tuple[str, str]:
     name, at, alias = reference.rpartition("@")
     if not at or not name or not alias:
         raise CommandError(
-            f"'{sanitize(reference)}' names no model and alias; write MODEL@ALIAS, "
+            f"'{sanitize(reference)}' is not a model with an alias; write MODEL@ALIAS, "
             f"such as {sanitize(reference.strip('@') or 'MODEL')}@champion",
             ExitCode.INPUT,
         )
@@ -82,27 +81,26 @@ def open_model(name: str, alias: str, home: Home) -> "LoadedModel":
 
     Raises:
         CommandError: There is no such model or alias.
-        PromotionRefusedError: The model is not what was promoted.
+        PromotionRefusedError: The model's files changed since its promotion.
     """
     prepare_process()
     require_registry(home.tracking_uri)
     file = sqlite_file(registry_uri(home.tracking_uri))
     if file is not None and not file.exists():
         raise CommandError(
-            f"there is no model '{sanitize(name)}', nor any other ({format_path(home.folder)}). "
-            "Put one there with: archscout promote STUDY --model NAME",
+            f"there is no model '{sanitize(name)}': {format_path(home.folder)} has no models yet. "
+            "Register one: archscout promote STUDY --model NAME",
             ExitCode.INPUT,
         )
-    from orchestrator.promotion.loading import load  # noqa: PLC0415 - loads torch and mlflow
-    from orchestrator.promotion.registry import ModelRegistry  # noqa: PLC0415 - as above
-    from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - as above
+    from orchestrator.promotion import loading, registry  # noqa: PLC0415 - loads torch and mlflow
+    from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - loads mlflow
 
     with mlflow_errors():
-        registry = ModelRegistry.open(home.tracking_uri)
-        champion = _champion(registry, name, alias)
+        models = registry.ModelRegistry.open(home.tracking_uri)
+        champion = _champion(models, name, alias)
     with studies.open_ledger(home) as ledger:
         promotions = ledger.promotions.all() if ledger else []
-    return load(registry, name, champion, promotions)
+    return loading.load(models, name, champion, promotions)
 
 
 def _champion(registry: "ModelRegistry", name: str, alias: str) -> "Champion":
@@ -124,11 +122,9 @@ def _champion(registry: "ModelRegistry", name: str, alias: str) -> "Champion":
 def _predict(
     model: "LoadedModel", files: Sequence[Path], failed: list[str], terminal: Terminal
 ) -> list[dict[str, Any]]:
-    """Return a row for each example; files without one are told in `failed`."""
-    from orchestrator.promotion.inputs import batches  # noqa: PLC0415 - loads numpy
-
+    """Return a row for each example; add a message to `failed` for each unreadable file."""
     rows: list[dict[str, Any]] = []
-    told = time.monotonic()
+    printed = time.monotonic()
     for batch in batches(files, model.shim, failed):
         answer = model.shim.answer(batch.examples)
         for index, (file, within) in enumerate(batch.names):
@@ -144,28 +140,28 @@ def _predict(
                     name: float(answer[f"value_{name}"][index]) for name in model.value_names
                 }
             rows.append(row)
-        if not terminal.quiet and time.monotonic() - told > _TELL_S:
+        if not terminal.quiet and time.monotonic() - printed > _PROGRESS_S:
             terminal.error(f"{len(rows)} examples so far")
-            told = time.monotonic()
+            printed = time.monotonic()
     return rows
 
 
 def _table(rows: Sequence[dict[str, Any]], model: "LoadedModel") -> str:
-    """File, label and what came next, and the numbers."""
-    head = ["label", "probability", "else"] if model.class_names else []
+    """Return a table of files with their label, the second most likely one, and the values."""
+    head = ["label", "probability", "second"] if model.class_names else []
     head += [sanitize(name) for name in model.value_names]
     cells = []
     for row in rows:
-        told = [sanitize(_named(row), 200)]
+        line = [sanitize(_location(row), 200)]
         if model.class_names:
             ranked = sorted(row["probabilities"].items(), key=lambda entry: -entry[1])
             second = ranked[1] if ranked[0][0] == row["label"] else ranked[0]
-            told += [
+            line += [
                 row["label"],
                 format_number(row["probability"]),
                 f"{second[0]} {format_number(second[1])}",
             ]
-        cells.append(told + [format_number(value) for value in row.get("values", {}).values()])
+        cells.append(line + [format_number(value) for value in row.get("values", {}).values()])
     right = ["probability", *(sanitize(name) for name in model.value_names)]
     return format_table(["file", *head], cells, right=right)
 
@@ -181,13 +177,13 @@ def _csv(rows: Sequence[dict[str, Any]], model: "LoadedModel") -> str:
     head += [f"probability_{name}" for name in model.class_names]
     writer.writerow(["file", *head, *(f"value_{name}" for name in model.value_names)])
     for row in rows:
-        told: list[Any] = [_named(row)]
+        line: list[Any] = [_location(row)]
         if model.class_names:
-            told += [row["label"], row["probability"], *row["probabilities"].values()]
-        writer.writerow([*told, *row.get("values", {}).values()])
+            line += [row["label"], row["probability"], *row["probabilities"].values()]
+        writer.writerow([*line, *row.get("values", {}).values()])
     return text.getvalue().rstrip("\n")
 
 
-def _named(row: dict[str, Any]) -> str:
-    """The file, and the place in it where it holds several images."""
+def _location(row: dict[str, Any]) -> str:
+    """Return the file, with an index if it contains several examples."""
     return str(row["file"]) if row["index"] is None else f"{row['file']}[{row['index']}]"

@@ -1,9 +1,8 @@
-"""`archscout promote`: a search's winner into the model registry, once it has proved itself."""
+"""`archscout promote`: register a study's best model after verifying it."""
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, PromotionRefusedError, sanitize
 from orchestrator.formatting import format_fields
 from orchestrator.home import Home
+from orchestrator.ledger import Holder, Ledger, StudyRow
 from orchestrator.objective import even_weights, pareto_front
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.environment import prepare_process
@@ -19,18 +19,18 @@ from orchestrator.tracking.process import start_projector
 from orchestrator.trial import Trial, TrialState
 
 if TYPE_CHECKING:
-    from orchestrator.ledger import Ledger, StudyRow
     from orchestrator.promotion.promoter import Promoted, Promoter
     from orchestrator.promotion.registry import ModelRegistry
     from orchestrator.promotion.winner import Winner
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
-_CATCH_UP_S = 60.0
+_DRAIN_S = 60.0
+"""Longest wait until MLflow shows the study."""
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Promote one trial and show the version that it became.
+    """Promote one trial and print the new version of the model.
 
     Raises:
         CommandError: There is no such study or trial, or a name is invalid.
@@ -75,7 +75,7 @@ def promote(
         target: Registered model and alias.
         home: Stores of ledger, checkpoints and MLflow.
         terminal: Shows progress.
-        forced: Reason for replacing the champion whatever the comparison says.
+        forced: Reason for replacing the champion without a comparison.
 
     Raises:
         CommandError: There is no such study or trial, or a name is invalid.
@@ -90,140 +90,118 @@ def promote(
         config = studies.locate_config(ledger, row, home)
         trials = ledger.trials(row.id)
         _check_any_complete(ledger, row, trials, home)
-        asked = None if number is None else _existing(number, row.name, trials)
-        if asked is None:
-            _check_one_is_best(config, trials, home)
+        _check_choice(number, config, trials, home)
         prepare_process()
-        from orchestrator.promotion import winner  # noqa: PLC0415 - loads torch and mlflow
+        from orchestrator.promotion import promoter, registry, winner  # noqa: PLC0415 - loads mlflow
+        from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - loads mlflow
 
-        trial = winner.select_trial(trials, config, asked)
-        registry = _registry(home)
-        terminal.info("reading the trial and its data")
-        with _told_to_mlflow(registry, config, trial, target):
+        trial = winner.select_trial(trials, config, number)
+        with mlflow_errors():
+            models = registry.ModelRegistry.open(home.tracking_uri)
+        terminal.info("loading the trial and its data")
+        try:
             chosen = winner.load_winner(ledger, row, config, trial, home.checkpoints)
-        promoter = _promoter(
-            chosen, target, ledger, registry=registry, home=home, terminal=terminal
-        )
-        return chosen, replace(promoter, forced=forced).promote()
+        except PromotionRefusedError as refusal:
+            promoter.record_refusal(models, config, trial.uid, str(target), str(refusal))
+            raise
+        promotion = _promoter(chosen, target, ledger, registry=models, home=home, terminal=terminal)
+        return chosen, replace(promotion, forced=forced).promote()
 
 
 def _check_names(target: Target) -> None:
     for option, name in (("--model", target.model), ("--alias", target.alias)):
         if not _NAME.fullmatch(name):
             raise CommandError(
-                f"{option}: '{sanitize(name)}' is no name: up to 100 letters, digits, '.', '_' and "
-                "'-', the first a letter or digit",
+                f"{option}: '{sanitize(name)}' is not a name: up to 100 letters, digits, '.', '_' "
+                "and '-', starting with a letter or digit",
                 ExitCode.INPUT,
             )
     if _RESERVED.fullmatch(target.alias):
         raise CommandError(
-            f"--alias: MLflow keeps '{target.alias}' for itself; say champion, or what it is for",
+            f"--alias: MLflow reserves '{target.alias}'; use champion or another name",
             ExitCode.INPUT,
         )
 
 
 def _reason(options: argparse.Namespace) -> str | None:
-    """Return why the champion is to be replaced whatever the comparison says; None if it is not."""
+    """Return the reason for replacing the champion without a comparison; None without --force."""
     reason = sanitize(options.reason or "", 500).strip()
     if options.force and not reason:
         raise CommandError(
-            "--force: say why with --reason TEXT; it is kept with the version", ExitCode.INPUT
+            "--force: give the reason with --reason TEXT; it is kept with the version",
+            ExitCode.INPUT,
         )
     if reason and not options.force:
-        raise CommandError("--reason: it belongs to --force; add it", ExitCode.INPUT)
+        raise CommandError("--reason: needs --force", ExitCode.INPUT)
     return reason or None
 
 
-def _check_any_complete(
-    ledger: "Ledger", row: "StudyRow", trials: Sequence[Trial], home: Home
-) -> None:
-    """Refuse a study without a complete trial, with what would complete one.
+def _check_any_complete(ledger: Ledger, row: StudyRow, trials: Sequence[Trial], home: Home) -> None:
+    """Refuse a study without a complete trial.
 
     Raises:
-        CommandError: There is none.
+        CommandError: No trial is complete; the message suggests a command that may lead to one.
     """
     if any(trial.state is TrialState.COMPLETE for trial in trials):
         return
-    text = f"no trial of '{row.name}' has reached the full budget yet"
+    text = f"no trial of '{row.name}' is complete yet"
     raise CommandError(f"{text}. {hints.how_to_complete(ledger, row, home)}", ExitCode.REFUSED)
 
 
-def _check_one_is_best(config: StudyConfig, trials: Sequence[Trial], home: Home) -> None:
-    """Refuses to choose between trials of which none is better in every objective.
+def _check_choice(
+    number: int | None, config: StudyConfig, trials: Sequence[Trial], home: Home
+) -> None:
+    """Refuse a trial that does not exist, and a choice between the trials of a Pareto front.
 
     Raises:
-        CommandError: There are several.
+        CommandError: There is no such trial, or no single best one.
     """
+    if number is not None:
+        if number >= len(trials):
+            known = f"0 to {len(trials) - 1}" if trials else "none yet"
+            message = f"study '{config.name}' has no trial {number}. Trials: {known}, or 'best'."
+            raise CommandError(message, ExitCode.INPUT)
+        return
     objectives = config.objectives
     front = pareto_front(trials, objectives)
     if len(objectives) > 1 and len(front) > 1:
         raise CommandError(
-            f"study '{config.name}' has {len(objectives)} objectives and {len(front)} trials that "
-            f"are best in their way. Say what counts how much: {home.program} leaderboard "
-            f"{config.name} --prefer {even_weights(objectives)}; then promote its first: --trial N",
+            f"study '{config.name}' has {len(objectives)} objectives and {len(front)} trials on "
+            f"the Pareto front. Order them by your preferences: {home.program} leaderboard "
+            f"{config.name} --prefer {even_weights(objectives)}; then promote one: --trial N",
             ExitCode.INPUT,
         )
-
-
-def _existing(asked: int, study: str, trials: Sequence[Trial]) -> int:
-    if asked >= len(trials):
-        known = f"0 to {len(trials) - 1}" if trials else "none yet"
-        message = f"study '{study}' has no trial {asked}. Trials: {known}, or 'best'."
-        raise CommandError(message, ExitCode.INPUT)
-    return asked
-
-
-def _registry(home: Home) -> "ModelRegistry":
-    from orchestrator.promotion.registry import ModelRegistry  # noqa: PLC0415 - loads mlflow
-    from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - as above
-
-    with mlflow_errors():
-        return ModelRegistry.open(home.tracking_uri)
-
-
-@contextmanager
-def _told_to_mlflow(
-    registry: "ModelRegistry", config: StudyConfig, trial: Trial, target: Target
-) -> Iterator[None]:
-    """Puts a refusal on the trial's run too."""
-    from orchestrator.promotion.promoter import record_refusal  # noqa: PLC0415 - loads mlflow
-
-    try:
-        yield
-    except PromotionRefusedError as refusal:
-        record_refusal(registry, config, trial.uid, str(target), str(refusal))
-        raise
 
 
 def _promoter(
     chosen: "Winner",
     target: Target,
-    ledger: "Ledger",
+    ledger: Ledger,
     *,
     registry: "ModelRegistry",
     home: Home,
     terminal: Terminal,
 ) -> "Promoter":
-    from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
-    from orchestrator.promotion.clean_model import open_clean_model  # noqa: PLC0415 - with its registry
-    from orchestrator.promotion.promoter import Promoter  # noqa: PLC0415 - loads mlflow
+    from orchestrator.promotion import clean_model, promoter  # noqa: PLC0415 - loads mlflow
 
-    return Promoter(
+    return promoter.Promoter(
         winner=chosen,
         model=target.model,
         alias=target.alias,
         ledger=ledger,
         registry=registry,
-        open_model=lambda uri, digest, code: open_clean_model(uri, home.tracking_uri, digest, code),
-        catch_up=lambda: _catch_up(chosen, home),
+        open_model=lambda uri, digest, code: clean_model.open_clean_model(
+            uri, home.tracking_uri, digest, code
+        ),
+        catch_up=lambda: _drain(chosen, home),
         sync=f"{home.program} sync {chosen.study.name}",
         say=terminal.info,
         holder=Holder.of_this_process(),
     )
 
 
-def _catch_up(chosen: "Winner", home: Home) -> str:
-    """Shows in MLflow what the ledger has; returns why MLflow does not take all of it, if known."""
+def _drain(chosen: "Winner", home: Home) -> str:
+    """Project the study onto MLflow; return the reason if MLflow does not accept all of it."""
     projector = start_projector(
         ledger_url=home.ledger_url,
         study=chosen.study.name,
@@ -231,7 +209,7 @@ def _catch_up(chosen: "Winner", home: Home) -> str:
         tracking_uri=home.tracking_uri,
     )
     try:
-        return "" if projector.drain(_CATCH_UP_S) else projector.reason
+        return "" if projector.drain(_DRAIN_S) else projector.reason
     finally:
         projector.close()
 
@@ -258,30 +236,30 @@ def _show(
     opened = "once" if promoted.test_openings == 1 else f"{promoted.test_openings} times"
     lines = {
         "model": f"{target}, version {promoted.version}"
-        + (" (it was promoted before)" if promoted.was_done else ""),
+        + (" (promoted before)" if promoted.was_done else ""),
         "trial": f"{chosen.trial.number} of '{chosen.study.name}', {chosen.architecture}",
-        "validation": _told(promoted.validation) + _recorded(chosen, promoted),
-        "test": f"{_told(promoted.test)} (these data's test part was opened {opened})",
+        "validation": _format_scores(promoted.validation) + _recorded(chosen, promoted),
+        "test": f"{_format_scores(promoted.test)} (held-out test set evaluated {opened})",
     }
     if promoted.replaced is not None and not promoted.was_done:
         lines["replaced"] = f"version {promoted.replaced}"
     terminal.print(format_fields(lines))
     steps = {
-        f"predict {target} FILES": "what it makes of your "
+        f"predict {target} FILES": "run it on your "
         + ("arrays" if chosen.preprocessing is None else "images"),
-        "ui": "the model and its versions in MLflow",
+        "ui": "show the model and its versions in MLflow",
     }
     shown = format_fields({f"  {home.program} {step}": what for step, what in steps.items()})
-    terminal.info(f"\nNext:\n{shown}")
+    terminal.info(f"\nNext steps:\n{shown}")
 
 
 def _recorded(chosen: "Winner", promoted: "Promoted") -> str:
     if dict(promoted.validation) == dict(chosen.scores):
-        return ", as the search recorded it"
-    return f"; the search recorded {_told(chosen.scores)}, within rounding"
+        return ", as recorded in the search"
+    return f"; the search recorded {_format_scores(chosen.scores)}, within rounding"
 
 
-def _told(scores: Mapping[str, float]) -> str:
+def _format_scores(scores: Mapping[str, float]) -> str:
     from orchestrator.promotion.comparison import format_score  # noqa: PLC0415 - loads mlflow
 
     return ", ".join(format_score(name, score) for name, score in scores.items())

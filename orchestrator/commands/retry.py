@@ -37,24 +37,17 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         running = _await_answer(ledger, row, config, request, options.failure)
         added = (ledger.answer_to(request) or {}).get("added")
         trials = {trial.uid: trial for trial in ledger.trials(row.id)}
-    terminal.document |= {
-        "study": row.name,
-        "class": options.failure,
-        "answered": added is not None,
-    }
+    answered = added is not None
+    terminal.document |= {"study": row.name, "class": options.failure, "answered": answered}
     if added is None:
-        terminal.print(
-            f"Requested. The process that runs '{row.name}' is busy and will answer later."
-        )
+        terminal.print(f"Requested; the driver of '{row.name}' is busy and will answer later.")
         return ExitCode.DONE
     pairs = [(trials[uid].number, trials[str(trials[uid].parent)].number) for uid in added]
     terminal.document["retries"] = [{"number": new, "parent": old} for new, old in pairs]
     for new, old in pairs:
         terminal.print(f"trial {new} retries trial {old}")
     if not pairs:
-        terminal.print(
-            f"No trial of '{row.name}' failed with {options.failure} and without a retry."
-        )
+        terminal.print(f"No trial of '{row.name}' with {options.failure} is left to retry.")
     elif running:
         terminal.info(f"\n'{row.name}' is running and trains them next.")
     else:

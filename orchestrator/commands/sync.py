@@ -1,65 +1,60 @@
-"""`archscout sync`: shows a study in MLflow anew, from the first event, into the same runs."""
+"""`archscout sync`: re-sync a study into its existing MLflow runs, from the first event on."""
 
 import argparse
-from typing import TYPE_CHECKING
 
 from orchestrator.commands import studies, verify
 from orchestrator.errors import CommandError, ExitCode
 from orchestrator.home import Home
+from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.terminal import Terminal
 from orchestrator.tracking import start_projector
 from orchestrator.tracking.environment import prepare_process
 
-if TYPE_CHECKING:
-    from orchestrator.ledger import Ledger, StudyRow
-
 _DRAIN_S = 3600.0
-"""How long all of it may take; progress is told, and a user may leave at any time."""
+"""Longest duration; the command prints its progress and may be interrupted at any time."""
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Shows everything again and compares; what was shown already stays as it is.
+    """Project all events again, then verify the study; what MLflow shows already stays.
 
     Raises:
-        CommandError: There is no such study, or MLflow did not take all of it.
-        LeaseHeldError: A driver runs it, and shows it.
+        CommandError: There is no such study, or MLflow did not accept all of it.
+        LeaseHeldError: A driver runs the study and projects it.
         StoreUnavailableError: MLflow does not answer.
     """
     with studies.open_ledger(home) as opened:
         ledger, row = studies.find_study(opened, options.name, home)
         studies.require_config(row)
         ledger.require_free(row)
-        _forget(ledger, row, home)
-        _show(row, home, terminal)
+        _reset(ledger, row, home)
+        _project(row, home, terminal)
         return verify.compare(ledger, row, home, terminal)
 
 
-def _forget(ledger: "Ledger", row: "StudyRow", home: Home) -> None:
-    """Puts the cursor before the first event, and undeletes runs, while nobody projects."""
+def _reset(ledger: Ledger, row: StudyRow, home: Home) -> None:
+    """Move the cursor before the first event and restore deleted runs."""
     prepare_process()
-    from orchestrator.tracking.client import open_client  # noqa: PLC0415
-    from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - loads mlflow
-    from orchestrator.tracking.verification import restore  # noqa: PLC0415
+    from orchestrator.tracking import client, deletion, verification  # noqa: PLC0415 - loads mlflow
 
-    with studies.hold_projection(home, row.name), mlflow_errors():
-        restore(open_client(home.tracking_uri), row, ledger.trials(row.id))
+    with studies.hold_projection(home, row.name), deletion.mlflow_errors():
+        verification.restore(client.open_client(home.tracking_uri), row, ledger.trials(row.id))
         ledger.show_anew(row.id)
 
 
-def _show(row: "StudyRow", home: Home, terminal: Terminal) -> None:
+def _project(row: StudyRow, home: Home, terminal: Terminal) -> None:
     projector = start_projector(
         ledger_url=home.ledger_url, study=row.name, home=home.folder, tracking_uri=home.tracking_uri
     )
     try:
-        shown = projector.drain(_DRAIN_S, lambda left: terminal.info(f"{left} events left to show"))
+        complete = projector.drain(_DRAIN_S, lambda left: terminal.info(f"{left} events left"))
         reason = projector.reason
     finally:
         projector.close()
-    if not shown:
+    if not complete:
         log = home.logs / row.name / "projector.log"
-        why = f": {reason}" if reason else ""
+        cause = f": {reason}" if reason else ""
         text = (
-            f"MLflow did not take all of '{row.name}'{why} (see {log}). "
-            "After mending, give the same command again"
+            f"MLflow does not show all of '{row.name}'{cause} (see {log}). "
+            "After fixing the cause, run the same command again"
         )
         raise CommandError(text, ExitCode.INTERRUPTED)

@@ -110,7 +110,7 @@ class TestPredictions:
         asked = ["--home", str(promoted), "predict", "digits@champion", str(path)]
         assert main(asked) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0].split() == ["file", "label", "probability", "else"]
+        assert lines[0].split() == ["file", "label", "probability", "second"]
         assert len(lines) == 3
         assert main([*asked, "--output", "csv"]) == 0
         rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
