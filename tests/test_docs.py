@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from orchestrator.commands.registry import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 OUTSIDE_THE_SITE = {"SECURITY.md"}
@@ -55,3 +57,9 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     text = "" if page.name in HISTORY else page.read_text("utf-8")
     named = _FILE.findall(_NEW_FILE.sub("", text))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_page_of_commands_has_each_command_under_its_purpose() -> None:
+    sections = (ROOT / "docs" / "commands.md").read_text("utf-8").split("\n## ")
+    named = {section.splitlines()[0].lower(): section for section in sections}
+    assert [n for n, c in COMMANDS.items() if f"| `{n}" not in named[c.group]] == []
