@@ -1,4 +1,4 @@
-"""How many candidates the laws are tried on: `LAWS_SAMPLES`, a hundred by default."""
+"""Number of candidates per law: `LAWS_SAMPLES`, 100 by default."""
 
 import pytest
 from laws import num_samples

@@ -1,4 +1,4 @@
-"""CUDA's autocast without a GPU: the number formats that a network meets there in low precision.
+"""Emulation of CUDA's autocast on a CPU: the dtypes of a network in low precision.
 
 The CPU's own autocast leaves out most of what CUDA computes in float32: normalisation, softmax,
 sums, powers. This mode has CUDA's lists, by the operations' names, for tensors on any device.

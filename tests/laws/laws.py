@@ -1,4 +1,4 @@
-"""The laws of the vocabulary, tried on random candidates of every ready space.
+"""The laws of candidates, checked on random candidates of every built-in space.
 
     LAWS_SAMPLES=10000 python tests/laws/laws.py [--processes 2] [--kept laws/chunks.jsonl]
 

@@ -1,4 +1,4 @@
-"""The law of the digest: encodings of one network share it, different candidates do not."""
+"""The law of the digest: encodings of a network share it, different candidates do not."""
 
 import json
 from dataclasses import replace
@@ -46,7 +46,7 @@ def _wrapped(block: Block) -> Block:
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_every_network_shares_its_digest_with_its_other_spellings(name: str, samples: int) -> None:
+def test_every_network_has_the_same_digest_in_its_other_encodings(name: str, samples: int) -> None:
     space = load(name)
     for seed in range(samples // len(SPACES)):
         sampled = space.resolve(RandomSuggester(seed))

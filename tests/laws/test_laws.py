@@ -1,4 +1,4 @@
-"""The laws hold for random candidates of every ready space, and notice where they do not."""
+"""The laws hold for random candidates of every built-in space, and fail where they should."""
 
 import json
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ TASK = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
 
 
 @pytest.mark.parametrize("name", catalog())
-def test_every_drawn_candidate_obeys_the_laws(name: str, samples: int) -> None:
+def test_every_sampled_candidate_obeys_the_laws(name: str, samples: int) -> None:
     found = laws.examine(name, range(samples))
     assert len(found["parameters"]) == samples
 

@@ -1,4 +1,4 @@
-"""An architecture is data, promises shapes and builds what it promised."""
+"""Architectures round-trip as data, and networks have the shapes that they declare."""
 
 import json
 from typing import Any

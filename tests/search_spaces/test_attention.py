@@ -1,4 +1,4 @@
-"""Every form of attention computes what its source says, and sees what it should, no more."""
+"""Every form of attention equals its definition, and attends only to visible tokens."""
 
 import json
 from dataclasses import replace
@@ -74,7 +74,7 @@ def seen_by(spec: Attention, place: tuple[int, int], side: int = 8) -> Tensor:
 
 
 @pytest.mark.parametrize("place", [(0, 0), (3, 5), (7, 7)])
-def test_a_window_is_what_lies_around(place: tuple[int, int]) -> None:
+def test_a_token_attends_to_its_window(place: tuple[int, int]) -> None:
     seen = seen_by(Attention(scope="window", window=4, positions="relative"), place)
     row, column = (4 * (index // 4) for index in place)
     expected = torch.zeros(8, 8, dtype=torch.bool)

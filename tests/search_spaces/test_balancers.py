@@ -1,4 +1,4 @@
-"""Balancers do what their papers say, on cases that can be worked out by hand."""
+"""Balancers equal their papers on cases with solutions by hand."""
 
 import itertools
 import math
@@ -43,7 +43,7 @@ def test_every_name_has_a_balancer() -> None:
 
 
 @pytest.mark.parametrize("name", BALANCERS)
-def test_the_weights_told_are_those_that_were_used(name: BalancerName) -> None:
+def test_the_reported_weights_are_those_that_were_used(name: BalancerName) -> None:
     torch.manual_seed(3)
     network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
     x = torch.randn(6, 4)

@@ -1,4 +1,4 @@
-"""Every block keeps its promises, and computes what its source says."""
+"""Blocks have the shapes that they declare, and equal their sources."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Candidates as plain data, and digests that see the network and not its encoding."""
+"""Candidates as plain data, and digests that depend on the network, not on its encoding."""
 
 import json
 from dataclasses import replace
@@ -87,11 +87,11 @@ def test_candidates_share_a_digest_only_if_they_are_the_same(
         {"recipe": Recipe.from_dict({})},
     ],
 )
-def test_another_spelling_of_the_same_training_shares_the_digest(change: dict[str, Any]) -> None:
+def test_another_encoding_of_the_same_training_has_the_same_digest(change: dict[str, Any]) -> None:
     assert fixed(**change).digest == fixed().digest
 
 
-def test_the_candidate_keeps_its_own_spelling() -> None:
+def test_the_candidate_keeps_its_own_encoding() -> None:
     losses = LossWeights(terms={"cross_entropy": LossTerm(weight=0.3), "focal": LossTerm(weight=0)})
     written = fixed(losses=losses).to_dict()["losses"]
     assert written == {

@@ -91,7 +91,7 @@ EQUIVALENT = [
 
 
 @pytest.mark.parametrize(("one", "other"), EQUIVALENT)
-def test_two_spellings_of_one_network_share_its_digest(one: Candidate, other: Candidate) -> None:
+def test_two_encodings_of_a_network_have_the_same_digest(one: Candidate, other: Candidate) -> None:
     assert one.digest != other.digest
     assert one.network_digest(TASK) == other.network_digest(TASK)
     image = torch.randn(2, 1, 8, 8)
@@ -115,7 +115,7 @@ def test_two_spellings_of_one_network_share_its_digest(one: Candidate, other: Ca
         ),
     ],
 )
-def test_what_has_an_effect_is_told_apart(one: Candidate, other: Candidate) -> None:
+def test_options_with_an_effect_change_the_digest(one: Candidate, other: Candidate) -> None:
     assert one.network_digest(TASK) != other.network_digest(TASK)
 
 
@@ -144,7 +144,7 @@ def sequence(block: Block) -> Candidate:
         (Attention(positions="rotary"), Attention(positions="none"), 2, False),
     ],
 )
-def test_spellings_of_sequence_blocks(one: Block, other: Block, length: int, same: bool) -> None:
+def test_encodings_of_sequence_blocks(one: Block, other: Block, length: int, same: bool) -> None:
     task = Task(inputs={"series": (length, 6)}, num_classes=3)
     digests = {sequence(block).network_digest(task) for block in (one, other)}
     assert (len(digests) == 1) is same

@@ -1,4 +1,4 @@
-"""Every ready space holds what it says, and begins with a network that trains."""
+"""Built-in spaces contain their default, and its network trains."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ TASKS = [Task(inputs={"image": shape}, num_classes=10) for shape in ((1, 8, 8), 
 
 
 @pytest.mark.parametrize("name", catalog())
-def test_the_default_lies_in_the_space_and_trains(name: str) -> None:
+def test_the_default_is_in_the_space_and_trains(name: str) -> None:
     space = load(name)
     default = space.default()
     assert default in space

@@ -1,4 +1,4 @@
-"""Dense blocks, the Conformer's convolution, and positions by sinusoids of the distance."""
+"""MLP blocks, the Conformer's convolution, and sinusoidal relative positions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Costs agree with counts by hand, and are counted without memory or arithmetic."""
+"""Costs equal counts by hand, and need neither memory nor arithmetic."""
 
 import gc
 from collections.abc import Callable

@@ -119,7 +119,7 @@ class Asked:
 
 @patient
 @given(domain=domains, seed=st.integers(0, 2**32))
-def test_encode_gives_the_very_answers_that_were_drawn(domain: Domain[Any], seed: int) -> None:
+def test_encode_returns_the_sampled_answers(domain: Domain[Any], seed: int) -> None:
     chance = RandomSuggester(seed)
     value = domain.resolve(chance, "root")
     encoded = domain.encode(value, "root")
@@ -141,7 +141,7 @@ def test_resolve_gives_the_very_value_that_was_encoded(domain: Domain[Any], seed
 
 @patient
 @given(domain=domains)
-def test_the_default_lies_within_and_comes_back(domain: Domain[Any]) -> None:
+def test_the_default_is_in_the_domain_and_round_trips(domain: Domain[Any]) -> None:
     default = domain.default()
     assert default in domain
     assert domain.resolve(ReplaySuggester(domain.encode(default, "root")), "root") == default
@@ -214,7 +214,7 @@ def test_size_is_what_counting_every_value_gives(domain: Domain[Any]) -> None:
 
 
 @pytest.mark.parametrize("sampler", [optuna.samplers.RandomSampler, optuna.samplers.TPESampler])
-def test_what_optuna_draws_comes_back_to_the_last_bit(sampler: type) -> None:
+def test_optunas_samples_round_trip_exactly(sampler: type) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     domain = Record(
         dict,
@@ -306,7 +306,9 @@ def test_sizes_stay_exact_when_they_are_large_and_infinite_when_continuous() -> 
         (Record(dict, {"a": IntRange(0, 1)}), [{}, {"a": 2}, {"a": 1, "b": 1}, 3]),
     ],
 )
-def test_values_outside_are_told_from_those_within(domain: Domain[Any], outside: list[Any]) -> None:
+def test_values_outside_are_distinguished_from_those_inside(
+    domain: Domain[Any], outside: list[Any]
+) -> None:
     assert domain.default() in domain
     assert [value for value in outside if value in domain] == []
 
@@ -317,14 +319,14 @@ class Pair:
     right: int = 0
 
 
-def test_a_field_that_nobody_decides_must_have_what_the_record_makes() -> None:
+def test_an_undecided_field_must_have_the_value_that_the_record_makes() -> None:
     domain = Record(Pair, {"left": IntRange(0, 3)})
     assert Pair(2) in domain
     assert Pair(2, 1) not in domain
     assert {"left": 2} not in domain
 
 
-def test_a_record_may_be_taken_apart_by_a_function() -> None:
+def test_a_record_may_be_split_into_fields_by_a_function() -> None:
     domain = Record(
         lambda both: Pair(*both),
         {"both": Repeat(IntRange(0, 3), 2, 2)},

@@ -1,4 +1,4 @@
-"""Every piece of the vocabulary learns, feeds its parameters, and gives what it ever gave.
+"""Every piece trains, has gradients for all parameters, and keeps its golden outputs.
 
 A new block, stem, fusion or head fails here until it has an entry in `PIECES`; the golden values to
 add to `golden_pieces.json` are in the failure's message. More entries of one kind are welcome where

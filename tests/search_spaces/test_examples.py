@@ -1,4 +1,4 @@
-"""The examples run as they are printed, with spaces, blocks and training of the user's own."""
+"""The examples run as they are, with spaces, blocks and training of the user."""
 
 import math
 import subprocess
@@ -21,7 +21,7 @@ from search_spaces.task import Task
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_a_space_of_ones_own_holds_its_own_block() -> None:
+def test_a_users_space_contains_its_own_block() -> None:
     space = load_user_object("my_space.py:space", EXAMPLES).value
     task = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
     seen = set()

@@ -1,4 +1,4 @@
-"""What was written and trained before the vocabulary grew means and gives what it ever did."""
+"""Candidates and networks of earlier versions keep their digests and outputs."""
 
 import hashlib
 

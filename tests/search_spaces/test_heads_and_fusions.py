@@ -1,4 +1,4 @@
-"""Streams meet, and what the task asks for is read off where they meet."""
+"""Fusions combine streams, and heads make the task's predictions."""
 
 import copy
 import json

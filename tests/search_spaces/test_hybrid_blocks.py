@@ -1,4 +1,4 @@
-"""Blocks made of blocks mix what they hold as they say, whatever they hold."""
+"""Blocks made of blocks mix any inner blocks as they declare."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Known networks have the size that was published, and are points of the grammar like any other."""
+"""Known networks have the published size, and are candidates like any other."""
 
 import json
 
@@ -324,7 +324,7 @@ def test_a_negative_overlap_is_refused() -> None:
         PatchStem(overlap=-1).build((1, 8, 8))
 
 
-def test_known_networks_can_be_drawn() -> None:
+def test_known_networks_have_a_diagram() -> None:
     for name in KNOWN:
         drawing = diagram(known(name).to_dict(), task=TASKS.get(name, IMAGENET))
         assert drawing.startswith("<svg")

@@ -254,7 +254,7 @@ def test_a_term_cannot_be_main_and_side_at_once() -> None:
         loss_domain(main=("cross_entropy", "focal"), side=("focal",))
 
 
-def test_an_unknown_term_is_told_with_the_nearest() -> None:
+def test_an_unknown_term_is_reported_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'focal'"):
         loss_domain(main=("focl",))
     with pytest.raises(UnknownNameError, match="Did you mean 'focal'"):

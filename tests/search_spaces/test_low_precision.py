@@ -1,4 +1,4 @@
-"""The stand-in for CUDA's autocast, under which laws and pieces are tried, casts as CUDA does."""
+"""The emulation of CUDA's autocast for tests casts as CUDA does."""
 
 from collections.abc import Callable, Mapping
 

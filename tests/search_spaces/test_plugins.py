@@ -31,7 +31,7 @@ def test_a_registry_gives_what_was_put_under_a_name() -> None:
     assert list(registry) == ["one"]
 
 
-def test_an_unknown_name_is_told_with_all_known_and_the_nearest() -> None:
+def test_an_unknown_name_is_reported_with_all_known_and_the_nearest() -> None:
     registry: Registry[int] = Registry("loss term")
     registry.register("focal", 1)
     registry.register("cross_entropy", 2)
@@ -67,7 +67,7 @@ def test_an_object_comes_from_its_file_with_the_files_digest(tmp_path: Path) -> 
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_file_with_relative_imports_is_told_to_import_by_name(tmp_path: Path) -> None:
+def test_a_relative_import_is_reported_with_the_advice_to_import_by_name(tmp_path: Path) -> None:
     write(tmp_path, "mine.py", "from .helper import X\n")
     with pytest.raises(UserFileError, match=f"import modules in {tmp_path} by name, without dots"):
         load_user_object("mine.py:X", tmp_path)
@@ -141,7 +141,7 @@ def test_a_reference_that_leads_nowhere_says_where_it_breaks(
     assert reason in str(caught.value)
 
 
-def test_a_broken_file_that_was_mended_is_run_again(tmp_path: Path) -> None:
+def test_a_fixed_file_is_run_again(tmp_path: Path) -> None:
     write(tmp_path, "mine.py", "undefined\n")
     with pytest.raises(UserFileError):
         load_user_object("mine.py:space", tmp_path)

@@ -1,4 +1,4 @@
-"""Priors are found under the names that are asked, and samples from them stay in their domain."""
+"""Priors are listed under the names of their decisions, and samples stay in the domain."""
 
 import statistics
 from random import Random
@@ -35,12 +35,12 @@ NUMBERS = [
 
 
 @given(st.sampled_from(NUMBERS), st.integers(0, 2**32))
-def test_a_draw_lies_in_its_domain(domain: Any, seed: int) -> None:
+def test_a_sample_of_a_prior_is_in_its_domain(domain: Any, seed: int) -> None:
     assert sample_prior(domain, Random(seed)) in domain
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_draws_gather_about_the_prior_on_the_domains_own_scale(log: bool) -> None:
+def test_samples_concentrate_around_the_prior_on_the_scale_of_the_domain(log: bool) -> None:
     prior = 1e-2 if log else 0.5
     spread = {}
     for confidence in ("low", "medium", "high"):

@@ -61,7 +61,7 @@ def test_a_recipe_that_cannot_be_followed_is_refused(field: str, value: Any) -> 
         Recipe(**{field: value})
 
 
-def test_an_unknown_field_is_told_with_the_nearest() -> None:
+def test_an_unknown_field_is_reported_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no field 'learning_rat'.* Did you mean 'learning_rate'"):
         Recipe.from_dict({"learning_rat": 0.1})
 

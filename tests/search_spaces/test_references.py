@@ -1,4 +1,4 @@
-"""Blocks equal the plainest program that computes what their source says.
+"""Blocks equal plain reference programs of their sources.
 
 What equals a module of torch's, or fits the tests of one family better, is compared there.
 """

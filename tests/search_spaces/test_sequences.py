@@ -1,4 +1,4 @@
-"""Series and tokens pass the same grammar as images: stems, blocks, stages, pooling."""
+"""Series and tokens use the same blocks as images: stems, stages, pooling."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Spaces as a whole: every ready space under Optuna's own trials, and users' functions."""
+"""Built-in spaces with Optuna's own trials, and users' functions."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Random and replaying suggesters, held against the promises of an Optuna trial."""
+"""Random and replaying suggesters behave like an Optuna trial."""
 
 import math
 from typing import Any

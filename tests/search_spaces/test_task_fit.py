@@ -1,4 +1,4 @@
-"""Ready spaces fit tasks with regression targets, alone or with classes."""
+"""Built-in spaces fit tasks with regression targets, alone or with classes."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_a_space_for_classes_stays_as_it_is_where_they_are_all_that_is_asked_for
 
 @pytest.mark.parametrize("name", ["hybrid", "convolution", "transformer", "tiny", "wide"])
 @pytest.mark.parametrize("task", [NUMBERS, BOTH])
-def test_every_space_of_images_tells_numbers(name: str, task: Task) -> None:
+def test_every_space_of_images_predicts_regression_targets(name: str, task: Task) -> None:
     space = fit_to_task(load(name), task)
     for seed in range(6):
         chance = RandomSuggester(seed)
@@ -51,7 +51,7 @@ def test_the_weight_of_two_answers_and_how_it_adapts_are_decided() -> None:
     assert len({one.terms["mse"].weight for one in losses}) > 5
 
 
-def test_a_space_that_foretells_numbers_already_stays_as_it_is() -> None:
+def test_a_space_with_regression_is_unchanged() -> None:
     space = load("pendulum")
     assert fit_to_task(space, example("pendulum")) is space
     sampled = [{*space.resolve(RandomSuggester(seed)).losses.terms} for seed in range(20)]

@@ -180,7 +180,7 @@ def test_gate_entropy_is_one_bit_for_an_open_question_and_none_for_a_choice() ->
     assert float(term(halves._replace(gates=()), Batch())) == 0
 
 
-def test_a_law_is_told_in_the_datas_units() -> None:
+def test_a_law_is_computed_in_the_datas_units() -> None:
     units = TargetScaler(torch.tensor([10.0, 0.0]), torch.tensor([2.0, 1.0]))
     output = ModelOutput(values_BV=torch.tensor([[1.0, 3.0]]))
     batch = Batch(raw={"state": torch.tensor([[4.0]])}, target_scaler=units)
@@ -196,7 +196,7 @@ def test_a_law_is_told_in_the_datas_units() -> None:
         Law(lambda i, o: 0.0, "equal")(output, batch)  # type: ignore[arg-type, return-value]
 
 
-def test_a_law_that_the_outputs_have_no_part_in_is_refused() -> None:
+def test_a_law_that_does_not_depend_on_the_outputs_is_refused() -> None:
     output = ModelOutput(values_BV=torch.ones(1, 1, requires_grad=True))
     batch = Batch(
         raw={"state": torch.tensor([[4.0]])},
@@ -219,7 +219,7 @@ def test_values_at_a_boundary_are_a_law_too() -> None:
 
 
 @pytest.mark.parametrize("heads", [1, 4])
-def test_slopes_are_learnt_through_attention_in_float32(heads: int) -> None:
+def test_input_gradients_are_trained_through_attention_in_float32(heads: int) -> None:
     stage = Stage(width=16, depth=1, reduction="none", block=Attention(heads=heads))
     network = Architecture(
         streams={"state": Stream(stem=VectorStem(width=16, tokens=True), stages=(stage,))},
@@ -243,7 +243,7 @@ class Asked(nn.Module):
         return ModelOutput(values_BV=inputs["state"])
 
 
-def test_slopes_are_not_left_to_cudnn_whose_recurrent_cells_have_no_second_derivative() -> None:
+def test_input_gradients_avoid_cudnn_whose_recurrent_cells_have_no_second_derivative() -> None:
     execution = Execution(device=torch.device("cpu"), low_precision=None)
     network = Asked()
     forward(network, {"state": normal(B, 3).requires_grad_()}, execution)
@@ -253,7 +253,9 @@ def test_slopes_are_not_left_to_cudnn_whose_recurrent_cells_have_no_second_deriv
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1, 0.0), (-1, 9.0)])
-def test_a_slope_of_the_wrong_sign_counts_by_its_square(sign: int, expected: float) -> None:
+def test_an_input_gradient_of_the_wrong_sign_counts_by_its_square(
+    sign: int, expected: float
+) -> None:
     x = torch.tensor([[0.5, 1.0], [0.1, 2.0]], requires_grad=True)
     output = ModelOutput(values_BV=torch.stack([x[:, 1] * 0, 3 * x[:, 1] - x[:, 0]], dim=1))
     term = Rising("state", 1, 1, sign)

@@ -1,4 +1,4 @@
-"""A user's Python is read once, with what it imports, and runs so wherever it is carried."""
+"""A user's source is read once, with its imports, and runs in the same form on every machine."""
 
 import importlib
 import shutil

@@ -1,4 +1,4 @@
-"""A stage's first block may change width and resolution by itself."""
+"""A stage's first block may change width and resolution itself."""
 
 import pytest
 import torch
@@ -81,7 +81,7 @@ def test_a_block_that_cannot_change_the_width_is_refused(stage: Stage) -> None:
         stage.build((6, 9, 8))
 
 
-def test_attention_enters_by_averages_in_its_branch_and_beside_it() -> None:
+def test_attention_downsamples_by_pooling_in_its_branch_and_its_shortcut() -> None:
     torch.manual_seed(0)
     stage = Stage(
         width=8,
