@@ -155,7 +155,7 @@ def drift(trainer: Trainer) -> dict[str, float]:
 
     What has run away counts as `RAN_AWAY`.
     """
-    start_N2 = pendulum.rendered(STARTS, np.random.default_rng(99))
+    start_N2 = pendulum.sample_states(STARTS, np.random.default_rng(99))
     before_N = pendulum.energy(start_N2)
     network, units = trainer.network.eval(), trainer.train.target_scaler
     state_N2 = torch.tensor(start_N2, dtype=torch.float32)

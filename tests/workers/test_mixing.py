@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from search_spaces.losses import energy_is_kept
 from search_spaces.losses.physics import Law
 from search_spaces.model_output import Batch, ModelOutput, TargetScaler
-from workers.data.pendulum import advanced, drawn
+from workers.data.pendulum import advance, sample_states
 from workers.training.augmentation import erase
 from workers.training.batches import ChannelStatistics
 from workers.training.ema import WeightEMA
@@ -60,9 +60,9 @@ def test_cutmix_tells_the_pictures_share_whatever_stands_beside_them(
 
 
 def test_a_law_holds_for_a_mixed_state_as_for_any_other() -> None:
-    states = drawn(64, np.random.default_rng(0))
+    states = sample_states(64, np.random.default_rng(0))
     vectors = torch.from_numpy(states.astype(np.float32))
-    answers = torch.from_numpy(advanced(states).astype(np.float32))
+    answers = torch.from_numpy(advance(states).astype(np.float32))
     batch = Batch(
         inputs={"vector": (vectors - 1) / 2},
         raw={"vector": vectors},
@@ -73,7 +73,7 @@ def test_a_law_holds_for_a_mixed_state_as_for_any_other() -> None:
     shown, other, share = mixed(batch, "mixup", torch.Generator().manual_seed(1))
     assert 0.1 < share < 0.9
     torch.testing.assert_close(shown.inputs["vector"], (shown.raw["vector"] - 1) / 2)
-    right = advanced(shown.raw["vector"].double().numpy())
+    right = advance(shown.raw["vector"].double().numpy())
     output = ModelOutput(values_BV=torch.from_numpy(right.astype(np.float32)))
     for part in (shown, other):
         assert float(Law(energy_is_kept, "equal")(output, part)) < 1e-8

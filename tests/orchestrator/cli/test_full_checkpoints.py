@@ -11,7 +11,7 @@ from support.trackers import NoTracker
 
 import orchestrator.run
 from orchestrator.cli import main
-from workers import checkpoint, failpoints
+from workers import failpoints, storage
 
 SEARCH = [
     "search",
@@ -49,7 +49,7 @@ def test_a_disk_that_stays_full_stops_the_study_which_resumes_once_there_is_room
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as inner:
-        inner.setattr(checkpoint, "fault", full)
+        inner.setattr(storage, "fault", full)
         assert main(SEARCH) == 4
         complaint = capsys.readouterr().err
         assert str(ledger.parent / "checkpoints" / "digits") in complaint
