@@ -199,11 +199,11 @@ def _promote(
     promoter = _promoter(scene, model, chosen, say)
     opened = (room or _replaying)(scene, promoter, chosen)
 
-    def examine(*asked: Any) -> Any:
+    def open_model(*asked: Any) -> Any:
         return opened(*asked) if around is None else around(opened(*asked))
 
     with mock.patch.object(promoter.package, "build", partial(_build, scene)):
-        replace(promoter, open_model=examine).promote()
+        replace(promoter, open_model=open_model).promote()
 
 
 def _promoter(
@@ -233,7 +233,7 @@ def _build(scene: Scene, folder: Path, contents: Any) -> str:
 
 
 def _quick(_scene: Scene, promoter: Promoter, _chosen: winner.Winner) -> Any:
-    return promoter.examine
+    return promoter.open_model
 
 
 def _recording(scene: Scene, promoter: Promoter, chosen: winner.Winner) -> Any:

@@ -76,7 +76,7 @@ class TestAChampionJudgedOnOlderData:
         a_promoter(home, "lasting", trial=best).promote()
         challenger = on_newer_data(home, "lasting", worst)
         with pytest.raises(
-            PromotionRefusedError, match=r"validation.*: it stays; .* --force --reason"
+            PromotionRefusedError, match=r"validation.*: it is kept; .* --force --reason"
         ):
             challenger.promote()
         assert client(home).get_model_version_by_alias("lasting", "champion").version == 1

@@ -127,13 +127,13 @@ class TestPredictions:
             (["digits@champian", "x.npy"], "Aliases: champion. Did you mean 'champion'?"),
             (["digits", "x.npy"], "write MODEL@ALIAS, such as digits@champion"),
             (["digits@champion", "nothing.png"], "nothing.png does not exist"),
-            (["digits@champion", "text.txt"], "text.txt cannot be read: known are PNG"),
-            (["digits@champion", "empty"], "empty holds none of"),
+            (["digits@champion", "text.txt"], "text.txt cannot be read. Allowed: PNG"),
+            (["digits@champion", "empty"], "empty contains none of"),
             (["digits@champion", "broken.png"], "broken.png cannot be read: no PNG or JPEG"),
             (["digits@champion", "objects.npy"], "objects.npy cannot be used: Array can't"),
             (["digits@champion", "wide.npy"], "wide.npy cannot be used: examples have the shape"),
             (["digits@champion", "shares.npy"], "multiply them by 255"),
-            (["digits@champion", "many.npz"], "name the examples x"),
+            (["digits@champion", "many.npz"], "name the array of examples x"),
             (["digits@champion", "cut.npz"], "cut.npz cannot be used"),
             (["digits@champion", "huge.npz"], "huge.npz does not fit into memory"),
         ],
@@ -233,7 +233,7 @@ class TestAModelThatChanged:
             finally:
                 client.set_model_version_tag("digits", "1", tag, honest)
         assert code == ExitCode.REFUSED
-        assert "brings code that this archscout does not know" in said["errors"][0]
+        assert "contains code that this archscout does not know" in said["errors"][0]
         assert not (tmp_path / "harm").exists()
 
 

@@ -172,6 +172,6 @@ def test_a_teacher_of_a_users_own_blocks_is_refused(promoted: Path) -> None:
     assert facts != teacher.files["model.json"]
     other = dataclasses.replace(teacher, files={**teacher.files, "model.json": facts})
     with pytest.raises(
-        PromotionRefusedError, match="code of a user's own does not come with a teach"
+        PromotionRefusedError, match="a user's own code is not part of a teach"
     ):
         other.require_fit(digits, None)
