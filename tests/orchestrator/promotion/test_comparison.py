@@ -49,8 +49,8 @@ def on_newer_data(home: Path, model: str, trial: int) -> Promoter:
 
 
 @pytest.mark.usefixtures("quick_build")
-class TestAChampionJudgedOnOlderData:
-    def test_gives_way_to_a_better_model_trained_on_newer_data(
+class TestAChampionEvaluatedOnOlderData:
+    def test_is_replaced_by_a_better_model_trained_on_newer_data(
         self, home: Path, ranked: list[int]
     ) -> None:
         best, *_, worst = ranked
@@ -69,9 +69,7 @@ class TestAChampionJudgedOnOlderData:
         version = client(home).get_model_version_by_alias("monthly", "champion")
         assert "that neither was trained on" in version.description
 
-    def test_stays_where_it_is_better_until_it_is_forced(
-        self, home: Path, ranked: list[int]
-    ) -> None:
+    def test_is_kept_if_it_is_better_unless_forced(self, home: Path, ranked: list[int]) -> None:
         best, *_, worst = ranked
         a_promoter(home, "lasting", trial=best).promote()
         challenger = on_newer_data(home, "lasting", worst)
@@ -114,9 +112,7 @@ def dying(*_: Any) -> Any:
 
 
 @pytest.mark.usefixtures("quick_build")
-def test_an_opening_by_an_operation_of_an_older_release_is_recognised(
-    home: Path, ranked: list[int]
-) -> None:
+def test_a_test_evaluation_by_an_older_release_is_counted(home: Path, ranked: list[int]) -> None:
     promoter = a_promoter(home, "begun", trial=ranked[0])
     unaware = replace(promoter.winner, identity={"data_digest": "older"})
     with pytest.raises(Dead):  # it registered the version, and knew of no test digest
@@ -181,12 +177,12 @@ class TestOnTheSameData:
         assert comparison is not None
         assert comparison.champion_wins is stays
 
-    def test_accuracy_decides_where_the_champion_says_nothing_of_an_objective(self) -> None:
+    def test_accuracy_decides_if_the_champion_lacks_an_objective(self) -> None:
         ours = a_winner(LOSS, {"val_accuracy": 0.9, "val_loss": 0.1}, 1e6)
         comparison = compare_recorded(ours, a_champion(val_accuracy=0.95))
         assert comparison is not None
         assert comparison.champion_wins
 
-    def test_other_data_cannot_be_compared_by_records(self) -> None:
+    def test_records_on_other_data_cannot_be_compared(self) -> None:
         ours = a_winner(LOSS, {"val_accuracy": 0.9, "val_loss": 0.1}, 1e6)
         assert compare_recorded(ours, a_champion(data_digest="other", val_loss=1)) is None

@@ -43,7 +43,7 @@ class Shim:
         return prepare_arrays(values, self.preprocessing)
 
 
-def test_a_bad_array_gives_no_rows_and_names_its_own_example(tmp_path: Path) -> None:
+def test_an_invalid_array_gives_no_rows_and_an_error_with_its_example(tmp_path: Path) -> None:
     values = np.ones((1100, 8, 8))
     values[0, 0, 0], values[1050, 3, 3] = 9, np.nan
     np.savez(tmp_path / "bad.npz", x=values)

@@ -102,7 +102,7 @@ class TestPredictions:
             assert row["label"] == max(row["probabilities"], key=row["probabilities"].get)
             assert row["probability"] == max(row["probabilities"].values())
 
-    def test_are_a_table_or_csv_and_nothing_else(
+    def test_are_printed_as_a_table_or_csv(
         self, promoted: Path, digits: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         path = tmp_path / "two.npy"
@@ -138,7 +138,7 @@ class TestPredictions:
             (["digits@champion", "huge.npz"], "huge.npz does not fit into memory"),
         ],
     )
-    def test_are_refused_where_the_question_is_wrong(
+    def test_are_refused_for_invalid_arguments(
         self, answer: Answer, words: list[str], text: str
     ) -> None:
         code, said, _ = answer("predict", *words)
@@ -146,9 +146,7 @@ class TestPredictions:
         assert text in said["errors"][0]
 
     @pytest.mark.usefixtures("promoted", "odd_files")
-    def test_of_the_good_files_are_given_beside_the_errors_of_all_others(
-        self, answer: Answer
-    ) -> None:
+    def test_of_readable_files_are_given_with_the_errors_of_others(self, answer: Answer) -> None:
         asked = ["broken.png", "x.npy", "wide.npy", "x.npy", "cut.npz", "broken.png"]
         code, said, printed = answer("predict", "digits@champion", *asked)
         assert code == ExitCode.INPUT
@@ -198,7 +196,7 @@ class TestAModelThatChanged:
         assert done.returncode != 0
         assert "is not what was promoted" in done.stderr
 
-    def test_is_loaded_with_our_code_where_the_ledger_does_not_know_it(
+    def test_is_loaded_with_our_code_if_the_ledger_has_no_record(
         self,
         promoted: Path,
         answer: Answer,
@@ -209,7 +207,7 @@ class TestAModelThatChanged:
         monkeypatch.setenv("ARCHSCOUT_LEDGER", f"sqlite:///{tmp_path}/other.db")
         assert answer("predict", "digits@champion", one)[0] == 0
 
-    def test_with_code_of_its_own_is_not_run_even_if_the_registry_vouches_for_it(
+    def test_with_unknown_code_is_not_run_even_if_the_registry_has_its_digest(
         self,
         promoted: Path,
         answer: Answer,
@@ -238,7 +236,7 @@ class TestAModelThatChanged:
 
 
 class TestMlflowsServer:
-    def test_answers_as_the_command_does(
+    def test_predicts_the_same_as_the_command(
         self, promoted: Path, answer: Answer, digits: Any, tmp_path: Path
     ) -> None:
         np.save(tmp_path / "two.npy", digits[:2])

@@ -333,7 +333,7 @@ class TestARefusal:
             (["promote", "tiny", "--model", "m", "--trial", "first"], "not a whole number"),
         ],
     )
-    def test_is_not_what_a_slip_of_the_keyboard_gets(
+    def test_does_not_follow_a_typing_mistake(
         self, answer: Answer, words: list[str], text: str
     ) -> None:
         code, said, _ = answer(*words)
@@ -343,9 +343,7 @@ class TestARefusal:
 
 @pytest.mark.usefixtures("quick_build")
 class TestACrash:
-    def test_at_any_step_leaves_the_old_alias_and_a_promotion_that_goes_on(
-        self, home: Path
-    ) -> None:
+    def test_at_any_step_leaves_the_old_alias_and_a_resumable_promotion(self, home: Path) -> None:
         best, *_, worst = numbers(home)
         old = a_promoter(home, "crash", trial=worst)
         old.promote()
@@ -418,7 +416,7 @@ class TestTwoPromoters:
         assert won == alias(home, "rivals")
         assert "rivals@champion stays as it is" in str(lost)
 
-    def test_of_a_better_trial_loses_too_if_the_champion_changed_behind_its_back(
+    def test_of_a_better_trial_loses_too_if_the_champion_changed_meanwhile(
         self, home: Path
     ) -> None:
         best, *_, worst = numbers(home)

@@ -45,7 +45,7 @@ def best_and_worst(home: Path) -> tuple[int, int]:
 
 @pytest.mark.usefixtures("quick_build")
 @pytest.mark.parametrize("point", ["version_made"])
-def test_a_killed_promotion_leaves_a_valid_alias_and_goes_on(point: str, home: Path) -> None:
+def test_a_killed_promotion_leaves_a_valid_alias_and_resumes(point: str, home: Path) -> None:
     best, worst = best_and_worst(home)
     model = f"killed-{point.replace('_', '-')}"
     a_promoter(home, model, trial=worst).promote()

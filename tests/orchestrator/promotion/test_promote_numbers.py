@@ -64,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "home"
 
 
-def test_numbers_alone_are_promoted_by_their_error_and_foretold(
+def test_regression_models_are_promoted_by_their_error_and_predict(
     home: Path, answer: Answer, tmp_path: Path
 ) -> None:
     code, said, _ = answer("promote", "sums", "--model", "sums", at=home)
@@ -95,7 +95,7 @@ def test_vectors_of_another_length_and_images_are_refused(
     assert "the model takes vectors of 4 numbers, not images" in said["errors"][0]
 
 
-def test_both_answers_are_verified_and_given(
+def test_classes_and_targets_are_verified_and_predicted(
     home: Path, answer: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said, _ = answer("promote", "both", "--model", "both", "--trial", "0", at=home)
@@ -112,7 +112,7 @@ def test_both_answers_are_verified_and_given(
     assert capsys.readouterr().out.split()[:5] == head
 
 
-def test_a_model_that_errs_more_than_was_measured_is_refused(home: Path) -> None:
+def test_a_model_with_a_larger_error_than_recorded_is_refused(home: Path) -> None:
     honest = a_promoter(home, "erring", study="sums")
     recorded = honest.winner.scores["mae"]
     boasting = replace(honest.winner, scores={"mae": recorded * 0.9})
@@ -122,7 +122,7 @@ def test_a_model_that_errs_more_than_was_measured_is_refused(home: Path) -> None
         replace(honest, winner=boasting).promote()
 
 
-def test_several_best_trials_are_not_chosen_from_unasked(home: Path, answer: Answer) -> None:
+def test_several_best_trials_need_an_explicit_choice(home: Path, answer: Answer) -> None:
     _, said, _ = answer("leaderboard", "both", at=home)
     front = [row["trial"] for row in said["trials"] if row["on_front"]]
     code, said, _ = answer("promote", "both", "--model", "unasked", at=home)

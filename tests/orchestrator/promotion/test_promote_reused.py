@@ -11,7 +11,7 @@ from orchestrator.promotion.winner import prepare
 from workers.storage import LocalFolder
 
 
-def test_an_answer_is_promoted_where_it_was_trained(tmp_path: Path) -> None:
+def test_a_transferred_result_is_promoted_from_its_own_study(tmp_path: Path) -> None:
     with opened(tmp_path, config(name="first", stop={"trials": 1})) as study:
         run(study)
         known = study.trials[0]

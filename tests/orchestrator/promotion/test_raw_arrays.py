@@ -16,7 +16,7 @@ from workers.data.preprocessing import prepare_arrays
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize(("low", "high"), [(0, 255), (0, 1), (-1, 1), (-3.7, 12.25), (1e-6, 2e-6)])
-def test_preparing_an_image_again_gives_the_same_bytes(
+def test_preprocessing_a_raw_array_gives_the_same_bytes(
     channels: int, low: float, high: float
 ) -> None:
     prepared = Preprocessing(channels=channels, height=16, width=17, low=low, high=high)
@@ -29,7 +29,7 @@ def test_preparing_an_image_again_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_floats_are_what_they_were(channels: int) -> None:
+def test_float_arrays_are_unchanged(channels: int) -> None:
     p = Preprocessing(channels=channels, height=16, width=17, low=-9.0, high=9.0, dtype="float32")
     images = np.random.default_rng(0).normal(size=(5, channels, 16, 17)).astype(np.float32)
     values = to_raw_arrays(images, p)
@@ -62,14 +62,14 @@ def compare(champion: Preprocessing, ours: Preprocessing) -> None:
     ("champion", "ours"),
     [(BYTES, BYTES), (FLOATS, replace(FLOATS, low=-9.0)), (EARLIER, FLOATS)],
 )
-def test_models_that_take_the_same_arrays_are_compared(
+def test_models_of_the_same_arrays_are_compared(
     champion: Preprocessing, ours: Preprocessing
 ) -> None:
     compare(champion, ours)
 
 
 @pytest.mark.parametrize(("champion", "ours"), [(BYTES, FLOATS), (FLOATS, BYTES), (EARLIER, BYTES)])
-def test_models_of_bytes_and_of_other_arrays_are_not(
+def test_models_of_bytes_and_of_other_arrays_are_not_compared(
     champion: Preprocessing, ours: Preprocessing
 ) -> None:
     with pytest.raises(PromotionRefusedError, match="prepared"):

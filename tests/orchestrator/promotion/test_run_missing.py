@@ -9,7 +9,7 @@ from orchestrator.errors import PromotionRefusedError
 from orchestrator.promotion.promoter import Promoter
 
 
-def test_the_reason_and_the_command_that_shows_the_study_again_are_named() -> None:
+def test_a_missing_run_is_refused_with_the_reason_and_the_sync_command() -> None:
     experiment = SimpleNamespace(experiment=None)
     promoter: Any = SimpleNamespace(
         winner=SimpleNamespace(

@@ -60,7 +60,7 @@ def own_home(promoted: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(promoted, tmp_path / "home"))
 
 
-def test_a_study_learns_from_a_promoted_model(
+def test_a_study_distils_from_a_promoted_model(
     own_home: Path, study: Callable[[str], Path], answer: Callable[..., Any]
 ) -> None:
     code, _, said = answer("search", str(study("teacher: digits/1\n")), at=own_home)
@@ -85,7 +85,7 @@ def test_a_study_learns_from_a_promoted_model(
         ("teacher: digits\n", "names no model and version; write MODEL/VERSION, such as digits/1"),
     ],
 )
-def test_a_teacher_that_is_not_there_is_refused_and_nothing_created(
+def test_an_unknown_teacher_is_refused_and_nothing_created(
     promoted: Path,
     study: Callable[[str], Path],
     answer: Callable[..., Any],
@@ -120,7 +120,7 @@ def interrupt(home: Path) -> None:
         ledger.execute("UPDATE study SET state = 'interrupted' WHERE name = 'pupils'")
 
 
-def test_a_study_goes_on_with_its_own_teacher_alone(
+def test_a_study_resumes_only_with_its_own_teacher(
     own_home: Path,
     tmp_path: Path,
     study: Callable[[str], Path],
@@ -147,7 +147,7 @@ def test_a_study_goes_on_with_its_own_teacher_alone(
     assert "results of study 'pupils' do not hold here: it has another teacher" in said
 
 
-def test_a_teacher_is_read_from_the_store_that_holds_the_checkpoints(
+def test_a_teacher_is_read_from_the_store_of_the_checkpoints(
     own_home: Path,
     study: Callable[[str], Path],
     answer: Callable[..., Any],
@@ -171,7 +171,5 @@ def test_a_teacher_of_a_users_own_blocks_is_refused(promoted: Path) -> None:
     facts = teacher.files["model.json"].replace(b'"classify"', b'"head_of_a_users_own"')
     assert facts != teacher.files["model.json"]
     other = dataclasses.replace(teacher, files={**teacher.files, "model.json": facts})
-    with pytest.raises(
-        PromotionRefusedError, match="a user's own code is not part of a teach"
-    ):
+    with pytest.raises(PromotionRefusedError, match="a user's own code is not part of a teach"):
         other.require_fit(digits, None)

@@ -42,13 +42,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize("uri", WRONG)
-def test_what_cannot_be_used_is_refused_without_its_secrets(uri: str) -> None:
+def test_unusable_addresses_are_refused_without_quoting_secrets(uri: str) -> None:
     with pytest.raises(StoreAddressError, match=r"^MLFLOW_TRACKING_URI: ") as refused:
         require_usable(uri)
     assert SECRET not in str(refused.value)
 
 
-def test_a_driver_that_is_missing_is_named() -> None:
+def test_a_missing_driver_is_named() -> None:
     with pytest.raises(StoreAddressError, match="needs the Python module MySQLdb"):
         require_usable("mysql://me:s3cr3t@host/db")
 
@@ -62,7 +62,9 @@ def test_a_driver_that_is_missing_is_named() -> None:
         ("postgresql+psycopg://me@host/db", False, True),
     ],
 )
-def test_what_can_be_used_is_known_by_its_scheme(uri: str, *, served: bool, database: bool) -> None:
+def test_usable_addresses_are_recognized_by_their_scheme(
+    uri: str, *, served: bool, database: bool
+) -> None:
     require_usable(uri)
     assert (is_server(uri), is_database(uri)) == (served, database)
 
@@ -72,13 +74,13 @@ def test_what_can_be_used_is_known_by_its_scheme(uri: str, *, served: bool, data
     st.sampled_from(["", "?timeout=30", "?cache=shared&uri=true"]),
     st.sampled_from(["sqlite", "sqlite+pysqlite"]),
 )
-def test_the_file_of_a_store_is_found_whatever_follows_it(
-    name: str, query: str, scheme: str
-) -> None:
+def test_the_file_of_a_store_is_found_before_any_query(name: str, query: str, scheme: str) -> None:
     assert sqlite_file(f"{scheme}:////tmp/{name}{query}") == Path(f"/tmp/{name}")
 
 
-def test_the_registry_may_stand_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_registry_may_have_another_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = "https://runs"
     assert registry_uri(runs) == runs
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "https://models")
@@ -91,7 +93,7 @@ def test_the_registry_may_stand_elsewhere(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @given(st.sampled_from(["", "me:s3cr3t@", "s3cr3t@"]), st.sampled_from(["", "?token=s3cr3t"]))
-def test_the_address_that_people_open_holds_no_login(login: str, query: str) -> None:
+def test_the_public_address_contains_no_login(login: str, query: str) -> None:
     assert public_address(f"https://{login}host:81/ml{query}") == "https://host:81/ml"
 
 

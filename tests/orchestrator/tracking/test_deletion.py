@@ -95,7 +95,7 @@ def files(folder: Path) -> set[str]:
     return {name for name in found if not name.endswith(("-wal", "-shm", ".projector"))}
 
 
-def test_delete_says_what_would_go_and_touches_nothing(
+def test_delete_without_yes_only_lists_what_it_would_delete(
     story: Story, home: Path, ask: Callable[..., Any]
 ) -> None:
     searched(story)
@@ -115,7 +115,7 @@ def test_delete_says_what_would_go_and_touches_nothing(
     assert len(story.trials()) == 3
 
 
-def test_delete_leaves_nothing_and_the_name_is_free_again(
+def test_delete_removes_everything_and_frees_the_name(
     story: Story, home: Path, ask: Callable[..., Any]
 ) -> None:
     searched(story)
@@ -132,7 +132,7 @@ def test_delete_leaves_nothing_and_the_name_is_free_again(
 
 
 @pytest.mark.parametrize("alias", ["champion", None])
-def test_what_the_registry_refers_to_is_not_deleted(
+def test_runs_of_registered_models_are_not_deleted(
     story: Story, home: Path, ask: Callable[..., Any], alias: str | None
 ) -> None:
     register(story, searched(story), alias)
@@ -176,7 +176,7 @@ def test_a_study_under_promotion_is_not_deleted(
     assert len(Seen(story.tracking_uri).children) == 3
 
 
-def test_a_deletion_that_was_cut_off_is_finished_by_the_same_command(
+def test_an_interrupted_deletion_is_finished_by_the_same_command(
     story: Story, home: Path, ask: Callable[..., Any]
 ) -> None:
     searched(story)
@@ -188,7 +188,7 @@ def test_a_deletion_that_was_cut_off_is_finished_by_the_same_command(
 
 
 @pytest.mark.parametrize("name", ["..", "../..", "../logs", ".", "/", "min*", "", "mine/"])
-def test_a_path_is_no_name(story: Story, home: Path, ask: Callable[..., Any], name: str) -> None:
+def test_a_path_is_not_a_name(story: Story, home: Path, ask: Callable[..., Any], name: str) -> None:
     keep(story, "a" * 32, "epoch-00001-aa")
     write_log(story, 0)
     story.ledger.release(story.lease)
@@ -197,7 +197,7 @@ def test_a_path_is_no_name(story: Story, home: Path, ask: Callable[..., Any], na
     assert files(home) == before
 
 
-def test_of_a_foreign_store_nothing_is_guessed(
+def test_a_store_without_a_ledger_is_left_alone(
     story: Story, home: Path, ask: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched(story)
@@ -209,7 +209,7 @@ def test_of_a_foreign_store_nothing_is_guessed(
     assert len(Seen(story.tracking_uri).children) == 3
 
 
-def test_clean_frees_what_nothing_refers_to(
+def test_clean_deletes_unreferenced_files(
     story: Story, home: Path, ask: Callable[..., Any]
 ) -> None:
     best = searched(story)
@@ -250,7 +250,7 @@ def test_clean_frees_what_nothing_refers_to(
     assert ask("clean")["bytes"] == 0
 
 
-def test_clean_removes_runs_of_deleted_studies_but_none_that_a_version_needs(
+def test_clean_removes_runs_of_deleted_studies_except_those_of_model_versions(
     story: Story, home: Path, ask: Callable[..., Any]
 ) -> None:
     uid = searched(story)

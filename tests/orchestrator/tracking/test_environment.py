@@ -47,7 +47,7 @@ CHOICES = (
     exempt=st.lists(st.sampled_from(["example.org", ".corp", "localhost", "*"])),
     lower=st.booleans(),
 )
-def test_what_the_user_set_stays_except_security_switches(
+def test_user_settings_are_kept_except_security_switches(
     user: dict[str, str], exempt: list[str], *, lower: bool
 ) -> None:
     variable = "no_proxy" if lower else "NO_PROXY"
@@ -71,7 +71,7 @@ def test_telemetry_is_off_unless_the_user_turns_it_on() -> None:
     assert (chosen["MLFLOW_DISABLE_TELEMETRY"], chosen.get("DO_NOT_TRACK")) == ("false", None)
 
 
-def test_what_a_command_prepares_is_no_choice_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepared_variables_are_not_taken_for_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30"})
     monkeypatch.setattr(environment, "_prepared", {})
     for _ in range(2):
@@ -88,7 +88,7 @@ def test_what_a_command_prepares_is_no_choice_of_the_user(monkeypatch: pytest.Mo
     ("requests", "files", "longest"),
     [("30", "600", "600"), ("1000", "600", "1000"), ("abc", "600", "600")],
 )
-def test_a_process_that_reads_files_gets_the_longer_limit(
+def test_a_process_that_reads_files_gets_the_longer_timeout(
     requests: str, files: str, longest: str
 ) -> None:
     limits = {
@@ -203,7 +203,7 @@ def test_no_request_to_this_machine_goes_through_a_proxy(
     assert len(asked) == 3
 
 
-def test_a_setting_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_that_is_not_a_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "abc")
     with pytest.raises(MlflowException, match="'abc' for MLFLOW_HTTP_REQUEST_TIMEOUT"):
         open_client("http://127.0.0.1:1").get_experiment_by_name("x")
@@ -234,7 +234,7 @@ def test_only_idempotent_requests_are_repeated(monkeypatch: pytest.MonkeyPatch) 
     st.sampled_from(["GET", "PUT", "PATCH", "DELETE", "POST"]),
     st.sampled_from(["/mlflow/runs", "/mlflow/experiments/search", "/mlflow/model-versions/alias"]),
 )
-def test_nothing_that_creates_is_idempotent(method: str, path: str) -> None:
+def test_requests_that_create_are_not_idempotent(method: str, path: str) -> None:
     assert not is_idempotent("POST", f"{path}/create")
     assert is_idempotent(method, path) or method == "POST"
 

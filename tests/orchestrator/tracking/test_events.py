@@ -32,7 +32,7 @@ def measured(uid: str, epoch: int) -> tuple[str, Mapping[str, Any]]:
     return "measurement", payload
 
 
-def test_a_trial_given_back_waits_and_starts_again_with_its_first_start() -> None:
+def test_a_requeued_trial_keeps_its_first_start() -> None:
     history = EventFold([ACCURACY])
     history.apply(
         events(
@@ -49,7 +49,7 @@ def test_a_trial_given_back_waits_and_starts_again_with_its_first_start() -> Non
     assert (trial.state, trial.attempts, trial.started) == (TrialState.RUNNING, 2, 1002.0)
 
 
-def test_what_is_shown_already_leaves_nothing_to_show_but_is_known() -> None:
+def test_events_shown_before_are_folded_but_not_shown_again() -> None:
     history = EventFold([ACCURACY])
     history.apply(
         events(added("a", 0), measured("a", 1), finished("a", "COMPLETE", 0.5)), shown=True
@@ -63,7 +63,7 @@ def test_what_is_shown_already_leaves_nothing_to_show_but_is_known() -> None:
     assert [(point.value, point.number) for point in history.fresh_best] == [(0.5, 1)]
 
 
-def test_the_best_value_falls_for_an_objective_that_is_minimised() -> None:
+def test_the_best_value_of_a_minimized_objective_decreases() -> None:
     history = EventFold([ACCURACY, LOSS])
     history.apply(
         events(
@@ -96,7 +96,7 @@ def test_duplicates_and_stopped_trials_do_not_move_the_best_value() -> None:
     assert not history.fresh_best
 
 
-def test_events_of_unknown_kinds_are_passed_over() -> None:
+def test_events_of_unknown_kinds_are_skipped() -> None:
     history = EventFold([ACCURACY])
     history.apply(events(("study_spent", {"seconds": 1.0}), added("a", 0)), shown=False)
     assert list(history.trials) == ["a"]

@@ -17,7 +17,7 @@ FAULTS = ["slow", *random.Random(4).choices(["ok", "cut", "500", "429"], k=20)]
 CREATING = ["ok", "cut", "ok", "cut", "500", "ok", "cut"]
 
 
-def test_whatever_a_server_does_to_calls_each_thing_is_shown_once(story: Story) -> None:
+def test_each_event_is_shown_once_on_a_flaky_server(story: Story) -> None:
     server = start_server(home=story.home, tracking_uri=story.tracking_uri)
     try:
         with flaky(server.url, FAULTS, creating=CREATING, slow_s=5.0) as proxy:

@@ -36,7 +36,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
 
 
-def test_neither_the_terminal_nor_the_ledger_claims_data_that_no_key_names(
+def test_a_study_without_data_claims_none_in_terminal_and_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["search", "study.yaml"]) == 0
@@ -54,7 +54,7 @@ def test_neither_the_terminal_nor_the_ledger_claims_data_that_no_key_names(
     assert "digits" not in row.config_json
 
 
-def test_a_study_whose_earlier_release_recorded_the_default_data_goes_on(
+def test_a_study_with_recorded_default_data_of_an_earlier_release_resumes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["search", "study.yaml", "--set", "data.source=digits"]) == 0
@@ -67,9 +67,7 @@ def test_a_study_whose_earlier_release_recorded_the_default_data_goes_on(
 @pytest.mark.mlflow
 @pytest.mark.filterwarnings("ignore:.*noload.*")
 @pytest.mark.parametrize("named", [False, True])
-def test_mlflow_shows_the_data_that_a_key_names(
-    tmp_path: Path, empty_store: Path, *, named: bool
-) -> None:
+def test_mlflow_shows_configured_data(tmp_path: Path, empty_store: Path, *, named: bool) -> None:
     config: dict[str, Any] = {**OWN, **({"data": {}} if named else {})}
     story = Story(tmp_path / "home", empty_store, **config)
     uid = story.add()
@@ -79,7 +77,7 @@ def test_mlflow_shows_the_data_that_a_key_names(
         assert bool(seen.client.get_run(run.info.run_id).inputs.dataset_inputs) == named
 
 
-def test_data_that_is_named_is_kept_and_none_survives_a_round_trip() -> None:
+def test_configured_data_and_its_absence_survive_a_round_trip() -> None:
     named: list[dict[str, Any]] = [{"data": {}}, {"data": {"source": "idx", "path": "/d"}}]
     for given in ({}, *named):
         config = StudyConfig.model_validate({**OWN, **given})

@@ -62,7 +62,7 @@ def away(story: Story) -> None:
         shutil.move(path, elsewhere)
 
 
-def test_without_a_ledger_nothing_is_called_unneeded(story: Story, ask: Callable[..., Any]) -> None:
+def test_without_a_ledger_nothing_is_unreferenced(story: Story, ask: Callable[..., Any]) -> None:
     searched(story)
     away(story)
     before = files(story.home)
@@ -75,7 +75,7 @@ def test_without_a_ledger_nothing_is_called_unneeded(story: Story, ask: Callable
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_what_another_ledger_left_in_the_home_stays(
+def test_files_of_another_ledger_in_the_home_are_kept(
     story: Story, ask: Callable[..., Any], marked: bool
 ) -> None:
     searched(story)
@@ -104,7 +104,7 @@ def test_a_name_that_two_ledgers_use_in_one_home_is_deleted_for_one(
     assert Owners(story.home / "ledgers").of("mine") == {"0" * 32}
 
 
-def test_what_somebody_put_into_the_home_stays(
+def test_files_of_users_in_the_home_are_kept(
     story: Story, ask: Callable[..., Any], tmp_path: Path
 ) -> None:
     searched(story)
@@ -181,7 +181,7 @@ def test_an_artifact_location_that_leads_out_of_the_home_is_left_alone(
     assert files(precious) == before
 
 
-def test_an_experiment_made_by_hand_keeps_its_place_and_what_is_written_there(
+def test_an_experiment_created_by_hand_keeps_its_location_and_description(
     story: Story, ask: Callable[..., Any], tmp_path: Path
 ) -> None:
     place = tmp_path / "by-hand"
@@ -199,7 +199,7 @@ def test_an_experiment_made_by_hand_keeps_its_place_and_what_is_written_there(
     assert client.get_experiment(made).tags == {NOTE: "# Rules"}
 
 
-def test_a_description_that_somebody_wrote_stays(story: Story) -> None:
+def test_a_description_by_a_user_is_kept(story: Story) -> None:
     story.whole(0.5)
     seen = project(story)
     assert seen.experiment.tags[NOTE].startswith("Study **mine**")
@@ -241,7 +241,7 @@ def test_of_two_studies_in_one_experiment_the_first_describes_it(
     "name",
     ["archscout/a", "vision/team a", "a/../../b", "команда", "/etc", "..", "%2e%2e/x", "~/x"],
 )
-def test_the_artifacts_of_any_experiment_lie_beneath_the_home(tmp_path: Path, name: str) -> None:
+def test_artifacts_of_any_experiment_are_inside_the_home(tmp_path: Path, name: str) -> None:
     folder = artifact_folder(tmp_path / "artifacts", name)
     assert (tmp_path / "artifacts").resolve() in folder.resolve().parents
     others = {artifact_folder(tmp_path / "artifacts", f"{name}{end}") for end in ("", " ", "b")}

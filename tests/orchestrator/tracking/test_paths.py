@@ -85,7 +85,7 @@ def completed(story: Story) -> str:
 
 
 @pytest.mark.parametrize("how", sorted(MOVES))
-def test_files_are_found_where_they_lie_now(story: Story, tmp_path: Path, how: str) -> None:
+def test_files_of_a_moved_home_are_found(story: Story, tmp_path: Path, how: str) -> None:
     uid = completed(story)
     there = tmp_path / "an other" / "place"
     there.parent.mkdir()
@@ -110,9 +110,7 @@ def test_files_are_found_where_they_lie_now(story: Story, tmp_path: Path, how: s
     assert (Path(version.source.removeprefix("file://").replace("%20", " ")) / "model").exists()
 
 
-def test_a_home_that_is_shown_from_under_another_path_is_left_alone(
-    story: Story, tmp_path: Path
-) -> None:
+def test_a_home_with_a_running_projection_is_left_alone(story: Story, tmp_path: Path) -> None:
     completed(story)
     there = story.home.rename(tmp_path / "there")
     before = addresses(there)
@@ -122,7 +120,7 @@ def test_a_home_that_is_shown_from_under_another_path_is_left_alone(
     assert update_artifact_addresses(there) == 1
 
 
-def test_places_of_experiments_made_by_hand_stay(story: Story, tmp_path: Path) -> None:
+def test_locations_of_experiments_created_by_hand_are_kept(story: Story, tmp_path: Path) -> None:
     client = open_client(story.tracking_uri)
     place = (tmp_path / "by-hand" / "artifacts" / "theirs").as_uri()
     client.create_experiment("theirs", place)
@@ -132,7 +130,7 @@ def test_places_of_experiments_made_by_hand_stay(story: Story, tmp_path: Path) -
     assert place in addresses(there)["experiments"]
 
 
-def test_verify_names_files_that_are_gone(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_names_missing_files(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
     uid = completed(story)
     words = ["verify", "mine", "--json", "--home", str(story.home)]
     main(words)
@@ -150,7 +148,7 @@ def test_verify_names_files_that_are_gone(story: Story, capsys: pytest.CaptureFi
     assert str(kept) in lost["shown"]
 
 
-def test_the_same_commands_go_on_in_a_moved_project(
+def test_the_same_commands_continue_in_a_moved_project(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = tmp_path / "base"

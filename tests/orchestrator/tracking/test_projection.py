@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-def tell_at_random(story: Story, choice: random.Random, length: int) -> None:
+def record_at_random(story: Story, choice: random.Random, length: int) -> None:
     """Any legal history: ends, failures, interruptions, screened and duplicate trials."""
     waiting: list[str] = []
     running: dict[str, int] = {}
@@ -66,13 +66,13 @@ def tell_at_random(story: Story, choice: random.Random, length: int) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(choice=st.randoms(use_true_random=False))
-def test_mlflow_shows_what_the_study_recorded_at_whatever_point_it_is_read(
+def test_mlflow_equals_the_ledger_at_any_point(
     choice: random.Random, tmp_path_factory: pytest.TempPathFactory, empty_store: Path
 ) -> None:
     story = Story(tmp_path_factory.mktemp("random") / "home", empty_store)
     projection = story.projection()
     for _ in range(3):
-        tell_at_random(story, choice, 15)
+        record_at_random(story, choice, 15)
         if choice.random() < 0.5:
             projection = story.projection()
         while projection.step():
@@ -122,7 +122,7 @@ class _FlakyClient:
         return call
 
 
-def test_a_projection_killed_before_any_call_doubles_nothing(
+def test_a_projection_killed_before_any_call_repeats_nothing(
     tmp_path: Path, empty_store: Path
 ) -> None:
     calls = 0
@@ -151,7 +151,7 @@ def test_a_projection_killed_before_any_call_doubles_nothing(
 
 
 @pytest.mark.parametrize("loses_answers", [False, True])
-def test_an_outage_costs_nothing_but_time(story: Story, *, loses_answers: bool) -> None:
+def test_an_outage_only_delays_the_projection(story: Story, *, loses_answers: bool) -> None:
     flaky: Any = _FlakyClient(open_client(story.tracking_uri), loses_answers=loses_answers)
     projection = Projection(
         story.ledger, story.study, lambda: flaky, artifacts=None, logs=story.home / "logs"
@@ -244,7 +244,7 @@ def test_a_failed_run_carries_its_log_or_else_its_traceback(story: Story) -> Non
     assert names == [["0.log"], ["failure.txt"]]
 
 
-def test_hostile_and_long_names_and_values_are_kept_apart_and_not_cut_in_silence(
+def test_illegal_and_long_names_and_values_stay_distinct_and_are_visibly_truncated(
     story: Story,
 ) -> None:
     params = {"a#b": 1, "a@b": 2, "../x": 3, "n" * 300: 4, "long": "v" * 7000}
@@ -260,7 +260,7 @@ def test_hostile_and_long_names_and_values_are_kept_apart_and_not_cut_in_silence
     assert len(run.data.metrics) == 1201
 
 
-def test_a_store_that_lost_the_study_is_filled_anew(story: Story, empty_store: Path) -> None:
+def test_a_store_that_lost_the_study_is_filled_again(story: Story, empty_store: Path) -> None:
     story.whole(0.5)
     project(story)
     (story.home / "other.db").write_bytes(empty_store.read_bytes())
@@ -269,7 +269,7 @@ def test_a_store_that_lost_the_study_is_filled_anew(story: Story, empty_store: P
     assert_shows(project(story), story.trials())
 
 
-def test_a_run_that_its_user_deleted_stays_deleted_and_holds_nothing_up(story: Story) -> None:
+def test_a_run_that_its_user_deleted_stays_deleted_and_blocks_nothing(story: Story) -> None:
     uid = story.add()
     story.start(uid)
     seen = project(story)
@@ -280,7 +280,7 @@ def test_a_run_that_its_user_deleted_stays_deleted_and_holds_nothing_up(story: S
     assert [run.data.tags["archscout.trial_uid"] for run in seen.children] == [other]
 
 
-def test_a_deleted_experiment_is_restored_when_the_study_goes_on(story: Story) -> None:
+def test_a_deleted_experiment_is_restored_when_the_study_continues(story: Story) -> None:
     story.whole(0.5)
     seen = project(story)
     seen.client.delete_experiment(seen.experiment.experiment_id)
@@ -288,7 +288,7 @@ def test_a_deleted_experiment_is_restored_when_the_study_goes_on(story: Story) -
     assert_shows(project(story), story.trials())
 
 
-def test_a_study_begun_anew_under_an_old_name_gets_a_parent_of_its_own(
+def test_a_new_study_under_an_old_name_gets_its_own_parent_run(
     story: Story, tmp_path: Path
 ) -> None:
     story.whole(0.5)
@@ -305,7 +305,7 @@ def test_a_study_begun_anew_under_an_old_name_gets_a_parent_of_its_own(
     again.ledger.close()
 
 
-def test_plots_stand_under_the_parent(story: Story) -> None:
+def test_plots_are_artifacts_of_the_parent_run(story: Story) -> None:
     distributions = {
         "rate": '{"name": "FloatDistribution", "attributes": {"step": null, '
         '"low": 0.0, "high": 1.0, "log": false}}'
@@ -349,7 +349,7 @@ def counted(story: Story, *, takes_files: bool = True) -> tuple[Projection, _Cou
     return projection, client
 
 
-def test_a_store_that_takes_no_files_is_shown_every_number(story: Story) -> None:
+def test_a_store_that_rejects_files_gets_every_metric(story: Story) -> None:
     for value in (0.5, 0.7):
         story.whole(value)
     uid = story.add()
@@ -372,7 +372,7 @@ def test_a_store_that_takes_no_files_is_shown_every_number(story: Story) -> None
     assert [file.path for file in failed] == ["failure.txt"]
 
 
-def test_a_refusal_for_good_is_named_until_the_trial_is_shown(story: Story) -> None:
+def test_a_permanent_refusal_is_named_until_the_trial_is_shown(story: Story) -> None:
     uid = story.add()
     story.start(uid)
     projection = story.projection()
@@ -390,9 +390,7 @@ def test_a_refusal_for_good_is_named_until_the_trial_is_shown(story: Story) -> N
 
 
 @pytest.mark.parametrize("what", ["study", "experiment"])
-def test_the_studys_own_run_deleted_during_the_search_hides_nothing(
-    story: Story, what: str
-) -> None:
+def test_a_parent_run_deleted_during_the_search_is_restored(story: Story, what: str) -> None:
     story.whole(0.5)
     projection = story.projection()
     projection.step()
@@ -422,7 +420,7 @@ def test_a_resume_looks_runs_up_in_one_search(story: Story) -> None:
         assert seen.child(uid).info.run_id in seen.parent.data.tags["mlflow.note.content"]
 
 
-def test_what_did_not_change_is_not_uploaded_again(story: Story) -> None:
+def test_unchanged_files_are_not_uploaded_again(story: Story) -> None:
     story.whole(0.5)
     projection, client = counted(story)
     while projection.step():

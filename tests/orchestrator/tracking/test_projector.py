@@ -47,7 +47,7 @@ def log_of(story: Story) -> str:
     return (story.home / "logs" / "mine" / "projector.log").read_text()
 
 
-def test_killed_again_and_again_it_ends_with_each_thing_shown_once(story: Story) -> None:
+def test_after_repeated_kills_each_event_is_shown_once(story: Story) -> None:
     for _ in range(2):
         process = follow(story)
         before = story.ledger.cursor(story.study.id)
@@ -68,7 +68,7 @@ def test_killed_again_and_again_it_ends_with_each_thing_shown_once(story: Story)
     assert log_of(story) == ""
 
 
-def test_it_shows_what_its_dead_driver_left_and_ends(story: Story) -> None:
+def test_it_shows_the_events_of_its_dead_driver_and_ends(story: Story) -> None:
     story.whole(0.5)
     start = (
         "import os, sys, time\n"
@@ -96,7 +96,7 @@ def test_it_shows_what_its_dead_driver_left_and_ends(story: Story) -> None:
     assert_shows(Seen(story.tracking_uri), story.trials())
 
 
-def test_a_server_that_comes_up_late_finds_everything_waiting(story: Story) -> None:
+def test_a_server_that_starts_late_gets_everything(story: Story) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

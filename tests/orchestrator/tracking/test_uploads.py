@@ -40,7 +40,7 @@ class Clock:
     outages=st.lists(st.booleans(), min_size=10, max_size=10),
     steps_s=st.lists(st.sampled_from([0.0, 1.0, 100.0]), min_size=10, max_size=10),
 )
-def test_every_file_is_uploaded_once_or_named(
+def test_every_file_is_uploaded_once_or_pending(
     rejected: set[int], outages: list[bool], steps_s: list[float]
 ) -> None:
     store, clock = Store(), Clock()

@@ -21,7 +21,7 @@ def found(story: Story) -> list[str]:
     return [str(each) for each in differences(client, study, story.trials())]
 
 
-def test_a_study_that_is_shown_has_no_difference(story: Story) -> None:
+def test_a_projected_study_has_no_differences(story: Story) -> None:
     story.whole(0.9, cost={"parameters": 12.0})
     story.finish(story.add(), "FAIL", reason="user_code")
     story.start(story.add())
@@ -29,7 +29,7 @@ def test_a_study_that_is_shown_has_no_difference(story: Story) -> None:
     assert found(story) == []
 
 
-def test_a_study_that_was_never_shown_lacks_every_run(story: Story) -> None:
+def test_a_study_without_projection_lacks_every_run(story: Story) -> None:
     story.whole(0.9)
     assert found(story) == [
         "the study: run: the ledger has one, MLflow 0 of them",
@@ -67,7 +67,7 @@ def test_every_kind_of_difference_is_named(story: Story) -> None:
     assert len(lines) == 7
 
 
-def test_the_commands_name_differences_and_end_them(
+def test_verify_names_differences_and_sync_fixes_them(
     story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
     uid = story.whole(0.9)

@@ -67,7 +67,7 @@ def test_trials_in_every_state_are_listed(served: Served, pages: Pages) -> None:
         assert state in text
 
 
-def test_the_parent_run_says_what_the_study_is_and_leads_to_its_trials(
+def test_the_parent_run_describes_the_study_and_links_its_trials(
     served: Served, pages: Pages
 ) -> None:
     seen = served.searched
@@ -95,9 +95,7 @@ def test_the_parent_run_shows_the_leaderboard_and_the_plots(served: Served, page
         pages.until_a_chart_says("best so far")
 
 
-def test_a_trial_shows_its_decisions_its_measurements_and_its_data(
-    served: Served, pages: Pages
-) -> None:
+def test_a_trial_shows_its_parameters_metrics_and_data(served: Served, pages: Pages) -> None:
     seen = served.searched
     best = best_first(seen)[0]
     text = pages.open(
@@ -110,7 +108,7 @@ def test_a_trial_shows_its_decisions_its_measurements_and_its_data(
     assert "Finished" in text
 
 
-def test_a_trial_shows_its_network_and_how_it_learned(served: Served, pages: Pages) -> None:
+def test_a_trial_shows_its_architecture_and_learning_curve(served: Served, pages: Pages) -> None:
     seen = served.searched
     best = best_first(seen)[0]
     for name in ("architecture.svg", "learning_curve.svg"):
@@ -129,7 +127,7 @@ def test_a_trial_shows_its_curves_by_epoch(served: Served, pages: Pages) -> None
     pages.until_a_chart_says("Step")
 
 
-def test_a_failed_trial_shows_why(served: Served, pages: Pages) -> None:
+def test_a_failed_trial_shows_its_failure(served: Served, pages: Pages) -> None:
     seen = served.story
     failed = next(run for run in seen.children if run.info.status == "FAILED")
     pages.open(
@@ -149,7 +147,7 @@ def test_three_trials_are_compared(served: Served, pages: Pages) -> None:
     )
 
 
-def test_the_registered_model_says_where_it_comes_from(served: Served, pages: Pages) -> None:
+def test_the_registered_model_shows_its_origin(served: Served, pages: Pages) -> None:
     best = best_first(served.searched)[0]
     pages.open(f"#/models/{MODEL}?workflowType=machine_learning", MODEL, "Version 1", "champion")
     text = pages.open(
