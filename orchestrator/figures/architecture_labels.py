@@ -18,7 +18,7 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """Text and color of one box: the part's name and its main decisions."""
+    """Text and color of one part: its name and its main decisions."""
 
     name: str
     detail: str
@@ -31,7 +31,7 @@ class LabelRows:
 
     rows: tuple[tuple[Label, ...], ...]
     mix: str = ""
-    """How parallel branches are merged."""
+    """Merge of parallel branches."""
 
 
 def block_rows(block: Fields) -> LabelRows:
@@ -99,7 +99,7 @@ def format_shape(shape: Sequence[int] | None) -> str:
 
 
 def shorten(text: str) -> str:
-    """Return the text, cut to the width of a box."""
+    """Return the text, truncated to the width of its frame."""
     if len(text) <= _MAX_LETTERS:
         return text
     return text[: _MAX_LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
@@ -156,7 +156,7 @@ def _conformer_convolution(block: Fields) -> Label:
 
 
 def _nested(name: str, first: str, second: str) -> Callable[[Fields], Label]:
-    """Return the label of two branches within a row, which has one box for them."""
+    """Return the label of two branches within a row, in one label."""
 
     def label(block: Fields) -> Label:
         kinds = f"{block[first]['kind']}, {block[second]['kind']}"

@@ -29,7 +29,7 @@ def _importances(data: PlotData, index: int) -> dict[str, float]:
         study = _optuna_study(data, index)
         return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
     except (ValueError, RuntimeError) as error:
-        # Optuna refuses values that are all equal; the other figures are drawn.
+        # Optuna refuses values that are all equal; the other figures remain.
         _log.info("no importance: %s", error)
         return {}
 

@@ -156,7 +156,7 @@ def _triangle(
 def _traces(
     complete: Sequence[_Point], stopped: Sequence[_Point], objective: Objective
 ) -> list[tuple[str, Sequence[_Point], dict[str, object]]]:
-    """Return name, points and marker of each trace; complete trials are drawn on top."""
+    """Return name, points and marker of each trace; complete trials on top."""
     colored = {
         "size": 11,
         "color": [point.value for point in complete],

@@ -14,7 +14,7 @@ _FONT = "system-ui, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Color:
-    """Fill and border of a box."""
+    """Colors of a rectangle's area and border."""
 
     fill: str
     edge: str

@@ -1,6 +1,6 @@
 """Figures of one trial in MLflow: its architecture and its learning curves.
 
-Drawn from ledger rows, because events carry neither candidates nor whole curves.
+Based on ledger rows, because events carry neither candidates nor whole curves.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -26,7 +26,7 @@ from workers.training.teacher import FACTS, WEIGHTS, network, unfit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Teacher:
+class RegisteredTeacher:
     """Verified files of a teacher."""
 
     reference: str
@@ -82,7 +82,7 @@ class Teacher:
         return TeacherRef(path=str(place), sha256=sha256)
 
 
-def fetch(reference: str, home: Home, ledger: Ledger | None) -> Teacher:
+def fetch(reference: str, home: Home, ledger: Ledger | None) -> RegisteredTeacher:
     """Return the teacher named by `MODEL/VERSION`.
 
     Args:
@@ -106,7 +106,7 @@ def fetch(reference: str, home: Home, ledger: Ledger | None) -> Teacher:
         promotions = ledger.promotions.all() if ledger else []
         expected = expected_manifest(model, version, promotions)
         files = _verified_files(registry, model, version.version, expected)
-    return Teacher(reference=reference, manifest_sha256=expected, files=files)
+    return RegisteredTeacher(reference=reference, manifest_sha256=expected, files=files)
 
 
 def _verified_files(

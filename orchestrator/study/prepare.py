@@ -21,7 +21,7 @@ from search_spaces.user_code import UserCode
 from workers.data.spec import NO_DATA, SERVED_STREAMS, DataSpec
 
 if TYPE_CHECKING:
-    from orchestrator.promotion.teacher import Teacher
+    from orchestrator.promotion.teacher import RegisteredTeacher
     from workers.data import Dataset
 
 
@@ -34,7 +34,7 @@ class StudyInputs:
     dataset: "Dataset"
     code: UserCode | None
     """The user's own Python; None where there is none."""
-    teacher: "Teacher | None" = None
+    teacher: "RegisteredTeacher | None" = None
     """Whom loss terms that distil learn from; None where nobody teaches."""
 
     @property

@@ -175,14 +175,6 @@ def start_projector(
     folder = beneath(home / "logs" / study, home / "logs")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "orchestrator.tracking.projector"]
-    # Addresses may contain passwords: only the owner can read a process's environment.
-    secrets = {"ARCHSCOUT_LEDGER": ledger_url, "MLFLOW_TRACKING_URI": tracking_uri}
-    # The projection itself retries, and reads the driver's messages in between.
-    environment = mlflow_environment(
-        os.environ,
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
-        MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT="60",
-    )
     with (folder / "projector.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  # Our own module, with a validated name.
             [*command, "--study", study, "--home", str(home.absolute())],
@@ -190,8 +182,20 @@ def start_projector(
             stdout=subprocess.PIPE,
             stderr=log,
             bufsize=0,
-            env={**environment, "OMP_NUM_THREADS": "1", **secrets},
+            env=_environment(ledger_url, tracking_uri),
             start_new_session=True,  # Only the driver handles a Ctrl-C at the terminal.
             umask=file_permissions.UMASK,
         )
     return ProjectorProcess(process, on_behind)
+
+
+def _environment(ledger_url: str, tracking_uri: str) -> dict[str, str]:
+    # The projection itself retries, and reads the driver's messages in between.
+    environment = mlflow_environment(
+        os.environ,
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+        MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT="60",
+    )
+    # Addresses may contain passwords: only the owner can read a process's environment.
+    secrets = {"ARCHSCOUT_LEDGER": ledger_url, "MLFLOW_TRACKING_URI": tracking_uri}
+    return {**environment, "OMP_NUM_THREADS": "1", **secrets}

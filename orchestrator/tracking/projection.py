@@ -88,7 +88,7 @@ class Projection:
         self._ledger = ledger
         self._study = study
         self._config = StudyConfig.from_json(study.config_json)
-        self._objectives = summary.objectives_of(self._config)
+        self._objectives = self._config.objectives
         self._connect = connect
         self._artifacts = artifacts
         self._logs = logs

@@ -74,13 +74,6 @@ def runs_view(config: StudyConfig) -> str:
     )
 
 
-def objectives_of(config: StudyConfig) -> tuple[Objective, ...]:
-    """Return the study's objectives in order."""
-    return tuple(
-        Objective(metric=entry.metric, direction=entry.direction) for entry in config.objectives
-    )
-
-
 def config_params(config: StudyConfig) -> dict[str, Any]:
     """Return the config as flat parameters, restricted to an allow-list of fields."""
     data = config.model_dump(mode="json")
@@ -173,15 +166,12 @@ def study_description(
         parent_link: Address of the parent run; None for the parent run's own description.
         board_link: Address of the table of trials; used together with `parent_link`.
     """
-    objectives = objectives_of(config)
-    objectives_text = " and ".join(
-        f"{entry.direction} **{entry.metric}**" for entry in config.objectives
-    )
+    goal = " and ".join(f"{entry.direction} **{entry.metric}**" for entry in config.objectives)
     bounds = "".join(f", {entry.metric} at most {entry.at_most:g}" for entry in config.constraints)
     counts = _counts(views)
     text = [
         f"Study **{config.name}**: search space `{_basename(config.space)}`{_data_phrase(config)}, "
-        f"to {objectives_text}{bounds}.",
+        f"to {goal}{bounds}.",
         f"Each trial trains for up to {config.budget.maximum} {config.budget.unit}s; "
         f"{counts or 'no trial yet'}.",
     ]
@@ -191,7 +181,7 @@ def study_description(
             f"[plots and the full leaderboard]({parent_link}) on the study's parent run."
         )
     if rows:
-        text.append(leaderboard_markdown(rows, objectives, links))
+        text.append(leaderboard_markdown(rows, config.objectives, links))
     else:
         text.append("No trial has completed yet.")
     return "\n\n".join(text)

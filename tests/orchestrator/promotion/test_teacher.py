@@ -16,7 +16,7 @@ from orchestrator.errors import PromotionRefusedError
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger
 from orchestrator.promotion import teacher
-from orchestrator.promotion.teacher import Teacher, fetch
+from orchestrator.promotion.teacher import RegisteredTeacher, fetch
 from workers.data import load
 from workers.data.spec import DataSpec
 
@@ -132,7 +132,7 @@ def test_a_study_resumes_only_with_its_own_teacher(
     assert answer("resume", "pupils", at=own_home)[0] == 0
     interrupt(own_home)
 
-    def another(*asked: Any) -> Teacher:
+    def another(*asked: Any) -> RegisteredTeacher:
         return dataclasses.replace(fetch(*asked), manifest_sha256="f" * 64)
 
     monkeypatch.setattr(teacher, "fetch", another)

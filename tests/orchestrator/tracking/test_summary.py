@@ -6,7 +6,6 @@ from orchestrator.tracking.summary import (
     config_params,
     leaderboard_markdown,
     leaderboard_table,
-    objectives_of,
     rank_trials,
     study_description,
 )
@@ -62,7 +61,7 @@ def test_parameters_of_the_study_are_an_allow_list_without_addresses() -> None:
 
 def test_the_description_has_task_progress_and_links_but_no_folders() -> None:
     views = [trial_view(0, 0.5), trial_view(1, 0.75), trial_view(2, state="FAIL")]
-    rows = rank_trials(views, objectives_of(CONFIG))
+    rows = rank_trials(views, CONFIG.objectives)
     text = study_description(
         CONFIG,
         views,
@@ -87,9 +86,9 @@ def test_the_description_of_a_study_without_complete_trials() -> None:
 
 def test_the_pareto_front_is_first_in_the_leaderboard() -> None:
     views = [trial_view(0, 0.9, 100.0), trial_view(1, 0.8, 200.0), trial_view(2, 0.7, 50.0)]
-    rows = rank_trials(views, objectives_of(BOTH))
+    rows = rank_trials(views, BOTH.objectives)
     assert [row.trial.number for row in rows] == [0, 2, 1]
-    table = json.loads(leaderboard_table(rows, objectives_of(BOTH), {"u0": "run0"}))
+    table = json.loads(leaderboard_table(rows, BOTH.objectives, {"u0": "run0"}))
     assert table["columns"][:5] == ["rank", "trial", "val_accuracy", "parameters", "architecture"]
     assert [row[:4] for row in table["data"]] == [
         [1, 0, 0.9, 100.0],
@@ -100,5 +99,5 @@ def test_the_pareto_front_is_first_in_the_leaderboard() -> None:
 
 
 def test_a_name_is_escaped_in_the_table() -> None:
-    text = leaderboard_markdown([trial_view(0, 0.5, describe="a|b\nc")], objectives_of(CONFIG), {})
+    text = leaderboard_markdown([trial_view(0, 0.5, describe="a|b\nc")], CONFIG.objectives, {})
     assert text.splitlines()[-1] == "| 1 | 0 | 0.5 | a\\|b c | 12,345 |"
