@@ -22,7 +22,7 @@ from workers import manifest
 from workers.data import Dataset
 from workers.job import TeacherRef
 from workers.storage import Storage
-from workers.training.teacher import FACTS, WEIGHTS, network, unfit
+from workers.training.teacher import FACTS, WEIGHTS, build_network, task_mismatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +47,13 @@ class RegisteredTeacher:
             PromotionRefusedError: It has another task, or cannot be built here.
         """
         facts = json.loads(self.files[FACTS])
-        if reason := unfit(facts, dataset):
+        if reason := task_mismatch(facts, dataset):
             raise PromotionRefusedError(f"teacher: {self.reference} {reason}")
         try:
             has_foreign_blocks = has_users_blocks(
                 Architecture.from_dict(facts["candidate"]["architecture"])
             )
-            network(self.files)
+            build_network(self.files)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
             raise PromotionRefusedError(
                 f"teacher: {self.reference} cannot be built here; a user's own code is not part of "

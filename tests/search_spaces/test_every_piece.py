@@ -321,11 +321,11 @@ def differentiable(x: Any) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_average_of_weights_that_stay_is_the_piece_bit_by_bit(name: str) -> None:
     module = built(PIECES[name])
-    averaging = WeightEMA(module, 0.99)
+    ema = WeightEMA(module, 0.99)
     for _ in range(15):
-        averaging.follow()
-    judged = averaging.judged
-    kept = dict(itertools.chain(judged.named_parameters(), judged.named_buffers()))
+        ema.update()
+    evaluated = ema.evaluated
+    kept = dict(itertools.chain(evaluated.named_parameters(), evaluated.named_buffers()))
     for key, value in itertools.chain(module.named_parameters(), module.named_buffers()):
         assert torch.equal(kept[key], value), key
         assert kept[key] is not value

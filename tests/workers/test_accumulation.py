@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from search_spaces.recipe import Recipe
 from workers.training.accumulation import (
     MAX_FACTOR,
-    PROBE,
+    PROBE_INTERVAL,
     Accumulation,
     VarianceForecast,
     squared_norm,
@@ -27,7 +27,7 @@ def step(accumulation: Accumulation, spread: float, *, seed: int, uneven: float 
     chance = torch.Generator().manual_seed(seed)
     weights = nn.Parameter(torch.zeros(WIDTH))
     number = 0
-    while number < accumulation.wanted:
+    while number < accumulation.num_batches:
         number += 1
         size = torch.exp(uneven * torch.randn((), generator=chance) - uneven**2)
         pass_back(weights, 1 + spread * size * torch.randn(WIDTH, generator=chance))
@@ -78,7 +78,7 @@ def test_what_is_told_of_an_adaptive_epoch_is_of_all_its_steps() -> None:
     for spread in (1.0, 6.0, 1.0):
         done = [step(accumulation, spread, seed=seed) for seed in range(100)]
         assert accumulation.end_epoch()["gradient/batches"] == sum(done) / len(done)
-    done = [step(accumulation, 1.0, seed=seed) for seed in range(5 * PROBE)]
+    done = [step(accumulation, 1.0, seed=seed) for seed in range(5 * PROBE_INTERVAL)]
     logged = accumulation.end_epoch()
     left = sum(1 / number for number in done) / len(done)
     assert logged["gradient/step_variance"] / logged["gradient/variance"] == pytest.approx(
@@ -114,7 +114,7 @@ def test_a_smaller_last_batch_counts_by_its_examples_and_is_no_measure_of_noise(
     assert weights.grad is not None
     assert float(weights.grad) / 2 == pytest.approx((64 * 1 + 2 * -100) / 66)
     assert accumulation.end_epoch() == {}
-    assert accumulation.wanted == 2
+    assert accumulation.num_batches == 2
 
 
 def test_a_fixed_single_batch_tells_nothing_of_its_variance() -> None:
@@ -126,12 +126,12 @@ def test_a_fixed_single_batch_tells_nothing_of_its_variance() -> None:
 @pytest.mark.parametrize("rule", ["variance", "forecast"])
 def test_batches_grow_with_the_noise_and_shrink_as_it_falls(rule: str) -> None:
     accumulation = Accumulation(Recipe(accumulation_rule=rule))  # type: ignore[arg-type]
-    quiet = [step(accumulation, 0.1, seed=seed) for seed in range(3 * PROBE)]
+    quiet = [step(accumulation, 0.1, seed=seed) for seed in range(3 * PROBE_INTERVAL)]
     assert sum(quiet) == len(quiet) + 3  # two batches at every probe, one between
-    loud = [step(accumulation, 12.0, seed=seed) for seed in range(8 * PROBE)]
+    loud = [step(accumulation, 12.0, seed=seed) for seed in range(8 * PROBE_INTERVAL)]
     assert loud[-1] == MAX_FACTOR
-    quiet = [step(accumulation, 0.1, seed=seed) for seed in range(20 * PROBE)]
-    assert quiet[-PROBE + 1] == 1
+    quiet = [step(accumulation, 0.1, seed=seed) for seed in range(20 * PROBE_INTERVAL)]
+    assert quiet[-PROBE_INTERVAL + 1] == 1
 
 
 def test_the_fewest_batches_are_the_recipes() -> None:

@@ -23,9 +23,7 @@ def numbered(count: int) -> DeviceSplit:
     """Examples that carry their own number as their only pixel and as their label."""
     numbers = np.arange(count)
     split = Split(inputs={"image": numbers.astype(np.uint8).reshape(-1, 1, 1, 1)}, targets=numbers)
-    return DeviceSplit(
-        split, Normalisation(mean={"image": (0.0,)}, deviation={"image": (1.0,)}), CPU
-    )
+    return DeviceSplit(split, Normalisation(mean={"image": (0.0,)}, std={"image": (1.0,)}), CPU)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 200, 10**6])

@@ -152,13 +152,13 @@ class Guess(nn.Module):
 
 def test_evaluation_counts_every_example_once(digits: Dataset) -> None:
     _, validation, _ = on_device(digits, CPU)
-    tally = MetricAccumulator(CPU)
+    accumulator = MetricAccumulator(CPU)
     execution = Execution(device=CPU, low_precision=None)
-    shares = list(evaluate(Guess(3), CrossEntropy(), validation, execution, tally))
+    shares = list(evaluate(Guess(3), CrossEntropy(), validation, execution, accumulator))
     assert shares[-1] == 1.0
-    assert tally.count == len(digits.validation)
+    assert accumulator.count == len(digits.validation)
     share = float((digits.validation.targets == 3).mean())
-    metrics = tally.metrics("val")
+    metrics = accumulator.metrics("val")
     assert metrics["val_accuracy"] == pytest.approx(share)
     likelihood = torch.log_softmax(torch.tensor([1.0] + [0.0] * 9), 0)
     expected = -(share * likelihood[0] + (1 - share) * likelihood[1])
@@ -187,10 +187,10 @@ def test_no_more_examples_are_judged_at_once_than_fit_and_the_loss_is_the_same(
     torch.manual_seed(0)
     network = Counted()
     found = []
-    for at_once in (256, 24):
-        tally = MetricAccumulator(CPU)
-        list(evaluate(network, Clip(), validation, execution, tally, at_once=at_once))
-        found.append(tally.metrics("val"))
+    for size in (256, 24):
+        accumulator = MetricAccumulator(CPU)
+        list(evaluate(network, Clip(), validation, execution, accumulator, max_batch_size=size))
+        found.append(accumulator.metrics("val"))
     assert max(network.seen[-3:]) <= 24
     # Clip compares every example with all others: a smaller batch would be an easier task.
     assert found[1] == pytest.approx(found[0], rel=1e-5)
@@ -198,11 +198,11 @@ def test_no_more_examples_are_judged_at_once_than_fit_and_the_loss_is_the_same(
 
 def test_a_validation_loss_that_is_no_number_is_told_as_diverged(digits: Dataset) -> None:
     _, validation, _ = on_device(digits, CPU)
-    tally = MetricAccumulator(CPU)
+    accumulator = MetricAccumulator(CPU)
     execution = Execution(device=CPU, low_precision=None)
-    list(evaluate(Guess(3, float("nan")), CrossEntropy(), validation, execution, tally))
+    list(evaluate(Guess(3, float("nan")), CrossEntropy(), validation, execution, accumulator))
     with pytest.raises(DivergedError, match="val_loss is nan"):
-        tally.metrics("val")
+        accumulator.metrics("val")
 
 
 class FortyTwo(nn.Module):
@@ -221,12 +221,12 @@ def test_errors_of_numbers_are_told_in_the_datas_units_and_in_deviations() -> No
     values = np.array([[2.0, 0.0], [6.0, 0.0], [2.0, 4.0], [6.0, 4.0]], dtype=np.float32)
     state = np.ones((4, 3), dtype=np.float32)
     split = Split(inputs={"state": state}, targets=np.zeros(4, dtype=np.int64), values=values)
-    tally = MetricAccumulator(CPU, ["left", "right"])
+    accumulator = MetricAccumulator(CPU, ["left", "right"])
     served = DeviceSplit(split, Normalisation.of(split), CPU)
     execution = Execution(device=CPU, low_precision=None)
-    list(evaluate(FortyTwo(), SquaredError(), served, execution, tally))
+    list(evaluate(FortyTwo(), SquaredError(), served, execution, accumulator))
     # The first is 2 off everywhere, the second 4 and 0; standard deviations are 2.
-    assert tally.metrics("val") == {
+    assert accumulator.metrics("val") == {
         "val_loss": pytest.approx(1.5),
         "val_mae/left": pytest.approx(2.0),
         "val_mae/right": pytest.approx(2.0),

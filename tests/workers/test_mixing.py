@@ -13,7 +13,7 @@ from workers.training.augmentation import erase
 from workers.training.batches import ChannelStatistics
 from workers.training.ema import WeightEMA
 from workers.training.evaluate import MetricAccumulator
-from workers.training.mixing import mixed
+from workers.training.mixing import mix
 
 
 def pictures(seed: int) -> tuple[Batch, torch.Generator]:
@@ -28,7 +28,7 @@ def pictures(seed: int) -> tuple[Batch, torch.Generator]:
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_a_mixed_picture_holds_its_share_of_both(kind: str, seed: int) -> None:
     batch, generator = pictures(seed)
-    shown, other, share = mixed(batch, kind, generator)  # type: ignore[arg-type]
+    shown, other, share = mix(batch, kind, generator)  # type: ignore[arg-type]
     assert sorted(other.targets_B.tolist()) == batch.targets_B.tolist()
     assert 0 <= share <= 1
     expected = share * batch.targets_B + (1 - share) * other.targets_B
@@ -41,7 +41,7 @@ def test_a_mixed_picture_holds_its_share_of_both(kind: str, seed: int) -> None:
 def test_cutmix_leaves_what_is_no_picture_alone() -> None:
     series = torch.randn(4, 3, 5)
     batch = Batch(inputs={"series": series}, targets_B=torch.arange(4))
-    shown, _, share = mixed(batch, "cutmix", torch.Generator().manual_seed(0))
+    shown, _, share = mix(batch, "cutmix", torch.Generator().manual_seed(0))
     assert share == 1.0
     assert torch.equal(shown.inputs["series"], series)
 
@@ -53,7 +53,7 @@ def test_cutmix_tells_the_pictures_share_whatever_stands_beside_them(
     pictured, generator = pictures(1)
     parts = {**pictured.inputs, "vector": torch.zeros(6, 3)}
     batch = pictured._replace(inputs={name: parts[name] for name in order})
-    shown, other, share = mixed(batch, "cutmix", generator)
+    shown, other, share = mix(batch, "cutmix", generator)
     assert 0 < share < 1
     expected = share * batch.targets_B + (1 - share) * other.targets_B
     torch.testing.assert_close(shown.inputs["image"].mean((1, 2, 3)), expected)
@@ -70,7 +70,7 @@ def test_a_law_holds_for_a_mixed_state_as_for_any_other() -> None:
         values_BV=answers,
         target_scaler=TargetScaler(torch.zeros(2), torch.ones(2)),
     )
-    shown, other, share = mixed(batch, "mixup", torch.Generator().manual_seed(1))
+    shown, other, share = mix(batch, "mixup", torch.Generator().manual_seed(1))
     assert 0.1 < share < 0.9
     torch.testing.assert_close(shown.inputs["vector"], (shown.raw["vector"] - 1) / 2)
     right = advance(shown.raw["vector"].double().numpy())
@@ -82,18 +82,20 @@ def test_a_law_holds_for_a_mixed_state_as_for_any_other() -> None:
 def test_pictures_in_bytes_are_mixed_in_the_datas_units_too() -> None:
     batch, generator = pictures(2)
     batch = batch._replace(raw={"image": (10 * batch.inputs["image"]).to(torch.uint8)})
-    shown, _, _ = mixed(batch, "mixup", generator)
+    shown, _, _ = mix(batch, "mixup", generator)
     torch.testing.assert_close(shown.raw["image"], 10 * shown.inputs["image"])
 
 
 def test_accuracy_on_mixed_examples_counts_each_label_by_its_share() -> None:
     targets, others = torch.tensor([0, 1, 2, 2]), torch.tensor([0, 2, 1, 0])
     output = ModelOutput(logits_BK=torch.eye(3)[[0, 2, 2, 1]])
-    tally = MetricAccumulator(torch.device("cpu"))
+    accumulator = MetricAccumulator(torch.device("cpu"))
     batch, other = Batch(targets_B=targets), Batch(targets_B=others)
-    tally.add(torch.tensor(1.0), output, batch, other, 0.75)
+    accumulator.add(torch.tensor(1.0), output, batch, other, 0.75)
     # Right for both, for the other, for the first, and for none.
-    assert tally.metrics("train")["train_accuracy"] == pytest.approx((1 + 0.25 + 0.75 + 0) / 4)
+    assert accumulator.metrics("train")["train_accuracy"] == pytest.approx(
+        (1 + 0.25 + 0.75 + 0) / 4
+    )
 
 
 def test_erasing_puts_noise_on_one_rectangle_of_half_of_the_pictures() -> None:
@@ -112,29 +114,29 @@ def test_erasing_puts_noise_on_one_rectangle_of_half_of_the_pictures() -> None:
 
 def test_the_average_follows_the_weights_by_its_decay() -> None:
     network = nn.Linear(1, 1, bias=False)
-    averaging = WeightEMA(network, 0.2)
+    ema = WeightEMA(network, 0.2)
     values = [1.0, 5.0, 9.0]
     for value in values:
         network.weight.data.fill_(value)
-        averaging.follow()
+        ema.update()
     # The first is taken as it is; the second by the rising decay of 2 / 11, the third by its own.
     expected = 0.2 * (2 / 11 * 1 + 9 / 11 * 5) + 0.8 * 9
-    assert _weight(averaging.judged) == pytest.approx(expected)
+    assert _weight(ema.evaluated) == pytest.approx(expected)
     again = WeightEMA(nn.Linear(1, 1, bias=False), 0.2)
-    again.remember(averaging.judged.state_dict(), averaging.memory())
-    for one in (averaging, again):
+    again.load_state_dict(ema.state_dict())
+    for one in (ema, again):
         one.network.weight.data.fill_(2.0)  # type: ignore[operator, union-attr]
-        one.follow()
-    assert _weight(again.judged) == _weight(averaging.judged)
+        one.update()
+    assert _weight(again.evaluated) == _weight(ema.evaluated)
 
 
 def test_a_slow_average_has_left_the_first_weights_after_an_epoch_of_a_few_steps() -> None:
     network = nn.Linear(1, 1, bias=False)
-    averaging = WeightEMA(network, 0.999)
+    ema = WeightEMA(network, 0.999)
     for step in range(30):
         network.weight.data.fill_(0.0 if step == 0 else 1.0)
-        averaging.follow()
-    assert _weight(averaging.judged) > 0.99
+        ema.update()
+    assert _weight(ema.evaluated) > 0.99
 
 
 def test_a_rising_decay_goes_on_where_a_checkpoint_left_it() -> None:
@@ -145,20 +147,20 @@ def test_a_rising_decay_goes_on_where_a_checkpoint_left_it() -> None:
     for step, value in enumerate(values.tolist()):
         for network in networks:
             network.weight.data.fill_(value)
-        whole.follow()
+        whole.update()
         if step == 20:
-            resumed.remember(whole.judged.state_dict(), whole.memory())
+            resumed.load_state_dict(whole.state_dict())
         if step > 20:
-            resumed.follow()
-    assert _weight(resumed.judged) == _weight(whole.judged)
+            resumed.update()
+    assert _weight(resumed.evaluated) == _weight(whole.evaluated)
 
 
-def test_without_a_decay_the_network_itself_is_judged() -> None:
+def test_without_a_decay_the_network_itself_is_evaluated() -> None:
     network = nn.Linear(1, 1)
-    averaging = WeightEMA(network, None)
-    averaging.follow()
-    assert averaging.judged is network
-    assert averaging.memory() == {}
+    ema = WeightEMA(network, None)
+    ema.update()
+    assert ema.evaluated is network
+    assert set(ema.state_dict()) == {"network.weight", "network.bias"}
 
 
 def _weight(module: nn.Module) -> float:

@@ -99,17 +99,17 @@ def of_validation(measurement: Measurement) -> dict[str, float]:
 
 def judged(trainer: Trainer) -> dict[str, float]:
     """What the weights that were kept give on the validation part."""
-    tally = MetricAccumulator(trainer.execution.device)
+    accumulator = MetricAccumulator(trainer.execution.device)
     term = trainer.loss.terms[trainer.loss.main]
-    network = trainer.averaging.judged
+    network = trainer.ema.evaluated
     judging = evaluate(
         network,
         term,
         trainer.validation,
         trainer.execution,
-        tally,
-        at_once=trainer.recipe.batch_size,
+        accumulator,
+        max_batch_size=trainer.recipe.batch_size,
     )
     for _ in judging:
         pass
-    return tally.metrics("val")
+    return accumulator.metrics("val")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workers.data import Preprocessing
-from workers.training.teacher import unfit
+from workers.training.teacher import task_mismatch
 
 BYTES = Preprocessing(channels=1, height=8, width=8)
 FLOATS = replace(BYTES, dtype="float32", low=-3.0, high=4.0)
@@ -30,7 +30,7 @@ def reason(teacher: Preprocessing | None, study: Preprocessing | None) -> str | 
         task=SimpleNamespace(inputs=inputs),
         train=SimpleNamespace(inputs={"image": images}),
     )
-    return unfit(facts, dataset)
+    return task_mismatch(facts, dataset)
 
 
 @pytest.mark.parametrize(
@@ -52,10 +52,10 @@ def test_a_teacher_of_a_release_without_floats_still_teaches_on_bytes() -> None:
 @pytest.mark.parametrize(
     ("teacher", "study", "words"),
     [
-        (BYTES, FLOATS, "float32 of -3 to 4"),
-        (FLOATS, BYTES, "uint8 of 0 to 255"),
-        (EARLIER, FLOATS, "uint8 made of -3 to 4"),
-        (EARLIER, BYTES, "uint8 made of -3 to 4"),
+        (BYTES, FLOATS, "float32 from -3 to 4"),
+        (FLOATS, BYTES, "uint8 from 0 to 255"),
+        (EARLIER, FLOATS, "uint8 from -3 to 4"),
+        (EARLIER, BYTES, "uint8 from -3 to 4"),
         (FLOATS, replace(FLOATS, low=900, high=1100), "scale them alike"),
         (replace(FLOATS, low=0, high=1), replace(FLOATS, low=0, high=4095), "divide them"),
         (BYTES, None, "not both"),

@@ -102,7 +102,7 @@ def test_a_trial_keeps_the_precision_it_began_in_on_a_node_made_for_another(
     monkeypatch.setattr(device_module, "has_bfloat16_tiles", lambda: False)
     resumed = Trainer(dataclasses.replace(job, resume_from=(first.checkpoint,)), digits)
     assert metrics(measured(resumed.run())) == [second.metrics]
-    assert "began in bfloat16, which it keeps; this worker would take float32" in caplog.text
+    assert "continues in bfloat16, in which it began; this worker prefers float32" in caplog.text
 
 
 def test_another_seed_trains_another_network(make_job: MakeJob, digits: Dataset) -> None:
@@ -174,7 +174,7 @@ def test_a_training_that_leaves_the_finite_numbers_is_told_as_diverged(
     }
     with pytest.raises(DivergedError, match=r"train_loss is (nan|inf)"):
         measured(Trainer(make_job(recipe=wild), digits).run())
-    monkeypatch.setattr(trainer_module, "PULSE_S", 0.0)
+    monkeypatch.setattr(trainer_module, "PROGRESS_INTERVAL_S", 0.0)
     seen: list[Measurement | Progress] = []
     with pytest.raises(DivergedError, match=r"train_loss is (nan|inf)"):
         seen.extend(Trainer(make_job(recipe=wild), digits).run())
@@ -241,13 +241,13 @@ def test_accumulated_batches_step_as_one_large_batch(make_job: MakeJob, digits: 
 def test_signs_of_life_come_between_measurements_and_carry_the_share_done(
     make_job: MakeJob, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module, "PULSE_S", 0.0)
+    monkeypatch.setattr(trainer_module, "PROGRESS_INTERVAL_S", 0.0)
     job = make_job(epochs=1)
     results = list(Trainer(job, digits).run())
     signs = [one for one in results if isinstance(one, Progress)]
     assert len(signs) > 10
     assert all(sign.epoch == 1 and 0 <= sign.done <= 1 for sign in signs)
-    monkeypatch.setattr(trainer_module, "PULSE_S", 1e9)
+    monkeypatch.setattr(trainer_module, "PROGRESS_INTERVAL_S", 1e9)
     quiet = measured(Trainer(job, digits).run())
     assert metrics(quiet) == metrics([one for one in results if isinstance(one, Measurement)])
 
@@ -256,7 +256,7 @@ def test_random_numbers_drawn_by_others_between_signs_of_life_change_nothing(
     make_job: MakeJob, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = measured(Trainer(make_job(epochs=2), digits).run())
-    monkeypatch.setattr(trainer_module, "PULSE_S", 0.0)
+    monkeypatch.setattr(trainer_module, "PROGRESS_INTERVAL_S", 0.0)
     results = []
     for one in Trainer(make_job(epochs=2), digits).run():
         torch.rand(7)
@@ -329,7 +329,7 @@ def test_a_teacher_whose_classes_stand_in_another_order_teaches_nobody(
     job = make_job(epochs=1, recipe={"losses": LossWeights(terms=terms)})
     turned = taught_on(digits, make_job, tmp_path, digits.class_names[::-1])
     with pytest.raises(
-        BadCandidateError, match=r"tells 10 classes \(9, 8, .*; this study's data has"
+        BadCandidateError, match=r"outputs 10 classes \(9, 8, .*; this study's data has"
     ):
         Trainer(dataclasses.replace(job, teacher=turned), digits)
 

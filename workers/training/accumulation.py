@@ -1,9 +1,9 @@
-"""How many batches' gradients are averaged for one step of the optimizer, and how noisy they are.
+"""Gradient accumulation: number of batches per optimizer step, and the gradient's noise scale.
 
-The noise of a batch's gradient is measured from the norms of every batch's own gradient and of
-their mean over the step (McCandlish et al. 2018, arXiv:1812.06162, appendix A). Where the recipe
-lets the number of batches adapt, it doubles as the noise that is left in a step passes a threshold
-and halves again as it falls. Knows gradients; neither data nor losses.
+The noise of a batch's gradient is estimated from the norms of the single batches' gradients and of
+their mean over the step (McCandlish et al. 2018, arXiv:1812.06162, appendix A). If the recipe
+adapts the number of batches, it doubles when the remaining noise of a step passes a threshold and
+halves when it falls.
 """
 
 import math
@@ -15,56 +15,58 @@ from torch import Tensor, nn
 from search_spaces.recipe import Recipe
 
 VARIANCE_THRESHOLD = 8.0
-"""Variance of a step's gradient over its squared mean at which more batches are averaged. A step
-with r of it needs 1 + 1 / r times the fewest examples for the same progress (section 2 of the
-source above), so that twice the batches cost at most a quarter more examples than the fewest."""
+"""Relative variance of a step's gradient (variance over squared mean) above which more batches are
+accumulated. A step with relative variance r needs 1 + 1 / r times the minimum number of examples
+for the same progress (section 2 of the source), so doubling costs at most a quarter more."""
 MAX_FACTOR = 8
-"""How many times the recipe's own number of batches a step may take."""
-PROBE = 8
-"""Every so many steps of one batch take two: one gradient alone says nothing of its variance."""
+"""Maximum number of batches per step over the recipe's."""
+PROBE_INTERVAL = 8
+"""Interval of steps that take at least two batches: one gradient has no variance estimate."""
 FORECAST_RATE = 0.05
-"""Learning rate of the forecast."""
+"""Learning rate of the variance forecast."""
 EMA_DECAY = 0.95
-"""Share of the running means that stays at every measured step. One step alone tells the signal to
-a few times its size, too little to choose by."""
+"""Decay of the running means per measured step. A single step's estimate is off by a factor of a
+few, too imprecise to adapt to."""
 MAX_NOISE = 1e6
-"""What is told for a gradient without a signal that could be measured."""
+"""Relative variance reported for a gradient without a measurable mean."""
 
 
 class Accumulation(nn.Module):
-    """Counts batches into steps; a module, so that checkpoints keep what it has seen."""
+    """Gradient accumulation over batches; a module, so that checkpoints contain its state."""
 
     memory: Tensor
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        self.fewest = recipe.accumulation
+        self.min_batches = recipe.accumulation
         self.adapts = recipe.accumulation_rule != "fixed"
         self.forecast = VarianceForecast() if recipe.accumulation_rule == "forecast" else None
-        # Batches a step, steps so far, running noise and signal, measured steps.
-        self.register_buffer("memory", torch.tensor([self.fewest, 0, 0, 0, 0], dtype=torch.float64))
+        # Batches per step, steps so far, running noise and signal, measured steps. The buffer's
+        # name is a key of checkpoints.
+        self.register_buffer(
+            "memory", torch.tensor([self.min_batches, 0, 0, 0, 0], dtype=torch.float64)
+        )
         self.sums: dict[nn.Parameter, Tensor] = {}
         self.weights: list[float] = []
         self.norms: list[Tensor] = []
-        self.seen: list[tuple[float, float, float, int]] = []
+        self.records: list[tuple[float, float, float, int]] = []
 
     @property
-    def wanted(self) -> int:
-        """How many batches the step under way takes."""
+    def num_batches(self) -> int:
+        """Number of batches of the current step."""
         batches, steps = int(self.memory[0]), int(self.memory[1])
-        return max(batches, 2) if self.adapts and steps % PROBE == 0 else batches
+        return max(batches, 2) if self.adapts and steps % PROBE_INTERVAL == 0 else batches
 
     def add(self, parameters: Sequence[nn.Parameter], weight: float = 1.0) -> None:
-        """Take the gradient of one more of the step's batches aside, where it takes several.
+        """Move a batch's gradient into the step's sum, if the step takes several batches.
 
-        The next batch's then stands alone, and its norm costs no copy; `end_step` brings the sum.
+        The next batch starts from zero, so its norm needs no copy; `end_step` restores the sum.
 
         Args:
-            parameters: All that learn.
-            weight: Number of the batch's examples relative to a whole batch: each example of a step
-                counts alike.
+            parameters: All trained parameters.
+            weight: Size of the batch relative to a full one: all examples of a step count equally.
         """
-        if self.wanted < 2:
+        if self.num_batches < 2:
             return
         self.weights.append(weight)
         self.norms.append(squared_norm(parameters))
@@ -78,12 +80,17 @@ class Accumulation(nn.Module):
             parameter.grad = None
 
     def end_step(self, number: int, parameters: Sequence[nn.Parameter]) -> None:
-        """Bring back the sum of so many batches' gradients, and choose how many the next takes."""
+        """Restore the sum of the gradients, and adapt the number of batches of the next step.
+
+        Args:
+            number: Number of batches in the step.
+            parameters: All trained parameters.
+        """
         self.memory[1] += 1
         for parameter, total in self.sums.items():
             parameter.grad = total.mul_(number / math.fsum(self.weights))
         self.sums.clear()
-        # The noise of batches of unlike sizes is unlike.
+        # Batches of different sizes have different noise.
         measured = number > 1 and min(self.weights) == max(self.weights)
         self.weights.clear()
         if measured:
@@ -91,24 +98,23 @@ class Accumulation(nn.Module):
         self.norms.clear()
         if self.memory[4] > 0:
             noise, signal = self.memory[2:4].tolist()
-            self.seen.append((noise, signal, noise / number, number))
+            self.records.append((noise, signal, noise / number, number))
         if measured and self.adapts:
             self._adapt()
 
     def end_epoch(self) -> dict[str, float]:
-        """What the epoch's steps came to, and a beginning for the next.
+        """Return the epoch's metrics and reset them.
 
         Returns:
-            `gradient/variance`: the mean variance of one batch's gradient over its mean squared
-            mean; `gradient/step_variance`: the same of what the optimizer stepped along;
-            `gradient/batches`: how many batches a step took on average. Nothing as long as no step
-            took two.
+            `gradient/variance`: relative variance of one batch's gradient;
+            `gradient/step_variance`: that of the step's gradient; `gradient/batches`: mean number
+            of batches per step. Empty until a step has taken two batches.
         """
-        if not self.seen:
+        if not self.records:
             return {}
-        noise, signal, left, batches = map(math.fsum, zip(*self.seen, strict=True))
-        count = len(self.seen)
-        self.seen.clear()
+        noise, signal, left, batches = map(math.fsum, zip(*self.records, strict=True))
+        count = len(self.records)
+        self.records.clear()
         return {
             "gradient/variance": relative(noise, signal),
             "gradient/step_variance": relative(left, signal),
@@ -116,9 +122,9 @@ class Accumulation(nn.Module):
         }
 
     def _measure(self, number: int, mean: float) -> None:
-        """Move the running noise and signal by what a step's norms say.
+        """Update the running noise and signal from a step's norms.
 
-        A single step's signal may be negative: clamped, it would not average to the true one.
+        A single step's signal may be negative; clamping it would bias the mean.
         """
         every = float(torch.stack(self.norms).mean())
         noise = (every - mean) / (1 - 1 / number)
@@ -133,17 +139,19 @@ class Accumulation(nn.Module):
             expected = self.forecast(expected)
         batches = int(self.memory[0])
         if expected / batches > VARIANCE_THRESHOLD:
-            batches = min(2 * batches, MAX_FACTOR * self.fewest)
-        elif expected / batches < VARIANCE_THRESHOLD / 4:  # half of it would still be quiet
-            batches = max(batches // 2, self.fewest)
+            batches = min(2 * batches, MAX_FACTOR * self.min_batches)
+        elif (
+            expected / batches < VARIANCE_THRESHOLD / 4
+        ):  # with half the batches it would still be below
+            batches = max(batches // 2, self.min_batches)
         self.memory[0] = batches
 
 
 class VarianceForecast(nn.Module):
-    """A small LSTM that learns, while a network trains, what its gradient's variance is next.
+    """A small LSTM that predicts the gradient's variance online during training.
 
-    It reads the logarithm of the variance at each measured step, and answers by how much the next
-    will differ; when that comes in, it is corrected by one step of plain gradient descent.
+    It reads the log variance at each measured step and predicts the change to the next; when that
+    is measured, it takes one step of gradient descent.
     """
 
     state: Tensor
@@ -153,29 +161,29 @@ class VarianceForecast(nn.Module):
         super().__init__()
         self.cell = nn.LSTMCell(1, width)
         self.read = nn.Linear(width, 1)
-        nn.init.zeros_(self.read.weight)  # begins by expecting no change
+        nn.init.zeros_(self.read.weight)  # the initial prediction is no change
         nn.init.zeros_(self.read.bias)
         self.register_buffer("state", torch.zeros(2, 1, width))
         self.register_buffer("last", torch.full((1, 1), math.nan))
 
     def forward(self, variance: float) -> float:
-        """The variance expected at the next measured step."""
-        seen = torch.full((1, 1), math.log(max(variance, 1e-6)))
+        """Return the variance predicted for the next measured step."""
+        current = torch.full((1, 1), math.log(max(variance, 1e-6)))
         if not bool(self.last.isnan()):
-            self._correct(seen)
-        self.last.copy_(seen)
+            self._correct(current)
+        self.last.copy_(current)
         with torch.no_grad():
             change = self.read(self._next()[0])
-        return math.exp(min(float(seen + change), math.log(MAX_NOISE)))
+        return math.exp(min(float(current + change), math.log(MAX_NOISE)))
 
-    def _correct(self, seen: Tensor) -> None:
-        """Learn from what came after the last answer, then take that answer's place in time."""
-        learners = list(self.parameters())
+    def _correct(self, current: Tensor) -> None:
+        """Update the weights from the error of the last prediction, then advance the state."""
+        parameters = list(self.parameters())
         with torch.enable_grad():
-            missed = (self.last + self.read(self._next()[0]) - seen).square().sum()
-            gradients = torch.autograd.grad(missed, learners)
+            loss = (self.last + self.read(self._next()[0]) - current).square().sum()
+            gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
-            for parameter, gradient in zip(learners, gradients, strict=True):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.sub_(FORECAST_RATE * gradient.clamp(-1, 1))
             self.state.copy_(torch.stack(self._next()))
 
@@ -185,14 +193,14 @@ class VarianceForecast(nn.Module):
 
 
 def relative(noise: float, signal: float) -> float:
-    """A variance over a squared mean, at most `MOST_NOISE`; both may be off by chance."""
+    """Return a variance over a squared mean, at most `MAX_NOISE`; both are noisy estimates."""
     if signal > 0:
         return min(max(noise, 0.0) / signal, MAX_NOISE)
     return MAX_NOISE if noise > 0 else 0.0
 
 
 def squared_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """The squared length of all gradients together, a scalar on their device."""
+    """Return the squared norm of all gradients together, a scalar on their device."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norms = torch._foreach_norm(gradients)  # noqa: SLF001 - what torch's own clipping calls
     return torch.stack(list(norms)).double().square().sum()

@@ -1,7 +1,7 @@
-"""Augmentation of whole blocks of images at once, in the data's units, each image in its own way.
+"""Augmentation of blocks of images in the data's units, independent for each image.
 
-Knows pictures only; labels never change here. Draws come from a generator on the CPU, so that
-a seed means the same on every device.
+Labels do not change. Random numbers come from a generator on the CPU, so that a seed gives the
+same augmentation on every device.
 """
 
 import math
@@ -18,14 +18,21 @@ from workers.training.batches import Augment, ChannelStatistics
 def shift(
     images_BCHW: Tensor, most: int, channels: ChannelStatistics, generator: torch.Generator
 ) -> Tensor:
-    """Each image moved by up to `most` pixels either way, background where nothing comes in."""
+    """Translate each image by up to `most` pixels per axis, padded with background.
+
+    Args:
+        images_BCHW: Images, (B, C, H, W).
+        most: Maximum translation in pixels.
+        channels: Statistics of the images' channels.
+        generator: Source of random numbers.
+    """
     num, _, height, width = images_BCHW.shape
     offsets_2B = torch.randint(-most, most + 1, (2, num), generator=generator)
     offsets_2B = offsets_2B.to(images_BCHW.device)
     rows_BH = torch.arange(height, device=images_BCHW.device) + most + offsets_2B[0, :, None]
     columns_BW = torch.arange(width, device=images_BCHW.device) + most + offsets_2B[1, :, None]
     each = torch.arange(num, device=images_BCHW.device)
-    # With the channels last, which is also how the memory is laid out.
+    # Channels last, as in memory.
     size = (num, height + 2 * most, width + 2 * most, -1)
     padded_BHWC = channels.background(images_BCHW.dtype).expand(size).clone()
     padded_BHWC[:, most : most + height, most : most + width] = images_BCHW.permute(0, 2, 3, 1)
@@ -34,7 +41,7 @@ def shift(
 
 
 def flip(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
-    """Every other image, by chance, mirrored left to right."""
+    """Mirror each image left to right with probability 0.5."""
     flipped_B = torch.rand(len(images_BCHW), generator=generator) < 0.5
     flipped_B = flipped_B.to(images_BCHW.device)
     return torch.where(flipped_B[:, None, None, None], images_BCHW.flip(3), images_BCHW)
@@ -43,7 +50,7 @@ def flip(images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
 def cut_out(
     images_BCHW: Tensor, side: int, channels: ChannelStatistics, generator: torch.Generator
 ) -> Tensor:
-    """A square of background, `side` pixels wide, at a random place (DeVries and Taylor 2017)."""
+    """Replace a random square of `side` pixels by background (DeVries and Taylor 2017)."""
     num, _, height, width = images_BCHW.shape
     centres_2B = torch.stack(
         [
@@ -62,10 +69,10 @@ def cut_out(
 
 
 def erase(images_BCHW: Tensor, channels: ChannelStatistics, generator: torch.Generator) -> Tensor:
-    """Noise in a rectangle of every other image, by chance (Zhong et al. 2020, arXiv:1708.04896).
+    """Replace a random rectangle by noise, with probability 0.5 (arXiv:1708.04896).
 
-    Its area is 2 to 33 % of the image, its sides up to 1 to 3. The noise has each channel's mean,
-    standard deviation and range.
+    Its area is 2 to 33 % of the image, its aspect ratio 1/3 to 3. The noise has each channel's
+    mean, standard deviation and range.
     """
     num, num_channels, height, width = images_BCHW.shape
     chance_5B = torch.rand(5, num, generator=generator)
@@ -77,11 +84,11 @@ def erase(images_BCHW: Tensor, channels: ChannelStatistics, generator: torch.Gen
     starts_2B = (chance_5B[2:4] * (sizes_2 - sides_2B + 1)).floor()
     inside = []
     for axis, size in enumerate((height, width)):
-        places = torch.arange(size)
+        positions = torch.arange(size)
         start_B1, side_B1 = starts_2B[axis, :, None], sides_2B[axis, :, None]
-        inside.append((places >= start_B1) & (places < start_B1 + side_B1))
+        inside.append((positions >= start_B1) & (positions < start_B1 + side_B1))
     hit_BHW = inside[0][:, :, None] & inside[1][:, None, :] & (chance_5B[4] < 0.5)[:, None, None]
-    # Drawn for these pixels alone: noise for whole images would take longer than all the rest.
+    # Sampled for these pixels alone: noise for whole images takes most of the time.
     changed_3N = hit_BHW.nonzero().T.to(images_BCHW.device)
     normal_NC = torch.randn(changed_3N.shape[1], num_channels, generator=generator)
     noise_NC = channels.noise(normal_NC.to(images_BCHW.device), images_BCHW.dtype)
@@ -93,7 +100,7 @@ def erase(images_BCHW: Tensor, channels: ChannelStatistics, generator: torch.Gen
 def _shift_a_little(
     images_BCHW: Tensor, channels: ChannelStatistics, generator: torch.Generator
 ) -> Tensor:
-    """By up to a twenty-eighth of the side, and one pixel at least: 1 of 28, 1 of 8, 8 of 224."""
+    """Translate by up to 1/28 of the side, at least one pixel: 1 of 28, 1 of 8, 8 of 224."""
     return shift(images_BCHW, max(1, round(images_BCHW.shape[2] / 28)), channels, generator)
 
 
@@ -121,4 +128,4 @@ AUGMENTATIONS: Mapping[str, Augment | None] = {
     "flip_shift": _flip_shift,
     "erasing": _erasing,
 }
-"""What each of a recipe's names for it does to a block of images."""
+"""Augmentation by its name in a recipe."""

@@ -1,7 +1,4 @@
-"""How well a network does on examples it does not learn from.
-
-Knows no trial and no budget: promotion evaluates by the same lines as training.
-"""
+"""Evaluation of a network; training and promotion share it."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,19 +15,18 @@ from workers.metrics import mae_names
 from workers.training.batches import DeviceSplit
 from workers.training.device import Execution
 
-# B batch, K classes, V numbers
+# B batch, K classes, V regression targets
 
 EVALUATION_BATCH = 256
-"""Examples that a loss is taken over at once: the same for all, since losses that compare examples
-depend on it."""
+"""Batch size of evaluation: fixed, because losses that compare examples depend on it."""
 
 
 class MetricAccumulator:
-    """Loss, hits and errors summed up on the device, read once: reading waits for the device."""
+    """Sums of loss, hits and errors on the device, read once: reading synchronizes."""
 
     def __init__(self, device: torch.device, value_names: Sequence[str] = ()) -> None:
         self.value_names = value_names
-        """What the numbers foretold are called."""
+        """Names of the regression targets."""
         self.loss = torch.zeros((), device=device, dtype=torch.float64)
         self.hits = torch.zeros((), device=device, dtype=torch.float64)
         self.distance_V = torch.zeros(len(value_names), device=device, dtype=torch.float64)
@@ -45,14 +41,14 @@ class MetricAccumulator:
         other: Batch | None = None,
         share: float = 1.0,
     ) -> None:
-        """Count one batch.
+        """Add one batch.
 
         Args:
-            mean_loss: Its loss, a scalar.
-            output: What the network gives for it.
-            batch: Its targets.
-            other: The targets of the examples mixed into it.
-            share: How much `batch` counts beside `other`.
+            mean_loss: Mean loss of the batch, a scalar.
+            output: Output of the network for the batch.
+            batch: The batch with its targets.
+            other: Batch with the targets of the examples mixed into it; None without mixing.
+            share: Weight of `batch`; that of `other` is 1 - `share`.
         """
         self.loss += mean_loss.detach() * len(batch.targets_B)
         self.count += len(batch.targets_B)
@@ -67,41 +63,44 @@ class MetricAccumulator:
             hits = (output.logits_BK.detach().argmax(1) == batch.targets_B).sum()
             self.hits += share * hits
         if output.values_BV.numel():
-            missed_BV = output.values_BV.detach() - batch.values_BV
-            self.squares += share * missed_BV.square().sum(dtype=torch.float64)
-            in_units_BV = missed_BV * batch.target_scaler.values_deviation_V
+            error_BV = output.values_BV.detach() - batch.values_BV
+            self.squares += share * error_BV.square().sum(dtype=torch.float64)
+            in_units_BV = error_BV * batch.target_scaler.values_deviation_V
             self.distance_V += share * in_units_BV.abs().sum(0, dtype=torch.float64)
 
-    def mean_loss(self, part: str) -> float:
-        """Mean loss so far; the part is named if it is no number.
+    def mean_loss(self, split: str) -> float:
+        """Return the mean loss so far.
+
+        Args:
+            split: Name of the split, for the error message.
 
         Raises:
-            Diverged: The loss is no finite number.
+            DivergedError: The loss is not finite.
         """
         loss = float(self.loss) / self.count
         if not math.isfinite(loss):
-            raise DivergedError(f"{part}_loss is {loss}")
+            raise DivergedError(f"{split}_loss is {loss}")
         return loss
 
-    def metrics(self, part: str) -> dict[str, float]:
-        """What was counted under the part's name.
+    def metrics(self, split: str) -> dict[str, float]:
+        """Return the metrics, each prefixed by the name of the split.
 
-        `loss` always; `accuracy` where classes are told; where a number is, `mae`, its mean
-        absolute error in the data's units, or `mae/NAME` for each of several; and `rmse`, the root
-        mean squared error of all in deviations of the training part, so that 1 is what
-        foretelling the mean comes to.
+        `loss` always; `accuracy` for classes; for a regression target `mae`, its mean absolute
+        error in the data's units, or `mae/NAME` for each of several; and `rmse`, the root mean
+        squared error of all targets in standard deviations of the training split, so that
+        predicting the mean gives 1.
 
         Raises:
-            Diverged: The loss, or an error of the numbers, is no finite number.
+            DivergedError: The loss, or an error of a target, is not finite.
         """
-        found = {f"{part}_loss": self.mean_loss(part)}
+        found = {f"{split}_loss": self.mean_loss(split)}
         if self.num_scored:
-            found[f"{part}_accuracy"] = float(self.hits) / self.num_scored
+            found[f"{split}_accuracy"] = float(self.hits) / self.num_scored
         if self.num_values:
             errors = (self.distance_V / self.num_values).tolist()
             named = zip(mae_names(self.value_names), errors, strict=False)
-            found |= {f"{part}_{name}": error for name, error in named}
-            found[f"{part}_rmse"] = math.sqrt(float(self.squares) / self.num_values / len(errors))
+            found |= {f"{split}_{name}": error for name, error in named}
+            found[f"{split}_rmse"] = math.sqrt(float(self.squares) / self.num_values / len(errors))
         for name, value in found.items():
             if not math.isfinite(value):
                 raise DivergedError(f"{name} is {value}")
@@ -109,12 +108,12 @@ class MetricAccumulator:
 
 
 def forward(network: nn.Module, inputs: Mapping[str, Tensor], execution: Execution) -> ModelOutput:
-    """One forward pass in the execution's precision; what comes out is float32."""
+    """Run one forward pass in the execution's precision; the output is float32."""
     with ExitStack() as stack:
         stack.enter_context(execution.autocast())
         if any(values.requires_grad for values in inputs.values()):
-            # Slopes along the inputs are differentiated again, which neither fused attention nor
-            # cuDNN's recurrent cells can be.
+            # Gradients with respect to the inputs are differentiated again, which neither fused
+            # attention nor cuDNN's recurrent cells support.
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         output: ModelOutput = network(inputs)
@@ -130,49 +129,51 @@ def evaluate(
     term: nn.Module,
     split: DeviceSplit,
     execution: Execution,
-    tally: MetricAccumulator,
+    accumulator: MetricAccumulator,
     *,
-    at_once: int = EVALUATION_BATCH,
+    max_batch_size: int = EVALUATION_BATCH,
 ) -> Iterator[float]:
-    """Count a whole part into the tally, telling after each batch which share of it is done.
+    """Evaluate a network on a split; yields the fraction done after each batch.
 
-    Whoever iterates decides what happens between batches. The network is left in evaluation mode.
+    The network is left in evaluation mode.
 
     Args:
-        network: What is judged.
-        term: The loss by which it is judged; takes (ModelOutput, Batch).
-        split: The examples.
-        execution: The precision to compute in.
-        tally: Where loss and hits are counted.
-        at_once: Most examples in one forward pass. What training takes at once fits in memory,
-            a larger batch may not.
+        network: Network to evaluate.
+        term: Loss term, called with (ModelOutput, Batch).
+        split: Examples.
+        execution: Precision to compute in.
+        accumulator: Accumulates loss and metrics.
+        max_batch_size: Maximum number of examples per forward pass; the training batch size is
+            known to fit in memory.
     """
     network.eval()
     for batch in split.in_order(EVALUATION_BATCH):
-        # Not around the loop: the mode would stay on in the caller between batches.
+        # Not around the loop: the mode would stay active in the caller between batches.
         with torch.inference_mode():
-            output = _forward_by_parts(network, batch, execution, at_once)
-            tally.add(term(output, batch), output, batch)
-        yield tally.count / len(split)
+            output = _forward_in_chunks(network, batch, execution, max_batch_size)
+            accumulator.add(term(output, batch), output, batch)
+        yield accumulator.count / len(split)
 
 
-def _forward_by_parts(
-    network: nn.Module, batch: Batch, execution: Execution, at_once: int
+def _forward_in_chunks(
+    network: nn.Module, batch: Batch, execution: Execution, size: int
 ) -> ModelOutput:
-    """What the network gives for a batch, computed for so many examples at a time."""
+    """Return the output for a batch, computed for `size` examples at a time."""
     parts = [
         forward(
             network,
-            {name: values[start : start + at_once] for name, values in batch.inputs.items()},
+            {name: values[start : start + size] for name, values in batch.inputs.items()},
             execution,
         )
-        for start in range(0, len(batch.targets_B), at_once)
+        for start in range(0, len(batch.targets_B), size)
     ]
-    return parts[0] if len(parts) == 1 else ModelOutput(*map(_joined, zip(*parts, strict=True)))
+    return (
+        parts[0] if len(parts) == 1 else ModelOutput(*map(_concatenate, zip(*parts, strict=True)))
+    )
 
 
-def _joined(parts: Sequence[Any]) -> Any:
-    """The same part of several outputs, one after the other."""
+def _concatenate(parts: Sequence[Any]) -> Any:
+    """Concatenate one field of several outputs."""
     if isinstance(parts[0], Tensor):
         return torch.cat(list(parts))
-    return tuple(map(_joined, zip(*parts, strict=True)))
+    return tuple(map(_concatenate, zip(*parts, strict=True)))

@@ -1,7 +1,4 @@
-"""Two examples made into one that is learnt as both.
-
-Knows batches; what is learnt of them is the caller's to weigh.
-"""
+"""Mixing of examples: mixup and cutmix. The caller weights the losses of both targets."""
 
 import math
 
@@ -14,21 +11,26 @@ from search_spaces.recipe import Mixing
 # B batch, C channels, H height, W width
 
 
-def mixed(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch, Batch, float]:
-    """A batch in which every example holds some of another.
+def mix(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch, Batch, float]:
+    """Mix every example of a batch with another one.
 
-    `mixup` adds both in one proportion (Zhang et al. 2018, arXiv:1710.09412), `cutmix` puts a
-    rectangle of the other into pictures (Yun et al. 2019, arXiv:1905.04899) and leaves other
-    streams alone. The proportion is drawn evenly, for the whole batch at once.
+    `mixup` interpolates both (Zhang et al. 2018, arXiv:1710.09412); `cutmix` pastes a rectangle of
+    the other image (Yun et al. 2019, arXiv:1905.04899) and leaves other streams unchanged. One
+    share, sampled uniformly, holds for the whole batch.
+
+    Args:
+        batch: The batch.
+        kind: `mixup` or `cutmix`.
+        generator: Source of random numbers, on the CPU.
 
     Returns:
-        The batch as it is shown, the same with the targets of the others, and the share of the
-        first: with `cutmix` the mean over all pictures, 1 where there are none.
+        The mixed batch with its own targets, the same with the targets of the others, and the
+        share of the own targets: with `cutmix` the mean over all images, 1 without images.
     """
     share = float(torch.rand((), generator=generator))
     order = torch.randperm(len(batch.targets_B), generator=generator).to(batch.targets_B.device)
     centre = torch.rand(2, generator=generator).tolist()
-    other = taken(batch, order)
+    other = permute(batch, order)
     shown: dict[str, dict[str, Tensor]] = {"inputs": {}, "second_view": {}, "raw": {}}
     kept: list[float] = []
     for part, mine in shown.items():
@@ -50,35 +52,35 @@ def mixed(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch
     return one, two, share
 
 
-def taken(batch: Batch, order: Tensor) -> Batch:
-    """The batch's examples in another order."""
+def permute(batch: Batch, order: Tensor) -> Batch:
+    """Return the batch's examples in another order."""
 
-    def turned(part: Tensor) -> Tensor:
-        return part[order] if len(part) else part
+    def reorder(values: Tensor) -> Tensor:
+        return values[order] if len(values) else values
 
     teacher = batch.teacher
     return batch._replace(
         inputs={name: values[order] for name, values in batch.inputs.items()},
         second_view={name: values[order] for name, values in batch.second_view.items()},
         raw={name: values[order] for name, values in batch.raw.items()},
-        targets_B=turned(batch.targets_B),
-        values_BV=turned(batch.values_BV),
-        teacher=teacher and ModelOutput(logits_BK=turned(teacher.logits_BK)),
+        targets_B=reorder(batch.targets_B),
+        values_BV=reorder(batch.values_BV),
+        teacher=teacher and ModelOutput(logits_BK=reorder(teacher.logits_BK)),
     )
 
 
 def _cut(
     images_BCHW: Tensor, others_BCHW: Tensor, share: float, centre: list[float]
 ) -> tuple[Tensor, float]:
-    """Pictures with a rectangle of the others, and the share of their own that is left."""
+    """Return images with a rectangle of the others, and the share of their own area."""
     height, width = images_BCHW.shape[2:]
     side = math.sqrt(1 - share) / 2
-    top, bottom = (_place(centre[0] + s * side, height) for s in (-1, 1))
-    left, right = (_place(centre[1] + s * side, width) for s in (-1, 1))
+    top, bottom = (_position(centre[0] + s * side, height) for s in (-1, 1))
+    left, right = (_position(centre[1] + s * side, width) for s in (-1, 1))
     cut_BCHW = images_BCHW.clone()
     cut_BCHW[:, :, top:bottom, left:right] = others_BCHW[:, :, top:bottom, left:right]
     return cut_BCHW, 1 - (bottom - top) * (right - left) / (height * width)
 
 
-def _place(share: float, size: int) -> int:
+def _position(share: float, size: int) -> int:
     return max(0, min(size, round(share * size)))

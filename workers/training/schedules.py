@@ -1,6 +1,6 @@
-"""Learning rate and momentum at every step: closed forms of the step and the number of steps.
+"""Schedules of learning rate and momentum: closed forms of the step and the number of steps.
 
-Knows no optimizer. Having no state, a schedule is right after a resume without being kept.
+They have no state, so a resumed trial needs none.
 """
 
 import math
@@ -8,33 +8,39 @@ import math
 from search_spaces.recipe import Recipe
 
 FIRST_SHARE = 1 / 25
-"""Where one-cycle starts, as a share of the highest rate (Smith 2018; torch's OneCycleLR)."""
+"""Initial rate of one-cycle over its maximum (Smith 2018; torch's OneCycleLR)."""
 LAST_SHARE = FIRST_SHARE / 1e4
-"""Where one-cycle ends."""
+"""Final rate of one-cycle over its maximum."""
 MOMENTUM_DIP = 0.1
-"""How far one-cycle lowers momentum while the rate is at its highest."""
+"""Decrease of one-cycle's momentum at the maximum rate."""
 
 
 def learning_rate(recipe: Recipe, step: float, num_steps: int) -> float:
-    """The learning rate of a step, counted from 0, of so many in the whole budget."""
+    """Return the learning rate of a step.
+
+    Args:
+        recipe: Schedule, maximum rate and warm-up.
+        step: Step, from 0.
+        num_steps: Number of steps in the whole budget.
+    """
     if recipe.schedule == "one_cycle":
         shares = (FIRST_SHARE, 1.0, LAST_SHARE)
         return recipe.learning_rate * _cycle(recipe.warmup, step, num_steps, shares)
     warm = recipe.warmup * num_steps
     if step < warm:
         return recipe.learning_rate * min(1.0, (step + 1) / warm)
-    # Never quite 1: the last step still learns.
-    gone = (step - warm) / (num_steps - warm)
+    # Always below 1: the last step still has a positive rate.
+    progress = (step - warm) / (num_steps - warm)
     share = {
-        "cosine": (1 + math.cos(math.pi * gone)) / 2,
-        "linear": 1 - gone,
+        "cosine": (1 + math.cos(math.pi * progress)) / 2,
+        "linear": 1 - progress,
         "constant": 1.0,
     }[recipe.schedule]
     return recipe.learning_rate * share
 
 
 def momentum(recipe: Recipe, step: float, num_steps: int) -> float:
-    """The momentum of a step: one-cycle moves it against the learning rate, others leave it."""
+    """Return the momentum of a step: one-cycle varies it inversely to the rate, others do not."""
     if recipe.schedule != "one_cycle":
         return recipe.momentum
     low = max(0.0, recipe.momentum - MOMENTUM_DIP)
@@ -42,7 +48,7 @@ def momentum(recipe: Recipe, step: float, num_steps: int) -> float:
 
 
 def _cycle(warmup: float, step: float, num_steps: int, stops: tuple[float, float, float]) -> float:
-    """From the first to the second value in the warm-up, then to the last, by half cosines."""
+    """Return the value on half cosines through three stops, the second at the end of warm-up."""
     first, peak, last = stops
     turn = warmup * num_steps - 1
     if step < turn:

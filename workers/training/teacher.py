@@ -1,6 +1,6 @@
-"""A promoted network that a candidate may learn from.
+"""Teacher: a promoted network that candidates distil from.
 
-Read as plain data, weights and architecture: the code that travels with a model is not run.
+It is built from its architecture and weights as plain data; code in the model is not run.
 """
 
 import json
@@ -27,42 +27,52 @@ FACTS = "model.json"
 WEIGHTS = "weights.safetensors"
 
 
-def unfit(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
-    """Why a teacher of these facts cannot teach on this data; None if it can."""
+def task_mismatch(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
+    """Return the reason why a teacher cannot be used for a data set; None if it can.
+
+    Args:
+        facts: Description of the teacher, from `model.json`.
+        dataset: Data set of the study.
+    """
     theirs = {name: tuple(shape) for name, shape in facts["inputs"].items()}
     if theirs != dict(dataset.task.inputs):
         return f"reads {theirs}; this study's data has {dict(dataset.task.inputs)}"
-    if reason := _unlike(facts, dataset):
+    if reason := _preprocessing_mismatch(facts, dataset):
         return reason
     classes = tuple(facts["class_names"])
     if not classes:
-        return "tells no classes, which distilling needs"
+        return "has no class outputs; distillation needs a classifier"
     if classes != tuple(dataset.class_names):
-        return f"tells {_listed(classes)}; this study's data has {_listed(dataset.class_names)}"
+        return (
+            f"outputs {_describe(classes)}; this study's data has {_describe(dataset.class_names)}"
+        )
     return None
 
 
-def _unlike(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
-    """Why inputs of one shape are of another kind to the teacher; None if they are not."""
+def _preprocessing_mismatch(facts: Mapping[str, Any], dataset: Dataset) -> str | None:
+    """Return the reason why inputs of the right shape differ in kind; None if they do not."""
     theirs = facts["preprocessing"] and Preprocessing.from_dict(facts["preprocessing"])
     ours = dataset.preprocessing
     if theirs is None or ours is None:
         return None if theirs is ours else "reads images, or this study does, but not both"
     if theirs.scales or theirs.dtype != ours.dtype:
         return (
-            f"reads {theirs.dtype} made of {theirs.low:g} to {theirs.high:g}; "
-            f"this study's data is {ours.dtype} of {ours.low:g} to {ours.high:g}"
+            f"reads {theirs.dtype} from {theirs.low:g} to {theirs.high:g}; "
+            f"this study's data is {ours.dtype} from {ours.low:g} to {ours.high:g}"
         )
-    # Networks normalise by their own data, so ranges matter only where units are others.
+    # Networks normalize by their own data, so ranges matter only where units differ.
     reason = None if theirs.takes_bytes else unit_mismatch(theirs, dataset.train.inputs["image"])
     return reason and f"reads other units than this study's data: {reason}"
 
 
-def network(files: Mapping[str, bytes]) -> nn.Module:
-    """The teacher's network with its weights, built for the task that it was promoted on.
+def build_network(files: Mapping[str, bytes]) -> nn.Module:
+    """Return the teacher's network with its weights, for the task that it was promoted on.
+
+    Args:
+        files: Content of `model.json` and `weights.safetensors` by name.
 
     Raises:
-        ValueError: It cannot be built, or the weights are not its own; also LookupError, TypeError
+        ValueError: It cannot be built, or the weights do not match; also LookupError, TypeError
             or RuntimeError.
     """
     facts = json.loads(files[FACTS])
@@ -76,11 +86,11 @@ def network(files: Mapping[str, bytes]) -> nn.Module:
     return built
 
 
-class Teacher:
-    """Answers as the promoted network does, for the same examples."""
+class TeacherNetwork:
+    """A promoted network, called on raw inputs."""
 
     def __init__(self, reference: TeacherRef, dataset: Dataset, device: torch.device) -> None:
-        """Prove the files and build the network.
+        """Verify the files and build the network.
 
         Raises:
             BadCandidateError: A file is not the one that was staged, or the task differs.
@@ -91,13 +101,17 @@ class Teacher:
         except ValueError as error:
             raise BadCandidateError(f"the teacher in {reference.path}: {error}") from error
         facts = json.loads(files[FACTS])
-        if reason := unfit(facts, dataset):
+        if reason := task_mismatch(facts, dataset):
             raise BadCandidateError(f"the teacher {reason}")
-        self.network = network(files).to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network = build_network(files).to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.normalisation = _normalisation(facts["normalisation"])
 
     def __call__(self, raw: Mapping[str, Tensor]) -> ModelOutput:
-        """What the teacher gives for examples in the data's units."""
+        """Return the teacher's output.
+
+        Args:
+            raw: Inputs by stream in the data's units, batch first.
+        """
         with torch.no_grad():
             inputs = {name: self.normalisation.apply(name, values) for name, values in raw.items()}
             output: ModelOutput = self.network(inputs)
@@ -107,11 +121,11 @@ class Teacher:
 def _normalisation(kept: Mapping[str, Any]) -> Normalisation:
     return Normalisation(
         mean={name: tuple(each["mean"]) for name, each in kept.items()},
-        deviation={name: tuple(each["deviation"]) for name, each in kept.items()},
+        std={name: tuple(each["deviation"]) for name, each in kept.items()},
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Classes in a line that people can compare."""
+def _describe(names: Sequence[str]) -> str:
+    """Return the number of classes and the first ten names."""
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     return f"{len(names)} classes ({shown})" if names else "no classes"

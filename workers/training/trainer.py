@@ -1,19 +1,18 @@
-"""Training of one candidate as a generator: a measurement an epoch, signs of life in between.
+"""Training of one candidate as a generator: a measurement per epoch, progress in between.
 
-Knows no study: it trains what its job says, and whoever iterates decides whether to go on.
-Everything random follows from the job's seed and the epoch, so that a resumed attempt measures
-what an uninterrupted one would have: on a CPU to the last bit, on a GPU but for rounding, since
-sums are added there in no fixed order.
+The caller decides whether to continue. All randomness depends on the job's seed and the epoch, so
+that a resumed attempt measures what an uninterrupted one would have: bit for bit on a CPU, up to
+rounding on a GPU, where sums have no fixed order.
 """
 
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from search_spaces import losses
 from search_spaces.candidate import Candidate, candidate_from_dict
@@ -31,39 +30,45 @@ from workers.training.accumulation import Accumulation
 from workers.training.augmentation import AUGMENTATIONS
 from workers.training.batches import on_device
 from workers.training.device import prepare
-from workers.training.ema import WeightEMA
+from workers.training.ema import WeightEMA, add_prefix, select_prefix
 from workers.training.evaluate import MetricAccumulator, evaluate, forward
-from workers.training.mixing import mixed
+from workers.training.mixing import mix
 from workers.training.optimization import Optimization
-from workers.training.teacher import Teacher
+from workers.training.teacher import TeacherNetwork
 
 log = logging.getLogger(__name__)
 
-PULSE_S = 5.0
-"""Longest time between two signs of life, a single batch aside."""
+PROGRESS_INTERVAL_S = 5.0
+"""Maximum time between two progress reports, unless a single batch takes longer."""
 KEPT_CHECKPOINTS = 2
-"""The newest, and the one before in case the newest is damaged."""
+"""Number of checkpoints kept: the newest, and the previous one in case it is damaged."""
 
 
 class Trainer:
-    """One attempt at training one candidate."""
+    """Trainer of one attempt at one candidate.
+
+    Example:
+        >>> for step in Trainer(job, dataset).run():
+        ...     if isinstance(step, Measurement):
+        ...         print(step.fidelity, step.metrics["val_accuracy"])
+    """
 
     def __init__(self, job: TrainingJob, dataset: Dataset) -> None:
-        """Build network and optimizer from the job's seed, and take up its newest checkpoint.
+        """Build network and optimizer from the job's seed, and load its newest checkpoint.
 
         Raises:
             BadCandidateError: The candidate cannot be built for this data.
-            DeviceError: The job's device is not there.
+            DeviceError: The job's device is not available.
         """
         self.job = job
-        self.started = self.last_pulse = time.monotonic()
+        self.started = self.last_progress = time.monotonic()
         candidate = _candidate(job)
         self.recipe = candidate.recipe
         self.execution = prepare(job, self.recipe.precision)
         torch.manual_seed(_seed(job.seed, "weights"))
         self.network, self.loss = _build(candidate, dataset, self.execution.device)
         self.teacher = _teacher(job, self.loss, dataset, self.execution.device)
-        self.averaging = WeightEMA(self.network, self.recipe.weight_average)
+        self.ema = WeightEMA(self.network, self.recipe.weight_average)
         self.accumulation = Accumulation(self.recipe)
         self.value_names = dataset.value_names
         self.train, self.validation, self.normalisation = on_device(dataset, self.execution.device)
@@ -75,36 +80,39 @@ class Trainer:
             self.recipe,
             job.budget.maximum * self.steps_per_epoch,
         )
-        self.kept: list[CheckpointRef] = []
-        self.trained = self._resume()
+        self.checkpoints: list[CheckpointRef] = []
+        self.epochs_trained = self._resume()
 
     def run(self) -> Iterator[Measurement | Progress]:
         """Train up to the budget's maximum.
 
+        Yields:
+            A measurement after each epoch, and progress in between.
+
         Raises:
-            Diverged: A loss is no finite number.
+            DivergedError: A loss is not finite.
             OSError: A checkpoint cannot be written.
         """
-        yield Progress(epoch=self.trained + 1, done=0.0)
-        for epoch in range(self.trained + 1, self.job.budget.maximum + 1):
-            learnt, judged = (
+        yield Progress(epoch=self.epochs_trained + 1, done=0.0)
+        for epoch in range(self.epochs_trained + 1, self.job.budget.maximum + 1):
+            training, validation = (
                 MetricAccumulator(self.execution.device, self.value_names) for _ in range(2)
             )
-            yield from self._learn(epoch, learnt)
-            metrics = learnt.metrics("train")
+            yield from self._train_epoch(epoch, training)
+            metrics = training.metrics("train")
             metrics |= self.loss.end_epoch() | self.accumulation.end_epoch()
-            yield from self._judge(epoch, judged)
+            yield from self._evaluate(epoch, validation)
             yield Measurement(
                 fidelity=epoch,
-                metrics=metrics | judged.metrics("val"),
+                metrics=metrics | validation.metrics("val"),
                 checkpoint=self._save(epoch),
                 elapsed_s=time.monotonic() - self.started,
             )
-            self._forget_old_checkpoints()
+            self._remove_old_checkpoints()
 
-    def _learn(self, epoch: int, tally: MetricAccumulator) -> Iterator[Progress]:
-        """Show the network every training example once."""
-        # Dropout and the like draw from the global generator, order and augmentation from this.
+    def _train_epoch(self, epoch: int, accumulator: MetricAccumulator) -> Iterator[Progress]:
+        """Train on every example once."""
+        # Dropout uses the global generator, order and augmentation use this one.
         torch.manual_seed(_seed(self.job.seed, f"noise {epoch}"))
         generator = torch.Generator().manual_seed(_seed(self.job.seed, f"data {epoch}"))
         self.network.train()
@@ -115,26 +123,26 @@ class Trainer:
             self.recipe.batch_size, augment, generator, second_view="view" in self.loss.needs
         )
         for done, batch in enumerate(batches, start=1):
-            self._accumulate(batch, generator, tally)
+            self._accumulate(batch, generator, accumulator)
             grouped += 1
             weight = len(batch.targets_B) / self.recipe.batch_size
             self.accumulation.add(self.optimization.parameters, weight)
-            if grouped >= self.accumulation.wanted or done == self.num_batches:
+            if grouped >= self.accumulation.num_batches or done == self.num_batches:
                 self._step(step + (done - grouped) / self.recipe.accumulation, grouped)
                 grouped = 0
-            if self._pulse_is_due():
-                tally.mean_loss("train")  # a long epoch need not end to be seen as lost
-                yield from self._pulse(epoch, done / self.num_batches)
+            if self._is_progress_due():
+                accumulator.mean_loss("train")  # detects divergence within a long epoch
+                yield from self._report_progress(epoch, done / self.num_batches)
 
     def _accumulate(
-        self, batch: Batch, generator: torch.Generator, tally: MetricAccumulator
+        self, batch: Batch, generator: torch.Generator, accumulator: MetricAccumulator
     ) -> None:
-        """Add a batch's gradient to those of its group of batches."""
+        """Add the gradient of a batch to those of the current step."""
         if self.teacher is not None:
             batch = batch._replace(teacher=self.teacher(batch.raw))
         other, share = None, 1.0
         if self.recipe.mixing != "none":
-            batch, other, share = mixed(batch, self.recipe.mixing, generator)
+            batch, other, share = mix(batch, self.recipe.mixing, generator)
         if "input_gradients" in self.loss.needs:
             inputs = {name: values.requires_grad_() for name, values in batch.inputs.items()}
             batch = batch._replace(inputs=inputs)
@@ -146,42 +154,45 @@ class Trainer:
             other = other._replace(inputs=batch.inputs, view=batch.view)
             value = value.mix(self.loss(output, other), share)
         self.loss.backward(value, self.optimization.parameters)
-        tally.add(value.main, output, batch, other, share)
+        accumulator.add(value.main, output, batch, other, share)
 
     def _step(self, position: float, num_batches: int) -> None:
-        """Change the weights once, along the mean gradient of so many batches."""
+        """Take an optimizer step along the mean gradient of the batches."""
         self.accumulation.end_step(num_batches, self.optimization.parameters)
         self.optimization.step(position, num_batches)
-        self.averaging.follow()
+        self.ema.update()
 
-    def _judge(self, epoch: int, tally: MetricAccumulator) -> Iterator[Progress]:
-        """Count hits on the validation part by the main term, without weights."""
+    def _evaluate(self, epoch: int, accumulator: MetricAccumulator) -> Iterator[Progress]:
+        """Evaluate on the validation split by the unweighted main term."""
         main_term = self.loss.terms[self.loss.main]
-        judged = self.averaging.judged
-        judging = evaluate(
-            judged,
+        steps = evaluate(
+            self.ema.evaluated,
             main_term,
             self.validation,
             self.execution,
-            tally,
-            at_once=self.recipe.batch_size,
+            accumulator,
+            max_batch_size=self.recipe.batch_size,
         )
-        for counted in judging:
-            if self._pulse_is_due():
-                yield from self._pulse(epoch, counted)
+        for done in steps:
+            if self._is_progress_due():
+                yield from self._report_progress(epoch, done)
 
-    def _pulse_is_due(self) -> bool:
-        return time.monotonic() - self.last_pulse >= PULSE_S
+    def _is_progress_due(self) -> bool:
+        return time.monotonic() - self.last_progress >= PROGRESS_INTERVAL_S
 
-    def _pulse(self, epoch: int, done: float) -> Iterator[Progress]:
-        """A sign of life; whoever gets it may draw random numbers of their own in this process."""
+    def _report_progress(self, epoch: int, done: float) -> Iterator[Progress]:
+        """Yield progress; the caller may use torch's random generator in between."""
         randomness = torch.get_rng_state()
         yield Progress(epoch=epoch, done=done)
         torch.set_rng_state(randomness)
-        self.last_pulse = time.monotonic()
+        self.last_progress = time.monotonic()
 
     def _resume(self) -> int:
-        """Take up the newest whole checkpoint: how many epochs it has seen, 0 without one."""
+        """Load the newest valid checkpoint.
+
+        Returns:
+            Number of epochs it was trained for; 0 without a checkpoint.
+        """
         found, reference, rejected = checkpoint.load_first_valid(
             self.job.resume_from, self.job.checkpoints
         )
@@ -189,23 +200,22 @@ class Trainer:
             log.warning("trial %d: not resumed from %s", self.job.trial_number, reason)
         if found is None or reference is None:
             if rejected:
-                log.warning("trial %d: no whole checkpoint: starts over", self.job.trial_number)
+                log.warning("trial %d: no valid checkpoint: starts over", self.job.trial_number)
             return 0
-        self._compute_as(str(found.state.get("precision", self.execution.precision)))
-        trained = _beneath("training.", found.tensors)
-        self.averaging.remember(_beneath("network.", found.tensors), trained)
-        self.accumulation.load_state_dict(_beneath("accumulation.", found.tensors))
-        self.loss.load_state_dict(_beneath("loss.", found.tensors))
-        self.optimization.remember(_beneath("optimizer.", found.tensors))
-        self.kept.append(reference)
+        self._keep_precision(str(found.state.get("precision", self.execution.precision)))
+        self.ema.load_state_dict(found.tensors)
+        self.accumulation.load_state_dict(select_prefix("accumulation.", found.tensors))
+        self.loss.load_state_dict(select_prefix("loss.", found.tensors))
+        self.optimization.load_state_dict(select_prefix("optimizer.", found.tensors))
+        self.checkpoints.append(reference)
         return found.epoch
 
-    def _compute_as(self, precision: str) -> None:
-        """Go on in the precision that the trial began in: another node may be made for another."""
+    def _keep_precision(self, precision: str) -> None:
+        """Continue in the precision that the trial began in: another node may prefer another."""
         if precision == self.execution.precision:
             return
         log.warning(
-            "trial %d: began in %s, which it keeps; this worker would take %s",
+            "trial %d: continues in %s, in which it began; this worker prefers %s",
             *(self.job.trial_number, precision, self.execution.precision),
         )
         self.execution = prepare(self.job, precision)
@@ -214,18 +224,16 @@ class Trainer:
         folder = self.job.checkpoints
         if folder is None:
             return None
-        parts = {
-            "network": self.averaging.judged.state_dict(),
-            "training": self.averaging.memory(),
-            "accumulation": self.accumulation.state_dict(),
-            "loss": self.loss.state_dict(),
-            "optimizer": self.optimization.memory(),
+        tensors = {
+            **self.ema.state_dict(),
+            **add_prefix("accumulation.", self.accumulation.state_dict()),
+            **add_prefix("loss.", self.loss.state_dict()),
+            **add_prefix("optimizer.", self.optimization.state_dict()),
         }
         tensors = {
-            # Copies of their own in the plain layout: files know neither strides nor sharing.
-            f"{part}.{name}": value.detach().to("cpu", copy=True).contiguous()
-            for part, named in parts.items()
-            for name, value in named.items()
+            # Contiguous copies: safetensors supports neither strides nor shared memory.
+            name: value.detach().to("cpu", copy=True).contiguous()
+            for name, value in tensors.items()
         }
         state = {
             "trial_uid": self.job.key.trial_uid,
@@ -236,34 +244,34 @@ class Trainer:
         try:
             saved = checkpoint.save(folder, Checkpoint(epoch=epoch, tensors=tensors, state=state))
         except StorageUnreachableError:
-            raise  # says where already
+            raise  # already names the store
         except OSError as error:
             raise with_path(error, str(folder)) from error
-        self.kept.append(saved)
+        self.checkpoints.append(saved)
         return saved
 
-    def _forget_old_checkpoints(self) -> None:
-        """Drop all but the newest of those that this attempt saved or began with.
+    def _remove_old_checkpoints(self) -> None:
+        """Remove all but the newest checkpoints that this attempt saved or started from.
 
-        Called only when the newest was taken, so that the ledger never refers to less than two;
-        files of attempts that it does not know of stay: they may be a newer attempt's.
+        Called only after the newest was recorded, so that the ledger never refers to fewer than
+        two. Files of other attempts stay: they may belong to a newer attempt.
         """
         folder = self.job.checkpoints
-        while folder is not None and len(self.kept) > KEPT_CHECKPOINTS:
-            checkpoint.remove(self.kept.pop(0), folder)
+        while folder is not None and len(self.checkpoints) > KEPT_CHECKPOINTS:
+            checkpoint.remove(self.checkpoints.pop(0), folder)
 
 
 def _candidate(job: TrainingJob) -> Candidate:
     try:
         if job.space is not None:
-            # Not for the space itself: its file may register the blocks that the candidate names.
+            # Only for its side effect: the file may register the blocks that the candidate names.
             load_user_object(job.space, Path.cwd())
         candidate = candidate_from_dict(job.candidate)
     except (ValueError, LookupError) as error:
         raise BadCandidateError(f"the candidate cannot be read: {error}") from error
     if not isinstance(candidate, Candidate):
         raise BadCandidateError(
-            "only the user's own train generator knows what these decisions mean"
+            "these decisions can be trained only by the user's own train generator"
         )
     return candidate
 
@@ -271,36 +279,28 @@ def _candidate(job: TrainingJob) -> Candidate:
 def _build(
     candidate: Candidate, dataset: Dataset, device: torch.device
 ) -> tuple[nn.Module, WeightedLoss]:
-    """Network and loss on the device, weights drawn from torch's generator."""
+    """Return network and loss on the device; torch's generator initializes the weights."""
     try:
         loss = losses.build(candidate.losses)
         network = candidate.architecture.build(dataset.task, auxiliary="auxiliary" in loss.needs)
     except (ValueError, LookupError, TypeError, RuntimeError) as error:
         raise BadCandidateError(f"the candidate cannot be built: {error}") from error
-    # Convolutions on a CPU take up to two thirds less time this way.
+    # Channels-last convolutions on a CPU take up to two thirds less time.
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, loss.to(device)
 
 
 def _teacher(
     job: TrainingJob, loss: WeightedLoss, dataset: Dataset, device: torch.device
-) -> Teacher | None:
+) -> TeacherNetwork | None:
     if "teacher" not in loss.needs:
         return None
     if job.teacher is None:
         raise BadCandidateError("its loss distils, but the study has no teacher; set teacher")
-    return Teacher(job.teacher, dataset, device)
+    return TeacherNetwork(job.teacher, dataset, device)
 
 
 def _seed(seed: int, purpose: str) -> int:
-    """A seed of its own for each purpose, unrelated to all others."""
+    """Return an independent seed for a purpose."""
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def _beneath(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }

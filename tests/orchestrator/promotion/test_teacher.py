@@ -110,7 +110,9 @@ def test_a_teacher_of_other_classes_is_refused_and_nothing_created(
     (tmp_path / "study.yaml").write_text(text)
     code, _, said = answer("search", str(tmp_path / "study.yaml"), at=promoted)
     assert code == 2
-    assert "teacher: digits/1 tells 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9); this study's" in said
+    assert (
+        "teacher: digits/1 outputs 10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9); this study's" in said
+    )
     assert answer("status", "pupils", at=promoted)[0] == 2
 
 
