@@ -73,7 +73,7 @@ def run_study(parts: StudyInputs, home: Home, terminal: Terminal) -> RunOutcome:
     """
     home.create()
     with (
-        Ledger.open(home.ledger_url, patience_s=LEDGER_PATIENCE_S, tell=terminal.error) as ledger,
+        Ledger.open(home.ledger_url, max_outage_s=LEDGER_PATIENCE_S, tell=terminal.error) as ledger,
         _leased(ledger, parts, home, terminal) as (opened, record, lease),
     ):
         home.owners.claim(ledger.identity, record.name)

@@ -33,9 +33,9 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         ledger, row = studies.find_study(opened, options.name, home)
         config = studies.require_config(row)
         _require_time(row, config, ledger, home)
-        request = ledger.ask(row.id, retries.RETRY, {"class": options.failure})
+        request = ledger.add_request(row.id, retries.RETRY, {"class": options.failure})
         running = _await_answer(ledger, row, config, request, options.failure)
-        added = (ledger.answer_to(request) or {}).get("added")
+        added = (ledger.read_answer(request) or {}).get("added")
         trials = {trial.uid: trial for trial in ledger.trials(row.id)}
     answered = added is not None
     terminal.document |= {"study": row.name, "class": options.failure, "answered": answered}
@@ -83,7 +83,7 @@ def _await_answer(
         True if a driver runs the study.
     """
     until = time.monotonic() + _TIMEOUT_S
-    while ledger.answer_to(request) is None and time.monotonic() < until:
+    while ledger.read_answer(request) is None and time.monotonic() < until:
         try:
             _, lease = ledger.open_study(
                 name=row.name, config_json=None, holder=Holder.of_this_process()

@@ -38,7 +38,7 @@ def _reset(ledger: Ledger, row: StudyRow, home: Home) -> None:
 
     with studies.hold_projection(home, row.name), deletion.mlflow_errors():
         verification.restore(client.open_client(home.tracking_uri), row, ledger.trials(row.id))
-        ledger.show_anew(row.id)
+        ledger.rewind(row.id)
 
 
 def _project(row: StudyRow, home: Home, terminal: Terminal) -> None:

@@ -1,6 +1,6 @@
 """The ledger: studies, trials, attempts, measurements and leases, in SQLite or PostgreSQL.
 
-The one place that knows SQLAlchemy and Alembic. docs/ledger.md describes the tables.
+The only package that imports SQLAlchemy and Alembic. docs/ledger.md describes the tables.
 """
 
 from orchestrator.ledger.errors import (

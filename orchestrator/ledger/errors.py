@@ -1,7 +1,6 @@
-"""What the ledger refuses, each refusal with its way out.
+"""Errors of the ledger, each with a suggested fix.
 
-Callers catch these; no exception of the database's own driver leaves the ledger. The names say what
-is the case rather than ending in Error.
+No exception of a database driver leaves the ledger.
 """
 
 from collections.abc import Sequence
@@ -11,13 +10,13 @@ from workers.job import AttemptKey
 
 
 class LedgerError(ArchscoutError):
-    """The ledger did not do what it was asked."""
+    """Base class of the ledger's errors."""
 
     exit_code = ExitCode.INPUT
 
 
 class LedgerUnavailableError(LedgerError):
-    """The database could not be reached, is locked for too long, or its disk is full."""
+    """The database does not answer, is locked for too long, or its disk is full."""
 
     exit_code = ExitCode.INTERRUPTED
 
@@ -31,13 +30,13 @@ class UnknownStudyError(LedgerError):
 
 
 class StudyGoneError(LedgerError):
-    """The study was deleted while it was in use."""
+    """The study was deleted while a driver ran it."""
 
     exit_code = ExitCode.INTERRUPTED
 
 
 class StudyNeededError(LedgerError):
-    """A study cannot be deleted while something refers to it."""
+    """The study cannot be deleted, as something refers to it."""
 
     exit_code = ExitCode.REFUSED
 
@@ -47,17 +46,17 @@ class UnknownTrialError(LedgerError):
 
 
 class StudyConflictError(LedgerError):
-    """A study of this name exists and was started from something else."""
+    """A study of this name exists with other inputs."""
 
     def __init__(self, name: str, stored_config: str, differing: Sequence[str]) -> None:
         self.name = name
         self.stored_config = stored_config
-        """The configuration that the study was started with, as canonical JSON."""
+        """Configuration of the existing study, as canonical JSON."""
         self.differing = tuple(differing)
         """Names of the columns of `study` that differ."""
         super().__init__(
             f"study {name!r} exists with another {', '.join(differing)}: "
-            "give the new one another name, or restore what it was started with and resume it"
+            "give the new one another name, or restore these inputs and resume it"
         )
 
 
@@ -69,11 +68,11 @@ class LeaseHeldError(LedgerError):
     def __init__(self, name: str, *, holder: str, host: str, pid: int, until: float) -> None:
         self.name = name
         self.holder = holder
-        """The lease's holder as the ledger spells it."""
+        """Holder of the lease, as the ledger stores it."""
         self.host = host
         self.pid = pid
         self.until = until
-        """Seconds since the epoch after which anybody may take the lease over."""
+        """End of the lease, in seconds since the epoch."""
         super().__init__(
             f"study {name!r} is being run by process {pid} on {host}: wait until it ends, or stop "
             f"it there (kill -TERM {pid}); a driver that died elsewhere is replaced after 30 s"
@@ -81,7 +80,7 @@ class LeaseHeldError(LedgerError):
 
 
 class LeaseLostError(LedgerError):
-    """Another driver took the study over; nothing was written."""
+    """Another driver has taken over the study; nothing was written."""
 
     exit_code = ExitCode.REFUSED
 
@@ -90,12 +89,12 @@ class LeaseLostError(LedgerError):
         super().__init__(
             f"the lease of study {study_id} (generation {held}) is no longer ours "
             f"(now {'released' if found is None else f'generation {found}'}): nothing was written; "
-            "this driver must stop, the study goes on with whoever holds it"
+            "this driver must stop; the holder of the lease continues the study"
         )
 
 
 class StaleAttemptError(LedgerError):
-    """Not the trial's newest attempt, or one that has ended; nothing was written."""
+    """The attempt has ended or is not the trial's newest; nothing was written."""
 
     def __init__(self, key: AttemptKey, found: str) -> None:
         self.key = key
@@ -106,25 +105,25 @@ class StaleAttemptError(LedgerError):
 
 
 class IllegalTransitionError(LedgerError):
-    """A trial's state may not change in this way."""
+    """The trial may not enter this state."""
 
     def __init__(self, uid: str, state: str, wanted: str) -> None:
         self.uid = uid
         self.state = state
         self.wanted = wanted
         super().__init__(
-            f"trial {uid} is {state} and cannot become {wanted}; to go on from an ended trial, "
+            f"trial {uid} is {state} and cannot become {wanted}; to continue an ended trial, "
             "add a new one with it as parent"
         )
 
 
 class NumberMismatchError(LedgerError):
-    """A trial was to be added under a number that is not the study's next one."""
+    """The number of a new trial is not the study's next one."""
 
     def __init__(self, given: int, expected: int) -> None:
         self.expected = expected
         super().__init__(
-            f"trial numbers are dense: the study's next is {expected}, not {given}; "
+            f"trial numbers are consecutive: the study's next is {expected}, not {given}; "
             "read its trials again"
         )
 
@@ -136,7 +135,7 @@ class PromotionHeldError(LedgerError):
 
 
 class AliasMovedError(LedgerError):
-    """Another promotion moved the alias first; it points to a version that proved itself."""
+    """Another promotion has moved the alias to a verified version."""
 
     exit_code = ExitCode.REFUSED
 

@@ -1,7 +1,7 @@
-"""Leases: one driver a study, named by host, process and generation.
+"""Leases: one driver for each study, identified by host, process and generation.
 
-A lease lasts 30 s and is renewed while its driver lives. Its generation rises at each acquisition
-and is compared inside every write: a driver that lost it, however late it wakes, writes nothing.
+A lease lasts 30 s and is renewed by its driver. Its generation rises at each acquisition and is
+compared in every write: a driver that has lost its lease writes nothing.
 """
 
 import os
@@ -18,9 +18,9 @@ from orchestrator.ledger.errors import LeaseHeldError, LeaseLostError, StudyGone
 from orchestrator.ledger.schema import lease as table
 
 LEASE_S = 30.0
-"""How long a lease lasts when it is not renewed."""
+"""Duration of a lease without renewal, in seconds."""
 
-# FOR UPDATE makes PostgreSQL serialise the writers of one study; SQLite leaves it out.
+# FOR UPDATE makes PostgreSQL serialize the writers of one study; SQLite ignores it.
 _LOCKED = select(table).where(table.c.study_id == bindparam("of_study")).with_for_update()
 _HELD = (
     select(table.c.generation, table.c.holder)
@@ -35,18 +35,18 @@ _RELEASE = _CHANGE.values(holder=None, until=0.0, until_monotonic=0.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """One process on one boot of one host: pids come again, this does not."""
+    """One process on one boot of one host, unlike a pid never reused."""
 
     host: str
     pid: int
     process_started: str
-    """When the process began, in the host's own count; tells it from a later one with its pid."""
+    """Start time by the host's clock, which distinguishes processes with the same pid."""
     boot_id: str
-    """The host's boot and process namespace: only within one do pids mean the same."""
+    """Boot and process namespace of the host, in which pids are unique."""
 
     @classmethod
     def of_this_process(cls) -> Self:
-        """The process that asks."""
+        """Return the holder for the calling process."""
         pid = os.getpid()
         return cls(
             host=socket.gethostname(),
@@ -56,11 +56,11 @@ class Holder:
         )
 
     def __str__(self) -> str:
-        """As the ledger spells it."""
+        """Return the text that the ledger stores."""
         return f"{self.host}/{self.pid}/{self.process_started}/{self.boot_id}"
 
     def is_gone(self) -> bool:
-        """Whether it certainly runs no more, as far as this host can tell."""
+        """Return True if the process has certainly ended; False for a process of another host."""
         if (self.host, self.boot_id) != (socket.gethostname(), _boot_id()):
             return False
         return _process_start(self.pid) != self.process_started and not _is_hidden(self.pid)
@@ -68,25 +68,25 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right to write one study, for as long as its generation is the newest."""
+    """The right to write one study, while its generation is the newest."""
 
     study_id: int
     generation: int
-    """Counts acquisitions of this study's lease, from 1."""
+    """Number of acquisitions of this study's lease, from 1."""
     holder: Holder
     until: float
-    """Seconds since the epoch when it ends unless it is renewed."""
+    """End without renewal, in seconds since the epoch."""
 
 
 def acquire(tx: Transaction, study_id: int, name: str, holder: Holder) -> Lease:
-    """Take the lease, if it is free, ended, or its holder's process is gone.
+    """Acquire the lease, if it is free, expired, or its holder's process has ended.
 
     Raises:
         LeaseHeldError: Another driver has it.
     """
     found = require_free(tx, study_id, name)
     now = tx.lease_time()
-    taken = Lease(
+    acquired = Lease(
         study_id=study_id,
         generation=1 if found is None else found.generation + 1,
         holder=holder,
@@ -98,8 +98,8 @@ def acquire(tx: Transaction, study_id: int, name: str, holder: Holder) -> Lease:
         "pid": holder.pid,
         "process_started": holder.process_started,
         "boot_id": holder.boot_id,
-        "generation": taken.generation,
-        "until": taken.until,
+        "generation": acquired.generation,
+        "until": acquired.until,
         "until_monotonic": tx.clock.monotonic() + LEASE_S,
     }
     if found is None:
@@ -108,15 +108,15 @@ def acquire(tx: Transaction, study_id: int, name: str, holder: Holder) -> Lease:
         tx.connection.execute(_CHANGE.values(**row), {"of_study": study_id})
     tx.append(
         study_id,
-        taken.generation,
+        acquired.generation,
         "lease_acquired",
         {"holder": str(holder), "host": holder.host, "pid": holder.pid},
     )
-    return taken
+    return acquired
 
 
 def require_free(tx: Transaction, study_id: int, name: str) -> Row[Any] | None:
-    """The lease's row, if there is one, which nobody may hold.
+    """Require that the lease is free, and return its row, if there is one.
 
     Raises:
         LeaseHeldError: A driver has it.
@@ -130,7 +130,7 @@ def require_free(tx: Transaction, study_id: int, name: str) -> Row[Any] | None:
 
 
 def require(tx: Transaction, lease: Lease) -> None:
-    """Make sure that the lease is still ours, and keep it so until the transaction ends.
+    """Require that the lease is still held, and lock it until the transaction ends.
 
     Raises:
         LeaseLostError: It was taken over or released.
@@ -146,7 +146,7 @@ def require(tx: Transaction, lease: Lease) -> None:
 
 
 def renew(tx: Transaction, lease: Lease) -> Lease:
-    """Let the lease last another 30 s from now."""
+    """Renew the lease for 30 s."""
     require(tx, lease)
     until = tx.lease_time() + LEASE_S
     tx.connection.execute(
@@ -163,7 +163,7 @@ def renew(tx: Transaction, lease: Lease) -> Lease:
 
 
 def release(tx: Transaction, lease: Lease) -> None:
-    """Give the lease back; the generation stays, so that nothing more is written under it."""
+    """Release the lease; its generation stays, so that it allows no more writes."""
     require(tx, lease)
     tx.connection.execute(_RELEASE, {"of_study": lease.study_id})
     tx.append(lease.study_id, lease.generation, "lease_released", {"holder": str(lease.holder)})
@@ -182,13 +182,13 @@ def _is_free(tx: Transaction, found: Row[Any], now: float) -> bool:
         return True
     same_boot = (holder.host, holder.boot_id) == (socket.gethostname(), _boot_id())
     if same_boot and not tx.shares_clock:
-        # One boot has one monotonic clock for all its processes, which nobody can set.
+        # One boot has one monotonic clock for all processes, which cannot be set.
         return bool(tx.clock.monotonic() >= found.until_monotonic)
     return bool(now >= found.until)
 
 
 def _boot_id() -> str:
-    """The host's boot, and the namespace in which its process ids are counted."""
+    """Return the id of the host's boot and of its process namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
@@ -197,29 +197,29 @@ def _boot_id() -> str:
 
 
 def _process_start(pid: int) -> str | None:
-    """When the process began; None if there is none, or only what its parent has yet to bury."""
+    """Return the start time of a process; None if there is none, or a zombie."""
     try:
-        # The command's name stands in parentheses and may hold anything, more of them included.
+        # The name of the command is in parentheses and may contain parentheses itself.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return _process_start_elsewhere(pid)
+        return _process_start_without_proc(pid)
     return None if fields[0] in {"Z", "X"} else fields[19]
 
 
 def _is_hidden(pid: int) -> bool:
-    """Whether a process is there but shown to its own account alone (`hidepid` of /proc)."""
+    """Return True for a process of another account that /proc hides (`hidepid`)."""
     if Path(f"/proc/{pid}").exists():
         return False
     try:
         os.kill(pid, 0)
     except PermissionError:
         return True
-    except OSError:  # there is none
+    except OSError:  # no such process
         return False
     return False
 
 
-def _process_start_elsewhere(pid: int) -> str | None:
+def _process_start_without_proc(pid: int) -> str | None:
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

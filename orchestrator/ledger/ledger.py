@@ -1,7 +1,7 @@
-"""The ledger: the only memory of studies, trials and what was seen of them.
+"""The ledger: the only store of studies, trials and measurements.
 
-Every method that writes returns after its transaction is on disk: what it acknowledged is kept.
-Knows no sampler, no engine and no tracker: they are functions of what it holds.
+Every method that writes returns after its transaction is on disk. Independent of samplers, engines
+and trackers, whose states are functions of the ledger.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,12 @@ _REWIND = (
 
 
 class Ledger:
-    """One database of studies; safe to use from several threads."""
+    """One database of studies; thread-safe.
+
+    Example:
+        >>> with Ledger.open("sqlite:///mlruns/ledger.db") as ledger:  # doctest: +SKIP
+        ...     print([study.name for study in ledger.studies()])
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -51,38 +56,38 @@ class Ledger:
         url: str | Path,
         *,
         clock: Clock | None = None,
-        patience_s: float = 0.0,
+        max_outage_s: float = 0.0,
         tell: Callable[[str], None] = lambda _: None,
     ) -> Self:
-        """Open a ledger; file, folders and tables are made where they are missing.
+        """Open a ledger; create the file, its folders and the tables if they are missing.
 
         Args:
             url: A file for SQLite, or a SQLAlchemy URL (`sqlite:///FILE`, `postgresql://...`).
-            clock: Tells the time; this machine's by default.
-            patience_s: How long a server that goes away afterwards is waited for.
-            tell: Told when one is, and when it is back.
+            clock: Clock of records and leases; by default this machine's.
+            max_outage_s: Longest outage of a server to wait for, in seconds.
+            tell: Shows a message about an outage to the user.
 
         Raises:
-            LedgerError: No ledger can be opened there; the message says why.
+            LedgerError: No ledger can be opened at this address.
         """
-        return cls(Database(url, clock or SystemClock(), Outage(patience_s, tell)))
+        return cls(Database(url, clock or SystemClock(), Outage(max_outage_s, tell)))
 
     @property
     def name(self) -> str:
-        """Where it lives, without any password."""
+        """Return its address, without any password."""
         return self._database.name
 
     @property
     def identity(self) -> str:
-        """Its own name for good; what it left in MLflow and in folders bears it."""
+        """Return its permanent id, which its MLflow runs and its folders in a home carry."""
         return self._database.read(queries.read_identity)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._database.close()
 
     def cancel_wait(self) -> None:
-        """Wait no more for a server that is away; a call that does in another thread gives up."""
+        """Stop waiting for a server, also in other threads."""
         self._database.cancel_wait()
 
     def __enter__(self) -> Self:
@@ -106,23 +111,23 @@ class Ledger:
         metadata: Mapping[str, Any] | None = None,
         holder: Holder,
     ) -> tuple[StudyRow, Lease]:
-        """Take the lease of a study, which is created if it is new.
+        """Acquire the lease of a study, which is created if it is new.
 
-        Every trial that a previous driver left RUNNING becomes WAITING.
+        RUNNING trials of a previous driver are requeued.
 
         Args:
             name: The study's name.
-            config_json: Its configuration; None resumes what is stored, and compares nothing.
+            config_json: Its configuration; None resumes the stored study without a comparison.
             space_name: Name of its search space.
             space_version: The space's version.
-            teacher_sha256: Digest of the teacher's manifest, if there is a teacher.
+            teacher_sha256: Digest of the teacher's manifest, if any.
             data_digest: Digest of its data.
-            code_digest: Digest of the user's own Python, if there is any.
+            code_digest: Digest of the user's own Python, if any.
             metadata: Plain data recorded with its creation, never compared; for readers of events.
             holder: The process that will drive it.
 
         Raises:
-            StudyConflictError: It exists and was started from something else.
+            StudyConflictError: It exists with other inputs.
             UnknownStudyError: It does not exist and no configuration was given.
             LeaseHeldError: Another driver runs it.
         """
@@ -139,15 +144,15 @@ class Ledger:
         )
 
     def study(self, name: str) -> StudyRow | None:
-        """The study of this name, if there is one."""
+        """Return the study of this name, if there is one."""
         return self._database.read(lambda connection: queries.read_study(connection, name))
 
     def studies(self) -> list[StudyRow]:
-        """All studies, oldest first."""
+        """Return all studies, oldest first."""
         return self._database.read(queries.read_studies)
 
     def renew(self, lease: Lease) -> Lease:
-        """The lease, lasting another 30 s from now.
+        """Return the lease, renewed for 30 s.
 
         Raises:
             LeaseLostError: Another driver has it.
@@ -155,7 +160,7 @@ class Ledger:
         return self._write("lease_renewed", lambda tx: leases.renew(tx, lease))
 
     def release(self, lease: Lease) -> None:
-        """Give the lease back, so that the next driver need not wait.
+        """Release the lease, so that the next driver need not wait.
 
         Raises:
             LeaseLostError: Another driver has it.
@@ -163,35 +168,35 @@ class Ledger:
         self._write("lease_released", lambda tx: leases.release(tx, lease))
 
     def require_free(self, row: StudyRow) -> None:
-        """Raise LeaseHeldError where a driver runs a study now."""
+        """Raise LeaseHeldError if a driver runs the study now."""
         self._database.write(lambda tx: leases.require_free(tx, row.id, row.name))
 
     def require_deletable(self, row: StudyRow) -> None:
-        """Raise LeaseHeldError or StudyNeededError where `delete_study` would."""
+        """Raise LeaseHeldError or StudyNeededError if `delete_study` would."""
         self._database.write(lambda tx: rows.require_deletable(tx, row))
 
     def delete_study(self, name: str, holder: Holder) -> None:
-        """Remove a study with all its trials; afterwards no promotion of one can begin.
+        """Delete a study with all its trials; afterwards no promotion of one can begin.
 
         Raises:
             UnknownStudyError: There is none.
             LeaseHeldError: A driver runs it.
-            StudyNeededError: A promotion is under way, or a study needs it.
+            StudyNeededError: A promotion has not ended, or another study refers to it.
         """
         if (row := self.study(name)) is None:
             raise UnknownStudyError(f"no study {name!r} in this ledger; `archscout list` shows all")
         self._database.write(lambda tx: rows.delete_study(tx, row, holder))
 
     def set_study_state(self, lease: Lease, state: str) -> None:
-        """Say how the study stands: `running`, `finished`, `interrupted` or `broken`."""
+        """Set the study's state: `running`, `finished`, `interrupted` or `broken` (aborted)."""
         self._write("state_set", lambda tx: rows.set_state(tx, lease, state))
 
     def set_study_config(self, lease: Lease, config_json: str) -> None:
-        """Replace the study's config by one that decides more."""
+        """Replace the study's config by one with fewer open choices."""
         self._write("config_set", lambda tx: rows.set_config(tx, lease, config_json))
 
     def add_spent(self, lease: Lease, seconds: float) -> None:
-        """Add to the driver time that the study has used."""
+        """Add to the study's driver time, in seconds."""
         finite("spent_s", seconds)
         self._write("spent_added", lambda tx: rows.add_spent(tx, lease, seconds))
 
@@ -201,7 +206,7 @@ class Ledger:
         """Add a trial under the study's next number.
 
         Raises:
-            NumberMismatchError: The number is not the study's next.
+            NumberMismatchError: The number is not the study's next one.
             LeaseLostError: Another driver has the study.
             ValueError: A number is not finite, or values do not fit the state.
         """
@@ -210,7 +215,7 @@ class Ledger:
     def start_attempt(
         self, lease: Lease, uid: str, *, node: str | None = None, pid: int | None = None
     ) -> AttemptKey:
-        """Turn a WAITING trial into a RUNNING one; the key is what its worker must show.
+        """Set a WAITING trial to RUNNING, and return the key of its new attempt.
 
         Raises:
             IllegalTransitionError: The trial is not WAITING.
@@ -222,10 +227,10 @@ class Ledger:
         )
 
     def record(self, lease: Lease, key: AttemptKey, seen: Measurement) -> bool:
-        """Keep a measurement and its checkpoint.
+        """Record a measurement and its checkpoint.
 
         Returns:
-            Whether it was kept; an epoch that has been measured before is not, the first wins.
+            False if the epoch was measured before: the first measurement is kept.
 
         Raises:
             StaleAttemptError: The attempt is not the trial's newest, or has ended.
@@ -246,32 +251,32 @@ class Ledger:
         violations: Mapping[str, float] | None = None,
         failure: Mapping[str, Any] | None = None,
     ) -> Trial:
-        """End a trial for good; this happens once.
+        """Finish a trial, once and for all.
 
         Args:
-            lease: The study's.
-            uid: The trial's.
-            key: The attempt that ended; None for a trial that is WAITING.
+            lease: Lease of the study.
+            uid: uid of the trial.
+            key: Key of the attempt that ended; None for a WAITING trial.
             state: COMPLETE, PRUNED or FAIL.
-            reason: Why, in one word.
-            values: Objective values; given if, and only if, it is COMPLETE.
+            reason: Reason in one word, such as `rung`.
+            values: Objective values, exactly if it is COMPLETE.
             violations: By constraint; at most 0 is feasible.
-            failure: The classified failure, if there was one.
+            failure: Classified failure, if any.
 
         Raises:
             StaleAttemptError: The attempt is not the trial's newest, or has ended.
-            IllegalTransitionError: The trial has ended already, or may not go to this state.
+            IllegalTransitionError: The trial has ended, or may not enter this state.
             LeaseLostError: Another driver has the study.
             ValueError: A number is not finite, or values do not fit the state.
         """
-        ending = transitions.OutcomeRow(
+        outcome = transitions.OutcomeRow(
             state=state,
             reason=reason,
             values=values,
             violations=dict(violations or {}),
             failure=failure and dict(failure),
         )
-        return self._write("finished", lambda tx: _finish(tx, lease, uid, key, ending))
+        return self._write("finished", lambda tx: _finish(tx, lease, uid, key, outcome))
 
     def requeue(
         self,
@@ -281,13 +286,13 @@ class Ledger:
         *,
         failure: Mapping[str, Any] | None = None,
     ) -> None:
-        """Close an attempt and let its trial wait for another one.
+        """End an attempt and set its trial to WAITING.
 
         Args:
-            lease: The study's.
-            key: The attempt's.
-            outcome: Why it ended, in one word: `interrupted`, or a failure's class.
-            failure: The classified failure, if there was one.
+            lease: Lease of the study.
+            key: Key of the attempt.
+            outcome: `interrupted`, or the class of a failure.
+            failure: Classified failure, if any.
 
         Raises:
             StaleAttemptError: The attempt is not the trial's newest, or has ended.
@@ -297,13 +302,13 @@ class Ledger:
         self._write("given_back", lambda tx: transitions.requeue(tx, lease, key, outcome, why))
 
     def trials(self, study_id: int) -> list[Trial]:
-        """All trials of a study by number, with their measurements."""
+        """Return all trials of a study by number, with their measurements."""
         return self._database.read(
             lambda connection: queries.read_trials(connection, trial.c.study_id == study_id)
         )
 
     def trial(self, study_id: int, number: int) -> Trial:
-        """One trial, with its measurements.
+        """Return one trial, with its measurements.
 
         Raises:
             UnknownTrialError: The study has no trial of this number.
@@ -318,66 +323,66 @@ class Ledger:
         return found[0]
 
     def attempts(self, uid: str) -> list[AttemptRecord]:
-        """The trial's attempts, oldest first."""
+        """Return the trial's attempts, oldest first."""
         return self._database.read(lambda connection: queries.read_attempts(connection, uid))
 
     def checkpoints(self, uid: str) -> list[CheckpointRef]:
-        """The trial's checkpoints, newest first."""
+        """Return the trial's checkpoints, newest first."""
         return self._database.read(lambda connection: queries.read_checkpoints(connection, uid))
 
     # Requests
 
-    def ask(self, study_id: int, kind: str, payload: Mapping[str, Any]) -> int:
-        """Ask a study's driver for something; whether there is one now does not matter.
+    def add_request(self, study_id: int, kind: str, payload: Mapping[str, Any]) -> int:
+        """Add a request to the present or the next driver of a study.
 
         Returns:
-            The request's id; that of the open one, if the same was asked before.
+            Id of the request; of the open one, if an equal request is open.
         """
-        return self._write("asked", lambda tx: requests.ask(tx, study_id, kind, payload))
+        return self._write("asked", lambda tx: requests.add(tx, study_id, kind, payload))
 
     def requests(self, study_id: int) -> list[Request]:
-        """What was asked of a study and has no answer, oldest first."""
+        """Return the open requests of a study, oldest first."""
         return self._database.read(lambda connection: requests.read_open(connection, study_id))
 
-    def answer(self, lease: Lease, request_id: int, said: Mapping[str, Any]) -> None:
-        """Say what came of a request; the first answer stays.
+    def answer(self, lease: Lease, request_id: int, answer: Mapping[str, Any]) -> None:
+        """Answer a request; only the first answer is kept.
 
         Raises:
             LeaseLostError: Another driver has the study.
         """
-        self._write("answered", lambda tx: requests.answer(tx, lease, request_id, said))
+        self._write("answered", lambda tx: requests.answer(tx, lease, request_id, answer))
 
-    def answer_to(self, request_id: int) -> dict[str, Any] | None:
-        """What was said to a request; None while nothing was."""
+    def read_answer(self, request_id: int) -> dict[str, Any] | None:
+        """Return the answer to a request; None while it is open."""
         return self._database.read(lambda connection: requests.read_answer(connection, request_id))
 
     @property
     def promotions(self) -> Promotions:
-        """What was taken into the model registry, and by whom."""
+        """Return the promotions to the model registry."""
         return Promotions(self._database)
 
     # Events and their projection
 
     def events(self, study_id: int, after: int, limit: int = 1000) -> list[Event]:
-        """Up to `limit` events of a study later than `after`, in order; 0 is before the first."""
+        """Return up to `limit` events of a study after the id `after`, in order."""
         return self._database.read(
             lambda connection: queries.read_events(connection, study_id, after, limit)
         )
 
     def cursor(self, study_id: int) -> int:
-        """The last event that the projection has shown; 0 before the first."""
+        """Return the id of the last projected event; 0 before the first."""
         return self._database.read(lambda connection: queries.read_cursor(connection, study_id))
 
     def advance(self, study_id: int, cursor: int) -> None:
-        """Remember the last event that the projection has shown; earlier ones change nothing."""
+        """Set the id of the last projected event; an earlier one has no effect."""
 
         def work(tx: Transaction) -> None:
             tx.connection.execute(_ADVANCE, {"of_study": study_id, "to": cursor, "at": tx.now()})
 
         self._write("cursor_advanced", work)
 
-    def show_anew(self, study_id: int) -> None:
-        """Let the projection begin again at the first event; no projection may be running."""
+    def rewind(self, study_id: int) -> None:
+        """Restart the projection at the first event; no projection may be running."""
 
         def work(tx: Transaction) -> None:
             tx.connection.execute(_REWIND, {"of_study": study_id, "at": tx.now()})
@@ -385,20 +390,20 @@ class Ledger:
         self._write("cursor_rewound", work)
 
     def _write(self, name: str, work: Callable[[Transaction], T]) -> T:
-        """Do the work in one transaction, between two points at which a test may break it."""
+        """Do the work in one transaction, between two failpoints."""
 
         def done(tx: Transaction) -> T:
-            made = work(tx)
+            result = work(tx)
             fault(f"{name}.uncommitted")
-            return made
+            return result
 
-        made = self._database.write(done)
+        result = self._database.write(done)
         fault(f"{name}.committed")
-        return made
+        return result
 
 
 def _finish(
-    tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: transitions.OutcomeRow
+    tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, outcome: transitions.OutcomeRow
 ) -> Trial:
-    transitions.finish(tx, lease, uid, key, ending)
+    transitions.finish(tx, lease, uid, key, outcome)
     return queries.read_trials(tx.connection, trial.c.uid == uid)[0]

@@ -1,7 +1,7 @@
-"""Upkeep of a ledger as a whole: its revision, whether it keeps its own promises, a copy of it.
+"""Check and backup of a ledger.
 
-Looks without changing: unlike `Ledger.open`, a look migrates nothing. The promises are those of
-docs/ledger.md, asked in SQL that both databases understand.
+Unlike `Ledger.open`, the check migrates nothing. The invariants are those of docs/ledger.md, in SQL
+that both databases understand.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ INVARIANTS: Mapping[str, str] = {
     "trial numbers are dense": (
         "SELECT study_id FROM trial GROUP BY study_id HAVING count(*) <> max(number) + 1"
     ),
-    "a trial has an end exactly when it has ended": (
+    "a trial has an end time exactly if it has ended": (
         "SELECT uid FROM trial WHERE (ended IS NOT NULL)"
         " <> (state IN ('COMPLETE', 'PRUNED', 'FAIL'))"
     ),
-    "a trial has values exactly when it is COMPLETE": (
+    "a trial has values exactly if it is COMPLETE": (
         "SELECT uid FROM trial WHERE (values_json IS NOT NULL) <> (state = 'COMPLETE')"
     ),
     "a trial has one open attempt exactly while it is RUNNING": (
@@ -50,21 +50,21 @@ INVARIANTS: Mapping[str, str] = {
         " WHERE attempt.trial_uid = measurement.trial_uid"
         " AND attempt.number = measurement.attempt)"
     ),
-    "nobody wrote after a younger driver had": (
+    "no driver wrote after its successor": (
         "SELECT id FROM (SELECT id, generation, max(generation) OVER"
         " (PARTITION BY study_id ORDER BY id) AS newest FROM event WHERE kind <> 'promotion')"
-        " AS told WHERE generation < newest"
+        " AS written WHERE generation < newest"
     ),
-    "every trial was told once that it ended": (
-        "SELECT study_id FROM study_ends WHERE told <> ended"
+    "every ended trial has one event trial_finished": (
+        "SELECT study_id FROM study_ends WHERE events <> ended"
     ),
 }
-"""What each query finds breaks the promise that it is named by."""
+"""Invariants, each with a query for the rows that violate it."""
 
 _STUDY_ENDS = (
     "WITH study_ends AS (SELECT study.id AS study_id,"
     " (SELECT count(*) FROM event WHERE event.study_id = study.id"
-    "  AND event.kind = 'trial_finished') AS told,"
+    "  AND event.kind = 'trial_finished') AS events,"
     " (SELECT count(*) FROM trial WHERE trial.study_id = study.id"
     "  AND trial.state IN ('COMPLETE', 'PRUNED', 'FAIL')) AS ended"
     " FROM study) "
@@ -73,63 +73,63 @@ _STUDY_ENDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerCheck:
-    """What a look at a ledger found."""
+    """Result of the check of a ledger."""
 
     name: str
-    """Where it lives, without any password."""
+    """Its address, without any password."""
     revision: str | None
-    """Of its schema; None for a database without our tables."""
+    """Revision of its schema; None without our tables."""
     newest: str
-    """The revision that this release knows."""
+    """Newest revision that this release knows."""
     problems: tuple[str, ...]
-    """One line each; empty is good."""
+    """Problems, one line each."""
 
 
 def check(url: str) -> LedgerCheck:
-    """Check a ledger's revision, its files and its own promises; nothing is changed.
+    """Check a ledger's revision, file and invariants, without any change.
 
     Raises:
-        LedgerError: It cannot be reached.
+        LedgerError: It cannot be read.
     """
     engine, name = _engine(url)
     with (
         _named_errors(name, partial(redact, addresses=(url,))),
-        contextlib.closing(_Disposed(engine)),
+        contextlib.closing(_Disposing(engine)),
         engine.connect() as connection,
     ):
         found = revision(connection)
-        problems = list(_of_file(connection)) if engine.dialect.name == "sqlite" else []
+        problems = list(_file_problems(connection)) if engine.dialect.name == "sqlite" else []
         if found is None:
-            problems.append("there are no tables of a ledger")
+            problems.append("it has no tables of a ledger")
         elif found == HEAD:
-            problems += _broken(connection)
+            problems += _violations(connection)
     return LedgerCheck(name=name, revision=found, newest=HEAD, problems=tuple(problems))
 
 
 def back_up(url: str, target: Path) -> int:
-    """Copy an SQLite ledger while it may be in use; the copy gets its name once it is whole.
+    """Copy an SQLite ledger, which may be in use; the copy gets its name once it is complete.
 
     Returns:
         Its size in bytes.
 
     Raises:
-        LedgerError: It is not SQLite, the target exists, or one of them cannot be used.
+        LedgerError: It is not SQLite, the target exists, or the copy failed.
     """
     read = read_url(url)
     if read.get_backend_name() != "sqlite":
         raise LedgerError("a ledger on PostgreSQL is backed up by its own tool: pg_dump")
     if target.exists():
-        raise LedgerError(f"{target} exists: a backup replaces nothing; give another name")
+        raise LedgerError(f"{target} exists, and a backup replaces no file; give another name")
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         _copy(Path(str(read.database)), unfinished)
-        os.link(unfinished, target)  # fails where a rename would replace
+        os.link(unfinished, target)  # unlike a rename, it replaces no file
     except (OSError, sqlite3.Error) as error:
         raise LedgerUnavailableError(f"{target}: no backup was made: {error}") from None
     finally:
-        for side in ("", "-journal", "-wal", "-shm"):
-            unfinished.with_name(unfinished.name + side).unlink(missing_ok=True)
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
     return target.stat().st_size
 
 
@@ -139,7 +139,7 @@ def _copy(source: Path, unfinished: Path) -> None:
         contextlib.closing(sqlite3.connect(unfinished)) as copy,
     ):
         original.backup(copy)
-        copy.execute("PRAGMA journal_mode=DELETE")  # one file, without side files
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a write-ahead log
         (verdict,) = copy.execute("PRAGMA integrity_check").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(f"the copy is damaged: {verdict}")
@@ -147,7 +147,7 @@ def _copy(source: Path, unfinished: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _of_file(connection: Connection) -> Iterator[str]:
+def _file_problems(connection: Connection) -> Iterator[str]:
     for (verdict,) in connection.exec_driver_sql("PRAGMA integrity_check"):
         if verdict != "ok":
             yield f"integrity: {verdict}"
@@ -155,12 +155,12 @@ def _of_file(connection: Connection) -> Iterator[str]:
         yield f"row {row} of {table} refers to no row of {other}"
 
 
-def _broken(connection: Connection) -> Iterator[str]:
-    for promise, question in INVARIANTS.items():
-        prefix = _STUDY_ENDS if "study_ends" in question else ""
-        found = [str(row[0]) for row in connection.execute(text(prefix + question))]
+def _violations(connection: Connection) -> Iterator[str]:
+    for invariant, query in INVARIANTS.items():
+        prefix = _STUDY_ENDS if "study_ends" in query else ""
+        found = [str(row[0]) for row in connection.execute(text(prefix + query))]
         if found:
-            yield f"broken: {promise}: {', '.join(found[:5])}{' ...' if found[5:] else ''}"
+            yield f"violated: {invariant}: {', '.join(found[:5])}{' ...' if found[5:] else ''}"
 
 
 def _engine(url: str) -> tuple[Engine, str]:
@@ -168,10 +168,10 @@ def _engine(url: str) -> tuple[Engine, str]:
     name = shown_name(read)
     if read.get_backend_name() != "sqlite":
         return create_engine(read, hide_parameters=True), name
-    place = Path(str(read.database)).absolute()
-    if not place.is_file():
-        raise LedgerUnavailableError(f"there is no ledger at {place}")
-    address = f"{place.as_uri()}?mode=ro"
+    path = Path(str(read.database)).absolute()
+    if not path.is_file():
+        raise LedgerUnavailableError(f"there is no ledger at {path}")
+    address = f"{path.as_uri()}?mode=ro"
     return (
         create_engine("sqlite://", creator=lambda: sqlite3.connect(address, uri=True)),
         name,
@@ -179,8 +179,8 @@ def _engine(url: str) -> tuple[Engine, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Disposed:
-    """Lets go of an engine at the end."""
+class _Disposing:
+    """Disposes of an engine on close."""
 
     engine: Engine
 

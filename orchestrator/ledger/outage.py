@@ -1,7 +1,4 @@
-"""Outages: how long a database that went away is waited for, and who is told.
-
-Knows time and patience; what counts as away is for whoever talks to the database to say.
-"""
+"""Outages of a database: how long to wait for it, and what the user is told."""
 
 import threading
 import time
@@ -9,60 +6,60 @@ from collections.abc import Callable
 
 _FIRST_PAUSE_S = 0.05
 _MAX_PAUSE_S = 1.0
-_TOLD_AFTER_S = 1.0
+_NOTICE_AFTER_S = 1.0
 
 
 class Outage:
-    """The times at which one database did not answer; shared by all threads that ask it."""
+    """State of one database's outage, shared by all threads that use it."""
 
-    def __init__(self, patience_s: float, tell: Callable[[str], None]) -> None:
-        """All is well.
+    def __init__(self, max_outage_s: float, tell: Callable[[str], None]) -> None:
+        """Begin without an outage.
 
         Args:
-            patience_s: How long an outage may last before those who wait give up.
-            tell: Told once when an outage lasts, and once when it is over.
+            max_outage_s: Longest outage, in seconds, before waiting callers give up.
+            tell: Called once when an outage lasts, and once when it ends.
         """
-        self._patience_s = patience_s
+        self._max_outage_s = max_outage_s
         self._tell = tell
         self._lock = threading.Lock()
-        self._impatient = threading.Event()
+        self._cancelled = threading.Event()
         self._since: float | None = None
-        self._told = False
+        self._noticed = False
 
-    def wait_or_give_up(self, said: str) -> bool:
-        """Wait a moment before the next try.
+    def wait_or_give_up(self, message: str) -> bool:
+        """Wait a moment before the next attempt.
 
-        A connection that was only cut is made anew at once, whatever the patience.
+        The first attempt after a lost connection is made at once, whatever the limit.
 
         Args:
-            said: What the database, or the way to it, said.
+            message: Description of the error.
 
         Returns:
-            Whether there is to be a next try.
+            False to give up.
         """
         with self._lock:
             began, self._since = self._since, self._since or time.monotonic()
             away_s = time.monotonic() - self._since
-            news = away_s > _TOLD_AFTER_S and not self._told
-            self._told = self._told or news
+            is_new = away_s > _NOTICE_AFTER_S and not self._noticed
+            self._noticed = self._noticed or is_new
         if began is None:
             return True
-        if self._impatient.is_set() or away_s >= self._patience_s:
+        if self._cancelled.is_set() or away_s >= self._max_outage_s:
             return False
-        if news:
-            self._tell(f"{said}; waiting for it, {self._patience_s:.0f} s at most")
-        self._impatient.wait(min(_MAX_PAUSE_S, max(_FIRST_PAUSE_S, away_s / 2)))
+        if is_new:
+            self._tell(f"{message}; waiting for it, {self._max_outage_s:.0f} s at most")
+        self._cancelled.wait(min(_MAX_PAUSE_S, max(_FIRST_PAUSE_S, away_s / 2)))
         return True
 
-    def over(self) -> None:
-        """The database has answered."""
+    def end(self) -> None:
+        """Record that the database answered."""
         if self._since is None:
             return
         with self._lock:
-            self._since, told, self._told = None, self._told, False
+            self._since, told, self._noticed = None, self._noticed, False
         if told:
-            self._tell("the ledger answers again; going on")
+            self._tell("the ledger answers again; continuing")
 
     def cancel_wait(self) -> None:
-        """Wait no more, now or later."""
-        self._impatient.set()
+        """Stop waiting, now and later."""
+        self._cancelled.set()

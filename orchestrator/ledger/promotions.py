@@ -1,8 +1,8 @@
-"""Promotions: one row for each operation that takes a trial into the model registry.
+"""Promotions: one row for each promotion of a trial to the model registry.
 
-The registry's alias goes to whoever sets it last; here it is moved by compare-and-set: moves of an
-alias are counted, and a promotion may move it only if none was made since it compared itself with
-the champion. One process at a time works on an operation.
+In the registry, the last writer of an alias wins; here it is moved by compare-and-set: moves of an
+alias are counted, and a promotion may move it only if it has not moved since the comparison with
+the champion. One process at a time works on a promotion.
 """
 
 import json
@@ -21,10 +21,10 @@ from orchestrator.ledger.schema import lease, promotion
 from orchestrator.ledger.serialization import from_row, to_json
 
 STATES = ("begun", "registered", "verified", "tested", "moving", "done", "refused")
-"""In this order, refused aside: registered = its files and its version are in the registry."""
+"""States in order, except `refused`; `registered`: the version is in the registry."""
 
 TIMEOUT_S = 900.0
-"""After so long without a step, a promoter on another host is taken for dead."""
+"""Seconds without a step after which a promoter on another host is presumed dead."""
 
 ENDED = frozenset({"done", "refused"})
 _FIND = select(promotion).where(promotion.c.op_id == bindparam("operation"))
@@ -34,14 +34,14 @@ _OF_ALIAS = select(promotion).where(
 _ALL = select(promotion).order_by(promotion.c.recorded, promotion.c.op_id)
 _ADD = insert(promotion)
 _CHANGE = update(promotion).where(promotion.c.op_id == bindparam("operation"))
-# Locked, because within a study events must get their ids in order of commit.
+# Locked, because ids of a study's events must rise in order of commit.
 _GENERATION = (
     select(lease.c.generation).where(lease.c.study_id == bindparam("of_study")).with_for_update()
 )
 
 
 class Promotions:
-    """The promotions of one ledger; safe to use from several threads."""
+    """The promotions of one ledger; thread-safe."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -56,10 +56,10 @@ class Promotions:
         alias: str,
         holder: Holder,
     ) -> Promotion:
-        """Start an operation, or go on with it where an earlier process left it.
+        """Start a promotion, or continue one of an earlier process.
 
         Raises:
-            PromotionHeldError: Another process is at it.
+            PromotionHeldError: Another process works on it.
         """
         target = {"study_id": study_id, "trial_uid": trial_uid, "model": model, "alias": alias}
         return self._database.write(lambda tx: _begin(tx, operation, target, holder))
@@ -76,11 +76,11 @@ class Promotions:
         """Record a step.
 
         Args:
-            operation: Which promotion.
-            holder: Who works on it.
-            state: One of STATES.
-            version: The registered version, once there is one.
-            detail: What else is to be remembered, added to what is there.
+            operation: Id of the promotion.
+            holder: The process that works on it.
+            state: One of `STATES`.
+            version: Registered version; None before registration.
+            detail: Details to add.
 
         Raises:
             PromotionHeldError: Another process has taken it over.
@@ -92,35 +92,35 @@ class Promotions:
             tx.lock(ADVISORY_LOCK)
             found = _held(tx, operation, holder)
             _write(tx, found, state, version=version, detail=detail or {})
-            return _told(tx, operation)
+            return _with_event(tx, operation)
 
         return self._database.write(work)
 
     def claim(
         self, operation: str, holder: Holder, *, expected_version: int | None, moves: int
     ) -> Promotion:
-        """Win the right to move the alias; whoever compared with an older champion loses.
+        """Claim the right to move the alias, after a comparison with the present champion.
 
         Args:
-            operation: Which promotion.
-            holder: Who works on it.
-            expected_version: Where the alias pointed in the comparison, if anywhere.
-            moves: How many moves the alias had seen then.
+            operation: Id of the promotion.
+            holder: The process that works on it.
+            expected_version: Version of the alias in the comparison, if any.
+            moves: Number of moves of the alias at that time.
 
         Raises:
-            AliasMovedError: It has been moved since, or is being moved.
-            PromotionHeldError: Another process has taken the operation over.
+            AliasMovedError: It has moved since, or is being moved.
+            PromotionHeldError: Another process has taken the promotion over.
         """
         return self._database.write(
             lambda tx: _claim(tx, operation, holder, expected_version, moves)
         )
 
     def moves(self, model: str, alias: str) -> int:
-        """How many moves an alias has seen, those under way included."""
+        """Return the number of moves of an alias, including unfinished ones."""
         return self._database.read(lambda connection: _moves(_of_alias(connection, model, alias)))
 
     def all(self) -> list[Promotion]:
-        """All promotions, oldest first."""
+        """Return all promotions, oldest first."""
         return self._database.read(
             lambda connection: [_promotion(row) for row in connection.execute(_ALL)]
         )
@@ -140,15 +140,15 @@ def _begin(tx: Transaction, operation: str, target: Mapping[str, Any], holder: H
             "updated": now,
         }
         tx.connection.execute(_ADD, row)
-    elif found.state not in ENDED and _is_another_at_work(found, holder, now):
+    elif found.state not in ENDED and _is_held_by_another(found, holder, now):
         other = _holder(found)
         raise PromotionHeldError(
-            f"process {other.pid} on {other.host} is promoting this very trial to "
+            f"process {other.pid} on {other.host} is promoting this trial to "
             f"{found.model!r}: wait until it ends, or stop it there"
         )
     else:
         _write(tx, found, found.state, detail={"holder": asdict(holder)})
-    return _told(tx, operation)
+    return _with_event(tx, operation)
 
 
 def _claim(
@@ -162,13 +162,13 @@ def _claim(
             continue
         if _is_at_work(rival, holder, tx.now()):
             raise AliasMovedError(found.model, found.alias, "another promotion is moving it")
-        # Dead in the middle: it may be taken up again, from its comparison on.
+        # Its process died: it may be continued from its comparison.
         _write(tx, rival, "tested", detail={})
     if _moves(rows) != moves:
         raise AliasMovedError(found.model, found.alias, "another promotion has moved it")
     detail = {"move": moves + 1}
     _write(tx, found, "moving", expected_version=expected_version, detail=detail)
-    return _told(tx, operation)
+    return _with_event(tx, operation)
 
 
 def _find(connection: Connection, operation: str) -> Row[Any] | None:
@@ -193,16 +193,16 @@ def _moves(rows: list[Row[Any]]) -> int:
     return max((json.loads(row.detail_json)["move"] for row in rows), default=0)
 
 
-def _is_another_at_work(found: Row[Any], asking: Holder, now: float) -> bool:
+def _is_held_by_another(found: Row[Any], asking: Holder, now: float) -> bool:
     return _holder(found) != asking and _is_at_work(found, asking, now)
 
 
 def _is_at_work(found: Row[Any], asking: Holder, now: float) -> bool:
-    """Whether an operation's process may still run."""
+    """Return True if the process of a promotion may still run."""
     other = _holder(found)
     if other.is_gone():
         return False
-    # Of processes elsewhere, or before a reboot, nobody here can tell.
+    # A process of another host or boot cannot be checked.
     here = (other.host, other.boot_id) == (asking.host, asking.boot_id)
     return here or now - found.updated <= TIMEOUT_S
 
@@ -231,8 +231,8 @@ def _write(
     tx.connection.execute(_CHANGE.values(**changed), {"operation": found.op_id})
 
 
-def _told(tx: Transaction, operation: str) -> Promotion:
-    """The promotion as it stands now, its event appended."""
+def _with_event(tx: Transaction, operation: str) -> Promotion:
+    """Append the event of a promotion, and return the promotion."""
     found = _find(tx.connection, operation)
     assert found is not None  # noqa: S101  # Written in this transaction.
     generation = tx.connection.scalar(_GENERATION, {"of_study": found.study_id}) or 0

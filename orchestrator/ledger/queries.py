@@ -1,4 +1,4 @@
-"""How the ledger is read: few queries, however many rows."""
+"""Queries of the ledger: a constant number of queries for any number of rows."""
 
 import json
 from collections import defaultdict
@@ -75,30 +75,30 @@ _MEASURED = (
 
 
 def read_identity(connection: Connection) -> str:
-    """The ledger's identity, which it was given when it was made or upgraded."""
+    """Return the ledger's identity, created with its tables."""
     return str(connection.execute(_IDENTITY).scalar_one())
 
 
 def read_study(connection: Connection, name: str) -> StudyRow | None:
-    """The study of this name, if there is one."""
+    """Return the study of this name, if there is one."""
     found = connection.execute(_STUDY, {"of_name": name}).one_or_none()
     return None if found is None else StudyRow(**found._asdict())
 
 
 def read_studies(connection: Connection) -> list[StudyRow]:
-    """All studies, oldest first."""
+    """Return all studies, oldest first."""
     return [StudyRow(**found._asdict()) for found in connection.execute(_STUDIES)]
 
 
 def read_trials(connection: Connection, *conditions: ColumnElement[bool]) -> list[Trial]:
-    """The trials that meet all conditions, by number, with what was measured of each."""
+    """Return the trials that meet all conditions, by number, with their measurements."""
     measured = _group(connection.execute(_MEASURED.where(*conditions)))
     rows = connection.execute(_TRIALS.where(*conditions)).all()
     return [_to_trial(row, measured.get(row.uid, ())) for row in rows]
 
 
 def read_checkpoints(connection: Connection, uid: str) -> list[CheckpointRef]:
-    """The trial's checkpoints, newest first."""
+    """Return the trial's checkpoints, newest first."""
     return [
         CheckpointRef(**found._asdict())
         for found in connection.execute(_CHECKPOINTS, {"of_trial": uid})
@@ -106,19 +106,19 @@ def read_checkpoints(connection: Connection, uid: str) -> list[CheckpointRef]:
 
 
 def read_attempts(connection: Connection, uid: str) -> list[AttemptRecord]:
-    """The trial's attempts, oldest first."""
+    """Return the trial's attempts, oldest first."""
     rows = connection.execute(_ATTEMPTS, {"of_trial": uid})
     return [AttemptRecord(**from_row(row)) for row in rows]
 
 
 def read_events(connection: Connection, study_id: int, after: int, limit: int) -> list[Event]:
-    """Up to `limit` events of the study later than `after`, in order."""
+    """Return up to `limit` events of the study after the id `after`, in order."""
     given = {"of_study": study_id, "after": after, "at_most": limit}
     return [Event(**from_row(row)) for row in connection.execute(_EVENTS, given)]
 
 
 def read_cursor(connection: Connection, study_id: int) -> int:
-    """The last event that the projection has shown; 0 before the first."""
+    """Return the id of the last projected event; 0 before the first."""
     return connection.scalar(_CURSOR, {"of_study": study_id}) or 0
 
 

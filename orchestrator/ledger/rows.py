@@ -1,7 +1,7 @@
-"""How a study is opened and how its own row changes.
+"""Rows of studies and trials: open a study, add a trial, delete a study.
 
-Opening is one transaction: the study made if it is new, its lease taken, and what a driver that is
-gone left RUNNING set to WAITING.
+Opening is one transaction: it creates a new study, acquires the lease, and requeues RUNNING trials
+of a driver that died.
 """
 
 from collections.abc import Mapping
@@ -53,10 +53,10 @@ def open_study(
     metadata: Mapping[str, Any],
     holder: Holder,
 ) -> tuple[StudyRow, Lease]:
-    """Take the lease of a study, which is created if it is new and if a config is given.
+    """Acquire the lease of a study, which is created if it is new and a config is given.
 
     Raises:
-        StudyConflictError: It exists and was started from something else.
+        StudyConflictError: It exists with other inputs.
         UnknownStudyError: It does not exist and no configuration was given.
         LeaseHeldError: Another driver runs it.
     """
@@ -71,26 +71,26 @@ def open_study(
         if differing:
             raise StudyConflictError(name, found.config_json, differing)
     lease = leases.acquire(tx, found.id, name, holder)
-    transitions.give_back_all(tx, lease)
+    transitions.requeue_all(tx, lease)
     return found, lease
 
 
 def set_state(tx: Transaction, lease: Lease, state: str) -> None:
-    """Say how the study stands."""
+    """Set the state of the study."""
     leases.require(tx, lease)
     tx.connection.execute(_SET_STATE, {"of_study": lease.study_id, "to_state": state})
     tx.append(lease.study_id, lease.generation, "study_state", {"state": state})
 
 
 def set_config(tx: Transaction, lease: Lease, config_json: str) -> None:
-    """Replace the study's config by one that decides more."""
+    """Replace the config of the study by one with fewer open choices."""
     leases.require(tx, lease)
     tx.connection.execute(_SET_CONFIG, {"of_study": lease.study_id, "new": config_json})
     tx.append(lease.study_id, lease.generation, "study_config", {"config_json": config_json})
 
 
 def add_spent(tx: Transaction, lease: Lease, seconds: float) -> None:
-    """Add to the driver time that the study has used."""
+    """Add to the driver time of the study."""
     leases.require(tx, lease)
     tx.connection.execute(_ADD_SPENT, {"of_study": lease.study_id, "more": seconds})
     tx.append(lease.study_id, lease.generation, "study_spent", {"seconds": seconds})
@@ -128,11 +128,11 @@ _ADDED = (
 
 
 def add_trial(tx: Transaction, lease: Lease, new: Trial) -> Trial:
-    """Add a trial, and end it at once if it came with a terminal state.
+    """Add a trial, with its event `trial_finished` if its state is terminal.
 
     Raises:
         NumberMismatchError: The number is not the study's next.
-        IllegalTransitionError: The trial would begin RUNNING.
+        IllegalTransitionError: The new trial is RUNNING.
         ValueError: A number is not finite, or values do not fit the state.
     """
     leases.require(tx, lease)
@@ -153,9 +153,9 @@ def add_trial(tx: Transaction, lease: Lease, new: Trial) -> Trial:
     return added
 
 
-_IS_THERE = select(study.c.id).where(study.c.id == bindparam("of_study"))
+_EXISTS = select(study.c.id).where(study.c.id == bindparam("of_study"))
 _UIDS = select(trial.c.uid).where(trial.c.study_id == bindparam("of_study"))
-_UNDER_WAY = select(promotion.c.model, promotion.c.alias).where(
+_UNFINISHED = select(promotion.c.model, promotion.c.alias).where(
     promotion.c.study_id == bindparam("of_study"), promotion.c.state.not_in(sorted(ENDED))
 )
 _CHILDREN = (
@@ -163,8 +163,8 @@ _CHILDREN = (
     .join_from(trial, study, study.c.id == trial.c.study_id)
     .where(trial.c.parent.in_(_UIDS), trial.c.study_id != bindparam("of_study"))
 )
-# Promotions stay: they count how often test data was opened, and how often an alias was moved.
-_FORGET = (
+# Promotions stay: they count uses of test data, and moves of an alias.
+_DETACH = (
     update(promotion)
     .where(promotion.c.study_id == bindparam("of_study"))
     .values(study_id=None, trial_uid=None)
@@ -172,21 +172,21 @@ _FORGET = (
 
 
 def delete_study(tx: Transaction, row: StudyRow, holder: Holder) -> None:
-    """Remove a study's rows; none are left where it has been deleted before.
+    """Delete a study's rows; a second call has no effect.
 
     Raises:
         LeaseHeldError: A driver runs it.
-        StudyNeededError: A trial of it is being promoted, or another study goes back to one.
+        StudyNeededError: A promotion has not ended, or another study refers to one of its trials.
     """
     tx.lock(ADVISORY_LOCK)
     given = {"of_study": row.id}
-    # Its events are gone with it: a COMMIT whose answer was lost is told by the row alone, whose
-    # id is never given to another study.
-    if tx.connection.scalar(_IS_THERE, given) is None:
+    # Its events are deleted too: a COMMIT whose answer was lost is recognized by the missing row,
+    # whose id is never reused.
+    if tx.connection.scalar(_EXISTS, given) is None:
         return
     leases.acquire(tx, row.id, row.name, holder)
     _refuse_needed(tx, row.id, row.name)
-    tx.connection.execute(_FORGET, given)
+    tx.connection.execute(_DETACH, given)
     for table in (checkpoint, measurement, attempt):
         tx.connection.execute(delete(table).where(table.c.trial_uid.in_(_UIDS)), given)
     for table in (trial, request, event, projection, lease):
@@ -195,11 +195,11 @@ def delete_study(tx: Transaction, row: StudyRow, holder: Holder) -> None:
 
 
 def require_deletable(tx: Transaction, row: StudyRow) -> None:
-    """Check that nobody runs or needs a study.
+    """Require that a study can be deleted.
 
     Raises:
         LeaseHeldError: A driver runs it.
-        StudyNeededError: A trial of it is being promoted, or another study goes back to one.
+        StudyNeededError: A promotion has not ended, or another study refers to one of its trials.
     """
     leases.require_free(tx, row.id, row.name)
     _refuse_needed(tx, row.id, row.name)
@@ -207,14 +207,14 @@ def require_deletable(tx: Transaction, row: StudyRow) -> None:
 
 def _refuse_needed(tx: Transaction, study_id: int, name: str) -> None:
     given = {"of_study": study_id}
-    for model, alias in tx.connection.execute(_UNDER_WAY, given):
+    for model, alias in tx.connection.execute(_UNFINISHED, given):
         raise StudyNeededError(
-            f"study {name!r} stays: a promotion of it to {model}@{alias} has not ended; "
+            f"study {name!r} is kept: its promotion to {model}@{alias} has not ended; "
             "end it with the same `archscout promote` first"
         )
     child = tx.connection.scalar(_CHILDREN, given)
     if child is not None:
         raise StudyNeededError(
-            f"study {name!r} stays: trials of study {child!r} go back to it; delete that one "
+            f"study {name!r} is kept: trials of study {child!r} refer to it; delete that one "
             f"first: archscout delete {child}"
         )

@@ -20,14 +20,14 @@ from sqlalchemy import (
 )
 
 HEAD = "0003"
-"""The newest schema revision; a ledger at it is opened without loading Alembic."""
+"""Newest schema revision; a ledger of this revision is opened without loading Alembic."""
 
 VERSION_TABLE = "archscout_version"
-"""Not Alembic's default name, which MLflow and Optuna use for their own revisions."""
+"""Table of the revision; not Alembic's default name, which MLflow and Optuna use."""
 
 metadata = MetaData()
 
-# SQLite gives out row ids only for a column spelled INTEGER.
+# SQLite generates ids only for a column of the type INTEGER.
 _row_id = BigInteger().with_variant(Integer, "sqlite")
 
 

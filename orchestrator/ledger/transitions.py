@@ -1,6 +1,6 @@
-"""How a trial moves: started, measured, ended, given back; each move is checked before it is made.
+"""State transitions of trials: start, measure, finish and requeue.
 
-The caller shows a lease, and an attempt its fence; either may have been lost meanwhile.
+Each requires the lease of the study, and the fence of the attempt; either may have been lost.
 """
 
 import uuid
@@ -24,7 +24,7 @@ from orchestrator.trial import LEGAL_TRANSITIONS, Trial, TrialState
 from workers.job import AttemptKey
 from workers.measurement import Measurement
 
-_STANDING = (
+_CURRENT = (
     select(
         trial.c.number,
         trial.c.state,
@@ -75,7 +75,7 @@ _END_ATTEMPT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRow:
-    """How a trial ends."""
+    """Terminal state of a trial, with its results."""
 
     state: TrialState
     reason: str | None
@@ -87,13 +87,13 @@ class OutcomeRow:
 def start_attempt(
     tx: Transaction, lease: Lease, uid: str, *, node: str | None, pid: int | None
 ) -> AttemptKey:
-    """Turn a WAITING trial into a RUNNING one, under a fence drawn for this attempt alone.
+    """Set a WAITING trial to RUNNING, and return the key of its new attempt, with a random fence.
 
     Raises:
         IllegalTransitionError: The trial is not WAITING.
     """
     leases.require(tx, lease)
-    found = _standing(tx, lease, uid)
+    found = _current(tx, lease, uid)
     if found.state != TrialState.WAITING:
         raise IllegalTransitionError(uid, found.state, TrialState.RUNNING)
     key = AttemptKey(trial_uid=uid, number=found.attempts + 1, fence=uuid.uuid4().hex)
@@ -124,7 +124,7 @@ def start_attempt(
 
 
 def record(tx: Transaction, lease: Lease, key: AttemptKey, seen: Measurement) -> bool:
-    """Keep a measurement and its checkpoint, unless that epoch is kept already.
+    """Record a measurement and its checkpoint; return False if the epoch was measured before.
 
     Raises:
         StaleAttemptError: The attempt is not the trial's newest, or has ended.
@@ -135,11 +135,11 @@ def record(tx: Transaction, lease: Lease, key: AttemptKey, seen: Measurement) ->
     if seen.fidelity < 1:
         raise ValueError(f"epochs count from 1, not {seen.fidelity}")
     leases.require(tx, lease)
-    found = _standing(tx, lease, key.trial_uid, epoch=seen.fidelity)
+    found = _current(tx, lease, key.trial_uid, epoch=seen.fidelity)
     _check_fence(key, found)
     if found.measured_by is not None:
         return False
-    kept = _keep(tx, key, seen, metrics_json=to_json(metrics))
+    checkpoint_row = _insert(tx, key, seen, metrics_json=to_json(metrics))
     payload = {
         "uid": key.trial_uid,
         "number": found.number,
@@ -147,16 +147,16 @@ def record(tx: Transaction, lease: Lease, key: AttemptKey, seen: Measurement) ->
         "epoch": seen.fidelity,
         "metrics": metrics,
         "elapsed_s": elapsed_s,
-        "checkpoint": kept,
+        "checkpoint": checkpoint_row,
     }
     tx.append(lease.study_id, lease.generation, "measurement", payload)
     return True
 
 
-def _keep(
+def _insert(
     tx: Transaction, key: AttemptKey, seen: Measurement, *, metrics_json: str
 ) -> dict[str, Any] | None:
-    """Insert both rows; the answer is the checkpoint's."""
+    """Insert both rows, and return that of the checkpoint."""
     row = {"trial_uid": key.trial_uid, "epoch": seen.fidelity}
     tx.connection.execute(
         _ADD_MEASUREMENT,
@@ -176,42 +176,42 @@ def _keep(
 
 
 def finish(
-    tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, ending: OutcomeRow
+    tx: Transaction, lease: Lease, uid: str, key: AttemptKey | None, outcome: OutcomeRow
 ) -> None:
-    """End a trial for good.
+    """Finish a trial.
 
     Raises:
-        StaleAttemptError: A RUNNING trial's end is told by another attempt than its newest.
-        IllegalTransitionError: The trial has ended already, or may not go to this state.
+        StaleAttemptError: The trial is RUNNING, and the attempt is not its newest.
+        IllegalTransitionError: The trial has ended, or may not enter this state.
         ValueError: A number is not finite, or values do not fit the state.
     """
-    check_values(ending.state, ending.values)
+    check_values(outcome.state, outcome.values)
     leases.require(tx, lease)
-    found = _standing(tx, lease, uid)
+    found = _current(tx, lease, uid)
     if key is not None:
         _check_newest(key, found)
     if (
-        not ending.state.is_terminal
-        or ending.state not in LEGAL_TRANSITIONS[TrialState(found.state)]
+        not outcome.state.is_terminal
+        or outcome.state not in LEGAL_TRANSITIONS[TrialState(found.state)]
     ):
-        raise IllegalTransitionError(uid, found.state, ending.state)
+        raise IllegalTransitionError(uid, found.state, outcome.state)
     if found.state == TrialState.RUNNING:
         _check_fence(key or AttemptKey(trial_uid=uid, number=0, fence=""), found)
-        _end_attempt(tx, uid, found.attempts, ending.state.lower(), ending.failure)
+        _end_attempt(tx, uid, found.attempts, outcome.state.lower(), outcome.failure)
     tx.connection.execute(
         _END_TRIAL,
         {
             "of_trial": uid,
-            "to_state": ending.state.value,
-            "why": ending.reason,
-            "to_values": optional_json(ending.values),
-            "to_violations": to_json(dict(ending.violations)),
-            "because": optional_json(ending.failure),
+            "to_state": outcome.state.value,
+            "why": outcome.reason,
+            "to_values": optional_json(outcome.values),
+            "to_violations": to_json(dict(outcome.violations)),
+            "because": optional_json(outcome.failure),
             "at": tx.now(),
         },
     )
     attempt_number = None if key is None else key.number
-    append_finished(tx, lease, ending, uid=uid, number=found.number, attempt=attempt_number)
+    append_finished(tx, lease, outcome, uid=uid, number=found.number, attempt=attempt_number)
 
 
 def append_finished(
@@ -240,13 +240,13 @@ def requeue(
     outcome: str,
     failure: Mapping[str, Any] | None,
 ) -> None:
-    """Close an attempt and let its trial wait for another one.
+    """End an attempt and set its trial to WAITING.
 
     Raises:
         StaleAttemptError: The attempt is not the trial's newest, or has ended.
     """
     leases.require(tx, lease)
-    found = _standing(tx, lease, key.trial_uid)
+    found = _current(tx, lease, key.trial_uid)
     _check_fence(key, found)
     _return_to_waiting(
         tx,
@@ -259,8 +259,8 @@ def requeue(
     )
 
 
-def give_back_all(tx: Transaction, lease: Lease) -> None:
-    """Let every RUNNING trial wait again: whoever ran them is gone."""
+def requeue_all(tx: Transaction, lease: Lease) -> None:
+    """Requeue every RUNNING trial, whose driver has died."""
     for found in tx.connection.execute(_RUNNING, {"of_study": lease.study_id}).all():
         _return_to_waiting(
             tx,
@@ -309,10 +309,10 @@ def _end_attempt(
     )
 
 
-def _standing(tx: Transaction, lease: Lease, uid: str, *, epoch: int = 0) -> Any:
-    """The trial's state, its newest attempt, and who measured the epoch, if anybody did."""
+def _current(tx: Transaction, lease: Lease, uid: str, *, epoch: int = 0) -> Any:
+    """Return the trial's state, its newest attempt, and the attempt that measured the epoch."""
     found = tx.connection.execute(
-        _STANDING, {"of_trial": uid, "of_study": lease.study_id, "epoch": epoch}
+        _CURRENT, {"of_trial": uid, "of_study": lease.study_id, "epoch": epoch}
     ).one_or_none()
     if found is None:
         raise UnknownTrialError(f"study {lease.study_id} has no trial {uid}")
@@ -323,7 +323,7 @@ def _check_newest(key: AttemptKey, found: Any) -> None:
     if key.number != found.attempts:
         raise StaleAttemptError(key, f"attempt {found.attempts} is the trial's newest")
     if key.fence != found.fence:
-        raise StaleAttemptError(key, "its fence is not the one that was drawn for it")
+        raise StaleAttemptError(key, "its fence is wrong")
 
 
 def _check_fence(key: AttemptKey, found: Any) -> None:

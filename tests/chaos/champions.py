@@ -108,7 +108,7 @@ def _killed(scene: Scene, point: str, kills: Counter[str]) -> list[str]:
     pid = drivers.forked(
         world, partial(_promote, scene, model, scene.better), fault, world.home / "errors.txt"
     )
-    code = drivers.ended(pid, patience_s=_TIMEOUT_S)
+    code = drivers.ended(pid, timeout_s=_TIMEOUT_S)
     found = [] if code == _KILLED else [f"a promotion that met {fault} ended with {code}"]
     kills[point] += code == _KILLED
     found += registry_checker.of_promotions(scene.store, world.ledger, model)
@@ -181,7 +181,7 @@ def _won(scene: Scene, model: str, chosen: winner.Winner, versions: int) -> list
 
 def _must(world: World, body: Callable[[World], Any]) -> None:
     log = world.home / "errors.txt"
-    code = drivers.ended(drivers.forked(world, body, None, log), patience_s=_TIMEOUT_S)
+    code = drivers.ended(drivers.forked(world, body, None, log), timeout_s=_TIMEOUT_S)
     assert code == FINISHED, log.read_text() if log.exists() else code
 
 

@@ -55,7 +55,7 @@ def _play(ours: Server, moved: Path, jump_s: int, home: Path) -> list[str]:
     pid = drivers.forked(world, drivers.search, None, home / "log")
     time.sleep(0.3)
     _move(ours, moved, 0)
-    if (code := drivers.ended(pid, patience_s=240)) != drivers.FINISHED:
+    if (code := drivers.ended(pid, timeout_s=240)) != drivers.FINISHED:
         found.append(f"the last driver ended with {code}; see {(home / 'log').read_text()}")
     return [*found, *checker.of_ledger(ours.url, world.name, TRIALS, EPOCHS)]
 

@@ -62,7 +62,7 @@ def without(*patches: Any) -> Iterator[None]:
 
 def killed_and_resumed(world: World, guard: bool) -> list[str]:
     """F2: what a killed driver left RUNNING must wait again."""
-    patches = [] if guard else [mock.patch.object(transitions, "give_back_all", _nothing)]
+    patches = [] if guard else [mock.patch.object(transitions, "requeue_all", _nothing)]
     log = world.home / "log"
     with without(*patches):
         for fault in ("recorded.committed:3:kill", None):

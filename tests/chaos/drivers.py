@@ -192,15 +192,15 @@ def ask(world: World) -> None:
     with Ledger.open(world.url) as ledger:
         row = ledger.study(world.name)
         if row is not None:
-            ledger.ask(row.id, RETRY, {"class": "user_code"})
+            ledger.add_request(row.id, RETRY, {"class": "user_code"})
 
 
-def show_anew(world: World) -> None:
+def rewind(world: World) -> None:
     """Lets the projection begin again at the first event, as `archscout sync` does."""
     with Ledger.open(world.url) as ledger:
         row = ledger.study(world.name)
         assert row is not None
-        ledger.show_anew(row.id)
+        ledger.rewind(row.id)
 
 
 def forked(world: World, body: Callable[[World], None], fault: str | None, log: Path) -> int:
@@ -234,10 +234,10 @@ def forked(world: World, body: Callable[[World], None], fault: str | None, log: 
         os._exit(code)
 
 
-def ended(pid: int, *, kill_after_s: float | None = None, patience_s: float = 60.0) -> int:
+def ended(pid: int, *, kill_after_s: float | None = None, timeout_s: float = 60.0) -> int:
     """Waits for a child, killing it after some time if asked; its status, negative for a signal."""
     began = time.monotonic()
-    limit = patience_s if kill_after_s is None else kill_after_s
+    limit = timeout_s if kill_after_s is None else kill_after_s
     while time.monotonic() - began < limit:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:

@@ -189,7 +189,7 @@ class Game:
                 self._kill_worker(moment)
         if life.death == "random" and self._advance(self._chance.randint(1, 6)):
             self._kill_driver("driver at a random moment")
-        code = drivers.ended(self._pid, patience_s=TIMEOUT_S)
+        code = drivers.ended(self._pid, timeout_s=TIMEOUT_S)
         self._account(life, code)
 
     def leave(self) -> None:

@@ -156,7 +156,7 @@ def play(this: Round, world: World, store: Path, chance: random.Random) -> None:
     finish(this, world, drivers.search)
     for fault in showing:
         resync = fault.startswith("cursor_rewound")
-        _strike(this, world, drivers.show_anew if resync else drivers.project, fault, chance)
+        _strike(this, world, drivers.rewind if resync else drivers.project, fault, chance)
     finish(this, world, drivers.project)
     this.violations += judged(world, reference, epochs_lost)
 

@@ -20,7 +20,7 @@ _AWAY_S = (0, 1, 3, 5, 10)
 
 def main() -> int:
     """Prints, for each absence, the seconds from accepting to the next acknowledged write."""
-    with server() as ours, Ledger.open(ours.url, patience_s=120) as ledger:
+    with server() as ours, Ledger.open(ours.url, max_outage_s=120) as ledger:
         _, lease = ledger.open_study(name="s", config_json="{}", holder=Holder.of_this_process())
         given = {"params": {}, "distributions": {}, "candidate": {}}
         ledger.add_trial(lease, Trial(number=0, uid="u", digest="d", seed=0, **given))

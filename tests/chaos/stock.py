@@ -112,7 +112,7 @@ def play(world: World, address: str, chance: random.Random) -> dict[str, Any]:
             os.kill(pid, signal.SIGKILL)
             kills["driver"] += 1
             at_stake += 2
-        code = drivers.ended(pid, patience_s=TIMEOUT_S)
+        code = drivers.ended(pid, timeout_s=TIMEOUT_S)
         if code not in {-signal.SIGKILL, drivers.FINISHED}:
             how = "restored" if (world.home / "restored.txt").exists() else "begun"
             found.append(f"driver {life + 1}, {how}, crashed: {_last_line(_log(world))}")

@@ -165,7 +165,7 @@ def test_a_draw_whose_number_a_retry_has_taken_is_made_again(tmp_path: Path, gat
     with opened(tmp_path, ASKED, space=gate.space) as study:
         study.tell(started(study).key, Failure.without_traceback(FailureKind.USER_CODE, "no"))
         with gate.drawing(study) as asked:
-            study._ledger.ask(study._lease.study_id, "retry", {"class": "user_code"})
+            study._ledger.add_request(study._lease.study_id, "retry", {"class": "user_code"})
             study._attend()
         retried, sampled = asked.result(), started(study)
         assert retried is not None

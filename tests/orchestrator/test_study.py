@@ -228,7 +228,7 @@ def test_after_memory_ran_out_an_attempt_gets_a_larger_share_whoever_starts_it(
         shares.append((job.shares, job.gpu_share, job.threads))
         study.tell(job.key, failure(FailureKind.OUT_OF_MEMORY))
         assert study.trials[0].reason == "out_of_memory"
-        study._ledger.ask(study._lease.study_id, "retry", {"class": "out_of_memory"})
+        study._ledger.add_request(study._lease.study_id, "retry", {"class": "out_of_memory"})
     with opened(tmp_path, asked) as study:
         job = study.ask()
         assert job is not None
@@ -257,9 +257,9 @@ def test_a_full_disk_stops_the_study_and_costs_no_trial_an_attempt_that_it_would
 
 def test_a_request_of_an_unknown_kind_is_answered_and_does_nothing(tmp_path: Path) -> None:
     with opened(tmp_path) as study:
-        asked = study._ledger.ask(study._lease.study_id, "dance", {})
+        asked = study._ledger.add_request(study._lease.study_id, "dance", {})
     with opened(tmp_path) as study:
-        assert "does not know 'dance'" in study._ledger.answer_to(asked)["refused"]
+        assert "does not know 'dance'" in study._ledger.read_answer(asked)["refused"]
         assert study.trials == ()
 
 

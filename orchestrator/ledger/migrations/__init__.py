@@ -1,7 +1,7 @@
-"""Brings a database to the newest schema, or refuses one that is newer than this release.
+"""Migrate a database to the newest schema, or refuse one of a newer release.
 
-Revisions are run by Alembic from inside the package; no alembic.ini is needed. A database that is
-at the newest revision is recognised by a query, without loading Alembic.
+Alembic runs the revisions of this package, without an alembic.ini. A database of the newest
+revision is recognized by a query, without loading Alembic.
 """
 
 from pathlib import Path
@@ -12,18 +12,18 @@ from orchestrator.ledger.errors import SchemaUnknownError
 from orchestrator.ledger.schema import HEAD, VERSION_TABLE
 
 ADVISORY_LOCK = 0x61726368
-"""PostgreSQL's lock for what concerns the whole ledger; every release uses this number."""
+"""Advisory lock of PostgreSQL for the whole ledger; the same number in every release."""
 
 
 def migrate(engine: Engine, reader: Engine) -> None:
-    """Create or upgrade the tables; a second process at the same moment waits and finds them made.
+    """Create or upgrade the tables; a second process waits until they exist.
 
     Args:
-        engine: Begins transactions that write.
-        reader: Begins transactions that only read, and so wait for nobody.
+        engine: Engine of write transactions.
+        reader: Engine of read transactions, which need no lock.
 
     Raises:
-        SchemaUnknownError: The database is at a revision that this release does not have.
+        SchemaUnknownError: This release does not know the revision.
     """
     with reader.connect() as connection, connection.begin():
         if revision(connection) == HEAD:
@@ -36,7 +36,7 @@ def migrate(engine: Engine, reader: Engine) -> None:
 
 
 def revision(connection: Connection) -> str | None:
-    """The schema revision that the database is at; None for one without our tables."""
+    """Return the schema revision of the database; None without our tables."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
     found = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
@@ -44,10 +44,9 @@ def revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
-    # Loaded only here: most starts find the newest schema and need no Alembic.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic import command  # noqa: PLC0415 - most starts need no Alembic
+    from alembic.config import Config  # noqa: PLC0415 - most starts need no Alembic
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - most starts need no Alembic
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs revisions in the transaction that `migrate` holds."""
+"""Entry point of Alembic: run the revisions in the transaction of `migrate`."""
 
 from alembic import context
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator import file_permissions
@@ -110,6 +110,7 @@ PASSWORDS = st.text(string.printable.strip(), min_size=6, max_size=30)
 
 
 @given(PASSWORDS, st.sampled_from(["password", "sslpassword", "options"]))
+@example("0000@:", "password")
 def test_the_shown_name_of_a_database_holds_no_password(password: str, field: str) -> None:
     for escaped in (password, quote(password, safe="")):
         for url in (

@@ -151,7 +151,7 @@ class TestDb:
         with Ledger.open(copy) as kept, Ledger.open(home / "ledger.db") as original:
             assert kept.trials(1) == original.trials(1)
         assert command(home, "db", "backup", str(copy)) == 2
-        assert "replaces nothing" in capsys.readouterr().err
+        assert "replaces no file" in capsys.readouterr().err
         assert not list(tmp_path.glob(".copy.db*"))
 
     def test_backup_of_postgresql_names_its_own_tool(self, tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ class TestDb:
 
 BREAKING = {
     "trial numbers are dense": "UPDATE trial SET number = 99 WHERE number = 3",
-    "a trial has an end exactly when it has ended": (
+    "a trial has an end time exactly if it has ended": (
         "UPDATE trial SET ended = NULL WHERE number = 0"
     ),
-    "a trial has values exactly when it is COMPLETE": (
+    "a trial has values exactly if it is COMPLETE": (
         "UPDATE trial SET values_json = '[1]' WHERE number = 1"
     ),
     "a trial has one open attempt exactly while it is RUNNING": (
@@ -178,10 +178,10 @@ BREAKING = {
     "a measurement belongs to an attempt": (
         "INSERT INTO measurement SELECT uid, 77, 88, '{}', 1, 1 FROM trial WHERE number = 0"
     ),
-    "nobody wrote after a younger driver had": (
+    "no driver wrote after its successor": (
         "UPDATE event SET generation = 9 WHERE id = (SELECT min(id) FROM event)"
     ),
-    "every trial was told once that it ended": (
+    "every ended trial has one event trial_finished": (
         "INSERT INTO event SELECT NULL, study_id, kind, payload_json, recorded, generation, 'x'"
         " FROM event WHERE kind = 'trial_finished' LIMIT 1"
     ),
@@ -200,4 +200,4 @@ def test_check_finds_each_promise_broken(
         connection.execute(BREAKING[promise])
         connection.commit()
     assert command(home, "db", "check") == 3
-    assert f"broken: {promise}" in capsys.readouterr().out
+    assert f"violated: {promise}" in capsys.readouterr().out

@@ -46,10 +46,10 @@ def test_kill_9_of_a_writer_loses_no_acknowledged_measurement(
             text=True,
         )
         assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(0.03 + 0.02 * turn)
+        lines = [writer.stdout.readline() for _ in range(12)]
+        time.sleep(0.003 * turn)
         writer.kill()
-        for line in writer.stdout.read().splitlines():
+        for line in (*lines, *writer.stdout.read().splitlines()):
             if line.count(" ") == 1:
                 number, epoch = map(int, line.split())
                 acknowledged[number] = epoch

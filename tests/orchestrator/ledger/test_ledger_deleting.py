@@ -122,7 +122,7 @@ def test_a_study_that_another_goes_back_to_stays(scene: Any) -> None:
     scene.ledger.require_deletable(row)
     _, other = scene.open(name=f"{scene.name}-child")
     scene.add(other, number=0, parent=uid, kind="confirm")
-    with pytest.raises(StudyNeededError, match=r"-child' go back to it.*archscout delete .*-child"):
+    with pytest.raises(StudyNeededError, match=r"-child' refer to it.*archscout delete .*-child"):
         scene.ledger.require_deletable(row)
-    with pytest.raises(StudyNeededError, match="-child' go back to it"):
+    with pytest.raises(StudyNeededError, match="-child' refer to it"):
         scene.ledger.delete_study(scene.name, ME)

@@ -124,8 +124,8 @@ class Player:
         study = self.lease.study_id
         self.ledger.advance(study, self.ledger.events(study, 0, 10_000)[-1].id)
 
-    def show_anew(self) -> None:
-        self.ledger.show_anew(self.lease.study_id)
+    def rewind(self) -> None:
+        self.ledger.rewind(self.lease.study_id)
 
     def promote(self) -> None:
         if self.complete:
@@ -182,7 +182,7 @@ KINDS = (
     "say_state",
     "leave_and_come",
     "show",
-    "show_anew",
+    "rewind",
     "promote",
     "claim",
 )

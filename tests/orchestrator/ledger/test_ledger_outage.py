@@ -36,7 +36,7 @@ def test_a_killed_server_is_waited_for_and_nothing_acknowledged_is_lost(
     said: list[str] = []
     written: list[tuple[int, float]] = []
     stop = threading.Event()
-    with Ledger.open(ours.url, patience_s=60, tell=said.append) as ledger:
+    with Ledger.open(ours.url, max_outage_s=60, tell=said.append) as ledger:
         row, lease = ledger.open_study(
             name="waited", config_json="{}", holder=Holder.of_this_process()
         )
@@ -69,7 +69,7 @@ def test_a_killed_server_is_waited_for_and_nothing_acknowledged_is_lost(
 
 
 def test_a_server_that_stays_away_is_given_up_once_and_then_not_waited_for(ours: Server) -> None:
-    with Ledger.open(ours.url, patience_s=3.0) as ledger:
+    with Ledger.open(ours.url, max_outage_s=3.0) as ledger:
         _, lease = ledger.open_study(name="away", config_json="{}", holder=Holder.of_this_process())
         ours.kill()
         try:
@@ -85,7 +85,7 @@ def test_a_server_that_stays_away_is_given_up_once_and_then_not_waited_for(ours:
 
 
 def test_who_hurries_gives_up_at_once(ours: Server) -> None:
-    with Ledger.open(ours.url, patience_s=600.0) as ledger:
+    with Ledger.open(ours.url, max_outage_s=600.0) as ledger:
         _, lease = ledger.open_study(
             name="hurry", config_json="{}", holder=Holder.of_this_process()
         )
@@ -109,7 +109,7 @@ def test_a_connection_ended_in_mid_transaction_costs_nothing(
         )
         ledger.add_trial(lease, _new("v"))
         key = ledger.start_attempt(lease, "v")
-        keep = transitions._keep
+        keep = transitions._insert
 
         def cut_then_keep(*args: Any, **given: Any) -> Any:
             monkeypatch.undo()
@@ -117,7 +117,7 @@ def test_a_connection_ended_in_mid_transaction_costs_nothing(
             ours.cut_all()
             return kept
 
-        monkeypatch.setattr(transitions, "_keep", cut_then_keep)
+        monkeypatch.setattr(transitions, "_insert", cut_then_keep)
         assert ledger.record(lease, key, measure(1, checkpoint=True))
         assert [m.fidelity for m in ledger.trials(row.id)[0].measurements] == [1]
         assert len(ledger.checkpoints("v")) == 1
@@ -173,7 +173,7 @@ def _killed_at_the_nth_record(
     monkeypatch: pytest.MonkeyPatch, ours: Server, nth: int, away_s: float | None = 1.5
 ) -> tuple[threading.Event, threading.Thread]:
     """Kills the server in mid-transaction; it comes back after a while unless it stays away."""
-    keep, killed, calls = transitions._keep, threading.Event(), [0]
+    keep, killed, calls = transitions._insert, threading.Event(), [0]
 
     def come_back() -> None:
         killed.wait()
@@ -191,7 +191,7 @@ def _killed_at_the_nth_record(
             killed.set()
         return keep(*args, **given)
 
-    monkeypatch.setattr(transitions, "_keep", killing)
+    monkeypatch.setattr(transitions, "_insert", killing)
     return killed, back
 
 
@@ -200,8 +200,8 @@ def _new(uid: str = "u") -> Trial:
     return Trial(number=0, uid=uid, digest="d", seed=0, **given)
 
 
-def _until(true: Callable[[], bool], patience_s: float = 120.0) -> None:
-    until = time.monotonic() + patience_s
+def _until(true: Callable[[], bool], timeout_s: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout_s
     while not true():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -56,9 +56,9 @@ def test_a_sqlite_ledger_is_its_owners_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("sqlite://", "in memory forgets"),
+        ("sqlite://", "in memory would be lost"),
         ("mysql://u:secret@h/d", "cannot"),
-        ("no url: secret", "cannot be read"),
+        ("no url: secret", "cannot be parsed"),
         ("sqlite:////proc/no/ledger.db", "cannot be opened"),
     ],
 )

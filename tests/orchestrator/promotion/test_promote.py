@@ -448,7 +448,7 @@ class TestTwoPromoters:
 
         @contextmanager
         def joined(uri: str, digest: str, code: Any) -> Any:
-            with pytest.raises(PromotionHeldError, match="is promoting this very trial"):
+            with pytest.raises(PromotionHeldError, match="is promoting this trial"):
                 neighbor.promote()
             with honest.open_model(uri, digest, code) as model:
                 yield model

@@ -1,7 +1,7 @@
 """The first schema: studies, trials, attempts, measurements, leases, events, promotions.
 
-The state machine of trials is enforced here too, by triggers: whoever writes past our code cannot
-change an ended trial, what a trial was asked to be, or anything that was measured.
+Triggers enforce the state machine of trials too: no other program can change an ended trial, the
+definition of a trial, or a measurement.
 """
 
 from alembic import op

@@ -1,4 +1,4 @@
-"""The ledger's identity: what it left in MLflow and in folders bears it, and nothing else is its.
+"""The ledger's identity, which its MLflow runs and its folders in a home carry.
 
 A copy of the database has the same identity.
 """
@@ -14,7 +14,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make the table and its one row."""
+    """Create the table and its one row."""
     made = op.create_table(
         "identity",
         Column("id", Text, primary_key=True),
