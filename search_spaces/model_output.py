@@ -37,7 +37,7 @@ class TargetScaler(NamedTuple):
     values_mean_V: Tensor = NOTHING
     """Mean of each target over the training split."""
     values_deviation_V: Tensor = NOTHING
-    """Standard deviation of each target over the training split."""
+    """Per-target standard deviation over the training split."""
 
     def values(self, standardised_BV: Tensor) -> Tensor:
         """Return targets in the data's units, shape (B, V)."""

@@ -18,8 +18,8 @@ Expected = IntRange | FloatRange | OneOf[Any]
 """Domain of one decision with a prior."""
 
 SPREAD: dict[Confidence, float] = {"low": 0.5, "medium": 0.25, "high": 0.125}
-"""Standard deviation of a number around its most likely value, relative to the range; like `ODDS`
-as in NePS, which implements PriorBand (Mallik et al. 2023)."""
+"""Prior of numbers: standard deviation around the most likely value, relative to the range; like
+`ODDS` as in NePS, which implements PriorBand (Mallik et al. 2023)."""
 
 ODDS: dict[Confidence, float] = {"low": 2.0, "medium": 4.0, "high": 6.0}
 """Odds of the expected choice against each of the others."""

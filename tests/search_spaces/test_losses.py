@@ -234,7 +234,7 @@ def test_the_default_is_smoothed_cross_entropy_alone() -> None:
     [
         (lambda: LossTerm(weight=-1.0), "not negative"),
         (lambda: LossTerm(weight=math.nan), "finite"),
-        (lambda: LossWeights(main="focal"), "losses.main: 'focal' is no term"),
+        (lambda: LossWeights(main="focal"), "losses.main: 'focal' is not a term"),
         (lambda: LossWeights(terms={"cross_entropy": LossTerm(weight=0.0)}), "losses.main"),
         (lambda: LossWeights(balancer="magic"), "losses.balancer: 'magic' is none of fixed"),  # type: ignore[arg-type]
         (

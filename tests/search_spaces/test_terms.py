@@ -192,7 +192,7 @@ def test_a_law_is_computed_in_the_datas_units() -> None:
     assert float(Law(left, "equal")(output, batch)) == pytest.approx(121.0)
     assert float(Law(left, "at_most")(output, batch)) == pytest.approx(121.0)
     assert float(Law(lambda i, o: -left(i, o), "at_most")(output, batch)) == 0
-    with pytest.raises(ValueError, match="must give a tensor"):
+    with pytest.raises(ValueError, match="must return a non-empty tensor"):
         Law(lambda i, o: 0.0, "equal")(output, batch)  # type: ignore[arg-type, return-value]
 
 
