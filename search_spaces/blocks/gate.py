@@ -104,7 +104,9 @@ class GatedMix(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the convex combination of both branches, in the shape of the input."""
         texture, layout = self.convolution(x), self.attention(x)
-        soft = torch.sigmoid(self.decide(torch.relu(self.squeeze(self._seen(texture, layout)))))
+        soft = torch.sigmoid(
+            self.decide(torch.relu(self.squeeze(self._gate_inputs(texture, layout))))
+        )
         gate = soft + ((soft > 0.5).to(soft.dtype) - soft).detach() if self.hard else soft
         self.last_gate_BG = gate.detach().flatten(1)
         self.live_gate_BG = soft.flatten(1)
@@ -113,7 +115,7 @@ class GatedMix(nn.Module):
         mixed: Tensor = layout + self._spread(gate, x) * (texture - layout)
         return mixed
 
-    def _seen(self, texture: Tensor, layout: Tensor) -> Tensor:
+    def _gate_inputs(self, texture: Tensor, layout: Tensor) -> Tensor:
         """Return the gate's inputs: both branches' means, or both at each position."""
         both = [texture, layout]
         if self.per_token:

@@ -97,7 +97,7 @@ class PatchStem:
         if self.normalisation != "none":
             layers.append(normalisation(self.normalisation, self.width))
         if self.positions:
-            layers.append(Places(self.out_shape(shape)))
+            layers.append(PositionEmbedding(self.out_shape(shape)))
         return nn.Sequential(*layers)
 
     def _side(self, shape: Shape) -> int:
@@ -107,7 +107,7 @@ class PatchStem:
         return patch_side(self.patch, height, width)
 
 
-class Places(nn.Module):
+class PositionEmbedding(nn.Module):
     """Learned position embedding of a map."""
 
     def __init__(self, shape: Shape) -> None:
@@ -152,7 +152,9 @@ class SpectrogramStem:
         halved = convolve.out_shape(shape)
         width, frequencies, _ = convolve.out_shape(halved)
         return nn.Sequential(
-            convolve.build(shape), convolve.build(halved), Columns(width * frequencies, self.width)
+            convolve.build(shape),
+            convolve.build(halved),
+            ColumnProjection(width * frequencies, self.width),
         )
 
     def _convolution(self) -> ConvolutionStem:
@@ -164,7 +166,7 @@ class SpectrogramStem:
         )
 
 
-class Columns(nn.Module):
+class ColumnProjection(nn.Module):
     """Projects each column of a map to one step of a sequence."""
 
     def __init__(self, features: int, width: int) -> None:

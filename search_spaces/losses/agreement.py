@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from search_spaces.domains import FloatRange
 from search_spaces.loss_terms import loss_term
-from search_spaces.losses.similarity import seen
+from search_spaces.losses.similarity import second_view_output
 from search_spaces.model_output import Batch, ModelOutput
 
 # B batch, K classes, G gate values
@@ -22,7 +22,7 @@ class Consistency(nn.Module):
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """Return the mean over the batch, a scalar."""
-        view = seen(batch)
+        view = second_view_output(batch)
         apart = output.embedding_BD.sum() * 0
         if output.logits_BK.numel():
             ours, theirs = output.logits_BK.softmax(1), view.logits_BK.softmax(1)

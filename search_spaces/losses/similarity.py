@@ -68,7 +68,7 @@ class NTXent(nn.Module):
 
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """Return the mean over both views of all examples, a scalar."""
-        view = seen(batch)
+        view = second_view_output(batch)
         both = torch.cat([output.embedding_BD, view.embedding_BD]).float()
         each = torch.arange(len(output.embedding_BD), device=both.device).repeat(2)
         loss: Tensor = self.loss(both, each)
@@ -97,7 +97,7 @@ class Clip(nn.Module):
         return (there + functional.cross_entropy(logits_BB.T, each_B)) / 2
 
 
-def seen(batch: Batch) -> ModelOutput:
+def second_view_output(batch: Batch) -> ModelOutput:
     """Return the network's output for the second view.
 
     Raises:
