@@ -141,7 +141,7 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-class Draw:
+class OptunaDraw:
     """One proposal being made: a suggester that remembers what it answered."""
 
     def __init__(self, trial: optuna.Trial) -> None:
@@ -217,7 +217,7 @@ class OptunaSampler:
             if trial.state.is_terminal:
                 self.conclude(trial)
 
-    def draw(self, number: int, redraw: int, given: Mapping[str, Any] | None = None) -> Draw:
+    def draw(self, number: int, redraw: int, given: Mapping[str, Any] | None = None) -> OptunaDraw:
         """The proposal for a trial number; the same one for the same history, always.
 
         What is `given`, by name, is taken as it is; the sampler decides the rest. Where nothing is
@@ -234,13 +234,13 @@ class OptunaSampler:
             given = self._from_priors(number, redraw)
         if given is not None:
             self._study.enqueue_trial(dict(given))
-        return Draw(self._study.ask())
+        return OptunaDraw(self._study.ask())
 
-    def drop(self, draw: Draw) -> None:
+    def drop(self, draw: OptunaDraw) -> None:
         """Forgets a draw that does not become a trial; as FAIL it teaches the sampler nothing."""
         self._study.tell(draw.suggester, state=optuna.trial.TrialState.FAIL)
 
-    def attributes(self, draw: Draw) -> dict[str, Any]:
+    def attributes(self, draw: OptunaDraw) -> dict[str, Any]:
         """What the sampler needs to find again with this trial after a restart: generations."""
         own = self._storage.get_trial(self._id(draw.suggester)).system_attrs
         shared = self._storage.get_study_system_attrs(self._study_id)
@@ -252,7 +252,7 @@ class OptunaSampler:
         kept: dict[str, Any] = {k: v for k, v in own.items() if k.endswith(_GENERATION)}
         return {**kept, **({"parents": parents} if parents else {})}
 
-    def keep(self, draw: Draw, uid: str, number: int) -> None:
+    def keep(self, draw: OptunaDraw, uid: str, number: int) -> None:
         """The draw has become a trial of the ledger, open until concluded."""
         shared = self._storage.get_study_system_attrs(self._study_id)
         self._recorded_parents.update(key for key in shared if _PARENTS in key)

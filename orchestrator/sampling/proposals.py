@@ -12,7 +12,12 @@ from typing import Any
 
 from orchestrator.clock import Clock
 from orchestrator.errors import sanitize
-from orchestrator.sampling.optuna_sampler import MAX_RESAMPLES, Draw, OptunaSampler, derive_seed
+from orchestrator.sampling.optuna_sampler import (
+    MAX_RESAMPLES,
+    OptunaDraw,
+    OptunaSampler,
+    derive_seed,
+)
 from orchestrator.sampling.rejection import RejectionSampler, RejectionStats
 from orchestrator.sampling.screening import Screening, screen
 from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
@@ -71,7 +76,7 @@ class Proposal:
     """The known trial of the same digest, if every redraw was a duplicate."""
     earlier: Trial | None
     """The complete trial of the same digest in an earlier study that this one starts from."""
-    draw: Draw | None
+    draw: OptunaDraw | None
     """The open draw; None where the sampler knows the answer already, from the twin or earlier."""
     sampler_attrs: Mapping[str, Any]
     """What the sampler keeps with the trial."""
@@ -195,7 +200,7 @@ class Proposals:
             raise _raised(error) from error
 
     def _proposal(
-        self, draw: Draw, candidate: Candidate | Decisions, known: Mapping[str, Trial]
+        self, draw: OptunaDraw, candidate: Candidate | Decisions, known: Mapping[str, Trial]
     ) -> Proposal:
         digest = digest_of(candidate, self._task)
         twin = known.get(digest)
@@ -221,7 +226,7 @@ class Proposals:
             sampler_attrs={} if settled else self._proposer.attributes(draw),
         )
 
-    def _resolve(self, draw: Draw) -> Candidate | Decisions:
+    def _resolve(self, draw: OptunaDraw) -> Candidate | Decisions:
         try:
             return self._space.resolve(draw.suggester)
         except Exception as error:

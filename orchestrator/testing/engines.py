@@ -1,0 +1,123 @@
+"""Contract of engines: what a study may rely on, whoever runs its trials."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engines import Engine
+from orchestrator.study.driver import StudyDriver
+from orchestrator.testing.studies import event_counts, open_study, space
+from orchestrator.trial import TrialState
+from workers.data import DataSpec, load
+from workers.data.dataset import Dataset
+
+TRIALS = 8
+
+
+class EngineContract:
+    """Tests of an engine; a subclass gives the fixture `engine`.
+
+    The training code of the study is the user's own (`train: file.py:name`), so that an engine that
+    starts processes is tested across them.
+    """
+
+    @pytest.fixture
+    def engine(self) -> Engine:
+        """The engine under test."""
+        raise NotImplementedError("give a fixture `engine`")
+
+    @pytest.fixture
+    def data(self) -> Dataset:
+        """The data set of the study."""
+        return load(DataSpec(source="surrogate"))
+
+    def test_a_study_runs_to_its_limit(self, engine: Engine, data: Dataset, tmp_path: Path) -> None:
+        with open_study(tmp_path, space("good"), trials=TRIALS) as study:
+            engine.run(study, data)
+            assert study.finished
+            assert study.abort_reason is None
+            assert [t.number for t in study.trials] == list(range(TRIALS))
+            assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+            assert study.trials[0].state is TrialState.COMPLETE
+
+    def test_every_attempt_is_told_once(
+        self, engine: Engine, data: Dataset, tmp_path: Path
+    ) -> None:
+        kinds = space("good", "raises", "diverges")
+        with open_study(tmp_path, kinds, trials=TRIALS) as study:
+            engine.run(study, data)
+            assert all(t.state.is_terminal for t in study.trials)
+            trials = len(study.trials)
+        counts = event_counts(tmp_path)
+        assert counts["trial_finished"] == counts["attempt_started"] == trials
+
+    def test_a_failing_trial_changes_no_other(
+        self, engine: Engine, data: Dataset, tmp_path: Path
+    ) -> None:
+        with open_study(tmp_path, space("good", "raises"), trials=TRIALS) as study:
+            engine.run(study, data)
+            assert {t.params["kind"] for t in study.trials} == {"good", "raises"}
+            for trial in study.trials:
+                failed = trial.params["kind"] == "raises"
+                assert not failed or trial.reason == "user_code"
+                assert failed or trial.state in {TrialState.COMPLETE, TrialState.PRUNED}
+
+    def test_a_failure_keeps_its_traceback(
+        self, engine: Engine, data: Dataset, tmp_path: Path
+    ) -> None:
+        with open_study(tmp_path, space("raises"), trials=TRIALS) as study:
+            engine.run(study, data)
+            assert study.abort_reason is not None
+            assert "shapes differ" in study.abort_reason
+            failure = study.trials[0].failure or {}
+            assert "contract_train.py" in failure["traceback"]
+
+    def test_a_diverged_trial_is_pruned_as_diverged(
+        self, engine: Engine, data: Dataset, tmp_path: Path
+    ) -> None:
+        with open_study(tmp_path, space("diverges"), trials=TRIALS) as study:
+            engine.run(study, data)
+            assert {(t.state, t.reason) for t in study.trials} == {(TrialState.PRUNED, "diverged")}
+
+    def test_a_pruned_trial_is_measured_no_further(
+        self, engine: Engine, data: Dataset, tmp_path: Path
+    ) -> None:
+        with open_study(tmp_path, space("good"), trials=TRIALS) as study:
+            engine.run(study, data)
+            pruned = [t for t in study.trials if t.reason == "rung"]
+            assert pruned
+            assert {t.measurements[-1].fidelity for t in pruned} <= {1, 3}
+
+    def test_a_stopped_study_is_resumable_and_then_finishes(
+        self, engine: Engine, data: Dataset, tmp_path: Path
+    ) -> None:
+        slow = space("good", pause_s=0.03)
+        with open_study(tmp_path, slow, trials=TRIALS) as study:
+            stopper = threading.Thread(target=_stop_after, args=(study, 4))
+            stopper.start()
+            engine.run(study, data)
+            stopper.join()
+            states = {t.state for t in study.trials}
+            assert TrialState.WAITING in states
+            assert TrialState.RUNNING not in states
+        with open_study(tmp_path, slow, trials=TRIALS) as study:
+            engine.run(study, data)
+            assert study.finished
+            assert len(study.trials) == TRIALS
+            assert all(t.state.is_terminal for t in study.trials)
+
+    def test_a_finished_study_runs_nothing(
+        self, engine: Engine, data: Dataset, tmp_path: Path
+    ) -> None:
+        for _ in range(2):
+            with open_study(tmp_path, space("good"), trials=TRIALS) as study:
+                engine.run(study, data)
+        assert event_counts(tmp_path)["attempt_started"] == TRIALS
+
+
+def _stop_after(study: StudyDriver, epochs: int) -> None:
+    while study.snapshot().epochs < epochs:
+        time.sleep(0.01)
+    study.request_stop("signal")

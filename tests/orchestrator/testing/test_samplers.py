@@ -1,0 +1,41 @@
+"""Every sampler of study.yaml keeps the contract of samplers; a broken one does not."""
+
+from typing import Any
+
+import pytest
+
+from orchestrator.objective import Objective
+from orchestrator.sampling.optuna_sampler import OptunaSampler
+from orchestrator.testing import SamplerContract
+from orchestrator.testing.samplers import MakeSampler
+
+
+def maker(name: str) -> MakeSampler:
+    return lambda seed, objectives: OptunaSampler(sampler=name, objectives=objectives, seed=seed)
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "nsga2", "nsga3", "gp"])
+class TestOptunasSamplers(SamplerContract):
+    @pytest.fixture
+    def make_sampler(self, name: str) -> MakeSampler:
+        return maker(name)
+
+
+class Forgetful:
+    """A sampler whose draws depend on how many it has made."""
+
+    def __init__(self, seed: int, objectives: tuple[Objective, ...]) -> None:
+        self._made = 0
+        self._inner = OptunaSampler(sampler="random", objectives=objectives, seed=seed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def draw(self, number: int, redraw: int, given: Any = None) -> Any:
+        self._made += 1
+        return self._inner.draw(number + self._made, redraw, given)
+
+
+def test_the_contract_catches_a_sampler_that_depends_on_dropped_draws() -> None:
+    with pytest.raises(AssertionError):
+        SamplerContract().test_equal_histories_and_seeds_sample_equally(Forgetful)
