@@ -24,7 +24,7 @@ def mae_names(value_names: Sequence[str]) -> list[str]:
 
 
 def measured_metrics(train: str | None = None) -> tuple[str, ...] | None:
-    """Return the metrics that a study can optimise, sorted; None if only the user's code knows.
+    """Return the metrics that a study can optimize, sorted; None if only the user's code knows.
 
     Args:
         train: The `train` key of the study: `file.py:name` of the user's generator, or None.

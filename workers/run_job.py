@@ -6,6 +6,8 @@ from workers.attempt_log import Steps, log_steps
 from workers.data.dataset import Dataset
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
+from workers.surrogate import curve
+from workers.user_training import measure
 
 
 def run_job(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progress]:
@@ -25,12 +27,8 @@ def run_job(job: TrainingJob, dataset: Dataset) -> Iterator[Measurement | Progre
 
 def _steps(job: TrainingJob, dataset: Dataset) -> Steps:
     if job.train is not None:
-        from workers.user_training import measure  # noqa: PLC0415 - only for jobs that need it
-
         yield from measure(job)
     elif job.data.source == "surrogate":
-        from workers.surrogate import curve  # noqa: PLC0415 - only for jobs that need it
-
         yield from curve(job)
     else:
         from workers.training.trainer import Trainer  # noqa: PLC0415 - loads torch, 1.4 s

@@ -39,7 +39,7 @@ class Storage(Protocol):
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is reached over a network and may be slow."""
+        """True for a store that is reached over a network and may be slow."""
         ...
 
     def __truediv__(self, name: str) -> Self:

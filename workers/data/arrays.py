@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from workers.data.array_files import ArrayFiles, find
 from workers.data.checks import DataError, check_distinct
-from workers.data.dataset import RawData, Split
+from workers.data.dataset import RawData, Split, as_pool
 from workers.data.npy import error_location
 from workers.data.preprocessing import (
     Preprocessing,
@@ -76,9 +76,7 @@ def load(found: ArrayFiles) -> RawData:
             notes += lost
         splits[split] = labels.split(split, inputs)
     return RawData(
-        pool=splits["train"],
-        validation=splits.get("validation"),
-        test=splits.get("test"),
+        **as_pool(splits),
         class_names=labels.class_names,
         value_names=labels.value_names,
         preprocessing=preprocessing,
@@ -102,7 +100,7 @@ def _preprocessing(values: NDArray[Any]) -> Preprocessing:
             f"has the shape {values.shape}: {steps} steps of {features} features, or images of "
             f"{shape[0]} x {shape[1]}? Series are not read yet. Images need a dimension for the "
             f"channels: reshape({len(values)}, {shape[0]}, {shape[1]}, 1); as vectors, each number "
-            f"is normalised by itself: reshape({len(values)}, {steps * features})"
+            f"is normalized by itself: reshape({len(values)}, {steps * features})"
         )
     if len(shape) == 2:
         channels, height, width = 1, *shape

@@ -22,6 +22,7 @@ __all__ = [
     "Dataset",
     "RawData",
     "Split",
+    "as_pool",
     "check_names",
     "format_names",
     "limited",
@@ -162,6 +163,15 @@ class RawData:
         """Splits that the source has in addition to the pool."""
         splits = {"validation": self.validation, "test": self.test}
         return frozenset(name for name, split in splits.items() if split is not None)
+
+
+def as_pool(splits: Mapping[str, Split]) -> dict[str, Any]:
+    """Return the splits of a source as arguments of RawData."""
+    return {
+        "pool": splits["train"],
+        "validation": splits.get("validation"),
+        "test": splits.get("test"),
+    }
 
 
 def split_data(raw: RawData, spec: DataSpec) -> Dataset:

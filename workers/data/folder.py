@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from workers.data import images
 from workers.data.checks import DataError, check_distinct, check_names, format_names, to_nfc
-from workers.data.dataset import RawData, Split, limited
+from workers.data.dataset import RawData, Split, as_pool, limited
 from workers.data.images import Header
 from workers.data.limits import max_array_bytes
 from workers.data.preprocessing import MAX_SIDE, Preprocessing, common_size, picture_preprocessing
@@ -142,9 +142,7 @@ def load(
         for split, files in splits.items()
     }
     return RawData(
-        pool=loaded["train"],
-        validation=loaded.get("validation"),
-        test=loaded.get("test"),
+        **as_pool(loaded),
         class_names=found.class_names,
         preprocessing=preprocessing,
         skipped_files=found.ignored,
@@ -173,9 +171,9 @@ def preprocessing_of(headers: Sequence[Header]) -> Preprocessing:
     height, width = common_size(
         [header.height for header in headers], [header.width for header in headers]
     )
-    grey = all(header.grey for header in headers)
+    grayscale = all(header.grayscale for header in headers)
     deep = any(header.deep for header in headers)
-    return picture_preprocessing(1 if grey else 3, height, width, deep=deep)
+    return picture_preprocessing(1 if grayscale else 3, height, width, deep=deep)
 
 
 def _layout(walk: Walk) -> tuple[dict[str, _Classes], list[str]]:

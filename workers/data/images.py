@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from search_spaces.errors import ArchscoutError
 from workers.data.limits import usable_cores
-from workers.data.preprocessing import Preprocessing, is_deep, is_grey, prepare
+from workers.data.preprocessing import Preprocessing, is_deep, is_grayscale, prepare
 
 FORMATS = ("PNG", "JPEG")
 """Formats that are read. Pillow reads an MPO, a JPEG followed by more pictures as many phones write
@@ -59,14 +59,14 @@ class Header:
     """Rows, after rotation by its EXIF orientation."""
     width: int
     """Columns, after rotation by its EXIF orientation."""
-    grey: bool
-    """Whether its mode is grayscale."""
+    grayscale: bool
+    """True for a grayscale mode."""
     deep: bool
-    """Whether it is grayscale with more than 8 bits per pixel."""
+    """True for grayscale with more than 8 bits per pixel."""
     halved: bool
-    """Whether it has 16 bits per color, of which only the upper 8 are read."""
+    """True for 16 bits per color, of which only the upper 8 are read."""
     alpha: bool
-    """Whether it has an alpha channel."""
+    """True with an alpha channel."""
 
 
 def detect_format(path: Path) -> str | None:
@@ -104,7 +104,7 @@ def header(path: Path) -> Header:
         return Header(
             height=height,
             width=width,
-            grey=is_grey(image),
+            grayscale=is_grayscale(image),
             deep=deep,
             halved=not deep and any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ())),
             alpha=image.has_transparency_data,

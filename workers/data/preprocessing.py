@@ -1,7 +1,7 @@
 """Preprocessing of images and arrays into network inputs: bytes or floats of one fixed shape.
 
 Bytes stay bytes; whatever does not fit into them, such as 16-bit pictures or arrays with fractions,
-becomes float32 unscaled, since each channel is normalised before training anyway.
+becomes float32 unscaled, since each channel is normalized before training anyway.
 
 Training and prediction share this module. It imports only numpy and Pillow, because it is copied
 into registered models.
@@ -57,12 +57,12 @@ class Preprocessing:
 
     @property
     def scales(self) -> bool:
-        """Whether arrays are scaled to bytes by their range, as in earlier releases."""
+        """True if arrays are scaled to bytes by their range, as in earlier releases."""
         return self.dtype == "uint8" and (self.low, self.high) != (0.0, 255.0)
 
     @property
     def takes_bytes(self) -> bool:
-        """Whether raw arrays are integers from 0 to 255."""
+        """True if raw arrays are integers from 0 to 255."""
         return self.dtype == "uint8" and not self.scales
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Preprocessing:
         return replace(self, low=0.0 if fractions else low, high=1.0 if fractions else high)
 
 
-def is_grey(image: Image.Image) -> bool:
+def is_grayscale(image: Image.Image) -> bool:
     """Return whether an image's mode is grayscale."""
     return image.mode in _GREY
 
