@@ -209,7 +209,7 @@ def _cell(values: Sequence[float]) -> str:
 
 
 WIDTH, HEIGHT, LEFT, TOP, SIDE = 940, 420, 70, 50, 310
-COLOURS = ("#2563eb", "#ea580c", "#15803d", "#7c3aed", "#be123c", "#0e7490", "#a16207", "#475569")
+COLORS = ("#2563eb", "#ea580c", "#15803d", "#7c3aed", "#be123c", "#0e7490", "#a16207", "#475569")
 
 
 def fronts(found: Found) -> str:
@@ -229,13 +229,13 @@ def fronts(found: Found) -> str:
         xs = _Axis([x for x, _ in every], LEFT + index * 400, power=power)
         ys = _Axis([y for _, y in every], TOP + SIDE, up=True, power=power)
         parts += xs.rendered(f"{source}: {across}") + ys.rendered(title, at=xs.start)
-        for colour, each in zip(COLOURS, places.values(), strict=True):
-            parts += [svg.dot(xs(x), ys(y), 2.5, colour=colour) for x, y in each]
+        for color, each in zip(COLORS, places.values(), strict=True):
+            parts += [svg.dot(xs(x), ys(y), 2.5, color=color) for x, y in each]
             x, y = (statistics.median(column) for column in zip(*each, strict=True))
-            parts.append(svg.dot(xs(x), ys(y), 6, colour=colour))
-    for row, (colour, name) in enumerate(zip(COLOURS, BALANCERS, strict=True)):
-        parts.append(svg.dot(830, TOP + 20 * row, 6, colour=colour))
-        parts.append(svg.words(842, TOP + 4 + 20 * row, name, anchor="start"))
+            parts.append(svg.dot(xs(x), ys(y), 6, color=color))
+    for row, (color, name) in enumerate(zip(COLORS, BALANCERS, strict=True)):
+        parts.append(svg.dot(830, TOP + 20 * row, 6, color=color))
+        parts.append(svg.text(842, TOP + 4 + 20 * row, name, anchor="start"))
     return svg.document(WIDTH, HEIGHT, "Balancers on two simulated data sets", parts)
 
 
@@ -249,14 +249,14 @@ def drifts(found: Found) -> str:
         xs = _Axis([math.log10(mark) for mark in MARKS], LEFT + index * 400, power=True)
         examples = f"steps of the model, {'a tenth of the' if few else 'all'} examples"
         parts += xs.rendered(examples) + ys.rendered("mean drift of energy", at=xs.start)
-        for colour, arm in zip(COLOURS, arms.values(), strict=False):
+        for color, arm in zip(COLORS, arms.values(), strict=False):
             drift_SM = [[math.log10(run[f"drift_{mark}"]) for mark in MARKS] for run in found[arm]]
             middle_M = [statistics.median(column) for column in zip(*drift_SM, strict=True)]
             for line, width in [*((one, 0.5) for one in drift_SM), (middle_M, 3)]:
                 points = [(xs(math.log10(m)), ys(d)) for m, d in zip(MARKS, line, strict=True)]
-                parts.append(svg.polyline(points, colour=colour, width=width))
-    for row, (colour, name) in enumerate(zip(COLOURS, LAW[False], strict=False)):
-        parts.append(svg.words(830, TOP + 4 + 20 * row, name, anchor="start", fill=colour))
+                parts.append(svg.polyline(points, color=color, width=width))
+    for row, (color, name) in enumerate(zip(COLORS, LAW[False], strict=False)):
+        parts.append(svg.text(830, TOP + 4 + 20 * row, name, anchor="start", fill=color))
     return svg.document(WIDTH, HEIGHT, "Drift of energy with and without the law", parts)
 
 
@@ -282,13 +282,13 @@ class _Axis:
             label = f"{10**value if self.power else value:.3g}"
             place = self(value)
             where = (at - 8, place + 4) if self.up else (place, at + 18)
-            parts.append(svg.words(*where, label, size=11, anchor="end" if self.up else "middle"))
+            parts.append(svg.text(*where, label, size=11, anchor="end" if self.up else "middle"))
         if self.up:
             line = f"M{at} {self.start}V{self.start - SIDE}"
-            return [*parts, svg.path(line), svg.words(at, TOP - 18, title, anchor="start")]
+            return [*parts, svg.path(line), svg.text(at, TOP - 18, title, anchor="start")]
         line = f"M{self.start} {at}H{self.start + SIDE}"
         middle = self.start + SIDE / 2
-        return [*parts, svg.path(line), svg.words(middle, at + 38, title)]
+        return [*parts, svg.path(line), svg.text(middle, at + 38, title)]
 
 
 def main() -> None:

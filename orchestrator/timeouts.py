@@ -10,7 +10,7 @@ from search_spaces.errors import ArchscoutError
 T = TypeVar("T")
 
 SLOW_S = 2.0
-"""Seconds after which the user is told what is waited for."""
+"""Seconds after which the user sees the reason for a wait."""
 
 
 class NoAnswerError(ArchscoutError, TimeoutError):

@@ -223,6 +223,14 @@ def test_no_module_imports_itself_through_others(project: sources.Layout) -> Non
     assert places(project, layout.cycle_imports(project)) == []
 
 
+def test_no_folder_has_more_than_22_files(project: sources.Layout) -> None:
+    assert {folder: files for folder, files in project.folders().items() if files > 22} == {}
+
+
+def test_no_two_classes_share_a_name(project: sources.Layout) -> None:
+    assert places(project, layout.duplicate_classes(project)) == []
+
+
 def test_what_is_public_is_documented(project: sources.Layout) -> None:
     assert layout.docstring_coverage(project) >= 0.95, places(project, layout.undocumented(project))
 

@@ -34,7 +34,7 @@ _SHOWN = 10
 class Study:
     """One study: its configuration, and the trials that the ledger has of it.
 
-    Holds no connection: every property reads the ledger anew, so that a study which another
+    Holds no connection: every property reads the ledger again, so that a study which another
     process runs can be watched. Made by `create_study` and `load_study`.
 
     Example:
@@ -320,7 +320,7 @@ def _home(folder: str | os.PathLike[str] | None) -> Home:
 
 
 def _reference(key: str, value: Any) -> Any:
-    """Return `file.py:name` for a function that stands in a file; other values as they are."""
+    """Return `file.py:name` for a function of a file; other values as they are."""
     if key not in {"space", "train"} or not callable(value):
         return value
     name = getattr(value, "__qualname__", "")

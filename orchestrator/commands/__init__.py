@@ -1,1 +1,1 @@
-"""What each command does; a command's module is loaded when the command runs."""
+"""Commands of the command line; a command's module is loaded when the command runs."""

@@ -46,7 +46,7 @@ def open_ledger(home: Home) -> Iterator[Ledger | None]:
 
 @contextmanager
 def hold_projection(home: Home, name: str) -> Iterator[None]:
-    """Keep other processes from projecting a study onto MLflow; wait for one that is ending.
+    """Keep other processes from projecting a study onto MLflow; wait for one that is about to exit.
 
     Raises:
         CommandError: The study is still being projected.

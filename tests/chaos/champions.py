@@ -21,7 +21,7 @@ from unittest import mock
 import drivers
 from drivers import FINISHED, World
 from support import registry_checker
-from support.promotions import a_promoter, quick_room
+from support.promotions import a_promoter, open_in_process
 
 from orchestrator.cli import main
 from orchestrator.config.schema import StudyConfig
@@ -241,7 +241,7 @@ def _recording(scene: Scene, promoter: Promoter, chosen: winner.Winner) -> Any:
 
     @contextmanager
     def room(*asked: Any) -> Iterator[Any]:
-        with quick_room(promoter.registry)(*asked) as model:
+        with open_in_process(promoter.registry)(*asked) as model:
 
             def answers(examples: Any) -> dict[str, list[Any]]:
                 said = {name: list(given) for name, given in model.answers(examples).items()}

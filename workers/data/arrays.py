@@ -54,8 +54,7 @@ def load(found: ArrayFiles) -> RawData:
     notes = list(labels.notes)
     preprocessing: Preprocessing | None = None
     width = 0
-    for split in sorted(found.inputs, key=lambda split: split != "train"):
-        name = found.inputs[split]
+    for split, name in sorted(found.inputs.items(), key=lambda item: item[0] != "train"):
         examples = found.read(name)
         with error_location(found.path, name):
             labels.check_count(split, len(examples))
@@ -63,18 +62,17 @@ def load(found: ArrayFiles) -> RawData:
                 width = int(examples.shape[1])
             elif split == "train":
                 preprocessing = _preprocessing(examples)
-            inputs: dict[str, NDArray[Any]] = (
-                {"vector": prepare_vectors(examples, width)}
+            stream, prepared = (
+                ("vector", prepare_vectors(examples, width))
                 if preprocessing is None
-                else {"image": prepare_arrays(examples, preprocessing)}
+                else ("image", prepare_arrays(examples, preprocessing))
             )
-            (prepared,) = inputs.values()
             lost = _precision_notes(name, examples, preprocessing)
             if split == "train":
                 check_distinct(prepared, notes=lost)
                 notes += _outlier_notes(name, prepared)
             notes += lost
-        splits[split] = labels.split(split, inputs)
+        splits[split] = labels.split(split, {stream: prepared})
     return RawData(
         **as_pool(splits),
         class_names=labels.class_names,

@@ -121,9 +121,7 @@ def load(
     Raises:
         DataError: Some cannot be read, all are equal, or together they are too large.
     """
-    valid, broken = _read_headers(splits)
-    if not valid["train"]:
-        raise _broken(found, broken)
+    valid, broken = _read_headers(found, splits)
     preprocessing = prepared or preprocessing_of(valid["train"])
     _check_memory(found, sum(len(files.paths) for files in splits.values()), preprocessing)
     read: dict[str, NDArray[Any]] = {}
@@ -151,9 +149,13 @@ def load(
 
 
 def _read_headers(
-    splits: Mapping[str, ImageFiles],
+    found: ImageFolder, splits: Mapping[str, ImageFiles]
 ) -> tuple[dict[str, list[Header]], dict[Path, str]]:
-    """Return the valid headers by split, and the reason by broken file."""
+    """Return the valid headers by split, and the reason by broken file.
+
+    Raises:
+        DataError: No training image is valid.
+    """
     valid: dict[str, list[Header]] = {}
     broken: dict[Path, str] = {}
     for split, files in splits.items():
@@ -163,6 +165,8 @@ def _read_headers(
                 valid[split].append(header)
             else:
                 broken[path] = str(header)
+    if not valid["train"]:
+        raise _broken(found, broken)
     return valid, broken
 
 

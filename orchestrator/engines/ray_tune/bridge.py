@@ -31,7 +31,7 @@ SAMPLING_WAIT_S = 0.05
 
 
 class WorkerAction(Enum):
-    """What a worker does after its report."""
+    """Action of a worker after its report."""
 
     CONTINUE = auto()
     """Continue the attempt."""

@@ -48,6 +48,21 @@ UNWIND_TIMEOUT_S = 1.0
 class RayTuneEngine:
     """Runs studies on Ray, which is started on loopback at the first run and ended by `close`.
 
+    Args:
+        address: Address of a running cluster; None starts one on this machine.
+        cpu: Number of CPU cores of one trial.
+        gpu: Number of GPUs of one trial, such as 0.25; None is 1 if the cluster has any.
+        code: The user's own Python, sent to the workers; None lets them read it from disk.
+        checkpoints: Storage of all checkpoints, which every node must reach.
+        silence_s: Seconds without progress after which any attempt is ended; None is
+            `SILENCE_S` for built-in training and no limit for the user's own.
+        recycle_after: Number of trials after which a worker's process is replaced.
+        recycle_growth_bytes: Memory growth after which a worker's process is replaced.
+        trials_per_run: Number of attempts after which Tune is restarted: it keeps all its
+            trials, so its memory grows.
+        ray_options: Arguments of `ray.init` for a cluster of our own.
+        tell: Shows a message to the user.
+
     Example:
         >>> engine = RayTuneEngine(cpu=2, gpu=0.5)
         >>> engine.run(study, dataset)  # doctest: +SKIP
@@ -68,23 +83,6 @@ class RayTuneEngine:
         ray_options: dict[str, Any] | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Create an engine; Ray starts with the first run.
-
-        Args:
-            address: Address of a running cluster; None starts one on this machine.
-            cpu: Number of CPU cores of one trial.
-            gpu: Number of GPUs of one trial, such as 0.25; None is 1 if the cluster has any.
-            code: The user's own Python, sent to the workers; None lets them read it from disk.
-            checkpoints: Storage of all checkpoints, which every node must reach.
-            silence_s: Seconds without progress after which any attempt is ended; None is
-                `SILENCE_S` for built-in training and no limit for the user's own.
-            recycle_after: Number of trials after which a worker's process is replaced.
-            recycle_growth_bytes: Memory growth after which a worker's process is replaced.
-            trials_per_run: Number of attempts after which Tune is restarted: it keeps all its
-                trials, so its memory grows.
-            ray_options: Arguments of `ray.init` for a cluster of our own.
-            tell: Shows a message to the user.
-        """
         self._address = address
         self._cpu = cpu
         self._wanted_gpu = gpu

@@ -24,7 +24,7 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Do nothing: the scheduler has told the study."""
+        """Do nothing: the scheduler has reported to the study."""
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: Tune's snapshots are never read."""

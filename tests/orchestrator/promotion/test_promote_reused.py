@@ -7,7 +7,7 @@ from support.studies import config, opened, run
 
 from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Ledger
-from orchestrator.promotion.winner import prepare
+from orchestrator.promotion.winner import load_winner
 from workers.storage import LocalFolder
 
 
@@ -24,4 +24,4 @@ def test_a_transferred_result_is_promoted_from_its_own_study(tmp_path: Path) -> 
         assert row is not None
         theirs = asked.model_copy(update={"train": None})
         with pytest.raises(PromotionRefusedError, match="promote first --trial 0"):
-            prepare(ledger, row, theirs, answered, LocalFolder(tmp_path / "checkpoints"))
+            load_winner(ledger, row, theirs, answered, LocalFolder(tmp_path / "checkpoints"))
