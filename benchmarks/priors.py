@@ -86,21 +86,21 @@ def search(
     expected: Mapping[str, Expected],
 ) -> list[float]:
     """The accuracy of one trial after another."""
-    proposer = OptunaSampler(
+    sampler = OptunaSampler(
         sampler=options.sampler, objectives=[ACCURACY], seed=seed, expected=expected
     )
     seen = []
     for number in range(options.trials):
-        draw = proposer.draw(number, 0)
+        draw = sampler.sample(number, 0)
         (value,) = recorded.accuracy(task, [EVERYTHING.resolve(draw.suggester, "")])
         seen.append(value)
-        proposer.keep(draw, f"{number}", number)
-        proposer.conclude(ended(number, value))
+        sampler.keep(draw, f"{number}", number)
+        sampler.tell(ended(number, value))
     return seen
 
 
 def ended(number: int, value: float) -> Trial:
-    """A complete trial, as far as the proposer looks at it."""
+    """A complete trial, as far as the sampler looks at it."""
     return Trial(
         number=number,
         uid=f"{number}",

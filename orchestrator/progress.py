@@ -69,8 +69,8 @@ class ProgressDisplay:
         while not self._ended.wait(step):
             waited += step
             now = self._source.snapshot()
-            begins = not looking and now.refused_s > SILENT_S
-            looking = now.refused_s > SILENT_S
+            begins = not looking and now.rejected_s > SILENT_S
+            looking = now.rejected_s > SILENT_S
             if summary(now) == told or (waited < self._line_every_s and not begins):
                 continue
             self._terminal.print(
@@ -121,8 +121,8 @@ def summary(now: Snapshot) -> str:
     if now.best_values is not None:
         values = ", ".join(format_number(value) for value in now.best_values)
         parts.append(f"best {values} (trial {now.best_number}, {now.best_describe})")
-    if now.refused_s > SILENT_S:
-        parts.append(f"{now.refused:,} candidates refused since the last feasible one")
+    if now.rejected_s > SILENT_S:
+        parts.append(f"{now.rejected:,} candidates refused since the last feasible one")
     if now.stop_reason:
         parts.append(f"stopping: {now.stop_reason}")
     return " · ".join(part for part in parts if part)

@@ -217,7 +217,7 @@ def _show_the_rest(projector: Tracker, terminal: Terminal, ending: _Ending) -> b
 def _ending(study: StudyDriver) -> _Ending:
     """What the study's own words mean for its state and the exit status."""
     reason = study.stop_reason or ""
-    if study.lost is not None:
+    if study.lease_lost is not None:
         text = "another driver took the study over"
         return _Ending(code=ExitCode.REFUSED, state="interrupted", reason=text)
     if reason == "signal":

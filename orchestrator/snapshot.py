@@ -1,4 +1,4 @@
-"""What the study answers an engine and shows a display; knows no ledger and no terminal."""
+"""Snapshot of a running study, for engines and displays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,64 +6,64 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What an attempt does after a measurement."""
+    """Instruction to an attempt after a measurement."""
 
     CONTINUE = "continue"
-    """Train on."""
+    """Continue training."""
     STOP = "stop"
-    """End here; `StudyDriver.tell` knows why."""
+    """Stop; `StudyDriver.tell` records the reason."""
     PAUSE = "pause"
-    """The study is stopping: drop the attempt and call `StudyDriver.requeue`."""
+    """Drop the attempt and call `StudyDriver.requeue`, because the study is stopping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningTrial:
-    """One trial under way."""
+    """A running trial."""
 
     number: int
     describe: str
-    """Its architecture in one line."""
+    """Architecture in one line."""
     epoch: int
     """Epochs measured so far."""
     rung: int
-    """The fidelity at which it is judged next."""
+    """Fidelity of its next rung."""
     metric: float | None
-    """The judged metric as last measured; None before the first epoch."""
+    """Last value of the judged metric; None before the first epoch."""
     elapsed_s: float
-    """Since its attempt started."""
+    """Seconds since its attempt started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The study at one moment, for people."""
+    """State of a study at one moment, for display."""
 
     counts: Mapping[str, int]
-    """Trials by state name; duplicates are left out."""
+    """Trials by state name, without duplicates."""
     infeasible: int
-    """Trials refused before training."""
+    """Trials rejected before training."""
     counted: int
-    """Searched trials that started an attempt: what `stop.trials` limits."""
+    """Trials of kind `search` that started an attempt; `stop.trials` limits them."""
     trials: int | None
     """`stop.trials`."""
     hours: float | None
     """`stop.hours`."""
     spent_s: float
-    """Search time over all resumes."""
+    """Search time in seconds, over all resumes."""
     running: tuple[RunningTrial, ...]
-    """By number."""
+    """Running trials, by number."""
     judged_metric: str | None
-    """Name of the metric that rungs judge."""
+    """Metric by which rungs compare trials."""
     best_number: int | None
     """Number of the best complete trial."""
     best_values: tuple[float, ...] | None
     """Its objective values."""
     best_describe: str | None
-    """Its architecture in one line."""
+    """Architecture in one line."""
     epochs: int
     """Measurements recorded, over all trials."""
     stop_reason: str | None
-    """Why nothing new is started, if so."""
-    refused: int = 0
-    """Candidates that the constraints refused since the last feasible one."""
-    refused_s: float = 0.0
-    """How long that has taken."""
+    """Reason why nothing new starts; None while the search continues."""
+    rejected: int = 0
+    """Candidates that the constraints rejected since the last feasible one."""
+    rejected_s: float = 0.0
+    """Seconds since the first of them."""

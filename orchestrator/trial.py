@@ -1,4 +1,4 @@
-"""Trials: the record of one candidate, and the only moves its state may make."""
+"""Trial: the record of one candidate, its states and the legal transitions between them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from typing import Any
 from workers.measurement import Measurement
 
 REUSED = "warm_start"
-"""Reason of a complete trial whose result is that of its parent, in an earlier study."""
+"""Reason of a complete trial whose result is reused from its parent in an earlier study."""
 
 
 class TrialState(StrEnum):
-    """Optuna's five states."""
+    """Optuna's five trial states."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -35,7 +35,7 @@ LEGAL_TRANSITIONS: Mapping[TrialState, frozenset[TrialState]] = {
     TrialState.PRUNED: frozenset(),
     TrialState.FAIL: frozenset(),
 }
-"""Which state may follow which."""
+"""Legal next states, by state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +92,16 @@ class Trial:
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Output shape of each part of the network, by name; kept in the trial's event, not its row."""
     describe: str = ""
-    """The candidate in one line, for people."""
+    """Candidate in one line, for display."""
 
     @property
     def reached(self) -> int:
-        """The fidelity measured last; 0 before the first."""
+        """Last measured fidelity; 0 before the first measurement."""
         return self.measurements[-1].fidelity if self.measurements else 0
 
 
 def summarize_failure(failure: Mapping[str, Any]) -> str:
-    """Its class, its first line, where it was raised, and the beginning of its digest."""
+    """Return a failure in one line: class, message, location and start of the digest."""
     message = str(failure.get("message", "")).strip().partition("\n")[0]
     line = f"{failure.get('kind', '')}: {message}".strip(": ")
     where, digest = failure.get("where"), str(failure.get("digest", ""))[:8]

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     terminal.info("\nTiming a short training on this machine ...")
     from orchestrator.preflight import timing  # noqa: PLC0415 - loads torch, once the data is known to be good
 
-    gpu = timing.gpu_to_use()
+    gpu = timing.usable_gpu()
     example_s: float | None = None
     try:
         example_s = timing.example_s(dataset, found.spec, gpu=gpu)

@@ -1,6 +1,6 @@
-"""Candidates sampled from a space, with their cost and failures, without training.
+"""Sampled candidates, with their cost where it was counted.
 
-Sampling is a hundred times as fast as counting: many are sampled, and some of these are counted.
+Sampling is a hundred times as fast as counting: many are sampled, and some of them are counted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,25 +21,25 @@ from workers.failures import classify
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledCandidate:
-    """One candidate with its digest, cost and failure."""
+    """A candidate with its network's digest and cost."""
 
     params: Mapping[str, Any]
-    """Answers that lead to it."""
+    """Parameters that resolve to it."""
     candidate: Candidate
     network: str | None
-    """Digest of its network, regardless of recipe and losses; None if it does not build."""
+    """Digest of its network, without recipe and losses; None if it does not build."""
     failure: str | None = None
-    """Reason why it does not build."""
+    """Error of a network that does not build; None otherwise."""
     cost: Mapping[str, float] | None = None
     """`parameters`, `flops`, `activation_bytes`; None where they were not counted."""
 
     def violations(self, limits: Sequence[Constraint]) -> list[float]:
-        """Return the violation of each constraint; for counted candidates only."""
+        """Return the violation of each limit; counted candidates only."""
         counted = self.cost or {}
         return [limit.violation(counted[limit.metric]) for limit in limits]
 
     def screening(self, limits: Sequence[Constraint]) -> Screening:
-        """Return its screening result; for counted candidates only."""
+        """Return the result of its screening; counted candidates only."""
         if self.failure is not None:
             return Screening(cost={}, violations={DOES_NOT_BUILD: 1.0})
         names = (limit.metric for limit in limits)
@@ -47,12 +47,12 @@ class SampledCandidate:
         return Screening(cost=self.cost or {}, violations=violations)
 
     def worst(self, limits: Sequence[Constraint]) -> float:
-        """Return its largest violation; feasible candidates have at most 0."""
+        """Return its largest violation; at most 0 is feasible."""
         return max(self.violations(limits), default=0.0)
 
 
 class CandidateSampler:
-    """Sampler and cost counter of candidates of one space for one task."""
+    """Samples and counts candidates of one space for one task."""
 
     def __init__(self, config: StudyConfig, space: SearchSpace, task: Task) -> None:
         self.config = config
@@ -62,22 +62,28 @@ class CandidateSampler:
     def random(
         self, seed: int, at_most: int, deadline: Deadline, at_least: int = 1
     ) -> list[SampledCandidate]:
-        """Return random candidates, equal for equal seeds; at least `at_least`, even past time."""
-        probes: list[SampledCandidate] = []
-        while len(probes) < max(at_most, at_least) and (deadline.left_s or len(probes) < at_least):
-            suggester = RandomSuggester(seed + len(probes))
-            probes.append(self.of(suggester, suggester.params))
-        return probes
+        """Return random candidates until the deadline, at least `at_least`; seeded."""
+        samples: list[SampledCandidate] = []
+        while len(samples) < max(at_most, at_least) and (
+            deadline.remaining_s or len(samples) < at_least
+        ):
+            suggester = RandomSuggester(seed + len(samples))
+            samples.append(self.resolve(suggester, suggester.params))
+        return samples
 
-    def given(self, points: Iterable[Mapping[str, Any]]) -> list[SampledCandidate]:
-        """Return the candidates of these parameters."""
-        return [self.of(ReplaySuggester(point), point) for point in points]
+    def from_points(self, points: Iterable[Mapping[str, Any]]) -> list[SampledCandidate]:
+        """Return the candidates of given parameters."""
+        return [self.resolve(ReplaySuggester(point), point) for point in points]
 
-    def of(self, suggester: Suggester, params: Mapping[str, Any]) -> SampledCandidate:
-        """Return the candidate of the suggester's answers, which `params` then holds.
+    def resolve(self, suggester: Suggester, params: Mapping[str, Any]) -> SampledCandidate:
+        """Return the candidate that a suggester's values lead to.
+
+        Args:
+            suggester: Source of the values.
+            params: Mapping that holds these values after the call.
 
         Raises:
-            ProblemsError: The user's own space raised.
+            ProblemsError: The user's own space raised an exception.
         """
         candidate = resolve_candidate(self.config, self.space, suggester)
         if not isinstance(candidate, Candidate):
@@ -92,7 +98,7 @@ class CandidateSampler:
         return SampledCandidate(params=params, candidate=candidate, network=digest)
 
     def digest(self, architecture: Architecture) -> str:
-        """Return the digest shared by all encodings of a network, regardless of recipe and losses.
+        """Return the digest of a network, equal for all its encodings.
 
         Raises:
             UnbuildableError: It does not fit the task.
@@ -105,22 +111,22 @@ class CandidateSampler:
         return plain.network_digest(self.task)
 
     def counted(
-        self, probes: Iterable[SampledCandidate], deadline: Deadline, at_least: int = 1
+        self, samples: Iterable[SampledCandidate], deadline: Deadline, at_least: int = 1
     ) -> Iterator[SampledCandidate]:
-        """Yield the candidates with their cost while time is left; the first ones in any case.
+        """Yield samples with their cost until the deadline, at least `at_least`.
 
-        Candidates that do not build pass unchanged.
+        Samples that do not build are yielded unchanged.
         """
-        for number, probe in enumerate(probes):
-            if number >= at_least and not deadline.left_s:
+        for number, sample in enumerate(samples):
+            if number >= at_least and not deadline.remaining_s:
                 return
-            yield self.count(probe)
+            yield self.count(sample)
 
-    def count(self, probe: SampledCandidate) -> SampledCandidate:
-        """Return the candidate with its cost, or with the reason why it does not build."""
-        if probe.failure is not None:
-            return probe
-        screened = screen(probe.candidate, self.task, ())
-        if screened.failure is not None:
-            return replace(probe, network=None, failure=screened.failure.message)
-        return replace(probe, cost=screened.cost)
+    def count(self, sample: SampledCandidate) -> SampledCandidate:
+        """Return the sample with its cost, or with the error if it does not build."""
+        if sample.failure is not None:
+            return sample
+        screening = screen(sample.candidate, self.task, ())
+        if screening.failure is not None:
+            return replace(sample, network=None, failure=screening.failure.message)
+        return replace(sample, cost=screening.cost)

@@ -1,4 +1,4 @@
-"""A deadline, to be checked before each step of work that may be cut short."""
+"""Deadline: remaining time that is checked before each step."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -8,27 +8,27 @@ from orchestrator.clock import Clock, SystemClock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadline:
-    """Time until which work may go on."""
+    """A point in time by which work should end."""
 
     ends: float
-    """Monotonic time of the clock, in seconds, at which it has passed."""
+    """Monotonic time of the clock, in seconds."""
     clock: Clock = field(default_factory=SystemClock)
 
     @classmethod
     def after(cls, seconds: float, clock: Clock | None = None) -> Self:
-        """Return the deadline that many seconds from now."""
+        """Return the deadline after some seconds from now."""
         clock = clock or SystemClock()
         return cls(ends=clock.monotonic() + seconds, clock=clock)
 
     @property
-    def left_s(self) -> float:
-        """Seconds left; at least 0."""
+    def remaining_s(self) -> float:
+        """Remaining seconds; at least 0."""
         return max(0.0, self.ends - self.clock.monotonic())
 
     def share(self, share: float) -> "Deadline":
-        """Return the deadline after this share of the time left."""
-        return Deadline.after(self.left_s * share, self.clock)
+        """Return a deadline after a share of the remaining time."""
+        return Deadline.after(self.remaining_s * share, self.clock)
 
     def at_most(self, seconds: float) -> "Deadline":
-        """Return the deadline after that many seconds, or this one if it is earlier."""
-        return Deadline.after(min(seconds, self.left_s), self.clock)
+        """Return a deadline after some seconds, and not after this one."""
+        return Deadline.after(min(seconds, self.remaining_s), self.clock)

@@ -1,10 +1,10 @@
-"""Diagnosis of a study: size of its space, feasible constraints, expected duration.
+"""Diagnosis of a study before it runs: buildable networks, feasible limits, expected duration.
 
-    full_check(inputs, ...)     everything, for `archscout space`
-    quick_check(inputs, ...)    the minimum that shows whether a search can work, before it starts
+    full_check(...)     everything, for `archscout space`
+    quick_check(...)    only whether a search can work, before it starts
 
-Both stop at their deadline; equal seeds give equal results, except for timings and for how many
-candidates there was time for.
+Both run until their deadline. Equal seeds give equal results, except for timings and for the number
+of candidates that there was time for.
 """
 
 import math
@@ -24,22 +24,22 @@ from orchestrator.preflight.feasibility import (
     descend_to_feasible,
 )
 from orchestrator.preflight.forecast import Plan, StudyForecast, forecast
-from orchestrator.preflight.network_count import Networks, networks
+from orchestrator.preflight.network_count import NetworkCount, count_networks
 from orchestrator.preflight.timing import Pace
 from orchestrator.study.prepare import StudyInputs
 from search_spaces.space import Constraint, SearchSpace
 from search_spaces.task import Task
 
 SAMPLED, COUNTED = 2000, 300
-"""Candidates sampled, and those of them counted, if time allows."""
+"""Numbers of candidates to sample and to count, if there is time."""
 QUICK_SAMPLED, QUICK_COUNTED = 100, 8
-"""The same for the quick check."""
+"""The same for a quick check."""
 UNKNOWN_ERROR = 0.5
-"""Relative error assumed for predicted times where too few networks were timed."""
+"""Relative error assumed for predicted times where too few networks were timed to estimate it."""
 START_S: Mapping[str, float] = {"in_process": 1.0, "ray_tune": 12.0}
-"""Time to start and stop an engine, MLflow's projection included."""
+"""Seconds to start and end an engine, including MLflow's projection."""
 TRIAL_S: Mapping[str, float] = {"in_process": 0.1, "ray_tune": 0.3}
-"""Overhead of a trial in addition to its training."""
+"""Seconds of a trial in addition to its training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,54 +50,65 @@ class Diagnosis:
     sampled: tuple[SampledCandidate, ...]
     """Random candidates."""
     counted: tuple[SampledCandidate, ...]
-    """The first of them, with their cost or the reason why they do not build."""
+    """The first of them, with their cost or the error of their build."""
     first: tuple[SampledCandidate, ...]
-    """The default and the seed points, counted; the study tries them first."""
+    """The default candidate and the seed points, counted."""
     failure_causes: tuple[FailureCause, ...]
-    """Likely causes of candidates that do not build."""
+    """Decisions that go with candidates that do not build."""
     limits: tuple[ConstraintReport, ...]
     """Feasibility of each constraint."""
     together: ConstraintReport | None
-    """Feasibility of all of them together; None without constraints."""
-    networks: Networks | None
-    """Number of distinct networks; None if not counted."""
+    """Feasibility of all constraints together; None without constraints."""
+    networks: NetworkCount | None
+    """Number of distinct networks; None where it was not estimated."""
     pace: Pace | None
-    """Training speed of this machine; None if nothing was timed."""
+    """Speed of this machine; None where nothing was timed."""
     forecast: StudyForecast | None
-    """Expected duration; None if it cannot be predicted."""
+    """Expected duration; None where it is unknown."""
     slots: int
-    """Concurrent trials."""
+    """Parallel trials."""
 
     @property
     def builds(self) -> tuple[int, int]:
-        """Return how many random candidates build, and of how many that were built in full."""
-        return sum(probe.cost is not None for probe in self.counted), len(self.counted)
+        """Numbers of counted candidates that build, and of all counted ones."""
+        return sum(sample.cost is not None for sample in self.counted), len(self.counted)
 
     @property
     def fits(self) -> tuple[int, int]:
-        """Return how many random candidates build by their shapes alone, and of how many."""
-        return sum(probe.failure is None for probe in self.sampled), len(self.sampled)
+        """Numbers of sampled candidates whose shapes fit the data, and of all sampled ones."""
+        return sum(sample.failure is None for sample in self.sampled), len(self.sampled)
 
-    def epoch_s(self, probe: SampledCandidate, examples: int) -> float | None:
-        """Return the predicted epoch time of a counted candidate; None if nothing was timed."""
-        if self.pace is None or probe.cost is None:
+    def epoch_s(self, sample: SampledCandidate, examples: int) -> float | None:
+        """Return the predicted seconds of an epoch; None where nothing was timed."""
+        if self.pace is None or sample.cost is None:
             return None
-        return examples * self.pace.example_s(timing.load_of(probe))
+        return examples * self.pace.example_s(timing.load_of(sample))
 
 
 def full_check(
     inputs: StudyInputs, space: SearchSpace, task: Task, deadline: Deadline, *, at_least: int = 1
 ) -> Diagnosis:
-    """Check everything within the deadline; `at_least` candidates are counted in any case."""
+    """Run all checks until the deadline.
+
+    Args:
+        inputs: The study's inputs.
+        space: The study's space.
+        task: The study's task.
+        deadline: Deadline of all checks.
+        at_least: Candidates that are counted even after it.
+    """
     sampler = CandidateSampler(inputs.config, space, task)
     first = _first(inputs, sampler)
     sampled = sampler.random(inputs.config.seed, SAMPLED, deadline.share(0.15), at_least)
-    counts = networks(sampler, [p.network for p in sampled if p.network], deadline.share(0.15))
-    wanted = sampled[: max(COUNTED, at_least)]
-    counted = list(sampler.counted(wanted, deadline.share(0.3), at_least))
-    found = _sought(inputs, sampler, [*first, *counted], deadline.share(0.5))
-    seen = _Seen(sampled=sampled, counted=counted, first=first, found=found)
-    return _diagnosis(inputs, space, seen, counts, _pace(inputs, space, seen, deadline))
+    counts = count_networks(
+        sampler, [p.network for p in sampled if p.network], deadline.share(0.15)
+    )
+    counted = list(
+        sampler.counted(sampled[: max(COUNTED, at_least)], deadline.share(0.3), at_least)
+    )
+    found = _search_feasible(inputs, sampler, [*first, *counted], deadline.share(0.5))
+    samples = _Samples(sampled=sampled, counted=counted, first=first, found=found)
+    return _diagnosis(inputs, space, samples, counts, _pace(inputs, space, samples, deadline))
 
 
 def quick_check(
@@ -106,18 +117,18 @@ def quick_check(
     """Check only whether the search can work.
 
     Args:
-        inputs: The study.
-        space: Its space.
-        task: Its task.
-        deadline: Time to spend if a feasible candidate is found at once.
-        extended: Time to spend otherwise.
+        inputs: The study's inputs.
+        space: The study's space.
+        task: The study's task.
+        deadline: Deadline if a feasible candidate is found at once.
+        extended: Deadline otherwise.
     """
     sampler = CandidateSampler(inputs.config, space, task)
     first = _first(inputs, sampler)
     sampled = sampler.random(inputs.config.seed, QUICK_SAMPLED, deadline.share(0.1))
-    # A user's own blocks run in workers alone, where they can hang or crash without harm.
-    trains = _trains_here(inputs) and user_object(inputs.config.space) is None
-    # A CUDA context in the driver would hold memory of the GPU for as long as trials need it.
+    # A user's own blocks run only in workers, where they can hang or crash without harm.
+    trains = _trains_locally(inputs) and user_object(inputs.config.space) is None
+    # A CUDA context in the driver would occupy memory of the trials' GPU.
     trains &= (
         inputs.config.engine.name == "in_process" or timing.place_of(inputs.config).device == "cpu"
     )
@@ -125,24 +136,25 @@ def quick_check(
     counted = list(sampler.counted(sampled[:wanted], deadline.share(0.3)))
     found: list[SampledCandidate] = []
     if not _feasible(counted, _limits(inputs.config, space)):
-        # Rare: then some seconds are worth spending to find any feasible candidate.
+        # Rare, so it is worth some seconds to find out whether any candidate is feasible.
         sampled = sampler.random(inputs.config.seed, SAMPLED, extended.share(0.1))
         counted = list(sampler.counted(sampled[:COUNTED], extended.share(0.3)))
-        found = _sought(inputs, sampler, [*first, *counted], extended.share(0.6))
-    seen = _Seen(sampled=sampled, counted=counted, first=first, found=found)
-    pace = _pace(inputs, space, seen, deadline) if trains else None
-    return _diagnosis(inputs, space, seen, None, pace)
+        found = _search_feasible(inputs, sampler, [*first, *counted], extended.share(0.6))
+    samples = _Samples(sampled=sampled, counted=counted, first=first, found=found)
+    return _diagnosis(
+        inputs, space, samples, None, _pace(inputs, space, samples, deadline) if trains else None
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """All candidates examined."""
+class _Samples:
+    """All candidates of a check."""
 
     sampled: Sequence[SampledCandidate]
     counted: Sequence[SampledCandidate]
     first: Sequence[SampledCandidate]
     found: Sequence[SampledCandidate]
-    """Found during descents toward constraints that no other candidate meets."""
+    """Candidates from the search for limits that no other candidate meets."""
 
 
 def _first(inputs: StudyInputs, sampler: CandidateSampler) -> tuple[SampledCandidate, ...]:
@@ -150,82 +162,89 @@ def _first(inputs: StudyInputs, sampler: CandidateSampler) -> tuple[SampledCandi
     config, space = inputs.config, sampler.space
     points: Sequence[Mapping[str, Any]] = [space.default_params()]
     if config.seed_points:
-        from orchestrator.sampling.proposals import first_points  # noqa: PLC0415 - loads optuna
+        from orchestrator.sampling.seed_points import first_points  # noqa: PLC0415 - loads optuna
 
         points = first_points(space, config.seed_points, config.seed)
-    return tuple(sampler.count(probe) for probe in sampler.given(points))
+    return tuple(sampler.count(sample) for sample in sampler.from_points(points))
 
 
 def _limits(config: StudyConfig, space: SearchSpace) -> tuple[Constraint, ...]:
     return (*config.constraints, *space.constraints)
 
 
-def _sought(
+def _search_feasible(
     inputs: StudyInputs,
     sampler: CandidateSampler,
     known: Sequence[SampledCandidate],
     deadline: Deadline,
 ) -> list[SampledCandidate]:
-    """Descend toward each constraint that no known candidate meets, and toward all together."""
+    """Search a feasible candidate for each limit that no known one meets, and for all limits."""
     limits = _limits(inputs.config, sampler.space)
     aims = [(limit,) for limit in limits] + ([limits] if len(limits) > 1 else [])
     found: list[SampledCandidate] = []
     for number, aim in enumerate(aims):
         best = assess_constraints(aim, known, found).nearest
         if best is None or best.worst(aim) > 0:
-            part = deadline.share(1 / (len(aims) - number))
-            found += descend_to_feasible(sampler, aim, best, inputs.config.seed + number, part)
+            share = deadline.share(1 / (len(aims) - number))
+            found += descend_to_feasible(sampler, aim, best, inputs.config.seed + number, share)
     return found
 
 
-def _trains_here(inputs: StudyInputs) -> bool:
+def _trains_locally(inputs: StudyInputs) -> bool:
     """Return whether trials train networks on this machine."""
     return inputs.config.data.source != "surrogate" and inputs.config.engine.address is None
 
 
-def _pace(inputs: StudyInputs, space: SearchSpace, seen: _Seen, deadline: Deadline) -> Pace | None:
-    """Return this machine's pace on candidates that the study would train."""
-    if not _trains_here(inputs):
+def _pace(
+    inputs: StudyInputs, space: SearchSpace, samples: _Samples, deadline: Deadline
+) -> Pace | None:
+    """Return this machine's pace on feasible candidates."""
+    if not _trains_locally(inputs):
         return None
-    usual = [*seen.first, *seen.counted, *seen.found]
+    usual = [*samples.first, *samples.counted, *samples.found]
     return timing.pace_of(inputs, _feasible(usual, _limits(inputs.config, space)), deadline)
 
 
 def _feasible(
-    probes: Sequence[SampledCandidate], limits: Sequence[Constraint]
+    samples: Sequence[SampledCandidate], limits: Sequence[Constraint]
 ) -> list[SampledCandidate]:
-    return [probe for probe in probes if probe.cost and probe.worst(limits) <= 0]
+    return [sample for sample in samples if sample.cost and sample.worst(limits) <= 0]
 
 
 def _diagnosis(
-    inputs: StudyInputs, space: SearchSpace, seen: _Seen, counts: Networks | None, pace: Pace | None
+    inputs: StudyInputs,
+    space: SearchSpace,
+    samples: _Samples,
+    counts: NetworkCount | None,
+    pace: Pace | None,
 ) -> Diagnosis:
     limits = _limits(inputs.config, space)
-    others = [*seen.first, *seen.found]
-    tried = [*seen.counted, *seen.sampled[len(seen.counted) :]]
-    causes = find_failure_causes([(probe.params, probe.failure) for probe in tried])
+    others = [*samples.first, *samples.found]
+    tried = [*samples.counted, *samples.sampled[len(samples.counted) :]]
     found = Diagnosis(
         config=inputs.config,
-        sampled=tuple(seen.sampled),
-        counted=tuple(seen.counted),
-        first=tuple(seen.first),
-        failure_causes=tuple(causes),
-        limits=tuple(assess_constraints((limit,), seen.counted, others) for limit in limits),
-        together=assess_constraints(limits, seen.counted, others) if limits else None,
+        sampled=tuple(samples.sampled),
+        counted=tuple(samples.counted),
+        first=tuple(samples.first),
+        failure_causes=tuple(
+            find_failure_causes([(sample.params, sample.failure) for sample in tried])
+        ),
+        limits=tuple(assess_constraints((limit,), samples.counted, others) for limit in limits),
+        together=assess_constraints(limits, samples.counted, others) if limits else None,
         networks=counts,
         pace=pace,
         forecast=None,
         slots=timing.slots_of(inputs.config),
     )
-    usual = _feasible([*seen.counted, *seen.found], limits)
+    usual = _feasible([*samples.counted, *samples.found], limits)
     return replace(found, forecast=_forecast(found, usual, len(inputs.dataset.train)))
 
 
 def _forecast(
     found: Diagnosis, usual: Sequence[SampledCandidate], examples: int
 ) -> StudyForecast | None:
-    """Return the expected duration of the study; None if it cannot be predicted."""
-    times = [found.epoch_s(probe, examples) for probe in (*found.first[:1], *usual)]
+    """Expected duration; None where it is unknown."""
+    times = [found.epoch_s(sample, examples) for sample in (*found.first[:1], *usual)]
     epochs_s = tuple(time for time in times if time is not None)
     if found.pace is None or not epochs_s:
         return None
@@ -247,7 +266,7 @@ def _forecast(
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Return minimum, 5 %, 25 %, median, 75 %, 95 % and maximum of some values."""
+    """Return minimum, 5 %, 25 %, 50 %, 75 % and 95 % quantiles, and maximum."""
     ranked = sorted(values)
     last = len(ranked) - 1
     shares = {
@@ -263,14 +282,14 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def costs(diagnosis: Diagnosis) -> dict[str, list[float]]:
-    """Return the costs of the counted candidates by name."""
+    """Return the costs of the counted candidates, by name."""
     found: dict[str, list[float]] = {}
-    for probe in diagnosis.counted:
-        for name, value in (probe.cost or {}).items():
+    for sample in diagnosis.counted:
+        for name, value in (sample.cost or {}).items():
             found.setdefault(name, []).append(value)
     return found
 
 
-def plain(value: float) -> Any:
-    """Return a number for JSON: None for infinity."""
+def finite_or_none(value: float) -> Any:
+    """Return a number for JSON; None instead of infinity."""
     return None if math.isinf(value) else value

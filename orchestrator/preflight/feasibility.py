@@ -1,8 +1,8 @@
-"""Feasible constraints: random samples first, then a short descent toward the constraints.
+"""Feasibility of constraints: random candidates first, then a short local search.
 
-Where no random candidate meets the constraints, numbers are tried at the low end of their ranges,
-and the nearest candidate is changed by one to three decisions at a time, keeping changes that
-violate the constraints no more than before. Feasible candidates may exist even if none is found.
+Where no random candidate meets the limits, numbers are tried at the low end of their ranges. Then
+the closest candidate is mutated, one to three decisions at a time, keeping changes that exceed the
+limits no more than before. A feasible candidate may exist even if none is found.
 """
 
 import random
@@ -18,27 +18,27 @@ from search_spaces.space import Constraint
 T = TypeVar("T")
 
 SMALL_STARTS = 8
-"""Candidates tried with every number at its lowest value."""
+"""Candidates tried with every number at its minimum."""
 MAX_STEPS = 400
-"""Changes tried during the descent."""
+"""Mutations tried in the local search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConstraintReport:
-    """Feasibility of one constraint, or of several together."""
+    """Feasibility of one limit, or of several together."""
 
     limits: tuple[Constraint, ...]
-    """Constraints."""
-    among: int
-    """Random candidates that build."""
-    by: int
-    """Those of them that meet all constraints."""
+    """The limits."""
+    num_built: int
+    """Number of random candidates that build."""
+    num_feasible: int
+    """Number of those that meet all limits."""
     nearest: SampledCandidate | None
-    """A feasible candidate, or the one with the least violation; None if none builds."""
+    """Candidate with the smallest violation; None if none builds."""
 
     @property
     def possible(self) -> bool:
-        """Return whether a feasible candidate was found."""
+        """Whether a feasible candidate was found."""
         return self.nearest is not None and self.nearest.worst(self.limits) <= 0
 
 
@@ -47,20 +47,20 @@ def assess_constraints(
     counted: Sequence[SampledCandidate],
     found: Sequence[SampledCandidate] = (),
 ) -> ConstraintReport:
-    """Return the share of feasible random candidates, and the nearest candidate.
+    """Return the feasibility of limits among known candidates.
 
     Args:
-        limits: Constraints.
-        counted: Random candidates; those that do not build are skipped.
-        found: Other candidates, considered for the nearest only.
+        limits: The limits.
+        counted: Random candidates; those that do not build are ignored.
+        found: Other candidates, only considered as the nearest.
     """
-    build = [probe for probe in counted if probe.cost is not None]
-    everyone = [*build, *(probe for probe in found if probe.cost is not None)]
+    build = [sample for sample in counted if sample.cost is not None]
+    everyone = [*build, *(sample for sample in found if sample.cost is not None)]
     return ConstraintReport(
         limits=tuple(limits),
-        among=len(build),
-        by=sum(probe.worst(limits) <= 0 for probe in build),
-        nearest=min(everyone, key=lambda probe: probe.worst(limits), default=None),
+        num_built=len(build),
+        num_feasible=sum(sample.worst(limits) <= 0 for sample in build),
+        nearest=min(everyone, key=lambda sample: sample.worst(limits), default=None),
     )
 
 
@@ -71,44 +71,49 @@ def descend_to_feasible(
     seed: int,
     deadline: Deadline,
 ) -> list[SampledCandidate]:
-    """Return the candidates of a descent toward the constraints; it ends at a feasible one.
+    """Search for a feasible candidate by mutation, and return the improving candidates.
 
     Args:
-        sampler: The space and the task.
-        limits: Constraints.
-        start: Nearest candidate so far, if any builds.
-        seed: Seed of every step.
-        deadline: Time to search.
+        sampler: Sampler of the space.
+        limits: The limits.
+        start: The closest candidate so far; None if none builds.
+        seed: Seed of all mutations.
+        deadline: Deadline of the search.
+
+    Returns:
+        Candidates with falling violation; the last is the closest, and feasible if one was found.
     """
-    way = [] if start is None else [start]
-    for probe in _nearby(sampler, way, random.Random(seed)):  # noqa: S311 - a search, no secret
-        if not deadline.left_s or (way and way[-1].worst(limits) <= 0):
+    accepted = [] if start is None else [start]
+    for sample in _nearby(sampler, accepted, random.Random(seed)):  # noqa: S311 - not for cryptography
+        if not deadline.remaining_s or (accepted and accepted[-1].worst(limits) <= 0):
             break
-        if probe.cost is not None and (not way or probe.worst(limits) <= way[-1].worst(limits)):
-            way.append(probe)
-    return way
+        if sample.cost is not None and (
+            not accepted or sample.worst(limits) <= accepted[-1].worst(limits)
+        ):
+            accepted.append(sample)
+    return accepted
 
 
 def _nearby(
-    sampler: CandidateSampler, way: Sequence[SampledCandidate], chance: random.Random
+    sampler: CandidateSampler, accepted: Sequence[SampledCandidate], rng: random.Random
 ) -> Iterator[SampledCandidate]:
-    """Yield counted candidates to try: small ones, then changes of the last one kept."""
+    """Yield counted candidates to try: small ones, then mutations of the last accepted one."""
     for _ in range(SMALL_STARTS):
-        yield _varied(sampler, {}, None, chance)
+        yield _mutated(sampler, {}, None, rng)
     for _ in range(MAX_STEPS):
-        if not way:
-            yield _varied(sampler, {}, frozenset(), chance)
+        if not accepted:
+            yield _mutated(sampler, {}, frozenset(), rng)
             continue
-        names = list(architecture_decisions(way[-1].params))
-        changed = frozenset(chance.sample(names, min(len(names), chance.choice((1, 1, 2, 3)))))
-        yield _varied(sampler, way[-1].params, changed, chance)
+        names = list(architecture_decisions(accepted[-1].params))
+        changed = frozenset(rng.sample(names, min(len(names), rng.choice((1, 1, 2, 3)))))
+        yield _mutated(sampler, accepted[-1].params, changed, rng)
 
 
-def _varied(
+def _mutated(
     sampler: CandidateSampler,
     params: Mapping[str, Any],
     changed: frozenset[str] | None,
-    chance: random.Random,
+    rng: random.Random,
 ) -> SampledCandidate:
-    suggester = MutatingSuggester(params, changed, chance)
-    return sampler.count(sampler.of(suggester, suggester.params))
+    suggester = MutatingSuggester(params, changed, rng)
+    return sampler.count(sampler.resolve(suggester, suggester.params))

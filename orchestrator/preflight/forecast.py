@@ -1,7 +1,7 @@
-"""Forecast of a study's duration by simulation, with random trial times and scores.
+"""Forecast of a study's duration, by simulating it many times.
 
-Each simulated trial takes the time of a random candidate; promotion at a rung is decided as in the
-study, on random scores. Uses numbers only, no candidates.
+Each simulated trial takes the time of a random candidate. Rungs promote as in the study, on random
+scores.
 """
 
 import heapq
@@ -10,47 +10,47 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.sampling.halving import decide
+from orchestrator.sampling.halving import is_promoted
 from workers.budget import Budget
 
 SIMULATED = 100
-"""Simulated studies."""
+"""Number of simulated studies."""
 MAX_TRIALS = 200
-"""Simulated trials of each; a longer study is extrapolated."""
+"""Trials simulated of each; longer studies are extrapolated."""
 LOW, HIGH = 0.1, 0.9
-"""Quantiles of the simulated studies that a span reports."""
+"""Quantiles that enclose 80 % of the simulated studies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Parameters of a study that determine its duration."""
+    """Properties of a study that decide its duration."""
 
     epochs_s: tuple[float, ...]
-    """Predicted time of one epoch of random candidates, at least one."""
+    """Predicted seconds of an epoch, for at least one random candidate."""
     first_s: float
-    """Predicted time of one epoch of trial 0, which is never stopped."""
+    """The same for trial 0, which is never pruned."""
     budget: Budget
     halving: bool
-    """Stop trials at rungs."""
+    """Whether trials are pruned at rungs."""
     slots: int
-    """Trials at a time."""
+    """Parallel trials."""
     trials: int | None
-    """Limit of trials."""
+    """Limit of trials; None without one."""
     hours: float | None
-    """Time limit."""
+    """Limit of hours; None without one."""
     error: float
     """Typical relative error of the predicted times."""
     timed: int
-    """Timed networks that the prediction was fitted to."""
+    """Networks that the prediction was fitted to."""
     start_s: float = 0.0
-    """Time to start and stop the engine."""
+    """Seconds to start and end the engine."""
     trial_s: float = 0.0
-    """Time to start and end a trial."""
+    """Seconds to start and end a trial."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Range of an uncertain number."""
+    """An estimate with its 80 % interval."""
 
     low: float
     median: float
@@ -62,63 +62,63 @@ class StudyForecast:
     """Expected duration and trials of a study."""
 
     seconds: Span
-    """Time until the study ends."""
+    """Seconds until the study ends."""
     trials: Span
-    """Trials at its end."""
+    """Trials of the study at its end."""
     hours_decide: bool
-    """More often than not, the time limit is reached first."""
+    """Whether the limit of hours ends it in most simulations."""
 
 
 def forecast(plan: Plan, seed: int) -> StudyForecast:
-    """Simulate the study; equal seeds give equal forecasts."""
-    chance = random.Random(seed)  # noqa: S311 - a simulation, no secret
+    """Simulate a study and return its forecast; equal seeds give equal forecasts."""
+    rng = random.Random(seed)  # noqa: S311 - not for cryptography
     limit_s = float("inf") if plan.hours is None else plan.hours * 3600
     seconds, trials = [], []
     for _ in range(SIMULATED):
-        asked, took = _one(plan, chance, limit_s)
+        num_trials, took = _simulate(plan, rng, limit_s)
         seconds.append(min(took, limit_s))
-        trials.append(asked)
+        trials.append(num_trials)
     late = sum(took >= limit_s for took in seconds)
     return StudyForecast(
         seconds=_span(seconds), trials=_span(trials), hours_decide=late > SIMULATED / 2
     )
 
 
-def _one(plan: Plan, chance: random.Random, limit_s: float) -> tuple[float, float]:
+def _simulate(plan: Plan, rng: random.Random, limit_s: float) -> tuple[float, float]:
     """Return trials and seconds of one simulated study."""
-    # Few timed networks may all have been timed too fast, or too slow; single ones err alone.
-    shared = _factor(chance, plan.error / plan.timed**0.5)
+    # Few timed networks share an error, and each single one has an error of its own.
+    shared = _factor(rng, plan.error / plan.timed**0.5)
     free = [0.0] * plan.slots
     seen: dict[int, dict[str, float]] = {rung: {} for rung in plan.budget.rungs()[:-1]}
     wanted = plan.trials or MAX_TRIALS
-    asked, ended = 0, 0.0
-    while asked < min(wanted, MAX_TRIALS) and plan.start_s + free[0] < limit_s:
-        usual_s = plan.first_s if asked == 0 else chance.choice(plan.epochs_s)
-        epoch_s = usual_s * shared * _factor(chance, plan.error)
-        took = plan.trial_s + epoch_s * _epochs(plan, seen, asked, chance.random())
+    num_trials, ended = 0, 0.0
+    while num_trials < min(wanted, MAX_TRIALS) and plan.start_s + free[0] < limit_s:
+        mean_s = plan.first_s if num_trials == 0 else rng.choice(plan.epochs_s)
+        epoch_s = mean_s * shared * _factor(rng, plan.error)
+        took = plan.trial_s + epoch_s * _epochs(plan, seen, num_trials, rng.random())
         ended = max(ended, free[0] + took)
         heapq.heapreplace(free, free[0] + took)
-        asked += 1
-    if asked == MAX_TRIALS:
-        each_s = ended / asked
+        num_trials += 1
+    if num_trials == MAX_TRIALS:
+        each_s = ended / num_trials
         more = wanted if plan.trials else limit_s / each_s
         return min(more, limit_s / each_s), plan.start_s + each_s * more
-    return asked, plan.start_s + ended
+    return num_trials, plan.start_s + ended
 
 
 def _epochs(plan: Plan, seen: dict[int, dict[str, float]], number: int, score: float) -> int:
-    """Return the epochs after which a trial ends."""
+    """Return the epochs that a trial trains."""
     if plan.halving:
         for rung, scores in seen.items():
             scores[str(number)] = score
-            if number and not decide(scores, str(number), plan.budget.reduction_factor):
+            if number and not is_promoted(scores, str(number), plan.budget.reduction_factor):
                 return rung
     return plan.budget.maximum
 
 
-def _factor(chance: random.Random, error: float) -> float:
-    """Return a random factor around 1 with the given median error."""
-    return math.exp(math.log1p(error) * chance.gauss(0, 1) / 0.6745)
+def _factor(rng: random.Random, error: float) -> float:
+    """Return a log-normal factor around 1 whose median error is the given one."""
+    return math.exp(math.log1p(error) * rng.gauss(0, 1) / 0.6745)
 
 
 def _span(values: Sequence[float]) -> Span:

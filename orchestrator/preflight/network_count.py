@@ -1,4 +1,4 @@
-"""Number of distinct networks in a space: counted where possible, estimated elsewhere."""
+"""Number of distinct networks of a space: counted if it is small, estimated otherwise."""
 
 import math
 from collections import Counter
@@ -23,72 +23,76 @@ from search_spaces.errors import ArchscoutError
 from search_spaces.space import SearchSpace
 
 MAX_ENCODINGS = 5000
-"""Encodings that are enumerated; the networks of more are estimated."""
+"""Encodings that are enumerated; larger spaces are estimated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Networks:
-    """Number of distinct networks, regardless of their recipe and losses."""
+class NetworkCount:
+    """Number of distinct networks, without recipes and losses."""
 
     count: float
-    """Count or estimate."""
+    """Number, or its estimate."""
     low: float
-    """Lower end of the 95 % confidence interval."""
+    """Lower end of the 95 % interval."""
     high: float
-    """Upper end of it, as far as random samples show; infinite where they do not."""
+    """Upper end of the 95 % interval; infinite where the samples give none."""
     method: str
-    """Method of counting or estimating."""
+    """Description of the method."""
     encodings: float
-    """Ways to decide an architecture; several may encode one network."""
+    """Number of encodings; several may describe one network."""
 
 
-def networks(sampler: CandidateSampler, sampled: Sequence[str], deadline: Deadline) -> Networks:
+def count_networks(
+    sampler: CandidateSampler, sampled: Sequence[str], deadline: Deadline
+) -> NetworkCount:
     """Count or estimate the distinct networks of a space.
 
     Args:
-        sampler: The space and the task.
-        sampled: Digests of randomly sampled networks.
-        deadline: Time for counting.
+        sampler: Sampler of the space.
+        sampled: Digests of random networks.
+        deadline: Deadline of counting.
     """
     encodings = _encodings(sampler.space)
     if encodings <= MAX_ENCODINGS:
-        found = _written_out(sampler, deadline)
+        found = _enumerate(sampler, deadline)
         if found is not None:
             method = f"counted: all {encodings:,.0f} encodings"
-            return Networks(count=found, low=found, high=found, method=method, encodings=encodings)
+            return NetworkCount(
+                count=found, low=found, high=found, method=method, encodings=encodings
+            )
     return estimate(sampled, encodings)
 
 
-def estimate(sampled: Sequence[str], encodings: float) -> Networks:
-    """Estimate the number of networks from repeated random samples (capture and recapture).
+def estimate(sampled: Sequence[str], encodings: float) -> NetworkCount:
+    """Estimate the number of networks from repeated samples (capture-recapture).
 
     Chao's estimator ("Estimating the Population Size for Capture-Recapture Data with Unequal
-    Catchability", Biometrics 1987) with its log-normal interval: a lower bound where some are
-    sampled more often than others, as here. Without repeated samples, only the birthday bound is
-    left: of fewer than n(n-1)/6 equally likely ones, n samples repeat one in 95 % of cases.
+    Catchability", Biometrics 1987) with its log-normal interval: a lower bound, because some
+    networks are more likely than others. Without a repeat only the birthday bound remains: n
+    samples of fewer than n(n-1)/6 equally likely networks repeat one with probability 95 %.
     """
     total, often = len(sampled), Counter(Counter(sampled).values())
     seen, once, twice = sum(often.values()), often[1], often[2]
     if not twice:
         low = max(float(seen), total * (total - 1) / 6) if seen == total else float(seen)
-        method = f"birthday bound: hardly a network came twice in {total:,} samples"
+        method = f"birthday bound: hardly any repeats in {total:,} samples"
         low = min(low, encodings)
-        return Networks(count=low, low=low, high=encodings, method=method, encodings=encodings)
+        return NetworkCount(count=low, low=low, high=encodings, method=method, encodings=encodings)
     share, ratio = (total - 1) / total, once / twice
     unseen = share * once * ratio / 2
     variance = twice * (share / 2 * ratio**2 + share**2 * ratio**3 + share**2 / 4 * ratio**4)
     spread = math.exp(1.96 * math.sqrt(math.log(1 + variance / unseen**2))) if unseen else 1.0
-    return Networks(
+    return NetworkCount(
         count=min(encodings, seen + unseen),
         low=min(encodings, math.floor(seen + unseen / spread)),
         high=min(encodings, math.ceil(seen + unseen * spread)),
-        method=f"Chao's lower bound on {total:,} samples, {total - seen:,} of them repeats",
+        method=f"Chao's lower bound from {total:,} samples, {total - seen:,} of them repeats",
         encodings=encodings,
     )
 
 
 def _architectures(space: SearchSpace) -> Domain[Any] | None:
-    """Return the domain that decides networks; None where it cannot be separated."""
+    """Return the domain of architectures; None where the space does not separate it."""
     if isinstance(space.candidates, Record):
         return space.candidates.fields.get("architecture")
     return None
@@ -99,53 +103,54 @@ def _encodings(space: SearchSpace) -> float:
     return math.inf if domain is None else domain.size()
 
 
-def _written_out(sampler: CandidateSampler, deadline: Deadline) -> int | None:
-    """Return the number of networks among all encodings; None if time runs out first."""
+def _enumerate(sampler: CandidateSampler, deadline: Deadline) -> int | None:
+    """Return the number of distinct networks; None if the deadline passes or there is no grid."""
     domain = _architectures(sampler.space)
     grid = GridSuggester()
     found = set()
-    while domain is not None and not grid.over:
-        if not deadline.left_s:
+    while domain is not None and not grid.exhausted:
+        if not deadline.remaining_s:
             return None
         grid.start()
         try:
             architecture = domain.resolve(grid, "architecture")
         except ContinuousDomainError:
             return None
-        with suppress(
-            Exception
-        ):  # what does not build is no network; a user's block may raise anything
+        with suppress(Exception):  # skip networks that do not build; a user's block raises anything
             found.add(sampler.digest(architecture))
         grid.advance()
     return None if domain is None else len(found)
 
 
 class ContinuousDomainError(ArchscoutError):
-    """A decision is continuous: its values cannot be enumerated."""
+    """A decision is continuous, so its values cannot be enumerated."""
 
 
 class GridSuggester(BaseSuggester):
-    """A suggester that enumerates every combination of answers."""
+    """A suggester that enumerates all combinations of values.
+
+    Call `start` before each combination and `advance` after it, until `exhausted`.
+    """
 
     def __init__(self) -> None:
-        self.over = False
-        """Set once all combinations were given."""
-        self._wheels: list[tuple[str, Sequence[Any], int]] = []
-        self._given: dict[str, Any] = {}
-        self._asked = 0
+        self.exhausted = False
+        """Whether all combinations were enumerated."""
+        self._positions: list[tuple[str, Sequence[Any], int]] = []
+        self._values: dict[str, Any] = {}
+        self._depth = 0
 
     def start(self) -> None:
-        """Start the current combination."""
-        self._given, self._asked = {}, 0
+        """Start a combination."""
+        self._values, self._depth = {}, 0
 
     def advance(self) -> None:
-        """Move to the next combination, after all questions of this one were answered."""
-        while self._wheels:
-            name, options, index = self._wheels.pop()
+        """Move to the next combination, after the space was resolved with this one."""
+        while self._positions:
+            name, options, index = self._positions.pop()
             if index + 1 < len(options):
-                self._wheels.append((name, options, index + 1))
+                self._positions.append((name, options, index + 1))
                 return
-        self.over = True
+        self.exhausted = True
 
     def answer(self, name: str, question: Question) -> Any:
         """Return the answer of the current combination.
@@ -153,13 +158,13 @@ class GridSuggester(BaseSuggester):
         Raises:
             ContinuousDomainError: The question has no grid.
         """
-        if name not in self._given:
-            if self._asked == len(self._wheels):
-                self._wheels.append((name, _options(name, question), 0))
-            _, known, index = self._wheels[self._asked]
-            self._asked += 1
-            self._given[name] = known[index]
-        return self._given[name]
+        if name not in self._values:
+            if self._depth == len(self._positions):
+                self._positions.append((name, _options(name, question), 0))
+            _, known, index = self._positions[self._depth]
+            self._depth += 1
+            self._values[name] = known[index]
+        return self._values[name]
 
 
 def _options(name: str, question: Question) -> Sequence[Any]:

@@ -1,8 +1,7 @@
-"""Report of a diagnosis, as text and as plain data, and the refusals that follow from it."""
+"""Report of a diagnosis, as text and as plain data, and the errors that refuse a search."""
 
 import math
 from collections.abc import Iterator
-from math import log
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
@@ -14,7 +13,7 @@ from orchestrator.formatting import (
     format_si,
     format_table,
 )
-from orchestrator.preflight.diagnosis import Diagnosis, costs, plain, quantiles
+from orchestrator.preflight.diagnosis import Diagnosis, costs, finite_or_none, quantiles
 from orchestrator.preflight.failure_causes import FailureCause
 from orchestrator.preflight.feasibility import ConstraintReport
 from orchestrator.preflight.forecast import Span, StudyForecast
@@ -34,7 +33,7 @@ def text(diagnosis: Diagnosis, examples: int) -> str:
 
 
 def forecast_line(diagnosis: Diagnosis) -> str:
-    """Return the expected duration of the study in one line."""
+    """Return the expected duration in one line."""
     found, stop = diagnosis.forecast, diagnosis.config.stop
     if found is None:
         return f"not known: {_why_unknown(diagnosis)}"
@@ -61,15 +60,15 @@ def document(diagnosis: Diagnosis, examples: int) -> dict[str, Any]:
         "build": builds,
         "culprits": [_cause(cause) for cause in diagnosis.failure_causes],
         "quantiles": {name: quantiles(found) for name, found in values.items() if found},
-        "constraints": [_met(met) for met in diagnosis.limits],
-        "all_constraints": None if diagnosis.together is None else _met(diagnosis.together),
+        "constraints": [_constraint(report) for report in diagnosis.limits],
+        "all_constraints": None if diagnosis.together is None else _constraint(diagnosis.together),
         "networks": networks
         and {
-            "count": plain(networks.count),
-            "low": plain(networks.low),
-            "high": plain(networks.high),
+            "count": finite_or_none(networks.count),
+            "low": finite_or_none(networks.low),
+            "high": finite_or_none(networks.high),
             "method": networks.method,
-            "spellings": plain(networks.encodings),
+            "spellings": finite_or_none(networks.encodings),
         },
         "pace": pace and {"networks_timed": pace.timed, "relative_error": pace.error},
         "forecast": diagnosis.forecast and _forecast(diagnosis.forecast, diagnosis.slots),
@@ -96,8 +95,8 @@ def _facts(diagnosis: Diagnosis) -> dict[str, str]:
 def _calibration(pace: Pace) -> str:
     """Return the accuracy of the predicted times."""
     if pace.error is None:
-        return f"{pace.timed} timed here: too few to know how far predictions err"
-    return f"{pace.timed} networks timed here; each left out in turn errs by {pace.error:.0%}"
+        return f"{pace.timed} timed here: too few to estimate the error of predictions"
+    return f"{pace.timed} networks timed here; cross-validated error {pace.error:.0%}"
 
 
 def _networks(diagnosis: Diagnosis) -> str:
@@ -106,7 +105,9 @@ def _networks(diagnosis: Diagnosis) -> str:
         return ""
     if found.low == found.high:
         return f"{found.count:,.0f} ({found.method})"
-    encodings = "" if plain(found.encodings) is None else f" of {found.encodings:.2g} encodings"
+    encodings = (
+        "" if finite_or_none(found.encodings) is None else f" of {found.encodings:.2g} encodings"
+    )
     if found.count == found.low:
         return f"at least {found.count:.2g}{encodings} ({found.method})"
     return (
@@ -116,12 +117,12 @@ def _networks(diagnosis: Diagnosis) -> str:
 
 
 def _epochs(diagnosis: Diagnosis, examples: int) -> dict[str, list[float]]:
-    times = (diagnosis.epoch_s(probe, examples) for probe in diagnosis.counted)
+    times = (diagnosis.epoch_s(sample, examples) for sample in diagnosis.counted)
     return {"epoch_s": [time for time in times if time is not None]}
 
 
 def _spread(diagnosis: Diagnosis, examples: int) -> str:
-    """Return the quantiles of candidates' costs, one cost a line."""
+    """Return the quantiles of the costs, one cost per line."""
     rows = []
     for name, values in (costs(diagnosis) | _epochs(diagnosis, examples)).items():
         if values:
@@ -138,46 +139,48 @@ def _shown(name: str, value: float) -> str:
 
 
 def histogram(values: list[float]) -> str:
-    """Return a histogram of values as characters, on a logarithmic scale."""
+    """Return a histogram of values on a logarithmic scale, in block characters."""
     low, high = min(values), max(values)
     if low <= 0 or low == high:
         return BARS[-1]
     counts = [0] * BINS
     for value in values:
-        counts[min(BINS - 1, int(log(value / low) / log(high / low) * BINS))] += 1
+        counts[min(BINS - 1, int(math.log(value / low) / math.log(high / low) * BINS))] += 1
     most = max(counts)
     return "".join(BARS[-(-count * (len(BARS) - 1) // most)] for count in counts)
 
 
 def _limits(diagnosis: Diagnosis) -> str:
-    """Return the feasibility of each constraint, one a line."""
+    """Return the feasibility of the constraints, one per line."""
     rows = [
-        _limit(f"{met.limits[0].metric} at most {format_number(met.limits[0].at_most)}", met)
-        for met in diagnosis.limits
+        _limit(
+            f"{report.limits[0].metric} at most {format_number(report.limits[0].at_most)}", report
+        )
+        for report in diagnosis.limits
     ]
     if len(rows) > 1 and diagnosis.together is not None:
         rows.append(_limit("all together", diagnosis.together))
     return format_table(["constraint", "met by", "nearest candidate"], rows) if rows else ""
 
 
-def _limit(name: str, met: ConstraintReport) -> list[str]:
+def _limit(name: str, report: ConstraintReport) -> list[str]:
     nearest = ""
-    if met.nearest is not None and met.nearest.cost is not None:
-        over = met.nearest.worst(met.limits)
-        has = ", ".join(format_si(met.nearest.cost[limit.metric]) for limit in met.limits)
+    if report.nearest is not None and report.nearest.cost is not None:
+        over = report.nearest.worst(report.limits)
+        has = ", ".join(format_si(report.nearest.cost[limit.metric]) for limit in report.limits)
         where = "meets it" if over <= 0 else f"exceeds it by {over:.0%}"
-        nearest = f"{met.nearest.candidate.describe()}: {has}, {where}"
-    by = share(met.by, met.among)
-    return [name, by if met.possible else "none found", nearest]
+        nearest = f"{report.nearest.candidate.describe()}: {has}, {where}"
+    by = share(report.num_feasible, report.num_built)
+    return [name, by if report.possible else "none found", nearest]
 
 
-def share(part: int, of: int) -> str:
-    """Format a share as counts and percentage: `1,940 of 2,000 (97.0%)`."""
-    return f"{part:,} of {of:,} ({part / of:.1%})" if of else "none"
+def share(count: int, total: int) -> str:
+    """Return a share in words: `1,940 of 2,000 (97.0%)`."""
+    return f"{count:,} of {total:,} ({count / total:.1%})" if total else "none"
 
 
 def _span(seconds: Span) -> str:
-    """Format a time with its range: `12 min (8-19)`."""
+    """Return a duration with its range: `12 min (8-19)`."""
     unit, factor = ("s", 1) if seconds.median < 90 else ("min", 60)
     if seconds.median >= 5400:
         unit, factor = "h", 3600
@@ -208,19 +211,19 @@ def _cause(cause: FailureCause) -> dict[str, Any]:
     }
 
 
-def _met(met: ConstraintReport) -> dict[str, Any]:
-    nearest = met.nearest
+def _constraint(report: ConstraintReport) -> dict[str, Any]:
+    nearest = report.nearest
     return {
-        "limits": {limit.metric: limit.at_most for limit in met.limits},
-        "share": met.by / met.among if met.among else 0.0,
-        "possible": met.possible,
+        "limits": {limit.metric: limit.at_most for limit in report.limits},
+        "share": report.num_feasible / report.num_built if report.num_built else 0.0,
+        "possible": report.possible,
         "nearest": None
         if nearest is None
         else {
             "describe": nearest.candidate.describe(),
             "params": dict(nearest.params),
             "cost": dict(nearest.cost or {}),
-            "worst_violation": nearest.worst(met.limits),
+            "worst_violation": nearest.worst(report.limits),
         },
     }
 
@@ -239,13 +242,13 @@ def _plain_span(found: Span) -> dict[str, float]:
 
 
 CERTAINTY = 3.0
-"""Factor by which predicted times must exceed the limit before a search is refused."""
+"""Factor by which a predicted time must exceed the limit before the search is refused."""
 
 
 def idle_sampler(config: StudyConfig) -> str | None:
-    """Warn of a sampler that would propose at random, since too few trials complete.
+    """Return a warning if too few trials would complete for the sampler to learn; None otherwise.
 
-    Only a warning, because trials may be added later, and such studies can be resumed.
+    Only a warning, because trials may be added later and such studies can be resumed.
     """
     name, trials, budget = config.sampler.name, config.stop.trials, config.budget
     from orchestrator.sampling.optuna_sampler import COMPLETE_TO_LEARN  # noqa: PLC0415 - loads optuna
@@ -265,16 +268,16 @@ def idle_sampler(config: StudyConfig) -> str | None:
     return (
         f"sampler.name: {name} learns from complete trials alone and needs {needed}; about "
         f"{complete} of {trials:,} trials are expected to complete with pruner "
-        f"{config.pruner.name}, so it proposes by chance. Better: {'; or '.join(ways)}."
+        f"{config.pruner.name}, so it proposes at random. Better: {'; or '.join(ways)}."
     )
 
 
 def refusals(diagnosis: Diagnosis, examples: int) -> list[Problem]:
-    """Return the reasons why the search cannot work; empty if it can.
+    """Return the problems for which the search cannot work; empty if it can.
 
     Args:
-        diagnosis: Result of a check.
-        examples: Training examples of an epoch.
+        diagnosis: Results of a check.
+        examples: Number of training examples.
     """
     origin = diagnosis.config.name
     found = list(_unbuilt(diagnosis))
@@ -284,12 +287,12 @@ def refusals(diagnosis: Diagnosis, examples: int) -> list[Problem]:
 
 
 def _unbuilt(diagnosis: Diagnosis) -> Iterator[tuple[KeyPath, str]]:
-    """Refuse a space in which neither random candidates nor those tried first build."""
-    everyone = [*diagnosis.sampled, *diagnosis.counted, *diagnosis.first]
+    """Yield a problem if no candidate builds, neither random nor first ones."""
+    all_samples = [*diagnosis.sampled, *diagnosis.counted, *diagnosis.first]
     built = [*diagnosis.counted, *diagnosis.first]
-    if any(probe.cost is not None for probe in built):
+    if any(sample.cost is not None for sample in built):
         return
-    reasons = [probe.failure for probe in everyone if probe.failure is not None]
+    reasons = [sample.failure for sample in all_samples if sample.failure is not None]
     why = str(diagnosis.failure_causes[0]) if diagnosis.failure_causes else reasons[0]
     yield (
         ("space",),
@@ -299,16 +302,18 @@ def _unbuilt(diagnosis: Diagnosis) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _unmet(diagnosis: Diagnosis) -> Iterator[tuple[KeyPath, str]]:
-    """Refuse constraints that no candidate meets, alone or together."""
-    alone = [(index, met) for index, met in enumerate(diagnosis.limits) if not met.possible]
-    for index, met in alone:
-        [limit] = met.limits
+    """Yield the constraints that no candidate meets, alone or together."""
+    alone = [
+        (index, report) for index, report in enumerate(diagnosis.limits) if not report.possible
+    ]
+    for index, report in alone:
+        [limit] = report.limits
         given = index < len(diagnosis.config.constraints)
         path: KeyPath = ("constraints", index, "at_most") if given else ("space",)
         yield (
             path,
             f"no candidate found has {limit.metric} of at most {format_number(limit.at_most)}; "
-            f"{_nearest(met)}; {_suggested_fix(met, given)}",
+            f"{_nearest(report)}; {_suggested_fix(report, given)}",
         )
     together = diagnosis.together
     if not alone and together is not None and not together.possible:
@@ -319,30 +324,31 @@ def _unmet(diagnosis: Diagnosis) -> Iterator[tuple[KeyPath, str]]:
         yield ("constraints",), text
 
 
-def _nearest(met: ConstraintReport) -> str:
-    if met.nearest is None or met.nearest.cost is None:
+def _nearest(report: ConstraintReport) -> str:
+    if report.nearest is None or report.nearest.cost is None:
         return "none builds"
     have = ", ".join(
-        f"{limit.metric} {format_number(met.nearest.cost[limit.metric])}" for limit in met.limits
+        f"{limit.metric} {format_number(report.nearest.cost[limit.metric])}"
+        for limit in report.limits
     )
-    return f"the nearest, {met.nearest.candidate.describe()}, has {have}"
+    return f"the nearest, {report.nearest.candidate.describe()}, has {have}"
 
 
-def _suggested_fix(met: ConstraintReport, given: bool) -> str:
-    nearest = met.nearest
+def _suggested_fix(report: ConstraintReport, given: bool) -> str:
+    nearest = report.nearest
     if not given or nearest is None or nearest.cost is None:
         return "loosen the space's own constraint, or let it decide smaller networks"
-    value = nearest.cost[met.limits[0].metric]
+    value = nearest.cost[report.limits[0].metric]
     return f"raise it to {format_number(value)} or more, or search a space of smaller networks"
 
 
 def _too_slow(diagnosis: Diagnosis, examples: int) -> Iterator[tuple[KeyPath, str]]:
-    """Refuse a time limit in which not even the fastest trial reaches its first rung."""
+    """Yield a problem if not even the fastest trial reaches its first rung in time."""
     hours = diagnosis.config.stop.hours
     times = [
         epoch_s
-        for probe in (*diagnosis.counted, *diagnosis.first)
-        if (epoch_s := diagnosis.epoch_s(probe, examples)) is not None
+        for sample in (*diagnosis.counted, *diagnosis.first)
+        if (epoch_s := diagnosis.epoch_s(sample, examples)) is not None
     ]
     if hours is None or not times:
         return

@@ -1,27 +1,52 @@
-"""Draws from a study's space; what a user's own space raises is told as a mistake in the input."""
+"""Candidates: resolve them from a study's space, and tell equal ones by a digest."""
 
 from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Problem, ProblemsError
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains.suggester import Suggester
+from search_spaces.errors import ArchscoutError
 from search_spaces.space import DefineByRunSpace, SearchSpace
+from search_spaces.task import Task
 
 Space = SearchSpace | DefineByRunSpace
+
+
+class UserSpaceError(ArchscoutError):
+    """The user's define-by-run space raised an exception."""
+
+
+def user_space_error(error: Exception) -> UserSpaceError:
+    """Return the error that reports an exception of the user's space."""
+    return UserSpaceError(f"the space raised {type(error).__name__}: {error}")
 
 
 def resolve_candidate(
     config: StudyConfig, space: Space, suggester: Suggester
 ) -> Candidate | Decisions:
-    """What the space makes of the suggester's answers.
+    """Return the candidate that a suggester's values lead to.
 
     Raises:
-        ProblemsError: The user's own space raised.
+        ProblemsError: The user's own space raised an exception.
     """
     try:
         return space.resolve(suggester)
     except Exception as error:  # the user's own function may raise anything
         if user_object(config.space) is None:
             raise
-        text = f"the space raised {type(error).__name__}: {error}"
+        text = str(user_space_error(error))
         raise ProblemsError([Problem(config.name, text=text, path=("space",))]) from error
+
+
+def digest_of(candidate: Candidate | Decisions, task: Task | None) -> str:
+    """Return the digest by which duplicates are found.
+
+    All encodings of a network share one on a task. Decisions of a user's own space, and networks
+    that do not fit the task, have the digest of their encoding.
+    """
+    if task is None:
+        return candidate.digest
+    try:
+        return candidate.network_digest(task)
+    except Exception:  # noqa: BLE001 - a user's block may raise anything; screening reports it
+        return candidate.digest

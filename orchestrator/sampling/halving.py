@@ -1,9 +1,9 @@
-"""Stopping: asynchronous successive halving, decided from recorded measurements alone.
+"""Asynchronous successive halving, decided from recorded measurements alone.
 
-At each rung a trial goes on if it is among the best 1/reduction_factor of all that were measured
-there so far (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, in
-the form that never waits). A trial is judged by the best value it has shown up to the rung, not
-by the last: the running maximum ranks noisy curves better. Knows no sampler and no engine.
+A rung promotes a trial that is among the best 1/reduction_factor of all trials measured there so
+far (ASHA; Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020). Trials
+are compared by their best value up to the rung, not by the last: the running maximum ranks noisy
+curves better.
 """
 
 import math
@@ -17,109 +17,122 @@ from workers.measurement import Measurement
 
 
 def main_objective(objectives: Sequence[Objective]) -> Objective:
-    """The objective by which people compare trials before they are complete: the first trained one.
+    """Return the first trained objective, by which incomplete trials are compared.
 
-    A study of costs alone is judged by validation accuracy, which every worker of ours measures.
+    Studies of costs alone use validation accuracy, which built-in training always measures.
     """
-    fall_back = Objective(metric="val_accuracy", direction="maximize")
-    return next((o for o in objectives if not o.is_cost), fall_back)
+    default = Objective(metric="val_accuracy", direction="maximize")
+    return next((o for o in objectives if not o.is_cost), default)
 
 
 def rung_objectives(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
-    """The objectives by which rungs compare trials: all, if one of them is trained."""
+    """Return the objectives by which rungs compare trials: all, if one of them is trained."""
     trained = any(not objective.is_cost for objective in objectives)
     return tuple(objectives) if trained else (main_objective(objectives),)
 
 
-def score_at(measurements: Sequence[Measurement], fidelity: int, judge: Objective) -> float | None:
-    """The best score shown up to a fidelity, more being better; None if never measured."""
+def score_at(
+    measurements: Sequence[Measurement], fidelity: int, objective: Objective
+) -> float | None:
+    """Return the best score up to a fidelity, more being better; None if never measured."""
     scores = [
-        judge.score(m.metrics[judge.metric])
+        objective.score(m.metrics[objective.metric])
         for m in measurements
-        if m.fidelity <= fidelity and judge.metric in m.metrics
+        if m.fidelity <= fidelity and objective.metric in m.metrics
     ]
     return max(scores, default=None)
 
 
-def scores_at(trial: Trial, fidelity: int, judges: Sequence[Objective]) -> tuple[float, ...] | None:
-    """The best score of each judge up to a fidelity; None if one of them was never measured.
+def scores_at(
+    trial: Trial, fidelity: int, objectives: Sequence[Objective]
+) -> tuple[float, ...] | None:
+    """Return the best score of each objective up to a fidelity; None if one was never measured.
 
     Costs are known before training.
     """
     scores = [
-        judge.score(trial.cost[judge.metric])
-        if judge.metric in trial.cost
-        else score_at(trial.measurements, fidelity, judge)
-        for judge in judges
+        objective.score(trial.cost[objective.metric])
+        if objective.metric in trial.cost
+        else score_at(trial.measurements, fidelity, objective)
+        for objective in objectives
     ]
     return None if None in scores else tuple(score for score in scores if score is not None)
 
 
-def decide(
-    history: Mapping[str, float | tuple[float, ...]], trial: str, reduction_factor: int
+def is_promoted(
+    scores: Mapping[str, float | tuple[float, ...]], trial: str, reduction_factor: int
 ) -> bool:
-    """Whether a trial goes on beyond a rung.
+    """Return whether a rung promotes a trial.
 
     Args:
-        history: Score, or key of `pareto_order`, by trial of all that were measured at the rung,
-            this one included.
-        trial: Whose turn it is.
-        reduction_factor: One in this many goes on.
+        scores: Score, or key of `pareto_order`, by trial, of all trials measured at the rung,
+            including this one.
+        trial: The trial.
+        reduction_factor: One in this many is promoted.
 
     Returns:
-        True for one among the best `len(history) // reduction_factor`, for one that equals the
-        last of these, and while fewer than `reduction_factor` were measured.
+        True for the best `len(scores) // reduction_factor` trials, for one that equals the last of
+        these, and while fewer than `reduction_factor` were measured.
     """
-    places = len(history) // reduction_factor
-    if places == 0 or trial not in history:
+    num_promoted = len(scores) // reduction_factor
+    if num_promoted == 0 or trial not in scores:
         return True
-    own: Any = history[trial]
-    better: int = sum(score > own for score in history.values())
-    return better < places
+    own: Any = scores[trial]
+    better: int = sum(score > own for score in scores.values())
+    return better < num_promoted
 
 
 def expected_complete(trials: int, budget: Budget) -> int:
-    """Return how many trials complete on average, if their scores come in random order.
+    """Return the expected number of complete trials, for scores in random order.
 
-    In closed form, with n mod factor replaced by its mean and the sum of 1/n by a logarithm.
-    Rounded up: trials that reach a rung late have passed against more, so more of them pass again.
+    A closed form, with n mod factor replaced by its mean and the sum of 1/n by a logarithm. Rounded
+    up: trials that reach a rung late competed with more trials, so more of them are promoted again.
     """
     factor, left = budget.reduction_factor, float(trials)
     for _ in budget.rungs()[:-1]:
-        free = factor - 1  # they pass; of the others the n-th by a chance of (n // factor) / n
+        free = (
+            factor - 1
+        )  # always promoted; the n-th of the others with probability (n // factor) / n
         if left > free:
             left = free + (left - free) / factor - free / (2 * factor) * math.log(left / free)
     return math.ceil(left)
 
 
 class Halving:
-    """The rungs of one study and who was seen there."""
+    """Rungs of one study and the trials that reached them.
 
-    def __init__(self, budget: Budget, judges: Sequence[Objective]) -> None:
+    Example:
+        >>> halving = Halving(config.budget, rung_objectives(config.objectives))
+        >>> halving.observe(trial)
+        >>> halving.promotes(trial, fidelity=1)
+        True
+    """
+
+    def __init__(self, budget: Budget, objectives: Sequence[Objective]) -> None:
         self._rungs = budget.rungs()[:-1]
         self._reduction_factor = budget.reduction_factor
-        self._judges = tuple(judges)
-        self._history: dict[int, dict[str, tuple[float, ...]]] = {rung: {} for rung in self._rungs}
+        self._objectives = tuple(objectives)
+        self._scores: dict[int, dict[str, tuple[float, ...]]] = {rung: {} for rung in self._rungs}
 
     def observe(self, trial: Trial) -> None:
-        """Enters a trial at every rung that it has reached; again is the same as once."""
+        """Record a trial at every rung that it has reached; repeating it changes nothing."""
         reached = trial.reached
         for rung in self._rungs:
-            if rung > reached or trial.uid in self._history[rung]:
+            if rung > reached or trial.uid in self._scores[rung]:
                 continue
-            scores = scores_at(trial, rung, self._judges)
+            scores = scores_at(trial, rung, self._objectives)
             if scores is not None:
-                self._history[rung][trial.uid] = scores
+                self._scores[rung][trial.uid] = scores
 
-    def goes_on(self, trial: Trial, fidelity: int) -> bool:
-        """Whether the trial is trained beyond this fidelity; always so between rungs.
+    def promotes(self, trial: Trial, fidelity: int) -> bool:
+        """Return whether a trial trains beyond a fidelity; always true between rungs.
 
-        Trial 0, the reference recipe, is never stopped: a study whose reference did not reach the
-        full budget could not say what its search has gained. It counts in the history like any
-        other. Trials that are not part of the search (confirmations, replays) run through too.
+        Trial 0, the default candidate, is never pruned: without its full result a study could not
+        report the gain of its search. Trials of other kinds (confirmations, replays) are not pruned
+        either.
         """
         if trial.number == 0 or trial.kind != "search":
             return True
-        seen = self._history.get(fidelity, {})
-        keys = dict(zip(seen, pareto_order(list(seen.values())), strict=True))
-        return decide(keys, trial.uid, self._reduction_factor)
+        scores = self._scores.get(fidelity, {})
+        keys = dict(zip(scores, pareto_order(list(scores.values())), strict=True))
+        return is_promoted(keys, trial.uid, self._reduction_factor)

@@ -1,4 +1,4 @@
-"""Mutation: neighbours of a known candidate, for constraints that random sampling seldom meets."""
+"""Mutation: neighbors of a known candidate, for constraints that random sampling rarely meets."""
 
 import random
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _LOWEST_SHARE = 0.5
 
 
 def architecture_decisions(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The decisions that limits depend on: those of the architecture where names tell it apart."""
+    """Return the decisions that costs depend on: those of the architecture if named so."""
     found = {name: value for name, value in params.items() if name.startswith("architecture")}
     return found or dict(params)
 

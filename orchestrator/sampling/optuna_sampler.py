@@ -1,8 +1,8 @@
-"""Sampling: Optuna, in memory, over what the ledger holds.
+"""Adapter to Optuna: its ask-and-tell interface over an in-memory storage.
 
-The one module that knows how Optuna is asked and told. It keeps nothing: it is rebuilt from the
-ledger's trials at each start, and every draw is seeded by (study seed, trial number, redraw) on a
-sampler built for it, so that a resumed study draws what the uninterrupted one would have drawn.
+Stores nothing: it is rebuilt from the ledger's trials at each start. Every sample is seeded by
+(study seed, trial number, resample) on a sampler built for it, so a resumed study samples the same
+candidates as an uninterrupted one.
 """
 
 import hashlib
@@ -25,37 +25,37 @@ from orchestrator.trial import Trial, TrialState
 from search_spaces.domains.priors import Expected, sample_prior
 
 MAX_RESAMPLES = 10
-"""How often a duplicate is drawn again."""
+"""Resamples after a duplicate."""
 
 _STARTUP_TRIALS = 10
 _POPULATION = 20
 COMPLETE_TO_LEARN = {"nsga2": 2 * _POPULATION, "nsga3": 2 * _POPULATION, "gp": _STARTUP_TRIALS + 1}
-"""Complete trials without which a sampler proposes by chance alone, or nearly so: two generations,
-or more than its random beginnings. TPE learns from stopped trials too."""
+"""Complete trials below which a sampler proposes (almost) at random: two generations, or more than
+its start-up trials. TPE also learns from pruned trials."""
 _PRIOR_SHARE = 0.5
-"""The share of the first proposals that follows the space's priors."""
-_HALVED_BY = 5
-"""Results that halve this share; it goes on falling as one over their number, after piBO (Hvarfner
-et al. 2022): what was seen outweighs what was expected."""
+"""Share of the first proposals that is sampled from the space's priors."""
+_HALF_LIFE = 5
+"""Number of results that halves this share, which falls as 1/n as in piBO (Hvarfner et al. 2022):
+results outweigh the priors."""
 
 _NAME = "study"
 _PARENTS = ":parent:"
 _GENERATION = ":generation"
 
 _REACHED = "reached"
-"""User attribute of a stopped trial in a study of several objectives: its last step and values."""
+"""User attribute of a pruned trial in a multi-objective study: its last step and values."""
 _GOOD_SHARE = 0.1
-"""Share of the finished trials that TPE takes for good where there are several objectives."""
+"""Share of the finished trials that multi-objective TPE treats as good."""
 
 
 class _ParetoTPESampler(optuna.samplers.TPESampler):
-    """TPE for several objectives, to which stopped trials count by the values they have shown.
+    """Multi-objective TPE that ranks pruned trials by their intermediate values.
 
-    Optuna lets a trial report nothing in a study of several objectives, so its own TPE takes all
-    stopped trials for equal and worst. This one orders them as Optuna does for one objective, the
-    further trained first, and by non-domination among trials that were trained as far.
+    Optuna lets a trial report nothing in a multi-objective study, so its own TPE ranks all pruned
+    trials equally and last. This one orders them as Optuna does for one objective: longer trained
+    first, and by non-domination among trials that were trained equally long.
 
-    One sampler serves one draw: good and bad trials are told apart once for all its decisions.
+    One sampler serves one sample: trials are split once for all its decisions.
     """
 
     _good_and_bad: tuple[list[FrozenTrial], list[FrozenTrial]] | None = None
@@ -78,13 +78,13 @@ class _ParetoTPESampler(optuna.samplers.TPESampler):
 def _good_and_bad(
     trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
 ) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-    """Split trials as TPE does: the best tenth, and the rest with those that still run."""
+    """Split trials as TPE does: the best tenth, and the others with the running trials."""
     states = optuna.trial.TrialState
     running = [t for t in trials if t.state is states.RUNNING]
     by_step: dict[float, list[tuple[tuple[float, ...], FrozenTrial]]] = defaultdict(list)
     for trial in trials:
         if trial.state in {states.COMPLETE, states.PRUNED}:
-            step, scores = _merit(trial, directions)
+            step, scores = _rank_key(trial, directions)
             by_step[step].append((scores, trial))
     ordered: list[FrozenTrial] = []
     for step in sorted(by_step, reverse=True):
@@ -99,13 +99,13 @@ def _good_and_bad(
     return by_number(ordered[:good]), by_number([*ordered[good:], *running])
 
 
-def _merit(
+def _rank_key(
     trial: FrozenTrial, directions: Sequence[StudyDirection]
 ) -> tuple[float, tuple[float, ...]]:
-    """How far a finished trial came, and its scores among those that came as far.
+    """Return the last step of a finished trial, and its scores among trials of that step.
 
-    Complete trials lead; stopped ones follow by their last step, then those that showed nothing,
-    and the infeasible ones by how much they violate.
+    Complete trials come first, then pruned ones by their last step, then those without values, and
+    infeasible ones by their violation.
     """
     violation = sum(v for v in trial.constraints.values() if v > 0)
     if violation > 0:
@@ -125,7 +125,7 @@ _TPE: Mapping[str, Any] = {
 }
 _SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, **_TPE),
-    "tpe of several objectives": lambda seed: _ParetoTPESampler(seed=seed, **_TPE),
+    "multi-objective tpe": lambda seed: _ParetoTPESampler(seed=seed, **_TPE),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
     "nsga2": lambda seed: optuna.samplers.NSGAIISampler(seed=seed, population_size=_POPULATION),
     "nsga3": lambda seed: optuna.samplers.NSGAIIISampler(seed=seed, population_size=_POPULATION),
@@ -136,21 +136,21 @@ _SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed of 32 bits that depends on every part and on nothing else."""
+    """Return a 32-bit seed that depends on every part and on nothing else."""
     text = ":".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-class OptunaDraw:
-    """One proposal being made: a suggester that remembers what it answered."""
+class Suggestion:
+    """An open Optuna trial: a suggester that records its values."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self.suggester = trial
-        """Asks Optuna; resolve the space with it."""
+        """Suggester to resolve the space with."""
 
     @property
     def params(self) -> dict[str, Any]:
-        """What was decided, by name."""
+        """Values suggested so far, by name."""
         return dict(self.suggester.params)
 
     @property
@@ -160,11 +160,11 @@ class OptunaDraw:
 
 
 class OptunaSampler:
-    """One study's history as Optuna sees it, and the next proposal drawn from it.
+    """One study's history in Optuna, and the sampler that proposes from it.
 
-    A trial is *open* from its proposal to its conclusion; open ones count as pending, so that
-    parallel proposals keep apart. Numbers in Optuna's memory differ from the ledger's, for
-    dropped draws take one too.
+    A trial is *open* from its suggestion until it is told. Open trials count as pending (constant
+    liar), so that parallel suggestions differ. Trial numbers in Optuna differ from the ledger's,
+    because discarded suggestions take one too.
     """
 
     def __init__(
@@ -175,20 +175,20 @@ class OptunaSampler:
         seed: int,
         expected: Mapping[str, Expected] | None = None,
     ) -> None:
-        """Starts with an empty history.
+        """Start with an empty history.
 
         Args:
             sampler: One of `tpe`, `random`, `nsga2`, `nsga3`, `gp`.
-            objectives: What is made better; their directions are told to Optuna.
-            seed: The study's.
-            expected: The decisions that have a prior, by name.
+            objectives: The study's objectives.
+            seed: The study's seed.
+            expected: Decisions that have a prior, by name.
         """
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it greets every study otherwise
-        # `group` and NSGA-III are experimental: known, and pinned. Set once, for draws run in
-        # threads, where `warnings.catch_warnings` may lose filters.
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it logs every study
+        # `group` and NSGA-III are experimental, and Optuna is pinned. Set once, because samples run
+        # in threads, where `warnings.catch_warnings` may lose filters.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        several = sampler == "tpe" and len(objectives) > 1
-        self._build = _SAMPLERS["tpe of several objectives" if several else sampler]
+        pareto = sampler == "tpe" and len(objectives) > 1
+        self._build = _SAMPLERS["multi-objective tpe" if pareto else sampler]
         self._objectives = tuple(objectives)
         self.seed = seed
         """The study's seed."""
@@ -209,40 +209,45 @@ class OptunaSampler:
         self._recorded_parents: set[str] = set()
 
     def rebuild(self, trials: Iterable[Trial]) -> None:
-        """Enters the ledger's trials, by number; unfinished ones become open."""
+        """Add the ledger's trials by number; unfinished ones become open."""
         for trial in sorted(trials, key=lambda t: t.number):
             if trial.reason == "duplicate":
                 continue
-            self.reopen(trial)
+            self.add_open(trial)
             if trial.state.is_terminal:
-                self.conclude(trial)
+                self.tell(trial)
 
-    def draw(self, number: int, redraw: int, given: Mapping[str, Any] | None = None) -> OptunaDraw:
-        """The proposal for a trial number; the same one for the same history, always.
+    def sample(
+        self, number: int, resample: int, fixed: Mapping[str, Any] | None = None
+    ) -> Suggestion:
+        """Return the suggestion for a trial number; equal histories give equal suggestions.
 
-        What is `given`, by name, is taken as it is; the sampler decides the rest. Where nothing is
-        given, some proposals take all decisions that have a prior from there, the fewer the more
-        results there are. Decisions drawn for a branch that is not taken are never asked for.
+        From the middle of the resamples on, values are sampled uniformly: a model that keeps
+        proposing known candidates would not find the last untried ones of a small space.
 
-        From the middle of the redraws on the proposal is drawn uniformly: a model that keeps
-        proposing what is known would not find the last untried candidates of a small space.
+        Args:
+            number: The trial's number.
+            resample: Number of duplicates that preceded it.
+            fixed: Values by name; the sampler chooses the others. With None, some suggestions take
+                all decisions that have a prior from it, fewer as results accumulate. Values of
+                inactive branches are ignored.
         """
-        uniformly = redraw > MAX_RESAMPLES // 2
+        uniformly = resample > MAX_RESAMPLES // 2
         build = _SAMPLERS["random"] if uniformly else self._build
-        self._study.sampler = build(derive_seed(self.seed, "draw", number, redraw))
-        if given is None and not uniformly:
-            given = self._from_priors(number, redraw)
-        if given is not None:
-            self._study.enqueue_trial(dict(given))
-        return OptunaDraw(self._study.ask())
+        self._study.sampler = build(derive_seed(self.seed, "draw", number, resample))
+        if fixed is None and not uniformly:
+            fixed = self._from_priors(number, resample)
+        if fixed is not None:
+            self._study.enqueue_trial(dict(fixed))
+        return Suggestion(self._study.ask())
 
-    def drop(self, draw: OptunaDraw) -> None:
-        """Forgets a draw that does not become a trial; as FAIL it teaches the sampler nothing."""
-        self._study.tell(draw.suggester, state=optuna.trial.TrialState.FAIL)
+    def discard(self, suggestion: Suggestion) -> None:
+        """Discard a suggestion that becomes no trial; samplers ignore it as FAIL."""
+        self._study.tell(suggestion.suggester, state=optuna.trial.TrialState.FAIL)
 
-    def attributes(self, draw: OptunaDraw) -> dict[str, Any]:
-        """What the sampler needs to find again with this trial after a restart: generations."""
-        own = self._storage.get_trial(self._id(draw.suggester)).system_attrs
+    def attributes(self, suggestion: Suggestion) -> dict[str, Any]:
+        """Return the attributes that a restart needs for this trial: NSGA's generations."""
+        own = self._storage.get_trial(self._id(suggestion.suggester)).system_attrs
         shared = self._storage.get_study_system_attrs(self._study_id)
         parents = {
             key: [self._ledger_number[number] for number in numbers]
@@ -252,18 +257,18 @@ class OptunaSampler:
         kept: dict[str, Any] = {k: v for k, v in own.items() if k.endswith(_GENERATION)}
         return {**kept, **({"parents": parents} if parents else {})}
 
-    def keep(self, draw: OptunaDraw, uid: str, number: int) -> None:
-        """The draw has become a trial of the ledger, open until concluded."""
+    def keep(self, suggestion: Suggestion, uid: str, number: int) -> None:
+        """Register a suggestion as a trial of the ledger, open until it is told."""
         shared = self._storage.get_study_system_attrs(self._study_id)
         self._recorded_parents.update(key for key in shared if _PARENTS in key)
-        self._enter(draw.suggester, uid, number)
+        self._register(suggestion.suggester, uid, number)
 
-    def reopen(self, trial: Trial) -> None:
-        """Enters a trial of the ledger as open, with the decisions it was made of."""
+    def add_open(self, trial: Trial) -> None:
+        """Add a trial of the ledger as open, with its recorded parameters."""
         distributions = {name: _distribution(text) for name, text in trial.distributions.items()}
         self._study.enqueue_trial(dict(trial.params))
         opened = self._study.ask(fixed_distributions=distributions)
-        self._enter(opened, trial.uid, trial.number)
+        self._register(opened, trial.uid, trial.number)
         for key, value in trial.sampler_attrs.items():
             if key != "parents":
                 self._storage.set_trial_system_attr(self._id(opened), key, value)
@@ -272,12 +277,12 @@ class OptunaSampler:
             self._storage.set_study_system_attr(self._study_id, key, ids)
             self._recorded_parents.add(key)
 
-    def conclude(self, trial: Trial) -> None:
-        """Tells how an open trial has ended.
+    def tell(self, trial: Trial) -> None:
+        """Tell Optuna the outcome of an open trial.
 
-        PRUNED ones carry the steps they reported, with several objectives the values of the last
-        one; infeasible and diverged ones a violated constraint and no value: the sampler learns
-        where not to go. FAIL teaches it nothing.
+        PRUNED trials carry their intermediate values, in multi-objective studies only the last
+        ones. Infeasible and diverged trials carry a violated constraint and no value, so that
+        samplers avoid them. Samplers ignore FAIL.
         """
         opened = self._open.pop(trial.uid)
         state = optuna.trial.TrialState[trial.state.value]
@@ -292,26 +297,26 @@ class OptunaSampler:
         self._results += trial.state is not TrialState.FAIL
 
     def _report(self, opened: optuna.Trial, trial: Trial) -> None:
-        """Tells what was measured of a trial; Trial.report raises with several objectives."""
+        """Report a trial's measurements; `Trial.report` raises in multi-objective studies."""
         if len(self._objectives) == 1:
             metric = self._objectives[0].metric
-            for seen in trial.measurements:
-                if metric in seen.metrics:
-                    opened.report(seen.metrics[metric], step=seen.fidelity)
+            for measurement in trial.measurements:
+                if metric in measurement.metrics:
+                    opened.report(measurement.metrics[metric], step=measurement.fidelity)
         elif trial.measurements:
             values = objective_values(self._objectives, trial.measurements[-1].metrics, trial.cost)
             if values is not None:
                 opened.set_user_attr(_REACHED, (trial.reached, values))
 
-    def _from_priors(self, number: int, redraw: int) -> dict[str, Any] | None:
-        """Every decision that has a prior, drawn from it; None for a proposal that ignores them."""
-        chance = random.Random(derive_seed(self.seed, "prior", number, redraw))  # noqa: S311
-        share = _PRIOR_SHARE / (1 + self._results / _HALVED_BY)
-        if not self._expected or chance.random() >= share:
+    def _from_priors(self, number: int, resample: int) -> dict[str, Any] | None:
+        """Return a value for every decision that has a prior; None if the priors are ignored."""
+        rng = random.Random(derive_seed(self.seed, "prior", number, resample))  # noqa: S311 - not for cryptography
+        share = _PRIOR_SHARE / (1 + self._results / _HALF_LIFE)
+        if not self._expected or rng.random() >= share:
             return None
-        return {name: sample_prior(domain, chance) for name, domain in self._expected.items()}
+        return {name: sample_prior(domain, rng) for name, domain in self._expected.items()}
 
-    def _enter(self, opened: optuna.Trial, uid: str, number: int) -> None:
+    def _register(self, opened: optuna.Trial, uid: str, number: int) -> None:
         self._open[uid] = opened
         self._ledger_number[opened.number] = number
         self._optuna_number[number] = opened.number

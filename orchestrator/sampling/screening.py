@@ -1,7 +1,7 @@
-"""Screening: what is known of a candidate before any worker sees it.
+"""Screening: count a candidate's cost before training and check it against the constraints.
 
-Counts its cost on the meta device and holds it against the constraints; a candidate that does not
-build violates the constraint `builds`. Knows no sampler and no ledger.
+Costs are counted on torch's meta device. A candidate whose network cannot be built violates the
+constraint `builds`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,43 +13,43 @@ from search_spaces.task import Shape, Task
 from workers.failures import Failure, FailureKind, classify
 
 DOES_NOT_BUILD = "builds"
-"""The constraint that a candidate violates whose network cannot be built."""
+"""Constraint that is violated where a network cannot be built."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screening:
-    """What screening found."""
+    """Result of screening a candidate."""
 
     cost: Mapping[str, float]
     """`parameters`, `flops`, `activation_bytes`; empty where nothing can be counted."""
     violations: Mapping[str, float]
-    """By constraint; at most 0 is feasible."""
+    """Violation by constraint; at most 0 is feasible."""
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     """Output shape of each part of the network, by name; empty where nothing is built."""
     failure: Failure | None = None
-    """Why the candidate does not build, if so."""
+    """Error of a network that cannot be built; None otherwise."""
 
     @property
     def feasible(self) -> bool:
-        """Whether a worker may train it."""
+        """Whether the candidate may be trained."""
         return all(violation <= 0 for violation in self.violations.values())
 
 
 def screen(
     candidate: Candidate | Decisions, task: Task | None, constraints: Sequence[Constraint]
 ) -> Screening:
-    """Counts a candidate's cost and holds it against the constraints.
+    """Count a candidate's cost and check it against the constraints.
 
     Args:
-        candidate: Decisions of a define-by-run space describe no network of ours: they pass.
-        task: What the network is built for; None passes every candidate.
+        candidate: The candidate; decisions of a define-by-run space have no cost and pass.
+        task: Task that the network is built for; None passes every candidate.
         constraints: Bounds on the cost.
     """
     try:
-        found = {} if task is None else candidate.cost(task)
+        cost = {} if task is None else candidate.cost(task)
         shapes = {} if task is None else candidate.shapes(task)
     except Exception as error:  # noqa: BLE001 - a user's block may raise anything
         failure = replace(classify(error), kind=FailureKind.BAD_CANDIDATE)
         return Screening(cost={}, violations={DOES_NOT_BUILD: 1.0}, failure=failure)
-    violations = {c.metric: c.violation(found[c.metric]) for c in constraints if found}
-    return Screening(cost=found, violations=violations, shapes=shapes)
+    violations = {c.metric: c.violation(cost[c.metric]) for c in constraints if cost}
+    return Screening(cost=cost, violations=violations, shapes=shapes)

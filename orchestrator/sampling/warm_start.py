@@ -1,8 +1,8 @@
-"""Warm start: what a study takes over from earlier ones on the same data.
+"""Warm start: reuse the results of earlier studies on the same data.
 
-Complete trials of theirs answer equal candidates without training, and where they searched the same
-space their trials are the sampler's first history. What they found after this study began does not
-count: a resumed study sees what it saw at first. Reads the ledger, and writes nothing.
+Complete trials of earlier studies answer equal candidates without training. Trials of the same
+space are transferred into the sampler's history. Trials that ended after this study began are
+ignored, so a resumed study sees the same results as at its start. Only reads the ledger.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,31 +18,30 @@ from search_spaces.errors import ArchscoutError
 from search_spaces.plugins import did_you_mean
 from workers.data.spec import NO_DATA
 
-_TEACHING = frozenset({None, "rung", "diverged"})
-"""Reasons of trials that teach a sampler; infeasible ones were so by another study's bounds."""
+_TRANSFERRED_REASONS = frozenset({None, "rung", "diverged"})
+"""Reasons of trials that are transferred; infeasible ones depend on another study's bounds."""
 
 
 class WarmStartError(ArchscoutError, ValueError):
-    """A study cannot start from another; the message says why."""
+    """A study cannot reuse the results of another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyIdentity:
-    """What must be equal in two studies for a result of one to hold in the other."""
+    """The properties that two studies must share for results to be comparable."""
 
     data_digest: str
     code_digest: str | None
     space: tuple[str, str]
-    """Its name and version as the ledger keeps them; trials of another space answer, but are no
-    history."""
+    """Name and version; trials of another space are reused, but not transferred."""
     teacher_sha256: str | None = None
     """Digest of the teacher's manifest as the ledger keeps it; None without a teacher."""
     began: float | None = None
-    """When the study began; None for one that is about to."""
+    """Creation time, in seconds since the epoch; None for a new study."""
 
     @classmethod
     def from_row(cls, row: StudyRow) -> "StudyIdentity":
-        """A recorded study's."""
+        """Return the identity of a recorded study."""
         return cls(
             data_digest=row.data_digest,
             code_digest=row.code_digest,
@@ -54,30 +53,37 @@ class StudyIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmStart:
-    """What earlier studies found."""
+    """Results of earlier studies."""
 
-    answers: Mapping[str, Trial] = field(default_factory=dict)
-    """Complete trials by digest; of equal ones that of the study named first."""
-    history: Sequence[Trial] = ()
-    """Ended trials of the same space, their costs held against this study's constraints."""
+    complete: Mapping[str, Trial] = field(default_factory=dict)
+    """Complete trials by digest; of equal ones, that of the study named first."""
+    transferred: Sequence[Trial] = ()
+    """Ended trials of the same space, with violations of this study's constraints."""
 
     @property
     def transferred_uids(self) -> frozenset[str]:
-        """Uids of the history: who is answered by one of them teaches the sampler nothing new."""
-        return frozenset(trial.uid for trial in self.history)
+        """Uids of the transferred trials, which the sampler already knows."""
+        return frozenset(trial.uid for trial in self.transferred)
 
 
 NO_WARM_START = WarmStart()
 
 
-def load_warm_start(ledger: Ledger | None, config: StudyConfig, basis: StudyIdentity) -> WarmStart:
-    """What the studies named by `warm_start` found.
+def load_warm_start(
+    ledger: Ledger | None, config: StudyConfig, identity: StudyIdentity
+) -> WarmStart:
+    """Load the results of the studies named by `warm_start`.
+
+    Args:
+        ledger: Ledger of the earlier studies; None where there is none yet.
+        config: The study's.
+        identity: The study's.
 
     Raises:
-        WarmStartError: One does not exist, or its results do not hold here.
+        WarmStartError: A study does not exist, or its results are not comparable.
     """
-    answers: dict[str, Trial] = {}
-    history: list[Trial] = []
+    complete: dict[str, Trial] = {}
+    transferred: list[Trial] = []
     for index, name in enumerate(config.warm_start):
         row = None if ledger is None else ledger.study(name)
         if ledger is None or row is None:
@@ -86,55 +92,57 @@ def load_warm_start(ledger: Ledger | None, config: StudyConfig, basis: StudyIden
                 f"warm_start[{index}]: there is no study "
                 f"'{sanitize(name)}'.{did_you_mean(name, names)}"
             )
-        if differing := _differing(row, config, basis):
+        if differing := _differences(row, config, identity):
             raise WarmStartError(
-                f"warm_start[{index}]: results of study '{name}' do not hold here: it has another "
-                f"{' and another '.join(differing)}; remove it, or search alike"
+                f"warm_start[{index}]: results of study '{name}' are not comparable: it "
+                f"has another {' and another '.join(differing)}; remove it, or use the same"
             )
-        for trial in _ended(ledger.trials(row.id), basis.began):
+        for trial in _ended(ledger.trials(row.id), identity.began):
             if trial.state is TrialState.COMPLETE:
-                answers.setdefault(trial.digest, trial)
-            if (row.space_name, row.space_version) == basis.space:
-                history.append(_held_against(trial, config))
-    return WarmStart(answers=answers, history=history)
+                complete.setdefault(trial.digest, trial)
+            if (row.space_name, row.space_version) == identity.space:
+                transferred.append(_with_violations(trial, config))
+    return WarmStart(complete=complete, transferred=transferred)
 
 
-def _differing(row: StudyRow, config: StudyConfig, basis: StudyIdentity) -> list[str]:
-    """What two studies do not have in common."""
+def _differences(row: StudyRow, config: StudyConfig, identity: StudyIdentity) -> list[str]:
+    """Return the properties in which two studies differ."""
     if row.name == config.name:
-        raise WarmStartError(f"warm_start: study '{row.name}' cannot start from itself; remove it")
+        raise WarmStartError(
+            f"warm_start: study '{row.name}' cannot reuse its own results; remove it"
+        )
     try:
         other = StudyConfig.from_json(row.config_json)
     except ValidationError:
         return ["release's config"]
     pairs = {
-        "data set": _data(row.data_digest, basis.data_digest),
-        "training code": (row.code_digest, basis.code_digest),
+        "data set": _data(row.data_digest, identity.data_digest),
+        "training code": (row.code_digest, identity.code_digest),
         "budget": (other.budget, config.budget),
         "list of objectives": (other.objectives, config.objectives),
-        "teacher": (row.teacher_sha256, basis.teacher_sha256),
+        "teacher": (row.teacher_sha256, identity.teacher_sha256),
     }
     return [what for what, (theirs, ours) in pairs.items() if theirs != ours]
 
 
 def _data(theirs: str, ours: str) -> tuple[str, str]:
-    """Digests to compare; whose own training names no data is known by its code alone."""
+    """Return the digests to compare; own training without data is compared by its code alone."""
     return ("", "") if NO_DATA in {theirs, ours} else (theirs, ours)
 
 
 def _ended(trials: Sequence[Trial], before: float | None) -> list[Trial]:
-    """Trials that were trained, and had ended by then."""
+    """Return the trained trials that had ended before a time."""
     return [
         trial
         for trial in trials
         if trial.state in {TrialState.COMPLETE, TrialState.PRUNED}
-        and trial.reason in _TEACHING
+        and trial.reason in _TRANSFERRED_REASONS
         and (before is None or (trial.ended or 0.0) <= before)
     ]
 
 
-def _held_against(trial: Trial, config: StudyConfig) -> Trial:
-    """The trial with the violations that it has under this study's constraints."""
+def _with_violations(trial: Trial, config: StudyConfig) -> Trial:
+    """Return the trial with its violations of this study's constraints."""
     violations = {
         c.metric: c.violation(trial.cost[c.metric])
         for c in config.constraints

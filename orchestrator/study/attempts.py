@@ -1,27 +1,25 @@
-"""Attempts under way: how one starts, is judged by what it measures, and ends.
+"""Running attempts: start them, judge their measurements, record their outcomes.
 
-Everything is recorded in the ledger before anything follows from it. Knows neither how candidates
-are drawn nor who holds the lease. Not safe for several threads: the study's lock guards it.
+Everything is recorded in the ledger before anything follows from it. Not thread-safe: the study's
+lock guards it.
 """
 
 from dataclasses import replace
 
-from orchestrator.clock import Clock
-from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Lease, Ledger, StaleAttemptError
 from orchestrator.sampling.halving import main_objective
 from orchestrator.snapshot import Verdict
-from orchestrator.study.jobs import Jobs
+from orchestrator.study.jobs import JobFactory
 from orchestrator.study.limits import SearchLimits
 from orchestrator.study.outcome import (
     RunningAttempt,
     TrialOutcome,
     abort_reason,
     decide_outcome,
-    finite_part,
+    divergence,
     missing_objectives,
-    not_finite,
-    shares,
+    resource_shares,
+    split_finite,
 )
 from orchestrator.study.state import StudyState
 from orchestrator.trial import Trial, TrialState
@@ -31,156 +29,151 @@ from workers.measurement import Measurement
 
 
 class Attempts:
-    """The attempts of one study that its driver has started and that have not ended."""
+    """The running attempts of one study."""
 
     def __init__(
         self,
-        *,
         ledger: Ledger,
         lease: Lease,
-        config: StudyConfig,
-        memory: StudyState,
-        jobs: Jobs,
-        course: SearchLimits,
-        clock: Clock,
+        state: StudyState,
+        jobs: JobFactory,
+        limits: SearchLimits,
     ) -> None:
-        """Start none.
+        """Start with none.
 
         Args:
-            ledger: Where they are recorded.
-            lease: The right to record them.
-            config: The study's.
-            memory: Told what becomes of their trials.
-            jobs: Makes the job of each.
-            course: Stopped by what they show; stops them.
-            clock: Tells the time.
+            ledger: Ledger that attempts are recorded in.
+            lease: Lease on the study.
+            state: State of the study, updated with every event.
+            jobs: Factory of the attempts' jobs.
+            limits: Limits that pause attempts; attempts may abort or block the search.
         """
         self.running: dict[str, RunningAttempt] = {}
-        """By the trial's uid."""
+        """Attempts by the trial's uid."""
         self._ledger = ledger
         self._lease = lease
-        self._objectives = config.objectives
-        self._judge = main_objective(self._objectives)
-        self._budget = config.budget
-        self._memory = memory
-        self._history = memory.history
+        self._state = state
         self._jobs = jobs
-        self._course = course
-        self._clock = clock
+        self._limits = limits
+        self._clock = limits.clock
+        self._budget = state.config.budget
+        self._objectives = state.config.objectives
         self._ended: list[Trial] = []
 
     def start(self, trial: Trial, node: str, pid: int) -> TrainingJob | None:
-        """Start an attempt; None if the trial needs none, for its driver died as it ended."""
+        """Start an attempt; return None if the trial already has its last measurement."""
         key = self._ledger.start_attempt(self._lease, trial.uid, node=node, pid=pid)
         attempt = RunningAttempt(key=key, started=self._clock.monotonic())
         self.running[trial.uid] = attempt
-        self._memory.started(trial, key.number, self._clock.now())
+        self._state.record_start(trial, key.number, self._clock.now())
         if trial.measurements:
-            verdict = self._judged(attempt, trial.measurements[-1])
+            verdict = self._judge(attempt, trial.measurements[-1])
             if verdict is Verdict.STOP or trial.reached >= self._budget.maximum:
                 self.tell(key, None)
                 return None
-        parent = self._history.find(trial.parent)
-        return self._jobs.make(
-            trial, key, self._ledger.checkpoints(trial.uid), shares(self._earlier(trial), parent)
-        )
+        shares = resource_shares(self._past_outcomes(trial), self._state.index.find(trial.parent))
+        return self._jobs.make(trial, key, self._ledger.checkpoints(trial.uid), shares)
 
-    def report(self, key: AttemptKey, seen: Measurement) -> Verdict:
-        """Record a measurement and judge it."""
+    def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
+        """Record a measurement and decide whether its attempt continues."""
         attempt = self._find(key)
-        if attempt is not None and not attempt.is_over:
-            attempt.failure = not_finite(seen, (self._judge, *self._objectives))
-        if attempt is None or attempt.is_over:
+        if attempt is not None and not attempt.is_decided:
+            watched = (main_objective(self._objectives), *self._objectives)
+            attempt.failure = divergence(measurement, watched)
+        if attempt is None or attempt.is_decided:
             return Verdict.STOP
-        seen, left_out = finite_part(seen)
-        self._jobs.left_out(self._history[key.trial_uid], seen.fidelity, left_out)
+        measurement, not_finite = split_finite(measurement)
+        trial = self._state.index[key.trial_uid]
+        self._jobs.log_dropped_metrics(trial, measurement.fidelity, not_finite)
         try:
-            fresh = self._ledger.record(self._lease, key, seen)
+            is_new = self._ledger.record(self._lease, key, measurement)
         except StaleAttemptError:
             del self.running[key.trial_uid]
             return Verdict.STOP
-        if fresh:  # an epoch measured again was judged when it was first seen
-            self._memory.measured(key.trial_uid, seen)
-            return self._judged(attempt, seen)
-        return self._verdict
+        if is_new:  # a repeated epoch was judged when it was first measured
+            self._state.record_measurement(key.trial_uid, measurement)
+            return self._judge(attempt, measurement)
+        return self._continue_or_pause
 
     def tell(self, key: AttemptKey, failure: Failure | None) -> None:
-        """Record that an attempt has ended, and what that makes of its trial."""
+        """Record the end of an attempt, and the outcome of its trial."""
         attempt = self._find(key)
         if attempt is None:
             return
-        trial = self._history[key.trial_uid]
-        ending = decide_outcome(
+        trial = self._state.index[key.trial_uid]
+        outcome = decide_outcome(
             trial,
             attempt,
             failure,
             budget=self._budget,
             objectives=self._objectives,
-            earlier=self._earlier(trial),
+            past_outcomes=self._past_outcomes(trial),
         )
-        if isinstance(ending, TrialOutcome):
-            self._end(trial, attempt, ending)
+        if isinstance(outcome, TrialOutcome):
+            self._finish(trial, attempt, outcome)
         else:
-            self._return(attempt, str(ending.kind), ending)
-            if ending.kind is FailureKind.NO_SPACE:
-                self._course.block(ending.message)
+            self._requeue(attempt, str(outcome.kind), outcome)
+            if outcome.kind is FailureKind.NO_SPACE:
+                self._limits.block(outcome.message)
 
     def requeue(self, key: AttemptKey, outcome: str) -> None:
-        """Record that an attempt was dropped; one that has reached its end is told instead."""
+        """Record that an attempt was dropped; a trial that has its outcome is told instead."""
         attempt = self._find(key)
         if attempt is None:
             return
-        if attempt.is_over or self._history[key.trial_uid].reached >= self._budget.maximum:
+        reached = self._state.index[key.trial_uid].reached
+        if attempt.is_decided or reached >= self._budget.maximum:
             self.tell(key, None)
         else:
-            self._return(attempt, outcome, None)
+            self._requeue(attempt, outcome, None)
 
     def _find(self, key: AttemptKey) -> RunningAttempt | None:
         attempt = self.running.get(key.trial_uid)
         return attempt if attempt is not None and attempt.key == key else None
 
-    def _earlier(self, trial: Trial) -> list[str]:
-        """How attempts at it have ended so far."""
+    def _past_outcomes(self, trial: Trial) -> list[str]:
         return [attempt.outcome or "" for attempt in self._ledger.attempts(trial.uid)]
 
     @property
-    def _verdict(self) -> Verdict:
-        """What an attempt does that nothing speaks against."""
-        return Verdict.CONTINUE if self._course.reason is None else Verdict.PAUSE
+    def _continue_or_pause(self) -> Verdict:
+        return Verdict.CONTINUE if self._limits.stop_reason is None else Verdict.PAUSE
 
-    def _judged(self, attempt: RunningAttempt, seen: Measurement) -> Verdict:
-        trial = self._history[attempt.key.trial_uid]
-        if seen.fidelity >= self._budget.maximum:
+    def _judge(self, attempt: RunningAttempt, measurement: Measurement) -> Verdict:
+        trial = self._state.index[attempt.key.trial_uid]
+        if measurement.fidelity >= self._budget.maximum:
             return Verdict.CONTINUE
-        if seen.fidelity in self._budget.rungs():
-            attempt.failure = missing_objectives(trial.cost, seen, self._objectives, self._budget)
-            attempt.stopped = not self._memory.goes_on(trial, seen.fidelity)
-        return Verdict.STOP if attempt.is_over else self._verdict
+        if measurement.fidelity in self._budget.rungs():
+            attempt.failure = missing_objectives(
+                trial.cost, measurement, self._objectives, self._budget
+            )
+            attempt.pruned = not self._state.promotes(trial, measurement.fidelity)
+        return Verdict.STOP if attempt.is_decided else self._continue_or_pause
 
-    def _end(self, trial: Trial, attempt: RunningAttempt, ending: TrialOutcome) -> None:
-        self._jobs.ended(trial, attempt.key, ending.words, ending.failure)
+    def _finish(self, trial: Trial, attempt: RunningAttempt, outcome: TrialOutcome) -> None:
+        self._jobs.log_end(trial, attempt.key, outcome.summary, outcome.failure)
         ended = self._ledger.finish(
             self._lease,
             trial.uid,
             key=attempt.key,
-            state=ending.state,
-            reason=ending.reason,
-            values=ending.values,
+            state=outcome.state,
+            reason=outcome.reason,
+            values=outcome.values,
             violations=trial.violations,
-            failure=ending.failure.to_dict() if ending.failure else None,
+            failure=outcome.failure.to_dict() if outcome.failure else None,
         )
         del self.running[trial.uid]
-        self._memory.ended(ended)
-        self._ended.append(self._history[ended.uid])
+        self._state.record_outcome(ended)
+        self._ended.append(self._state.index[ended.uid])
         if reason := abort_reason(self._ended):
-            self._course.abort(reason)
-        elif self._memory.reaches_target:
-            self._course.stop("target")
+            self._limits.abort(reason)
+        elif self._state.target_reached:
+            self._limits.stop("target")
 
-    def _return(self, attempt: RunningAttempt, outcome: str, failure: Failure | None) -> None:
+    def _requeue(self, attempt: RunningAttempt, outcome: str, failure: Failure | None) -> None:
         record = failure.to_dict() if failure else None
         self._ledger.requeue(self._lease, attempt.key, outcome, failure=record)
-        trial = self._history[attempt.key.trial_uid]
-        self._jobs.ended(trial, attempt.key, f"{outcome}; the trial waits for another", failure)
+        trial = self._state.index[attempt.key.trial_uid]
+        end = f"{outcome}; the trial waits for another attempt"
+        self._jobs.log_end(trial, attempt.key, end, failure)
         del self.running[trial.uid]
-        self._history.put(replace(trial, state=TrialState.WAITING, failure=record))
+        self._state.index.put(replace(trial, state=TrialState.WAITING, failure=record))

@@ -1,13 +1,13 @@
-"""The study: what is asked, reported and told, recorded before anything else happens.
+"""Drive a study: ask for the next attempt, report its measurements, tell its outcome.
 
     with StudyDriver(record=row, config=config, ledger=ledger, ...) as study:
         while job := study.ask():
-            for seen in start(job, dataset):
-                if isinstance(seen, Measurement) and study.report(job.key, seen) != "continue":
+            for measurement in start(job, dataset):
+                if study.report(job.key, measurement) != "continue":
                     break
             study.tell(job.key)
 
-Rebuilt from the ledger, it holds no truth of its own. Knows no engine, network or display.
+Everything is recorded in the ledger first; the driver itself is rebuilt from the ledger.
 """
 
 import os
@@ -23,19 +23,18 @@ from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.resources import with_gpu
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Lease, LeaseLostError, Ledger, LedgerError, StudyRow
-from orchestrator.sampling.halving import main_objective
+from orchestrator.sampling.candidates import Space, UserSpaceError
 from orchestrator.sampling.optuna_sampler import derive_seed
-from orchestrator.sampling.proposals import Proposal, Space, UserSpaceError
+from orchestrator.sampling.proposals import Proposal
 from orchestrator.sampling.warm_start import StudyIdentity, load_warm_start
 from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.study.attempts import Attempts
 from orchestrator.study.heartbeat import Heartbeat
-from orchestrator.study.jobs import Jobs
+from orchestrator.study.jobs import JobFactory
 from orchestrator.study.limits import SearchLimits
-from orchestrator.study.lost_attempts import settle_losses
 from orchestrator.study.outcome import all_failed
-from orchestrator.study.retries import answer_request
-from orchestrator.study.state import StudyState, standing
+from orchestrator.study.retries import answer_request, settle_losses
+from orchestrator.study.state import StudyState, take_snapshot
 from orchestrator.trial import Trial
 from search_spaces.task import Task
 from workers.failures import Failure
@@ -43,13 +42,31 @@ from workers.job import AttemptKey, TeacherRef, TrainingJob
 from workers.measurement import Measurement
 from workers.storage import Storage
 
-_BEAT_S = 10.0  # a third of the lease's time: two beats may fail before it is lost
+_HEARTBEAT_S = 10.0
+"""A third of the lease's duration: two renewals may fail before the lease is lost."""
 
 
 class StudyDriver:
-    """One search, between the ledger and an engine; safe to use from several threads.
+    """One study, between the ledger and an engine; safe to use from several threads.
 
-    Errors of a trial are told, never raised; what raises is the ledger's, such as a full disk.
+    A trial's errors are told, never raised. Only errors of the ledger are raised, such as a full
+    disk.
+
+    Args:
+        record: The study's row in the ledger.
+        config: The study's config; its engine decides `resources.gpu` where that is None.
+        ledger: Ledger that everything is recorded in.
+        lease: Lease on the study.
+        space: The study's space.
+        task: Task that networks are built for; None counts no costs.
+        checkpoints_dir: Checkpoints go to `checkpoints_dir/STUDY/TRIAL_UID`.
+        logs_dir: Logs go to `logs_dir/STUDY/NUMBER.log`; None keeps none.
+        teacher: Model that loss terms distil from; None without one.
+        clock: Source of times; this machine's clock by default.
+
+    Raises:
+        SeedPointError: A seed point does not fit the space.
+        WarmStartError: An earlier study is missing, or its results are not comparable.
     """
 
     def __init__(
@@ -66,70 +83,38 @@ class StudyDriver:
         teacher: TeacherRef | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Rebuilds the study from the ledger.
-
-        Args:
-            record: The study's row.
-            config: What its user asked for; its engine settles `resources.gpu` where that is None.
-            ledger: Where everything is recorded.
-            lease: The right to record it.
-            space: Where candidates come from.
-            task: What networks are built for; None where nothing is built (no costs are counted).
-            checkpoints_dir: Checkpoints go to `checkpoints_dir/STUDY/TRIAL_UID`.
-            logs_dir: Logs go to `logs_dir/STUDY/NUMBER.log`; None keeps none.
-            teacher: Whom candidates may learn from, if anybody.
-            clock: Tells the time; this machine's by default.
-
-        Raises:
-            SeedPointError: A seed point does not fit the space.
-            WarmStartError: An earlier study is gone, or its results do not hold here.
-        """
-        self.name = record.name
-        self._record = record
-        self.config = config
-        self.objectives = config.objectives
-        self.judge = main_objective(self.objectives)
-        self._ledger = ledger
-        self._lease = lease
+        self.name, self.config, self._record = record.name, config, record
+        self._ledger, self._lease = ledger, lease
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
-        self._drawing = threading.Lock()  # taken before the other one, never after it
+        self._sampling_lock = threading.Lock()  # taken before the other one, never after it
+        self._blocked = self._closed = False
+        self._lease_lost: LeaseLostError | None = None
+        self._heartbeats: list[Heartbeat] = []
         checkpoints, logs = checkpoints_dir / record.name, logs_dir and logs_dir / record.name
-        self._memory = StudyState(
+        self._state = StudyState(
             config=config,
-            objectives=self.objectives,
             space=space,
             task=task,
             trials=ledger.trials(record.id),
             checkpoints=checkpoints,
             clock=self._clock,
-            earlier=load_warm_start(ledger, config, StudyIdentity.from_row(record)),
+            warm_start=load_warm_start(ledger, config, StudyIdentity.from_row(record)),
         )
-        self._history = self._memory.history
-        self._blocked = False
-        self._closed = False
-        self._lost: LeaseLostError | None = None
-        self._course = SearchLimits(self._clock, spent_s=record.spent_s, hours=config.stop.hours)
-        if self._memory.reaches_target:
-            self._course.stop("target")
-        self._attempts = Attempts(
-            ledger=ledger,
-            lease=lease,
-            config=config,
-            memory=self._memory,
-            jobs=Jobs(config, checkpoints=checkpoints, logs=logs, teacher=teacher),
-            course=self._course,
-            clock=self._clock,
-        )
-        # The lease has a thread of its own: nothing that holds the study's lock may delay it.
-        self._heartbeats = [
-            Heartbeat(beat, every_s=_BEAT_S, forgives=LedgerError)
-            for beat in (self._renew, self._attend)
-        ]
+        self._limits = SearchLimits(self._clock, spent_s=record.spent_s, hours=config.stop.hours)
+        if self._state.target_reached:
+            self._limits.stop("target")
+        jobs = JobFactory(config, checkpoints=checkpoints, logs=logs, teacher=teacher)
+        self._attempts = Attempts(ledger, lease, self._state, jobs, self._limits)
 
     def __enter__(self) -> Self:
         self._settle_losses()
-        self._take_up()
+        self._answer_requests()
+        # The lease has a thread of its own, so that nothing that holds the lock delays it.
+        self._heartbeats = [
+            Heartbeat(beat, interval_s=_HEARTBEAT_S, ignore=LedgerError)
+            for beat in (self._renew, self._run_periodic_tasks)
+        ]
         for heartbeat in self._heartbeats:
             heartbeat.start()
         return self
@@ -138,7 +123,7 @@ class StudyDriver:
         self.close()
 
     def close(self) -> None:
-        """Gives back what still runs and accounts for the time; the lease stays the caller's."""
+        """Requeue running attempts and record the search time; the caller releases the lease."""
         for heartbeat in self._heartbeats:
             heartbeat.stop()
         with self._lock:
@@ -148,59 +133,63 @@ class StudyDriver:
         self._renew()
         self._account()
 
-    # What an engine calls
+    # Called by an engine
 
     def ask(self, *, node: str | None = None, pid: int | None = None) -> TrainingJob | None:
-        """The next attempt to run, already recorded as running.
+        """Return the next attempt to run, already recorded as running.
 
-        Unfinished trials come first, then new ones. While a new one is drawn, which may take
-        seconds, reports and tells go on; the draw sees what had been told when it began.
+        Unfinished trials come first, then new ones. Sampling a new one may take seconds, without
+        blocking reports and tells; it uses the results known when it began.
 
         Args:
-            node: Where it will run, for people; this host by default.
-            pid: The process that will run it, for people; this one by default.
+            node: Host that runs it, for display; this host by default.
+            pid: Process that runs it, for display; this process by default.
 
         Returns:
-            None if there is nothing to start now; unless `finished`, ask again after a tell.
+            None if nothing can start now; unless `finished`, ask again after a tell.
         """
         where = node or socket.gethostname(), pid or os.getpid()
         while True:
             job = self._start_waiting(*where)
-            if job is not None or not self._draw():
+            if job is not None or not self._add_new_trial():
                 return job
 
-    def report(self, key: AttemptKey, seen: Measurement) -> Verdict:
-        """Records a measurement and judges it.
+    def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
+        """Record a measurement and decide whether its attempt continues.
 
         Returns:
             STOP also for an attempt that is no longer the trial's newest: its worker should exit.
         """
         with self._guarded():
-            return self._attempts.report(key, seen)
+            return self._attempts.report(key, measurement)
         return Verdict.PAUSE
 
     def tell(self, key: AttemptKey, failure: Failure | None = None) -> None:
-        """Records that an attempt has ended: by itself, stopped, or failed.
+        """Record the end of an attempt, and the outcome of its trial.
 
-        What becomes of the trial follows from what was recorded of it. One whose failure earns
-        another attempt waits again. Telling an attempt twice, or one that is no longer the
-        trial's newest, changes nothing.
+        The outcome follows from the recorded measurements. A trial whose failure allows a retry
+        waits for another attempt. Telling an attempt twice, or one that is no longer the trial's
+        newest, changes nothing.
+
+        Args:
+            key: The attempt.
+            failure: The failure that ended it; None if it ended by itself or was stopped.
         """
         with self._guarded():
             self._attempts.tell(key, failure)
             self._blocked = False
 
     def requeue(self, key: AttemptKey, outcome: str = "interrupted") -> None:
-        """Records that an attempt was dropped; its trial waits for another one.
+        """Record that an attempt was dropped; its trial waits for another one.
 
-        A trial that has reached its end already is told instead.
+        A trial that has already reached its outcome is told instead.
         """
         with self._guarded():
             self._attempts.requeue(key, outcome)
             self._blocked = False
 
     def settle_gpu(self, gpu: float) -> float | None:
-        """Record the GPUs of a trial where the config leaves them to the machines that are found.
+        """Record the GPUs of a trial where the config leaves them open.
 
         Returns:
             GPUs of a trial at the last start; None if there was none.
@@ -215,25 +204,25 @@ class StudyDriver:
         return before.gpu
 
     def request_stop(self, reason: str) -> None:
-        """Asks for nothing new and for running attempts to pause; the first reason stays."""
-        self._course.stop(reason)
+        """Start nothing new and pause running attempts; the first reason is kept."""
+        self._limits.stop(reason)
 
-    # What an engine, a display and the command line look at
+    # Read by an engine, a display and the command line
 
     @property
     def stopping(self) -> bool:
-        """Whether nothing new starts and what runs is to be given back."""
-        return self._course.reason is not None
+        """Whether nothing new starts and running attempts are to be requeued."""
+        return self._limits.stop_reason is not None
 
     @property
     def stop_reason(self) -> str | None:
-        """`hours`, `target`, `broken`, `blocked`, `lease`, or what `request_stop` was told."""
-        return self._course.reason
+        """`hours`, `target`, `broken`, `blocked`, `lease`, or the argument of `request_stop`."""
+        return self._limits.stop_reason
 
     @property
     def block_reason(self) -> str | None:
-        """What keeps the study from going on until somebody clears it away: a full disk."""
-        return self._course.block_reason
+        """Obstacle that the user must remove before the study can continue, such as a full disk."""
+        return self._limits.block_reason
 
     @property
     def finished(self) -> bool:
@@ -241,133 +230,129 @@ class StudyDriver:
         with self._lock:
             if self._attempts.running:
                 return False
-            return self.stopping or not (self._history.waiting or self._may_draw())
+            return self.stopping or not (self._state.index.next_waiting or self._may_sample())
 
     @property
     def abort_reason(self) -> str | None:
-        """Why the search was broken off, or that every trial failed; None if all is well."""
-        if self._course.abort_reason is None and self.finished:
-            return all_failed(self._history.trials)
-        return self._course.abort_reason
+        """Reason why the search was aborted, or that every trial failed; None otherwise."""
+        if self._limits.abort_reason is None and self.finished:
+            return all_failed(self._state.index.trials)
+        return self._limits.abort_reason
 
     @property
-    def lost(self) -> LeaseLostError | None:
-        """Set once another driver has taken the study over; nothing was written since."""
-        return self._lost
+    def lease_lost(self) -> LeaseLostError | None:
+        """Error of a lease that another driver took over; nothing was written since."""
+        return self._lease_lost
 
     @property
     def spent_s(self) -> float:
-        """Search time over all resumes."""
-        return self._course.spent_s
+        """Search time in seconds, over all resumes."""
+        return self._limits.spent_s
 
     @property
     def trials(self) -> tuple[Trial, ...]:
         """All trials as last seen in the ledger, by number; ended ones without their candidates."""
         with self._lock:
-            return self._history.trials
+            return self._state.index.trials
 
     def snapshot(self) -> Snapshot:
-        """How the study stands now."""
+        """Return the present state of the study, for display."""
         with self._lock:
-            parts = (self._memory, self._attempts.running, self._course, self.config)
-            return standing(*parts, judge=self.judge, now=self._clock.monotonic())
+            now = self._clock.monotonic()
+            return take_snapshot(self._state, self._attempts.running, self._limits, now=now)
 
     @property
-    def _over(self) -> bool:
-        """Whether nothing starts any more."""
+    def _inactive(self) -> bool:
         return self._closed or self.stopping
 
     def _renew(self) -> None:
-        """Renews the lease, without the study's lock."""
+        """Renew the lease, without the study's lock."""
         try:
             self._ledger.renew(self._lease)
         except LeaseLostError as error:
             self._lose(error)
 
     def _account(self) -> None:
-        """Accounts for the time since the last call."""
+        """Record the search time since the last call."""
         with self._guarded():
-            spent_s = self._course.unaccounted_s
+            spent_s = self._limits.unaccounted_s
             self._ledger.add_spent(self._lease, spent_s)
-            self._course.account(spent_s)
+            self._limits.account(spent_s)
 
-    def _attend(self) -> None:
-        """What is to be done at even intervals."""
+    def _run_periodic_tasks(self) -> None:
         self._account()
-        self._take_up()
+        self._answer_requests()
 
-    def _take_up(self) -> None:
-        """Does what others have asked for."""
+    def _answer_requests(self) -> None:
         with self._guarded():
             ledger, lease = self._ledger, self._lease
-            for asked in ledger.requests(lease.study_id):
+            for request in ledger.requests(lease.study_id):
                 trials = ledger.trials(lease.study_id)  # ended ones here have no candidates
-                self._memory.reopened(
-                    answer_request(ledger, lease, asked, trials, seed=self.config.seed)
-                )
+                added = answer_request(ledger, lease, request, trials, seed=self.config.seed)
+                self._state.add_retries(added)
 
     def _settle_losses(self) -> None:
-        """Fail waiting trials that were lost too often; the others that were lost start last."""
+        """Fail waiting trials that were lost too often; other lost trials start last."""
         with self._guarded():
-            waiting = self._history.all_waiting
-            for trial, number in settle_losses(self._ledger, self._lease, self.name, waiting):
+            waiting = self._state.index.waiting
+            for trial, losses in settle_losses(self._ledger, self._lease, self.name, waiting):
                 if trial.state.is_terminal:
-                    self._memory.ended(trial)
+                    self._state.record_outcome(trial)
                 else:
-                    self._history.postpone(trial.uid, number)
+                    self._state.index.postpone(trial.uid, losses)
 
-    def _may_draw(self) -> bool:
-        if reason := self._memory.impossible:
-            self._course.abort(reason)
-        return self._course.abort_reason is None and self._memory.has_room
+    def _may_sample(self) -> bool:
+        if reason := self._state.rejections.abort_reason:
+            self._limits.abort(reason)
+        return self._limits.abort_reason is None and self._state.may_sample
 
     def _start_waiting(self, node: str, pid: int) -> TrainingJob | None:
         with self._guarded():
-            while not self._over and (trial := self._history.waiting) is not None:
+            while not self._inactive and (trial := self._state.index.next_waiting) is not None:
                 job = self._attempts.start(trial, node, pid)
                 if job is not None:
                     return job
                 self._blocked = False
         return None
 
-    def _draw(self) -> bool:
-        """Adds the next trial, others go on meanwhile; False if there is none to draw for now."""
-        with self._drawing:
+    def _add_new_trial(self) -> bool:
+        """Sample and record the next trial without blocking others; False if there is none."""
+        with self._sampling_lock:
             with self._guarded():
-                if self._history.waiting is not None:
-                    return not self._over
-                if self._over or self._blocked or not self._may_draw():
+                if self._state.index.next_waiting is not None:
+                    return not self._inactive
+                if self._inactive or self._blocked or not self._may_sample():
                     return False
-                number, draw = len(self._history), self._memory.prepare_draw()
+                number, propose = len(self._state.index), self._state.prepare_proposal()
             try:
-                proposal = draw()
+                proposal = propose()
             except UserSpaceError as error:
-                self._course.abort(str(error))
+                self._limits.abort(str(error))
                 return False
             with self._guarded():
                 return self._add(number, proposal)
         return False
 
     def _add(self, number: int, proposal: Proposal) -> bool:
-        """Records a proposal as a trial, unless the study has changed too much meanwhile."""
-        if self._over or number != len(self._history):  # a retry may have taken the number
-            self._memory.discard(proposal)
-            return not self._over
-        if proposal.twin is not None:
-            twin = self._history[proposal.twin.uid]  # it may have ended since
-            if not twin.state.is_terminal:
-                self._blocked = True  # until its twin has ended there is no answer to give
+        """Record a proposal as a trial, unless the study has changed too much meanwhile."""
+        if self._inactive or number != len(self._state.index):  # a retry may have taken the number
+            self._state.discard(proposal)
+            return not self._inactive
+        if proposal.duplicate_of is not None:
+            original = self._state.index[proposal.duplicate_of.uid]  # it may have ended since
+            if not original.state.is_terminal:
+                self._blocked = True  # a duplicate has no result before its original has one
                 return False
-            proposal = replace(proposal, twin=twin)
+            proposal = replace(proposal, duplicate_of=original)
         trial = self._ledger.add_trial(
             self._lease, proposal.new_trial(number, seed=derive_seed(self.config.seed, number))
         )
-        self._memory.added(trial, proposal)
+        self._state.add(trial, proposal)
         return True
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """One caller at a time; after a lost lease nothing more is written."""
+        """Hold the lock; after a lost lease nothing more is written."""
         with self._lock:
             try:
                 yield
@@ -375,7 +360,7 @@ class StudyDriver:
                 self._lose(error)
 
     def _lose(self, error: LeaseLostError) -> None:
-        self._lost = error
+        self._lease_lost = error
         self.request_stop("lease")
         with self._lock:
             self._attempts.running.clear()

@@ -1,4 +1,4 @@
-"""Heartbeat: calls something at even intervals beside the study, until told to stop."""
+"""Heartbeat: a thread that calls a function at regular intervals."""
 
 import threading
 from collections.abc import Callable
@@ -6,35 +6,35 @@ from contextlib import suppress
 
 
 class Heartbeat:
-    """A daemon thread that beats."""
+    """A daemon thread that calls a function at regular intervals once started."""
 
     def __init__(
-        self, beat: Callable[[], None], *, every_s: float, forgives: type[Exception]
+        self, beat: Callable[[], None], *, interval_s: float, ignore: type[Exception]
     ) -> None:
-        """Beats only once started.
+        """Prepare the thread.
 
         Args:
-            beat: What is called.
-            every_s: Seconds from one beat to the next.
-            forgives: An error after which the next beat tries again.
+            beat: Function to call.
+            interval_s: Seconds between calls.
+            ignore: Error after which the next call tries again.
         """
         self._beat = beat
-        self._every_s = every_s
-        self._forgives = forgives
-        self._over = threading.Event()
+        self._interval_s = interval_s
+        self._ignore = ignore
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="archscout-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Beats from now on, the first time after one interval."""
+        """Start the thread; the first call comes after one interval."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Beats no more; waits for a beat under way."""
-        self._over.set()
+        """Stop the thread, after a call in progress."""
+        self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(self._every_s):
-            with suppress(self._forgives):
+        while not self._stopped.wait(self._interval_s):
+            with suppress(self._ignore):
                 self._beat()

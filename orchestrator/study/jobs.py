@@ -1,7 +1,4 @@
-"""Jobs: a trial's attempt as the plain data that a worker needs, and the log that it leaves.
-
-Knows where a study's files go; neither what is in them nor who runs the jobs.
-"""
+"""Training jobs: the plain data that a worker needs for an attempt, and the trial's log."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,8 +13,8 @@ from workers.measurement import CheckpointRef
 from workers.storage import Storage
 
 
-class Jobs:
-    """Makes the jobs of one study."""
+class JobFactory:
+    """Makes the training jobs of one study, and writes the trials' logs."""
 
     def __init__(
         self,
@@ -27,13 +24,13 @@ class Jobs:
         logs: Path | None,
         teacher: TeacherRef | None = None,
     ) -> None:
-        """Makes none yet.
+        """Configure the factory.
 
         Args:
             config: The study's; a share of a GPU is also the share of its memory.
-            checkpoints: Storage of its checkpoints; those of a trial go to one named by its uid.
-            logs: Folder of its logs, one a trial, named by its number; None keeps none.
-            teacher: Whom its candidates may learn from, if anybody.
+            checkpoints: Storage of its checkpoints, with a folder for each trial uid.
+            logs: Folder of its logs, one for each trial number; None keeps none.
+            teacher: Model that loss terms distil from; None without one.
         """
         self._config = config
         self._checkpoints = checkpoints
@@ -43,16 +40,16 @@ class Jobs:
     def make(
         self, trial: Trial, key: AttemptKey, resume_from: Iterable[CheckpointRef], shares: int
     ) -> TrainingJob:
-        """The job of one attempt.
+        """Return the job of one attempt.
 
         Args:
-            trial: What is trained.
+            trial: The trial to train.
             key: The attempt.
-            resume_from: Checkpoints that it may go on from, the newest first.
-            shares: How many times the usual share of the machine it gets.
+            resume_from: Checkpoints that it may resume from, newest first.
+            shares: Multiple of the usual share of the machine.
         """
-        config, log = self._config, self._log_of(trial)
-        share = min(1.0, shares * (config.resources.gpu or 0.0))
+        config, log = self._config, self._log_path(trial)
+        gpu_share = min(1.0, shares * (config.resources.gpu or 0.0))
         return TrainingJob(
             key=key,
             trial_number=trial.number,
@@ -67,30 +64,32 @@ class Jobs:
             teacher=self._teacher,
             resume_from=tuple(resume_from),
             threads=max(1, int(config.resources.cpu)),
-            device="cuda" if share else "cpu",
+            device="cuda" if gpu_share else "cpu",
             shares=shares,
-            gpu_share=share,
+            gpu_share=gpu_share,
         )
 
-    def ended(self, trial: Trial, key: AttemptKey, how: str, failure: Failure | None) -> None:
-        """Adds to the trial's log how an attempt ended; its worker may be past telling.
+    def log_end(self, trial: Trial, key: AttemptKey, end: str, failure: Failure | None) -> None:
+        """Append the end of an attempt to the trial's log; its worker may be dead.
 
-        Comes before the ledger tells of the trial's end, so that whoever hears of it finds all.
+        Called before the ledger records the end, so that its readers find the complete log.
         """
-        log = self._log_of(trial)
+        log = self._log_path(trial)
         if log is None:
             return
-        text = f"attempt {key.number} of trial {trial.number} ended: {how}"
+        text = f"attempt {key.number} of trial {trial.number} ended: {end}"
         if failure is not None:
             text += f": {failure.message}\n{failure.traceback}"
         attempt_log.append(log, text)
 
-    def left_out(self, trial: Trial, fidelity: int, metrics: Mapping[str, float]) -> None:
-        """Name metrics of an epoch in the trial's log that cannot be recorded."""
-        log = self._log_of(trial)
+    def log_dropped_metrics(
+        self, trial: Trial, fidelity: int, metrics: Mapping[str, float]
+    ) -> None:
+        """Append an epoch's metrics that cannot be recorded to the trial's log."""
+        log = self._log_path(trial)
         if log is not None and metrics:
             named = ", ".join(f"{name} {value}" for name, value in sorted(metrics.items()))
             attempt_log.append(log, f"epoch {fidelity}: not recorded, no finite number: {named}")
 
-    def _log_of(self, trial: Trial) -> Path | None:
+    def _log_path(self, trial: Trial) -> Path | None:
         return None if self._logs is None else self._logs / f"{trial.number}.log"

@@ -1,7 +1,4 @@
-"""The leaderboard: a study's trials, best first, as rows for people and for programs.
-
-Knows ranked trials; neither where they are kept nor how they were found.
-"""
+"""Leaderboard of a study: its complete trials, best first, as text and as plain data."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,26 +17,26 @@ class Row:
     """One complete trial."""
 
     rank: int
-    """From 1."""
+    """Rank, from 1."""
     trial: int
     """The trial's number."""
     uid: str
     values: Mapping[str, float]
-    """By objective, in the study's order."""
+    """Values by objective, in the study's order."""
     on_front: bool
     """Whether no other trial is better in every objective."""
     epochs: int
     parameters: int | None
-    """Weights of its network; None where nothing was counted."""
+    """Trainable parameters of its network; None where nothing was counted."""
     architecture: str
-    """Its architecture in one line."""
+    """Architecture in one line."""
     elapsed_s: float
     """Training time."""
     distance: float | None = None
-    """From what is preferred; 0 would be best in all. None where nothing is preferred."""
+    """Distance from the preferred point, 0 being best in all; None without a preference."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The row as JSON has it."""
+        """Return the row as plain data."""
         preferred = {} if self.distance is None else {"distance": self.distance}
         return preferred | {
             "rank": self.rank,
@@ -56,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaderboard:
-    """A study's result so far."""
+    """Results of a study so far."""
 
     study: str
     state: str
@@ -65,12 +62,16 @@ class Leaderboard:
     rows: tuple[Row, ...]
     """Complete trials, best first."""
     counts: Mapping[str, int]
-    """Trials by how they stand: `complete`, `pruned`, `infeasible`, ..."""
+    """Number of trials by status: `complete`, `pruned`, `infeasible`, ..."""
     preferred: Mapping[str, float] | None = None
-    """Weight of each objective by which the front is ordered; None: by the first objective."""
+    """Weight of each objective that orders the front; None orders by the first objective."""
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
-        """The leaderboard as JSON has it."""
+        """Return the leaderboard as plain data.
+
+        Args:
+            top: Maximum number of rows; None for all.
+        """
         return {
             "study": self.study,
             "state": self.state,
@@ -81,7 +82,11 @@ class Leaderboard:
         }
 
     def text(self, top: int | None = None) -> str:
-        """The leaderboard as people read it."""
+        """Return the leaderboard as text.
+
+        Args:
+            top: Maximum number of rows; None for all.
+        """
         if not self.rows:
             return f"No trial of '{self.study}' is complete yet ({self._counted()})."
         several = len(self.objectives) > 1
@@ -97,7 +102,7 @@ class Leaderboard:
         )
         notes = [self._counted()]
         if several:
-            notes.append("* nothing found is better in every objective")
+            notes.append("* not dominated: no trial is better in every objective")
         if self.preferred is not None:
             weighed = ", ".join(f"{m} {format_number(w)}" for m, w in self.preferred.items())
             notes.append(f"distance: from the best of all, weighed by {weighed}")
@@ -119,7 +124,14 @@ def leaderboard(
     trials: Sequence[Trial],
     preferred: Mapping[str, float] | None = None,
 ) -> Leaderboard:
-    """Ranks a study's trials; those on the front by what is preferred, if anything is."""
+    """Rank a study's trials.
+
+    Args:
+        config: The study's config.
+        state: The study's state, as in the ledger.
+        trials: All trials of the study.
+        preferred: Weight of each objective; the Pareto front is ordered by it.
+    """
     objectives = config.objectives
     ranking = rank(trials, objectives, main_objective(objectives))
     front = {trial.uid for trial in pareto_front(trials, objectives)}
@@ -148,7 +160,7 @@ def leaderboard(
 
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
-    """Trials by how they stand, the good ends first."""
+    """Return the number of trials by status, successful ones first."""
     special = {REUSED, "infeasible", "diverged", "duplicate"}
     found = Counter(
         trial.reason if trial.reason in special and trial.state.is_terminal else trial.state.lower()
@@ -177,7 +189,7 @@ def _row(place: int, trial: Trial, objectives: Sequence[Objective], *, on_front:
 
 
 def _cells(row: Row, head: Sequence[str], *, several: bool) -> list[str]:
-    """One row's cells under the given heading."""
+    """Return the cells of one row under a heading."""
     mark = "*" if several and row.on_front else ""
     known = {
         "rank": f"{mark}{row.rank}",

@@ -1,63 +1,61 @@
-"""A study's course: how long it has run, and why it stops.
-
-Knows the clock and the limit of time; what else stops a study is told here by whoever sees it.
-"""
+"""Search limits: elapsed time of a study, and the reason why it stops."""
 
 from orchestrator.clock import Clock
 
 
 class SearchLimits:
-    """One driver's part of a study, over all of which the time adds up."""
+    """Time limit and stop reason of one driver; the elapsed time adds up over all drivers."""
 
     def __init__(self, clock: Clock, *, spent_s: float, hours: float | None) -> None:
-        """Begins now.
+        """Start measuring.
 
         Args:
-            clock: Tells the time.
-            spent_s: What drivers before this one have used.
-            hours: How long all together may take; None for as long as it takes.
+            clock: Source of times.
+            spent_s: Seconds that earlier drivers used.
+            hours: Limit for all drivers together; None for no limit.
         """
-        self._clock = clock
+        self.clock = clock
         self._before_s = spent_s
         self._limit_s = None if hours is None else hours * 3600
         self._began = self._accounted = clock.monotonic()
-        self._reason: str | None = None
+        self._stop_reason: str | None = None
         self.abort_reason: str | None = None
-        """Why the search was broken off, if it was."""
+        """Error in the study for which the search was aborted; None otherwise."""
         self.block_reason: str | None = None
-        """What in the world, rather than in the study, keeps it from going on, if anything."""
+        """Obstacle outside the study, such as a full disk, for which it stopped; None otherwise."""
 
     @property
     def spent_s(self) -> float:
-        """Search time over all drivers."""
-        return self._before_s + self._clock.monotonic() - self._began
+        """Search time in seconds, over all drivers."""
+        return self._before_s + self.clock.monotonic() - self._began
 
     @property
-    def reason(self) -> str | None:
-        """Why it stops, in one word; None while it does not."""
-        if self._reason is None and self._limit_s is not None and self.spent_s >= self._limit_s:
+    def stop_reason(self) -> str | None:
+        """Reason to stop, in one word; None while the search continues."""
+        over = self._limit_s is not None and self.spent_s >= self._limit_s
+        if self._stop_reason is None and over:
             self.stop("hours")
-        return self._reason
+        return self._stop_reason
 
     def stop(self, reason: str) -> None:
-        """Nothing new starts from now on; the first reason stays."""
-        self._reason = self._reason or reason
+        """Start nothing new from now on; the first reason is kept."""
+        self._stop_reason = self._stop_reason or reason
 
-    def abort(self, why: str) -> None:
-        """Stops because the study is not worth going on with as it is."""
-        self.abort_reason = why
+    def abort(self, reason: str) -> None:
+        """Stop because the study cannot succeed without a change."""
+        self.abort_reason = reason
         self.stop("broken")
 
     def block(self, obstacle: str) -> None:
-        """Stops because it cannot go on until somebody has cleared its way."""
+        """Stop because of an obstacle that the user must remove."""
         self.block_reason = self.block_reason or obstacle
         self.stop("blocked")
 
     @property
     def unaccounted_s(self) -> float:
-        """Time that has not been accounted for."""
-        return self._clock.monotonic() - self._accounted
+        """Seconds that are not recorded yet."""
+        return self.clock.monotonic() - self._accounted
 
     def account(self, seconds: float) -> None:
-        """So much more is accounted for."""
+        """Mark seconds as recorded."""
         self._accounted += seconds

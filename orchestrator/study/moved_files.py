@@ -1,7 +1,7 @@
-"""A study's own files after its project was moved: its data, space and training code.
+"""Find a study's data, space and training code after its project was moved.
 
-The ledger keeps their paths as they were. What lay in the folder of the home then is looked for in
-the folder of the home now; digests of data and code say whether it is the same.
+The ledger stores the old paths. Files that were below the folder of the home are looked up below
+the home's new folder; digests of data and code show whether they are the same.
 """
 
 from dataclasses import replace
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def relocate(config: StudyConfig, ledger: "Ledger", row: "StudyRow", home: Home) -> StudyConfig:
-    """Return a stored config with its files where they lie now.
+    """Return a stored config with the present paths of its files.
 
     Args:
-        config: As the ledger has it.
-        ledger: Whose study it is.
-        row: The study.
-        home: The home now; the ledger has where it was.
+        config: The config as stored in the ledger.
+        ledger: The study's ledger, which records the old home.
+        row: The study's row.
+        home: The present home.
     """
     first = ledger.events(row.id, 0, 1)
     was = (first[0].payload.get("about") or {}).get("home") if first else None
@@ -43,15 +43,15 @@ def relocate(config: StudyConfig, ledger: "Ledger", row: "StudyRow", home: Home)
 
 
 def same_except_paths(one: StudyConfig, other: StudyConfig) -> bool:
-    """Return whether two configs differ at most in the folders that their files lie in.
+    """Return whether two configs differ at most in the folders of their files.
 
-    Their contents are compared by digest when the study is opened.
+    The contents are compared by digest when the study is opened.
     """
     return _without_folders(one) == _without_folders(other)
 
 
 def config_json_to_open(ledger: "Ledger", config: StudyConfig, home: Home) -> str:
-    """Return the config as the ledger has it where only places differ, else as it is now."""
+    """Return the stored config if only folders differ, else the present one, as JSON."""
     row = ledger.study(config.name)
     if row is not None:
         try:
@@ -64,7 +64,7 @@ def config_json_to_open(ledger: "Ledger", config: StudyConfig, home: Home) -> st
 
 
 def _at(path: str, was: Path, now: Path) -> str:
-    """Return where a path lies now, if it lay below the folder and is there."""
+    """Return the new path of a file that was below the old folder, if it exists."""
     if Path(path).is_relative_to(was):
         found = now / Path(path).relative_to(was)
         if found.exists():

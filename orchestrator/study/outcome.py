@@ -1,7 +1,7 @@
-"""Endings: what an attempt's end makes of its trial.
+"""Outcome of a trial after an attempt: complete, pruned, failed, or another attempt.
 
-Facts come first: a trial measured at the top of its budget is complete, whatever happened to its
-worker afterwards. Knows no ledger and no engine.
+Measurements take precedence: a trial measured at its maximum budget is complete, whatever happens
+to its worker afterwards.
 """
 
 import math
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class RunningAttempt:
-    """One attempt under way."""
+    """A running attempt."""
 
     key: AttemptKey
     started: float
-    """By the study's monotonic clock."""
-    stopped: bool = False
-    """A rung has said stop."""
+    """Monotonic time of the study's clock."""
+    pruned: bool = False
+    """Whether a rung has pruned the trial."""
     failure: Failure | None = None
-    """What its measurements have shown to be wrong."""
+    """Failure that its measurements show."""
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing it reports can change how it ends."""
-        return self.stopped or self.failure is not None
+    def is_decided(self) -> bool:
+        """Whether further reports cannot change its outcome."""
+        return self.pruned or self.failure is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialOutcome:
-    """How a trial ends."""
+    """Outcome of a trial."""
 
     state: TrialState
     reason: str | None = None
@@ -50,8 +50,8 @@ class TrialOutcome:
     failure: Failure | None = None
 
     @property
-    def words(self) -> str:
-        """State and reason, for people."""
+    def summary(self) -> str:
+        """State and reason, for display."""
         return f"{self.state} ({self.reason})" if self.reason else str(self.state)
 
 
@@ -62,17 +62,17 @@ def decide_outcome(
     *,
     budget: Budget,
     objectives: Sequence[Objective],
-    earlier: Sequence[str],
+    past_outcomes: Sequence[str],
 ) -> TrialOutcome | Failure:
-    """How a trial ends with this attempt, or the failure after which it gets another one.
+    """Return the outcome of a trial after an attempt, or the failure that earns a retry.
 
     Args:
-        trial: As recorded.
-        attempt: The one that ended.
-        failure: What its engine saw.
-        budget: The study's.
-        objectives: The study's.
-        earlier: How the attempts before this one ended.
+        trial: The trial as recorded.
+        attempt: The attempt that ended.
+        failure: Failure that the engine reported; None otherwise.
+        budget: The study's budget.
+        objectives: The study's objectives.
+        past_outcomes: Outcomes of the trial's earlier attempts.
     """
     reached = trial.reached
     if reached >= budget.maximum:
@@ -80,78 +80,80 @@ def decide_outcome(
         if values is not None:
             return TrialOutcome(state=TrialState.COMPLETE, values=values)
         failure = missing_objectives(trial.cost, trial.measurements[-1], objectives, budget)
-    elif attempt.stopped:
+    elif attempt.pruned:
         return TrialOutcome(state=TrialState.PRUNED, reason="rung")
     failure = attempt.failure or failure or _ended_early(reached, budget)
     if failure.kind is FailureKind.DIVERGED:
         return TrialOutcome(state=TrialState.PRUNED, reason="diverged", failure=failure)
-    if earns_retry(failure.kind, earlier):
+    if earns_retry(failure.kind, past_outcomes):
         return failure
     return TrialOutcome(state=TrialState.FAIL, reason=_reason(failure), failure=failure)
 
 
-def not_finite(seen: Measurement, judged: Collection[Objective]) -> Failure | None:
-    """Return the divergence that a measurement shows, if any.
+def divergence(measurement: Measurement, objectives: Collection[Objective]) -> Failure | None:
+    """Return the failure of a measurement whose objectives are not finite; None otherwise.
 
     Args:
-        seen: The measurement.
-        judged: Objectives by which the study compares trials; no other metric ends one.
+        measurement: The measurement.
+        objectives: Objectives that trials are compared by; other metrics end no trial.
     """
-    names = {objective.metric for objective in judged}
-    bad = {name: value for name, value in _not_finite(seen).items() if name in names}
+    names = {objective.metric for objective in objectives}
+    bad = {name: value for name, value in _not_finite(measurement).items() if name in names}
     if not bad:
         return None
     return Failure.without_traceback(
-        FailureKind.DIVERGED, f"no finite number at epoch {seen.fidelity}: {_listed(bad)}"
+        FailureKind.DIVERGED, f"no finite number at epoch {measurement.fidelity}: {_listed(bad)}"
     )
 
 
-def finite_part(seen: Measurement) -> tuple[Measurement, Mapping[str, float]]:
-    """Split a measurement into what can be recorded, and its metrics that are not finite."""
-    bad = _not_finite(seen)
+def split_finite(measurement: Measurement) -> tuple[Measurement, Mapping[str, float]]:
+    """Return a measurement with its finite metrics, and its metrics that are not finite."""
+    bad = _not_finite(measurement)
     if not bad:
-        return seen, bad
-    kept = {name: value for name, value in seen.metrics.items() if name not in bad}
-    return replace(seen, metrics=kept), bad
+        return measurement, bad
+    finite = {name: value for name, value in measurement.metrics.items() if name not in bad}
+    return replace(measurement, metrics=finite), bad
 
 
-def _not_finite(seen: Measurement) -> dict[str, float]:
-    return {name: value for name, value in seen.metrics.items() if not math.isfinite(value)}
+def _not_finite(measurement: Measurement) -> dict[str, float]:
+    return {name: value for name, value in measurement.metrics.items() if not math.isfinite(value)}
 
 
 def missing_objectives(
     cost: Mapping[str, float],
-    seen: Measurement,
+    measurement: Measurement,
     objectives: Sequence[Objective],
     budget: Budget,
 ) -> Failure | None:
-    """Return the failure of a measurement that lacks an objective, if it does.
+    """Return the failure of a measurement that lacks an objective; None otherwise.
 
     Args:
-        cost: What the trial is known to cost; its names need no measurement.
-        seen: Measurement at an epoch where trials are judged.
-        objectives: The study's.
-        budget: The study's.
+        cost: Costs of the trial, which need no measurement.
+        measurement: Measurement at a rung.
+        objectives: The study's objectives.
+        budget: The study's budget.
     """
-    known = {*seen.metrics, *cost}
+    known = {*measurement.metrics, *cost}
     missing = [o.metric for o in objectives if o.metric not in known]
     if not missing:
         return None
     rungs = budget.rungs()
-    if seen.fidelity == rungs[0]:
+    if measurement.fidelity == rungs[0]:
         when = f"first judged at {budget.unit} {rungs[0]}: if it is measured later, set "
         when += f"budget.minimum to that {budget.unit}"
     else:
         when = f"judged at {budget.unit}s {', '.join(map(str, rungs))}: choose a budget (minimum, "
         when += f"maximum, reduction_factor) whose {budget.unit}s all measure it"
-    text = f"objective {', '.join(missing)} was not measured at {budget.unit} {seen.fidelity}."
-    text += f"{did_you_mean(missing[0], seen.metrics)} Trials are {when}."
-    text += f" Measured: {_listed(seen.metrics)}"
+    text = (
+        f"objective {', '.join(missing)} was not measured at {budget.unit} {measurement.fidelity}."
+    )
+    text += f"{did_you_mean(missing[0], measurement.metrics)} Trials are {when}."
+    text += f" Measured: {_listed(measurement.metrics)}"
     return Failure.without_traceback(FailureKind.USER_CODE, text)
 
 
 def _reason(failure: Failure) -> str:
-    """The trial's reason, which does not tell a dead process from a lost machine; attempts do."""
+    """Return the trial's reason; only attempts distinguish dead processes from lost machines."""
     lost = failure.kind is FailureKind.CRASH
     return str(FailureKind.INFRASTRUCTURE if lost else failure.kind)
 
@@ -159,7 +161,7 @@ def _reason(failure: Failure) -> str:
 def _ended_early(reached: int, budget: Budget) -> Failure:
     return Failure.without_traceback(
         FailureKind.USER_CODE,
-        f"training ended of its own accord after {budget.unit} {reached} of {budget.maximum}",
+        f"training ended by itself after {budget.unit} {reached} of {budget.maximum}",
     )
 
 
@@ -174,50 +176,53 @@ RETRIES: Mapping[str, float] = {
     "timeout": 2,
     "out_of_memory": 1,
 }
-"""How many further attempts each class of failure earns; classes not named here earn none.
+"""Number of retries by class of failure; other classes have none.
 
-A full disk stops the study, and its trials wait until there is room. A lost machine says nothing
-about the trial, so it is retried freely; five bound what an error that only looks like one can
-cost. A process that died may have been killed by its own trial. User code and divergence fail the
-same way again.
+A full disk stops the study, and its trials wait until there is space. A lost machine is not the
+trial's fault, so it is retried freely; the limit of five bounds the cost of errors that only look
+like one. A dead process may have been killed by its own trial. User code and divergence would fail
+in the same way again.
 """
 
 MAX_LOSSES = 3
-"""Attempts in a row that may end with their driver, no epoch recorded, before the trial fails.
+"""Attempts in a row that may end with their driver, without an epoch, before the trial fails.
 
-A trial can kill its driver: in process by a segmentation fault, elsewhere where the kernel ends a
-whole container for one process's memory. So can a power cut; an attempt that recorded an epoch
+A trial can kill its driver: in process by a segmentation fault, elsewhere if the kernel kills the
+whole container for one process's memory. So can a power cut; but an attempt that recorded an epoch
 shows that the trial is not the cause.
 """
 
 
 _FIRST = 5
+"""Trials at the start of a driver that are checked for equal failures."""
 _ALIKE = 3
+"""Equal failures among them that abort the search."""
 _WINDOW = 20
+"""Latest trials; the search is aborted if more than half of them failed."""
 
 
-def earns_retry(kind: str, earlier: Sequence[str]) -> bool:
-    """Whether a trial whose attempt failed gets another one.
+def earns_retry(kind: str, past_outcomes: Sequence[str]) -> bool:
+    """Return whether a failed attempt is followed by another one.
 
     Args:
         kind: Class of the failure.
-        earlier: How the attempts before this one ended.
+        past_outcomes: Outcomes of the trial's earlier attempts.
     """
-    return list(earlier).count(kind) < RETRIES.get(kind, 0)
+    return list(past_outcomes).count(kind) < RETRIES.get(kind, 0)
 
 
 def losses(attempts: "Sequence[AttemptRecord]") -> int:
-    """Number of newest attempts in a row that ended with their driver and recorded no epoch.
+    """Return the number of latest attempts in a row that were lost and recorded no epoch.
 
     Args:
-        attempts: The trial's, oldest first.
+        attempts: The trial's attempts, oldest first.
     """
-    fruitless = takewhile(lambda a: a.outcome == "lost" and not a.measured, reversed(attempts))
-    return sum(1 for _ in fruitless)
+    lost = takewhile(lambda a: a.outcome == "lost" and not a.measured, reversed(attempts))
+    return sum(1 for _ in lost)
 
 
 def lost_too_often(study: str, number: int) -> Failure:
-    """The failure of a trial whose last MAX_LOSSES attempts were lost.
+    """Return the failure of a trial whose last MAX_LOSSES attempts were lost.
 
     Args:
         study: The study's name.
@@ -231,24 +236,24 @@ def lost_too_often(study: str, number: int) -> Failure:
     )
 
 
-def shares(earlier: Sequence[str], parent: Trial | None) -> int:
-    """How many times the usual share of the machine an attempt gets: more where memory ran out.
+def resource_shares(past_outcomes: Sequence[str], parent: Trial | None) -> int:
+    """Return the multiple of the usual share of the machine: doubled whenever memory ran out.
 
     Args:
-        earlier: How the trial's attempts before this one ended.
-        parent: The trial that it goes back to, if any.
+        past_outcomes: Outcomes of the trial's earlier attempts.
+        parent: The trial that it retries; None otherwise.
     """
-    times = list(earlier).count("out_of_memory")
+    times = list(past_outcomes).count("out_of_memory")
     times += parent is not None and parent.reason == "out_of_memory"
     return int(2**times)
 
 
 def abort_reason(ended: Sequence[Trial]) -> str | None:
-    """Why the search should not go on, if so.
+    """Return the reason to abort the search after too many failures; None otherwise.
 
     Args:
-        ended: Trials that were attempted and have ended since this driver started, in this order.
-            Earlier ones do not count: whoever resumes a study that broke off has changed something.
+        ended: Attempted trials that ended since this driver started, in order. Earlier ones do not
+            count, because an aborted study is resumed after a change.
     """
     failed = [trial for trial in ended if trial.state is TrialState.FAIL]
     if len(failed) == len(ended) <= _FIRST:
@@ -267,7 +272,7 @@ def abort_reason(ended: Sequence[Trial]) -> str | None:
 
 
 def all_failed(trials: Sequence[Trial]) -> str | None:
-    """Says so if trials were attempted and every one of them failed."""
+    """Return a message if trials were attempted and all of them failed; None otherwise."""
     attempted = [trial for trial in trials if trial.attempts]
     if not attempted or any(trial.state is not TrialState.FAIL for trial in attempted):
         return None

@@ -1,6 +1,6 @@
-"""Opens what a config names: its space, its data and the user's own Python, all read-only.
+"""Load a study's inputs: its space, its data and the user's own Python, all read-only.
 
-Everything that can be wrong with them shows here, before the first side effect.
+All errors in them are reported here, before the first side effect.
 """
 
 import subprocess
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyInputs:
-    """A study's parts, ready to be searched."""
+    """Inputs of a study, loaded and checked."""
 
     config: StudyConfig
     space: Space
     dataset: "Dataset"
     code: UserCode | None
-    """The user's own Python; None where there is none."""
+    """The user's own Python; None if the config names none."""
     teacher: "RegisteredTeacher | None" = None
-    """Whom loss terms that distil learn from; None where nobody teaches."""
+    """Model that loss terms distil from; None without one."""
 
     @property
     def code_digest(self) -> str | None:
@@ -49,12 +49,12 @@ class StudyInputs:
 
     @property
     def task(self) -> Task | None:
-        """What networks are built for; None where the user's own code trains."""
+        """Task that networks are built for; None where the user's own code trains."""
         return None if self.config.train is not None else self.dataset.task
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the ledger tells its readers of the study beside what it compares."""
+        """Data that the ledger records with the study and never compares."""
         return {
             "task": None if self.task is None else self.task.to_dict(),
             "git_revision": _git_revision(self.config),
@@ -62,18 +62,21 @@ class StudyInputs:
 
 
 def prepare_study(config: StudyConfig) -> StudyInputs:
-    """Loads a config's space and data, and tries the user's own files.
+    """Load a config's space and data, and check the user's own files.
+
+    Args:
+        config: The study's config.
 
     Raises:
-        ProblemsError: They do not go together.
-        UserFileError: A file of the user's does not run, or lacks the name.
+        ProblemsError: The inputs do not fit together.
+        UserFileError: A user's file does not run, or lacks the named object.
         DataError: The data cannot be trained on.
     """
     space = open_space(config)
     if config.train is not None:
         _check_train(config)
     elif isinstance(space, DefineByRunSpace):
-        text = "a define-by-run space says nothing about training; add train: file.py:name"
+        text = "a define-by-run space does not define training; add train: file.py:name"
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
     dataset = open_data(config)
     if user_object(config.space) is None and isinstance(space, SearchSpace):
@@ -92,7 +95,7 @@ def prepare_study(config: StudyConfig) -> StudyInputs:
 
 
 def open_data(config: StudyConfig) -> "Dataset":
-    """Return the data of a study; where it names none, a few constants stand for them.
+    """Return the data of a study; where it names none, a small constant data set.
 
     Raises:
         DataError: The data cannot be trained on.
@@ -142,7 +145,7 @@ def _check_space(config: StudyConfig, space: Space) -> None:
     resolve_candidate(config, space, RandomSuggester(config.seed))
     if not config.seed_points:
         return
-    from orchestrator.sampling.proposals import SeedPointError, first_points  # noqa: PLC0415 - loads optuna
+    from orchestrator.sampling.seed_points import SeedPointError, first_points  # noqa: PLC0415 - loads optuna
 
     try:
         first_points(space, config.seed_points, config.seed)

@@ -1,7 +1,7 @@
-"""Retention: whose checkpoints stay on disk once trials have ended.
+"""Retention: delete the checkpoints of ended trials that are not among the best.
 
-The ledger has the end of a trial before anything of it is deleted, so what a crash leaves behind
-is too much, never too little; the next start sweeps it. Knows folders and trials only.
+The ledger records the end of a trial before any of its files are deleted. A crash in between leaves
+extra files, never too few; the next start deletes them.
 """
 
 import re
@@ -19,20 +19,20 @@ from workers.paths import PathOutsideError
 from workers.storage import Storage
 
 _CHECKPOINT = re.compile(r"\.?epoch-\d+-[0-9a-f]+(\.tmp)?")
-"""Ours, finished or not; what else lies in a trial's folder is its user's."""
+"""Names of checkpoints, complete or not; other files in a trial's folder belong to the user."""
 
 MAX_KEPT = 10
-"""How many of the best trials keep their checkpoints."""
+"""Number of the best trials that keep their checkpoints."""
 
 MAX_FRONT_BYTES = 4 * 2**30
-"""Size of the checkpoints that the Pareto front keeps beyond MOST_KEPT trials."""
+"""Size of the checkpoints that the Pareto front keeps beyond MAX_KEPT trials."""
 
 TRIAL_FOLDER = re.compile(r"[0-9a-f]{32}")
-"""Names in a study's folder of checkpoints: its trials' uids."""
+"""Names of the folders in a study's checkpoint folder: its trials' uids."""
 
 
 class Retention:
-    """The checkpoint folders of one study: one a trial, named by its uid."""
+    """Checkpoint folders of one study, one for each trial, named by its uid."""
 
     def __init__(self, folder: Storage, objectives: Sequence[Objective]) -> None:
         self._folder = folder
@@ -40,43 +40,43 @@ class Retention:
         self._kept: tuple[Trial, ...] = ()
 
     def sweep(self, trials: Iterable[Trial]) -> None:
-        """Deletes what ended trials left that are not among the best."""
+        """Delete the checkpoints of all ended trials that are not among the best."""
         known = list(trials)
-        self._kept = best_of(known, self._objectives)
+        self._kept = trials_to_keep(known, self._objectives)
         self._delete(
             trial for trial in known if trial.state.is_terminal and trial not in self._kept
         )
 
-    def ended(self, trial: Trial) -> None:
-        """Keeps an ended trial's checkpoints if it is among the best, and drops who is no more."""
+    def update(self, trial: Trial) -> None:
+        """Add an ended trial, and delete the checkpoints of trials no longer among the best."""
         before = (*self._kept, trial)
-        self._kept = best_of(before, self._objectives)
+        self._kept = trials_to_keep(before, self._objectives)
         self._delete(other for other in before if other not in self._kept)
 
     def _delete(self, trials: Iterable[Trial]) -> None:
         folders = [self._folder / trial.uid for trial in trials]
         if not self._folder.is_remote:
-            _free(folders, self._folder)
+            _remove(folders, self._folder)
         elif folders:
-            # A store may take its time, and the search must not wait for it.
-            given = (folders, self._folder)
-            threading.Thread(target=_free, args=given, name="retention", daemon=True).start()
+            # Object stores may be slow, and the search must not wait for them.
+            args = (folders, self._folder)
+            threading.Thread(target=_remove, args=args, name="retention", daemon=True).start()
 
 
-def _free(folders: Iterable[Storage], root: Storage) -> None:
+def _remove(folders: Iterable[Storage], root: Storage) -> None:
     # A folder that cannot be deleted now costs space, not results: the next sweep tries again.
     for folder in folders:
         with suppress(OSError, PathOutsideError):
             folder.remove(root)
 
 
-def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:
+def trials_to_keep(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:
     """Return the complete trials that keep their checkpoints, best first.
 
-    These are the MOST_KEPT best of the ranking and, with several objectives, the whole Pareto
-    front as far as MAX_FRONT_BYTES reach: any of its trials may be the one that the user prefers.
-    Where they do not reach, the most crowded trials go first, so that the best by each objective
-    and the spread of the front stay. Results that an earlier study gave have no checkpoint here.
+    These are the MAX_KEPT best of the ranking and, with several objectives, the whole Pareto front
+    up to MAX_FRONT_BYTES, because the user may prefer any of its trials. Beyond that, the most
+    crowded trials are dropped first, which keeps the best by each objective and the spread of the
+    front. Results reused from earlier studies have no checkpoints here.
     """
     done = [
         trial for trial in trials if trial.state is TrialState.COMPLETE and trial.reason != REUSED
@@ -96,7 +96,7 @@ def best_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[T
 
 
 def _uncrowded_first(front: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    """Sort a front by falling crowding distance; the best by each objective come first."""
+    """Return a front by descending crowding distance; the best by each objective come first."""
     points = [
         tuple(o.score(value) for o, value in zip(objectives, trial.values or (), strict=True))
         for trial in front
@@ -107,7 +107,7 @@ def _uncrowded_first(front: Sequence[Trial], objectives: Sequence[Objective]) ->
 
 
 def _checkpoint_bytes(trial: Trial) -> int:
-    """Size of the two newest checkpoints, which are those on disk."""
+    """Return the size of the two newest checkpoints, which are those on disk."""
     sizes = [seen.checkpoint.bytes for seen in trial.measurements if seen.checkpoint]
     return sum(sizes[-2:])
 
@@ -120,19 +120,19 @@ def unreferenced_files(
     needed: Collection[str],
     owned: bool,
 ) -> list[Storage]:
-    """What lies in a study's checkpoint folder that neither a resume nor a promotion will read.
+    """Return the checkpoint files of a study that neither a resume nor a promotion reads.
 
     Args:
-        folder: The study's; nobody may be training in it.
-        trials: All of the study's.
-        objectives: The study's.
-        needed: uids of trials whose checkpoints stay whatever their rank.
-        owned: Whether folders of trials that the study does not have are nobody's.
+        folder: The study's checkpoint folder; no trial may be training in it.
+        trials: All trials of the study.
+        objectives: The study's objectives.
+        needed: Uids of trials whose checkpoints are kept whatever their rank.
+        owned: Whether folders of unknown trials may be deleted.
     """
-    if folder.is_link():  # remove() would refuse what is behind it
+    if folder.is_link():  # remove() refuses to follow it
         return []
     found = folder.entries()
-    kept = {trial.uid for trial in best_of(trials, objectives)} | set(needed)
+    kept = {trial.uid for trial in trials_to_keep(trials, objectives)} | set(needed)
     kept |= {trial.uid for trial in trials if not trial.state.is_terminal}
     known = {trial.uid: trial for trial in trials}
     paths = [
@@ -156,17 +156,17 @@ def unreferenced_files(
 def bad_checkpoints(
     trials: Sequence[Trial], objectives: Sequence[Objective], folder: Storage
 ) -> Iterator[tuple[Trial, str, str]]:
-    """Yield what is wrong with the newest checkpoint of each trial that keeps one.
+    """Yield the defects of the newest checkpoint of each trial that keeps one.
 
     Args:
-        trials: All of the study's.
-        objectives: The study's.
-        folder: Of the study's checkpoints.
+        trials: All trials of the study.
+        objectives: The study's objectives.
+        folder: The study's checkpoint folder.
 
     Yields:
         The trial, the checkpoint's name, and what was found in its place.
     """
-    kept = [*best_of(trials, objectives), *(t for t in trials if not t.state.is_terminal)]
+    kept = [*trials_to_keep(trials, objectives), *(t for t in trials if not t.state.is_terminal)]
     for trial in sorted(kept, key=lambda trial: trial.number):
         saved = [seen.checkpoint for seen in trial.measurements if seen.checkpoint]
         if saved:

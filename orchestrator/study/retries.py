@@ -1,17 +1,22 @@
-"""Retries that a user asks for: new trials that go back to failed ones, which never change.
+"""Retries: new trials for failed ones at a user's request, and trials lost with their driver.
 
-A retry has its own number and seed, is exempt from deduplication and does not count against
-`stop.trials`. Asking again adds nothing: a trial that has a retry already is left out.
+A requested retry has its own number and seed, is exempt from deduplication and does not count
+against `stop.trials`. A trial that already has a retry gets no second one.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.ledger import Lease, Ledger, Request
 from orchestrator.sampling.optuna_sampler import derive_seed
+from orchestrator.study.outcome import MAX_LOSSES, losses, lost_too_often
 from orchestrator.trial import Trial, TrialState
 
-_RETRIED = frozenset(
+RETRY = "retry"
+"""Request kind; payload `class`: reason of the trials to retry; answer `added`: uids of the new
+trials."""
+
+_RETRYABLE = frozenset(
     {
         "user_code",
         "out_of_memory",
@@ -20,16 +25,16 @@ _RETRIED = frozenset(
         "diverged",
     }
 )
-"""Reasons of trials that began to train; what was screened would be screened again."""
+"""Reasons of trials that began to train; infeasible ones would be infeasible again."""
 
 
 def retryable_reasons() -> list[str]:
-    """What may be retried, by the trials' reason."""
-    return sorted(_RETRIED)
+    """Return the reasons of trials that may be retried."""
+    return sorted(_RETRYABLE)
 
 
 def retryable_trials(trials: Sequence[Trial], reason: str) -> list[Trial]:
-    """The trials that ended for this reason and have no retry yet."""
+    """Return the trials that ended for a reason and have no retry yet."""
     retried = {trial.parent for trial in trials if trial.kind == "retry"}
     return [
         trial
@@ -41,31 +46,72 @@ def retryable_trials(trials: Sequence[Trial], reason: str) -> list[Trial]:
     ]
 
 
-def add_retries(
-    ledger: Ledger, lease: Lease, trials: Sequence[Trial], reason: str, *, seed: int
+def answer_request(
+    ledger: Ledger, lease: Lease, request: Request, trials: Sequence[Trial], *, seed: int
 ) -> list[Trial]:
-    """Add a waiting trial for each candidate.
+    """Carry out a request and record its answer; repeated after a crash, it adds only the rest.
 
     Args:
-        ledger: Where they are added.
-        lease: The study's.
+        ledger: The study's ledger.
+        lease: Lease on the study.
+        request: A request without an answer.
         trials: All trials of the study.
-        reason: Which of them get another chance.
-        seed: The study's.
+        seed: The study's seed.
 
     Returns:
-        The new trials; the next driver starts them.
+        The waiting trials that it added.
 
     Raises:
-        LeaseLostError: Another driver has the study.
+        LeaseLostError: Another driver has taken the study over.
     """
-    return [
-        ledger.add_trial(lease, _again(trial, number, derive_seed(seed, number)))
+    if request.kind != RETRY:
+        refusal = {"refused": f"this release does not know {request.kind!r}"}
+        ledger.answer(lease, request.id, refusal)
+        return []
+    reason = str(request.payload["class"])
+    added = [
+        ledger.add_trial(lease, _retry_of(trial, number, derive_seed(seed, number)))
         for number, trial in enumerate(retryable_trials(trials, reason), start=len(trials))
     ]
+    ledger.answer(lease, request.id, {"added": [trial.uid for trial in added]})
+    return added
 
 
-def _again(trial: Trial, number: int, seed: int) -> Trial:
+def settle_losses(
+    ledger: Ledger, lease: Lease, study: str, waiting: Iterable[Trial]
+) -> Iterator[tuple[Trial, int]]:
+    """Fail waiting trials whose attempts were lost too often with their driver.
+
+    Args:
+        ledger: The study's ledger.
+        lease: Lease on the study.
+        study: The study's name.
+        waiting: The waiting trials.
+
+    Yields:
+        Each trial that was lost, in its new version, and its number of losses in a row.
+
+    Raises:
+        LeaseLostError: Another driver has taken the study over.
+    """
+    for trial in waiting:
+        number = losses(ledger.attempts(trial.uid)) if trial.attempts else 0
+        if number >= MAX_LOSSES:
+            failed = ledger.finish(
+                lease,
+                trial.uid,
+                key=None,
+                state=TrialState.FAIL,
+                reason="infrastructure",
+                violations=trial.violations,
+                failure=lost_too_often(study, trial.number).to_dict(),
+            )
+            yield failed, number
+        elif number:
+            yield trial, number
+
+
+def _retry_of(trial: Trial, number: int, seed: int) -> Trial:
     return Trial(
         number=number,
         uid=uuid.uuid4().hex,
@@ -80,30 +126,3 @@ def _again(trial: Trial, number: int, seed: int) -> Trial:
         cost=trial.cost,
         describe=trial.describe,
     )
-
-
-RETRY = "retry"
-"""Payload `class`: which failed trials get another chance. Answer `added`: uids of new ones."""
-
-
-def answer_request(
-    ledger: Ledger, lease: Lease, asked: Request, trials: Sequence[Trial], *, seed: int
-) -> list[Trial]:
-    """Do what was asked, and say so; done again after a crash in the middle, it adds the rest.
-
-    Args:
-        ledger: Where it was asked.
-        lease: The study's.
-        asked: A request that has no answer.
-        trials: All trials of the study.
-        seed: The study's.
-
-    Returns:
-        The trials that it added, which wait.
-    """
-    if asked.kind != RETRY:
-        ledger.answer(lease, asked.id, {"refused": f"this release does not know {asked.kind!r}"})
-        return []
-    added = add_retries(ledger, lease, trials, str(asked.payload["class"]), seed=seed)
-    ledger.answer(lease, asked.id, {"added": [trial.uid for trial in added]})
-    return added

@@ -1,21 +1,23 @@
-"""Memory: all that follows from a study's trials, rebuilt at each start and kept in step.
+"""State of a study in memory, rebuilt from the ledger's trials at each start.
 
-Sampler, rungs, counts, the best and whose checkpoints stay are functions of the ledger's trials;
-here they are told together, so that none is forgotten. Writes nothing to the ledger.
+Sampler, pruner, counts, the best trial and the kept checkpoints are functions of the trials. They
+are updated together here, so that none is forgotten. Writes nothing to the ledger.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from orchestrator.clock import Clock, SystemClock
+from orchestrator.clock import Clock
 from orchestrator.config.schema import StudyConfig
 from orchestrator.objective import Objective, best, reaches_target
-from orchestrator.sampling.halving import Halving, rung_objectives
+from orchestrator.sampling.candidates import Space
+from orchestrator.sampling.halving import Halving, main_objective, rung_objectives
 from orchestrator.sampling.optuna_sampler import OptunaSampler
-from orchestrator.sampling.proposals import Proposal, Proposals, Space, first_points
+from orchestrator.sampling.proposals import Proposal, Proposals
 from orchestrator.sampling.rejection import RejectionStats
-from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
+from orchestrator.sampling.seed_points import first_points
+from orchestrator.sampling.warm_start import WarmStart
 from orchestrator.snapshot import RunningTrial, Snapshot
 from orchestrator.study.limits import SearchLimits
 from orchestrator.study.outcome import RunningAttempt
@@ -30,36 +32,30 @@ from workers.storage import Storage
 
 
 class StudyState:
-    """One study's past as its decisions need it."""
+    """Everything that a study derives from its trials."""
 
     def __init__(
         self,
         *,
         config: StudyConfig,
-        objectives: Sequence[Objective],
         space: Space,
         task: Task | None,
         trials: Iterable[Trial],
         checkpoints: Storage,
-        clock: Clock | None = None,
-        earlier: WarmStart = NO_WARM_START,
+        clock: Clock,
+        warm_start: WarmStart,
     ) -> None:
         trials = tuple(trials)
-        self.history = TrialIndex(trials)
+        objectives = config.objectives
+        self.config = config
+        self.index = TrialIndex(trials)
         self.retention = Retention(checkpoints, objectives)
-        self.best = best(self.history.trials, objectives)
+        self.best = best(self.index.trials, objectives)
         """The best complete trial so far."""
-        self._objectives = tuple(objectives)
-        self._most = config.stop.trials
-        self._target = config.stop.target
-        self._halving = (
-            Halving(config.budget, rung_objectives(objectives))
-            if config.pruner.name == "halving"
-            else None
-        )
-        self._lessons: list[Callable[[], None]] = []
-        """What the sampler is to be told before it draws again."""
-        self._proposer = OptunaSampler(
+        self._pruner = _pruner(config)
+        self._sampler_updates: list[Callable[[], None]] = []
+        """Updates that the sampler receives before its next sample."""
+        self._sampler = OptunaSampler(
             sampler=config.sampler.name,
             objectives=objectives,
             seed=config.seed,
@@ -67,168 +63,170 @@ class StudyState:
         )
         self._proposals = Proposals(
             space=space,
-            proposer=self._proposer,
+            sampler=self._sampler,
             task=task,
             constraints=config.constraints,
-            given=first_points(space, config.seed_points, config.seed, task),
-            clock=clock or SystemClock(),
-            earlier=earlier,
+            first_points=first_points(space, config.seed_points, config.seed, task),
+            clock=clock,
+            warm_start=warm_start,
         )
-        self._recall(trials, earlier)
+        self._restore(trials, warm_start)
 
     @property
-    def has_room(self) -> bool:
-        """Whether another trial may be drawn: no limit or target is reached, nor all tried."""
-        if self.reaches_target:  # an earlier study's answer may do so before anything runs
+    def may_sample(self) -> bool:
+        """Whether another trial may be sampled: within the limits, and the space not exhausted."""
+        if self.target_reached:  # a reused result may do so before anything runs
             return False
-        if self._most is not None and self.history.promised >= self._most:
+        limit = self.config.stop.trials
+        if limit is not None and self.index.scheduled >= limit:
             return False
-        return not self._proposals.exhausted(self.history.trials)
+        return not self._proposals.exhausted(self.index.trials)
 
     @property
-    def reaches_target(self) -> bool:
-        """Whether the best trial is good enough."""
-        return self.best is not None and reaches_target(
-            self.best, self._objectives[0], self._target
-        )
-
-    @property
-    def impossible(self) -> str | None:
-        """Says so if no candidate has met the constraints for long."""
-        return self.rejections.abort_reason
+    def target_reached(self) -> bool:
+        """Whether the best trial reaches the target."""
+        first, target = self.config.objectives[0], self.config.stop.target
+        return self.best is not None and reaches_target(self.best, first, target)
 
     @property
     def rejections(self) -> RejectionStats:
-        """What the constraints refused since this driver started."""
+        """Candidates that the constraints rejected since this driver started."""
         return self._proposals.rejections
 
-    def prepare_draw(self) -> Callable[[], Proposal]:
-        """Return the function that draws the next candidate from the history as it is now.
+    def prepare_proposal(self) -> Callable[[], Proposal]:
+        """Return a function that samples the next candidate from the trials known now.
 
-        The function needs none of this object's state but the sampler, which it alone uses: others
-        may go on telling what happens, and the next draw sees it. One draw at a time. It raises
-        SpaceError where the user's define-by-run space raises.
+        Of this object's state the function uses only the sampler, so others may record events
+        meanwhile; the next proposal sees them. Call one at a time. It raises UserSpaceError where
+        the user's define-by-run space raises.
         """
-        number, known = len(self.history), dict(self.history.known)
-        lessons, self._lessons = self._lessons, []
+        number, by_digest = len(self.index), dict(self.index.by_digest)
+        updates, self._sampler_updates = self._sampler_updates, []
 
-        def draw() -> Proposal:
-            for lesson in lessons:
-                lesson()
-            proposal = self._proposals.next(number, known)
+        def propose() -> Proposal:
+            for update in updates:
+                update()
+            proposal = self._proposals.next(number, by_digest)
             fault("proposal.drawn")
             return proposal
 
-        return draw
+        return propose
 
     def discard(self, proposal: Proposal) -> None:
-        """Forget a proposal that becomes no trial."""
-        if proposal.draw is not None:
-            self._lessons.append(partial(self._proposer.drop, proposal.draw))
+        """Discard a proposal that becomes no trial."""
+        if proposal.suggestion is not None:
+            self._sampler_updates.append(partial(self._sampler.discard, proposal.suggestion))
 
-    def added(self, trial: Trial, proposal: Proposal) -> None:
-        """The proposal has become a trial of the ledger."""
-        self.history.put(trial)
-        if proposal.draw is not None:
-            keep = partial(self._proposer.keep, proposal.draw, trial.uid, trial.number)
-            self._lessons.append(keep)
+    def add(self, trial: Trial, proposal: Proposal) -> None:
+        """Add a proposal that the ledger has recorded as a trial."""
+        self.index.put(trial)
+        if proposal.suggestion is not None:
+            keep = partial(self._sampler.keep, proposal.suggestion, trial.uid, trial.number)
+            self._sampler_updates.append(keep)
             if trial.state.is_terminal:
-                self._lessons.append(partial(self._proposer.conclude, trial))
-        self.best = best([t for t in (self.best, trial) if t], self._objectives)
+                self._sampler_updates.append(partial(self._sampler.tell, trial))
+        self._update_best(trial)
 
-    def reopened(self, trials: Iterable[Trial]) -> None:
-        """Trials that go back to others, and so were not drawn, have been added."""
+    def add_retries(self, trials: Iterable[Trial]) -> None:
+        """Add retries that the ledger has recorded, which no sampler proposed."""
         for trial in trials:
-            self.history.put(trial)
-            self._lessons.append(partial(self._proposer.reopen, trial))
+            self.index.put(trial)
+            self._sampler_updates.append(partial(self._sampler.add_open, trial))
 
-    def started(self, trial: Trial, attempt: int, now: float) -> None:
-        """An attempt at a trial was recorded."""
+    def record_start(self, trial: Trial, attempt: int, now: float) -> None:
+        """Record the start of an attempt, at a time in seconds since the epoch."""
         started = trial.started or now
-        self.history.put(
-            replace(trial, state=TrialState.RUNNING, attempts=attempt, started=started)
-        )
+        self.index.put(replace(trial, state=TrialState.RUNNING, attempts=attempt, started=started))
 
-    def measured(self, uid: str, seen: Measurement) -> None:
-        """A measurement was recorded."""
-        trial = self.history[uid]
-        trial = replace(trial, measurements=(*trial.measurements, seen))
-        self.history.put(trial)
+    def record_measurement(self, uid: str, measurement: Measurement) -> None:
+        """Record a measurement of a trial."""
+        trial = self.index[uid]
+        trial = replace(trial, measurements=(*trial.measurements, measurement))
+        self.index.put(trial)
         self._observe(trial)
 
-    def goes_on(self, trial: Trial, fidelity: int) -> bool:
-        """Whether a trial is trained beyond a fidelity."""
-        return self._halving is None or self._halving.goes_on(trial, fidelity)
+    def record_outcome(self, trial: Trial) -> None:
+        """Record a trial that has ended."""
+        self.index.put(trial)
+        self._sampler_updates.append(partial(self._sampler.tell, trial))
+        self.retention.update(trial)
+        self._update_best(trial)
 
-    def ended(self, trial: Trial) -> None:
-        """A trial's end was recorded."""
-        self.history.put(trial)
-        self._lessons.append(partial(self._proposer.conclude, trial))
-        self.retention.ended(trial)
-        self.best = best([t for t in (self.best, trial) if t], self._objectives)
+    def promotes(self, trial: Trial, fidelity: int) -> bool:
+        """Return whether the pruner lets a trial train beyond a fidelity."""
+        return self._pruner is None or self._pruner.promotes(trial, fidelity)
 
-    def _recall(self, trials: Iterable[Trial], earlier: WarmStart) -> None:
-        """Learn from trials as the ledger has them, whole, and from earlier studies."""
-        for trial in self.history.trials:
+    def _restore(self, trials: Iterable[Trial], warm_start: WarmStart) -> None:
+        """Restore pruner, sampler and checkpoints from the ledger's trials, with candidates."""
+        for trial in self.index.trials:
             self._observe(trial)
-        self._proposer.rebuild(earlier.history)
-        self._proposer.rebuild(t for t in trials if t.parent not in earlier.transferred_uids)
-        self.retention.sweep(self.history.trials)
+        self._sampler.rebuild(warm_start.transferred)
+        self._sampler.rebuild(t for t in trials if t.parent not in warm_start.transferred_uids)
+        self.retention.sweep(self.index.trials)
 
     def _observe(self, trial: Trial) -> None:
-        if self._halving is not None:
-            self._halving.observe(trial)
+        if self._pruner is not None:
+            self._pruner.observe(trial)
+
+    def _update_best(self, trial: Trial) -> None:
+        self.best = best([t for t in (self.best, trial) if t], self.config.objectives)
 
 
-def standing(
-    memory: StudyState,
+def _pruner(config: StudyConfig) -> Halving | None:
+    if config.pruner.name == "none":
+        return None
+    return Halving(config.budget, rung_objectives(config.objectives))
+
+
+def take_snapshot(
+    state: StudyState,
     running: Mapping[str, RunningAttempt],
-    course: SearchLimits,
-    config: StudyConfig,
+    limits: SearchLimits,
     *,
-    judge: Objective,
     now: float,
 ) -> Snapshot:
-    """How the study stands.
+    """Return a snapshot of a study for display.
 
     Args:
-        memory: What became of its trials.
-        running: Attempts under way, by trial.
-        course: How long it has run, and why it stops.
-        config: What its user asked for.
-        judge: What rungs judge.
-        now: The study's monotonic clock.
+        state: State of the study.
+        running: Running attempts by trial uid.
+        limits: Elapsed time and stop reason.
+        now: Monotonic time of the study's clock.
     """
-    history, best, budget = memory.history, memory.best, config.budget
+    index, best, config = state.index, state.best, state.config
+    judge = main_objective(config.objectives)
     shown = [
-        _show(history[uid], judge, budget, now - attempt.started)
+        _running_trial(index[uid], judge, config.budget, now - attempt.started)
         for uid, attempt in running.items()
     ]
     return Snapshot(
-        counts=dict(history.counts),
-        infeasible=history.infeasible,
-        counted=history.counted,
+        counts=dict(index.counts),
+        infeasible=index.infeasible,
+        counted=index.counted,
         trials=config.stop.trials,
         hours=config.stop.hours,
-        spent_s=course.spent_s,
+        spent_s=limits.spent_s,
         running=tuple(sorted(shown, key=lambda r: r.number)),
         judged_metric=judge.metric,
         best_number=best.number if best else None,
         best_values=best.values if best else None,
         best_describe=best.describe if best else None,
-        epochs=history.epochs,
-        stop_reason=course.reason,
-        refused=memory.rejections.in_a_row,
-        refused_s=memory.rejections.seconds,
+        epochs=index.epochs,
+        stop_reason=limits.stop_reason,
+        rejected=state.rejections.in_a_row,
+        rejected_s=state.rejections.seconds,
     )
 
 
-def _show(trial: Trial, judge: Objective, budget: Budget, elapsed_s: float) -> RunningTrial:
+def _running_trial(
+    trial: Trial, objective: Objective, budget: Budget, elapsed_s: float
+) -> RunningTrial:
+    metrics = trial.measurements[-1].metrics if trial.measurements else {}
     return RunningTrial(
         number=trial.number,
         describe=trial.describe,
         epoch=trial.reached,
         rung=next((r for r in budget.rungs() if r > trial.reached), budget.maximum),
-        metric=trial.measurements[-1].metrics.get(judge.metric) if trial.measurements else None,
+        metric=metrics.get(objective.metric),
         elapsed_s=elapsed_s,
     )

@@ -1,7 +1,7 @@
-"""History: the trials of one study as last seen in the ledger, counted and looked up quickly.
+"""Index of one study's trials as last seen in the ledger, with counts and fast look-ups.
 
-An image, not a memory: every entry was written to the ledger first. Of trials that have ended it
-leaves out what only their start needs, so that a long search stays small.
+Every entry is written to the ledger first. Ended trials are kept without the fields that only their
+start needs, so that a long search needs little memory.
 """
 
 from collections import Counter
@@ -17,22 +17,22 @@ class TrialIndex:
 
     def __init__(self, trials: Iterable[Trial]) -> None:
         self._trials: dict[str, Trial] = {}
-        self._known: dict[str, Trial] = {}
+        self._by_digest: dict[str, Trial] = {}
         self._waiting: dict[str, Trial] = {}
         self._losses: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
-        """Trials by state; duplicates are left out."""
+        """Trials by state, without duplicates."""
         self.counted = 0
-        """Searched trials that started an attempt."""
+        """Trials of kind `search` that started an attempt."""
         self.infeasible = 0
-        """Trials refused before training."""
+        """Trials rejected before training."""
         self.epochs = 0
         """Measurements of all trials."""
         for trial in sorted(trials, key=lambda t: t.number):
             self.put(trial)
 
     def put(self, trial: Trial) -> None:
-        """Enters a trial, or what has become of it."""
+        """Add a trial, or replace it by its new version."""
         if trial.state.is_terminal:
             trial = replace(trial, candidate={}, distributions={})
         if (before := self._trials.get(trial.uid)) is not None:
@@ -46,15 +46,15 @@ class TrialIndex:
         else:
             self._waiting.pop(trial.uid, None)
         if trial.reason != "duplicate":
-            first = self._known.get(trial.digest)
+            first = self._by_digest.get(trial.digest)
             if first is None or first.uid == trial.uid:
-                self._known[trial.digest] = trial
+                self._by_digest[trial.digest] = trial
 
     def __getitem__(self, uid: str) -> Trial:
         return self._trials[uid]
 
     def find(self, uid: str | None) -> Trial | None:
-        """The trial of this uid, if it is one of this study."""
+        """Return the trial of a uid; None if this study has none."""
         return None if uid is None else self._trials.get(uid)
 
     def __len__(self) -> int:
@@ -62,20 +62,20 @@ class TrialIndex:
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """All of them, by number."""
+        """All trials, by number."""
         return tuple(self._trials.values())
 
     @property
-    def known(self) -> Mapping[str, Trial]:
-        """By digest; the first of those that share one."""
-        return self._known
+    def by_digest(self) -> Mapping[str, Trial]:
+        """Trials by digest; the first of those that share one."""
+        return self._by_digest
 
     @property
-    def waiting(self) -> Trial | None:
+    def next_waiting(self) -> Trial | None:
         """The waiting trial to start next: fewest losses first, then the lowest number.
 
-        Of those that fail with their next loss one runs at a time, until it records an epoch:
-        the driver's death then counts against one trial, not against all that ran with it.
+        Of the trials that would fail with their next loss, one runs at a time until it records an
+        epoch, so that the driver's death counts against one trial and not against all running ones.
         """
         chosen = min(
             self._waiting.values(),
@@ -85,19 +85,19 @@ class TrialIndex:
         return None if chosen and self._suspected(chosen.uid) and self._suspect_runs else chosen
 
     @property
-    def all_waiting(self) -> tuple[Trial, ...]:
+    def waiting(self) -> tuple[Trial, ...]:
         """The waiting trials."""
         return tuple(self._waiting.values())
 
     def postpone(self, uid: str, losses: int) -> None:
-        """Let waiting trials with fewer losses start before this one."""
+        """Start waiting trials with fewer losses before this one."""
         self._losses[uid] = losses
 
     @property
-    def promised(self) -> int:
-        """Searched trials that count against `stop.trials`, or will once they start."""
-        fresh = sum(t.kind == "search" and not t.attempts for t in self._waiting.values())
-        return self.counted + fresh
+    def scheduled(self) -> int:
+        """Trials that count against `stop.trials`, or will once they start."""
+        new = sum(t.kind == "search" and not t.attempts for t in self._waiting.values())
+        return self.counted + new
 
     def _suspected(self, uid: str) -> bool:
         return self._losses.get(uid, 0) >= MAX_LOSSES - 1

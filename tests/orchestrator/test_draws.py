@@ -91,7 +91,7 @@ def test_reports_tells_and_heartbeats_go_on_during_a_draw(tmp_path: Path, gate: 
         with gate.drawing(study) as asked:
             train(study, first)
             study._renew()
-            study._attend()
+            study._run_periodic_tasks()
             assert study.snapshot().counts["COMPLETE"] == 1
             assert not study.finished
             assert [trial.state for trial in recorded(tmp_path)] == [TrialState.COMPLETE]
@@ -110,8 +110,8 @@ def test_a_draw_sees_what_was_told_when_it_began_and_the_next_one_sees_the_rest(
 ) -> None:
     seen: list[list[str]] = []
     with opened(tmp_path, ASKED, space=gate.space) as study:
-        proposer = study._memory._proposer
-        gate.in_draw = lambda: seen.append([t.state.name for t in proposer._study.trials])
+        sampler = study._state._sampler
+        gate.in_draw = lambda: seen.append([t.state.name for t in sampler._study.trials])
         first = started(study)
         with gate.drawing(study):
             train(study, first)
@@ -166,7 +166,7 @@ def test_a_draw_whose_number_a_retry_has_taken_is_made_again(tmp_path: Path, gat
         study.tell(started(study).key, Failure.without_traceback(FailureKind.USER_CODE, "no"))
         with gate.drawing(study) as asked:
             study._ledger.add_request(study._lease.study_id, "retry", {"class": "user_code"})
-            study._attend()
+            study._run_periodic_tasks()
         retried, sampled = asked.result(), started(study)
         assert retried is not None
         assert (retried.trial_number, sampled.trial_number) == (1, 2)

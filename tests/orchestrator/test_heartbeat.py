@@ -21,7 +21,7 @@ def test_a_forgiven_error_does_not_end_the_beat() -> None:
             thrice.set()
         raise OSError("passing")
 
-    heartbeat = Heartbeat(beat, every_s=0.001, forgives=OSError)
+    heartbeat = Heartbeat(beat, interval_s=0.001, ignore=OSError)
     heartbeat.start()
     assert thrice.wait(60)
     heartbeat.stop()
@@ -50,6 +50,6 @@ def test_a_study_deleted_under_its_driver_is_no_traceback_of_the_heartbeat(
         def __getattr__(self, name: str) -> Any:
             return getattr(self._ledger, name)
 
-    monkeypatch.setattr("orchestrator.study.driver._BEAT_S", 0.001)
+    monkeypatch.setattr("orchestrator.study.driver._HEARTBEAT_S", 0.001)
     with opened(tmp_path, through=Gone):
         assert all(beats.acquire(timeout=60) for _ in range(4))

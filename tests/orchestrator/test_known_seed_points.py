@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from support.studies import config, opened
 
-from orchestrator.sampling.proposals import SeedPointError, digest_of, first_points
+from orchestrator.sampling.candidates import digest_of
+from orchestrator.sampling.seed_points import SeedPointError, first_points
 from orchestrator.trial import TrialState
 from search_spaces.architecture import Architecture
 from search_spaces.catalog import load
@@ -52,7 +53,7 @@ def test_names_and_parameters_stand_side_by_side_each_network_once() -> None:
     ("searched", "name", "reason"),
     [
         (FEW, "plain_cn", r"seed_points\[0\]: unknown network 'plain_cn'.*'plain_cnn'"),
-        (load("hybrid"), "vit_tiny", "'vit_tiny' lies outside of space 'hybrid'; search a space"),
+        (load("hybrid"), "vit_tiny", "'vit_tiny' is outside space 'hybrid'; search a space"),
         (
             DefineByRunSpace(name="mine", version="1", function=lambda trial: None),
             "vit_tiny",

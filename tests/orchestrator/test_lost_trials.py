@@ -112,7 +112,7 @@ def test_a_trial_close_to_failing_lets_the_next_one_start_once_it_records_an_epo
         for trial in (study.ask(), study.ask()):
             assert trial is not None
             study.requeue(trial.key)
-            study._history.postpone(trial.key.trial_uid, MAX_LOSSES - 1)
+            study._state.index.postpone(trial.key.trial_uid, MAX_LOSSES - 1)
         first, fresh, none_yet = study.ask(), study.ask(), study.ask()
         assert [job and job.trial_number for job in (first, fresh)] == [0, 2]
         assert none_yet is not None

@@ -11,7 +11,7 @@ from support.studies import opened
 from orchestrator.objective import Objective
 from orchestrator.sampling.halving import main_objective
 from orchestrator.snapshot import Verdict
-from orchestrator.study.outcome import finite_part, missing_objectives, not_finite
+from orchestrator.study.outcome import divergence, missing_objectives, split_finite
 from workers.budget import Budget
 from workers.measurement import Measurement
 
@@ -26,11 +26,11 @@ def test_only_a_judged_metric_that_is_not_finite_ends_a_trial_and_the_others_are
     aim = Objective(metric=objective, direction="maximize")
     judged = [aim, main_objective([aim])]
     seen = Measurement(fidelity=1, metrics=metrics, elapsed_s=1.0)
-    kept, left_out = finite_part(seen)
+    kept, left_out = split_finite(seen)
     assert {**kept.metrics, **left_out} == pytest.approx(metrics, nan_ok=True)
     assert all(map(math.isfinite, kept.metrics.values()))
     assert not any(map(math.isfinite, left_out.values()))
-    failure = not_finite(seen, judged)
+    failure = divergence(seen, judged)
     assert (failure is not None) == any(o.metric in left_out for o in judged)
 
 

@@ -11,7 +11,7 @@ from support.studies import a_trial
 
 from orchestrator.objective import Objective, pareto_front
 from orchestrator.study import retention
-from orchestrator.study.retention import MAX_KEPT, Retention, best_of
+from orchestrator.study.retention import MAX_KEPT, Retention, trials_to_keep
 from orchestrator.trial import REUSED, Trial, TrialState
 from workers.measurement import CheckpointRef, Measurement
 from workers.storage import LocalFolder
@@ -40,7 +40,7 @@ def test_every_trial_of_the_front_keeps_its_checkpoint_as_trials_end(
         (tmp_path / trial.uid).mkdir(exist_ok=True)
     kept = Retention(LocalFolder(tmp_path), BOTH)
     for trial in trials:
-        kept.ended(trial)
+        kept.update(trial)
     there = {trial.uid for trial in trials if (tmp_path / trial.uid).exists()}
     front = {trial.uid for trial in pareto_front(trials, BOTH)}
     assert front <= there
@@ -51,7 +51,9 @@ def test_every_trial_of_the_front_keeps_its_checkpoint_as_trials_end(
 def test_a_study_with_one_objective_keeps_its_ten_best(found: list[tuple[float, float]]) -> None:
     trials = [complete(number, first) for number, (first, _) in enumerate(found)]
     best = sorted(trials, key=lambda trial: (-(trial.values or (0,))[0], trial.number))
-    assert [t.number for t in best_of(trials, [ACCURACY])] == [t.number for t in best[:MAX_KEPT]]
+    assert [t.number for t in trials_to_keep(trials, [ACCURACY])] == [
+        t.number for t in best[:MAX_KEPT]
+    ]
 
 
 def test_beyond_its_bytes_the_front_loses_its_most_crowded_trials(
@@ -61,7 +63,7 @@ def test_beyond_its_bytes_the_front_loses_its_most_crowded_trials(
     alone = [float(value) for value in range(11)]
     crowded = [20.0, 20.1, 20.2, 20.3]
     trials = [complete(number, x, x) for number, x in enumerate([*alone, *crowded, 40.0])]
-    kept = {(trial.values or (0,))[0] for trial in best_of(trials, BOTH)}
+    kept = {(trial.values or (0,))[0] for trial in trials_to_keep(trials, BOTH)}
     assert len(kept) == 12
     assert {0.0, 40.0} <= kept  # the best by each objective
     assert not {20.1, 20.2} & kept
@@ -71,10 +73,10 @@ def test_beyond_its_bytes_the_front_loses_its_most_crowded_trials(
 def test_results_without_a_checkpoint_take_no_place(reason: str) -> None:
     copies = [replace(complete(n, 1.0), reason=reason) for n in range(MAX_KEPT)]
     own = [complete(MAX_KEPT + n, 0.5) for n in range(MAX_KEPT)]
-    assert [*best_of([*copies, *own], [ACCURACY])] == own
+    assert [*trials_to_keep([*copies, *own], [ACCURACY])] == own
 
 
 def test_ten_of_the_front_stay_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "MAX_FRONT_BYTES", 0)
     trials = [complete(number, float(number), float(number), size=2**40) for number in range(15)]
-    assert len(best_of(trials, BOTH)) == MAX_KEPT
+    assert len(trials_to_keep(trials, BOTH)) == MAX_KEPT

@@ -33,7 +33,7 @@ EXPECTED = {
 }
 
 
-def proposer(
+def new_sampler(
     sampler: str = "tpe", *objectives: Objective, seed: int = 0, expected: Any = None
 ) -> OptunaSampler:
     return OptunaSampler(
@@ -48,24 +48,24 @@ def curve(*values: float) -> tuple[Measurement, ...]:
     )
 
 
-def sampled(source: OptunaSampler, number: int, redraw: int = 0) -> dict[str, Any]:
-    draw = source.draw(number, redraw)
-    branching(draw.suggester)
-    source.drop(draw)
-    return draw.params
+def sampled(source: OptunaSampler, number: int, resample: int = 0) -> dict[str, Any]:
+    suggestion = source.sample(number, resample)
+    branching(suggestion.suggester)
+    source.discard(suggestion)
+    return suggestion.params
 
 
 def history(length: int, *, values: int = 1) -> list[Trial]:
-    source, found = proposer("random"), []
+    source, found = new_sampler("random"), []
     for number in range(length):
-        draw = source.draw(number, 0)
-        branching(draw.suggester)
-        source.drop(draw)
+        suggestion = source.sample(number, 0)
+        branching(suggestion.suggester)
+        source.discard(suggestion)
         found.append(
             a_trial(
                 number,
-                params=draw.params,
-                distributions=draw.distributions,
+                params=suggestion.params,
+                distributions=suggestion.distributions,
                 state=TrialState.COMPLETE,
                 values=tuple(float(number % 7) for _ in range(values)),
                 measurements=curve(number % 7),
@@ -75,7 +75,7 @@ def history(length: int, *, values: int = 1) -> list[Trial]:
 
 
 def as_reported(trial: Trial, *objectives: Objective) -> Any:
-    source = proposer("tpe", *objectives)
+    source = new_sampler("tpe", *objectives)
     source.rebuild([trial])
     return source._study.trials[0]
 
@@ -83,7 +83,7 @@ def as_reported(trial: Trial, *objectives: Objective) -> Any:
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "nsga3", "gp"])
 def test_equal_histories_and_seeds_draw_alike(sampler: str) -> None:
     past = history(12)
-    one, other = proposer(sampler), proposer(sampler)
+    one, other = new_sampler(sampler), new_sampler(sampler)
     for source in (one, other):
         source.rebuild(past)
     sampled(other, 99)  # what was dropped before leaves no trace
@@ -95,7 +95,7 @@ def expecting(sampler: str, results: int) -> list[dict[str, Any]]:
     past = [replace(trial, uid=f"p{trial.number}") for trial in history(results)]
     samples = []
     for seed in range(40):
-        source = proposer(sampler, seed=seed, expected=EXPECTED)
+        source = new_sampler(sampler, seed=seed, expected=EXPECTED)
         source.rebuild(past)
         samples.append(sampled(source, results))
     return samples
@@ -118,20 +118,20 @@ def test_results_outweigh_the_priors() -> None:
 
 
 def test_priors_leave_the_distributions_as_they_are() -> None:
-    plain, expectant = proposer(), proposer(expected=EXPECTED)
+    plain, expectant = new_sampler(), new_sampler(expected=EXPECTED)
     for source in (plain, expectant):
-        draw = source.draw(0, 0)
-        draw.suggester.suggest_float("rate", 1e-4, 1.0, log=True)
-        source.keep(draw, "u", 0)
-        source.attributes(draw)
-        assert draw.distributions == {
+        suggestion = source.sample(0, 0)
+        suggestion.suggester.suggest_float("rate", 1e-4, 1.0, log=True)
+        source.keep(suggestion, "u", 0)
+        source.attributes(suggestion)
+        assert suggestion.distributions == {
             "rate": '{"name": "FloatDistribution", "attributes": '
             '{"step": null, "low": 0.0001, "high": 1.0, "log": true}}'
         }
 
 
 def test_a_draw_with_priors_depends_on_seed_and_number_alone() -> None:
-    one, other = (proposer(expected=EXPECTED) for _ in range(2))
+    one, other = (new_sampler(expected=EXPECTED) for _ in range(2))
     for source in (one, other):
         source.rebuild(history(3))
     sampled(other, 99)
@@ -140,18 +140,18 @@ def test_a_draw_with_priors_depends_on_seed_and_number_alone() -> None:
 
 def test_redraws_and_numbers_and_seeds_draw_apart() -> None:
     samples = [
-        sampled(proposer(), 0),
-        sampled(proposer(), 1),
-        sampled(proposer(), 0, 1),
-        sampled(proposer(seed=1), 0),
+        sampled(new_sampler(), 0),
+        sampled(new_sampler(), 1),
+        sampled(new_sampler(), 0, 1),
+        sampled(new_sampler(seed=1), 0),
     ]
     assert len({draw["rate"] for draw in samples}) == 4
 
 
 def test_late_redraws_ignore_the_model() -> None:
-    modeled, fresh = proposer(), proposer("random")
-    modeled.rebuild(history(12))
-    assert sampled(modeled, 12, MAX_RESAMPLES) == sampled(fresh, 12, MAX_RESAMPLES)
+    modelled, fresh = new_sampler(), new_sampler("random")
+    modelled.rebuild(history(12))
+    assert sampled(modelled, 12, MAX_RESAMPLES) == sampled(fresh, 12, MAX_RESAMPLES)
 
 
 def test_a_complete_trial_is_told_with_its_value() -> None:
@@ -207,7 +207,7 @@ def test_with_several_objectives_a_stopped_trial_is_told_with_its_last_values() 
 
 def good_of(trials: list[Trial]) -> list[int]:
     """The trials that TPE with two objectives takes for good."""
-    source = proposer("tpe", ACCURACY, SIZE)
+    source = new_sampler("tpe", ACCURACY, SIZE)
     source.rebuild(trials)
     good, bad = _good_and_bad(source._study.trials, source._study.directions)
     assert sorted(t.number for t in (*good, *bad)) == [t.number for t in trials]
@@ -231,7 +231,7 @@ def test_every_objective_of_stopped_trials_teaches_tpe() -> None:
     rates = [10 ** (-4 + number / 10) for number in range(40)]
     for sign, wanted in ((1, range(15)), (-1, range(25, 40))):
         past = [stopped(n, 1, 0.5, 100.0 + sign * n, rate) for n, rate in enumerate(rates)]
-        source = proposer("tpe", ACCURACY, SIZE)
+        source = new_sampler("tpe", ACCURACY, SIZE)
         source.rebuild(past)
         low, high = rates[wanted[0]], rates[wanted[-1]]
         near = sum(low <= sampled(source, number)["rate"] <= high * 1.3 for number in range(40, 60))
@@ -244,27 +244,27 @@ def test_unfinished_trials_count_as_pending(state: TrialState) -> None:
 
 
 def test_duplicates_are_not_told() -> None:
-    source = proposer()
+    source = new_sampler()
     source.rebuild([a_trial(0, state=TrialState.COMPLETE, values=(0.9,), reason="duplicate")])
     assert source._study.trials == []
 
 
 def test_parameters_survive_the_rebuilding() -> None:
     past = history(3)
-    source = proposer()
+    source = new_sampler()
     source.rebuild(past)
     assert [t.params for t in source._study.trials] == [t.params for t in past]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp"])
 def test_every_sampler_takes_several_objectives(sampler: str) -> None:
-    source = proposer(sampler, ACCURACY, SIZE)
+    source = new_sampler(sampler, ACCURACY, SIZE)
     source.rebuild(history(12, values=2))
     assert set(sampled(source, 12)) >= {"kind", "rate"}
 
 
 def test_optuna_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    sampled(proposer(), 0)
+    sampled(new_sampler(), 0)
     assert capfd.readouterr() == ("", "")
 
 

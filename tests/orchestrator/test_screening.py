@@ -12,9 +12,9 @@ from support.studies import Dying, Killed, a_trial, config, opened, story
 
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Ledger
+from orchestrator.sampling.candidates import digest_of
 from orchestrator.sampling.mutation import architecture_decisions
-from orchestrator.sampling.proposals import digest_of
-from orchestrator.sampling.rejection import MIN_REFUSED, RejectionSampler, RejectionStats
+from orchestrator.sampling.rejection import MIN_REJECTED, RejectionSampler, RejectionStats
 from orchestrator.sampling.screening import Screening, screen
 from orchestrator.snapshot import Verdict
 from orchestrator.trial import TrialState
@@ -175,13 +175,13 @@ def test_constraints_that_nobody_meets_abort_the_search_and_a_resume_looks_again
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: SearchSpace
 ) -> None:
     """Also where the nearest candidate is soon known: what is left to try is no duplicate."""
-    monkeypatch.setattr("orchestrator.sampling.rejection.MIN_REFUSED", 400)
+    monkeypatch.setattr("orchestrator.sampling.rejection.MIN_REJECTED", 400)
     for start in (1, 2):
         with opened(tmp_path, **tight(1e-9, space=space), clock=Ticking()) as study:
             before = len(study.trials)
             assert study.ask() is None
             assert study.abort_reason is not None
-            assert "0 were feasible (0.00%); 'parameters' refused" in study.abort_reason
+            assert "0 were feasible (0.00%); 'parameters' rejected" in study.abort_reason
             assert "Raise its at_most" in study.abort_reason
             assert before < len(study.trials) < 25 * start, "few of the refused ones are recorded"
             assert not any(trial.reason == "duplicate" for trial in study.trials)
@@ -190,7 +190,7 @@ def test_constraints_that_nobody_meets_abort_the_search_and_a_resume_looks_again
 def test_a_space_whose_networks_do_not_build_is_not_told_to_raise_a_bound() -> None:
     clock = Ticking()
     refusals = RejectionStats(clock)
-    for _ in range(MIN_REFUSED):
+    for _ in range(MIN_REJECTED):
         refusals.add(Screening(cost={}, violations={"builds": 1.0}))
     clock.seconds += 300.0
     assert refusals.abort_reason is not None
@@ -204,7 +204,7 @@ def test_time_alone_and_a_count_alone_abort_nothing() -> None:
         RejectionStats(clock),
         Screening(cost={}, violations={"parameters": 0.5}),
     )
-    for _ in range(MIN_REFUSED):
+    for _ in range(MIN_REJECTED):
         assert refusals.abort_reason is None
         refusals.add(refused)
     clock.seconds = 299.0

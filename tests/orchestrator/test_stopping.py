@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from support.studies import a_trial
 
 from orchestrator.objective import Objective, pareto_order
-from orchestrator.sampling.halving import Halving, decide, main_objective, rung_objectives, score_at
+from orchestrator.sampling.halving import (
+    Halving,
+    is_promoted,
+    main_objective,
+    rung_objectives,
+    score_at,
+)
 from orchestrator.trial import Trial
 from workers.budget import Budget
 from workers.measurement import Measurement
@@ -36,14 +42,14 @@ def history_of(found: list[float]) -> dict[str, float]:
 
 @given(scores, factors)
 def test_the_best_at_a_rung_always_goes_on(found: list[float], factor: int) -> None:
-    assert decide(history_of(found), str(found.index(max(found))), factor)
+    assert is_promoted(history_of(found), str(found.index(max(found))), factor)
 
 
 @given(scores, factors)
 def test_whoever_is_better_goes_on_wherever_the_worse_does(found: list[float], factor: int) -> None:
     history = history_of(found)
-    passed = [history[name] for name in history if decide(history, name, factor)]
-    stopped = [history[name] for name in history if not decide(history, name, factor)]
+    passed = [history[name] for name in history if is_promoted(history, name, factor)]
+    stopped = [history[name] for name in history if not is_promoted(history, name, factor)]
     assert not passed or not stopped or min(passed) > max(stopped)
 
 
@@ -54,20 +60,20 @@ def test_the_order_of_the_history_does_not_matter(
     history = history_of(found)
     names = chance.sample(list(history), len(history))
     shuffled = {name: history[name] for name in names}
-    assert [decide(history, n, factor) for n in history] == [
-        decide(shuffled, n, factor) for n in history
+    assert [is_promoted(history, n, factor) for n in history] == [
+        is_promoted(shuffled, n, factor) for n in history
     ]
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=40, unique=True), factors)
 def test_without_ties_one_in_so_many_goes_on(found: list[int], factor: int) -> None:
     history = history_of([float(value) for value in found])
-    passed = sum(decide(history, name, factor) for name in history)
+    passed = sum(is_promoted(history, name, factor) for name in history)
     assert passed == (len(found) // factor or len(found))
 
 
 def test_until_enough_were_measured_everybody_goes_on() -> None:
-    assert decide({"a": 0.1, "b": 0.9}, "a", 3)
+    assert is_promoted({"a": 0.1, "b": 0.9}, "a", 3)
 
 
 def test_a_trial_is_judged_by_its_best_epoch_up_to_the_rung() -> None:
@@ -103,32 +109,32 @@ def halving_over(*trials: Trial) -> Halving:
 def test_the_worst_of_three_is_stopped_at_the_first_rung() -> None:
     worst = curve(3, 0.1)
     halving = halving_over(curve(1, 0.5), curve(2, 0.6), worst)
-    assert not halving.goes_on(worst, 1)
+    assert not halving.promotes(worst, 1)
 
 
 def test_between_rungs_nobody_is_stopped() -> None:
     worst = curve(3, 0.1, 0.1)
     halving = halving_over(curve(1, 0.5, 0.5), curve(2, 0.6, 0.6), worst)
-    assert halving.goes_on(worst, 2)
+    assert halving.promotes(worst, 2)
 
 
 def test_at_the_top_nobody_is_stopped() -> None:
     trials = [curve(number, *[number / 10] * 9) for number in range(1, 5)]
     halving = halving_over(*trials)
-    assert all(halving.goes_on(trial, 9) for trial in trials)
+    assert all(halving.promotes(trial, 9) for trial in trials)
 
 
 def test_the_reference_and_confirmations_run_to_the_top() -> None:
     reference, confirmation = curve(0, 0.1), curve(3, 0.1, kind="confirm")
     halving = halving_over(reference, curve(1, 0.5), curve(2, 0.6), confirmation)
-    assert halving.goes_on(reference, 1)
-    assert halving.goes_on(confirmation, 1)
+    assert halving.promotes(reference, 1)
+    assert halving.promotes(confirmation, 1)
 
 
 def test_only_equal_fidelities_are_compared() -> None:
     late = curve(4, 0.1, 0.2, 0.3)
     halving = halving_over(curve(1, 0.9), curve(2, 0.9), curve(3, 0.9), late)
-    assert halving.goes_on(late, 3)
+    assert halving.promotes(late, 3)
 
 
 @given(st.lists(st.lists(few := st.integers(0, 9).map(float), min_size=1, max_size=9), max_size=9))
@@ -141,8 +147,8 @@ def test_rungs_rebuilt_from_the_end_are_those_seen_on_the_way(curves: list[list[
     for trial in whole:
         rebuilt.observe(trial)
     for trial in whole:
-        assert [on_the_way.goes_on(trial, rung) for rung in (1, 3)] == [
-            rebuilt.goes_on(trial, rung) for rung in (1, 3)
+        assert [on_the_way.promotes(trial, rung) for rung in (1, 3)] == [
+            rebuilt.promotes(trial, rung) for rung in (1, 3)
         ]
 
 
@@ -161,9 +167,9 @@ def test_a_rung_keeps_both_ends_of_the_front() -> None:
     large, small = sized(1, 0.9, 1e6), sized(2, 0.5, 1e3)
     dominated = [sized(number, 0.4, 1e5) for number in range(3, 9)]
     halving = of_two(large, small, *dominated)
-    assert halving.goes_on(large, 1)
-    assert halving.goes_on(small, 1)
-    assert not any(halving.goes_on(trial, 1) for trial in dominated)
+    assert halving.promotes(large, 1)
+    assert halving.promotes(small, 1)
+    assert not any(halving.promotes(trial, 1) for trial in dominated)
 
 
 pairs = st.lists(st.tuples(few, few), min_size=1, max_size=30)
@@ -174,7 +180,7 @@ def test_whoever_dominates_goes_on_wherever_the_dominated_does(
     found: list[tuple[float, float]], factor: int
 ) -> None:
     keys = dict(zip(map(str, range(len(found))), pareto_order(found), strict=True))
-    passed = {name for name in keys if decide(keys, name, factor)}
+    passed = {name for name in keys if is_promoted(keys, name, factor)}
     assert passed
     for name, (first, second) in enumerate(found):
         for other, (third, fourth) in enumerate(found):
@@ -188,7 +194,7 @@ def test_two_objectives_pass_no_more_than_the_rung_has_places_and_the_ends_of_a_
 ) -> None:
     keys = dict(enumerate(pareto_order(sorted(set(found)))))
     named = {str(name): key for name, key in keys.items()}
-    passed = sum(decide(named, name, factor) for name in named)
+    passed = sum(is_promoted(named, name, factor) for name in named)
     places = len(named) // factor or len(named)
     assert places <= passed
     tied = max(list(named.values()).count(key) for key in named.values())
@@ -211,7 +217,7 @@ def survivors(trials: list[Trial], judges: list[Objective]) -> list[Trial]:
     halving, passed = Halving(Budget(minimum=1, maximum=3, reduction_factor=3), judges), []
     for trial in trials:
         halving.observe(trial)
-        passed += [trial] if halving.goes_on(trial, 1) else []
+        passed += [trial] if halving.promotes(trial, 1) else []
     return passed
 
 

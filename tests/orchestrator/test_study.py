@@ -16,7 +16,8 @@ from support.studies import config, curve, opened, run
 from orchestrator.config.resources import with_gpu
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Holder, Ledger
-from orchestrator.sampling.proposals import SeedPointError, UserSpaceError
+from orchestrator.sampling.candidates import UserSpaceError
+from orchestrator.sampling.seed_points import SeedPointError
 from orchestrator.snapshot import Verdict
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
@@ -524,7 +525,7 @@ def test_whoever_lost_the_lease_writes_nothing_more(tmp_path: Path) -> None:
             study.requeue(job.key)
             study.tell(job.key)
             assert study.ask() is None
-            assert study.lost is not None
+            assert study.lease_lost is not None
             assert study.stop_reason == "lease"
             row = other.study("small")
             assert row is not None

@@ -46,7 +46,7 @@ def test_a_known_candidate_is_answered_without_training_and_not_counted(tmp_path
 
 
 def transferred(study: StudyDriver) -> list[Any]:
-    return study._memory._proposer._study.trials
+    return study._state._sampler._study.trials
 
 
 def test_trials_of_the_same_space_are_the_samplers_first_history(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_an_answer_that_reaches_the_target_ends_the_study(tmp_path: Path) -> Non
     ("changed", "reason"),
     [
         ({"warm_start": ["frist"]}, r"warm_start\[0\]: there is no study 'frist'. .*'first'"),
-        ({"warm_start": ["second"]}, "cannot start from itself"),
+        ({"warm_start": ["second"]}, "cannot reuse its own results"),
         ({"budget": {"maximum": 3}}, "another budget"),
         (
             {"objectives": [{"metric": "val_loss", "direction": "minimize"}]},

@@ -122,7 +122,7 @@ def test_without_a_terminal_lines_appear_only_when_something_moved(
 def test_a_search_for_feasible_candidates_is_told_before_the_next_line_is_due(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    looking = replace(LATER, refused=1340, refused_s=2.5)
+    looking = replace(LATER, rejected=1340, rejected_s=2.5)
     with ProgressDisplay(Scripted(START, looking), Terminal(), line_every_s=60.0):
         time.sleep(1.2)
     [line] = capsys.readouterr().out.splitlines()
@@ -196,7 +196,7 @@ def test_with_several_objectives_the_front_is_marked() -> None:
     ]
     text = leaderboard(load("pareto"), "finished", trials).text()
     assert [line.split()[0] for line in text.splitlines()[1:4]] == ["*1", "*2", "3"]
-    assert "nothing found is better in every objective" in text
+    assert "no trial is better in every objective" in text
 
 
 def test_an_empty_leaderboard_says_so() -> None:

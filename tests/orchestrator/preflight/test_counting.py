@@ -14,8 +14,8 @@ from orchestrator.preflight.deadline import Deadline
 from orchestrator.preflight.network_count import (
     ContinuousDomainError,
     GridSuggester,
+    count_networks,
     estimate,
-    networks,
 )
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
@@ -27,7 +27,7 @@ TASK = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
 def test_all_networks_of_a_small_space_are_counted(
     small_space: Callable[..., SearchSpace],
 ) -> None:
-    found = networks(CandidateSampler(CONFIG, small_space(), TASK), [], Deadline.after(60))
+    found = count_networks(CandidateSampler(CONFIG, small_space(), TASK), [], Deadline.after(60))
 
     # One stage has 2 widths of (residual, attention of 2 heads, of 4): 6, and two have 36.
     assert (found.count, found.low, found.high, found.encodings) == (42, 42, 42, 42)
@@ -35,7 +35,7 @@ def test_all_networks_of_a_small_space_are_counted(
 
 
 def test_what_does_not_build_is_no_network(small_space: Callable[..., SearchSpace]) -> None:
-    found = networks(
+    found = count_networks(
         CandidateSampler(CONFIG, small_space(heads=(2, 3)), TASK), [], Deadline.after(60)
     )
 
@@ -45,7 +45,7 @@ def test_what_does_not_build_is_no_network(small_space: Callable[..., SearchSpac
 def test_counting_that_finds_no_time_gives_way_to_an_estimate(
     small_space: Callable[..., SearchSpace],
 ) -> None:
-    found = networks(
+    found = count_networks(
         CandidateSampler(CONFIG, small_space(), TASK), ["a", "b", "b"], Deadline.after(0)
     )
 
@@ -54,7 +54,7 @@ def test_counting_that_finds_no_time_gives_way_to_an_estimate(
 
 def test_the_odometer_gives_every_combination_once_conditional_ones_too() -> None:
     grid, found = GridSuggester(), []
-    while not grid.over:
+    while not grid.exhausted:
         grid.start()
         kind = grid.suggest_categorical("kind", ["flat", "steep"])
         size = grid.suggest_int("size", 1, 5, step=2)
@@ -91,7 +91,7 @@ def test_draws_without_a_repeat_give_a_lower_bound_alone() -> None:
     assert "birthday" in found.method
 
 
-def test_no_estimate_exceeds_the_number_of_spellings() -> None:
+def test_no_estimate_exceeds_the_number_of_encodings() -> None:
     sampled: list[Any] = [str(number) for number in range(1000)]
 
     assert estimate(sampled, 1200).count == 1200

@@ -92,8 +92,8 @@ def test_a_planted_broken_decision_is_named_with_its_share_and_reason(
     assert cause.decision == "architecture.streams.image.stages.*.attention.heads = 3"
     assert cause.broken == cause.sampled > 10
     assert "3" in cause.reason
-    fits, sampled = found.fits
-    assert fits == sampled - cause.broken
+    fits, drawn = found.fits
+    assert fits == drawn - cause.broken
     assert refused(found) == []  # the others can be searched
 
 
@@ -157,7 +157,7 @@ def test_constraints_that_exclude_each_other_are_refused_together(
 
 def test_what_chance_misses_is_found_by_going_downhill(small_space: Make, study: Make) -> None:
     space = small_space(widest=512, most_stages=4, first_width=512)
-    costs = [probe.cost["parameters"] for probe in looked_at(study(space)).counted if probe.cost]
+    costs = [sample.cost["parameters"] for sample in looked_at(study(space)).counted if sample.cost]
     limit = {"metric": "parameters", "at_most": min(costs) / 4}
 
     found = looked_at(study(space, constraints=[limit]))
@@ -241,7 +241,7 @@ def test_equal_seeds_find_equal_candidates(small_space: Make, study: Make) -> No
     found = [looked_at(study(small_space(), seed=5)) for _ in range(2)]
     shortest = min(len(one.sampled) for one in found)
 
-    first, second = ([probe.params for probe in one.sampled[:shortest]] for one in found)
+    first, second = ([sample.params for sample in one.sampled[:shortest]] for one in found)
     assert first == second
 
 

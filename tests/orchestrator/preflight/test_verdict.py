@@ -6,7 +6,7 @@ import pytest
 from support.studies import config
 
 from orchestrator.preflight.report import idle_sampler
-from orchestrator.sampling.halving import decide, expected_complete
+from orchestrator.sampling.halving import expected_complete, is_promoted
 from workers.budget import Budget
 
 NONE = {"name": "none"}
@@ -21,7 +21,7 @@ def completed(trials: int, seed: int) -> int:
         score = chance.random()
         for rung in rungs:
             rung[str(number)] = score
-            if not decide(rung, str(number), BUDGET.reduction_factor):
+            if not is_promoted(rung, str(number), BUDGET.reduction_factor):
                 break
         else:
             complete += 1

@@ -146,7 +146,7 @@ def test_a_study_resumes_only_with_its_own_teacher(
     (tmp_path / "study.yaml").write_text(later)
     code, _, said = answer("search", str(tmp_path / "study.yaml"), at=own_home)
     assert code == 2
-    assert "results of study 'pupils' do not hold here: it has another teacher" in said
+    assert "results of study 'pupils' are not comparable: it has another teacher" in said
 
 
 def test_a_teacher_is_read_from_the_store_of_the_checkpoints(
