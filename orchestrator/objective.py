@@ -1,7 +1,4 @@
-"""Objectives: which of two results is better, the Pareto front, and the ranking of a study.
-
-Knows values and trials only: neither who proposes nor who trains.
-"""
+"""Objectives: compare results, find the Pareto front, rank a study's trials, weigh preferences."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,34 +28,34 @@ class Objective:
     """
 
     metric: StrictStr
-    """Name of a measured metric, or of a cost."""
+    """Name of a measured metric or a cost."""
     direction: Literal["maximize", "minimize"]
-    """Which way is better."""
+    """Direction of improvement."""
 
     @property
     def is_cost(self) -> bool:
-        """Whether it is known before training."""
+        """Whether it is a cost, known before training."""
         return self.metric in COST_METRICS
 
     def score(self, value: float) -> float:
-        """The value, turned so that more is better."""
+        """Return the value, negated if less is better, so that more is better."""
         return value if self.direction == "maximize" else -value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """The trials of a study, best first, each compared at equal fidelity only."""
+    """Trials of a study, best first, compared at equal fidelity."""
 
     complete: tuple[Trial, ...]
-    """COMPLETE trials; with several objectives those on the Pareto front come first."""
+    """COMPLETE trials; with several objectives, those on the Pareto front first."""
     pruned: tuple[Trial, ...]
-    """PRUNED trials that were measured: the further trained the earlier, then by judged metric."""
+    """PRUNED trials with measurements: longest trained first, then by the main objective."""
 
 
 def objective_values(
     objectives: Sequence[Objective], metrics: Mapping[str, float], cost: Mapping[str, float]
 ) -> tuple[float, ...] | None:
-    """The objective values in the study's order; None where one was not measured."""
+    """Return the objective values in the study's order; None if one was not measured."""
     known = {**metrics, **cost}
     values = [known.get(objective.metric) for objective in objectives]
     return None if None in values else tuple(float(v) for v in values if v is not None)
@@ -67,16 +64,16 @@ def objective_values(
 def dominates(
     better: Sequence[float], worse: Sequence[float], objectives: Sequence[Objective]
 ) -> bool:
-    """Whether the first is nowhere worse and somewhere better."""
+    """Return whether the first result is nowhere worse and somewhere better."""
     pairs = [(o.score(a), o.score(b)) for o, a, b in zip(objectives, better, worse, strict=True)]
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def pareto_front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:
-    """The complete trials that no other dominates, by number; equals stay together.
+    """Return the complete trials that no other dominates, by number; equal results all stay.
 
-    Sorted from the best first objective down, a trial can be dominated by earlier ones only, so
-    each is compared with the front so far instead of with all.
+    Sorted by the first objective, a trial can only be dominated by earlier ones, so each is
+    compared with the front so far instead of with all.
     """
     front: list[tuple[Trial, tuple[float, ...]]] = []
     for trial in sorted(_ranked(trials), key=lambda t: _scores(t, objectives), reverse=True):
@@ -87,14 +84,14 @@ def pareto_front(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tu
 
 
 def pareto_order(points: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
-    """Sort keys that order points by non-domination, larger keys being better.
+    """Return sort keys that order points by non-domination, larger keys being better.
 
-    The crowded-comparison order of NSGA-II (Deb et al. 2002): a point of an earlier front comes
-    first, and within a front the one of larger crowding distance, so both ends lead. Equal points
-    get equal keys; points of one objective are ordered by their value.
+    The crowded-comparison order of NSGA-II (Deb et al. 2002): earlier fronts come first, and within
+    a front larger crowding distances, so its extremes lead. Equal points get equal keys; points of
+    one objective are ordered by their value.
 
     Args:
-        points: Scores of equal length, more being better in each.
+        points: Score vectors of equal length, more being better.
 
     Returns:
         A key for each point, in the given order.
@@ -108,24 +105,24 @@ def pareto_order(points: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]
 
 
 def best(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Trial | None:
-    """The complete trial best in the first objective, then the next; the earliest of equals."""
+    """Return the best complete trial by the objectives in order; the earliest of equals."""
     return max(_ranked(trials), key=lambda t: (*_scores(t, objectives), -t.number), default=None)
 
 
 def reaches_target(trial: Trial, first: Objective, target: float | None) -> bool:
-    """Whether a trial is complete and its first objective good enough."""
+    """Return whether a trial is complete and its first objective reaches the target."""
     if target is None or trial.state is not TrialState.COMPLETE or not trial.values:
         return False
     return first.score(trial.values[0]) >= first.score(target)
 
 
 def rank(trials: Iterable[Trial], objectives: Sequence[Objective], judge: Objective) -> Ranking:
-    """Orders a study's trials for people.
+    """Rank a study's trials.
 
     Args:
-        trials: The study's, in any order.
-        objectives: What the study makes better.
-        judge: By what trials stopped at one fidelity are ordered.
+        trials: The study's trials, in any order.
+        objectives: The study's objectives.
+        judge: Objective that orders trials pruned at one fidelity.
     """
     known = tuple(trials)
     front = {trial.uid for trial in pareto_front(known, objectives)} if len(objectives) > 1 else ()
@@ -144,10 +141,10 @@ def rank(trials: Iterable[Trial], objectives: Sequence[Objective], judge: Object
 
 
 def _fronts(points: Sequence[tuple[float, ...]]) -> list[list[tuple[float, ...]]]:
-    """Non-dominated fronts of the distinct points (efficient sort of Zhang et al. 2015).
+    """Return the non-dominated fronts of the distinct points (Zhang et al. 2015).
 
-    Sorted from the best first score down, a point can be dominated by earlier ones only. A front
-    without a dominator of it has none behind it either, so the front is found by bisection.
+    Sorted by the first score, a point can only be dominated by earlier ones. If no point of a front
+    dominates it, none of a later front does, so its front is found by bisection.
     """
     fronts: list[list[tuple[float, ...]]] = []
     for point in sorted(set(points), reverse=True):
@@ -165,7 +162,7 @@ def _fronts(points: Sequence[tuple[float, ...]]) -> list[list[tuple[float, ...]]
 
 
 def _crowding(front: Sequence[tuple[float, ...]]) -> dict[tuple[float, ...], float]:
-    """Crowding distance of each point of a front; infinite at the ends of each objective."""
+    """Return the crowding distance of each point of a front; infinite for its extremes."""
     distances = dict.fromkeys(front, 0.0)
     for axis in range(len(front[0])):
         ranked = sorted(front, key=lambda point: (point[axis], point))
@@ -186,7 +183,7 @@ def _reach(trial: Trial, judge: Objective) -> tuple[float, float, int]:
 
 
 def _ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """Complete trials that stand for themselves: neither duplicates nor confirmations."""
+    """Return the complete trials without duplicates and confirmations."""
     return [
         t
         for t in trials
@@ -198,21 +195,22 @@ def _scores(trial: Trial, objectives: Sequence[Objective]) -> tuple[float, ...]:
     return tuple(o.score(v) for o, v in zip(objectives, trial.values or (), strict=True))
 
 
-OF_ALL = 0.05
-"""How much the sum of all distances counts beside the largest."""
+SUM_WEIGHT = 0.05
+"""Weight of the sum of the distances relative to the largest (augmented Chebyshev)."""
 
 
 class PreferenceError(ArchscoutError, ValueError):
-    """A preference that cannot be applied: says why, and what would do."""
+    """A preference between objectives that cannot be applied."""
 
     exit_code = ExitCode.INPUT
 
 
 def parse_preference(text: str, objectives: Sequence[Objective]) -> dict[str, float]:
-    """Weights by objective that sum to one, read from `metric=weight,...`; 0 for those left out.
+    """Parse `metric=weight,...` into weights by objective that sum to 1; 0 for missing ones.
 
     Raises:
-        PreferenceError: A metric is no objective, a weight is no number from 0, or all are 0.
+        PreferenceError: A metric is not an objective, a weight is negative or not a number, or all
+            weights are 0.
     """
     metrics = [objective.metric for objective in objectives]
     if len(metrics) < 2:
@@ -221,19 +219,19 @@ def parse_preference(text: str, objectives: Sequence[Objective]) -> dict[str, fl
         )
     example = even_weights(objectives)
     weights = dict.fromkeys(metrics, 0.0)
-    said = set()
+    seen = set()
     for part in text.split(","):
         metric, equals, number = (word.strip() for word in part.partition("="))
         if not equals:
-            raise PreferenceError(f"--prefer: '{sanitize(part)}' is no weight; write {example}")
+            raise PreferenceError(f"--prefer: '{sanitize(part)}' is not a weight; write {example}")
         if metric not in weights:
             raise PreferenceError(
-                f"--prefer: '{sanitize(metric)}' is no objective of this study. Objectives: "
+                f"--prefer: '{sanitize(metric)}' is not an objective of this study. Objectives: "
                 f"{', '.join(metrics)}.{did_you_mean(metric, metrics)}"
             )
-        if metric in said:
+        if metric in seen:
             raise PreferenceError(f"--prefer: '{metric}' is weighed twice; write {example}")
-        said.add(metric)
+        seen.add(metric)
         weights[metric] = _weight(metric, number)
     if not (total := math.fsum(weights.values())):
         raise PreferenceError(f"--prefer: no weight is above 0; write {example}")
@@ -241,7 +239,7 @@ def parse_preference(text: str, objectives: Sequence[Objective]) -> dict[str, fl
 
 
 def even_weights(objectives: Sequence[Objective]) -> str:
-    """A preference for all objectives alike, as it is typed."""
+    """Return an equal preference for all objectives, as typed on the command line."""
     return ",".join(f"{each.metric}={1 / len(objectives):.2g}" for each in objectives)
 
 
@@ -262,11 +260,11 @@ def preference_distances(
     objectives: Sequence[Objective],
     weights: Mapping[str, float],
 ) -> list[float]:
-    """How far each result, a value an objective, is from what is preferred; 0 is best in all."""
+    """Return the weighted distance of each result from the best values; 0 is best in all."""
     columns = []
     for index, objective in enumerate(objectives):
         scores = [objective.score(values[index]) for values in results]
         best, worst = max(scores, default=0.0), min(scores, default=0.0)
         span = best - worst or 1.0
         columns.append([weights[objective.metric] * (best - score) / span for score in scores])
-    return [max(parts) + OF_ALL * math.fsum(parts) for parts in zip(*columns, strict=True)]
+    return [max(parts) + SUM_WEIGHT * math.fsum(parts) for parts in zip(*columns, strict=True)]

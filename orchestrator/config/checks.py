@@ -1,7 +1,7 @@
-"""Checks across the keys of a study: names must exist, metrics must be measured.
+"""Checks across the keys of a study: names exist, files exist, metrics are measured.
 
-They run on raw values, so that these mistakes are reported together with all others; values of the
-wrong type are skipped here, since the config's own types refuse them.
+They read raw values, so that these mistakes are reported together with all others. Values of a
+wrong type are ignored here, because the config's own types refuse them.
 """
 
 import re
@@ -23,23 +23,23 @@ _TAKES_NO_PATH = frozenset({"digits", "pendulum", "shapes", "surrogate"})
 _PACKAGES = {
     "/usr/share/datasets/fashion-mnist": "; on Debian: apt install dataset-fashion-mnist",
 }
-"""System packages that provide data."""
+"""Hints for data that is available as a system package."""
 
-_OF_A_NUMBER = r"(train|val)_mae/."
-_OF_WEIGHTS = r"^(weights|terms)/|total|weighted"
-"""Metrics, under any likely name, that depend on the loss weights alone."""
+_TARGET_MAE = r"(train|val)_mae/."
+_DEPENDS_ON_WEIGHTS = r"^(weights|terms)/|total|weighted"
+"""Metrics, or likely names of them, that depend on the loss weights."""
 
-Found = Iterator[tuple[KeyPath, str]]
+Problems = Iterator[tuple[KeyPath, str]]
 
 
 def problems(tree: Mapping[str, Any], base_dir: FilePath) -> list[tuple[KeyPath, str]]:
-    """Return every mistake that shows only across keys.
+    """Return all problems that involve several keys or other files, as key path and text.
 
     Args:
         tree: The config as read, without empty keys.
         base_dir: Folder that relative paths start from.
     """
-    checks: tuple[Callable[[Mapping[str, Any], FilePath], Found], ...] = (
+    checks: tuple[Callable[[Mapping[str, Any], FilePath], Problems], ...] = (
         _space,
         _train,
         _data,
@@ -51,7 +51,7 @@ def problems(tree: Mapping[str, Any], base_dir: FilePath) -> list[tuple[KeyPath,
 
 
 def user_object(value: object) -> tuple[str, str] | None:
-    """Return file and name of a reference `file.py:name`; None for anything else."""
+    """Return file and name of a reference `file.py:name`; None for other values."""
     if not isinstance(value, str):
         return None
     match = re.fullmatch(r"([^\0]+\.py):([A-Za-z_][A-Za-z0-9_]*)", value)
@@ -62,19 +62,19 @@ def absolute(path: str, base_dir: FilePath) -> FilePath:
     """Return a user's path as an absolute path."""
     try:
         return base_dir / FilePath(path).expanduser()
-    except RuntimeError:  # `~unknown/...`: no such user
+    except RuntimeError:  # `~user/...` without such a user
         return base_dir / path
 
 
 def exists(path: FilePath) -> bool:
-    """Return whether the path exists; impossible names do not."""
+    """Return whether a path exists; False for invalid names."""
     try:
         return path.exists()
     except (OSError, ValueError):
         return False
 
 
-def _space(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
+def _space(tree: Mapping[str, Any], base_dir: FilePath) -> Problems:
     from search_spaces.catalog import catalog  # noqa: PLC0415 - the command line starts without
 
     space = tree.get("space")
@@ -83,46 +83,46 @@ def _space(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
     if user_object(space):
         yield from _file(("space",), space, base_dir)
     elif space.endswith(".py"):
-        yield ("space",), f"say which object of {format_value(space)} it is, like 'mine.py:space'"
+        yield ("space",), f"names no object of {format_value(space)}; write mine.py:space"
     else:
         names = ", ".join(catalog())
         yield (
             ("space",),
-            f"no space is called {format_value(space)}. Known: {names}; or file.py:name."
+            f"there is no space {format_value(space)}. Known: {names}; or file.py:name."
             f"{did_you_mean(space, catalog())}",
         )
 
 
-def _train(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
+def _train(tree: Mapping[str, Any], base_dir: FilePath) -> Problems:
     train = tree.get("train")
     if not isinstance(train, str):
         return
     if user_object(train):
         yield from _file(("train",), train, base_dir)
     else:
-        yield ("train",), f"{format_value(train)} is no reference; write file.py:name"
+        yield ("train",), f"{format_value(train)} is not a reference; write file.py:name"
     if isinstance(tree.get("space"), str) and not user_object(tree["space"]):
-        yield ("train",), "goes with a space of your own; set space to file.py:name"
+        yield ("train",), "requires a space of your own; set space to file.py:name"
 
 
-def _file(path: KeyPath, reference: str, base_dir: FilePath) -> Found:
-    """Refuse a reference to a missing file."""
+def _file(path: KeyPath, reference: str, base_dir: FilePath) -> Problems:
+    """Yield a problem if a referenced file does not exist."""
     file, _ = user_object(reference) or ("", "")
     target = absolute(file, base_dir)
     if not exists(target):
-        names = _names(target.parent, "*.py")
-        yield path, f"there is no file {format_path(target)}.{did_you_mean(target.name, names)}"
+        files = _names(target.parent, "*.py")
+        yield path, f"there is no file {format_path(target)}.{did_you_mean(target.name, files)}"
 
 
 def _names(folder: FilePath, pattern: str) -> list[str]:
-    """Return the file names in a folder; none if it cannot be listed."""
+    """Return the file names in a folder; none where it cannot be listed."""
     try:
         return sorted(file.name for file in folder.glob(pattern))[:200]
     except (OSError, ValueError):
         return []
 
 
-def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
+def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Problems:
     from workers.data import SOURCES  # noqa: PLC0415 - numpy is not needed for --help
 
     data = tree.get("data", {})
@@ -144,10 +144,10 @@ def _data(tree: Mapping[str, Any], base_dir: FilePath) -> Found:
         yield ("data", "path"), f"there is nothing at {format_path(absolute(path, base_dir))}{hint}"
 
 
-def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - one shape for all checks
+def _objectives(tree: Mapping[str, Any], base_dir: FilePath) -> Problems:  # noqa: ARG001 - one shape for all checks
     for path, metric in _metrics(tree, "objectives"):
-        if wrong := objective_problem(metric, tree.get("train")):
-            yield path, wrong
+        if problem := objective_problem(metric, tree.get("train")):
+            yield path, problem
 
 
 def objective_problem(metric: str, train: str | None) -> str | None:
@@ -155,27 +155,28 @@ def objective_problem(metric: str, train: str | None) -> str | None:
 
     Args:
         metric: Name of the metric.
-        train: The study's `train` key; a user's own training may measure anything.
+        train: The study's `train` key; a user's own training may measure any metric.
     """
     measured = measured_metrics(train)
     if measured is None:
         if re.fullmatch(_METRIC, metric):
             return None
-        return f"{format_value(metric)} is no metric's name; letters, digits, '_', '.', '-'"
-    if metric in measured or re.match(_OF_A_NUMBER, metric):
+        return f"{format_value(metric)} is not a metric's name; use letters, digits, '_', '.', '-'"
+    if metric in measured or re.match(_TARGET_MAE, metric):
         return None
-    if re.search(_OF_WEIGHTS, metric):
+    if re.search(_DEPENDS_ON_WEIGHTS, metric):
         return (
-            f"{format_value(metric)} follows from the loss weights that the study decides: "
-            "it would be met by choosing them. Aim at what no weight changes, such as val_accuracy"
+            f"{format_value(metric)} depends on the loss weights that the study decides: the "
+            "search could improve it by changing them. Use a metric without loss weights, such as "
+            "val_accuracy"
         )
     return _unmeasured(metric, measured)
 
 
-def _constraints(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - as above
+def _constraints(tree: Mapping[str, Any], base_dir: FilePath) -> Problems:  # noqa: ARG001 - as above
     for path, metric in _metrics(tree, "constraints"):
         if tree.get("train") is not None:
-            yield path, "nothing is counted before your own training runs; remove the constraint"
+            yield path, "costs are not counted with your own training; remove the constraint"
         elif metric in TRAINER_METRICS:
             yield (
                 path,
@@ -186,18 +187,18 @@ def _constraints(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa:
             yield path, _unmeasured(metric, COST_METRICS)
 
 
-def _resources(tree: Mapping[str, Any], base_dir: FilePath) -> Found:  # noqa: ARG001 - as above
+def _resources(tree: Mapping[str, Any], base_dir: FilePath) -> Problems:  # noqa: ARG001 - as above
     resources = tree.get("resources")
     gpu = resources.get("gpu") if isinstance(resources, dict) else None
     if isinstance(gpu, int | float) and gpu > 1 and gpu == int(gpu):
         text = f"a trial trains on one GPU at most, not {gpu:g}; give 1, or a share such as 0.5"
         yield ("resources", "gpu"), text
     if isinstance(resources, dict) and "gpu_found" in resources:
-        yield ("resources", "gpu_found"), "is written by archscout alone; leave it out"
+        yield ("resources", "gpu_found"), "is reserved for archscout; remove it"
 
 
 def _metrics(tree: Mapping[str, Any], section: str) -> Iterator[tuple[KeyPath, str]]:
-    """Yield the path and name of each metric in a section."""
+    """Yield the key paths and names of the metrics in a section."""
     entries = tree.get(section)
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         if isinstance(entry, dict) and isinstance(entry.get("metric"), str):

@@ -1,6 +1,6 @@
-"""Loader of a StudyConfig from a study.yaml, a preset or a mapping, with every mistake at once.
+"""Load a StudyConfig from a study.yaml or a preset, or report all mistakes in it at once.
 
-It reads the text and checks that files exist; it runs no user code and creates nothing.
+Reads the text and checks that files exist; runs no user code and writes nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,21 +18,21 @@ from orchestrator.errors import KeyPath, Problem, ProblemsError, format_path
 from search_spaces.plugins import did_you_mean
 
 Place = tuple[str, int | None]
-"""File or option of a key, and its line in a file."""
+"""The file or option that contains a key, and its line in the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Override:
-    """One key given on the command line instead of in the file."""
+    """A key given on the command line instead of in the file."""
 
     path: KeyPath
     value: Any
     option: str
-    """Option as typed, for messages."""
+    """The option as typed, for messages."""
 
     @classmethod
     def parse(cls, key: str, text: str, option: str) -> "Override":
-        """Parse a key such as `a.b[0].c` and a value in YAML.
+        """Parse a key such as `a.b[0].c`, and a value in YAML.
 
         Raises:
             ProblemsError: The key or the value cannot be read.
@@ -50,7 +50,7 @@ class Override:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """Text of a configuration and its origin."""
+    """Text of a config and its origin."""
 
     label: str
     """Name in messages."""
@@ -61,7 +61,7 @@ class _Source:
 
 
 def presets() -> tuple[str, ...]:
-    """Return the names of the built-in configurations."""
+    """Return the names of the configs that come with archscout."""
     folder = resources.files("orchestrator") / "presets"
     return tuple(
         sorted(
@@ -73,7 +73,7 @@ def presets() -> tuple[str, ...]:
 
 
 def load(config: str, overrides: Iterable[Override] = ()) -> StudyConfig:
-    """Load the study of a file or preset, with the overrides of the command line.
+    """Return the config of a file or preset, with overrides of the command line.
 
     Args:
         config: A preset's name or the path of a YAML file.
@@ -132,7 +132,7 @@ def _checked(
 
 
 def _validated(tree: dict[str, Any]) -> tuple[StudyConfig | None, list[tuple[KeyPath, str]]]:
-    """Return the configuration, or the problem of each wrong key."""
+    """Return the config, or the problems of its single keys."""
     try:
         return StudyConfig.model_validate(tree), []
     except ValidationError as error:
@@ -141,7 +141,7 @@ def _validated(tree: dict[str, Any]) -> tuple[StudyConfig | None, list[tuple[Key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Places:
-    """Positions of keys in the input."""
+    """Locations of the keys in the input."""
 
     places: Mapping[KeyPath, Place]
     label: str
@@ -149,7 +149,7 @@ class _Places:
     """Line of the whole document; None where there is no text."""
 
     def __call__(self, path: KeyPath, text: str) -> Problem:
-        """Return the problem at the key's position, or at the nearest one enclosing it."""
+        """Return a problem at the key, or at the nearest section around it."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.places:
                 origin, line = self.places[path[:length]]
@@ -158,7 +158,7 @@ class _Places:
 
 
 def _find(config: str) -> _Source:
-    """Read the text of a preset or a file.
+    """Return the text of a preset or file.
 
     Raises:
         ProblemsError: There is none.
@@ -184,17 +184,17 @@ def _find(config: str) -> _Source:
 
 
 def _not_found(config: str, path: FilePath) -> Problem:
-    """Return the problem, with the presets and files that exist."""
+    """Return the problem of a missing config, with presets and similar files."""
     listed = ", ".join(presets())
-    files = [str(path.parent / f.name) for f in _yaml_files_near(path)]
+    files = [str(path.parent / f.name) for f in _yaml_files(path)]
     hint = did_you_mean(config, [*presets(), *files])
     return Problem(
         format_path(config), text=f"neither a preset nor a file. Presets: {listed}.{hint}".rstrip()
     )
 
 
-def _yaml_files_near(path: FilePath) -> Sequence[FilePath]:
-    """Return the YAML files in the folder of a missing one."""
+def _yaml_files(path: FilePath) -> Sequence[FilePath]:
+    """Return the YAML files in the folder of a path."""
     try:
         return sorted(path.parent.glob("*.y*ml"))[:200]
     except OSError:
@@ -207,7 +207,7 @@ def _apply(
     places: dict[KeyPath, Place],
     problems: list[Problem],
 ) -> None:
-    """Apply one override to the tree, adding the sections it needs."""
+    """Apply an override to the tree, with the sections that it needs."""
     node: Any = tree
     for depth, part in enumerate(override.path):
         last = depth == len(override.path) - 1
@@ -218,7 +218,7 @@ def _apply(
         else:
             fits = isinstance(node, dict)
         if not fits:
-            text = "there is no such place; give the section above it as a whole"
+            text = "there is no such entry; set the section above it as a whole"
             problems.append(Problem(override.option, text=text, path=override.path))
             return
         if last:
@@ -244,7 +244,7 @@ def _without_empty(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _absolute(tree: dict[str, Any], base_dir: FilePath) -> dict[str, Any]:
-    """Return the tree with absolute paths of the user's own files."""
+    """Return the tree with absolute paths of the user's files."""
     changed = dict(tree)
     for key in ("space", "train"):
         if reference := checks.user_object(tree.get(key)):
@@ -257,13 +257,13 @@ def _absolute(tree: dict[str, Any], base_dir: FilePath) -> dict[str, Any]:
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
-    """Return the problems by line, those of options last, each once."""
+    """Return the problems by line, those of options last, without repeats."""
     unique = dict.fromkeys(problems)
     return sorted(unique, key=lambda found: (found.line is None, found.line or 0))
 
 
 def differences(old: StudyConfig, new: StudyConfig) -> list[str]:
-    """Return the differences of two configurations, one a key: `stop.trials: 40 -> 60`."""
+    """Return the differences of two configs, one line per key: `stop.trials: 40 -> 60`."""
     before, after = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
     return [
         f"{key}: {before.get(key, 'nothing')} -> {after.get(key, 'nothing')}"
@@ -273,7 +273,7 @@ def differences(old: StudyConfig, new: StudyConfig) -> list[str]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the leaves as text, by dotted key."""
+    """Return the leaves of a tree by dotted key, as text."""
     leaves: dict[str, str] = {}
     for key, value in tree.items():
         if isinstance(value, dict):

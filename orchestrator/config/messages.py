@@ -1,7 +1,4 @@
-"""Messages for pydantic's errors: what is wrong, what is allowed, the suggested fix.
-
-Handles pydantic's error types, without files or lines.
-"""
+"""Messages for pydantic's validation errors: what is wrong, what is allowed, suggested fix."""
 
 import re
 from collections.abc import Callable
@@ -15,15 +12,15 @@ from search_spaces.plugins import did_you_mean
 
 Context = dict[str, Any]
 Sentence = Callable[[Any, Context, KeyPath], str]
-"""Function from the value given, pydantic's context and the path to a message."""
+"""Function of the value, pydantic's context and the key path that returns the message."""
 
 
 def problems_of(error: ValidationError, tree: object) -> list[tuple[KeyPath, str]]:
-    """Return the message of each refused key, one a key.
+    """Return the first message of each invalid key.
 
     Args:
-        error: What pydantic raised for the tree.
-        tree: The input, to tell its keys from pydantic's own marks in a location.
+        error: Pydantic's error for the tree.
+        tree: The input, to distinguish its keys from pydantic's own marks in a location.
     """
     found: dict[KeyPath, str] = {}
     for entry in error.errors(include_url=False):
@@ -34,7 +31,7 @@ def problems_of(error: ValidationError, tree: object) -> list[tuple[KeyPath, str
 
 
 def _in_tree(location: KeyPath, tree: Any, *, missing: bool) -> KeyPath:
-    """Return the user's part of a location, with the missing key if one is missing."""
+    """Return the part of a location that the input contains, and a missing key."""
     node = tree
     location = tuple(part for part in location if part not in {BY_NAME, BY_PATH})
     for depth, part in enumerate(location):
@@ -51,8 +48,10 @@ def _in_tree(location: KeyPath, tree: Any, *, missing: bool) -> KeyPath:
 
 def _sentence(entry: Any, path: KeyPath) -> str:
     """Return the message of one error."""
-    speak = _SENTENCES.get(entry["type"])
-    return speak(entry["input"], entry.get("ctx", {}), path) if speak else str(entry["msg"])
+    sentence = _SENTENCES.get(entry["type"])
+    if sentence is None:
+        return str(entry["msg"])
+    return sentence(entry["input"], entry.get("ctx", {}), path)
 
 
 def _unknown_key(_given: Any, _context: Context, path: KeyPath) -> str:
@@ -76,8 +75,8 @@ def _not_a_section(given: Any, _context: Context, path: KeyPath) -> str:
 
 
 def _not_text(given: Any, _context: Context, _path: KeyPath) -> str:
-    way_out = "; put it in quotes" if isinstance(given, bool | int | float) else ""
-    return f"needs text, not {_kind(given)}{way_out}"
+    fix = "; put it in quotes" if isinstance(given, bool | int | float) else ""
+    return f"needs text, not {_kind(given)}{fix}"
 
 
 def _needs(what: str) -> Sentence:
@@ -91,7 +90,7 @@ def _bound(words: str, limit: str) -> Sentence:
 
 
 def _kind(given: object) -> str:
-    """Return a value as the user sees it: its text, or its kind."""
+    """Return a value as text, or its kind."""
     if isinstance(given, dict):
         return "keys and values"
     if isinstance(given, list | tuple):
@@ -100,7 +99,7 @@ def _kind(given: object) -> str:
 
 
 def _keys(path: KeyPath) -> list[str]:
-    """Return the keys allowed in the section at a path; empty if any is."""
+    """Return the keys that the section at a path may contain; none where any key may."""
     model: Any = StudyConfig
     for part in path:
         if isinstance(part, int):
@@ -111,7 +110,9 @@ def _keys(path: KeyPath) -> list[str]:
         entries = (getattr(each, "__origin__", each) for each in get_args(field.annotation))
         model = next(filter(_is_section, entries), field.annotation)
     fields = model.__pydantic_fields__.items() if _is_section(model) else []
-    return [name for name, field in fields if not field.exclude]  # of which none is the ledger's
+    return [
+        name for name, field in fields if not field.exclude
+    ]  # excluded ones are only in the ledger
 
 
 def _is_section(annotation: object) -> bool:
@@ -121,7 +122,7 @@ def _is_section(annotation: object) -> bool:
 
 _EXAMPLES = {
     "space": "give a catalogue name or file.py:name",
-    "direction": "say maximize or minimize",
+    "direction": "write maximize or minimize",
     "metric": "name what is measured, like val_accuracy",
     "at_most": "give the bound, like 2.0e6",
 }

@@ -1,7 +1,4 @@
-"""GPUs of this machine, found without loading torch.
-
-Checks device files and tools only; a worker itself reports whether it can use what is found.
-"""
+"""Resources of this machine, found by device files and tools without loading torch."""
 
 import os
 import platform
@@ -21,16 +18,16 @@ LEAVE_OPEN = (
     "To train on what is found, leave it out or search with --set resources.gpu=null; a study "
     "that exists then continues"
 )
-"""Suggested fix where the GPUs that a study names are not there."""
+"""Suggested fix if the GPUs that a study requests do not exist."""
 
 _HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-"""Variables by which a user hides GPUs; torch for ROCm obeys all three."""
+"""Environment variables that hide GPUs; torch for ROCm respects all three."""
 
 
 def has_gpu(devices: Path = Path("/dev")) -> bool:
-    """Return whether a GPU is there that torch serves as `cuda`, and is not hidden from us.
+    """Return whether there is a visible GPU that torch supports as `cuda`.
 
-    That is an NVIDIA GPU, or an AMD one where torch is a build for ROCm.
+    That is an NVIDIA GPU, or an AMD one if torch is a build for ROCm.
     """
     if any(os.environ.get(name, "0").strip() in {"", "-1"} for name in _HIDING):
         return False
@@ -38,7 +35,7 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
         return True
     if any(entry.name[6:].isdecimal() for entry in devices.glob("nvidia[0-9]*")):
         return True
-    tool = shutil.which("nvidia-smi")  # under WSL there is no device file of that name
+    tool = shutil.which("nvidia-smi")  # WSL has no such device file
     if tool is None:
         return False
     try:
@@ -58,7 +55,7 @@ def is_rocm_torch() -> bool:
 
 
 def idle_gpu(config: StudyConfig, devices: Path = Path("/dev")) -> str:
-    """Return why a GPU of this machine will not be used, in words; empty where none stays idle."""
+    """Return the reason why this machine's GPU is not used; empty if none is idle."""
     if config.engine.address is not None or with_gpu_decided(config).resources.gpu:
         return ""
     if has_gpu(devices):
@@ -71,20 +68,20 @@ def idle_gpu(config: StudyConfig, devices: Path = Path("/dev")) -> str:
 
 
 def with_gpu(config: StudyConfig, gpu: float | None, *, found: bool) -> StudyConfig:
-    """Return a study with other GPUs of a trial, found or as its user says."""
+    """Return a config with other GPUs of a trial, found or given by the user."""
     changes = {"gpu": gpu, "gpu_found": found}
     return config.model_copy(update={"resources": config.resources.model_copy(update=changes)})
 
 
 def with_open_gpu(config: StudyConfig) -> StudyConfig:
-    """Return a stored study as its user left it, without the GPUs that were found."""
+    """Return a stored config without the GPUs that were found."""
     return with_gpu(config, None, found=False) if config.resources.gpu_found else config
 
 
 def with_gpu_decided(config: StudyConfig) -> StudyConfig:
-    """The config with `resources.gpu` as a number: 1 where nothing was said and one is found.
+    """Return the config with `resources.gpu` as a number: if open, 1 where a GPU is found, else 0.
 
-    On a cluster at an address it stays open until the engine has asked the cluster.
+    For a cluster at an address it stays open until the engine has asked the cluster.
     """
     if config.resources.gpu is not None or config.engine.address is not None:
         return config
@@ -92,24 +89,24 @@ def with_gpu_decided(config: StudyConfig) -> StudyConfig:
 
 
 def as_stored(config: StudyConfig, stored: StudyConfig) -> StudyConfig:
-    """Return a config with what need not be said again of a study that exists.
+    """Return a config with those values of an existing study that need not be repeated.
 
-    That is the GPUs of a trial, which each start may change, and the data set that earlier releases
-    recorded for a user's own training that names none.
+    These are the GPUs of a trial, which each start may change, and the data set that earlier
+    releases recorded for a user's own training without data.
     """
     config = with_gpu(config, stored.resources.gpu, found=stored.resources.gpu_found)
     return with_stored_data(config, stored)
 
 
 def with_stored_data(config: StudyConfig, stored: StudyConfig) -> StudyConfig:
-    """Return a config with the data set that an earlier release recorded where it names none."""
+    """Return a config with the data set that an earlier release recorded if it names none."""
     if config.data.source == NO_DATA and stored.data == DataSpec():
         return config.model_copy(update={"data": stored.data})
     return config
 
 
 def gpu_change(before: float | None, now: float) -> str:
-    """Return in words that trials get other GPUs than at the last start; empty where they do not.
+    """Return a note if trials get other GPUs than at the last start; empty otherwise.
 
     Args:
         before: GPUs of a trial then; None before the first start.
@@ -121,14 +118,14 @@ def gpu_change(before: float | None, now: float) -> str:
 
 
 def check_resources(config: StudyConfig) -> None:
-    """Refuses trials that are larger than this machine, where they are to run on it.
+    """Refuse local trials that need more than this machine has.
 
     Raises:
-        ProblemsError: A trial asks for more than there is, or nothing can run at the address.
+        ProblemsError: A trial needs more than there is, or the address cannot run a search.
     """
     if config.engine.address is not None:
         if config.engine.address.startswith("ray://"):
-            # Ray 2.60 would carry the driver, ledger and all, to the cluster's head.
+            # Ray 2.60 would move the driver with the ledger to the cluster's head.
             text = "Ray's client mode cannot run a search; give the head itself, as HOST:6379"
             place = ("engine", "address")
             raise ProblemsError([Problem(config.name, text=text, path=place)])
@@ -136,10 +133,10 @@ def check_resources(config: StudyConfig) -> None:
     cores = usable_cores()
     problems = []
     if config.resources.cpu > cores:
-        text = f"a trial asks for {config.resources.cpu:g} cores, {cores} can be used here"
+        text = f"a trial needs {config.resources.cpu:g} cores, {cores} can be used here"
         problems.append(Problem(config.name, text=text, path=("resources", "cpu")))
     if config.resources.gpu and not has_gpu():
-        text = "no GPU that torch serves as cuda is found on this machine. "
+        text = "no GPU that torch supports as cuda is found on this machine. "
         text += LEAVE_OPEN
         problems.append(Problem(config.name, text=text, path=("resources", "gpu")))
     if problems:

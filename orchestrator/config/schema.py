@@ -1,9 +1,8 @@
-"""Schema of a study's configuration: the keys of study.yaml as frozen values.
+"""Schema of study.yaml: its keys as frozen pydantic models.
 
-It has neither files nor lines: `config.load` reads text and turns what is refused here into
-messages that name both. Paths of the user's own files and data are absolute once a config was read
-from a file (relative ones count from that file's folder), so that a study can be resumed from
-anywhere; in a config built in Python they count from the working directory.
+`config.load` reads text and turns validation errors into messages with file and line. Loading a
+file makes its paths absolute, relative to the file's folder, so that a study can be resumed from
+any folder. Paths of a config built in Python are relative to the working directory.
 """
 
 import json
@@ -37,7 +36,7 @@ SamplerName = Literal["tpe", "random", "nsga2", "nsga3", "gp"]
 PrunerName = Literal["halving", "none"]
 EngineName = Literal["ray_tune", "in_process"]
 Decision = bool | int | float | str | None
-"""One decided value of a seed point."""
+"""Value of a decision in a seed point."""
 BY_NAME, BY_PATH = "seed point by name", "seed point by path"
 """Pydantic's tags of the two kinds of seed points."""
 SeedPoint = Annotated[
@@ -48,33 +47,33 @@ SeedPoint = Annotated[
 
 
 def _refuse(message: str) -> PydanticCustomError:
-    """Return an error whose whole text is the message."""
+    """Return a validation error with a message of its own."""
     return PydanticCustomError("refused", "{message}", {"message": message})
 
 
 class StopConfig(BaseModel):
-    """Stopping conditions of the search; the first one met ends it."""
+    """Limits of the search; it ends at the first one."""
 
     model_config = _CLOSED
 
     trials: int | None = Field(default=None, ge=1)
-    """Limit of searched trials that started, over all resumes."""
+    """Trials of kind `search` that started, over all resumes."""
     hours: float | None = Field(default=None, gt=0)
     """Limit of hours of search, over all resumes."""
     target: float | None = None
-    """Value of the first objective that is good enough."""
+    """Value of the first objective at which the search ends."""
 
     @model_validator(mode="after")
     def _ends(self) -> Self:
         if self.trials is None and self.hours is None:
             raise _refuse(
-                "the search needs an end; give trials or hours (a target may never be reached)"
+                "the search needs a limit; give trials or hours (a target may never be reached)"
             )
         return self
 
 
 class SamplerConfig(BaseModel):
-    """Sampler, which proposes the next candidate."""
+    """Sampler that proposes candidates."""
 
     model_config = _CLOSED
 
@@ -82,7 +81,7 @@ class SamplerConfig(BaseModel):
 
 
 class PrunerConfig(BaseModel):
-    """Pruner, which stops trials before their full budget."""
+    """Pruner that stops trials before their maximum budget."""
 
     model_config = _CLOSED
 
@@ -90,7 +89,7 @@ class PrunerConfig(BaseModel):
 
 
 class EngineConfig(BaseModel):
-    """Engine, which runs the trials."""
+    """Engine that runs trials."""
 
     model_config = _CLOSED
 
@@ -114,11 +113,11 @@ class ResourcesConfig(BaseModel):
     model_config = _CLOSED
 
     cpu: float = Field(default=1.0, gt=0)
-    """Cores of a trial."""
+    """CPU cores."""
     gpu: float | None = Field(default=None, ge=0)
-    """GPUs of a trial, shares of one allowed; None is 1 where one is found and 0 elsewhere."""
+    """GPUs, or a share of one; None is 1 if one is found and 0 otherwise."""
     gpu_found: bool = Field(default=False, exclude=True)
-    """True in the ledger if `gpu` was left open and was found at the last start."""
+    """Whether `gpu` was open and was found at the last start; only stored in the ledger."""
     silence_s: float | None = Field(default=None, gt=0, le=1_000_000)
     """Seconds without progress after which an attempt is ended and retried; None is 120 for
     built-in training and no limit for a user's own."""
@@ -132,7 +131,7 @@ class ResourcesConfig(BaseModel):
 
 
 class TrackingConfig(BaseModel):
-    """Place of the study in MLflow."""
+    """MLflow experiment of the study."""
 
     model_config = _CLOSED
 
@@ -155,7 +154,7 @@ class TrackingConfig(BaseModel):
 
 
 class ConfirmConfig(BaseModel):
-    """Confirmation of the best trials with fresh seeds."""
+    """Confirmation of the best trials with new seeds."""
 
     model_config = _CLOSED
 
@@ -164,22 +163,27 @@ class ConfirmConfig(BaseModel):
 
 
 class StudyConfig(BaseModel):
-    """Configuration of one study; equal configurations search alike."""
+    """Config of one study; equal configs give equal searches.
+
+    Example:
+        >>> StudyConfig(name="mine", space="tiny").budget.rungs()
+        (1, 3, 9)
+    """
 
     model_config = _CLOSED
 
     name: str
     """The study's name, unique in its ledger."""
     space: str
-    """A catalog name, or `file.py:name` for a space of the user's own."""
+    """Name in the catalog, or `file.py:name` for a space of the user's own."""
     train: str | None = None
     """The user's own training generator as `file.py:name`; None trains the candidate's network."""
     data: DataSpec = DataSpec()
-    """Data; `NO_DATA`, left out of dumps, if a user's own training names none."""
+    """Data set; source `NO_DATA` if a user's own training names none, which dumps leave out."""
     objectives: Annotated[tuple[Objective, ...], Field(strict=False)] = (
         Objective(metric="val_accuracy", direction="maximize"),
     )
-    """Objectives; the first one decides at rungs and targets."""
+    """Metrics to optimize; targets refer to the first one."""
     constraints: Annotated[tuple[Constraint, ...], Field(strict=False)] = ()
     budget: Budget = Budget()
     stop: StopConfig = StopConfig(trials=40)
@@ -188,13 +192,13 @@ class StudyConfig(BaseModel):
     engine: EngineConfig = EngineConfig()
     resources: ResourcesConfig = ResourcesConfig()
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
-    """Seed of everything random in the study."""
+    """Seed of all random numbers in the study."""
     seed_points: Annotated[tuple[SeedPoint, ...], Field(strict=False)] = ()
     """Candidates to try first: parameters by path, or names of known networks."""
     warm_start: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    """Names of earlier studies on the same data whose results are used (`warm_start`)."""
+    """Names of earlier studies on the same data whose results are reused."""
     teacher: str | None = None
-    """Promoted model, as MODEL/VERSION, that distilling loss terms learn from."""
+    """Promoted model, as MODEL/VERSION, that loss terms distil from."""
     tracking: TrackingConfig = TrackingConfig()
     confirm: ConfirmConfig = ConfirmConfig()
     gates: Annotated[tuple[dict[str, Decision], ...], Field(strict=False)] = ()
@@ -244,7 +248,7 @@ class StudyConfig(BaseModel):
     @classmethod
     def _a_version(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(rf"{NAME_PATTERN}/[1-9][0-9]{{0,8}}", value):
-            raise _refuse("names no model and version; write MODEL/VERSION, such as digits/1")
+            raise _refuse("is not a model and version; write MODEL/VERSION, such as digits/1")
         return value
 
     @field_validator("gates")
@@ -263,16 +267,16 @@ class StudyConfig(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return the configuration that `canonical_json` wrote."""
+        """Return the config that `canonical_json` wrote."""
         return cls.model_validate_json(text)
 
     def canonical_json(self) -> str:
-        """Return the canonical encoding of this configuration, kept and compared in the ledger.
+        """Return the canonical JSON of this config, which the ledger stores and compares.
 
-        Without the cluster's address, which does not change what is searched.
+        The cluster's address is left out, because a study may run on another cluster each time.
         """
         kept = self.model_dump(mode="json", exclude={"engine": {"address"}})
-        # Studies that began before there were these keys read the same.
+        # Older studies were recorded without these keys.
         if self.teacher is None:
             del kept["teacher"]
         if self.resources.silence_s is None:
@@ -282,7 +286,7 @@ class StudyConfig(BaseModel):
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
     def at_address(self, address: str | None) -> Self:
-        """Return the same study on another cluster; None is a private one on this machine."""
+        """Return the config for another cluster; None is a private one on this machine."""
         return self.model_copy(
             update={"engine": self.engine.model_copy(update={"address": address})}
         )

@@ -1,7 +1,4 @@
-"""Starter study for a user's data: limits that suit the machine, written as a study.yaml.
-
-Inspecting the data and timing the machine are done by the caller.
-"""
+"""Starter study on a user's data: a study.yaml with limits that suit the machine."""
 
 import math
 import re
@@ -19,14 +16,14 @@ from workers.data.inspection import Inspection
 
 TRIALS = 40
 EPOCHS = 9
-"""Epochs of a full training, after two rungs that each continue a third of the trials."""
+"""Epochs of a full training, with rungs at 1 and 3 that promote a third each."""
 FULL_TRAINING_S = 45.0
-"""Maximum time of a full training in a first search, if examples can be left out."""
-FIRST_LOOK_S = 180.0
-"""Minimum time of a first search; long enough for several full trainings a slot."""
+"""Maximum seconds of a full training, reached by limiting the examples."""
+MIN_SEARCH_S = 180.0
+"""Minimum seconds of the search; enough for several full trainings per slot."""
 
-UNTIMED_S = 1800.0
-"""Time of a first search if no training could be timed."""
+UNTIMED_SEARCH_S = 1800.0
+"""Seconds of the search if no training could be timed."""
 
 _KEYS_WIDTH = 42
 _FULL_TRAININGS = 8
@@ -36,38 +33,38 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Machine to train on."""
+    """Hardware to train on."""
 
     cores: int
-    """Concurrent trials without a GPU."""
+    """Parallel trials without a GPU."""
     gpu: bool
-    """Give each trial a GPU."""
+    """Whether trials use a GPU."""
     example_s: float | None
-    """Training time per example of the default candidate; None if unknown."""
+    """Seconds to train the default candidate on one example; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits of the first search."""
+    """Limits of the starter study."""
 
     limit: int | None
-    """Examples to take; None takes all."""
+    """Maximum number of examples; None takes all."""
     full_s: float | None
-    """Time of one full training of the default candidate; None if unknown."""
+    """Seconds of a full training of the default candidate; None if unknown."""
     hours: float
-    """Time limit of the search."""
+    """Hours of the search."""
 
 
 def space_for(streams: Container[str]) -> str:
-    """Return the catalog space for examples of one of these streams."""
+    """Return the catalog space for data with these streams."""
     return "vector" if "vector" in streams else "hybrid"
 
 
 def limits(found: Inspection, machine: Machine) -> Limits:
-    """Return limits that allow several full trainings within minutes, and fit into memory."""
+    """Return limits that allow several full trainings within minutes."""
     pool = found.examples["train"]
     if machine.example_s is None:
-        return Limits(limit=found.spec.limit, full_s=None, hours=UNTIMED_S / 3600)
+        return Limits(limit=found.spec.limit, full_s=None, hours=UNTIMED_SEARCH_S / 3600)
     train_share = 1.0 - sum(
         share
         for part, share in (
@@ -77,32 +74,32 @@ def limits(found: Inspection, machine: Machine) -> Limits:
         if part not in found.examples
     )
     epoch_s = machine.example_s * train_share
-    patient = int(FULL_TRAINING_S / (EPOCHS * epoch_s))
+    affordable = int(FULL_TRAINING_S / (EPOCHS * epoch_s))
     fewest = _MIN_EACH * max(1, len(found.classes))
-    most = min(found.spec.limit or pool, max(patient, fewest))
+    most = min(found.spec.limit or pool, max(affordable, fewest))
     limit = _with_all_classes(found, None if most >= pool else _rounded_down(most))
     full_s = EPOCHS * epoch_s * (limit or pool)
     slots = 1 if machine.gpu else machine.cores
-    seconds = max(FIRST_LOOK_S, _FULL_TRAININGS * full_s / slots)
+    seconds = max(MIN_SEARCH_S, _FULL_TRAININGS * full_s / slots)
     return Limits(limit=limit, full_s=full_s, hours=math.ceil(seconds / 36) / 100)
 
 
 def study_name(path: Path) -> str:
-    """Return a study name for this data."""
+    """Return a name for a study on this data."""
     name = _NOT_IN_NAMES.sub("-", path.name.removesuffix(".npz")).strip("-._")[:60]
     return name if re.fullmatch(NAME_PATTERN, name) else "mine"
 
 
 def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -> str:
-    """Return the text of a study.yaml that runs as it is, each key explained.
+    """Return the text of a study.yaml that runs unchanged, with each key explained.
 
     Args:
-        found: The data.
-        path: Its path, as written in the file.
-        machine: Machine to train on.
-        held: Limits of the search.
+        found: Inspection of the data.
+        path: Path of the data, relative to the file.
+        machine: Hardware to train on.
+        held: Limits of the study.
     """
-    where = "one GPU a trial" if machine.gpu else f"{machine.cores} trials side by side here"
+    where = "one GPU a trial" if machine.gpu else f"{machine.cores} parallel trials here"
     space = space_for(found.raw.pool.inputs)
     others = "" if space == "vector" else "convolution, transformer, tiny, "
     lines = [
@@ -119,10 +116,10 @@ def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -
         ),
         (
             f"stop: {{trials: {TRIALS}, hours: {held.hours:g}}}",
-            "whatever comes first; more hours find better networks",
+            "the search ends at the first of them",
         ),
-        ("sampler: {name: tpe}", "or random; gp, nsga2, nsga3 learn from complete trials alone"),
-        ("pruner: {name: halving}", "stops the weaker two thirds early; or none"),
+        ("sampler: {name: tpe}", "or random; gp, nsga2, nsga3 learn only from complete trials"),
+        ("pruner: {name: halving}", "prunes the worse two thirds early; or none"),
         ("engine: {name: ray_tune}", "or in_process: one trial at a time, no cluster"),
         (f"resources: {{cpu: 1, gpu: {int(machine.gpu)}}}", where),
         ("seed: 0", "the same seed samples the same candidates"),
@@ -133,7 +130,7 @@ def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -
 def _data_lines(found: Inspection, path: str, limit: int | None) -> list[tuple[str, str]]:
     """Return the keys of the data section, each with its explanation."""
     own = " and ".join(part for part in found.examples if part != "train")
-    split = f"the data's own {own} part is used" if own else "shares, or counts from 1"
+    split = f"the data's own {own} split is used" if own else "shares, or counts from 1"
     pool = f"of {found.examples['train']:,}; more are better and take longer"
     return [
         ("data:", ""),
@@ -145,16 +142,19 @@ def _data_lines(found: Inspection, path: str, limit: int | None) -> list[tuple[s
 
 
 def _objectives(found: Inspection) -> list[str]:
-    """Return an objective for classes and one for regression targets."""
-    asked = ["{metric: val_accuracy, direction: maximize}"] if found.classes else []
+    """Return an objective for classes and one for regression targets, as YAML.
+
+    Several targets are measured by the RMSE of standardized targets.
+    """
+    objectives = ["{metric: val_accuracy, direction: maximize}"] if found.classes else []
     if found.numbers:
         error = "val_mae" if len(found.numbers) == 1 else "val_rmse"
-        asked.append(f"{{metric: {error}, direction: minimize}}")
-    return asked
+        objectives.append(f"{{metric: {error}, direction: minimize}}")
+    return objectives
 
 
 def _line(key: str, why: str) -> str:
-    """Return a key with its explanation after it, or above it if the key is long."""
+    """Return a key with its comment at its end, or above it if the key is long."""
     if not why:
         return key
     if len(key) > _KEYS_WIDTH:
@@ -164,7 +164,7 @@ def _line(key: str, why: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return text as a YAML scalar, plain if possible."""
+    """Return text as a YAML scalar, unquoted where possible."""
     if re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", text) and text.lower() not in _WORDS:
         return text
     return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf).strip())
@@ -174,13 +174,13 @@ _WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 
 def _rounded_down(count: int) -> int:
-    """Round a count down to two significant digits."""
+    """Return a count rounded down to two significant digits."""
     step = int(10 ** max(0, len(str(count)) - 2))
     return max(1, count // step * step)
 
 
 def _with_all_classes(found: Inspection, limit: int | None) -> int | None:
-    """Raise the limit until every class is in the training and validation splits."""
+    """Return the limit, raised until every split has all classes."""
     while limit is not None and limit < found.examples["train"]:
         try:
             split_data(found.raw, replace(found.spec, limit=limit))

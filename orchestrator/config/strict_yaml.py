@@ -1,8 +1,8 @@
-"""Reader of a safe subset of YAML: mappings, lists and plain values, each with its line.
+"""Read a safe subset of YAML: mappings, lists and plain values, each with its line.
 
-Whatever could surprise (tags, anchors, aliases, repeated keys, several documents,
-deep nesting, other encodings, large files) is refused, and nothing is ever built from text but
-text, numbers, true, false and null. Plain values follow YAML 1.2: `2e6` is a number, `no` is text.
+Tags, anchors, aliases, repeated keys, several documents, deep nesting, other encodings and large
+files are refused. Values are only text, numbers, true, false and null. Plain scalars follow YAML
+1.2: `2e6` is a number, `no` is text.
 """
 
 import re
@@ -32,22 +32,22 @@ _WORDS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """Content of one text."""
+    """Content of a text."""
 
     value: Any
-    """Mappings as dict, lists as list, the rest as plain values."""
+    """Mappings as dict, lists as list, scalars as plain values."""
     lines: dict[KeyPath, int]
     """Line of every key and list entry, from 1."""
     problems: tuple[Problem, ...]
-    """Refused parts, where the rest could still be read."""
+    """Refused constructs that did not prevent reading the rest."""
 
 
 def parse(raw: bytes, origin: str) -> Document:
-    """Parse a text into values and their lines.
+    """Parse a text.
 
     Args:
-        raw: The text as bytes.
-        origin: Names the text in messages.
+        raw: Bytes of the text.
+        origin: Name of the text in messages.
 
     Raises:
         ProblemsError: The text cannot be read at all.
@@ -69,7 +69,7 @@ def parse(raw: bytes, origin: str) -> Document:
 
 
 def plain_value(text: str) -> Any:
-    """Return the value of an unquoted scalar by YAML 1.2's core rules."""
+    """Return the value of an unquoted scalar by the core schema of YAML 1.2."""
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
@@ -78,10 +78,10 @@ def plain_value(text: str) -> Any:
 
 
 def _decoded(raw: bytes, origin: str) -> str:
-    """Decode the text without a byte order mark.
+    """Return the text without a byte order mark.
 
     Raises:
-        ProblemsError: It is not UTF-8, or holds control characters.
+        ProblemsError: It is not UTF-8, or contains control characters.
     """
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ProblemsError([Problem(origin, line=1, text="UTF-16 text; save it as UTF-8")])
@@ -101,7 +101,7 @@ def _decoded(raw: bytes, origin: str) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class _Reader:
-    """Builder of plain values from a stream of YAML events, with lines and refusals."""
+    """Builds plain values from YAML events, and records lines and problems."""
 
     origin: str
     lines: dict[KeyPath, int] = field(default_factory=dict)

@@ -29,7 +29,7 @@ def config(*metrics: str, **more: Any) -> StudyConfig:
 @pytest.mark.parametrize("metric", ["val_loss", "train_loss"])
 def test_a_loss_that_the_space_decides_is_no_objective(metric: str) -> None:
     wanted = rf"mine: objectives\[1\].metric: '{metric}' is measured by the main loss term, which "
-    with pytest.raises(ProblemsError, match=wanted + ".* choosing another ruler"):
+    with pytest.raises(ProblemsError, match=wanted + ".* by changing the loss"):
         check_objectives(config("val_accuracy", metric), load("hybrid"), BOTH)
 
 
@@ -71,7 +71,7 @@ def test_a_main_term_that_chance_hardly_draws_is_found(losses: Domain[LossWeight
 
 @pytest.mark.parametrize("metric", ["weights/auxiliary", "terms/auxiliary", "val_total"])
 def test_what_follows_from_the_weights_is_no_objective(metric: str) -> None:
-    wanted = rf"objectives\[0\].metric: '{metric}' follows from the loss weights"
+    wanted = rf"objectives\[0\].metric: '{metric}' depends on the loss weights"
     with pytest.raises(ProblemsError, match=wanted) as refused:
         check_objectives(config(metric), load("tiny"), BOTH)
     assert len(refused.value.problems) == 1
@@ -80,7 +80,7 @@ def test_what_follows_from_the_weights_is_no_objective(metric: str) -> None:
 def test_training_examples_that_the_space_chooses_are_no_aim() -> None:
     losses = Const(LossWeights())
     chosen = space_of(losses, recipe=recipe_domain(augmentations=("none", "shift")))
-    with pytest.raises(ProblemsError, match=r"by choosing easier ones\. Aim at val_accuracy"):
+    with pytest.raises(ProblemsError, match=r"by choosing easier ones\. Use val_accuracy"):
         check_objectives(config("train_accuracy"), chosen, BOTH)
     check_objectives(config("val_accuracy"), chosen, BOTH)
     alike = space_of(losses, recipe=recipe_domain(augmentations=("shift",)))
@@ -94,12 +94,12 @@ NUMBERS = Task(inputs={"image": (1, 8, 8)}, num_classes=0, num_values=2)
 @pytest.mark.parametrize(
     ("main", "side", "task", "needs"),
     [
-        ("cross_entropy", "mse", CLASSES, "numbers, of which the data has none"),
-        ("cross_entropy", "wave", CLASSES, "numbers, of which the data has none"),
+        ("cross_entropy", "mse", CLASSES, "regression targets, which the data does not have"),
+        ("cross_entropy", "wave", CLASSES, "regression targets, which the data does not have"),
         ("cross_entropy", "clip", CLASSES, "two streams; the data has one"),
-        ("mse", "auxiliary", NUMBERS, "classes, of which the data has none"),
-        ("mse", "triplet", NUMBERS, "classes, of which the data has none"),
-        ("mse", "supervised_contrastive", NUMBERS, "classes, of which the data has none"),
+        ("mse", "auxiliary", NUMBERS, "classes, which the data does not have"),
+        ("mse", "triplet", NUMBERS, "classes, which the data does not have"),
+        ("mse", "supervised_contrastive", NUMBERS, "classes, which the data does not have"),
     ],
 )
 def test_a_loss_term_that_the_data_cannot_serve_is_refused(

@@ -27,14 +27,17 @@ def test_weights_are_shares_and_those_left_out_are_zero() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("val_acuracy=1", "no objective of this study. Objectives: val_accuracy, val_mae. Did you"),
+        (
+            "val_acuracy=1",
+            "not an objective of this study. Objectives: val_accuracy, val_mae. Did you",
+        ),
         ("val_mae=-1", "the weight of val_mae is a number from 0, not '-1'"),
         ("val_mae=nan", "a number from 0, not 'nan'"),
         ("val_mae=inf", "a number from 0, not 'inf'"),
         ("val_mae=much", "a number from 0, not 'much'"),
         ("val_mae=0,val_accuracy=0", "no weight is above 0; write val_accuracy=0.5,val_mae=0.5"),
         ("val_mae=1,val_mae=2", "'val_mae' is weighed twice"),
-        ("val_mae", "'val_mae' is no weight; write val_accuracy=0.5,val_mae=0.5"),
+        ("val_mae", "'val_mae' is not a weight; write val_accuracy=0.5,val_mae=0.5"),
         ("", "'' is no weight"),
     ],
 )

@@ -21,18 +21,18 @@ SPACES = ", ".join(catalog())
 
 MISTAKES = {
     "": "1: space: is missing; give a catalogue name or file.py:name",
-    "space: hybird": f"1: space: no space is called 'hybird'. Known: {SPACES}; or file.py:name. "
+    "space: hybird": f"1: space: there is no space 'hybird'. Known: {SPACES}; or file.py:name. "
     "Did you mean 'hybrid'?",
-    "space: mine.py": "1: space: say which object of 'mine.py' it is, like 'mine.py:space'",
+    "space: mine.py": "1: space: names no object of 'mine.py'; write mine.py:space",
     "space: 5": "1: space: needs text, not 5; put it in quotes",
     "space: tiny\nspcae: tiny": f"2: spcae: unknown key. Allowed: {KEYS}. Did you mean 'space'?",
     "space: tiny\nspace: hybrid": "2: space: is given twice (first in line 1)",
     "space: tiny\nname: ../../x": "2: name: not a name; allowed are 1 to 100 letters, digits, '.', "
     "'_' and '-', the first a letter or digit",
-    "train: mine\nspace: tiny": "1: train: 'mine' is no reference; write file.py:name",
+    "train: mine\nspace: tiny": "1: train: 'mine' is not a reference; write file.py:name",
     "space: tiny\nstop: {trails: 3, hours: 1}": "2: stop.trails: unknown key. "
     "Allowed: hours, target, trials. Did you mean 'trials'?",
-    "space: tiny\nstop: {target: 0.9}": "2: stop: the search needs an end; give trials or hours "
+    "space: tiny\nstop: {target: 0.9}": "2: stop: the search needs a limit; give trials or hours "
     "(a target may never be reached)",
     "space: tiny\nstop: {trials: 0}": "2: stop.trials: must be at least 1, not 0",
     "space: tiny\nstop: {trials: 1.5}": "2: stop.trials: needs a whole number, not 1.5",
@@ -46,11 +46,11 @@ MISTAKES = {
     "space: tiny\nobjectives: [{metric: val_loss, direction: down}]": "2: "
     "objectives[0].direction: 'down' is not offered. Allowed: maximize, minimize.",
     "space: tiny\nobjectives: [{metric: weights/auxiliary, direction: maximize}]": "2: "
-    "objectives[0].metric: 'weights/auxiliary' follows from the loss weights that the study "
-    "decides: it would be met by choosing them. Aim at what no weight changes, "
+    "objectives[0].metric: 'weights/auxiliary' depends on the loss weights that the study "
+    "decides: the search could improve it by changing them. Use a metric without loss weights, "
     "such as val_accuracy",
     "space: tiny\nobjectives: [{metric: val_loss}]": "2: objectives[0].direction: is missing; "
-    "say maximize or minimize",
+    "write maximize or minimize",
     "space: tiny\nobjectives: {metric: val_loss, direction: minimize}": "2: objectives: "
     "needs a list, like [...], not keys and values",
     "space: tiny\nobjectives: []": "2: objectives: needs at least one entry",
@@ -168,9 +168,9 @@ def test_with_own_training_any_metric_is_measured_and_no_constraint_is(study_fil
         "constraints: [{metric: flops, at_most: 5}]\n"
     )
     assert refusal(study_file, text) == [
-        "study.yaml:3: objectives[1].metric: 'a b' is no metric's name; letters, digits, '_', "
-        "'.', '-'",
-        "study.yaml:4: constraints[0].metric: nothing is counted before your own training runs; "
+        "study.yaml:3: objectives[1].metric: 'a b' is not a metric's name; use letters, digits, "
+        "'_', '.', '-'",
+        "study.yaml:4: constraints[0].metric: costs are not counted with your own training; "
         "remove the constraint",
     ]
 
@@ -235,10 +235,10 @@ def test_overrides_replace_keys_and_errors_in_them_name_the_option() -> None:
         ("stop.trials", "x", "--set: stop.trials: needs a whole number, not 'x'"),
         ("buget.maximum", "3", f"--set: buget: unknown key. Allowed: {KEYS}. "
          "Did you mean 'budget'?"),
-        ("seed.x", "1", "--set: seed.x: there is no such place; give the section above it "
+        ("seed.x", "1", "--set: seed.x: there is no such entry; set the section above it "
          "as a whole"),
-        ("objectives[4].metric", "x", "--set: objectives[4].metric: there is no such place; "
-         "give the section above it as a whole"),
+        ("objectives[4].metric", "x", "--set: objectives[4].metric: there is no such entry; "
+         "set the section above it as a whole"),
     ],
 )  # fmt: skip
 def test_a_mistaken_override_is_named(key: str, text: str, message: str) -> None:

@@ -307,8 +307,8 @@ def test_trials_larger_than_the_machine_are_refused(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ProblemsError) as refused:
         check_resources(load("digits", [large]))
     assert str(refused.value).splitlines() == [
-        "digits: resources.cpu: a trial asks for 3 cores, 2 can be used here",
-        "digits: resources.gpu: no GPU that torch serves as cuda is found on this machine. "
+        "digits: resources.cpu: a trial needs 3 cores, 2 can be used here",
+        "digits: resources.gpu: no GPU that torch supports as cuda is found on this machine. "
         "To train on what is found, leave it out or search with --set resources.gpu=null; a study "
         "that exists then continues",
     ]

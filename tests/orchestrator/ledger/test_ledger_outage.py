@@ -152,7 +152,7 @@ def test_a_search_whose_server_stays_away_ends_with_4_and_one_message_and_can_be
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(orchestrator.run, "start_projector", lambda **_: NoTracker())
-    monkeypatch.setattr(orchestrator.run, "LEDGER_PATIENCE_S", 1.5)
+    monkeypatch.setattr(orchestrator.run, "MAX_OUTAGE_S", 1.5)
     monkeypatch.setenv("ARCHSCOUT_LEDGER", ours.url)
     search = [*SEARCH, "--name", "left"]
     with monkeypatch.context() as inner:

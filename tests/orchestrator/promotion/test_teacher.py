@@ -82,7 +82,7 @@ def test_a_study_distils_from_a_promoted_model(
     [
         ("", "pupils: teacher: is missing: a loss term of this space distils."),
         ("teacher: digits/9\n", "there is no version 9 of a model 'digits'. Models: "),
-        ("teacher: digits\n", "names no model and version; write MODEL/VERSION, such as digits/1"),
+        ("teacher: digits\n", "is not a model and version; write MODEL/VERSION, such as digits/1"),
     ],
 )
 def test_an_unknown_teacher_is_refused_and_nothing_created(
