@@ -1,4 +1,4 @@
-"""The YAML reader refuses what could surprise, quickly, and never with a traceback."""
+"""The YAML reader refuses unsafe constructs, quickly, and never with a traceback."""
 
 import time
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.config.load import load
-from orchestrator.config.strict_yaml import parse
+from orchestrator.config.strict_yaml import parse, plain_value
 from orchestrator.errors import ProblemsError
 
 LAUGHS = "a0: &a0 [ha, ha, ha, ha]\n" + "".join(
@@ -100,8 +100,15 @@ def test_plain_values_follow_yaml_1_2(text: str, value: object) -> None:
     assert type(found) is type(value)
 
 
+def stays_text(text: str) -> bool:
+    """Return whether YAML 1.2 reads as text what PyYAML, which writes YAML 1.1, leaves unquoted."""
+    tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
+    return not tag.endswith(":str") or isinstance(plain_value(text), str)
+
+
+texts = st.text().filter(stays_text)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
@@ -119,6 +126,13 @@ def test_what_pyyaml_dumps_of_plain_data_reads_back_the_same(tree: dict[str, Any
         assert any(not part.isprintable() for part in _texts(tree))
         return
     assert document.value == tree
+
+
+def test_text_that_pyyaml_leaves_unquoted_can_be_a_number_in_yaml_1_2() -> None:
+    assert not stays_text("0E0")
+    text = yaml.safe_dump({"0": "0E0"})  # text in YAML 1.1, whose floats need a point
+    assert text == "'0': 0E0\n"
+    assert parse(text.encode(), "f").value == {"0": 0.0}
 
 
 def _texts(tree: object) -> list[str]:
