@@ -149,9 +149,9 @@ def test_redraws_and_numbers_and_seeds_draw_apart() -> None:
 
 
 def test_late_redraws_ignore_the_model() -> None:
-    modelled, fresh = new_sampler(), new_sampler("random")
-    modelled.rebuild(history(12))
-    assert sampled(modelled, 12, MAX_RESAMPLES) == sampled(fresh, 12, MAX_RESAMPLES)
+    modeled, fresh = new_sampler(), new_sampler("random")
+    modeled.rebuild(history(12))
+    assert sampled(modeled, 12, MAX_RESAMPLES) == sampled(fresh, 12, MAX_RESAMPLES)
 
 
 def test_a_complete_trial_is_told_with_its_value() -> None:
