@@ -34,7 +34,7 @@ class Objective:
 
     @property
     def is_cost(self) -> bool:
-        """Whether it is a cost, known before training."""
+        """True if it is a cost, known before training."""
         return self.metric in COST_METRICS
 
     def score(self, value: float) -> float:

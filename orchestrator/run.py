@@ -1,7 +1,7 @@
 """Run one study from its lease to its last trial, and close everything in every case.
 
 Takes the lease, starts MLflow's projection and rebuilds the study from the ledger. Then the engine
-asks, trains and tells until nothing is left, a limit is reached, or a signal arrives.
+runs trials until nothing is left, a limit is reached, or a signal arrives.
 """
 
 import os
@@ -50,7 +50,7 @@ class RunOutcome:
     trials: tuple[Trial, ...] = ()
     """All trials of the study."""
     shown: bool = True
-    """Whether MLflow shows all of them."""
+    """True if MLflow shows all of them."""
     not_shown: str = ""
     """Reason why it does not, if known."""
 

@@ -22,7 +22,7 @@ class TrialState(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a trial in this state never changes again."""
+        """True if a trial in this state never changes again."""
         return self in {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
 
 

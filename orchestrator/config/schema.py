@@ -117,7 +117,7 @@ class ResourcesConfig(BaseModel):
     gpu: float | None = Field(default=None, ge=0)
     """GPUs, or a share of one; None is 1 if one is found and 0 otherwise."""
     gpu_found: bool = Field(default=False, exclude=True)
-    """Whether `gpu` was open and was found at the last start; only stored in the ledger."""
+    """True if `gpu` was open and was found at the last start; only stored in the ledger."""
     silence_s: float | None = Field(default=None, gt=0, le=1_000_000)
     """Seconds without progress after which an attempt is ended and retried; None is 120 for
     built-in training and no limit for a user's own."""

@@ -38,7 +38,7 @@ class Machine:
     cores: int
     """Parallel trials without a GPU."""
     gpu: bool
-    """Whether trials use a GPU."""
+    """True if trials use a GPU."""
     example_s: float | None
     """Seconds to train the default candidate on one example; None if unknown."""
 

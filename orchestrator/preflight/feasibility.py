@@ -38,7 +38,7 @@ class ConstraintReport:
 
     @property
     def possible(self) -> bool:
-        """Whether a feasible candidate was found."""
+        """True if a feasible candidate was found."""
         return self.nearest is not None and self.nearest.worst(self.limits) <= 0
 
 

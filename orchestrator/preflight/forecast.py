@@ -31,7 +31,7 @@ class Plan:
     """The same for trial 0, which is never pruned."""
     budget: Budget
     halving: bool
-    """Whether trials are pruned at rungs."""
+    """True if trials are pruned at rungs."""
     slots: int
     """Parallel trials."""
     trials: int | None
@@ -66,7 +66,7 @@ class StudyForecast:
     trials: Span
     """Trials of the study at its end."""
     hours_decide: bool
-    """Whether the limit of hours ends it in most simulations."""
+    """True if the limit of hours ends it in most simulations."""
 
 
 def forecast(plan: Plan, seed: int) -> StudyForecast:

@@ -134,7 +134,7 @@ class GridSuggester(BaseSuggester):
 
     def __init__(self) -> None:
         self.exhausted = False
-        """Whether all combinations were enumerated."""
+        """True if all combinations were enumerated."""
         self._positions: list[tuple[str, Sequence[Any], int]] = []
         self._values: dict[str, Any] = {}
         self._depth = 0

@@ -1,1 +1,1 @@
-"""Which candidate comes next: Optuna's samplers, screening, pruning and warm starts."""
+"""Choice of the next candidate: Optuna's samplers, screening, pruning and warm starts."""

@@ -162,7 +162,7 @@ class Suggestion:
 class OptunaSampler:
     """One study's history in Optuna, and the sampler that proposes from it.
 
-    A trial is *open* from its suggestion until it is told. Open trials count as pending (constant
+    A trial is *open* from its suggestion until `tell`. Open trials count as pending (constant
     liar), so that parallel suggestions differ. Trial numbers in Optuna differ from the ledger's,
     because discarded suggestions take one too.
     """
@@ -258,7 +258,7 @@ class OptunaSampler:
         return {**kept, **({"parents": parents} if parents else {})}
 
     def keep(self, suggestion: Suggestion, uid: str, number: int) -> None:
-        """Register a suggestion as a trial of the ledger, open until it is told."""
+        """Register a suggestion as a trial of the ledger, open until `tell`."""
         shared = self._storage.get_study_system_attrs(self._study_id)
         self._recorded_parents.update(key for key in shared if _PARENTS in key)
         self._register(suggestion.suggester, uid, number)

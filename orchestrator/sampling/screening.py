@@ -31,7 +31,7 @@ class Screening:
 
     @property
     def feasible(self) -> bool:
-        """Whether the candidate may be trained."""
+        """True if the candidate may be trained."""
         return all(violation <= 0 for violation in self.violations.values())
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from orchestrator.errors import sanitize
 from orchestrator.sampling.candidates import Space, digest_of, user_space_error
 from orchestrator.sampling.optuna_sampler import derive_seed
+from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains import DomainError, SpaceError
 from search_spaces.domains.suggester import (
     BaseSuggester,
@@ -51,22 +52,33 @@ def first_points(
     for index, given in enumerate(seed_points):
         where = f"seed_points[{index}]"
         point = _network_params(space, given, where) if isinstance(given, str) else given
-        suggester = _PartialSuggester(point, seed, index)
-        try:
-            candidate = space.resolve(suggester)
-        except ValueError as error:
-            raise SeedPointError(f"{where}: {error}") from error
-        except Exception as error:  # a user's own function may raise anything
-            raise user_space_error(error) from error
-        if unknown := sorted(set(point) - set(suggester.params)):
-            raise SeedPointError(
-                f"{where}.{unknown[0]}: the space has no such decision here."
-                f"{did_you_mean(unknown[0], suggester.params)}"
-            )
+        suggester = _PartialSuggester(point, derive_seed(seed, "seed point", index))
+        candidate = _resolve(space, suggester, where)
         if (digest := digest_of(candidate, task)) not in seen:
             seen.add(digest)
             points.append(suggester.params)
     return tuple(points)
+
+
+def _resolve(space: Space, suggester: "_PartialSuggester", where: str) -> Candidate | Decisions:
+    """Return the candidate of a seed point.
+
+    Raises:
+        SeedPointError: A value is outside the space, or a decision is unknown.
+        UserSpaceError: The user's define-by-run space raised an exception.
+    """
+    try:
+        candidate = space.resolve(suggester)
+    except ValueError as error:
+        raise SeedPointError(f"{where}: {error}") from error
+    except Exception as error:  # a user's own function may raise anything
+        raise user_space_error(error) from error
+    if unknown := sorted(suggester.given - set(suggester.params)):
+        raise SeedPointError(
+            f"{where}.{unknown[0]}: the space has no such decision here."
+            f"{did_you_mean(unknown[0], suggester.params)}"
+        )
+    return candidate
 
 
 def _network_params(space: Space, name: str, where: str) -> Mapping[str, Any]:
@@ -91,13 +103,13 @@ def _network_params(space: Space, name: str, where: str) -> Mapping[str, Any]:
 class _PartialSuggester(BaseSuggester):
     """Answers from a seed point, and at random for the decisions that it omits."""
 
-    def __init__(self, point: Mapping[str, Any], seed: int, index: int) -> None:
+    def __init__(self, point: Mapping[str, Any], seed: int) -> None:
+        self.given = frozenset(point)
         self._fixed = ReplaySuggester(point)
-        self._random = RandomSuggester(derive_seed(seed, "seed point", index))
-        self._names = frozenset(point)
+        self._random = RandomSuggester(seed)
         self.params: dict[str, Any] = {}
 
     def answer(self, name: str, question: Question) -> Any:
-        source = self._fixed if name in self._names else self._random
+        source = self._fixed if name in self.given else self._random
         self.params[name] = question.ask(source, name)
         return self.params[name]

@@ -117,7 +117,7 @@ class Attempts:
                 self._limits.block(outcome.message)
 
     def requeue(self, key: AttemptKey, outcome: str) -> None:
-        """Record that an attempt was dropped; a trial that has its outcome is told instead."""
+        """Record that an attempt was dropped; a trial that has its outcome is finished instead."""
         attempt = self._find(key)
         if attempt is None:
             return

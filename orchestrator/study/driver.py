@@ -49,8 +49,8 @@ _HEARTBEAT_S = 10.0
 class StudyDriver:
     """One study, between the ledger and an engine; safe to use from several threads.
 
-    A trial's errors are told, never raised. Only errors of the ledger are raised, such as a full
-    disk.
+    A trial's errors are recorded, never raised. Only errors of the ledger are raised, such as a
+    full disk.
 
     Args:
         record: The study's row in the ledger.
@@ -139,7 +139,7 @@ class StudyDriver:
         """Return the next attempt to run, already recorded as running.
 
         Unfinished trials come first, then new ones. Sampling a new one may take seconds, without
-        blocking reports and tells; it uses the results known when it began.
+        blocking `report` and `tell`; it uses the results known when it began.
 
         Args:
             node: Host that runs it, for display; this host by default.
@@ -182,7 +182,7 @@ class StudyDriver:
     def requeue(self, key: AttemptKey, outcome: str = "interrupted") -> None:
         """Record that an attempt was dropped; its trial waits for another one.
 
-        A trial that has already reached its outcome is told instead.
+        A trial that has already reached its outcome is finished instead.
         """
         with self._guarded():
             self._attempts.requeue(key, outcome)
@@ -211,7 +211,7 @@ class StudyDriver:
 
     @property
     def stopping(self) -> bool:
-        """Whether nothing new starts and running attempts are to be requeued."""
+        """True if nothing new starts and running attempts are to be requeued."""
         return self._limits.stop_reason is not None
 
     @property
@@ -226,7 +226,7 @@ class StudyDriver:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing runs and nothing is left to start."""
+        """True if nothing runs and nothing is left to start."""
         with self._lock:
             if self._attempts.running:
                 return False

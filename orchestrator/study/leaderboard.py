@@ -24,7 +24,7 @@ class Row:
     values: Mapping[str, float]
     """Values by objective, in the study's order."""
     on_front: bool
-    """Whether no other trial is better in every objective."""
+    """True if no other trial is better in every objective."""
     epochs: int
     parameters: int | None
     """Trainable parameters of its network; None where nothing was counted."""

@@ -30,13 +30,13 @@ class RunningAttempt:
     started: float
     """Monotonic time of the study's clock."""
     pruned: bool = False
-    """Whether a rung has pruned the trial."""
+    """True if a rung has pruned the trial."""
     failure: Failure | None = None
     """Failure that its measurements show."""
 
     @property
     def is_decided(self) -> bool:
-        """Whether further reports cannot change its outcome."""
+        """True if further reports cannot change its outcome."""
         return self.pruned or self.failure is not None
 
 

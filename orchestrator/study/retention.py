@@ -184,7 +184,7 @@ def _defect(reference: CheckpointRef, folder: Storage) -> str | None:
         missing = isinstance(error.__cause__, FileNotFoundError)
         return f"nothing at {folder / manifest.NAME}" if missing else f"{folder}: {error}"
     except OSError as error:
-        return f"what cannot be read at {folder}: {error}"
+        return f"an unreadable checkpoint at {folder}: {error}"
     for name, recorded in files.items():
         if name not in sizes:
             return f"nothing at {folder / name}"

@@ -74,7 +74,7 @@ class StudyState:
 
     @property
     def may_sample(self) -> bool:
-        """Whether another trial may be sampled: within the limits, and the space not exhausted."""
+        """True if another trial may be sampled: within the limits, and the space not exhausted."""
         if self.target_reached:  # a reused result may do so before anything runs
             return False
         limit = self.config.stop.trials
@@ -84,7 +84,7 @@ class StudyState:
 
     @property
     def target_reached(self) -> bool:
-        """Whether the best trial reaches the target."""
+        """True if the best trial reaches the target."""
         first, target = self.config.objectives[0], self.config.stop.target
         return self.best is not None and reaches_target(self.best, first, target)
 

@@ -100,7 +100,7 @@ class TestSearch:
     ) -> None:
         assert main([*command, *QUICK, "--set", "seed_points=[{recipe.learning_rat: 0.1}]"]) == 2
         [error] = capsys.readouterr().err.splitlines()
-        assert error.startswith("surrogate: seed_points[0].recipe.learning_rat: the space asks ")
+        assert error.startswith("surrogate: seed_points[0].recipe.learning_rat: the space has ")
         assert error.endswith("Did you mean 'recipe.learning_rate'?")
         assert not home.exists()
 

@@ -148,7 +148,7 @@ def test_constraints_that_exclude_each_other_are_refused_together(
     [met] = found.limits
     assert met.nearest is not None
     bound = (Constraint(metric="flops", at_most=1.0), *met.limits)
-    impossible = replace(met, limits=bound, by=0)
+    impossible = replace(met, limits=bound, num_feasible=0)
 
     [message] = refused(replace(found, together=impossible))
 
@@ -163,7 +163,7 @@ def test_what_chance_misses_is_found_by_going_downhill(small_space: Make, study:
     found = looked_at(study(space, constraints=[limit]))
 
     [met] = found.limits
-    assert (met.by, met.possible) == (0, True)
+    assert (met.num_feasible, met.possible) == (0, True)
     assert refused(found) == []
 
 
