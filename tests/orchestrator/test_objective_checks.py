@@ -150,7 +150,9 @@ def test_of_several_numbers_each_is_aimed_at_by_its_name() -> None:
     space = fit_to_task(load("vector"), task)
     check_objectives(config("val_rmse", "val_mae/angle", "val_mae/speed"), space, task, names)
     for metric in ("val_mae", "val_mae/weight"):
-        with pytest.raises(ProblemsError, match=f"'{metric}' is not measured: the data has 2 num"):
+        with pytest.raises(
+            ProblemsError, match=f"'{metric}' is not measured: the data has 2 regression targets"
+        ):
             check_objectives(config(metric), space, task, names)
 
 

@@ -38,7 +38,7 @@ def test_weights_are_shares_and_those_left_out_are_zero() -> None:
         ("val_mae=0,val_accuracy=0", "no weight is above 0; write val_accuracy=0.5,val_mae=0.5"),
         ("val_mae=1,val_mae=2", "'val_mae' is weighed twice"),
         ("val_mae", "'val_mae' is not a weight; write val_accuracy=0.5,val_mae=0.5"),
-        ("", "'' is no weight"),
+        ("", "'' is not a weight"),
     ],
 )
 def test_what_cannot_be_weighed_is_refused(text: str, message: str) -> None:
