@@ -77,8 +77,8 @@ MISTAKES = {
     "space: tiny\nresources: {silence_s: 0}": "2: resources.silence_s: must be above 0, not 0",
     "space: tiny\nresources: {gpu: 4}": "2: resources.gpu: a trial trains on one GPU at most, "
     "not 4; give 1, or a share such as 0.5",
-    "space: tiny\nresources: {gpu_found: true}": "2: resources.gpu_found: is written by archscout "
-    "alone; leave it out",
+    "space: tiny\nresources: {gpu_found: true}": "2: resources.gpu_found: is reserved "
+    "for archscout; remove it",
     "space: tiny\nresources: {cpus: 1}": "2: resources.cpus: unknown key. Allowed: cpu, gpu, "
     "silence_s. Did you mean 'cpu'?",
     "space: tiny\nresources: {gpu: 1.5}": "2: resources.gpu: 1.5 GPUs cannot be had: "
