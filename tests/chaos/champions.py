@@ -1,7 +1,7 @@
-"""Promotions killed at each of their points, run against each other, and amid cleaning up.
+"""Promotions killed at each failpoint, in races, and during `archscout clean`.
 
-One small study a database is searched for real; each promotion goes to a model of its own name.
-What a clean process would answer is recorded once, since hundreds of promotions ask the same.
+One small study for each database is really searched; each promotion has its own model name. The
+outputs of the clean process are recorded once, since hundreds of promotions need the same.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ _TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A finished study with two trials to promote, and what their models answer."""
+    """A finished study with two trials to promote, and the outputs of their models."""
 
     world: World
     better: winner.Winner
@@ -50,12 +50,12 @@ class Scene:
 
     @property
     def built(self) -> Path:
-        """Models that were written once, by trial."""
+        """Folder of the written models, by trial."""
         return self.world.home / "built"
 
     @property
     def answers(self) -> Path:
-        """What the models answer, by trial and examples."""
+        """Folder of the models' outputs, by trial and examples."""
         return self.world.home / "answers"
 
     @property
@@ -64,7 +64,7 @@ class Scene:
 
 
 def play(world: World, *, races: int) -> dict[str, Any]:
-    """Kills, a cleaning and races; counts and violations."""
+    """Run kills, a cleaning and races; return counts and violations."""
     scene = _searched(world)
     kills: Counter[str] = Counter()
     found: list[str] = []
@@ -80,7 +80,7 @@ def play(world: World, *, races: int) -> dict[str, Any]:
 
 
 def _searched(world: World) -> Scene:
-    """The study, its two trials taken to models of their own: fills the recordings."""
+    """Search the study and promote both trials, which records the outputs."""
     words = ["search", "tiny", "--name", world.name, "--trials", "3"]
     _must(world, lambda _: _command(world, *words, "--set", "pruner.name=none"))
     with Ledger.open(world.url) as ledger:
@@ -96,12 +96,12 @@ def _searched(world: World) -> Scene:
     scene.built.mkdir()
     scene.answers.mkdir()
     for number, chosen in enumerate((scene.worse, scene.better)):
-        _must(world, partial(_promote, scene, f"recorded-{number}", chosen, room=_recording))
+        _must(world, partial(_promote, scene, f"recorded-{number}", chosen, opener=_recording))
     return scene
 
 
 def _killed(scene: Scene, point: str, kills: Counter[str]) -> list[str]:
-    """A champion, and a better one that dies on its way and is promoted again."""
+    """Promote a champion, then kill the promotion of a better model and repeat it."""
     world, model = scene.world, f"killed-at-{point.partition('.')[2].replace('_', '-')}"
     _must(world, partial(_promote, scene, model, scene.worse))
     fault = f"{point}:1:kill"
@@ -117,7 +117,7 @@ def _killed(scene: Scene, point: str, kills: Counter[str]) -> list[str]:
 
 
 def _amid_cleaning(scene: Scene) -> list[str]:
-    """At each step of a promotion everything is cleaned that can be."""
+    """Clean up at each step of a promotion."""
     world, model, refused = scene.world, "cleaned", scene.world.home / "refused.txt"
 
     def clean(_step: str) -> None:
@@ -125,20 +125,20 @@ def _amid_cleaning(scene: Scene) -> list[str]:
         assert _command(world, "clean", world.name, "--yes") == 0
         drivers.note(refused, str(_command(world, "delete", world.name, "--yes")))
 
-    _must(world, partial(_promote, scene, model, scene.better, say=clean, room=_quick))
+    _must(world, partial(_promote, scene, model, scene.better, say=clean, opener=_quick))
     codes = refused.read_text().split()
     found = [] if set(codes) == {"3"} and len(codes) > 3 else [f"delete answered {codes}"]
     return found + _won(scene, model, scene.better, versions=1)
 
 
 def _race(scene: Scene, model: str, found: list[str]) -> str:
-    """Two promotions that compared themselves with one champion: `lw` is one lost, one won."""
+    """Race two promotions compared with one champion; `lw` is one lost, one won."""
     ready, go, result = (os.pipe() for _ in range(3))
 
     @contextmanager
     def together(inner: Any) -> Iterator[Any]:
-        with inner as examinee:
-            yield examinee
+        with inner as opened:
+            yield opened
         os.write(ready[1], b".")
         os.read(go[0], 1)
 
@@ -191,18 +191,18 @@ def _promote(
     chosen: winner.Winner,
     _world: World | None,
     *,
-    room: Any = None,
+    opener: Any = None,
     around: Any = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """One promotion from where it is to its end, in this process."""
+    """Continue one promotion to its end, in this process."""
     promoter = _promoter(scene, model, chosen, say)
-    opened = (room or _replaying)(scene, promoter, chosen)
+    opened = (opener or _replaying)(scene, promoter, chosen)
 
     def open_model(*asked: Any) -> Any:
         return opened(*asked) if around is None else around(opened(*asked))
 
-    with mock.patch.object(promoter.package, "build", partial(_build, scene)):
+    with mock.patch.object(package, "build", partial(_build, scene)):
         replace(promoter, open_model=open_model).promote()
 
 
@@ -223,7 +223,7 @@ _write = package.build
 
 
 def _build(scene: Scene, folder: Path, contents: Any) -> str:
-    """The model's files, written once and copied from then on."""
+    """Copy the model's files, which are written once."""
     made = scene.built / str(contents.origin["trial_uid"])
     digest = made.with_suffix(".digest")
     if not digest.exists():
@@ -237,33 +237,33 @@ def _quick(_scene: Scene, promoter: Promoter, _chosen: winner.Winner) -> Any:
 
 
 def _recording(scene: Scene, promoter: Promoter, chosen: winner.Winner) -> Any:
-    """The quick room, whose answers are kept."""
+    """Open models in this process, and record their outputs."""
 
     @contextmanager
-    def room(*asked: Any) -> Iterator[Any]:
+    def opener(*asked: Any) -> Iterator[Any]:
         with open_in_process(promoter.registry)(*asked) as model:
 
-            def answers(examples: Any) -> dict[str, list[Any]]:
-                said = {name: list(given) for name, given in model.answers(examples).items()}
+            def predict(examples: Any) -> dict[str, list[Any]]:
+                said = {name: list(given) for name, given in model.predict(examples).items()}
                 _answer(scene, chosen, examples).write_text(json.dumps(said))
                 return said
 
-            yield SimpleNamespace(answers=answers)
+            yield SimpleNamespace(predict=predict)
 
-    return room
+    return opener
 
 
 def _replaying(scene: Scene, _promoter: Promoter, chosen: winner.Winner) -> Any:
-    """A room in which nothing is loaded: the answers are those of the recording."""
+    """Replay recorded outputs without loading a model."""
 
     @contextmanager
-    def room(uri: str, digest: str, code: Mapping[str, str]) -> Iterator[Any]:
-        def answers(examples: Any) -> Any:
+    def opener(uri: str, digest: str, code: Mapping[str, str]) -> Iterator[Any]:
+        def predict(examples: Any) -> Any:
             return json.loads(_answer(scene, chosen, examples).read_text())
 
-        yield SimpleNamespace(answers=answers)
+        yield SimpleNamespace(predict=predict)
 
-    return room
+    return opener
 
 
 def _answer(scene: Scene, chosen: winner.Winner, examples: Any) -> Path:
@@ -272,7 +272,7 @@ def _answer(scene: Scene, chosen: winner.Winner, examples: Any) -> Path:
 
 
 def _command(world: World, *words: str) -> int:
-    """A command of ours, silently; its exit status."""
+    """Run a command silently, and return its exit status."""
     os.environ["ARCHSCOUT_LEDGER"] = world.url
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         return main(["--home", str(world.home), *words, "--quiet"])

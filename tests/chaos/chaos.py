@@ -1,8 +1,8 @@
-"""Kills searches at random moments and at every named point, and judges what is left.
+"""Kill searches at random moments and at every failpoint, and check the results.
 
     PYTHONPATH=tests python tests/chaos/chaos.py --kills 300 --seed 1 --output chaos
 
-What has ended is kept as a file in the output folder: the same command goes on with the rest.
+Finished parts are stored as files in the output folder: the same command continues with the rest.
 `--shard 0/2` and `--shard 1/2` share the work between two machines; once both have their files in
 one folder, the same command without `--shard` reports on all. Exit 1 if anything was violated, a
 control did not violate, or a point of a full run was not covered.
@@ -43,7 +43,7 @@ from orchestrator.tracking.client import open_client  # noqa: E402
 
 
 def main() -> int:
-    """Plays what is asked for and prints the report."""
+    """Run the requested parts and print the report."""
     asked = _asked()
     folder = Path(asked.output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,39 +68,39 @@ def main() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """What is played in one go and kept as one file."""
+    """One part of a run, stored as one file."""
 
     part: str
-    """Its kind and the size of the plan that it belongs to."""
+    """Its kind, and the size of its plan."""
     number: int
     play: Callable[[], dict[str, Any]]
-    """Plays it; gives what came of it."""
+    """Runs it, and returns its result."""
 
     @property
     def file(self) -> str:
-        """Where it is kept."""
+        """Name of its file."""
         return f"{self.part}-{self.number:04d}.json"
 
 
 class Parts:
-    """All pieces of a run; servers are started once a piece needs them."""
+    """All parts of a run; servers are started on demand."""
 
     def __init__(self, asked: argparse.Namespace, scratch: Path, stack: ExitStack) -> None:
         self._asked, self._scratch, self._stack = asked, scratch, stack
         self._databases = asked.databases.split(",")
         self._started: dict[str, str] = {}
         self.homes: list[Path] = []
-        """Of the piece under way."""
+        """Homes of the current part."""
         self._rounds = rounds.plan(kills=asked.kills, seed=asked.seed, databases=self._databases)
         self._ray = ray_rounds.plan(kills=asked.ray_kills, databases=self._databases)
 
     def save_homes(self, folder: Path) -> None:
-        """Keeps what the piece under way has left, for inspection."""
+        """Copy the homes of the current part, for inspection."""
         for home in self.homes:
             shutil.copytree(home, folder / home.name, dirs_exist_ok=True)
 
     def planned(self) -> dict[str, reports.Planned]:
-        """By kind, where the pieces are kept and how many there are."""
+        """Return names and number of the parts by kind."""
         found: dict[str, reports.Planned] = {}
         for piece in self.pieces():
             kind = piece.part.partition("-")[0]
@@ -109,7 +109,7 @@ class Parts:
         return found
 
     def pieces(self) -> Iterator[Piece]:
-        """Everything that is asked for."""
+        """Yield all requested parts."""
         asked = self._asked
         for this in self._rounds:
             yield self._piece(f"rounds-{asked.kills}", this.number, self._round, this)
@@ -162,7 +162,7 @@ class Parts:
         return {"database": database, "controls": played}
 
     def _races(self, database: str) -> dict[str, Any]:
-        """Two drivers started at once, that many times: how often exactly one won."""
+        """Start two drivers at once, many times, and count how often exactly one won."""
         num = self._asked.races
         worlds = (self._world(f"race-{number}", database) for number in range(num))
         ended = Counter(map(controls.race, worlds))
@@ -170,7 +170,7 @@ class Parts:
         return {"database": database, "races": came_to}
 
     def _world(self, name: str, database: str, **given: Any) -> World:
-        """A fresh home; on PostgreSQL all studies share one ledger."""
+        """Create a new home; on PostgreSQL all studies share one ledger."""
         home = self._scratch / f"{database}-{name}"
         home.mkdir()
         self.homes.append(home)

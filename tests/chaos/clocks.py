@@ -1,4 +1,4 @@
-"""A study while the clock of its PostgreSQL server is moved by an hour, either way, by libfaketime.
+"""A study while libfaketime moves the clock of its PostgreSQL server by an hour, either way.
 
     apt-get install libfaketime
     PYTHONPATH=tests python tests/chaos/clocks.py
@@ -27,7 +27,7 @@ _HOUR_S = 3600
 
 
 def main() -> int:
-    """Plays both jumps and prints what came of them."""
+    """Run both jumps and print their results."""
     found: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # the server is another user's process
@@ -61,7 +61,7 @@ def _play(ours: Server, moved: Path, jump_s: int, home: Path) -> list[str]:
 
 
 def _two_drivers(ours: Server, moved: Path, jump_s: int, world: World) -> list[str]:
-    """Whether, after the jump, exactly one of two drivers on other hosts may write."""
+    """Check that exactly one of two drivers on other hosts may write after the jump."""
     with Ledger.open(ours.url) as first, Ledger.open(ours.url) as second:
         lease = _opened(first, world, "one")
         _move(ours, moved, jump_s)
@@ -93,7 +93,7 @@ def _opened(ledger: Ledger, world: World, host: str) -> Any:
 
 
 def _move(ours: Server, moved: Path, to_s: int) -> None:
-    """Moves the server's clock; returns once the server reports that time."""
+    """Move the server's clock, and return once the server reports that time."""
     moved.write_text(f"{to_s:+d}\n")
     until = time.monotonic() + 30
     while time.monotonic() < until:

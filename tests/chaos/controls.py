@@ -1,7 +1,7 @@
-"""Controls: the same faults with one guard taken out, which the checker must notice.
+"""Controls: the same faults with one guard removed, which the checker must notice.
 
-A harness that cannot fail proves nothing. Each control plays its fault twice, as the product is and
-without the guard, and gives the violations of both.
+A harness that cannot fail proves nothing. Each control injects its fault twice, with and without
+the guard, and returns the violations of both.
 """
 
 import json
@@ -32,7 +32,7 @@ from workers.measurement import Measurement
 
 
 def _nothing(*_: Any) -> None:
-    """In place of a guard: lets everything pass."""
+    """Replace a guard; accept everything."""
 
 
 def _yes(*_: Any) -> bool:
@@ -44,13 +44,13 @@ def _always(answer: Any) -> Callable[..., Any]:
 
 
 def everything(world: World) -> list[str]:
-    """All that the checker finds in a study that should be finished."""
+    """Return the violations in a study that should be finished."""
     return checker.of_ledger(world.ledger, world.name, TRIALS, EPOCHS)
 
 
 @contextmanager
 def without(*patches: Any) -> Iterator[None]:
-    """Some guards taken out, in this process and those forked from it."""
+    """Remove guards, in this process and those forked from it."""
     for each in patches:
         each.start()
     try:
@@ -61,7 +61,7 @@ def without(*patches: Any) -> Iterator[None]:
 
 
 def killed_and_resumed(world: World, guard: bool) -> list[str]:
-    """F2: what a killed driver left RUNNING must wait again."""
+    """F2: RUNNING trials of a killed driver must be requeued."""
     patches = [] if guard else [mock.patch.object(transitions, "requeue_all", _nothing)]
     log = world.home / "log"
     with without(*patches):
@@ -71,7 +71,7 @@ def killed_and_resumed(world: World, guard: bool) -> list[str]:
 
 
 def replaced_attempt(world: World, guard: bool) -> list[str]:
-    """F9: an attempt that was stopped, replaced and let go on may not write."""
+    """F9: an attempt that was suspended, replaced and continued may not write."""
     with Ledger.open(world.url) as ledger:
         lease = _opened(ledger, world)
         first, uid = _started(ledger, lease)
@@ -108,10 +108,10 @@ def two_drivers(world: World, guard: bool) -> list[str]:
 
 
 def race(world: World, *, guard: bool = True) -> str:
-    """Two drivers at one moment, the winner at work until both know: `lw` is one lost, one won.
+    """Start two drivers at once; return `lw` if one lost and one won.
 
-    The moment is when both have the ledger open and wait before the lease: without it the slower
-    one could come when the faster one has ended, and rightly win too.
+    Both wait with an open ledger before the lease, and the winner runs until both know: otherwise
+    the slower one could start after the end of the faster one, and rightly win too.
     """
     ready, go, result, stop = (os.pipe() for _ in range(4))
 
@@ -149,7 +149,7 @@ def race(world: World, *, guard: bool = True) -> str:
 
 
 def not_a_number(world: World, guard: bool) -> list[str]:
-    """F14: no number that is not finite is ever kept."""
+    """F14: only finite numbers are stored."""
 
     def diverging(job: Any, dataset: Any) -> Iterator[Measurement]:
         for seen in curve(job, dataset):
@@ -202,7 +202,7 @@ CONTROLS: dict[str, Callable[[World, bool], list[str]]] = {
 
 
 def play(make: Callable[[str], World]) -> dict[str, dict[str, list[str]]]:
-    """Each control with and without its guard."""
+    """Run each control with and without its guard."""
     return {
         name: {
             "guarded": control(make(f"{name}-guarded"), True),

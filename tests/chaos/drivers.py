@@ -1,7 +1,7 @@
-"""What dies in the chaos tests: a driver and a projector, each a forked process of its own.
+"""Processes that the chaos tests kill: a driver and a projector.
 
-Forked rather than started, for a kill costs milliseconds then. Every write that the ledger
-acknowledged to a driver is noted in a file at once, so that a loss can be proved afterwards.
+They are forked rather than started, so that a kill costs milliseconds. Every write that the ledger
+acknowledged to a driver is noted in a file at once, so that a loss can be proved.
 """
 
 import json
@@ -37,15 +37,15 @@ FINISHED, FAILED, BY_THE_WORLD = 0, 1, 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Where one study lives."""
+    """Addresses of one study."""
 
     home: Path
     url: str
-    """The ledger."""
+    """Address of the ledger."""
     name: str
     seed: int
     asked: Mapping[str, Any] = field(default_factory=dict)
-    """Its config's keys besides its name, seed and number of trials."""
+    """Keys of its config other than name, seed and number of trials."""
 
     @property
     def config(self) -> StudyConfig:
@@ -53,27 +53,27 @@ class World:
 
     @property
     def ledger(self) -> Any:
-        """The ledger as the checker takes it."""
+        """Return the ledger's address for the checker."""
         return self.url if self.url.startswith("postgresql") else self.home / "ledger.db"
 
     @property
     def notes(self) -> Path:
-        """What was acknowledged to drivers, one JSON a line."""
+        """File of acknowledged writes, one JSON document a line."""
         return self.home / "acknowledged.jsonl"
 
     @property
     def work(self) -> Path:
-        """Which epochs were trained, as often as they were: one `uid epoch` a line."""
+        """File of trained epochs, one `uid epoch` a line for each time."""
         return self.home / "trained.txt"
 
     @property
     def struck(self) -> Path:
-        """Which faults struck."""
+        """File of the injected faults."""
         return self.home / "struck.txt"
 
 
 def note(path: Path, line: str) -> None:
-    """One write that a kill cannot cut in two."""
+    """Append a line by one write, which a kill cannot divide."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(descriptor, line.encode() + b"\n")
     os.close(descriptor)
@@ -114,7 +114,7 @@ class Noting:
 
 
 def trained(work: Path) -> Callable[[TrainingJob, Any], Iterator[Measurement]]:
-    """A worker that keeps real checkpoints and goes on from the newest whole one."""
+    """Return a worker that writes checkpoints and continues from the newest valid one."""
 
     def worker(job: TrainingJob, _dataset: Any) -> Iterator[Measurement]:
         found, _, _ = checkpoint.load_first_valid(job.resume_from)
@@ -137,12 +137,12 @@ def trained(work: Path) -> Callable[[TrainingJob, Any], Iterator[Measurement]]:
 
 
 def search(world: World) -> None:
-    """Drives the study to its end in this process."""
+    """Run the study to its end in this process."""
     drive(world, InProcessEngine(trained(world.work)), None)
 
 
 def drive(world: World, engine: Engine, dataset: Any) -> None:
-    """Lets an engine work on the study, as `run` does."""
+    """Run the study on an engine, as `run` does."""
     with Ledger.open(world.url) as ledger:
         settled = recorded(ledger, world.config)
         row, lease = ledger.open_study(
@@ -171,7 +171,7 @@ def drive(world: World, engine: Engine, dataset: Any) -> None:
 
 
 def project(world: World) -> None:
-    """Shows all there is, as the projector does."""
+    """Project all events, as the projector does."""
     with Ledger.open(world.url) as ledger:
         row = ledger.study(world.name)
         assert row is not None
@@ -188,7 +188,7 @@ def project(world: World) -> None:
 
 
 def ask(world: World) -> None:
-    """Asks the driver for retries of trials that there are none of."""
+    """Request retries of a failure class that no trial has."""
     with Ledger.open(world.url) as ledger:
         row = ledger.study(world.name)
         if row is not None:
@@ -196,7 +196,7 @@ def ask(world: World) -> None:
 
 
 def rewind(world: World) -> None:
-    """Lets the projection begin again at the first event, as `archscout sync` does."""
+    """Restart the projection at the first event, as `archscout sync` does."""
     with Ledger.open(world.url) as ledger:
         row = ledger.study(world.name)
         assert row is not None
@@ -204,7 +204,7 @@ def rewind(world: World) -> None:
 
 
 def forked(world: World, body: Callable[[World], None], fault: str | None, log: Path) -> int:
-    """Runs a body in a process of its own.
+    """Run a function in a forked process.
 
     Args:
         world: Given to the body.
@@ -235,7 +235,7 @@ def forked(world: World, body: Callable[[World], None], fault: str | None, log: 
 
 
 def ended(pid: int, *, kill_after_s: float | None = None, timeout_s: float = 60.0) -> int:
-    """Waits for a child, killing it after some time if asked; its status, negative for a signal."""
+    """Wait for a child, or kill it after some time; return its status, negative for a signal."""
     began = time.monotonic()
     limit = timeout_s if kill_after_s is None else kill_after_s
     while time.monotonic() - began < limit:

@@ -25,9 +25,9 @@ from orchestrator.ledger import Ledger
 
 TRIALS, EPOCHS = 4, 8
 WORKER = "ray::ResourceTrainable"
-"""What Tune 2.60 calls a process that trains for us."""
+"""Name that Tune 2.60 gives to our worker processes."""
 PARTS = (WORKER, "gcs_server", "raylet", "driver")
-"""What is killed, in this order: a worker, Ray's head, the driver's own node, the driver."""
+"""Killed in this order: a worker, Ray's head, the driver's own node, the driver."""
 _MARK = "CHAOS_MARK"
 _INTERRUPTED = 4
 _SEARCH = (
@@ -37,7 +37,7 @@ _SEARCH = (
 
 
 def play(this: RayRound, world: World, chance: random.Random) -> None:
-    """Plays a round and writes into it what happened."""
+    """Run a round and record its results."""
     calm = world.home / "reference"
     calm.mkdir()
     assert _archscout(calm, "", "", *_search(world, "in_process")).wait() == 0
@@ -65,7 +65,7 @@ def _judged(world: World, calm: Path) -> list[str]:
 
 
 def _until_killed(this: RayRound, world: World, words: list[str], part: str, after: int) -> None:
-    """One driver; after so many measurements, a part of it is killed."""
+    """Run one driver, and kill a part of it after some measurements."""
     mark = secrets.token_hex(8)
     driver = _archscout(world.home, world.url, mark, *words)
     if not _measures(driver, world, after):
@@ -119,7 +119,7 @@ def _archscout(home: Path, url: str, mark: str, *words: str) -> "subprocess.Pope
 def _measures(
     driver: "subprocess.Popen[bytes]", world: World, num: int, limit_s: float = TIMEOUT_S
 ) -> bool:
-    """Waits for so many further measurements; False if they do not come."""
+    """Wait for further measurements; return False if there are none in time."""
     goal = checker.num_measured(world.ledger, world.name) + num
     since = time.monotonic()
     while driver.poll() is None and time.monotonic() - since < limit_s:
@@ -138,7 +138,7 @@ def _code(driver: "subprocess.Popen[bytes]") -> int:
 
 
 def _parts(pid: int, part: str) -> list[psutil.Process]:
-    """The driver, or the processes under it of that name."""
+    """Return the driver, or its child processes of that name."""
     driver = psutil.Process(pid)
     if part == "driver":
         return [driver]
@@ -151,7 +151,7 @@ def _parts(pid: int, part: str) -> list[psutil.Process]:
 
 
 def _marked(mark: str) -> list[str]:
-    """Names of all processes whose environment has the mark."""
+    """Return names of all processes whose environment has the mark."""
     return [process.name() for process in _bearing(mark)]
 
 

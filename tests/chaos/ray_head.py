@@ -23,7 +23,7 @@ ENVIRONMENT = {
 
 @contextmanager
 def running(scratch: Path) -> Iterator[str]:
-    """The address of a cluster of one node, which ends with the block."""
+    """Run a cluster of one node, and return its address."""
     token = scratch / "ray.token"
     token.touch(mode=0o600)
     token.write_text(os.urandom(32).hex())
@@ -48,7 +48,7 @@ def running(scratch: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Starts the cluster, says where, and waits."""
+    """Start the cluster, print its address, and wait."""
     from ray.cluster_utils import Cluster
 
     answers = os.dup(1)

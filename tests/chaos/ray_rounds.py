@@ -31,11 +31,11 @@ from workers.data import DataSpec, load
 
 TRAIN = f"{ray_training.__file__}:train"
 TIMEOUT_S = 300.0
-"""How long anything may take. How fast it is depends on what else runs: that is reported only."""
+"""Time limit of anything, in seconds; actual durations are only reported."""
 
 WORKER_MOMENTS = ("random", "training", "kept", "two at once", "with its driver")
 POINTS = ("given_back.uncommitted", "given_back.committed")
-"""Points that are passed on Ray alone."""
+"""Failpoints that only runs on Ray pass."""
 DRIVER_POINTS = (
     "recorded.uncommitted",
     "given_back.uncommitted",
@@ -48,7 +48,7 @@ DRIVER_POINTS = (
     "attempt_started.uncommitted",
     "trial_added.committed",
 )
-"""Where a driver on Ray is killed; between lives of one round a point comes at most once."""
+"""Failpoints at which a driver on Ray is killed, each at most once in a round."""
 _KILLED = -signal.SIGKILL
 _PER_ROUND, _TURN = 5, 10
 _FORGIVEN = 1
@@ -60,25 +60,25 @@ class RayRound(rounds.Played):
     """A round of drivers on Ray."""
 
     alone: bool = False
-    """Whether each driver starts a cluster of its own."""
+    """True if each driver starts its own cluster."""
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    """How long what took, each time."""
+    """Measured durations by step, in seconds."""
 
     def to_dict(self) -> dict[str, Any]:
         # `super()` without a class finds none in a dataclass with slots (Python 3.11).
         return {**rounds.Played.to_dict(self), "seconds": self.seconds}
 
     def took(self, what: str, seconds: float) -> None:
-        """Keeps how long something took."""
+        """Record a duration."""
         self.seconds.setdefault(what, []).append(round(seconds, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
-    """One driver's: which workers die in it, and how it ends."""
+    """One driver: the workers killed during it, and its own end."""
 
     workers: tuple[str, ...]
-    """Of WORKER_MOMENTS."""
+    """One of WORKER_MOMENTS."""
     death: str | None
     """`random`, a point, or None: it finishes the study."""
 
@@ -88,7 +88,7 @@ class Life:
 
 
 def plan(*, kills: int, databases: list[str]) -> list[RayRound]:
-    """As many rounds as it takes, each of five kills or so.
+    """Plan the rounds, each of about five kills.
 
     Of every ten one for each database has clusters of its own.
     """
@@ -103,7 +103,7 @@ def plan(*, kills: int, databases: list[str]) -> list[RayRound]:
 
 
 def lives(number: int, chance: random.Random) -> list[Life]:
-    """Three drivers: the first dies at a named point, the second at a random moment."""
+    """Plan three drivers: the first is killed at a failpoint, the second at a random moment."""
     point = DRIVER_POINTS[number % len(DRIVER_POINTS)]
     nth = 1 if point.startswith("given_back") else chance.randint(3, 6)
     if point.startswith("recorded"):
@@ -117,7 +117,7 @@ def lives(number: int, chance: random.Random) -> list[Life]:
 
 
 def asked(number: int) -> dict[str, Any]:
-    """Half of the studies have a sampler that learns, and one trial at a time: so they repeat."""
+    """Half of the studies run TPE, one trial at a time, which makes them reproducible."""
     if number // 2 % 2:
         return {"train": TRAIN, "resources": {"cpu": 2}}
     free = {"sampler": {"name": "random"}, "pruner": {"name": "none"}}
@@ -125,14 +125,14 @@ def asked(number: int) -> dict[str, Any]:
 
 
 def search(world: World, address: str) -> None:
-    """Drives the study to its end through Ray."""
+    """Run the study to its end on Ray."""
     cpu = world.config.resources.cpu
     with closing(RayTuneEngine(address, cpu=cpu)) as engine:
         drivers.drive(world, engine, load(DataSpec(source="surrogate")))
 
 
 def play(this: RayRound, world: World, store: Path, address: str, chance: random.Random) -> None:
-    """Plays a round and writes into it what happened."""
+    """Run a round and record its results."""
     reference = rounds.uninterrupted(world, store, calm)
     with Ledger.open(world.url):
         pass  # makes its tables, which the game looks into
@@ -148,13 +148,13 @@ def play(this: RayRound, world: World, store: Path, address: str, chance: random
 
 
 def calm(world: World) -> None:
-    """The same training in one process, at once."""
+    """Run the same training in one process."""
     os.environ[ray_training.EPOCH_S] = "0"
     drivers.drive(world, InProcessEngine(), load(DataSpec(source="surrogate")))
 
 
 def attempts_of_neighbours(world: World, num_killed: int) -> list[str]:
-    """Attempts that ended because a process died, beyond those whose process was killed.
+    """Return attempts that ended by a death, other than those whose process was killed.
 
     Counted and not matched by trial: a process that is killed as its trial ends may have been given
     the next one already.
@@ -166,7 +166,7 @@ def attempts_of_neighbours(world: World, num_killed: int) -> list[str]:
 
 
 class Game:
-    """One round under way."""
+    """One running round."""
 
     def __init__(self, this: RayRound, world: World, address: str, chance: random.Random) -> None:
         self._this, self._world, self._chance = this, world, chance
@@ -180,7 +180,7 @@ class Game:
         self.finished = False
 
     def live(self, life: Life) -> None:
-        """One driver from its start to its end."""
+        """Run one driver from its start to its end."""
         if self.finished:
             return
         self._pid = drivers.forked(self._world, self._body, life.fault, self._log)
@@ -193,12 +193,12 @@ class Game:
         self._account(life, code)
 
     def leave(self) -> None:
-        """Waits until every worker whose driver died is gone."""
+        """Wait until every worker of a dead driver has ended."""
         while self._look_for_orphans():
             time.sleep(0.05)
 
     def _look_for_orphans(self) -> bool:
-        """Notes when workers of killed drivers are gone; False once all are, or too late."""
+        """Record when workers of killed drivers end; return False once all have, or too late."""
         for pid, since in list(self._orphans.items()):
             took = time.monotonic() - since
             if not _runs(pid):
@@ -241,7 +241,7 @@ class Game:
             self._recovers(uid, before)
 
     def _strike_some(self, num: int) -> dict[str, Any]:
-        """Kills so many workers; their trials, and how far each had come."""
+        """Kill workers, and return their trials with the last epoch of each."""
         pids = list(self._workers())
         self._chance.shuffle(pids)
         hit: dict[str, Any] = {}
@@ -260,7 +260,7 @@ class Game:
 
     @property
     def _spared(self) -> set[str]:
-        """Trials whose next death would be one too many: they would rightly fail."""
+        """Return trials that would rightly fail with one more death."""
         return {uid for uid, count in self.hit.items() if count >= _FORGIVEN}
 
     def _let_one_strike_itself(self, moment: str) -> None:
@@ -284,7 +284,7 @@ class Game:
         self.epochs_at_stake += 1
 
     def _recovers(self, uid: str, before: Any) -> None:
-        """The trial of a killed worker is measured again, or over, in time."""
+        """Require that the trial of a killed worker is measured again, or ends, in time."""
         since = time.monotonic()
         while self._lives() and time.monotonic() - since < TIMEOUT_S:
             now = checker.state_of(self._world.ledger, uid)
@@ -302,7 +302,7 @@ class Game:
                 self._this.kills[how] += 1
 
     def _advance(self, num: int) -> bool:
-        """Waits for so many further measurements; False if the driver ended before."""
+        """Wait for further measurements; return False if the driver ended before."""
         goal = checker.num_measured(self._world.ledger, self._world.name) + num
         since = time.monotonic()
         while self._lives() and time.monotonic() - since < TIMEOUT_S:
@@ -313,7 +313,7 @@ class Game:
         return False
 
     def _workers(self) -> dict[int, str]:
-        """Processes that train now, and what."""
+        """Return the processes that train now, with their trials."""
         folder = self._world.home / "workers"
         found = {int(path.name): path.read_text() for path in folder.glob("*")}
         return {pid: uid for pid, uid in found.items() if uid and _runs(pid)}

@@ -19,7 +19,7 @@ EPOCH_S = "CHAOS_EPOCH_S"
 
 
 def train(decisions: Mapping[str, Any], context: Any) -> Iterator[dict[str, float]]:
-    """Rises to the candidate's quality, from where the last attempt was left."""
+    """Yield a curve that rises to the candidate's quality, from the last attempt on."""
     folder = Path(context.checkpoint_dir)
     folder.mkdir(parents=True, exist_ok=True)
     home, uid = folder.parents[2], folder.name
@@ -44,7 +44,7 @@ def train(decisions: Mapping[str, Any], context: Any) -> Iterator[dict[str, floa
 
 
 class _named:  # noqa: N801 - reads as a function
-    """Says which process trains which trial, for as long as it does."""
+    """Record which process trains which trial, while it does."""
 
     def __init__(self, path: Path, uid: str) -> None:
         self._path, self._uid = path, uid

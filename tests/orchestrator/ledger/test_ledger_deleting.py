@@ -53,7 +53,7 @@ def rows_of(scene: Any, study_id: int) -> dict[str, int]:
     return counted
 
 
-def test_all_rows_of_a_study_go_and_no_others(scene: Any) -> None:
+def test_all_rows_of_a_study_are_deleted_and_no_others(scene: Any) -> None:
     row, lease = scene.open()
     key = scene.start(lease)
     scene.ledger.record(lease, key, SEEN)
@@ -76,7 +76,7 @@ def test_all_rows_of_a_study_go_and_no_others(scene: Any) -> None:
         scene.ledger.delete_study(scene.name, ME)
 
 
-def test_a_study_that_runs_stays_and_its_driver_writes_on(scene: Any) -> None:
+def test_a_running_study_is_kept_and_its_driver_continues(scene: Any) -> None:
     _, lease = scene.open()
     with pytest.raises(LeaseHeldError, match="is being run by process"):
         scene.ledger.delete_study(scene.name, ME)
@@ -92,7 +92,7 @@ def test_a_driver_whose_study_was_deleted_writes_nothing(scene: Any) -> None:
 
 
 @pytest.mark.parametrize("state", ["begun", "registered", "verified", "tested", "moving"])
-def test_a_study_that_is_being_promoted_stays_whole(scene: Any, state: str) -> None:
+def test_a_study_that_is_being_promoted_is_kept(scene: Any, state: str) -> None:
     row, lease = scene.open()
     uid = scene.add(lease).uid
     promote(scene, row.id, uid, state)
@@ -115,7 +115,7 @@ def test_a_promotion_cannot_begin_once_its_study_is_deleted(scene: Any) -> None:
         promote(scene, row.id, uid, "begun")
 
 
-def test_a_study_that_another_goes_back_to_stays(scene: Any) -> None:
+def test_a_study_that_another_refers_to_is_kept(scene: Any) -> None:
     row, lease = scene.open()
     uid = scene.add(lease).uid
     scene.ledger.release(lease)

@@ -38,7 +38,7 @@ def test_a_dead_driver_of_this_host_is_replaced_at_once(scene: Any, dead: Holder
     assert scene.kinds(row.id)[-2:] == ["lease_acquired", "trial_given_back"]
 
 
-def test_a_recycled_pid_is_not_taken_for_the_driver(scene: Any) -> None:
+def test_a_reused_pid_is_not_taken_for_the_driver(scene: Any) -> None:
     scene.open(replace(Holder.of_this_process(), process_started="1"))
     assert scene.open()[1].generation == 2
 
@@ -67,7 +67,7 @@ def test_a_driver_that_is_hidden_from_this_account_keeps_its_study(
     assert scene.open()[1].generation == 2
 
 
-def test_a_killed_driver_counts_as_gone_before_its_parent_buries_it(scene: Any) -> None:
+def test_a_killed_driver_is_gone_also_as_a_zombie(scene: Any) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         stat = Path(f"/proc/{child.pid}/stat").read_text()
         started = stat.rpartition(")")[2].split()[19]
@@ -83,7 +83,7 @@ def test_a_killed_driver_counts_as_gone_before_its_parent_buries_it(scene: Any) 
         child.communicate()
 
 
-def test_a_driver_elsewhere_is_waited_out(scene: Any, far: Holder) -> None:
+def test_the_lease_of_a_driver_on_another_host_is_waited_for(scene: Any, far: Holder) -> None:
     _, lease = scene.open(far)
     if scene.on_postgresql:
         scene.clock.pass_by(10 * LEASE_S)  # not this clock: the database's
@@ -98,7 +98,7 @@ def test_a_driver_elsewhere_is_waited_out(scene: Any, far: Holder) -> None:
     assert scene.open()[1].generation == 2
 
 
-def test_a_renewed_lease_lasts_from_then(scene: Any, far: Holder) -> None:
+def test_a_lease_lasts_30_s_from_its_renewal(scene: Any, far: Holder) -> None:
     _, lease = scene.open(far)
     if scene.on_postgresql:
         scene.sql(f"UPDATE lease SET until = until - 20 WHERE study_id = {lease.study_id}")
@@ -124,7 +124,7 @@ def test_setting_the_wall_clock_neither_ends_nor_prolongs_a_lease_of_this_boot(
         assert scene.open()[1].generation == 2
 
 
-def test_whoever_lost_the_lease_writes_nothing(
+def test_a_driver_that_lost_its_lease_writes_nothing(
     scene: Any, dead: Holder, measure: Callable[..., Measurement]
 ) -> None:
     row, lost = scene.open(dead)

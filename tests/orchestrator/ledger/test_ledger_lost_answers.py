@@ -268,7 +268,7 @@ FAULTS = st.sampled_from([None, "before", "after"])
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(st.tuples(st.sampled_from(KINDS), FAULTS), max_size=12))
-def test_any_order_of_writes_with_lost_answers_is_the_play_without_them(
+def test_any_order_of_writes_with_lost_answers_equals_the_one_without(
     ledger: Ledger, play: list[tuple[str, str | None]]
 ) -> None:
     with losing(ledger) as arm:
@@ -287,7 +287,7 @@ def test_every_kind_of_write_survives_a_lost_answer(ledger: Ledger, fault: str) 
 
 
 @pytest.mark.parametrize("kind", ["add", "start", "spend"])
-def test_without_the_look_for_the_operation_the_twins_differ(
+def test_without_the_lookup_of_the_operation_the_ledgers_differ(
     ledger: Ledger, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Database, "_was_committed", lambda *_: False)
@@ -301,7 +301,7 @@ def test_without_the_look_for_the_operation_the_twins_differ(
 
 
 @pytest.mark.parametrize("ledger", ["postgresql"], indirect=True)
-def test_a_deletion_whose_answer_was_lost_is_not_taken_for_a_study_that_never_was(
+def test_a_deletion_whose_answer_was_lost_is_not_taken_for_an_unknown_study(
     ledger: Ledger,
 ) -> None:
     with losing(ledger) as arm:
@@ -313,7 +313,7 @@ def test_a_deletion_whose_answer_was_lost_is_not_taken_for_a_study_that_never_wa
 
 
 @pytest.mark.parametrize("when", ["before", "after", "late"])
-def test_a_line_cut_around_a_commit_costs_no_write_and_doubles_none(
+def test_a_connection_cut_around_a_commit_loses_and_repeats_no_write(
     postgresql: str, when: str
 ) -> None:
     line = Line(_socket(postgresql))

@@ -240,7 +240,7 @@ def _generations_rise(database: sqlite3.Connection) -> bool:
     return found == sorted(found)
 
 
-def test_every_order_of_events_keeps_the_laws(tmp_path: Path) -> None:
+def test_every_order_of_events_keeps_the_invariants(tmp_path: Path) -> None:
     LedgerMachine.template = tmp_path / "template.db"
     Ledger.open(LedgerMachine.template).close()
     run = settings(

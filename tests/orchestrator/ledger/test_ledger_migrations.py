@@ -1,4 +1,4 @@
-"""The schema: made from nothing, without drift, and never touched when it is newer than we are."""
+"""The schema: created and migrated without drift; one of a newer release is refused."""
 
 import re
 import subprocess
@@ -46,7 +46,7 @@ def test_migrations_from_nothing_make_exactly_the_tables_that_the_code_uses(url:
 
 
 @pytest.mark.parametrize("released", ["0001", "0002", "0003"])
-def test_a_ledger_of_every_released_schema_opens_and_keeps_what_it_holds(
+def test_a_ledger_of_every_released_schema_opens_and_keeps_its_rows(
     url: str, released: str
 ) -> None:
     name = f"old-{uuid.uuid4().hex}"

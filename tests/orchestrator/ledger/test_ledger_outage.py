@@ -68,7 +68,7 @@ def test_a_killed_server_is_waited_for_and_nothing_acknowledged_is_lost(
     assert "waiting for it, 60 s at most" in said[0]
 
 
-def test_a_server_that_stays_away_is_given_up_once_and_then_not_waited_for(ours: Server) -> None:
+def test_a_long_outage_is_given_up_once_and_then_not_waited_for(ours: Server) -> None:
     with Ledger.open(ours.url, max_outage_s=3.0) as ledger:
         _, lease = ledger.open_study(name="away", config_json="{}", holder=Holder.of_this_process())
         ours.kill()
@@ -84,7 +84,7 @@ def test_a_server_that_stays_away_is_given_up_once_and_then_not_waited_for(ours:
         assert ledger.study("away").spent_s == 2.0
 
 
-def test_who_hurries_gives_up_at_once(ours: Server) -> None:
+def test_a_cancelled_wait_gives_up_at_once(ours: Server) -> None:
     with Ledger.open(ours.url, max_outage_s=600.0) as ledger:
         _, lease = ledger.open_study(
             name="hurry", config_json="{}", holder=Holder.of_this_process()
@@ -100,7 +100,7 @@ def test_who_hurries_gives_up_at_once(ours: Server) -> None:
             ours.start()
 
 
-def test_a_connection_ended_in_mid_transaction_costs_nothing(
+def test_a_connection_ended_in_a_transaction_loses_nothing(
     ours: Server, monkeypatch: pytest.MonkeyPatch, measure: Callable[..., Measurement]
 ) -> None:
     with Ledger.open(ours.url) as ledger:
@@ -126,7 +126,7 @@ def test_a_connection_ended_in_mid_transaction_costs_nothing(
 SEARCH = ["search", "surrogate", "--engine", "in_process", "--set", "space=tiny", "--trials", "4"]
 
 
-def test_a_search_whose_server_is_killed_comes_to_the_same_study(
+def test_a_search_whose_server_is_killed_gives_the_same_study(
     ours: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -145,7 +145,7 @@ def test_a_search_whose_server_is_killed_comes_to_the_same_study(
     assert story(ours.url, "surrogate") == story(calm, "surrogate")
 
 
-def test_a_search_whose_server_stays_away_ends_with_4_and_one_message_and_can_be_resumed(
+def test_a_search_in_a_long_outage_exits_with_4_and_one_message_and_can_be_resumed(
     ours: Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

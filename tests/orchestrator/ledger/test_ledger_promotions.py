@@ -34,7 +34,7 @@ def one(scene: Any, operation: str) -> Any:
     return next(p for p in scene.ledger.promotions.all() if p.operation == operation)
 
 
-def test_a_promotion_begun_again_goes_on_where_it_was(scene: Any, begin: Any) -> None:
+def test_a_promotion_begun_again_continues_where_it_was(scene: Any, begin: Any) -> None:
     name = begin()
     scene.ledger.promotions.advance(name, ME, "registered", version=4, detail={"digest": "d"})
     scene.ledger.promotions.advance(name, ME, "verified", detail={"accuracy": 0.5})
@@ -60,7 +60,7 @@ def test_a_promotion_of_a_living_process_is_not_taken_over(scene: Any, begin: An
         begin(name, holder=replace(ME, pid=1))
 
 
-def test_one_of_a_process_that_is_gone_is_taken_over_at_once(
+def test_a_promotion_of_an_ended_process_is_taken_over_at_once(
     scene: Any, begin: Any, dead: Holder
 ) -> None:
     name = begin(holder=dead)
@@ -71,7 +71,7 @@ def test_one_of_a_process_that_is_gone_is_taken_over_at_once(
     assert one(scene, name).version == 1
 
 
-def test_one_on_another_host_is_waited_for(scene: Any, begin: Any, far: Holder) -> None:
+def test_a_promotion_on_another_host_is_waited_for(scene: Any, begin: Any, far: Holder) -> None:
     name = begin(holder=far)
     with pytest.raises(PromotionHeldError, match="elsewhere"):
         begin(name)
@@ -86,12 +86,12 @@ def test_an_ended_promotion_is_free(scene: Any, begin: Any, far: Holder) -> None
     assert one(scene, name).detail["refused"] == "worse"
 
 
-def test_an_unknown_state_is_no_step(scene: Any, begin: Any) -> None:
+def test_an_unknown_state_is_refused(scene: Any, begin: Any) -> None:
     with pytest.raises(ValueError, match="not 'finished'"):
         scene.ledger.promotions.advance(begin(), ME, "finished")
 
 
-def test_of_two_that_compared_with_the_same_champion_one_loses(scene: Any, begin: Any) -> None:
+def test_of_two_promotions_against_the_same_champion_one_loses(scene: Any, begin: Any) -> None:
     promotions, model = scene.ledger.promotions, f"model-{scene.name}"
     first, second = begin(), begin()
     moves = promotions.moves(model, "champion")
@@ -108,7 +108,9 @@ def test_of_two_that_compared_with_the_same_champion_one_loses(scene: Any, begin
     assert (after.state, after.expected_version) == ("moving", 1)
 
 
-def test_a_mover_that_died_does_not_stand_in_the_way(scene: Any, begin: Any, dead: Holder) -> None:
+def test_a_promotion_that_died_in_its_move_blocks_no_other(
+    scene: Any, begin: Any, dead: Holder
+) -> None:
     promotions, model = scene.ledger.promotions, f"model-{scene.name}"
     fallen = begin(holder=dead)
     promotions.claim(fallen, dead, expected_version=None, moves=0)
@@ -119,7 +121,7 @@ def test_a_mover_that_died_does_not_stand_in_the_way(scene: Any, begin: Any, dea
     assert one(scene, fallen).state == "tested"
 
 
-def test_aliases_of_other_models_are_none_of_its_business(scene: Any, begin: Any) -> None:
+def test_aliases_of_other_models_are_independent(scene: Any, begin: Any) -> None:
     promotions = scene.ledger.promotions
     first, other = begin(), begin(model=f"other-{scene.name}")
     promotions.claim(first, ME, expected_version=None, moves=0)

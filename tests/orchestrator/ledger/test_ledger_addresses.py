@@ -10,7 +10,7 @@ import pytest
 from orchestrator.ledger import Ledger, LedgerError, LedgerUnavailableError
 
 
-def test_a_ledger_can_be_read_while_another_process_is_stopped_amid_a_write(
+def test_a_ledger_can_be_read_while_another_process_is_suspended_in_a_write(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "ledger.db"
@@ -38,7 +38,7 @@ def _locks(path: Path) -> int:
     return sum(inode in line for line in Path("/proc/locks").read_text().splitlines())
 
 
-def test_a_sqlite_ledger_is_its_owners_alone(tmp_path: Path) -> None:
+def test_only_its_owner_can_read_a_sqlite_ledger(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "100% ?#.db"
     with Ledger.open(path) as ledger:
         assert [stat.S_IMODE(p.stat().st_mode) for p in (path.parent, path.parent.parent)] == [
@@ -62,16 +62,14 @@ def test_a_sqlite_ledger_is_its_owners_alone(tmp_path: Path) -> None:
         ("sqlite:////proc/no/ledger.db", "cannot be opened"),
     ],
 )
-def test_a_place_where_no_ledger_can_live_is_refused_without_its_secrets(
-    url: str, said: str
-) -> None:
+def test_an_unsupported_address_is_refused_without_its_secrets(url: str, said: str) -> None:
     with pytest.raises(LedgerError, match=said) as caught:
         Ledger.open(url)
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
-def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+def test_an_absent_server_is_named_without_its_password() -> None:
     with pytest.raises(LedgerUnavailableError, match="did not answer") as caught:
         Ledger.open("postgresql://me:secret@127.0.0.1:1/archscout")
     assert "secret" not in str(caught.value)
