@@ -68,6 +68,7 @@ def open_study(folder: Path, space: DefineByRunSpace, *, trials: int) -> Iterato
             "train": f"{code}:train",
             "budget": {"minimum": 1, "maximum": 9},
             "stop": {"trials": trials},
+            "resources": {"gpu": 0},
         }
     )
     with Ledger.open(folder / "ledger.db") as ledger:
