@@ -52,7 +52,7 @@ def test_the_variance_is_that_of_one_batch_over_the_squared_mean() -> None:
     assert accumulation.end_epoch() == {}
 
 
-def test_a_large_variance_is_told_truly_where_the_batches_norms_differ() -> None:
+def test_a_large_variance_is_measured_correctly_where_the_batches_norms_differ() -> None:
     accumulation = Accumulation(Recipe(accumulation=2))
     for seed in range(3000):
         step(accumulation, 8.0, seed=seed, uneven=0.5)
@@ -73,7 +73,7 @@ def test_one_step_without_a_signal_does_not_carry_the_epochs_figure_away() -> No
     assert accumulation.end_epoch()["gradient/variance"] < 1
 
 
-def test_what_is_told_of_an_adaptive_epoch_is_of_all_its_steps() -> None:
+def test_metrics_of_an_adaptive_epoch_cover_all_its_steps() -> None:
     accumulation = Accumulation(Recipe(accumulation_rule="variance"))
     for spread in (1.0, 6.0, 1.0):
         done = [step(accumulation, spread, seed=seed) for seed in range(100)]
@@ -117,7 +117,7 @@ def test_a_smaller_last_batch_counts_by_its_examples_and_is_no_measure_of_noise(
     assert accumulation.num_batches == 2
 
 
-def test_a_fixed_single_batch_tells_nothing_of_its_variance() -> None:
+def test_a_fixed_single_batch_reports_no_variance() -> None:
     accumulation = Accumulation(Recipe(accumulation=1))
     assert {step(accumulation, 1.0, seed=seed) for seed in range(20)} == {1}
     assert accumulation.end_epoch() == {}
@@ -151,7 +151,7 @@ def test_what_was_measured_survives_a_checkpoint() -> None:
     assert torch.equal(first.memory, second.memory)
 
 
-def test_an_epoch_after_a_checkpoint_tells_what_it_would_have_told() -> None:
+def test_an_epoch_after_a_checkpoint_reports_the_same_metrics() -> None:
     first, second = (Accumulation(Recipe(accumulation_rule="variance")) for _ in range(2))
     for seed in range(30):
         step(first, 3.0, seed=seed)

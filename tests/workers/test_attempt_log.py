@@ -51,7 +51,7 @@ def test_a_training_leaves_its_epochs_and_what_it_resumed_from(
     assert log.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_prints_and_logging_are_kept_and_still_reach_the_streams(
+def test_prints_and_logging_are_logged_and_still_reach_the_streams(
     make_job: MakeJob, log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def body() -> None:
@@ -167,7 +167,7 @@ def test_a_log_that_cannot_be_written_costs_no_training(
         ("https://host:5000/path mail@host", "https://host:5000/path mail@host"),
     ],
 )
-def test_passwords_in_addresses_are_masked(text: str, kept: str) -> None:
+def test_passwords_in_addresses_are_redacted(text: str, kept: str) -> None:
     assert redact(text) == kept
 
 

@@ -1,4 +1,4 @@
-"""Batches: every example once, normalized by the training part, augmented without being spoilt."""
+"""Batches: every example once, normalized by the training split, augmented without damage."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_a_shuffled_epoch_serves_every_example_once(
 
 
 @given(st.integers(1, 60), st.integers(1, 20))
-def test_an_epoch_leaves_out_at_most_one_example_that_would_stand_alone(
+def test_an_epoch_skips_at_most_one_example_that_would_be_a_batch_of_one(
     count: int, batch_size: int
 ) -> None:
     split = numbered(count)
@@ -96,7 +96,7 @@ def test_channels_are_normalised_each_by_itself_and_a_constant_one_stays_finite(
     assert torch.equal(values[:, 1], torch.zeros(6, 2, 2))
 
 
-def test_numbers_to_foretell_are_standardised_by_the_training_part_and_come_back() -> None:
+def test_regression_targets_are_standardized_by_the_training_split_and_back() -> None:
     values = np.array([[1.0, 10.0], [3.0, 10.0], [5.0, 10.0]], dtype=np.float32)
     state = np.array([[0.0], [2.0], [4.0]], dtype=np.float32)
     split = Split(inputs={"state": state}, targets=np.zeros(3, dtype=np.int64), values=values)
@@ -114,7 +114,7 @@ def test_numbers_to_foretell_are_standardised_by_the_training_part_and_come_back
     )
 
 
-def test_read_only_arrays_are_used_as_they_lie_without_a_warning() -> None:
+def test_read_only_arrays_are_used_without_copy_or_warning() -> None:
     pixels = np.zeros((4, 1, 2, 2), dtype=np.uint8)
     pixels.flags.writeable = False
     split = Split(inputs={"image": pixels}, targets=np.arange(4) % 2)

@@ -71,7 +71,9 @@ def test_equal_specs_give_equal_data_and_another_seed_another_split(digits: Data
     assert np.array_equal(again.train.inputs["image"], digits.train.inputs["image"])
 
 
-def test_another_validation_share_moves_nothing_out_of_the_sealed_test(digits: Dataset) -> None:
+def test_another_validation_fraction_moves_nothing_out_of_the_held_out_test_set(
+    digits: Dataset,
+) -> None:
     other = load(DataSpec(source="digits", split=SplitSpec(validation=0.4)))
     assert np.array_equal(other.open_test().inputs["image"], digits.open_test().inputs["image"])
 
@@ -157,12 +159,12 @@ def test_data_that_cannot_be_trained_on_is_refused(broken: RawData, message: str
         split_data(broken, DataSpec(source="x"))
 
 
-def test_an_unknown_source_is_told_with_the_nearest_match() -> None:
+def test_an_unknown_source_is_refused_with_the_nearest_match() -> None:
     with pytest.raises(DataError, match=r"no 'digit'\. Known: .*Did you mean 'digits'\?"):
         load(DataSpec(source="digit"))
 
 
-def test_the_surrogates_stand_in_has_shapes_to_screen_against() -> None:
+def test_the_surrogates_constant_data_has_shapes_to_screen_against() -> None:
     dataset = load(DataSpec(source="surrogate"))
     assert dataset.task.inputs == {"image": (1, 8, 8)}
     assert dataset.task.num_classes == 10

@@ -42,7 +42,7 @@ def test_an_outlier_or_a_wide_channel_takes_nothing_from_the_others(
     assert len(np.unique(images[:, 0])) > 2000
 
 
-def test_numbers_that_float32_cannot_tell_apart_are_noted(tmp_path: Path) -> None:
+def test_numbers_that_float32_cannot_distinguish_are_noted(tmp_path: Path) -> None:
     x = 1.7e9 + RANDOM.integers(0, 60, (60, 3)).astype("f8")
     x[:, 2] -= 1.7e9
     (note,) = npz(tmp_path, x, np.arange(60) % 2).notes
@@ -77,7 +77,7 @@ def test_values_of_which_float32_keeps_nothing_are_refused_with_the_reason(
 
 @settings(max_examples=30, deadline=None)
 @given(exponent=st.floats(-44, 38))
-def test_normalised_values_are_finite_whatever_their_scale(exponent: float) -> None:
+def test_normalized_values_are_finite_at_any_scale(exponent: float) -> None:
     values = np.float32(10**exponent) * np.array([[-1], [0], [1], [1]], dtype=np.float32)
     split = Split(inputs={"vector": values}, targets=np.zeros(4, dtype=np.int64))
     assert Normalisation.of(split).apply("vector", torch.from_numpy(values)).isfinite().all()
@@ -92,7 +92,7 @@ def test_normalised_values_are_finite_whatever_their_scale(exponent: float) -> N
     validation=st.sampled_from([0.05, 0.2, 0.4]),
     seed=st.integers(0, 99),
 )
-def test_every_class_is_in_every_part(
+def test_every_class_is_in_every_split(
     counts: list[int], limit: int | None, validation: float, seed: int
 ) -> None:
     targets = np.repeat(np.arange(len(counts)), counts)
@@ -106,7 +106,7 @@ def test_every_class_is_in_every_part(
         assert set(part.targets) == set(range(len(counts)))
 
 
-def test_a_part_of_its_own_is_shuffled_and_the_digest_stays(tmp_path: Path) -> None:
+def test_a_split_of_the_source_is_shuffled_and_the_digest_stays(tmp_path: Path) -> None:
     for part, chosen in {"train": range(60), "val": range(60, 160)}.items():
         pictures.write_digits(tmp_path / part, chosen, classes=3)
     dataset = load(DataSpec(source="folder", path=str(tmp_path)))
@@ -136,7 +136,7 @@ def test_names_of_jpeg_and_phones_are_read_and_turned(tmp_path: Path) -> None:
     assert dataset.skipped_files == ()
 
 
-def test_splits_in_two_unicode_forms_are_one_and_unlabelled_tests_are_left_aside(
+def test_splits_in_two_unicode_forms_are_merged_and_unlabelled_tests_are_skipped(
     tmp_path: Path,
 ) -> None:
     for part, name in (("train", "caf\u00e9"), ("val", "cafe\u0301")):
@@ -155,7 +155,7 @@ def test_splits_in_two_unicode_forms_are_one_and_unlabelled_tests_are_left_aside
 @pytest.mark.parametrize(
     ("link", "target"), [("round", "."), ("0/up", ".."), ("self", "self"), ("0/s.png", "s.png")]
 )
-def test_links_that_lead_round_are_left_aside(link: str, target: str, tmp_path: Path) -> None:
+def test_links_to_parents_are_skipped(link: str, target: str, tmp_path: Path) -> None:
     pictures.write_digits(tmp_path, range(20), classes=2)
     (tmp_path / link).symlink_to(target)
     found = find(tmp_path)
@@ -165,7 +165,7 @@ def test_links_that_lead_round_are_left_aside(link: str, target: str, tmp_path: 
     assert sorted(files) == sorted(tmp_path.glob("[01]/[0-9]*.png"))
 
 
-def test_series_are_normalised_by_feature_and_tokens_not_at_all() -> None:
+def test_series_are_normalized_by_feature_and_tokens_not_at_all() -> None:
     series = RANDOM.normal((0.0, 1e5), (1.0, 300.0), (40, 16, 2)).astype("f4")
     tokens = RANDOM.integers(0, 99, (40, 16))
     split = Split(inputs={"series": series, "text": tokens}, targets=np.arange(40) % 2)
@@ -185,7 +185,7 @@ def test_floats_are_augmented_within_their_own_range(name: str) -> None:
         assert 1970 < float(batch.raw["image"].min()) < float(batch.raw["image"].max()) < 2030
 
 
-def test_colour_is_held_once_by_all_attempts(tmp_path: Path) -> None:
+def test_color_images_are_in_memory_once_for_all_attempts(tmp_path: Path) -> None:
     dataset = npz(
         tmp_path, RANDOM.integers(0, 255, (60, 9, 9, 3), dtype=np.uint8), np.arange(60) % 2
     )

@@ -62,7 +62,7 @@ def test_an_unknown_precision_is_the_candidates_fault(make_job: MakeJob) -> None
         prepare(make_job(), "float16")
 
 
-def test_a_missing_device_is_nobodys_code(
+def test_a_missing_device_is_an_infrastructure_failure(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -179,7 +179,7 @@ class Counted(nn.Module):
         return ModelOutput(embedding, embedding, towers=(embedding, embedding))
 
 
-def test_no_more_examples_are_judged_at_once_than_fit_and_the_loss_is_the_same(
+def test_evaluation_in_chunks_gives_the_same_loss(
     digits: Dataset,
 ) -> None:
     _, validation, _ = on_device(digits, CPU)
@@ -196,7 +196,7 @@ def test_no_more_examples_are_judged_at_once_than_fit_and_the_loss_is_the_same(
     assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
-def test_a_validation_loss_that_is_no_number_is_told_as_diverged(digits: Dataset) -> None:
+def test_a_validation_loss_that_is_not_finite_is_classified_as_diverged(digits: Dataset) -> None:
     _, validation, _ = on_device(digits, CPU)
     accumulator = MetricAccumulator(CPU)
     execution = Execution(device=CPU, low_precision=None)
@@ -217,7 +217,7 @@ class SquaredError(nn.Module):
         return (output.values_BV - batch.values_BV).square().mean()
 
 
-def test_errors_of_numbers_are_told_in_the_datas_units_and_in_deviations() -> None:
+def test_errors_of_targets_are_in_the_datas_units_and_in_standard_deviations() -> None:
     values = np.array([[2.0, 0.0], [6.0, 0.0], [2.0, 4.0], [6.0, 4.0]], dtype=np.float32)
     state = np.ones((4, 3), dtype=np.float32)
     split = Split(inputs={"state": state}, targets=np.zeros(4, dtype=np.int64), values=values)

@@ -130,7 +130,7 @@ def test_every_exception_has_its_kind(
         ("user_code", "mat1 and mat2 shapes cannot be multiplied (4x3 and 4x3)"),
     ],
 )
-def test_what_a_device_says_is_told_by_whose_fault_it_is(
+def test_messages_of_devices_are_classified_by_cause(
     kind: str, text: str, wrapper: type[Exception] | None
 ) -> None:
     assert classify(raised(RuntimeError(text), wrapper)).kind == kind

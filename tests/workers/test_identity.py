@@ -1,4 +1,4 @@
-"""The test part is recognized by its examples, whatever split, order or limit was asked for."""
+"""The test split is recognized by its examples, whatever split, order or limit was asked for."""
 
 from pathlib import Path
 from typing import Any

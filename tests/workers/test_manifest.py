@@ -25,9 +25,7 @@ def target(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_is_copied_whole_and_what_was_put_beside_it_is_not(
-    model: Path, target: Path
-) -> None:
+def test_a_folder_is_copied_whole_and_files_added_later_are_not(model: Path, target: Path) -> None:
     digest = manifest.write(model)
     (model / "extra.py").write_text("harm")
     (model / "inner" / "__pycache__").mkdir()

@@ -47,7 +47,7 @@ def test_cutmix_leaves_what_is_no_picture_alone() -> None:
 
 
 @pytest.mark.parametrize("order", [("image", "vector"), ("vector", "image")])
-def test_cutmix_tells_the_pictures_share_whatever_stands_beside_them(
+def test_cutmix_returns_the_images_share_with_any_other_streams(
     order: tuple[str, str],
 ) -> None:
     pictured, generator = pictures(1)
@@ -139,7 +139,7 @@ def test_a_slow_average_has_left_the_first_weights_after_an_epoch_of_a_few_steps
     assert _weight(ema.evaluated) > 0.99
 
 
-def test_a_rising_decay_goes_on_where_a_checkpoint_left_it() -> None:
+def test_a_rising_decay_continues_from_a_checkpoint() -> None:
     torch.manual_seed(0)
     values = torch.rand(40)
     networks = [nn.Linear(1, 1, bias=False) for _ in range(2)]

@@ -110,7 +110,7 @@ def test_a_limit_takes_what_the_split_of_all_would_have_taken(tmp_path: Path) ->
     assert everything(one) <= everything(folder(tmp_path))
 
 
-def test_hidden_files_notes_and_links_out_are_left_aside_and_counted(tmp_path: Path) -> None:
+def test_hidden_files_notes_and_links_out_are_skipped_and_counted(tmp_path: Path) -> None:
     root = pictures.write_digits(tmp_path / "data", range(60))
     outside = tmp_path / "secret"
     outside.mkdir()

@@ -158,7 +158,7 @@ def test_an_image_is_turned_as_its_camera_says() -> None:
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 9000), st.integers(1, 9000)), min_size=1, max_size=9)
 )
-def test_the_common_size_lies_within_its_bounds(sizes: list[tuple[int, int]]) -> None:
+def test_the_common_size_is_within_its_bounds(sizes: list[tuple[int, int]]) -> None:
     for side in common_size(*zip(*sizes, strict=True)):
         assert MIN_SIDE <= side <= MAX_SIDE
 
@@ -212,7 +212,7 @@ def test_no_value_of_an_array_is_changed(dtype: str, numbers: list[int], shift: 
     assert prepare_arrays(prepared, p).dtype == prepared.dtype
 
 
-def test_scaled_values_fill_the_bytes_and_what_lies_outside_is_cut() -> None:
+def test_scaled_values_fill_the_bytes_and_values_outside_are_clipped() -> None:
     preprocessing = Preprocessing(channels=1, height=1, width=3, low=-1.0, high=1.0)
     values = np.array([[[-1.0, 0.0, 1.0]], [[-9.0, 0.5, 9.0]]])
     assert prepare_arrays(values, preprocessing)[:, 0, 0].tolist() == [[0, 128, 255], [0, 191, 255]]

@@ -56,7 +56,7 @@ ARCHITECTURE = Architecture(
     average=st.sampled_from([None, 0.9, 0.99]),
     balancer=st.sampled_from(["uncertainty", "fixed", "gradnorm"]),
 )
-def test_recorded_numbers_are_those_of_the_kept_weights_and_of_a_training_in_one_go(
+def test_recorded_metrics_are_those_of_the_saved_weights_and_of_an_uninterrupted_training(
     make_job: MakeJob, digits: Dataset, seed: int, average: float | None, balancer: BalancerName
 ) -> None:
     recipe = RECIPES.resolve(RandomSuggester(seed), "recipe")
@@ -98,7 +98,7 @@ def of_validation(measurement: Measurement) -> dict[str, float]:
 
 
 def judged(trainer: Trainer) -> dict[str, float]:
-    """What the weights that were kept give on the validation part."""
+    """What the weights that were kept give on the validation split."""
     accumulator = MetricAccumulator(trainer.execution.device)
     term = trainer.loss.terms[trainer.loss.main]
     network = trainer.ema.evaluated

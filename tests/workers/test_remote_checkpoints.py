@@ -103,7 +103,7 @@ def test_what_a_crash_cuts_off_has_no_manifest_and_what_an_error_cuts_off_leaves
     assert [str(found) for found in folder.entries()] == [older.path]
 
 
-def test_a_store_is_opened_only_where_whoever_runs_it_said(folder: RemoteFolder) -> None:
+def test_a_store_is_opened_only_where_the_environment_names_it(folder: RemoteFolder) -> None:
     reference = checkpoint.save(folder, example())
     for place in (
         None,

@@ -154,7 +154,7 @@ def test_the_users_generator_may_end_early_and_is_closed_when_stopped(
         ("1 / 0\n", "division by zero"),
     ],
 )
-def test_mistakes_in_the_users_code_are_told_as_theirs(
+def test_errors_in_the_users_code_are_classified_as_theirs(
     make_job: MakeJob, digits: Dataset, tmp_path: Path, body: str, message: str
 ) -> None:
     with pytest.raises(UserCodeError, match=message):

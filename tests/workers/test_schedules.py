@@ -166,7 +166,7 @@ def test_memory_taken_up_in_the_parameters_own_layout_steps_the_same(optimizer: 
     assert torch.equal(whole.weight, resumed.weight)  # type: ignore[arg-type]
 
 
-def test_memory_of_what_is_no_parameter_any_more_is_left_aside() -> None:
+def test_state_of_former_parameters_is_ignored() -> None:
     network = nn.Linear(2, 1, bias=False)
     optimization = Optimization([network], Recipe(), 4)
     network(torch.ones(1, 2)).sum().backward()

@@ -31,7 +31,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(name=NAMES)
-def test_what_leads_out_of_the_root_is_refused_and_all_else_lies_in_it(
+def test_paths_out_of_the_root_are_refused_and_all_others_are_below_it(
     tree: Path, name: str
 ) -> None:
     root = tree / "root"
@@ -92,7 +92,7 @@ def test_in_a_store_too(name: str) -> None:
             (root / name).require_below(root)
 
 
-def test_a_store_beside_the_root_is_outside() -> None:
+def test_a_store_next_to_the_root_is_outside() -> None:
     root = RemoteFolder("memory://bucket/studies")
     for other in ("memory://bucket/studies2/a", "memory://bucket", "s3://bucket/studies/a"):
         with pytest.raises(PathOutsideError):

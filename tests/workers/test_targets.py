@@ -26,7 +26,7 @@ def read(path: Path, **arrays: Any) -> Dataset:
     return load(DataSpec(source="npz", path=str(given(path, **arrays))))
 
 
-def test_labels_with_fractions_are_numbers_to_foretell(tmp_path: Path) -> None:
+def test_labels_with_fractions_are_regression_targets(tmp_path: Path) -> None:
     dataset = read(tmp_path, x=VECTORS, y=AMOUNTS)
     assert dataset.task == Task(inputs={"vector": (5,)}, num_classes=0, num_values=1)
     assert (dataset.class_names, dataset.value_names) == ((), ("0",))
@@ -41,7 +41,7 @@ def test_labels_with_fractions_are_numbers_to_foretell(tmp_path: Path) -> None:
     assert dataset.preprocessing is None
 
 
-def test_values_stand_beside_classes_and_keep_their_names(tmp_path: Path) -> None:
+def test_values_are_targets_in_addition_to_classes_and_keep_their_names(tmp_path: Path) -> None:
     values = np.column_stack([AMOUNTS, np.arange(60)])
     names = np.array(["angle", "count"])
     dataset = read(tmp_path, x=IMAGES, y=LABELS, values=values, value_names=names)
@@ -55,7 +55,7 @@ def test_values_stand_beside_classes_and_keep_their_names(tmp_path: Path) -> Non
     assert other.digest != dataset.digest
 
 
-def test_whole_numbers_are_foretold_where_the_array_says_values(tmp_path: Path) -> None:
+def test_integers_are_regression_targets_where_the_array_is_called_values(tmp_path: Path) -> None:
     dataset = read(tmp_path, x=VECTORS, values=np.arange(60))
     assert (dataset.task.num_classes, dataset.task.num_values) == (0, 1)
 
@@ -92,7 +92,7 @@ def test_parts_of_their_own_keep_their_numbers(tmp_path: Path) -> None:
         ({"x": VECTORS[:, 0]}, "'x' has the shape (60,); images are (N, height, width), or with"),
     ],
 )
-def test_numbers_that_cannot_be_foretold_are_refused(
+def test_unusable_regression_targets_are_refused(
     arrays: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     answers = {} if {"y", "values", "values_train"} & {*arrays} else {"y": AMOUNTS}
@@ -114,7 +114,7 @@ def test_simulated_data_follow_from_the_seed_of_the_split_alone(source: str) -> 
     assert load(DataSpec(source=source, limit=90, split=SplitSpec(seed=1))).digest != one.digest
 
 
-def test_a_drawn_shape_turns_by_the_angle_that_is_told() -> None:
+def test_a_simulated_shape_is_rotated_by_its_target_angle() -> None:
     dataset = load(DataSpec(source="shapes"))
     ellipses = dataset.train.targets == dataset.class_names.index("ellipse")
     assert dataset.train.values is not None

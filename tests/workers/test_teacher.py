@@ -37,13 +37,13 @@ def reason(teacher: Preprocessing | None, study: Preprocessing | None) -> str | 
     ("teacher", "study"),
     [(BYTES, BYTES), (None, None), (FLOATS, FLOATS), (FLOATS, replace(FLOATS, low=-9, high=3))],
 )
-def test_a_teacher_of_the_same_kind_teaches_whatever_its_data_ranged_over(
+def test_a_teacher_of_the_same_kind_fits_whatever_the_range_of_its_data(
     teacher: Preprocessing | None, study: Preprocessing | None
 ) -> None:
     assert reason(teacher, study) is None
 
 
-def test_a_teacher_of_a_release_without_floats_still_teaches_on_bytes() -> None:
+def test_a_teacher_of_a_release_without_floats_still_fits_bytes() -> None:
     facts = BYTES.to_dict()
     del facts["dtype"]
     assert reason(Preprocessing.from_dict(facts), BYTES) is None

@@ -123,7 +123,7 @@ def test_the_two_newest_checkpoints_stay_and_older_ones_go(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_an_older_checkpoint_is_kept_until_the_newer_one_was_taken(
+def test_an_older_checkpoint_is_kept_until_the_newer_one_is_recorded(
     make_job: MakeJob, digits: Dataset, tmp_path: Path
 ) -> None:
     run = Trainer(make_job(epochs=4, checkpoint_dir=str(tmp_path)), digits).run()
@@ -161,7 +161,7 @@ def test_a_trial_without_a_whole_checkpoint_starts_over_and_says_so(
     assert "starts over" in caplog.text
 
 
-def test_a_training_that_leaves_the_finite_numbers_is_told_as_diverged(
+def test_a_training_that_is_not_finite_is_classified_as_diverged(
     make_job: MakeJob, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wild = {
@@ -181,7 +181,7 @@ def test_a_training_that_leaves_the_finite_numbers_is_told_as_diverged(
     assert 0 < len(seen) < 10  # of 19 batches: within the epoch, not at its end
 
 
-def test_a_candidate_that_cannot_be_built_is_told_as_bad(
+def test_a_candidate_that_cannot_be_built_is_classified_as_bad(
     make_job: MakeJob, digits: Dataset
 ) -> None:
     candidate = make_job().candidate
@@ -252,7 +252,7 @@ def test_signs_of_life_come_between_measurements_and_carry_the_share_done(
     assert metrics(quiet) == metrics([one for one in results if isinstance(one, Measurement)])
 
 
-def test_random_numbers_drawn_by_others_between_signs_of_life_change_nothing(
+def test_random_numbers_used_by_others_between_progress_reports_change_nothing(
     make_job: MakeJob, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = measured(Trainer(make_job(epochs=2), digits).run())
@@ -275,7 +275,7 @@ def test_a_checkpoint_at_the_budgets_end_leaves_nothing_to_train(
     assert measured(Trainer(resumed, digits).run()) == []
 
 
-def test_a_second_view_of_every_batch_is_learnt_from(make_job: MakeJob, digits: Dataset) -> None:
+def test_a_second_view_of_every_batch_is_trained_on(make_job: MakeJob, digits: Dataset) -> None:
     terms = {"cross_entropy": LossTerm(), "consistency": LossTerm(weight=0.5)}
     recipe = {"losses": LossWeights(main="cross_entropy", terms=terms), "mixing": "cutmix"}
     results = measured(Trainer(make_job(epochs=1, recipe=recipe), digits).run())
@@ -306,7 +306,7 @@ def taught_on(
     return TeacherRef(path=str(folder), sha256=manifest.write(folder))
 
 
-def test_a_student_learns_from_a_teacher_that_is_what_it_was(
+def test_a_student_distils_from_a_verified_teacher(
     make_job: MakeJob, digits: Dataset, tmp_path: Path
 ) -> None:
     terms = {"cross_entropy": LossTerm(), "distillation": LossTerm()}
@@ -322,7 +322,7 @@ def test_a_student_learns_from_a_teacher_that_is_what_it_was(
         Trainer(dataclasses.replace(job, teacher=reference), digits)
 
 
-def test_a_teacher_whose_classes_stand_in_another_order_teaches_nobody(
+def test_a_teacher_with_classes_in_another_order_is_refused(
     make_job: MakeJob, digits: Dataset, tmp_path: Path
 ) -> None:
     terms = {"cross_entropy": LossTerm(), "distillation": LossTerm()}
@@ -334,7 +334,7 @@ def test_a_teacher_whose_classes_stand_in_another_order_teaches_nobody(
         Trainer(dataclasses.replace(job, teacher=turned), digits)
 
 
-def test_a_teacher_of_classes_teaches_who_tells_numbers_too(
+def test_a_classifier_teaches_a_multi_task_student(
     make_job: MakeJob, digits: Dataset, tmp_path: Path
 ) -> None:
     terms = {"cross_entropy": LossTerm(), "distillation": LossTerm(), "mse": LossTerm()}
