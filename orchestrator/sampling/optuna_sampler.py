@@ -141,7 +141,7 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-class Suggestion:
+class OptunaSuggestion:
     """An open Optuna trial: a suggester that records its values."""
 
     def __init__(self, trial: optuna.Trial) -> None:
@@ -219,7 +219,7 @@ class OptunaSampler:
 
     def sample(
         self, number: int, resample: int, fixed: Mapping[str, Any] | None = None
-    ) -> Suggestion:
+    ) -> OptunaSuggestion:
         """Return the suggestion for a trial number; equal histories give equal suggestions.
 
         From the middle of the resamples on, values are sampled uniformly: a model that keeps
@@ -239,13 +239,13 @@ class OptunaSampler:
             fixed = self._from_priors(number, resample)
         if fixed is not None:
             self._study.enqueue_trial(dict(fixed))
-        return Suggestion(self._study.ask())
+        return OptunaSuggestion(self._study.ask())
 
-    def discard(self, suggestion: Suggestion) -> None:
+    def discard(self, suggestion: OptunaSuggestion) -> None:
         """Discard a suggestion that becomes no trial; samplers ignore it as FAIL."""
         self._study.tell(suggestion.suggester, state=optuna.trial.TrialState.FAIL)
 
-    def attributes(self, suggestion: Suggestion) -> dict[str, Any]:
+    def attributes(self, suggestion: OptunaSuggestion) -> dict[str, Any]:
         """Return the attributes that a restart needs for this trial: NSGA's generations."""
         own = self._storage.get_trial(self._id(suggestion.suggester)).system_attrs
         shared = self._storage.get_study_system_attrs(self._study_id)
@@ -257,7 +257,7 @@ class OptunaSampler:
         kept: dict[str, Any] = {k: v for k, v in own.items() if k.endswith(_GENERATION)}
         return {**kept, **({"parents": parents} if parents else {})}
 
-    def keep(self, suggestion: Suggestion, uid: str, number: int) -> None:
+    def keep(self, suggestion: OptunaSuggestion, uid: str, number: int) -> None:
         """Register a suggestion as a trial of the ledger, open until `tell`."""
         shared = self._storage.get_study_system_attrs(self._study_id)
         self._recorded_parents.update(key for key in shared if _PARENTS in key)

@@ -15,7 +15,7 @@ from orchestrator.sampling.candidates import Space, digest_of, user_space_error
 from orchestrator.sampling.optuna_sampler import (
     MAX_RESAMPLES,
     OptunaSampler,
-    Suggestion,
+    OptunaSuggestion,
     derive_seed,
 )
 from orchestrator.sampling.rejection import RejectionSampler, RejectionStats
@@ -54,7 +54,7 @@ class Proposal:
     """The known trial of the same digest, if every resample was a duplicate."""
     reused_trial: Trial | None
     """The complete trial of the same digest in a study named by `warm_start`."""
-    suggestion: Suggestion | None
+    suggestion: OptunaSuggestion | None
     """The sampler's open suggestion; None where the sampler already knows the result."""
     sampler_attrs: Mapping[str, Any]
     """Attributes that the sampler stores with the trial."""
@@ -181,7 +181,7 @@ class Proposals:
 
     def _proposal(
         self,
-        suggestion: Suggestion,
+        suggestion: OptunaSuggestion,
         candidate: Candidate | Decisions,
         by_digest: Mapping[str, Trial],
     ) -> Proposal:
@@ -208,7 +208,7 @@ class Proposals:
             sampler_attrs={} if known else self._sampler.attributes(suggestion),
         )
 
-    def _resolve(self, suggestion: Suggestion) -> Candidate | Decisions:
+    def _resolve(self, suggestion: OptunaSuggestion) -> Candidate | Decisions:
         try:
             return self._space.resolve(suggestion.suggester)
         except Exception as error:

@@ -7,8 +7,8 @@ from orchestrator.trial import Trial
 from search_spaces.domains.suggester import Suggester
 
 
-class Draw(Protocol):
-    """One proposal under way: its suggester, and the decisions that were asked for so far."""
+class Suggestion(Protocol):
+    """An open suggestion: its suggester, and the values suggested so far."""
 
     @property
     def suggester(self) -> Suggester:
@@ -26,47 +26,47 @@ class Draw(Protocol):
         ...
 
 
-D = TypeVar("D", bound=Draw)
+S = TypeVar("S", bound=Suggestion)
 
 
-class Sampler(Protocol[D]):
+class Sampler(Protocol[S]):
     """Samples candidates from a study's history.
 
-    A draw is a pure function of the seed, the history and (`number`, `redraw`), so that a resumed
-    study samples what the uninterrupted one would have sampled. Run
+    A suggestion is a pure function of the seed, the history and (`number`, `resample`), so that a
+    resumed study samples what the uninterrupted one would have sampled. Run
     `orchestrator.testing.SamplerContract` on an implementation.
     """
 
     def rebuild(self, trials: Iterable[Trial]) -> None:
-        """Enter the ledger's trials; unfinished ones become open."""
+        """Add the ledger's trials; unfinished ones become open."""
         ...
 
-    def draw(self, number: int, redraw: int, given: Mapping[str, Any] | None = None) -> D:
-        """Begin the proposal for a trial.
+    def sample(self, number: int, resample: int, fixed: Mapping[str, Any] | None = None) -> S:
+        """Return the suggestion for a trial.
 
         Args:
             number: The trial's number in its study.
-            redraw: Index of the proposal for this number; 0 for the first.
-            given: Decisions that are fixed, by name.
+            resample: Index of the suggestion for this number; 0 for the first.
+            fixed: Values that are fixed, by name.
         """
         ...
 
-    def drop(self, draw: D) -> None:
-        """Forget a draw that does not become a trial."""
+    def discard(self, suggestion: S) -> None:
+        """Discard a suggestion that becomes no trial."""
         ...
 
-    def attributes(self, draw: D) -> dict[str, Any]:
+    def attributes(self, suggestion: S) -> dict[str, Any]:
         """Return what must be stored with the trial to rebuild the sampler, as JSON data."""
         ...
 
-    def keep(self, draw: D, uid: str, number: int) -> None:
-        """Enter a draw that became a trial; it stays open until `conclude`."""
+    def keep(self, suggestion: S, uid: str, number: int) -> None:
+        """Register a suggestion as a trial, which is open until `tell`."""
         ...
 
-    def reopen(self, trial: Trial) -> None:
-        """Enter a trial of the ledger as open."""
+    def add_open(self, trial: Trial) -> None:
+        """Add a trial of the ledger as open."""
         ...
 
-    def conclude(self, trial: Trial) -> None:
-        """Enter the outcome of an open trial."""
+    def tell(self, trial: Trial) -> None:
+        """Record the outcome of an open trial."""
         ...

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.objective import Objective
-from orchestrator.sampling.sampler import Draw, Sampler
+from orchestrator.sampling.sampler import Sampler, Suggestion
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import Measurement
 
@@ -32,9 +32,9 @@ class SamplerContract:
         one, other = make_sampler(0, (ACCURACY,)), make_sampler(0, (ACCURACY,))
         for sampler in (one, other):
             sampler.rebuild(history)
-        dropped = other.draw(99, 0)
-        decide(dropped)
-        other.drop(dropped)  # leaves no trace
+        discarded = other.sample(99, 0)
+        decide(discarded)
+        other.discard(discarded)  # leaves no trace
         assert sample(one, TRIALS) == sample(other, TRIALS)
 
     def test_a_rebuilt_sampler_continues_as_the_uninterrupted_one(
@@ -48,21 +48,23 @@ class SamplerContract:
             sample(sampler, n) for n in range(TRIALS, TRIALS + 3)
         ]
 
-    def test_numbers_redraws_and_seeds_sample_differently(self, make_sampler: MakeSampler) -> None:
+    def test_numbers_resamples_and_seeds_sample_differently(
+        self, make_sampler: MakeSampler
+    ) -> None:
         rates = {
-            sample(make_sampler(seed, (ACCURACY,)), number, redraw)["rate"]
-            for seed, number, redraw in ((0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0))
+            sample(make_sampler(seed, (ACCURACY,)), number, resample)["rate"]
+            for seed, number, resample in ((0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0))
         }
         assert len(rates) == 4
 
     def test_given_decisions_are_kept_and_the_rest_is_sampled(
         self, make_sampler: MakeSampler
     ) -> None:
-        draw = make_sampler(0, (ACCURACY,)).draw(0, 0, {"kind": "deep", "depth": 3})
-        decide(draw)
-        assert draw.params["kind"] == "deep"
-        assert draw.params["depth"] == 3
-        assert 1e-4 <= draw.params["rate"] <= 1.0
+        suggestion = make_sampler(0, (ACCURACY,)).sample(0, 0, {"kind": "deep", "depth": 3})
+        decide(suggestion)
+        assert suggestion.params["kind"] == "deep"
+        assert suggestion.params["depth"] == 3
+        assert 1e-4 <= suggestion.params["rate"] <= 1.0
 
     def test_conditional_decisions_are_sampled_only_where_they_apply(
         self, make_sampler: MakeSampler
@@ -91,21 +93,21 @@ class SamplerContract:
         assert {"kind", "rate"} <= {*sample(sampler, TRIALS)}
 
 
-def decide(draw: Draw) -> None:
+def decide(suggestion: Suggestion) -> None:
     """Sample a small conditional space."""
-    suggester = draw.suggester
+    suggester = suggestion.suggester
     kind = suggester.suggest_categorical("kind", ["flat", "deep"])
     suggester.suggest_float("rate", 1e-4, 1.0, log=True)
     if kind == "deep":
         suggester.suggest_int("depth", 1, 8)
 
 
-def sample(sampler: Sampler[Any], number: int, redraw: int = 0) -> dict[str, Any]:
-    """Return the decisions sampled for a trial that is then dropped."""
-    draw = sampler.draw(number, redraw)
-    decide(draw)
-    sampler.drop(draw)
-    return dict(draw.params)
+def sample(sampler: Sampler[Any], number: int, resample: int = 0) -> dict[str, Any]:
+    """Return the decisions sampled for a trial that is then discarded."""
+    suggestion = sampler.sample(number, resample)
+    decide(suggestion)
+    sampler.discard(suggestion)
+    return dict(suggestion.params)
 
 
 def play(sampler: Sampler[Any], trials: int, objectives: int = 1) -> list[Trial]:
@@ -122,20 +124,20 @@ def play(sampler: Sampler[Any], trials: int, objectives: int = 1) -> list[Trial]
 
 
 def conclude(sampler: Sampler[Any], number: int, **outcome: Any) -> Trial:
-    """Draw a trial, keep it and enter its outcome."""
-    draw = sampler.draw(number, 0)
-    decide(draw)
-    attributes = sampler.attributes(draw)
+    """Sample a trial, keep it and tell its outcome."""
+    suggestion = sampler.sample(number, 0)
+    decide(suggestion)
+    attributes = sampler.attributes(suggestion)
     uid = f"{number:032x}"
-    sampler.keep(draw, uid, number)
+    sampler.keep(suggestion, uid, number)
     given: dict[str, Any] = {"reason": None, "values": None, "violations": {}, **outcome}
     trial = Trial(
         number=number,
         uid=uid,
         kind="search",
         parent=None,
-        params=draw.params,
-        distributions=draw.distributions,
+        params=suggestion.params,
+        distributions=suggestion.distributions,
         candidate={},
         digest=f"{number:064x}",
         seed=number,
@@ -151,5 +153,5 @@ def conclude(sampler: Sampler[Any], number: int, **outcome: Any) -> Trial:
         cost={"parameters": 100.0 + number},
         **given,
     )
-    sampler.conclude(trial)
+    sampler.tell(trial)
     return trial

@@ -22,7 +22,7 @@ class TestOptunasSamplers(SamplerContract):
 
 
 class Forgetful:
-    """A sampler whose draws depend on how many it has made."""
+    """A sampler whose suggestions depend on how many it has made."""
 
     def __init__(self, seed: int, objectives: tuple[Objective, ...]) -> None:
         self._made = 0
@@ -31,11 +31,11 @@ class Forgetful:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def draw(self, number: int, redraw: int, given: Any = None) -> Any:
+    def sample(self, number: int, resample: int, fixed: Any = None) -> Any:
         self._made += 1
-        return self._inner.draw(number + self._made, redraw, given)
+        return self._inner.sample(number + self._made, resample, fixed)
 
 
-def test_the_contract_catches_a_sampler_that_depends_on_dropped_draws() -> None:
+def test_the_contract_catches_a_sampler_that_depends_on_discarded_suggestions() -> None:
     with pytest.raises(AssertionError):
         SamplerContract().test_equal_histories_and_seeds_sample_equally(Forgetful)
