@@ -1,7 +1,7 @@
-"""Files of the home are readable by their owner alone.
+"""Make the files of a home readable by their owner only.
 
-Changes the mode of a folder only if it holds nothing but our own state: a home directory, a
-project or a shared folder keeps its mode, and what we put there is private by the umask.
+The mode of a folder changes only if it contains nothing but our own state: a home directory, a
+project or a shared folder keeps its mode, and our files in it are private by the umask.
 """
 
 import os
@@ -20,7 +20,7 @@ _ENTRIES = frozenset(
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Create files for their owner alone meanwhile, in this process and its children."""
+    """Create private files during the body, in this process and its children."""
     before = os.umask(UMASK)
     try:
         yield
@@ -29,18 +29,18 @@ def private_files() -> Iterator[None]:
 
 
 def opener(path: str, flags: int) -> int:
-    """Open a file for its owner alone; an `opener` of `open`."""
+    """Open a private file; an `opener` for `open`."""
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def open_to_all(folder: Path) -> bool:
-    """Return whether every account may put files there, as in /tmp."""
+    """Return True if every account may create files there, as in /tmp."""
     mode = folder.stat().st_mode if folder.exists() else 0
     return bool(mode & stat.S_ISVTX and mode & stat.S_IWOTH)
 
 
 def close_to_others(folder: Path) -> None:
-    """Take a home's folder away from other accounts, if it is ours and holds our state alone."""
+    """Make a home's folder private if it belongs to this user and contains only our state."""
     facts = folder.stat()
     if not stat.S_IMODE(facts.st_mode) & UMASK or facts.st_uid != os.getuid():
         return

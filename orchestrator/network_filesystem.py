@@ -21,7 +21,7 @@ _NETWORK = re.compile(
     r"fuse\.(sshfs|s3fs|gcsfuse|rclone|goofys|mount-s3|blobfuse2?|juicefs|glusterfs|ceph|ceph-fuse|"
     r"cephfs|beegfs|davfs2?|curlftpfs|seaweedfs|cvmfs2?|hdfs|lustre|objectivefs)"
 )
-"""By name: a container's own overlay, fuse-overlayfs, tmpfs and 9p are disks of one host."""
+"""Types of network file systems; overlay, fuse-overlayfs, tmpfs and 9p are local."""
 
 
 class NetworkFilesystemError(ArchscoutError, ValueError):
@@ -48,7 +48,7 @@ def file_system(path: Path) -> str | None:
     for line in lines:
         before, _, after = line.partition(" - ")
         mount = Path(_unescaped(before.split(" ")[4]))
-        # Of several mounts at one place the last one is on top.
+        # Of several mounts at one path the last one counts.
         if (mount == real or mount in real.parents) and len(str(mount)) >= longest:
             found, longest = after.split(" ")[0], len(str(mount))
     return found
@@ -75,5 +75,5 @@ def refuse_network_disk(path: Path, what: str, instead: str) -> None:
 
 
 def _unescaped(mount: str) -> str:
-    """Return a mount point as it is spelled: the kernel writes blanks in octal."""
+    """Return a mount point without the kernel's octal escapes."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), mount)

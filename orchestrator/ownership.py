@@ -23,14 +23,14 @@ class Owners:
         mark.touch(mode=0o600)
 
     def release(self, ledger: str, study: str) -> None:
-        """Take the mark away, if there is one."""
+        """Remove the mark, if there is one."""
         mark = beneath(self._folder / ledger / study, self._folder)
         mark.unlink(missing_ok=True)
-        with suppress(OSError):  # other studies of the ledger
+        with suppress(OSError):  # not empty: other studies of the ledger
             mark.parent.rmdir()
 
     def ledgers(self) -> set[str]:
-        """Return the identities of all ledgers that have, or had, a study here."""
+        """Return the identities of all ledgers with a study here."""
         return {path.name for path in sorted_entries(self._folder)}
 
     def of(self, study: str) -> set[str]:

@@ -1,7 +1,7 @@
-"""Shows a search while it runs: a moving display for people, plain lines for logs.
+"""Progress of a running search: a live display on a terminal, a notebook cell, lines in a log.
 
-Knows what a study says of itself at one moment, and no engine. It asks from a thread of its own,
-so a slow terminal holds up no trial.
+The display polls snapshots of the study from its own thread, so that a slow terminal delays no
+trial.
 """
 
 import threading
@@ -22,19 +22,24 @@ from orchestrator.terminal import Terminal
 LINE_EVERY_S = 10.0
 FRAME_EVERY_S = 0.5
 SILENT_S = 2.0
-"""How long a step may take without a line of output."""
+"""Longest search for a feasible candidate without a line of output."""
 
 
 class Source(Protocol):
-    """Whoever can say how the search stands."""
+    """Source of snapshots: the driver of a study."""
 
     def snapshot(self) -> Snapshot:
-        """The study at this moment."""
+        """Return the current state of the study."""
         ...
 
 
 class ProgressDisplay:
-    """A display that runs beside the search; use it as a context manager."""
+    """Display that runs during the body of a `with` statement.
+
+    Example:
+        >>> with ProgressDisplay(driver, Terminal()):
+        ...     engine.run(driver, dataset)
+    """
 
     def __init__(
         self, source: Source, terminal: Terminal, *, line_every_s: float = LINE_EVERY_S
@@ -63,23 +68,23 @@ class ProgressDisplay:
             self._thread.join(timeout=5)
 
     def _lines(self) -> None:
-        """A line at intervals, none where nothing moved; one at once where a draw takes long."""
-        told, waited, looking = "", 0.0, False
+        """Print a line at intervals if anything changed; at once if sampling takes long."""
+        printed, waited, searching = "", 0.0, False
         step = min(FRAME_EVERY_S, self._line_every_s)
         while not self._ended.wait(step):
             waited += step
             now = self._source.snapshot()
-            begins = not looking and now.rejected_s > SILENT_S
-            looking = now.rejected_s > SILENT_S
-            if summary(now) == told or (waited < self._line_every_s and not begins):
+            begins = not searching and now.rejected_s > SILENT_S
+            searching = now.rejected_s > SILENT_S
+            if summary(now) == printed or (waited < self._line_every_s and not begins):
                 continue
             self._terminal.print(
                 f"[{format_duration(now.spent_s)}] {summary(now)}{_left(self._first, now)}"
             )
-            told, waited = summary(now), 0.0
+            printed, waited = summary(now), 0.0
 
     def _frames(self) -> None:
-        """A display in place, gone at the end."""
+        """Redraw the display in place; remove it at the end."""
         with Live(self._frame(), refresh_per_second=4, transient=True) as live:
             while not self._ended.wait(FRAME_EVERY_S):
                 live.update(self._frame())
@@ -93,11 +98,11 @@ class ProgressDisplay:
             now = self._source.snapshot()
             left = "" if ended else _left(self._first, now)
             text = escape(f"{summary(now)}{left}")
-            cell.show(f"<progress value='{share_done(now):.3f}'></progress> {text}")
+            cell.show(f"<progress value='{fraction_done(now):.3f}'></progress> {text}")
 
     def _frame(self) -> RenderableType:
         now = self._source.snapshot()
-        done = share_done(now)
+        done = fraction_done(now)
         head = Table.grid(padding=(0, 2))
         head.add_row(
             ProgressBar(total=1.0, completed=done, width=30),
@@ -107,16 +112,16 @@ class ProgressDisplay:
 
 
 def summary(now: Snapshot) -> str:
-    """The whole study in one line."""
+    """Return the state of the study in one line."""
     trials = f"{now.counted}" if now.trials is None else f"{now.counted}/{now.trials}"
-    stand = {
+    states = {
         "complete": now.counts.get("COMPLETE", 0),
         "pruned": now.counts.get("PRUNED", 0) - now.infeasible,
         "infeasible": now.infeasible,
         "failed": now.counts.get("FAIL", 0),
         "running": now.counts.get("RUNNING", 0),
     }
-    counted = ", ".join(f"{count} {word}" for word, count in stand.items() if count)
+    counted = ", ".join(f"{count} {word}" for word, count in states.items() if count)
     parts = [f"{trials} trials", counted]
     if now.best_values is not None:
         values = ", ".join(format_number(value) for value in now.best_values)
@@ -129,13 +134,13 @@ def summary(now: Snapshot) -> str:
 
 
 def running_table(now: Snapshot) -> Table:
-    """The trials under way, one a row."""
+    """Return a table of the running trials."""
     shown = Table(box=None, padding=(0, 2, 0, 0))
     for name in (
         "trial",
         "architecture",
         "epoch",
-        "judged at",
+        "next rung",
         now.judged_metric or "metric",
         "time",
     ):
@@ -152,8 +157,8 @@ def running_table(now: Snapshot) -> Table:
     return shown
 
 
-def share_done(now: Snapshot) -> float:
-    """How much of the study's limits is used up, 0 to 1."""
+def fraction_done(now: Snapshot) -> float:
+    """Return the used fraction of the study's limits, 0 to 1."""
     ended = max(0, now.counted - len(now.running))
     shares = [0.0]
     if now.trials:
@@ -164,7 +169,7 @@ def share_done(now: Snapshot) -> float:
 
 
 def seconds_left(first: Snapshot, now: Snapshot) -> float | None:
-    """What is left at the speed of this run; None while nothing can be said."""
+    """Return the remaining time at the speed of this run; None while it is unknown."""
     guesses: list[float] = []
     ended = (now.counted - len(now.running)) - (first.counted - len(first.running))
     spent = now.spent_s - first.spent_s

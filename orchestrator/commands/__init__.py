@@ -1,1 +1,1 @@
-"""Commands of the command line; a command's module is loaded when the command runs."""
+"""Commands of the command line, one module each; imported when the command runs."""

@@ -1,4 +1,4 @@
-"""`archscout clean`: frees what no study, resume, promotion or registered model will ever read."""
+"""`archscout clean`: delete files that no study, resume, promotion or model refers to."""
 
 import argparse
 import re
@@ -13,14 +13,14 @@ from orchestrator.commands import disk_usage, studies
 from orchestrator.commands.disk_usage import DiskUsage
 from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.home import Home
-from orchestrator.study.retention import TRIAL_FOLDER
+from orchestrator.ledger import Holder, LeaseHeldError, Ledger, StudyRow
+from orchestrator.study.retention import TRIAL_FOLDER, unreferenced_files
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_registry
 from orchestrator.tracking.environment import prepare_process
 from workers.storage import LocalFolder, Storage
 
 if TYPE_CHECKING:
-    from orchestrator.ledger import Ledger, StudyRow
     from orchestrator.tracking.deletion import ProjectedRun, StudyStore
 
 OLD_S = 7 * 86_400
@@ -30,39 +30,40 @@ _ERROR_LOG = re.compile(r"(?:error|defect)-[\d-]+\.log")  # earlier releases: de
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """What may go."""
+class _Unreferenced:
+    """Files and runs that may be deleted."""
 
     checkpoints: Mapping[str, Sequence[Storage]]
-    """By study."""
+    """Superfluous checkpoints by study."""
     orphans: Mapping[str, Sequence[Storage]] = field(default_factory=dict)
-    """What studies that are gone have left in folders, by study."""
+    """Files of deleted studies, by study."""
     logs: Sequence[Storage] = ()
     """Old logs of internal errors."""
     store: "StudyStore | None" = None
     runs: "Sequence[ProjectedRun]" = ()
-    """Of studies that are gone."""
-    left: Sequence[Storage] = ()
-    """Folders named after no study of this ledger, which may be somebody else's."""
+    """Runs of deleted studies."""
+    kept: Sequence[Storage] = ()
+    """Folders of unknown studies, which may belong to another ledger."""
 
-    def portions(self) -> list[DiskUsage]:
-        own = [LocalFolder(run.folder) for run in self.runs if run.folder is not None]
+    def usage(self) -> list[DiskUsage]:
+        """Return the disk usage of each kind."""
+        folders = [LocalFolder(run.folder) for run in self.runs if run.folder is not None]
         paths = [path for found in self.checkpoints.values() for path in found]
         orphans = [path for found in self.orphans.values() for path in found]
         return [
             DiskUsage.of("checkpoints beyond those kept", paths),
             DiskUsage.of("folders of deleted studies", orphans),
-            DiskUsage.of("runs of deleted studies", own, count=len(self.runs)),
+            DiskUsage.of("runs of deleted studies", folders, count=len(self.runs)),
             DiskUsage.of("old logs of internal errors", self.logs),
         ]
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Shows what would go, and with `--yes` deletes it.
+    """Print unreferenced files, and delete them with `--yes`.
 
     Raises:
-        CommandError: There is no study of the name given, or no ledger to say what is needed.
-        LeaseHeldError: A driver runs it.
+        CommandError: There is no such study, or no ledger.
+        LeaseHeldError: A driver runs the study.
         StoreUnavailableError: MLflow does not answer.
     """
     prepare_process()
@@ -80,43 +81,40 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         else:
             known, row = studies.find_study(ledger, options.name, home)
             known.require_free(row)
-            found = _Found(checkpoints={row.name: _superfluous(known, row, home)})
-        portions = found.portions()
-        terminal.document |= disk_usage.as_json(portions) | {"deleted": options.yes}
-        terminal.print(disk_usage.shown(portions))
+            found = _Unreferenced(checkpoints={row.name: _superfluous(known, row, home)})
+        usage = found.usage()
+        terminal.document |= disk_usage.as_json(usage) | {"deleted": options.yes}
+        terminal.print(disk_usage.format_usage(usage))
         for orphan in (path for paths in found.orphans.values() for path in paths):
-            terminal.info(f"no study of this ledger: {orphan}")
-        for path in found.left:
-            terminal.info(f"stays, for it may be another ledger's, or your own: {path}")
+            terminal.info(f"deleted study: {orphan}")
+        for path in found.kept:
+            terminal.info(f"kept, since it may belong to another ledger or to you: {path}")
         for outside in sorted(
             {str(run.external_folder) for run in found.runs if run.external_folder}
         ):
-            terminal.info(f"stays, for it lies outside of this home: {outside}")
+            terminal.info(f"kept, since it is outside this home: {outside}")
         if options.yes:
             _remove(found, known, home)
             terminal.print("Deleted.")
-        elif any(portion.count for portion in portions):
-            terminal.print("\nNothing was deleted. To do it, add --yes.")
+        elif any(kind.count for kind in usage):
+            terminal.print("\nNothing was deleted. Add --yes to delete.")
     return ExitCode.DONE
 
 
 def _no_ledger(home: Home) -> CommandError:
     return CommandError(
-        f"there is no ledger in {format_path(home.folder)}, so nothing says what is still "
-        "needed. If its "
-        "studies are in another one, name it in ARCHSCOUT_LEDGER as their search did",
+        f"there is no ledger in {format_path(home.folder)}, so it is unknown which files are "
+        "needed. If its studies are in another ledger, set ARCHSCOUT_LEDGER as for their search",
         ExitCode.REFUSED,
     )
 
 
-def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Found:
-    """What may go of all studies, and of those that the ledger had and does not have any more."""
-    from orchestrator.ledger import LeaseHeldError  # noqa: PLC0415 - loads sqlalchemy
-
+def _everywhere(ledger: Ledger, home: Home, store: "StudyStore | None") -> _Unreferenced:
+    """Return what may be deleted of all studies and of deleted ones."""
     rows, identity = ledger.studies(), ledger.identity
     checkpoints = {}
     for row in rows:
-        with suppress(LeaseHeldError):  # whoever runs a study cleans up after it
+        with suppress(LeaseHeldError):  # its driver deletes superfluous files itself
             ledger.require_free(row)
             checkpoints[row.name] = _superfluous(ledger, row, home)
     runs: Sequence[ProjectedRun] = ()
@@ -126,21 +124,21 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
         needed = store.registry_references(gone)
         runs = [run for run in gone if run.run_id not in needed]
     orphans: dict[str, list[Storage]] = {}
-    left = []
+    kept = []
     for folder, names in _unknown(home, ledger):
-        ours = disk_usage.made_here(folder, names)
+        ours = disk_usage.study_files(folder, names)
         whole = ours == [folder]
-        # Without a mark, a folder is a study's only if all that lies in it is named like that.
+        # Without a mark, a folder belongs to a study only if all entries have a study's names.
         unmarked = alone and whole and any(folder.entries())
         sole = home.owners.is_sole(identity, folder.name, unmarked=unmarked)
         if sole:
             orphans.setdefault(folder.name, []).extend(ours)
         if not (sole and whole):
-            left.append(folder)
-    return _Found(
+            kept.append(folder)
+    return _Unreferenced(
         checkpoints=checkpoints,
         orphans=orphans,
-        left=left,
+        kept=kept,
         logs=[
             LocalFolder(path)
             for path in sorted(home.logs.glob("*.log"))
@@ -151,11 +149,9 @@ def _everywhere(ledger: "Ledger", home: Home, store: "StudyStore | None") -> _Fo
     )
 
 
-def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Storage]:
-    from orchestrator.study.retention import unreferenced_files  # noqa: PLC0415 - not for what only reads
-
+def _superfluous(ledger: Ledger, row: StudyRow, home: Home) -> list[Storage]:
     config = studies.stored_config(row)
-    if config is None:  # another release's study: it knows what it needs
+    if config is None:  # another release knows which files it needs
         return []
     return unreferenced_files(
         home.checkpoints / row.name,
@@ -166,14 +162,14 @@ def _superfluous(ledger: "Ledger", row: "StudyRow", home: Home) -> list[Storage]
     )
 
 
-def _is_gone(ledger: "Ledger", study: str, created: float) -> bool:
-    """Return whether the ledger does not have the study; asked once its run was seen."""
+def _is_gone(ledger: Ledger, study: str, created: float) -> bool:
+    """Return True if the ledger no longer has the study of a run."""
     row = ledger.study(study)
     return row is None or row.created != created
 
 
-def _unknown(home: Home, ledger: "Ledger") -> Iterator[tuple[Storage, re.Pattern[str]]]:
-    """Yield folders named after no study of the ledger, and what a study calls their entries."""
+def _unknown(home: Home, ledger: Ledger) -> Iterator[tuple[Storage, re.Pattern[str]]]:
+    """Yield folders of unknown studies with the pattern of a study's entries."""
     places: list[tuple[Storage, re.Pattern[str]]] = [(LocalFolder(home.logs), disk_usage.LOG_FILE)]
     if home.owns_checkpoints:
         places.append((home.checkpoints, TRIAL_FOLDER))
@@ -183,12 +179,10 @@ def _unknown(home: Home, ledger: "Ledger") -> Iterator[tuple[Storage, re.Pattern
                 yield path, names
 
 
-def _remove(found: _Found, ledger: "Ledger", home: Home) -> None:
-    from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
-
+def _remove(found: _Unreferenced, ledger: Ledger, home: Home) -> None:
     for name, paths in found.checkpoints.items():
         if paths:
-            # Held meanwhile, so that nobody begins to train from what is being deleted.
+            # The lease keeps drivers from resuming from a checkpoint while it is deleted.
             _, lease = ledger.open_study(
                 name=name, config_json=None, holder=Holder.of_this_process()
             )
@@ -199,7 +193,7 @@ def _remove(found: _Found, ledger: "Ledger", home: Home) -> None:
     if found.store is not None:
         found.store.remove(found.runs)
     for name, paths in found.orphans.items():
-        if ledger.study(name) is not None:  # begun meanwhile
+        if ledger.study(name) is not None:  # created in the meantime
             continue
         logs = [path for path in paths if str(path).startswith(f"{home.logs}/")]
         disk_usage.remove(logs, LocalFolder(home.logs))

@@ -1,4 +1,4 @@
-"""`archscout delete`: a study with all that there is of it, unless the registry refers to it."""
+"""`archscout delete`: delete a study with its runs, checkpoints and logs."""
 
 import argparse
 import shlex
@@ -9,6 +9,7 @@ from orchestrator.commands import disk_usage, studies
 from orchestrator.commands.disk_usage import DiskUsage
 from orchestrator.errors import CommandError, ExitCode
 from orchestrator.home import Home
+from orchestrator.ledger import Holder, Ledger, StudyRow
 from orchestrator.study.retention import TRIAL_FOLDER
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_registry
@@ -16,19 +17,18 @@ from orchestrator.tracking.environment import prepare_process
 from workers.storage import LocalFolder, Storage
 
 if TYPE_CHECKING:
-    from orchestrator.ledger import Ledger, StudyRow
     from orchestrator.tracking.deletion import ProjectedRun, StudyStore
 
 _Folders = Mapping[str, Sequence[Storage]]
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Shows what would go, and with `--yes` deletes it.
+    """Print what belongs to a study, and delete it with `--yes`.
 
     Raises:
         CommandError: There is no such study, or a registered model refers to it.
-        LeaseHeldError: A driver runs it.
-        StudyNeededError: It is being promoted, or another study goes back to it.
+        LeaseHeldError: A driver runs the study.
+        StudyNeededError: The study is being promoted, or another study was warm-started from it.
         StoreUnavailableError: MLflow does not answer.
     """
     prepare_process()
@@ -51,21 +51,23 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             studies.find_study(ledger, options.name, home)
         if store is not None:
             _refuse_needed(options.name, runs, store)
-        _tell(_portions(ledger, row, runs, folders), options.name, home, terminal, acts=options.yes)
+        _print_usage(
+            _usage(ledger, row, runs, folders), options.name, home, terminal, deleted=options.yes
+        )
         for outside in sorted({str(run.external_folder) for run in runs if run.external_folder}):
-            terminal.info(f"stays, for it lies outside of this home: {outside}")
+            terminal.info(f"kept, since it is outside this home: {outside}")
         if options.yes:
             _delete(options.name, home, ledger, (store, runs), folders)
             for left in (path for paths in _named(home, options.name).values() for path in paths):
-                terminal.info(f"stays, for it holds what is not this study's: {left}")
+                terminal.info(f"kept, since it contains other files: {left}")
             terminal.print("Deleted.")
     return ExitCode.DONE
 
 
 def _runs(
-    store: "StudyStore | None", name: str, row: "StudyRow | None", *, unmarked: bool
+    store: "StudyStore | None", name: str, row: StudyRow | None, *, unmarked: bool
 ) -> "list[ProjectedRun]":
-    """The study's runs; of one that the ledger has lost, those that can be nobody else's."""
+    """Return the study's runs; for a study that the ledger lacks, those of no other ledger."""
     if store is None:
         return []
     if row is not None:
@@ -75,22 +77,22 @@ def _runs(
 
 
 def _folders(
-    ledger: "Ledger", row: "StudyRow | None", home: Home, name: str, *, sole: bool
+    ledger: Ledger, row: StudyRow | None, home: Home, name: str, *, sole: bool
 ) -> _Folders:
-    """What lies in files, by kind; a name with a path in it names no folder.
+    """Return the files of a study by kind; none for a name that contains a path.
 
     Args:
-        ledger: Whose study it is.
-        row: The study; None of one that the ledger has lost.
-        home: Where the files lie.
-        name: The study's.
-        sole: Whether no other ledger has a study of this name here.
+        ledger: Ledger of the study.
+        row: The study; None if the ledger lacks it.
+        home: Home of the files.
+        name: Name of the study.
+        sole: No other ledger has a study of this name in the home.
     """
     if row is None and not (sole and home.owns_checkpoints and home.owns_stores):
         return {}
     names = {"checkpoints": TRIAL_FOLDER, "logs": disk_usage.LOG_FILE}
     found = {
-        kind: [path for folder in named for path in disk_usage.made_here(folder, names[kind])]
+        kind: [path for folder in named for path in disk_usage.study_files(folder, names[kind])]
         for kind, named in _named(home, name).items()
     }
     if row is not None and not sole and home.owners.of(name) - {ledger.identity}:
@@ -130,7 +132,7 @@ def _refuse_needed(name: str, runs: "Sequence[ProjectedRun]", store: "StudyStore
     raise CommandError(
         "\n".join(
             [
-                f"study '{name}' stays: the model registry refers to it:",
+                f"study '{name}' is kept: the model registry refers to it:",
                 *lines,
                 "Delete these versions in MLflow first (archscout ui, Models)",
             ]
@@ -139,9 +141,9 @@ def _refuse_needed(name: str, runs: "Sequence[ProjectedRun]", store: "StudyStore
     )
 
 
-def _portions(
-    ledger: "Ledger",
-    row: "StudyRow | None",
+def _usage(
+    ledger: Ledger,
+    row: StudyRow | None,
     runs: "Sequence[ProjectedRun]",
     folders: _Folders,
 ) -> list[DiskUsage]:
@@ -154,26 +156,24 @@ def _portions(
     ]
 
 
-def _tell(
-    portions: Sequence[DiskUsage], name: str, home: Home, terminal: Terminal, *, acts: bool
+def _print_usage(
+    usage: Sequence[DiskUsage], name: str, home: Home, terminal: Terminal, *, deleted: bool
 ) -> None:
-    terminal.document |= disk_usage.as_json(portions) | {"study": name, "deleted": acts}
-    terminal.print(disk_usage.shown(portions))
-    if not acts:
+    terminal.document |= disk_usage.as_json(usage) | {"study": name, "deleted": deleted}
+    terminal.print(disk_usage.format_usage(usage))
+    if not deleted:
         command = f"{home.program} delete {shlex.quote(name)} --yes"
-        terminal.print(f"\nNothing was deleted. To do it: {command}")
+        terminal.print(f"\nNothing was deleted. To delete: {command}")
 
 
 def _delete(
     name: str,
     home: Home,
-    ledger: "Ledger",
+    ledger: Ledger,
     shown: "tuple[StudyStore | None, Sequence[ProjectedRun]]",
     folders: _Folders,
 ) -> None:
-    """The ledger first: then no promotion can begin, and what a crash leaves is found again."""
-    from orchestrator.ledger import Holder  # noqa: PLC0415 - loads sqlalchemy
-
+    """Delete from the ledger first, so that no promotion can begin; `clean` finds the rest."""
     with studies.hold_projection(home, name):
         if ledger.study(name) is not None:
             ledger.delete_study(name, Holder.of_this_process())

@@ -1,4 +1,4 @@
-"""`archscout init`: looks at somebody's data and writes a first study.yaml for it."""
+"""`archscout init`: inspect your data and write a study file for it."""
 
 import argparse
 import errno
@@ -28,12 +28,12 @@ _UNEVEN = 3.0
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
-    """Says what the data holds, writes the study and prints the command that runs it."""
+    """Print a summary of the data, write the study file, and print the command that runs it."""
     output = Path(options.output)
     _check_output(output)
     path = absolute(options.path, Path.cwd())
     if not exists(path) or not str(path).isprintable():
-        what = "there is nothing at" if not exists(path) else "rename what lies at"
+        what = "there is nothing at" if not exists(path) else "rename"
         raise CommandError(
             f"{what} {format_path(path)}; archscout init takes a folder of images, an .npz "
             "file, or a "
@@ -43,20 +43,20 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     path = path.resolve()
     found = inspect(path)
     dataset = split_data(found.raw, found.spec)
-    notes = [*_remarks(found), *dataset.notes]
+    notes = [*_warnings(found), *dataset.notes]
     terminal.document["found"] = {**_plain(found), "notes": notes}
     terminal.print(_described(found))
     for note in notes:
         terminal.print(f"note: {sanitize(note, 500)}")
     terminal.info("\nTiming a short training on this machine ...")
-    from orchestrator.preflight import timing  # noqa: PLC0415 - loads torch, once the data is known to be good
+    from orchestrator.preflight import timing  # noqa: PLC0415 - loads torch, once the data are valid
 
     gpu = timing.usable_gpu()
     example_s: float | None = None
     try:
         example_s = timing.example_s(dataset, found.spec, gpu=gpu)
     except timing.NotTimedError as error:
-        reason = f"the short training failed ({sanitize(str(error), 200)}): the limits are a guess"
+        reason = f"the short training failed ({sanitize(str(error), 200)}): the limits are guesses"
         notes.append(reason)
         terminal.print(f"note: {reason}")
     machine = Machine(cores=usable_cores(), gpu=gpu, example_s=example_s)
@@ -70,37 +70,37 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         "limit": held.limit, "hours": held.hours, "full_training_s": held.full_s, "gpu": int(gpu)
     }  # fmt: skip
     terminal.print(_written(output, held, found))
-    terminal.info(f"\nNext:\n  {command}")
+    terminal.info(f"\nNext step:\n  {command}")
     return ExitCode.DONE
 
 
 def _check_output(output: Path) -> None:
-    """Refuses to write where something lies, or where nothing can.
+    """Refuse an output that exists or has no folder.
 
     Raises:
-        CommandError: It does, or cannot.
+        CommandError: The file exists, or its folder does not.
     """
     if output.exists() or output.is_symlink():
         raise CommandError(
             f"{format_path(output)} exists already and is not overwritten; remove it, or "
             "give another "
-            "place with --output",
+            "file with --output",
             ExitCode.INPUT,
         )
     if not output.parent.is_dir():
         raise CommandError(
             f"{format_path(output)} cannot be written: there is no folder "
             f"{format_path(output.parent)}; "
-            "make it, or give another place with --output",
+            "make it, or give another file with --output",
             ExitCode.INPUT,
         )
 
 
 def _write(output: Path, text: str) -> None:
-    """Puts the study there as a whole, or nothing.
+    """Write the whole file, or nothing.
 
     Raises:
-        CommandError: It cannot be written.
+        CommandError: The file cannot be written.
     """
     try:
         with output.open("x", encoding="utf-8") as file:
@@ -116,25 +116,25 @@ def _write(output: Path, text: str) -> None:
         full = getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}
         raise CommandError(
             f"{format_path(output)} cannot be written: {reason}; "
-            + ("free some space" if full else "give another place with --output"),
+            + ("free some space" if full else "give another file with --output"),
             ExitCode.INTERRUPTED if full else ExitCode.INPUT,
         ) from error
 
 
 def _from(output: Path, path: Path) -> str:
-    """The data's path as the study names it: from its own folder, where that is shorter."""
+    """Return the data's path for the study file; relative to its folder if that is shorter."""
     relative = os.path.relpath(path, output.resolve().parent)
     shorter = min(relative, str(path), key=len)
     return f"./{shorter}" if shorter.startswith("~") else shorter
 
 
 def _argument(path: Path) -> str:
-    """A path as a shell takes it."""
+    """Return a path quoted for a shell."""
     return shlex.quote(str(path))
 
 
 def _described(found: Inspection) -> str:
-    """What was found, in two tables."""
+    """Return a summary of the data in two tables."""
     facts = {
         "data": f"{sanitize(str(found.spec.path), 200)} (source {found.spec.source})",
         "examples": ", ".join(
@@ -142,30 +142,30 @@ def _described(found: Inspection) -> str:
             for part, count in found.examples.items()
         ),
         **_examples(found),
-        **_answers(found),
+        **_targets(found),
         "duplicates": _duplicates(found),
-        "left aside": _some(found.raw.skipped_files) or "nothing",
+        "ignored": _first_names(found.raw.skipped_files) or "nothing",
     }
     return "\n".join([format_fields(facts), *(["", *_class_table(found)] if found.classes else [])])
 
 
 def _examples(found: Inspection) -> dict[str, str]:
-    """What one example is."""
+    """Return the properties of one example."""
     if found.heights is None or found.widths is None:
-        return {"vectors": f"{found.shape[0]} numbers each"}
+        return {"vectors": f"{found.shape[0]} values each"}
     channels, height, width = found.shape
-    colour = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    color = {1: "gray", 3: "RGB"}.get(channels, f"{channels} channels")
     (examples,) = found.raw.pool.inputs.values()
     floats = "" if examples.dtype == "uint8" else ", not scaled (float32)"
     largest = f", at most {MAX_SIDE} pixels a side" if found.spec.source == "folder" else ""
     return {
         "sizes": f"height {_spread(found.heights)}, width {_spread(found.widths)}",
-        "prepared": f"{colour}, {height} x {width}{largest}{floats}",
+        "prepared": f"{color}, {height} x {width}{largest}{floats}",
     }
 
 
-def _answers(found: Inspection) -> dict[str, str]:
-    """What there is to tell of an example."""
+def _targets(found: Inspection) -> dict[str, str]:
+    """Return the classes and the regression targets."""
     facts = {}
     if found.classes:
         largest = f"the largest {found.imbalance:.1f} times the smallest"
@@ -177,7 +177,7 @@ def _answers(found: Inspection) -> dict[str, str]:
             for name, (least, mean, most) in list(found.numbers.items())[:_SHOWN_NUMBERS]
         ]
         more = len(found.numbers) - len(spans)
-        facts["numbers"] = "; ".join(spans) + (f"; and {more} more" if more > 0 else "")
+        facts["targets"] = "; ".join(spans) + (f"; and {more} more" if more > 0 else "")
     return facts
 
 
@@ -198,8 +198,8 @@ def _spread(spread: Spread) -> str:
     return f"{spread.least} to {spread.most} (median {spread.median})"
 
 
-def _some(names: tuple[str, ...]) -> str:
-    """The first of many names, and how many there are."""
+def _first_names(names: tuple[str, ...]) -> str:
+    """Return the first names and the number of all."""
     if not names:
         return ""
     shown = ", ".join(sanitize(name) for name in names[:_SHOWN_FILES])
@@ -218,23 +218,24 @@ def _duplicates(found: Inspection) -> str:
     return ", ".join(words) or "none"
 
 
-def _remarks(found: Inspection) -> Iterator[str]:
-    """What may spoil a search, and what to do about it."""
+def _warnings(found: Inspection) -> Iterator[str]:
+    """Yield problems of the data that may spoil a search, with a suggested fix."""
     given = found.duplicates
     if given.within["train"] and len(found.examples) < 3:
         yield (
-            f"{given.within['train']:,} examples repeat others; once split, some are both learnt "
-            "and judged: remove them"
+            f"{given.within['train']:,} examples are duplicates; once split, some are in "
+            "both the training "
+            "and the validation split: remove them"
         )
     if any(given.between.values()):
-        yield "parts share examples, which makes networks look better than they are: remove them"
+        yield "splits share examples, so that scores are too good: remove them"
     if given.contradicting and found.classes:
-        yield f"{given.contradicting:,} examples equal one of another class: mend their labels"
+        yield f"{given.contradicting:,} examples equal one of another class: fix their labels"
     if found.imbalance > _UNEVEN:
-        yield "the classes are uneven: always naming the largest already looks accurate"
+        yield "the classes are imbalanced: always predicting the largest one gives a high accuracy"
     if found.spec.limit is not None:
         read, there = found.spec.limit, found.examples["train"]
-        yield f"{read:,} of {there:,} examples were read: no more fit into memory"
+        yield f"{read:,} of {there:,} examples were read: more do not fit into memory"
 
 
 def _written(output: Path, held: Limits, found: Inspection) -> str:
@@ -251,7 +252,7 @@ def _written(output: Path, held: Limits, found: Inspection) -> str:
 
 
 def _plain(found: Inspection) -> Mapping[str, Any]:
-    """What was found, for programs."""
+    """Return the summary as JSON data."""
     spreads = {"height": found.heights, "width": found.widths}
     return {
         "source": found.spec.source,

@@ -48,11 +48,11 @@ def test_a_folder_of_images_becomes_a_search_that_finds_a_good_network(
     for part in (
         "examples    1,000",
         "sizes       height 8, width 8",
-        "prepared    grey, 8 x 8",
+        "prepared    gray, 8 x 8",
         "duplicates  none",
-        "left aside  1: readme.txt",
+        "ignored     1: readme.txt",
         "Wrote study.yaml: all examples",
-        "Next:\n  archscout search study.yaml\n",
+        "Next step:\n  archscout search study.yaml\n",
     ):
         assert part in shown
     config = load("study.yaml")
@@ -105,10 +105,10 @@ def test_what_may_spoil_a_search_is_said(
     assert "duplicates  1 within train, 4 of test also in train" in shown
     notes = re.findall(r"note: (.*)", shown)
     assert [note.split(":")[0] for note in notes] == [
-        "1 examples repeat others; once split, some are both learnt and judged",
-        "parts share examples, which makes networks look better than they are",
+        "1 examples are duplicates; once split, some are in both",
+        "splits share examples, so that scores are too good",
         "1 examples equal one of another class",
-        "the classes are uneven",
+        "the classes are imbalanced",
         "the test split has no example of class '1'",
     ]
 
@@ -161,7 +161,7 @@ def test_a_short_training_that_fails_is_a_note_and_the_study_is_written(
     assert main(["init", "own.npz"]) == 0
     shown = capsys.readouterr().out
     assert (
-        "the short training failed (DivergedError: train_loss is nan): the limits are a guess"
+        "the short training failed (DivergedError: train_loss is nan): the limits are guesses"
         in shown
     )
     assert load("study.yaml").stop.hours == 0.5

@@ -40,8 +40,8 @@ def test_init_proposes_a_study_that_fits_numbers(
     np.savez(here / "a.npz", x=random.normal(size=(90, 3)), y=random.normal(size=90))
     assert main(["init", "a.npz"]) == 0
     shown = capsys.readouterr().out
-    assert "vectors     3 numbers each" in shown
-    assert "numbers     0: -" in shown
+    assert "vectors     3 values each" in shown
+    assert "targets     0: -" in shown
     study = yaml.safe_load((here / "study.yaml").read_text())
     assert study["space"] == "vector"
     assert study["objectives"] == [{"metric": "val_mae", "direction": "minimize"}]

@@ -28,7 +28,13 @@ from orchestrator.errors import ProblemsError
 from orchestrator.formatting import format_duration, format_number, format_table
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger
-from orchestrator.progress import ProgressDisplay, running_table, seconds_left, share_done, summary
+from orchestrator.progress import (
+    ProgressDisplay,
+    fraction_done,
+    running_table,
+    seconds_left,
+    summary,
+)
 from orchestrator.run import _leased
 from orchestrator.snapshot import RunningTrial, Snapshot
 from orchestrator.study.leaderboard import leaderboard
@@ -103,7 +109,7 @@ def test_the_time_left_follows_the_speed_of_this_run() -> None:
 def test_a_time_limit_bounds_the_time_left() -> None:
     limited = replace(LATER, hours=50 / 3600)
     assert seconds_left(START, limited) == pytest.approx(10.0)
-    assert share_done(limited) == pytest.approx(0.8)
+    assert fraction_done(limited) == pytest.approx(0.8)
 
 
 def test_without_a_terminal_lines_appear_only_when_something_moved(
