@@ -37,7 +37,10 @@ class _Parser(argparse.ArgumentParser):
         if unknown:
             word = unknown[0].partition("=")[0]
             hint = did_you_mean(word, self._option_string_actions)
-            text = f"{self.prog}: does not take '{sanitize(word)}'.{hint} See {self.prog} --help"
+            text = (
+                f"{self.prog}: unrecognized argument '{sanitize(word)}'.{hint} See "
+                f"{self.prog} --help"
+            )
             raise CommandError(text, ExitCode.INPUT)
         return options, unknown
 

@@ -28,21 +28,20 @@ _SHORTHANDS = {
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
     """Start a study, continue it, or show the result of a finished one."""
-    config = load(options.config, overrides(options))
-    if options.dry_run:
-        from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
-
-        return run_search.dry_run(config, terminal)
-    with studies.open_ledger(home) as ledger:
-        row = ledger.study(config.name) if ledger else None
-        if ledger is not None and row is not None:
-            stored = studies.stored_config(row)
-            config = config if stored is None else with_stored_data(config, stored)
-            _refuse_other(ledger, row, config, options, home)
-            if row.state == "finished" and not ledger.requests(row.id):
-                return studies.show_finished(ledger, row, home, terminal)
+    config, row = load(options.config, overrides(options)), None
+    if not options.dry_run:
+        with studies.open_ledger(home) as ledger:
+            row = ledger.study(config.name) if ledger else None
+            if ledger is not None and row is not None:
+                stored = studies.stored_config(row)
+                config = config if stored is None else with_stored_data(config, stored)
+                _refuse_other(ledger, row, config, options, home)
+                if row.state == "finished" and not ledger.requests(row.id):
+                    return studies.show_finished(ledger, row, home, terminal)
     from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
 
+    if options.dry_run:
+        return run_search.dry_run(config, terminal)
     return run_search.search(config, home, terminal, resumed=row is not None)
 
 

@@ -1,4 +1,4 @@
-"""From a user's data to a study that runs as it is, in two commands."""
+"""From a user's data to a running study in two commands."""
 
 import json
 import re
@@ -65,7 +65,7 @@ def test_a_folder_of_images_becomes_a_search_that_finds_a_good_network(
     assert best["values"]["val_accuracy"] > 0.7
 
 
-def test_json_says_what_was_found_and_what_comes_next(
+def test_json_contains_the_summary_and_the_next_command(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
@@ -81,7 +81,7 @@ def test_json_says_what_was_found_and_what_comes_next(
     assert yaml.safe_load((here / "studies" / "a.yaml").read_text())["data"]["path"] == "../own.npz"
 
 
-def test_a_study_named_like_a_preset_is_called_by_its_place(
+def test_a_study_file_named_like_a_preset_is_called_by_its_path(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
@@ -90,7 +90,7 @@ def test_a_study_named_like_a_preset_is_called_by_its_place(
     assert "archscout search ./digits" in capsys.readouterr().out
 
 
-def test_what_may_spoil_a_search_is_said(
+def test_problems_of_the_data_are_printed(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
@@ -113,7 +113,7 @@ def test_what_may_spoil_a_search_is_said(
     ]
 
 
-def test_a_slow_machine_takes_fewer_examples_and_still_all_classes(found: Inspection) -> None:
+def test_a_slow_machine_gets_fewer_examples_of_all_classes(found: Inspection) -> None:
     fast = limits(found, Machine(cores=2, gpu=False, example_s=1e-5))
     assert (fast.limit, fast.hours) == (None, 0.05)
     slow = limits(found, Machine(cores=2, gpu=False, example_s=8e-3))
@@ -167,7 +167,7 @@ def test_a_short_training_that_fails_is_a_note_and_the_study_is_written(
     assert load("study.yaml").stop.hours == 0.5
 
 
-def test_what_is_left_aside_is_named_before_a_search(
+def test_ignored_files_are_named_before_a_search(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures.write_digits(here / "data", range(100))

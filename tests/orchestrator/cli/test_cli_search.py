@@ -1,4 +1,4 @@
-"""A search from the command line: its output, its exit status, and what comes after it."""
+"""A search from the command line: its output, its exit code, and the commands after it."""
 
 import json
 import os
@@ -121,7 +121,7 @@ class TestSearch:
         ]
         assert search("--trials", "3", "--name", "other") == 0
 
-    def test_a_study_goes_on_wherever_its_cluster_is_today(
+    def test_a_study_continues_at_a_new_cluster_address(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[str | None] = []
@@ -153,7 +153,7 @@ class TestSearch:
         assert "parameters 1,954" in shown
         assert not home.exists()
 
-    def test_all_trials_failing_breaks_off_with_status_5(
+    def test_a_study_whose_trials_all_fail_is_aborted_with_exit_code_5(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         config = own_study(tmp_path, "raise RuntimeError('no such file: shards.tar')\n    yield")
@@ -231,7 +231,7 @@ class TestSearch:
         assert "Traceback" not in errors
         assert not (tmp_path / "mlruns").exists()
 
-    def test_data_that_is_not_what_it_should_be_is_refused_before_anything_is_written(
+    def test_invalid_data_is_refused_before_anything_is_written(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         config = tmp_path / "study.yaml"
@@ -341,8 +341,8 @@ def test_a_signal_leaves_a_study_that_can_be_resumed(
         ledger.open_study(name="mine", config_json=None, holder=Holder.of_this_process())
 
 
-def test_a_signal_while_mlflow_catches_up_ends_the_waiting_alone(tmp_path: Path) -> None:
-    """The study is finished by then, and stays so."""
+def test_a_signal_while_mlflow_catches_up_ends_only_the_wait(tmp_path: Path) -> None:
+    """The study is finished by then and remains so."""
     code = (
         "import os, signal, sys, threading; import orchestrator.run\n"
         "class Behind:\n"

@@ -1,4 +1,4 @@
-"""The command line starts at once, names what it takes, and answers in one JSON document."""
+"""Start-up, help, exit codes and JSON output of the command line."""
 
 import json
 import subprocess
@@ -90,9 +90,10 @@ def test_version_is_printed_without_a_command_and_creates_nothing(
         (["--home", "list", "serch"], "there is no command 'serch'"),
         (["search", "digitz"], "digitz: neither a preset nor a file. Presets: digits, fashion, "
          "pareto, pendulum, shapes, surrogate, tiny. Did you mean 'digits'?"),
-        (["search", "tiny", "--trial", "3"], "archscout search: does not take '--trial'. "
+        (["search", "tiny", "--trial", "3"], "archscout search: unrecognized argument '--trial'. "
          "Did you mean '--trials'? See archscout search --help"),
-        (["list", "mine"], "archscout list: does not take 'mine'. See archscout list --help"),
+        (["list", "mine"], "archscout list: unrecognized argument 'mine'. "
+         "See archscout list --help"),
         (["search"], "the following arguments are required: CONFIG|PRESET. "
          "See archscout search --help"),
         (["search", "tiny", "--trials", "x"], "--trials: stop.trials: needs a whole number, "
@@ -158,7 +159,7 @@ def test_an_internal_error_is_one_line_and_a_log_with_the_traceback(
     assert "Traceback" in log.read_text()
 
 
-def test_a_full_disk_is_the_worlds_fault_and_names_the_place(
+def test_a_full_disk_interrupts_and_names_the_path(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: object) -> None:
@@ -177,7 +178,7 @@ def test_an_interrupted_command_ends_with_status_4(monkeypatch: pytest.MonkeyPat
     assert main(["list"]) == 4
 
 
-def test_user_code_that_ends_the_program_is_a_mistake_in_the_input(
+def test_user_code_that_exits_is_invalid_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ends(*_: object) -> None:
@@ -199,7 +200,7 @@ def test_a_home_that_cannot_be_made_is_refused(
     assert "cannot be made" in capsys.readouterr().err
 
 
-def test_what_libraries_print_does_not_reach_the_json_document(tmp_path: Path) -> None:
+def test_the_output_of_libraries_does_not_reach_the_json_document(tmp_path: Path) -> None:
     code = (
         "import os, orchestrator.commands.list as command\n"
         "def noisy(*_):\n    print('noise'); os.system('echo more noise'); return 0\n"
@@ -222,6 +223,6 @@ cli.main()
 """
 
 
-def test_a_thread_that_a_users_module_started_holds_no_command() -> None:
+def test_a_thread_of_a_users_module_does_not_delay_the_exit() -> None:
     done = subprocess.run([sys.executable, "-c", THREADED], timeout=240, check=False)
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""Two answers and simulated data through the command line: presets, init, and what is refused."""
+"""Classes with regression targets, and simulated data: presets, `init`, and refused configs."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_a_preset_of_simulated_data_searches_both_objectives(
     assert row["on_front"]
 
 
-def test_init_proposes_a_study_that_fits_numbers(
+def test_init_proposes_a_study_for_regression_targets(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
@@ -50,7 +50,7 @@ def test_init_proposes_a_study_that_fits_numbers(
     assert json.loads(capsys.readouterr().out)["trials"][0]["values"]["val_mae"] > 0
 
 
-def test_init_proposes_both_objectives_for_both_answers(
+def test_init_proposes_both_objectives_for_classes_and_regression_targets(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
@@ -66,7 +66,7 @@ def test_init_proposes_both_objectives_for_both_answers(
 
 
 @pytest.mark.parametrize("metric", ["val_total", "weighted_loss", "weights/mse", "terms/mse"])
-def test_what_follows_from_the_weights_is_no_objective(
+def test_a_metric_that_depends_on_the_loss_weights_is_no_objective(
     metric: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["search", "shapes", "--set", f"objectives[1].metric={metric}", "--dry-run"]) == 2

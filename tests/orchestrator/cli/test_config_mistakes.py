@@ -1,4 +1,4 @@
-"""Every mistake in a study file is named, with its line, what is allowed and the way out."""
+"""Every mistake in a study file is reported with its line, allowed values and suggested fix."""
 
 from pathlib import Path
 
@@ -126,7 +126,7 @@ def refusal(path: Path, text: str | bytes, *overrides: Override) -> list[str]:
 
 
 @pytest.mark.parametrize(("text", "message"), MISTAKES.items())
-def test_each_mistake_is_one_line_with_place_reason_and_way_out(
+def test_each_mistake_is_one_line_with_position_reason_and_suggested_fix(
     text: str, message: str, study_file: Path
 ) -> None:
     assert f"study.yaml:{message}" in refusal(study_file, text)
@@ -145,7 +145,7 @@ def test_all_mistakes_are_named_at_once_in_the_order_of_their_lines(study_file: 
     assert [line.split(":")[1] for line in lines] == ["1", "2", "3", "4", "5"]
 
 
-def test_a_flood_of_mistakes_is_cut_short(study_file: Path) -> None:
+def test_many_mistakes_are_truncated(study_file: Path) -> None:
     lines = refusal(study_file, "".join(f"key{number}: 1\n" for number in range(20_000)))
     assert len(lines) == 51
     assert lines[-1].endswith("more")
@@ -196,7 +196,7 @@ def test_numbers_may_be_written_with_exponents_and_empty_keys_take_defaults(
     assert config.engine.name == "ray_tune"
 
 
-def test_a_file_without_a_name_lends_its_own(study_file: Path) -> None:
+def test_a_study_without_a_name_is_named_after_its_file(study_file: Path) -> None:
     study_file.write_text("space: tiny")
     assert load(str(study_file)).name == "study"
 
@@ -248,7 +248,7 @@ def test_a_mistaken_override_is_named(key: str, text: str, message: str) -> None
 
 
 @pytest.mark.parametrize("key", ["", ".", "a..b", "stop."])
-def test_a_key_that_is_none_is_refused(key: str) -> None:
+def test_an_invalid_key_is_refused(key: str) -> None:
     with pytest.raises(ProblemsError, match="--set: not a key; write --set stop"):
         Override.parse(key, "1", "--set")
 
@@ -264,7 +264,7 @@ def test_a_folder_is_no_config(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
-def test_the_ledger_spelling_of_a_config_reads_back_as_the_same_config() -> None:
+def test_a_stored_config_loads_as_the_same_config() -> None:
     config = load("pareto", [Override.parse("seed_points", "[{a.b: 1, c: x, d: 0.5}]", "--set")])
     assert StudyConfig.from_json(config.canonical_json()) == config
 
@@ -278,6 +278,6 @@ def test_a_key_that_is_unset_leaves_no_trace_in_the_stored_config(key: str) -> N
     assert StudyConfig.from_json(given.canonical_json()) == given != unset
 
 
-def test_differences_are_told_key_by_key() -> None:
+def test_differences_are_listed_by_key() -> None:
     changed = load("tiny", [Override.parse("stop.trials", "9", "--set")])
     assert differences(load("tiny"), changed) == ["stop.trials: 4 -> 9"]

@@ -20,7 +20,7 @@ Spoil = Callable[[Path], None]
 
 
 def spoiled(change: Spoil) -> Spoil:
-    """A sound folder of images in three classes, changed."""
+    """A valid folder of images in three classes, then changed."""
 
     def make(path: Path) -> None:
         pictures.write_digits(path, range(60), classes=3)
@@ -30,7 +30,7 @@ def spoiled(change: Spoil) -> Spoil:
 
 
 def arrays(**given: object) -> Spoil:
-    """A sound pair of arrays in which some are replaced; None leaves one out."""
+    """A valid pair of arrays with replacements; None removes one."""
 
     def make(path: Path) -> None:
         images, targets = pictures.digits()
@@ -322,7 +322,7 @@ def command(request: pytest.FixtureRequest) -> str:
 def refusal(
     command: str, path: Path, capsys: pytest.CaptureFixture[str], more: str = "", code: int = 2
 ) -> str:
-    """The one line that a command says about the data at a path; nothing may be created."""
+    """Return the one line that a command prints about the data at a path; nothing is created."""
     study = path.parent / "study.yaml"
     if command == "search":
         source = "npz" if path.suffix.startswith(".np") else "folder"
@@ -342,7 +342,7 @@ def refusal(
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_each_mistake_in_the_data_is_one_message_with_a_way_out(
+def test_each_mistake_in_the_data_is_one_message_with_a_suggested_fix(
     mistake: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, spoil, message = MISTAKES[mistake]
@@ -359,7 +359,7 @@ def test_each_mistake_in_the_data_is_one_message_with_a_way_out(
         (", split: {validation: 0.9, test: 0.2}", "leave nothing to train on"),
     ],
 )
-def test_shares_and_limits_that_leave_nothing_are_one_message(
+def test_splits_and_limits_that_leave_no_examples_are_one_message(
     more: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrays()(tmp_path / "d.npz")
@@ -386,7 +386,7 @@ def test_a_folder_that_may_not_be_read_is_one_message(
     assert f"{given} cannot be read: Permission denied; grant yourself permission" in message
 
 
-def test_init_writes_over_nothing_and_says_where_it_cannot_write(
+def test_init_overwrites_nothing_and_names_an_unwritable_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arrays()(tmp_path / "d.npz")

@@ -1,4 +1,4 @@
-"""What people see of a search while it runs and when it is over."""
+"""Progress display, leaderboard, header and formatting."""
 
 import os
 import sys
@@ -84,7 +84,7 @@ class Scripted:
         return self._said.pop(0) if len(self._said) > 1 else self._said[0]
 
 
-def test_a_line_tells_counts_and_the_best() -> None:
+def test_a_line_shows_counts_and_the_best() -> None:
     assert summary(LATER) == (
         "5/10 trials · 2 complete, 2 pruned, 1 running · best 0.9725 (trial 1, C32-C64)"
     )
@@ -112,7 +112,7 @@ def test_a_time_limit_bounds_the_time_left() -> None:
     assert fraction_done(limited) == pytest.approx(0.8)
 
 
-def test_without_a_terminal_lines_appear_only_when_something_moved(
+def test_without_a_terminal_lines_appear_only_after_changes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, until = "", time.monotonic() + 60
@@ -125,7 +125,7 @@ def test_without_a_terminal_lines_appear_only_when_something_moved(
     assert lines == [f"[40 s] {summary(LATER)} · about 1 min 00 s left"]
 
 
-def test_a_search_for_feasible_candidates_is_told_before_the_next_line_is_due(
+def test_a_long_search_for_feasible_candidates_is_printed_at_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     looking = replace(LATER, rejected=1340, rejected_s=2.5)
@@ -135,7 +135,7 @@ def test_a_search_for_feasible_candidates_is_told_before_the_next_line_is_due(
     assert "1,340 candidates refused since the last feasible one" in line
 
 
-def test_the_header_says_that_a_sampler_proposes_by_chance(tmp_path: Path) -> None:
+def test_the_header_says_that_a_sampler_proposes_at_random(tmp_path: Path) -> None:
     parts = prepare_study(load("digits"))
     for sampler, words in (
         ("tpe", "sampler tpe, "),
@@ -153,7 +153,7 @@ def test_quiet_and_json_show_no_progress(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == ""
 
 
-def test_on_a_terminal_the_display_moves(
+def test_on_a_terminal_the_display_is_live(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(Terminal, "interactive", True)
@@ -228,7 +228,7 @@ def test_numbers_have_a_readable_length(value: float, text: str) -> None:
     ("seconds", "text"),
     [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")],
 )
-def test_times_are_told_as_people_do(seconds: float, text: str) -> None:
+def test_durations_have_their_two_largest_units(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
@@ -243,7 +243,7 @@ def gpu(config: StudyConfig) -> float | None:
     return with_gpu_decided(config).resources.gpu
 
 
-def test_a_gpu_is_used_where_one_is_found(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detected_gpu_is_used(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)
     (tmp_path / "nvidiactl").touch()
@@ -257,7 +257,7 @@ def test_a_gpu_is_used_where_one_is_found(tmp_path: Any, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("hidden", [None, "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"])
 @pytest.mark.parametrize("rocm", [True, False])
-def test_an_amd_gpu_is_used_where_torch_serves_it(
+def test_an_amd_gpu_is_used_if_torch_supports_it(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch, *, rocm: bool, hidden: str | None
 ) -> None:
     torch = tmp_path / "torch"
@@ -281,7 +281,7 @@ def test_an_amd_gpu_is_used_where_torch_serves_it(
     assert ("stays idle, as resources.gpu is 0" in idle) == (rocm and hidden is None)
 
 
-def test_the_gpu_of_a_mac_is_said_not_to_be_used(
+def test_the_gpu_of_a_mac_is_reported_as_unused(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
@@ -297,7 +297,7 @@ def test_the_gpu_of_a_mac_is_said_not_to_be_used(
 @pytest.mark.parametrize(
     ("found", "given", "used"), [(True, None, 1), (False, None, 0), (True, 0, 0)]
 )
-def test_the_gpu_share_is_the_users_or_what_is_found(
+def test_the_gpu_fraction_is_the_users_or_the_detected_one(
     found: bool, given: int | None, used: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.config.resources.has_gpu", lambda: found)
@@ -323,9 +323,7 @@ def test_trials_larger_than_the_machine_are_refused(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_reader_that_has_seen_enough_stops_nothing(
-    monkeypatch: pytest.MonkeyPatch, *, as_json: bool
-) -> None:
+def test_a_closed_pipe_stops_no_search(monkeypatch: pytest.MonkeyPatch, *, as_json: bool) -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as output:
@@ -339,13 +337,13 @@ def test_a_reader_that_has_seen_enough_stops_nothing(
 
 @pytest.mark.parametrize("stored", [None, 0.0, 0.5])
 @pytest.mark.parametrize("found", [True, False])
-def test_other_gpus_are_no_other_study(stored: float | None, *, found: bool) -> None:
+def test_other_gpus_do_not_make_another_study(stored: float | None, *, found: bool) -> None:
     settled = with_gpu(load("digits"), stored, found=found)
     assert as_stored(load("digits"), settled) == settled
     assert as_stored(with_gpu(settled, 1.0, found=False), settled) == settled
 
 
-def test_gpus_that_were_found_are_told_from_those_that_were_asked_for() -> None:
+def test_detected_gpus_are_distinguished_from_requested_ones() -> None:
     found = with_gpu(load("digits"), 1.0, found=True)
     asked = with_gpu(load("digits"), 1.0, found=False)
     for config, opened in ((found, load("digits")), (asked, asked)):
@@ -357,17 +355,17 @@ def test_gpus_that_were_found_are_told_from_those_that_were_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("before", "now"), [(1.0, 0.0), (0.0, 1.0), (0.5, 1.0)])
-def test_other_gpus_than_before_are_told(before: float, now: float) -> None:
+def test_a_change_of_gpus_is_printed(before: float, now: float) -> None:
     assert f"{now:g} GPU, before it was {before:g}" in gpu_change(before, now)
     assert gpu_change(None, now) == gpu_change(now, now) == ""
 
 
-def test_at_an_address_the_gpus_stay_open_until_the_cluster_is_asked() -> None:
+def test_the_gpus_of_a_cluster_are_unknown_before_it_is_asked() -> None:
     elsewhere = load("digits").at_address("cluster:6379")
     assert with_gpu_decided(elsewhere).resources.gpu is None
 
 
-def test_each_start_decides_anew_on_gpus_that_are_left_open(
+def test_each_start_detects_gpus_again_if_the_config_sets_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home, parts = Home.find(str(tmp_path / "h"), {}), prepare_study(load("surrogate", [OPEN_GPU]))

@@ -1,4 +1,4 @@
-"""The disk of the checkpoints alone is full, or fails: the study stops, or tries again."""
+"""Only the disk of the checkpoints is full or fails: the study stops, or retries."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ SEARCH = [
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """The story of the study whose disk is well."""
+    """The history of the same study on a working disk."""
     home = tmp_path_factory.mktemp("calm")
     with pytest.MonkeyPatch.context() as patches:
         patches.setattr(orchestrator.run, "start_projector", lambda **_: NoTracker())
@@ -61,7 +61,7 @@ def test_a_disk_that_stays_full_stops_the_study_which_resumes_once_there_is_room
     assert story(ledger, "digits") == calm
 
 
-def test_an_error_of_the_disk_in_fsync_costs_an_epoch_and_changes_nothing(
+def test_a_failed_fsync_costs_one_epoch_and_changes_nothing(
     calm: list[Any], ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(failpoints.VARIABLE, "checkpoint.syncing:5:EIO")

@@ -1,4 +1,4 @@
-"""A disk that fills up while a search runs: the study stops in order, and goes on with space."""
+"""A disk that fills up during a search: the study stops in order and resumes with free space."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Every command that a command names makes progress in the state in which it names it."""
+"""Every command that the output suggests makes progress in the state of the study."""
 
 import argparse
 import re
@@ -43,7 +43,7 @@ class Situation:
 
     state: str
     trials: tuple[str, ...] = ()
-    """How each ended; `waiting` ones were measured once."""
+    """Outcome of each trial; `waiting` ones have one measurement."""
     stop: str = "{trials: 9}"
     spent_s: float = 10.0
     alive: bool = False
@@ -133,7 +133,7 @@ def add(ledger: Ledger, lease: Any, number: int, end: str, **more: Any) -> None:
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """Words of every command that a text names, without the program."""
+    """Return the arguments of every command in a text."""
     ends = r"\n|;| or archscout|  |\. |$"
     found = re.findall(rf"archscout (.*?)(?={ends})", text.replace(" or archscout", "\narchscout"))
     return [shlex.split(words) for words in found]
@@ -144,7 +144,7 @@ def parsed(scene: Scene, words: list[str]) -> argparse.Namespace:
 
 
 def starts_a_search(scene: Scene, options: argparse.Namespace) -> bool:
-    """Whether it is a study of its own, whose earlier ones it may start from."""
+    """Return True for the config of another study, which may warm-start from earlier ones."""
     if options.config == "digits":
         return True
     config = load(options.config, overrides(options))
@@ -158,7 +158,7 @@ def starts_a_search(scene: Scene, options: argparse.Namespace) -> bool:
 
 
 def resumes(scene: Scene, _: argparse.Namespace) -> bool:
-    """Whether a driver would find something to do."""
+    """Return True if a driver would start a trial."""
     with Ledger.open(scene.home / "ledger.db") as ledger:
         row = ledger.study("bars")
         assert row is not None
@@ -184,7 +184,7 @@ JUDGES: dict[str, Callable[[Scene, argparse.Namespace], bool]] = {
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No search starts, and the data are read once."""
+    """Start no search, and load the data once."""
     monkeypatch.setattr(run_search, "search", lambda *_, **__: ExitCode.DONE)
     monkeypatch.setattr(datasets, "load", lambda _: DIGITS)
     monkeypatch.setattr(retry, "_TIMEOUT_S", 0.0)  # a double holds the lease and never answers
@@ -225,7 +225,7 @@ def test_every_command_that_is_named_makes_progress(
             assert named
 
 
-def test_a_command_that_leads_nowhere_would_be_seen(tmp_path: Path) -> None:
+def test_a_command_without_effect_would_be_detected(tmp_path: Path) -> None:
     over = made(tmp_path, SITUATIONS["time used up, nothing complete"])
     for words in (
         "resume bars",
@@ -252,7 +252,7 @@ def test_more_trials_after_the_end_are_searched_under_another_name(
     ("situation", "option"),
     [("time used up", "--hours 1"), ("target reached", "--set stop.target=null"), ("finished", "")],
 )
-def test_the_next_study_is_not_ended_by_what_ended_the_last(
+def test_the_suggested_study_does_not_stop_for_the_same_reason(
     tmp_path: Path, situation: str, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over = made(tmp_path, SITUATIONS[situation])
@@ -264,7 +264,7 @@ def test_the_next_study_is_not_ended_by_what_ended_the_last(
     load(options.config, overrides(options))
 
 
-def test_other_data_are_noticed_where_a_study_is_finished(
+def test_changed_data_of_a_finished_study_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over = made(tmp_path, SITUATIONS["finished"])
@@ -278,7 +278,7 @@ def test_other_data_are_noticed_where_a_study_is_finished(
         assert not out
 
 
-def test_data_that_are_gone_do_not_hide_what_was_found(
+def test_missing_data_do_not_hide_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def gone(_: DataSpec) -> Any:
@@ -314,14 +314,14 @@ def test_a_result_of_an_earlier_study_is_promoted_there(
     assert "promote bars --trial 0 --model later" in capsys.readouterr().out
 
 
-def test_the_name_that_is_offered_is_free() -> None:
+def test_the_suggested_name_is_free() -> None:
     from orchestrator.commands.hints import next_free_name
 
     assert next_free_name("bars", ["bars"]) == "bars2"
     assert next_free_name("bars", ["bars", "bars2", "bars3"]) == "bars4"
 
 
-def test_a_home_with_a_space_is_named_as_a_shell_takes_it(tmp_path: Path) -> None:
+def test_a_home_with_a_space_is_quoted_for_a_shell(tmp_path: Path) -> None:
     home = Home.find(str(tmp_path / "my studies"), {})
     assert shlex.split(home.program) == ["archscout", "--home", str(tmp_path / "my studies")]
 

@@ -1,4 +1,4 @@
-"""Whatever a user's things are called, and whatever a terminal can show, printing never fails."""
+"""Printing never fails, for any name and any encoding of the terminal."""
 
 import io
 import json
@@ -21,12 +21,12 @@ from orchestrator.terminal import Terminal, escape_unencodable
 
 ENCODINGS = ("ascii", "latin-1", "cp1252", "cp932", "euc_jp", "utf-8")
 names = st.text(st.characters(exclude_categories=()))
-"""Any text, with the surrogates by which Python names files that are no text."""
+"""Any text, with the surrogates of file names that are not valid text."""
 
 
 @contextmanager
 def printed(encoding: str) -> Iterator[list[str]]:
-    """What is printed on standard output and error where a terminal has this encoding."""
+    """Capture standard output and error of a terminal with this encoding."""
     streams = [io.TextIOWrapper(io.BytesIO(), encoding, newline="") for _ in range(2)]
     before, said = (sys.stdout, sys.stderr), ["", ""]
     sys.stdout, sys.stderr = streams
@@ -63,7 +63,7 @@ def test_json_is_whole_in_any_encoding(name: str, encoding: str) -> None:
 
 
 @given(name=names, encoding=st.sampled_from(ENCODINGS))
-def test_the_moving_display_shows_any_name_in_any_encoding(name: str, encoding: str) -> None:
+def test_the_live_display_shows_any_name_in_any_encoding(name: str, encoding: str) -> None:
     running = RunningTrial(number=3, describe=name, epoch=1, rung=3, metric=0.5, elapsed_s=1.0)
     now = Snapshot(
         counts={}, infeasible=0, counted=1, trials=9, hours=None, spent_s=1.0, running=(running,),
@@ -90,7 +90,7 @@ def test_a_command_answers_where_its_terminal_lacks_the_characters(
     assert "internal error" not in said[1]
 
 
-def test_what_takes_long_is_said_once_and_what_is_quick_is_not(
+def test_a_long_wait_is_printed_once_and_a_short_one_is_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     started: list[threading.Timer] = []

@@ -1,4 +1,4 @@
-"""What other accounts of the machine may see of a home, and what no message shows."""
+"""Privacy: file modes of a home, and passwords in messages and logs."""
 
 import os
 import stat
@@ -27,7 +27,7 @@ def home_at(folder: Path) -> Home:
 
 
 @pytest.mark.parametrize("entries", [[], [".gitkeep"], ["ledger.db", "ledger.db-wal", "logs"]])
-def test_an_existing_home_of_ours_is_closed_to_others(tmp_path: Path, entries: list[str]) -> None:
+def test_an_existing_home_is_made_private(tmp_path: Path, entries: list[str]) -> None:
     folder = tmp_path / "mlruns"
     folder.mkdir(mode=0o755)
     for name in entries:
@@ -36,7 +36,7 @@ def test_an_existing_home_of_ours_is_closed_to_others(tmp_path: Path, entries: l
     assert mode(folder) == 0o700
 
 
-def test_a_folder_that_holds_anything_else_keeps_its_mode(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_keeps_its_mode(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     (tmp_path / "ledger.db").touch()
     tmp_path.chmod(0o755)
@@ -44,7 +44,7 @@ def test_a_folder_that_holds_anything_else_keeps_its_mode(tmp_path: Path) -> Non
     assert mode(tmp_path) == 0o755
 
 
-def test_a_folder_of_everybody_is_refused_and_stays_as_it_is(
+def test_a_public_folder_is_refused_and_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shared = tmp_path / "tmp"
@@ -57,7 +57,7 @@ def test_a_folder_of_everybody_is_refused_and_stays_as_it_is(
     assert (mode(shared), list(shared.iterdir())) == (0o1777, [])
 
 
-def test_commands_write_for_their_owner_alone_and_leave_the_umask_as_it_was(
+def test_commands_write_private_files_and_restore_the_umask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def writes(*_: object) -> int:
@@ -111,7 +111,7 @@ PASSWORDS = st.text(string.printable.strip(), min_size=6, max_size=30)
 
 @given(PASSWORDS, st.sampled_from(["password", "sslpassword", "options"]))
 @example("0000@:", "password")
-def test_the_shown_name_of_a_database_holds_no_password(password: str, field: str) -> None:
+def test_the_displayed_name_of_a_database_contains_no_password(password: str, field: str) -> None:
     for escaped in (password, quote(password, safe="")):
         for url in (
             f"postgresql://bob:{escaped}@db:5432/led",
@@ -124,6 +124,6 @@ def test_the_shown_name_of_a_database_holds_no_password(password: str, field: st
             assert password not in said
 
 
-def test_only_what_we_put_there_makes_a_folder_a_home_of_ours() -> None:
+def test_only_own_files_make_a_folder_a_home() -> None:
     assert file_permissions._is_state("mlflow.db-shm")
     assert not file_permissions._is_state("0")  # MLflow's own file store

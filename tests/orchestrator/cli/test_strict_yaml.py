@@ -73,7 +73,7 @@ def test_a_file_of_exactly_256_kb_is_read(tmp_path: Path) -> None:
     assert parse(text + b"x" * (256 * 1024 - len(text)), "f").value == {"space": "tiny"}
 
 
-def test_a_utf8_byte_order_mark_is_passed_over() -> None:
+def test_a_utf8_byte_order_mark_is_skipped() -> None:
     assert parse(b"\xef\xbb\xbfspace: tiny", "f").value == {"space": "tiny"}
 
 
@@ -116,7 +116,7 @@ plain = st.recursive(
 
 @given(tree=st.dictionaries(st.text(min_size=1), plain, max_size=5))
 @settings(max_examples=100, deadline=None)
-def test_what_pyyaml_dumps_of_plain_data_reads_back_the_same(tree: dict[str, Any]) -> None:
+def test_plain_data_dumped_by_pyyaml_load_unchanged(tree: dict[str, Any]) -> None:
     text = yaml.safe_dump(tree, allow_unicode=False, sort_keys=False)
     if "&" in text or "*" in text:  # equal parts may be dumped as anchors, which are refused
         return

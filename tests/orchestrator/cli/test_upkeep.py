@@ -1,4 +1,4 @@
-"""Retries, and the ledger checked, upgraded and backed up, from the command line."""
+"""The commands `retry` and `db`."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ MANY = config(stop={"trials": 4}, pruner={"name": "none"})
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study, two of whose four trials ran out of memory."""
+    """A finished study with four trials, two of them out of memory."""
     folder = tmp_path_factory.mktemp("finished")
     with opened(folder, MANY) as study:
         while job := study.ask():
@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it to break."""
+    """A copy that a test may damage."""
     return shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
 
 
@@ -58,13 +58,13 @@ def retry(home: Path, capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 class TestRetry:
-    def test_adds_one_trial_for_each_that_failed_so_and_none_at_a_second_time(
+    def test_a_retry_adds_one_trial_for_each_failed_one_and_none_at_a_second_time(
         self, home: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert retry(home, capsys) == [{"number": 4, "parent": 1}, {"number": 5, "parent": 3}]
         assert retry(home, capsys) == []
 
-    def test_is_run_by_the_next_driver_and_not_counted(
+    def test_a_retry_is_run_by_the_next_driver_and_not_counted(
         self, home: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         retry(home, capsys)
@@ -79,7 +79,7 @@ class TestRetry:
         assert trials[4].params == before.params
         assert trials[4].seed != before.seed
 
-    def test_of_a_finished_study_lets_it_go_on(
+    def test_a_retry_makes_a_finished_study_resumable(
         self, home: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         retry(home, capsys)
@@ -88,7 +88,7 @@ class TestRetry:
         assert row is not None
         assert row.state == "interrupted"
 
-    def test_of_a_study_that_is_being_run_is_taken_up_by_its_driver(
+    def test_the_driver_of_a_running_study_starts_the_retry(
         self, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(orchestrator.study.driver, "_BEAT_S", 0.05)
@@ -102,7 +102,7 @@ class TestRetry:
         with Ledger.open(home / "ledger.db") as ledger:
             assert ledger.requests(1) == []
 
-    def test_that_nobody_answers_in_time_waits_for_the_next_driver(
+    def test_an_unanswered_request_waits_for_the_next_driver(
         self, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(orchestrator.commands.retry, "_TIMEOUT_S", 0.1)
@@ -124,7 +124,7 @@ class TestRetry:
 
 
 class TestDb:
-    def test_check_finds_a_whole_ledger_whole(
+    def test_check_finds_no_problem_in_an_intact_ledger(
         self, home: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert command(home, "--json", "db", "check") == 0
@@ -140,7 +140,7 @@ class TestDb:
         assert command(tmp_path / "none", "db", "check") == 2
         assert not (tmp_path / "none").exists()
 
-    def test_backup_is_whole_private_and_replaces_nothing(
+    def test_a_backup_is_complete_and_private_and_overwrites_nothing(
         self, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         copy = tmp_path / "copy.db"
@@ -189,7 +189,7 @@ BREAKING = {
 
 
 @pytest.mark.parametrize("promise", sorted(INVARIANTS))
-def test_check_finds_each_promise_broken(
+def test_check_finds_each_broken_invariant(
     promise: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with closing(sqlite3.connect(home / "ledger.db")) as connection:
