@@ -105,7 +105,8 @@ def test_problems_of_the_data_are_printed(
     assert "duplicates  1 within train, 4 of test also in train" in shown
     notes = re.findall(r"note: (.*)", shown)
     assert [note.split(":")[0] for note in notes] == [
-        "1 examples are duplicates; once split, some are in both",
+        "1 examples are duplicates; once split, some are in both the training and the validation "
+        "split",
         "splits share examples, so that scores are too good",
         "1 examples equal one of another class",
         "the classes are imbalanced",
