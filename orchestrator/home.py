@@ -131,7 +131,7 @@ class Home:
         """Make the folder for its owner alone; close one that is there and ours to others.
 
         Raises:
-            CommandError: It cannot be made or written, or every account may put files there.
+            CommandError: It cannot be created or written, or every account may put files there.
         """
         self.refuse_public()
         try:
@@ -139,7 +139,7 @@ class Home:
             file_permissions.close_to_others(self.folder)
         except OSError as error:
             raise CommandError(
-                f"--home {format_path(self.folder)}: cannot be made ({error.strerror}); "
+                f"--home {format_path(self.folder)}: cannot be created ({error.strerror}); "
                 "give a folder that you may write",
                 ExitCode.INPUT,
             ) from error

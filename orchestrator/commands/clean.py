@@ -70,7 +70,6 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     from orchestrator.tracking import deletion  # noqa: PLC0415 - loads mlflow
 
     require_registry(home.tracking_uri)
-
     with studies.open_ledger(home) as ledger, deletion.mlflow_errors():
         if options.name is None:
             if ledger is None:

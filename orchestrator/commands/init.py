@@ -16,7 +16,7 @@ from orchestrator.errors import CommandError, ExitCode, format_path, sanitize
 from orchestrator.formatting import format_duration, format_fields, format_number, format_table
 from orchestrator.home import Home
 from orchestrator.terminal import Terminal
-from workers.data.dataset import split_data
+from workers.data.dataset import Dataset, split_data
 from workers.data.inspection import Inspection, Spread, inspect
 from workers.data.limits import usable_cores
 from workers.data.preprocessing import MAX_SIDE
@@ -48,17 +48,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     terminal.print(_described(found))
     for note in notes:
         terminal.print(f"note: {sanitize(note, 500)}")
-    terminal.info("\nTiming a short training on this machine ...")
-    from orchestrator.preflight import timing  # noqa: PLC0415 - loads torch, once the data are valid
-
-    gpu = timing.usable_gpu()
-    example_s: float | None = None
-    try:
-        example_s = timing.example_s(dataset, found.spec, gpu=gpu)
-    except timing.NotTimedError as error:
-        reason = f"the short training failed ({sanitize(str(error), 200)}): the limits are guesses"
-        notes.append(reason)
-        terminal.print(f"note: {reason}")
+    gpu, example_s = _time_training(dataset, found, notes, terminal)
     machine = Machine(cores=usable_cores(), gpu=gpu, example_s=example_s)
     held = starter.limits(found, machine)
     _write(output, starter.compose_yaml(found, _from(output, path), machine, held))
@@ -72,6 +62,23 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     terminal.print(_written(output, held, found))
     terminal.info(f"\nNext step:\n  {command}")
     return ExitCode.DONE
+
+
+def _time_training(
+    dataset: Dataset, found: Inspection, notes: list[str], terminal: Terminal
+) -> tuple[bool, float | None]:
+    """Return whether a GPU is used, and the seconds of training per example; None if it failed."""
+    terminal.info("\nTiming a short training on this machine ...")
+    from orchestrator.preflight import timing  # noqa: PLC0415 - loads torch, once the data are valid
+
+    gpu = timing.usable_gpu()
+    try:
+        return gpu, timing.example_s(dataset, found.spec, gpu=gpu)
+    except timing.NotTimedError as error:
+        reason = f"the short training failed ({sanitize(str(error), 200)}): the limits are guesses"
+        notes.append(reason)
+        terminal.print(f"note: {reason}")
+        return gpu, None
 
 
 def _check_output(output: Path) -> None:

@@ -91,21 +91,34 @@ def promote(
         trials = ledger.trials(row.id)
         _check_any_complete(ledger, row, trials, home)
         _check_choice(number, config, trials, home)
-        prepare_process()
-        from orchestrator.promotion import promoter, registry, winner  # noqa: PLC0415 - loads mlflow
-        from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - loads mlflow
-
-        trial = winner.select_trial(trials, config, number)
-        with mlflow_errors():
-            models = registry.ModelRegistry.open(home.tracking_uri)
         terminal.info("loading the trial and its data")
-        try:
-            chosen = winner.load_winner(ledger, row, config, trial, home.checkpoints)
-        except PromotionRefusedError as refusal:
-            promoter.record_refusal(models, config, trial.uid, str(target), str(refusal))
-            raise
+        chosen, models = _load_winner(ledger, row, config, number, target=target, home=home)
         promotion = _promoter(chosen, target, ledger, registry=models, home=home, terminal=terminal)
         return chosen, replace(promotion, forced=forced).promote()
+
+
+def _load_winner(
+    ledger: Ledger,
+    row: StudyRow,
+    config: StudyConfig,
+    number: int | None,
+    *,
+    target: Target,
+    home: Home,
+) -> "tuple[Winner, ModelRegistry]":
+    """Load the trial and open the registry; a refusal is recorded in the trial's run, too."""
+    prepare_process()
+    from orchestrator.promotion import promoter, registry, winner  # noqa: PLC0415 - loads mlflow
+    from orchestrator.tracking.deletion import mlflow_errors  # noqa: PLC0415 - loads mlflow
+
+    trial = winner.select_trial(ledger.trials(row.id), config, number)
+    with mlflow_errors():
+        models = registry.ModelRegistry.open(home.tracking_uri)
+    try:
+        return winner.load_winner(ledger, row, config, trial, home.checkpoints), models
+    except PromotionRefusedError as refusal:
+        promoter.record_refusal(models, config, trial.uid, str(target), str(refusal))
+        raise
 
 
 def _check_names(target: Target) -> None:

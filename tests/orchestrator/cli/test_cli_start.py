@@ -197,7 +197,7 @@ def test_a_home_that_cannot_be_made_is_refused(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert main(["search", "tiny", "--home", str(tmp_path / "file" / "home")]) == 2
-    assert "cannot be made" in capsys.readouterr().err
+    assert "cannot be created" in capsys.readouterr().err
 
 
 def test_the_output_of_libraries_does_not_reach_the_json_document(tmp_path: Path) -> None:
