@@ -61,7 +61,7 @@ def test_an_invalid_array_gives_no_rows_and_an_error_with_its_example(tmp_path: 
     [
         (np.arange(128, dtype=np.uint8).reshape(2, 8, 8), "scale them alike"),
         (np.zeros((0, 8, 8)), "no examples"),
-        (np.ones((2, 8, 9)), "takes 1 channels of 8 x 8"),
+        (np.ones((2, 8, 9)), "reads 1 channels of 8 x 8"),
     ],
 )
 def test_arrays_that_do_not_fit_a_model_of_floats_are_refused(

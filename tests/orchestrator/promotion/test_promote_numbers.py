@@ -88,7 +88,7 @@ def test_vectors_of_another_length_and_images_are_refused(
     assert answer("promote", "sums", "--model", "refusing", at=home)[0] == 0
     np.save(tmp_path / "long.npy", VECTORS[:, :3])
     _, said, _ = answer("predict", "refusing@champion", str(tmp_path / "long.npy"), at=home)
-    assert "shape (3,); the network takes vectors of 4" in said["errors"][0]
+    assert "shape (3,); the network reads vectors of 4" in said["errors"][0]
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     code, said, _ = answer("predict", "refusing@champion", str(tmp_path / "a.png"), at=home)
     assert code == 2
