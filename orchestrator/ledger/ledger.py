@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import bindparam, update
-
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.ledger import leases, queries, requests, rows, transitions
 from orchestrator.ledger.database import Database, Transaction
@@ -18,7 +16,7 @@ from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.promotions import Promotions
 from orchestrator.ledger.records import AttemptRecord, Event, Request, StudyRow
-from orchestrator.ledger.schema import projection, trial
+from orchestrator.ledger.schema import trial
 from orchestrator.ledger.serialization import finite
 from orchestrator.trial import Trial, TrialState
 from workers.failpoints import fault
@@ -26,17 +24,6 @@ from workers.job import AttemptKey
 from workers.measurement import CheckpointRef, Measurement
 
 T = TypeVar("T")
-
-_ADVANCE = (
-    update(projection)
-    .where(projection.c.study_id == bindparam("of_study"), projection.c.cursor < bindparam("to"))
-    .values(cursor=bindparam("to"), updated=bindparam("at"))
-)
-_REWIND = (
-    update(projection)
-    .where(projection.c.study_id == bindparam("of_study"))
-    .values(cursor=0, updated=bindparam("at"))
-)
 
 
 class Ledger:
@@ -375,19 +362,11 @@ class Ledger:
 
     def advance(self, study_id: int, cursor: int) -> None:
         """Set the id of the last projected event; an earlier one has no effect."""
-
-        def work(tx: Transaction) -> None:
-            tx.connection.execute(_ADVANCE, {"of_study": study_id, "to": cursor, "at": tx.now()})
-
-        self._write("cursor_advanced", work)
+        self._write("cursor_advanced", lambda tx: rows.advance(tx, study_id, cursor))
 
     def rewind(self, study_id: int) -> None:
         """Restart the projection at the first event; no projection may be running."""
-
-        def work(tx: Transaction) -> None:
-            tx.connection.execute(_REWIND, {"of_study": study_id, "at": tx.now()})
-
-        self._write("cursor_rewound", work)
+        self._write("cursor_rewound", lambda tx: rows.rewind(tx, study_id))
 
     def _write(self, name: str, work: Callable[[Transaction], T]) -> T:
         """Do the work in one transaction, between two failpoints."""

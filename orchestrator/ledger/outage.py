@@ -1,4 +1,4 @@
-"""Outages of a database: how long to wait for it, and what the user is told."""
+"""Outages of a database: wait for it, and inform the user."""
 
 import threading
 import time

@@ -107,6 +107,28 @@ def _create(
     return StudyRow(**created._asdict())
 
 
+_ADVANCE = (
+    update(projection)
+    .where(projection.c.study_id == bindparam("of_study"), projection.c.cursor < bindparam("to"))
+    .values(cursor=bindparam("to"), updated=bindparam("at"))
+)
+_REWIND = (
+    update(projection)
+    .where(projection.c.study_id == bindparam("of_study"))
+    .values(cursor=0, updated=bindparam("at"))
+)
+
+
+def advance(tx: Transaction, study_id: int, cursor: int) -> None:
+    """Set the id of the last projected event; an earlier one has no effect."""
+    tx.connection.execute(_ADVANCE, {"of_study": study_id, "to": cursor, "at": tx.now()})
+
+
+def rewind(tx: Transaction, study_id: int) -> None:
+    """Restart the projection at the first event."""
+    tx.connection.execute(_REWIND, {"of_study": study_id, "at": tx.now()})
+
+
 _NEXT_NUMBER = select(func.coalesce(func.max(trial.c.number) + 1, 0)).where(
     trial.c.study_id == bindparam("of_study")
 )
