@@ -22,7 +22,7 @@ _RANKED_KINDS = frozenset({"search", "continue", "retry"})
 class Objective:
     """A metric that the search optimizes, checked when it is made.
 
-    Example:
+    Examples:
         >>> Objective(metric="val_loss", direction="minimize").score(0.25)
         -0.25
     """

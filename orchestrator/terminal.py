@@ -22,7 +22,7 @@ SLOW_S = 2.0
 class Terminal:
     """Output of one command.
 
-    Example:
+    Examples:
         >>> Terminal().print("hello")
         hello
     """

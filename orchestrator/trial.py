@@ -44,7 +44,7 @@ class Trial:
 
     A new one is WAITING, or terminal if it needs no worker; the ledger sets its times.
 
-    Example:
+    Examples:
         >>> Trial(number=0, uid="0" * 32, params={},
         ...       distributions={}, candidate={}, digest="d", seed=0)
     """

@@ -25,7 +25,7 @@ class ArchscoutError(Exception):
     The command line prints the message and exits with `exit_code`. With `ExitCode.INTERNAL` it
     reports an internal error and writes the traceback to a log instead.
 
-    Example:
+    Examples:
         >>> class LabelError(ArchscoutError, ValueError):
         ...     exit_code = ExitCode.INPUT
     """

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Constraint:
     """An upper bound on a metric that is counted before training, checked when it is made.
 
-    Example:
+    Examples:
         >>> Constraint(metric="parameters", at_most=2.0e6).violation(3.0e6)
         0.5
     """
@@ -48,7 +48,7 @@ class Constraint:
 class SearchSpace:
     """A named, versioned domain of candidates.
 
-    Example:
+    Examples:
         >>> space = SearchSpace.of(name="mine", version="1", architecture=Const(network))
         >>> space.encode(space.default())
     """

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 class Budget:
     """Training length of a trial and the rungs of successive halving, checked when it is made.
 
-    Example:
+    Examples:
         >>> Budget(minimum=1, maximum=9, reduction_factor=3).rungs()
         (1, 3, 9)
     """

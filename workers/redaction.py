@@ -45,7 +45,7 @@ def redact(text: str, addresses: Iterable[str] = ()) -> str:
         text: Any text; secrets of every URL and connection string in it are found by pattern.
         addresses: URLs whose secrets are replaced wherever they occur.
 
-    Example:
+    Examples:
         >>> redact("postgresql://bob:pw@host/db")
         'postgresql://bob:***@host/db'
     """

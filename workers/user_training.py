@@ -20,7 +20,7 @@ from workers.measurement import Measurement
 class UserContext:
     """Context of a user's generator, in addition to the decisions.
 
-    Example:
+    Examples:
         >>> def train(decisions, context):
         ...     for epoch in range(context.epochs):
         ...         yield {"val_accuracy": 0.5}

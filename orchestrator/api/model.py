@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Model:
     """A registered model whose files were verified against the ledger's digests.
 
-    Example:
+    Examples:
         >>> load_model("digits@champion").predict(images)["label"]
     """
 

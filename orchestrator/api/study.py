@@ -37,7 +37,7 @@ class Study:
     Holds no connection: every property reads the ledger again, so that a study which another
     process runs can be watched. Made by `create_study` and `load_study`.
 
-    Example:
+    Examples:
         >>> study = create_study("digits", stop={"trials": 20})
         >>> study.run()
         >>> study.best_trial.values

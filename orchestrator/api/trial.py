@@ -19,7 +19,7 @@ from search_spaces.task import Shape, Task
 class FrozenTrial:
     """One trial of a study, as it is in the ledger at the moment of reading.
 
-    Example:
+    Examples:
         >>> study.best_trial.number, study.best_trial.values
         (3, {'val_accuracy': 0.978})
     """

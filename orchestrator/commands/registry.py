@@ -14,7 +14,7 @@ from orchestrator.errors import sanitize
 class Command:
     """A command of the command line.
 
-    Example:
+    Examples:
         >>> Command(group="watch", help="show all studies", module="list")
     """
 

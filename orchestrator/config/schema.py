@@ -165,7 +165,7 @@ class ConfirmConfig(BaseModel):
 class StudyConfig(BaseModel):
     """Config of one study; equal configs give equal searches.
 
-    Example:
+    Examples:
         >>> StudyConfig(name="mine", space="tiny").budget.rungs()
         (1, 3, 9)
     """

@@ -24,7 +24,7 @@ Worker = Callable[[TrainingJob, Dataset], Iterator[Measurement | Progress]]
 class InProcessEngine:
     """Trains one attempt after the other.
 
-    Example:
+    Examples:
         >>> engine = InProcessEngine()
         >>> engine.run(study, dataset)  # doctest: +SKIP
     """

@@ -50,7 +50,7 @@ def axis_title(objective: Objective) -> str:
 def short_names(names: Sequence[str]) -> dict[str, str]:
     """Return the shortest unique suffix of each path: at least two parts, no leading number.
 
-    Example:
+    Examples:
         >>> short_names(["a.stages.0.width", "a.stages.1.width"])["a.stages.0.width"]
         'stages.0.width'
     """

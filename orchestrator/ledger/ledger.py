@@ -29,7 +29,7 @@ T = TypeVar("T")
 class Ledger:
     """One database of studies; thread-safe.
 
-    Example:
+    Examples:
         >>> with Ledger.open("sqlite:///mlruns/ledger.db") as ledger:  # doctest: +SKIP
         ...     print([study.name for study in ledger.studies()])
     """

@@ -76,7 +76,7 @@ class Promoted:
 class Promoter:
     """Promotion of one trial to one alias of one registered model.
 
-    Example:
+    Examples:
         >>> promoted = Promoter(winner=winner, model="digits", alias="champion", ...).promote()
         >>> promoted.version
         3

@@ -34,7 +34,7 @@ class Champion:
 class ModelRegistry:
     """Model registry of one MLflow store.
 
-    Example:
+    Examples:
         >>> registry = ModelRegistry.open("sqlite:///mlruns/mlflow.db")
         >>> champion = registry.champion("digits", "champion")
     """

@@ -101,7 +101,7 @@ def expected_complete(trials: int, budget: Budget) -> int:
 class Halving:
     """Rungs of one study and the trials that reached them.
 
-    Example:
+    Examples:
         >>> halving = Halving(config.budget, rung_objectives(config.objectives))
         >>> halving.observe(trial)
         >>> halving.promotes(trial, fidelity=1)

@@ -54,7 +54,7 @@ class Tracker(Protocol):
 class ProjectorProcess:
     """Process of the projection of one study.
 
-    Example:
+    Examples:
         >>> tracker = start_projector(ledger_url=url, study="mine", home=home, tracking_uri=uri)
         >>> complete = tracker.drain(timeout_s=60)
         >>> tracker.close()

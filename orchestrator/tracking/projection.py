@@ -60,7 +60,7 @@ class _Store:
 class Projection:
     """Projection of one study onto one MLflow store.
 
-    Example:
+    Examples:
         >>> projection = Projection(ledger, row, connect, artifacts=None, logs=logs)
         >>> while projection.step():
         ...     pass

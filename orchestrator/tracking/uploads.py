@@ -17,7 +17,7 @@ Upload = Callable[[], None]
 class UploadQueue:
     """Uploads to one store.
 
-    Example:
+    Examples:
         >>> uploads = UploadQueue()
         >>> uploads.send("curve.svg", lambda: client.log_text(run_id, svg, "curve.svg"))
     """

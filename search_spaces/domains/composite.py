@@ -39,7 +39,7 @@ Label = str | int | float | bool | None
 class OneOf(Generic[T_co]):
     """One of several labeled domains; names of decisions inside contain the label.
 
-    Example:
+    Examples:
         >>> OneOf({"none": Const(0.0), "some": FloatRange(0.1, 0.5)}).resolve(trial, "dropout")
     """
 
@@ -128,7 +128,7 @@ def choice(
 class Repeat(Generic[T]):
     """A tuple of `low` to `high` values of one domain; its length is a decision named `count`.
 
-    Example:
+    Examples:
         >>> Repeat(IntRange(16, 64), 1, 3).resolve(trial, "widths")
     """
 
@@ -202,7 +202,7 @@ class Repeat(Generic[T]):
 class Record(Generic[T]):
     """Several named decisions that make one value, such as a dataclass.
 
-    Example:
+    Examples:
         >>> Record(Residual, {"kernel": choice(3, 5)}).resolve(trial, "block")
     """
 

@@ -95,7 +95,7 @@ def same(one: object, other: object) -> bool:
 class IntRange:
     """Integers from `low` to `high`, both included.
 
-    Example:
+    Examples:
         >>> IntRange(16, 64, step=16).resolve(trial, "width")
     """
 
@@ -164,7 +164,7 @@ class IntRange:
 class FloatRange:
     """Numbers from `low` to `high`, both included; with a step, the grid from `low` up.
 
-    Example:
+    Examples:
         >>> FloatRange(1e-4, 1e-1, log=True).resolve(trial, "learning_rate")
     """
 
@@ -240,7 +240,7 @@ class FloatRange:
 class Const(Generic[T]):
     """One value, without a decision.
 
-    Example:
+    Examples:
         >>> Const(3).resolve(trial, "kernel")
     """
 

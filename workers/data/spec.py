@@ -51,7 +51,7 @@ class SplitSpec:
 class DataSpec:
     """A data source and its split; equal specs give equal examples in equal order.
 
-    Example:
+    Examples:
         >>> DataSpec(source="digits", split=SplitSpec(validation=0.4), limit=100).split.test
         0.1
     """

@@ -19,7 +19,7 @@ class WeightEMA:
     initial weights. Floating-point buffers are averaged too, so that normalization statistics
     belong to the averaged weights. Other buffers are copied.
 
-    Example:
+    Examples:
         >>> ema = WeightEMA(nn.Linear(2, 1), decay=0.999)
         >>> ema.update()  # after each optimizer step
         >>> scores = ema.evaluated(torch.zeros(1, 2))

@@ -47,7 +47,7 @@ KEPT_CHECKPOINTS = 2
 class Trainer:
     """Trainer of one attempt at one candidate.
 
-    Example:
+    Examples:
         >>> for step in Trainer(job, dataset).run():
         ...     if isinstance(step, Measurement):
         ...         print(step.fidelity, step.metrics["val_accuracy"])

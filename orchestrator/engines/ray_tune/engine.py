@@ -63,7 +63,7 @@ class RayTuneEngine:
         ray_options: Arguments of `ray.init` for a cluster of our own.
         tell: Shows a message to the user.
 
-    Example:
+    Examples:
         >>> engine = RayTuneEngine(cpu=2, gpu=0.5)
         >>> engine.run(study, dataset)  # doctest: +SKIP
     """
