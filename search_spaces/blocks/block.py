@@ -99,9 +99,12 @@ def register_block(piece: PieceType) -> PieceType:
     """Register a block class, so that candidates that contain it can be read back; a decorator.
 
     Raises:
-        TypeError: It is not a dataclass with a kind.
+        TypeError: It is not a dataclass with a kind, or defines a method under its former name.
         DuplicateNameError: The kind is taken.
     """
+    if hasattr(piece, "enter") and not hasattr(piece, "downsample"):
+        # Left out silently, it would make another network of a stored candidate.
+        raise TypeError(f"{piece.__name__}: rename its method 'enter' to 'downsample'")
     return register(BLOCKS, piece)
 
 

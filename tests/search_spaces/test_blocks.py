@@ -404,3 +404,15 @@ def test_what_is_no_dataclass_with_a_kind_cannot_be_registered() -> None:
 def test_malformed_data_says_what_is_wrong(data: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         piece_from_dict(BLOCKS, data)
+
+
+def test_a_block_with_a_method_under_its_former_name_is_refused_with_the_new_one() -> None:
+    @dataclass(frozen=True)
+    class Shrinking:
+        kind = "shrinking"
+
+        def enter(self, shape: Shape) -> Shape:
+            return shape
+
+    with pytest.raises(TypeError, match="Shrinking: rename its method 'enter' to 'downsample'"):
+        register_block(Shrinking)
