@@ -68,7 +68,7 @@ def test_without_a_ledger_nothing_is_unreferenced(story: Story, ask: Callable[..
     before = files(story.home)
     answer = ask("clean", "--yes")
     assert answer["code"] == 3
-    assert "name it in ARCHSCOUT_LEDGER as their search did" in answer["said"]
+    assert "set ARCHSCOUT_LEDGER as for their search" in answer["said"]
     assert ask("delete", "mine", "--yes")["code"] == 2
     assert files(story.home) == before
     assert len(Seen(story.tracking_uri).children) == 1
