@@ -5,6 +5,7 @@ backpropagates for all of them. The methods of Jacobian descent are those of tor
 """
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -91,15 +92,19 @@ class GradNorm(nn.Module):
         return used_K
 
 
+def _aggregation() -> ModuleType:
+    from torchjd import aggregation  # noqa: PLC0415 - takes a second, for these alone
+
+    return aggregation
+
+
 def mgda() -> Weigh:
     """Return the convex combination of minimum norm (Désidéri 2012; Sener and Koltun 2018).
 
     It ignores the decided weights, and terms without a gradient, which would always be the minimum.
     Source: arXiv:1810.04650.
     """
-    from torchjd.aggregation import MGDAWeighting  # noqa: PLC0415 - loads torchjd on demand
-
-    weighting = MGDAWeighting()
+    weighting = _aggregation().MGDAWeighting()
 
     def solve(gramian_KK: Tensor) -> Tensor:
         squares_K = gramian_KK.diagonal()
@@ -117,9 +122,7 @@ def imtl_g() -> Weigh:
     It ignores the decided weights. Source: ICLR 2021, "Towards impartial multi-task learning", the
     variant for gradients.
     """
-    from torchjd.aggregation import IMTLGWeighting  # noqa: PLC0415 - as above
-
-    return _solved(IMTLGWeighting())
+    return _solved(_aggregation().IMTLGWeighting())
 
 
 def pcgrad(initial_weights_K: Tensor) -> Weigh:
@@ -127,9 +130,7 @@ def pcgrad(initial_weights_K: Tensor) -> Weigh:
 
     Source: arXiv:2001.06782.
     """
-    from torchjd.aggregation import PCGradWeighting  # noqa: PLC0415 - as above
-
-    weighting = PCGradWeighting()
+    weighting = _aggregation().PCGradWeighting()
     return _solved(
         lambda gramian_KK: (
             initial_weights_K
@@ -143,9 +144,7 @@ def aligned_mtl(initial_weights_K: Tensor) -> Weigh:
 
     Source: arXiv:2305.19000.
     """
-    from torchjd.aggregation import AlignedMTLWeighting  # noqa: PLC0415 - as above
-
-    return _solved(AlignedMTLWeighting(pref_vector=initial_weights_K))
+    return _solved(_aggregation().AlignedMTLWeighting(pref_vector=initial_weights_K))
 
 
 def _solved(solve: Callable[[Tensor], Tensor]) -> Weigh:

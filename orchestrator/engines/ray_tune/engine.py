@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 SILENCE_S = 120.0
 """Limit of built-in training without progress, and of any process without a heartbeat."""
 
-PUT_TIMEOUT_S = 3600.0
-"""Time limit for the data set into the object store, which spills to disk if memory is short."""
-
 STOP_TIMEOUT_S = 8.0
 """Time limit for Tune to end its processes once a run is dropped."""
 
@@ -121,6 +118,8 @@ class RayTuneEngine:
 
     def _run(self, study: "StudyDriver", dataset: Dataset) -> None:
         self._session = self._session or self._enter(dataset)
+        from orchestrator.engines.ray_tune import tune_run  # noqa: PLC0415 - ray reads the session's environment
+
         cluster = Cluster(self._session, cpu=self._cpu, gpu=self._wanted_gpu)
         cluster.require_slot()
         self._gpu = cluster.gpu
@@ -137,16 +136,18 @@ class RayTuneEngine:
                 user_silence_s=self._silence_s,
                 stacks=folder / "stacks",
             )
-            trainable = self._trainable(dataset, watch, cluster)
+            trainable = tune_run.trainable(
+                cluster, dataset, code=self._code, watch=watch, recycle=self._recycle
+            )
             while not (study.finished or study.stopping):
                 bridge = self._bridge(study, (cluster, nodes), watch)
                 heartbeats = Heartbeats(cluster.heartbeats, silence_s=watch.silence_s)
-                tune_run = TuneRun(bridge, heartbeats, trainable, folder)
-                self._threads.append(tune_run.thread)
+                thread = tune_run.TuneRun(bridge, heartbeats, trainable, folder).thread
+                self._threads.append(thread)
                 try:
-                    _await(tune_run.thread, bridge, cluster)
+                    _await(thread, bridge, cluster)
                 finally:
-                    tune_run.thread.join(UNWIND_TIMEOUT_S)
+                    thread.join(UNWIND_TIMEOUT_S)
         finally:
             nodes.close()
             shutil.rmtree(folder, ignore_errors=True)
@@ -179,30 +180,6 @@ class RayTuneEngine:
             cuda=ours and self._gpu > 0,
             elsewhere=self._address is not None,
             code=self._code,
-        )
-
-    def _trainable(self, dataset: Dataset, watch: Watchdog, cluster: Cluster) -> Any:
-        """Return the worker with its data set, which is put into the object store once."""
-        from ray import tune  # noqa: PLC0415 - loading ray takes a second
-
-        from orchestrator.engines.ray_tune.trainable import RecyclePolicy, Worker  # noqa: PLC0415 - loads ray
-
-        worker = cluster.call(
-            lambda: tune.with_parameters(
-                Worker,
-                arrays=dataset.to_arrays(),
-                code=self._code,
-                watch=watch,
-                recycle=RecyclePolicy(**self._recycle),
-            ),
-            timeout_s=PUT_TIMEOUT_S,
-        )
-        # Tune pickles this function with the worker's class: it must not refer to our modules.
-        return tune.with_resources(
-            worker,
-            lambda config: tune.PlacementGroupFactory(
-                [dict(config["message"].resources)], **config["message"].placement
-            ),
         )
 
     def _bridge(
@@ -247,46 +224,6 @@ class RayTuneEngine:
             slots=slots,
             placement=nodes.placement(),
         )
-
-
-class TuneRun:
-    """One run of Tune, in a thread."""
-
-    def __init__(
-        self, bridge: Bridge, heartbeats: Heartbeats, trainable: Any, folder: Path
-    ) -> None:
-        """Start the thread."""
-        self._bridge = bridge
-        self._heartbeats = heartbeats
-        self._trainable = trainable
-        self._folder = folder
-        self.thread = threading.Thread(target=self._run, name="ray-tune", daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        from ray import tune  # noqa: PLC0415 - loading ray takes a second
-
-        from orchestrator.engines.ray_tune import scheduler as schedulers  # noqa: PLC0415 - loads ray
-        from orchestrator.engines.ray_tune.searcher import StudySearcher  # noqa: PLC0415 - loads ray
-
-        scheduler = schedulers.StudyScheduler(self._bridge, self._heartbeats)
-        try:
-            tune.run(
-                self._trainable,
-                num_samples=-1,
-                search_alg=StudySearcher(self._bridge),
-                scheduler=scheduler,
-                stop=schedulers.StudyStopper(self._bridge, scheduler),
-                reuse_actors=True,
-                storage_path=str(self._folder),
-                verbose=0,
-                raise_on_failed_trial=False,
-                callbacks=[],
-            )
-        except schedulers.RunAbandonedError:
-            return
-        except Exception as error:  # noqa: BLE001 - raised in the waiting thread
-            self._bridge.fail(error)
 
 
 def _await(thread: threading.Thread, bridge: Bridge, cluster: Cluster) -> None:

@@ -207,12 +207,10 @@ class Session:
         and only processes that we have started are killed.
         """
         Session._unusable = True
-        from ray._private import worker  # noqa: PLC0415 - loads ray
-        from ray.experimental import internal_kv  # noqa: PLC0415 - loads ray
-
-        atexit.unregister(worker.shutdown)
-        worker.global_worker.threads_stopped.set()  # its listener would keep a CPU core busy
-        internal_kv._internal_kv_reset()  # type: ignore[no-untyped-call]  # noqa: SLF001
+        private = self._ray._private.worker  # noqa: SLF001 - it has no public way to be abandoned
+        atexit.unregister(private.shutdown)
+        private.global_worker.threads_stopped.set()  # its listener would keep a CPU core busy
+        self._ray.experimental.internal_kv._internal_kv_reset()  # noqa: SLF001
         _kill_processes()
 
 

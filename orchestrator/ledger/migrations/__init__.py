@@ -4,11 +4,8 @@ Alembic runs the revisions of this package, without an alembic.ini. A database o
 revision is recognized by a query, without loading Alembic.
 """
 
-from pathlib import Path
-
 from sqlalchemy import Connection, Engine, column, inspect, select, table
 
-from orchestrator.ledger.errors import SchemaUnknownError
 from orchestrator.ledger.schema import HEAD, VERSION_TABLE
 
 ADVISORY_LOCK = 0x61726368
@@ -32,7 +29,9 @@ def migrate(engine: Engine, reader: Engine) -> None:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
         if revision(connection) != HEAD:
-            _upgrade(connection)
+            from orchestrator.ledger.migrations.upgrade import upgrade  # noqa: PLC0415 - loads Alembic
+
+            upgrade(connection, revision(connection))
 
 
 def revision(connection: Connection) -> str | None:
@@ -41,21 +40,3 @@ def revision(connection: Connection) -> str | None:
         return None
     found = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
     return None if found is None else str(found)
-
-
-def _upgrade(connection: Connection) -> None:
-    from alembic import command  # noqa: PLC0415 - most starts need no Alembic
-    from alembic.config import Config  # noqa: PLC0415 - most starts need no Alembic
-    from alembic.script import ScriptDirectory  # noqa: PLC0415 - most starts need no Alembic
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    found = revision(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
-        raise SchemaUnknownError(
-            f"the ledger's schema is at revision {found!r}, which this release (up to {HEAD!r}) "
-            "does not know: a newer archscout wrote it; use that one, or another ledger"
-        )
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
