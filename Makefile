@@ -18,11 +18,12 @@ install: .venv/installed  ## Make .venv with the pinned stack
 search: install  ## Search networks on handwritten digits, then show the leaderboard
 	$(BIN)/archscout search digits
 
-check: install  ## Lint, format, types and layers
+check: install  ## Lint, format, types, layers and words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell -D - *.md Makefile docs search_spaces workers orchestrator tests benchmarks examples
 
 test: check  ## All checks, then the tests
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder

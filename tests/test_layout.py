@@ -231,6 +231,29 @@ def test_no_two_classes_share_a_name(project: sources.Layout) -> None:
     assert places(project, layout.duplicate_classes(project)) == []
 
 
+def test_files_and_functions_are_short(project: sources.Layout) -> None:
+    assert places(project, layout.long_files(project)) == []
+    assert places(project, layout.long_functions(project)) == []
+
+
+def test_prose_keeps_to_the_words_of_the_field(
+    project: sources.Layout, written: list[prose.Text]
+) -> None:
+    words = prose.vocabulary()
+
+    assert layout.dialect_rate(written, words) < 1, places(project, layout.dialect(written, words))
+
+
+def test_prose_does_not_open_with_question_words(
+    project: sources.Layout, written: list[prose.Text]
+) -> None:
+    documentation = [text for text in written if text.kind == "docstring"]
+
+    for texts in (written, documentation):
+        found = layout.question_openings(texts)
+        assert len(found) < 0.02 * len(texts), places(project, found)
+
+
 def test_what_is_public_is_documented(project: sources.Layout) -> None:
     assert layout.docstring_coverage(project) >= 0.95, places(project, layout.undocumented(project))
 

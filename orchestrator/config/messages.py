@@ -121,7 +121,7 @@ def _is_section(annotation: object) -> bool:
 
 
 _EXAMPLES = {
-    "space": "give a catalogue name or file.py:name",
+    "space": "give a catalog name or file.py:name",
     "direction": "write maximize or minimize",
     "metric": "name what is measured, like val_accuracy",
     "at_most": "give the bound, like 2.0e6",

@@ -96,12 +96,12 @@ def diagram(
     for row, row_height in zip(rows, heights, strict=True):
         level = top + _ABOVE + (row_height - _ABOVE - _BELOW) / 2
         middle = level if len(rows) == 1 else middle
-        last_x, drawn = _draw_row(row, _MARGIN, level)
-        parts += [*drawn, svg.path(f"M{last_x:g} {level:g}H{longest:g}")]
+        last_x, elements = _draw_row(row, _MARGIN, level)
+        parts += [*elements, svg.path(f"M{last_x:g} {level:g}H{longest:g}")]
         parts.append(svg.arrow(longest, level, start_x, middle))
         top += row_height
-    last_x, drawn = _draw_row(tail, start_x, middle)
-    return svg.document(last_x + _MARGIN, _MARGIN + sum(heights), "Architecture", parts + drawn)
+    last_x, elements = _draw_row(tail, start_x, middle)
+    return svg.document(last_x + _MARGIN, _MARGIN + sum(heights), "Architecture", parts + elements)
 
 
 def _columns(name: str, stream: Fields, shapes: Shapes, task: Task | None) -> Iterator[_Column]:
@@ -130,8 +130,8 @@ def _tail(architecture: Fields, task: Task | None, *, several: bool) -> Iterator
     yield _Column(title="head", boxes=_one(head_label(architecture["head"], task)), under="")
 
 
-def _one(box: Label) -> LabelRows:
-    return LabelRows(rows=((box,),))
+def _one(label: Label) -> LabelRows:
+    return LabelRows(rows=((label,),))
 
 
 def _row_width(row: tuple[Label, ...]) -> float:
@@ -165,7 +165,7 @@ def _draw_column(column: _Column, x: float, level: float) -> Iterator[str]:
     if column.framed:
         for behind in range(min(column.depth, 3) - 1, -1, -1):
             shift = 4.0 * behind
-            yield svg.box(
+            yield svg.rectangle(
                 x + shift, top - shift, column.width, 2 * column.half_height, svg.FRAME, corner=10
             )
         x += _PADDING
@@ -190,22 +190,22 @@ def _draw_branches(column: _Column, x: float, level: float) -> Iterator[str]:
         yield svg.arrow(gate_x - _AFTER_BRANCHES + 20, row_y, gate_x - 20, level)
         yield from _draw_boxes(row, x + _BEFORE_BRANCHES, row_y)
     yield svg.path(f"M{gate_x + 20:g} {level:g}h{_PADDING:g}")
-    yield svg.box(
+    yield svg.rectangle(
         gate_x - 20, level - 20, 40, 40, svg.GREEN if mix == "gate" else svg.GRAY, corner=20
     )
     yield svg.text(gate_x, level + 4, mix, bold=True)
 
 
 def _draw_boxes(row: tuple[Label, ...], x: float, level: float) -> Iterator[str]:
-    for index, box in enumerate(row):
+    for index, label in enumerate(row):
         if index:
             yield svg.arrow(x - _BETWEEN_BOXES, level, x, level)
-        yield from _draw_box(box, x, level)
+        yield from _draw_box(label, x, level)
         x += _BOX_WIDTH + _BETWEEN_BOXES
 
 
-def _draw_box(box: Label, x: float, level: float) -> Iterator[str]:
+def _draw_box(label: Label, x: float, level: float) -> Iterator[str]:
     middle = x + _BOX_WIDTH / 2
-    yield svg.box(x, level - _BOX_HEIGHT / 2, _BOX_WIDTH, _BOX_HEIGHT, box.color)
-    yield svg.text(middle, level - 3, box.name, size=14, bold=True)
-    yield svg.text(middle, level + 14, box.detail, size=11.5, fill=svg.PALE)
+    yield svg.rectangle(x, level - _BOX_HEIGHT / 2, _BOX_WIDTH, _BOX_HEIGHT, label.color)
+    yield svg.text(middle, level - 3, label.name, size=14, bold=True)
+    yield svg.text(middle, level + 14, label.detail, size=11.5, fill=svg.PALE)

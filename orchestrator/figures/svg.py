@@ -56,7 +56,9 @@ def text(
     )
 
 
-def box(x: float, y: float, width: float, height: float, color: Color, *, corner: float = 6) -> str:
+def rectangle(
+    x: float, y: float, width: float, height: float, color: Color, *, corner: float = 6
+) -> str:
     """Return a rectangle with rounded corners."""
     return (
         f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{corner:g}" '

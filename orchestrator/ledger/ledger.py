@@ -118,14 +118,9 @@ class Ledger:
             UnknownStudyError: It does not exist and no configuration was given.
             LeaseHeldError: Another driver runs it.
         """
-        given = {
-            "config_json": config_json,
-            "space_name": space_name,
-            "space_version": space_version,
-            "teacher_sha256": teacher_sha256,
-            "data_digest": data_digest,
-            "code_digest": code_digest,
-        }
+        given = {"config_json": config_json, "teacher_sha256": teacher_sha256}
+        given |= {"space_name": space_name, "space_version": space_version}
+        given |= {"data_digest": data_digest, "code_digest": code_digest}
         return self._write(
             "study_opened", lambda tx: rows.open_study(tx, name, given, metadata or {}, holder)
         )

@@ -56,8 +56,8 @@ class Outage:
         if self._since is None:
             return
         with self._lock:
-            self._since, told, self._noticed = None, self._noticed, False
-        if told:
+            self._since, noticed, self._noticed = None, self._noticed, False
+        if noticed:
             self._tell("the ledger answers again; continuing")
 
     def cancel_wait(self) -> None:

@@ -1,4 +1,4 @@
-"""Contract of engines: what a study may rely on, whoever runs its trials."""
+"""Contract of engines: guarantees of every engine to a study."""
 
 import threading
 import time

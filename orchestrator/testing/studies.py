@@ -47,6 +47,21 @@ def space(*kinds: str, pause_s: float = 0.0) -> DefineByRunSpace:
     return DefineByRunSpace(name=NAME, version="1", function=sample)
 
 
+def _config(code: Path, trials: int) -> StudyConfig:
+    """Write the training code, and return the configuration of a study that runs it."""
+    code.write_text(TRAIN)
+    return StudyConfig.model_validate(
+        {
+            "name": NAME,
+            "space": f"{code}:train",
+            "train": f"{code}:train",
+            "budget": {"minimum": 1, "maximum": 9},
+            "stop": {"trials": trials},
+            "resources": {"gpu": 0},
+        }
+    )
+
+
 @contextmanager
 def open_study(folder: Path, space: DefineByRunSpace, *, trials: int) -> Iterator[StudyDriver]:
     """Create the study of a folder, or resume it.
@@ -59,18 +74,7 @@ def open_study(folder: Path, space: DefineByRunSpace, *, trials: int) -> Iterato
     Yields:
         The driver, which an engine runs.
     """
-    code = folder / "contract_train.py"
-    code.write_text(TRAIN)
-    config = StudyConfig.model_validate(
-        {
-            "name": NAME,
-            "space": f"{code}:train",
-            "train": f"{code}:train",
-            "budget": {"minimum": 1, "maximum": 9},
-            "stop": {"trials": trials},
-            "resources": {"gpu": 0},
-        }
-    )
+    config = _config(folder / "contract_train.py", trials)
     with Ledger.open(folder / "ledger.db") as ledger:
         row, lease = ledger.open_study(
             name=NAME,

@@ -208,12 +208,12 @@ def test_tunes_loop_records_reports_while_the_study_draws(
 ) -> None:
     with opened(tmp_path, ASKED, space=gate.space) as study:
         bridge = bridge_to(study, watch, slots=2)
-        parcel = bridge.ask("a")
-        assert parcel is not None
+        message = bridge.ask("a")
+        assert message is not None
         gate.open.clear()
         assert bridge.ask("b") is None
         assert gate.reached.wait(LONG_S)
-        for seen in curve(parcel.job, None):
+        for seen in curve(message.job, None):
             bridge.receive("a", Report(measurement=seen, ended=seen.fidelity == 9))
         assert [trial.state for trial in recorded(tmp_path)] == [TrialState.COMPLETE]
         assert not bridge.exhausted
@@ -246,8 +246,8 @@ def test_with_one_slot_the_bridge_draws_what_the_engine_in_process_does(
         calm = story(study)
     with opened(tmp_path / "tune", asked, space=BRANCHING) as study:
         bridge = bridge_to(study, watch, slots=1)
-        while (parcel := bridge.ask("t")) is not None:
-            reports = (Report(measurement=m, ended=m.fidelity == 9) for m in curve(parcel.job, 0))
+        while (message := bridge.ask("t")) is not None:
+            reports = (Report(measurement=m, ended=m.fidelity == 9) for m in curve(message.job, 0))
             while bridge.receive("t", next(reports)) is bridges.WorkerAction.CONTINUE:
                 pass
         assert story(study) == calm

@@ -270,10 +270,10 @@ def _merge_names(
 
 
 def _files(classes: Mapping[str, Sequence[Path]], names: Sequence[str]) -> ImageFiles:
-    labelled = [(path, label) for label, name in enumerate(names) for path in classes.get(name, ())]
+    labeled = [(path, label) for label, name in enumerate(names) for path in classes.get(name, ())]
     return ImageFiles(
-        paths=tuple(path for path, _ in labelled),
-        targets=np.array([label for _, label in labelled], dtype=np.int64),
+        paths=tuple(path for path, _ in labeled),
+        targets=np.array([label for _, label in labeled], dtype=np.int64),
     )
 
 

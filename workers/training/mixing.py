@@ -29,7 +29,7 @@ def mix(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch, 
     """
     share = float(torch.rand((), generator=generator))
     order = torch.randperm(len(batch.targets_B), generator=generator).to(batch.targets_B.device)
-    centre = torch.rand(2, generator=generator).tolist()
+    center = torch.rand(2, generator=generator).tolist()
     other = permute(batch, order)
     shown: dict[str, dict[str, Tensor]] = {"inputs": {}, "second_view": {}, "raw": {}}
     kept: list[float] = []
@@ -39,7 +39,7 @@ def mix(batch: Batch, kind: Mixing, generator: torch.Generator) -> tuple[Batch, 
             if kind == "mixup":
                 mine[name] = torch.lerp(theirs.float(), values.float(), share)
             elif values.dim() == 4:
-                mine[name], left = _cut(values, theirs, share, centre)
+                mine[name], left = _cut(values, theirs, share, center)
                 kept.append(left)
             else:
                 mine[name] = values
@@ -70,13 +70,13 @@ def permute(batch: Batch, order: Tensor) -> Batch:
 
 
 def _cut(
-    images_BCHW: Tensor, others_BCHW: Tensor, share: float, centre: list[float]
+    images_BCHW: Tensor, others_BCHW: Tensor, share: float, center: list[float]
 ) -> tuple[Tensor, float]:
     """Return images with a rectangle of the others, and the share of their own area."""
     height, width = images_BCHW.shape[2:]
     side = math.sqrt(1 - share) / 2
-    top, bottom = (_position(centre[0] + s * side, height) for s in (-1, 1))
-    left, right = (_position(centre[1] + s * side, width) for s in (-1, 1))
+    top, bottom = (_position(center[0] + s * side, height) for s in (-1, 1))
+    left, right = (_position(center[1] + s * side, width) for s in (-1, 1))
     cut_BCHW = images_BCHW.clone()
     cut_BCHW[:, :, top:bottom, left:right] = others_BCHW[:, :, top:bottom, left:right]
     return cut_BCHW, 1 - (bottom - top) * (right - left) / (height * width)

@@ -56,7 +56,7 @@ def store_bytes(data_bytes: int, shared_memory: Path = SHARED_MEMORY) -> int:
     return max(STORE_BYTES, min(data_bytes * 5 // 4 + STORE_BYTES, free))
 
 
-def initialise(ray: Any, address: str | None, options: dict[str, Any]) -> None:
+def initialize(ray: Any, address: str | None, options: dict[str, Any]) -> None:
     """Start Ray on this machine with the options, or connect to the cluster at the address.
 
     Raises:

@@ -78,14 +78,14 @@ class Nodes:
         Raises:
             NodesUnfitError: One of them cannot train trials.
         """
-        began, told = time.monotonic(), False
+        began, reported = time.monotonic(), False
         while (reasons := self._check(nodes())) is not None and not reasons:
             waited = time.monotonic() - began
             waiting = [n["NodeManagerAddress"] for n in nodes() if n["NodeID"] not in self._fit]
             if waited > TIMEOUT_S:
                 raise NodesUnfitError(f"nodes of the cluster do not answer: {', '.join(waiting)}")
-            if waited > SLOW_S and not told:
-                told = True
+            if waited > SLOW_S and not reported:
+                reported = True
                 tell(f"waiting for nodes to load what trials need: {', '.join(waiting)}")
             time.sleep(0.1)
         if reasons:

@@ -18,7 +18,7 @@ from typing import Any
 from orchestrator.engines.ray_tune.launch import (
     CALL_TIMEOUT_S,
     EngineLostError,
-    initialise,
+    initialize,
     is_listening,
     keeping_sigterm,
     silence,
@@ -159,7 +159,7 @@ class Session:
 
         def keep() -> None:
             try:
-                initialise(self._ray, address, options)
+                initialize(self._ray, address, options)
             except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
                 opened.set_exception(error)
                 return

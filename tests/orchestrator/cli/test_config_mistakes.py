@@ -20,7 +20,7 @@ MEASURED = (
 SPACES = ", ".join(catalog())
 
 MISTAKES = {
-    "": "1: space: is missing; give a catalogue name or file.py:name",
+    "": "1: space: is missing; give a catalog name or file.py:name",
     "space: hybird": f"1: space: there is no space 'hybird'. Known: {SPACES}; or file.py:name. "
     "Did you mean 'hybrid'?",
     "space: mine.py": "1: space: names no object of 'mine.py'; write mine.py:space",

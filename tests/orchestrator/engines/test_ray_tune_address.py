@@ -22,7 +22,7 @@ def test_an_address_where_nothing_answers_is_refused_at_once(tmp_path: Path) -> 
                 raise AssertionError("Ray would try for minutes")
 
         with pytest.raises(EngineLostError, match=f"no Ray cluster at '{address}'"):
-            launch.initialise(Deaf(), address, {})
+            launch.initialize(Deaf(), address, {})
 
 
 def test_an_address_where_something_else_listens_is_said_in_time(
@@ -35,7 +35,7 @@ def test_an_address_where_something_else_listens_is_said_in_time(
         address = f"127.0.0.1:{other.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(EngineLostError, match="another program answers there"):
-            launch.initialise(None, address, {})
+            launch.initialize(None, address, {})
         assert time.monotonic() - began < 60  # Ray would try for many minutes
 
 
@@ -55,4 +55,4 @@ def test_a_ray_that_does_not_start_is_said_with_the_way_out(tmp_path: Path) -> N
             raise Exception("The current node timed out during startup.\nIt may be overloaded.")
 
     with pytest.raises(EngineLostError, match=r"did not start .* timed out during startup"):
-        launch.initialise(Busy(), None, {})
+        launch.initialize(Busy(), None, {})

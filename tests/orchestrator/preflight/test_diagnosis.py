@@ -92,8 +92,8 @@ def test_a_planted_broken_decision_is_named_with_its_share_and_reason(
     assert cause.decision == "architecture.streams.image.stages.*.attention.heads = 3"
     assert cause.broken == cause.sampled > 10
     assert "3" in cause.reason
-    fits, drawn = found.fits
-    assert fits == drawn - cause.broken
+    fits, sampled = found.fits
+    assert fits == sampled - cause.broken
     assert refused(found) == []  # the others can be searched
 
 

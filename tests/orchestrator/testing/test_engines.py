@@ -54,7 +54,7 @@ class TwoAtATime:
             seen = next(steps)
         except StopIteration:
             pass
-        except Exception as error:  # noqa: BLE001 - told, whatever it is
+        except Exception as error:  # noqa: BLE001 - reported, whatever it is
             failure = classify(error)
         else:
             if not isinstance(seen, Measurement):
