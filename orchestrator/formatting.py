@@ -61,3 +61,16 @@ def format_table(
         for line in lines
     )
     return "\n".join(padded)
+
+
+METRIC_NAMES = {
+    "val_accuracy": "accuracy",
+    "val_mae": "mean absolute error",
+    "val_rmse": "RMSE in standard deviations",
+}
+"""Names of metrics that are scored again at a promotion."""
+
+
+def format_score(metric: str, score: float) -> str:
+    """Return a score with the name of its metric."""
+    return f"{METRIC_NAMES[f'val_{metric}']} {format_number(score)}"

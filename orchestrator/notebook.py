@@ -21,9 +21,7 @@ class NotebookCell:
 
     def show(self, page: str) -> None:
         """Show a page, in the place of the one before."""
-        from IPython import display  # noqa: PLC0415 - only in a notebook
-
-        untyped: Any = display
+        untyped: Any = sys.modules["IPython"].display
         if self._handle is None:
             self._handle = untyped.display(untyped.HTML(page), display_id=True)
         else:

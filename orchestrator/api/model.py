@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from orchestrator.api.tables import definition_list
 from orchestrator.commands import predict
@@ -15,8 +16,6 @@ from orchestrator.promotion.inputs import batches, check_range, expand
 from workers.data.checks import DataError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from orchestrator.promotion.loading import LoadedModel
 
 
@@ -38,7 +37,7 @@ class Model:
     """Names of the regression targets."""
     _loaded: "LoadedModel" = field(repr=False)
 
-    def predict(self, examples: Any) -> "pd.DataFrame":
+    def predict(self, examples: Any) -> pd.DataFrame:
         """Predict a batch.
 
         Args:
@@ -67,9 +66,7 @@ class Model:
         frame: pd.DataFrame = self._loaded.shim.answer(prepared)
         return frame
 
-    def _of_files(self, paths: list[str]) -> "pd.DataFrame":
-        import pandas as pd  # noqa: PLC0415 - loaded with the model already
-
+    def _of_files(self, paths: list[str]) -> pd.DataFrame:
         files, _ = expand(paths)
         failed: list[str] = []
         frames = []

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from orchestrator.api.model import Model, load_model
 from orchestrator.api.tables import definition_list, html_table, trials_frame
 from orchestrator.api.trial import FrozenTrial, frozen
@@ -14,6 +16,7 @@ from orchestrator.config.load import Override, differences, from_mapping, load
 from orchestrator.config.resources import as_stored, with_open_gpu
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
+from orchestrator.figures.study_plots import study_figures
 from orchestrator.file_permissions import private_files
 from orchestrator.home import Home
 from orchestrator.objective import pareto_front, parse_preference
@@ -24,7 +27,6 @@ from orchestrator.trial import Trial
 from search_spaces.task import Task
 
 if TYPE_CHECKING:
-    import pandas as pd
     import plotly.graph_objects as go
 
 _SHOWN = 10
@@ -122,11 +124,11 @@ class Study:
             raise KeyboardInterrupt(message)
         raise CommandError(message, outcome.code)
 
-    def trials_dataframe(self) -> "pd.DataFrame":
+    def trials_dataframe(self) -> pd.DataFrame:
         """Return one row a trial, with the columns of Optuna's `trials_dataframe`."""
         return trials_frame(self.trials, [o.metric for o in self._config.objectives])
 
-    def leaderboard(self, *, prefer: str | None = None, top: int | None = None) -> "pd.DataFrame":
+    def leaderboard(self, *, prefer: str | None = None, top: int | None = None) -> pd.DataFrame:
         """Return complete trials, best first.
 
         Args:
@@ -137,8 +139,6 @@ class Study:
         Raises:
             PreferenceError: A weight names no objective, or is no number from 0.
         """
-        import pandas as pd  # noqa: PLC0415 - 0.5 s that reading a study does not need
-
         return pd.DataFrame(_cells(self._board(prefer), top))
 
     def plot_history(self) -> "go.Figure":
@@ -241,8 +241,6 @@ class Study:
         return None if known is None else Task.from_dict(known)
 
     def _figure(self, name: str, needs: str) -> "go.Figure":
-        from orchestrator.figures.study_plots import study_figures  # noqa: PLC0415 - plotly, optuna
-
         trials = self._read()[1]
         names = {trial.uid: trial.describe for trial in trials}
         figures = study_figures(

@@ -4,21 +4,19 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
+if TYPE_CHECKING:
     from orchestrator.api.trial import FrozenTrial
 
 
-def trials_frame(trials: "Sequence[FrozenTrial]", metrics: Sequence[str]) -> "pd.DataFrame":
+def trials_frame(trials: "Sequence[FrozenTrial]", metrics: Sequence[str]) -> pd.DataFrame:
     """Return one row a trial, with the columns of Optuna's `trials_dataframe`.
 
     Args:
         trials: In the order of the rows.
         metrics: The study's objectives; one gives the column `value`, several `values_METRIC`.
     """
-    import pandas as pd  # noqa: PLC0415 - 0.5 s that reading a study does not need
-
     names = {metrics[0]: "value"} if len(metrics) == 1 else {m: f"values_{m}" for m in metrics}
     rows = []
     for trial in trials:

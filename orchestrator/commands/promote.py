@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from orchestrator.commands import hints, studies
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, PromotionRefusedError, sanitize
-from orchestrator.formatting import format_fields
+from orchestrator.formatting import format_fields, format_score
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Ledger, StudyRow
 from orchestrator.objective import even_weights, pareto_front
@@ -273,6 +273,4 @@ def _recorded(chosen: "Winner", promoted: "Promoted") -> str:
 
 
 def _format_scores(scores: Mapping[str, float]) -> str:
-    from orchestrator.promotion.comparison import format_score  # noqa: PLC0415 - loads mlflow
-
     return ", ".join(format_score(name, score) for name, score in scores.items())

@@ -38,11 +38,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
                 _refuse_other(ledger, row, config, options, home)
                 if row.state == "finished" and not ledger.requests(row.id):
                     return studies.show_finished(ledger, row, home, terminal)
-    from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
-
-    if options.dry_run:
-        return run_search.dry_run(config, terminal)
-    return run_search.search(config, home, terminal, resumed=row is not None)
+    return _search(config, home, terminal, resumed=row is not None, dry=options.dry_run)
 
 
 def resume(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
@@ -53,9 +49,17 @@ def resume(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitC
             return studies.show_finished(ledger, row, home, terminal)
         config = studies.locate_config(ledger, row, home)
         config = with_open_gpu(config).at_address(options.address)
-    from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
+    return _search(config, home, terminal, resumed=True)
 
-    return run_search.search(config, home, terminal, resumed=True)
+
+def _search(
+    config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool, dry: bool = False
+) -> ExitCode:
+    from orchestrator.commands import run_search  # noqa: PLC0415 - a finished study needs no torch
+
+    if dry:
+        return run_search.dry_run(config, terminal)
+    return run_search.search(config, home, terminal, resumed=resumed)
 
 
 def overrides(options: argparse.Namespace) -> list[Override]:

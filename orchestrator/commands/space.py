@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from orchestrator.commands import run_search
 from orchestrator.config.load import load
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
@@ -44,8 +45,6 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     """
     deadline = Deadline.after(TIMEOUT_S - (time.monotonic() - terminal.started))
     config = load(options.config)
-    from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
-
     with terminal.waiting_for(run_search.INPUTS):
         inputs = prepare_study(config)
     _show_decisions(inputs, terminal)

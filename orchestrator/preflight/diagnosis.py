@@ -26,6 +26,7 @@ from orchestrator.preflight.feasibility import (
 from orchestrator.preflight.forecast import Plan, StudyForecast, forecast
 from orchestrator.preflight.network_count import NetworkCount, count_networks
 from orchestrator.preflight.timing import Pace
+from orchestrator.sampling.seed_points import first_points
 from orchestrator.study.prepare import StudyInputs
 from search_spaces.space import Constraint, SearchSpace
 from search_spaces.task import Task
@@ -162,8 +163,6 @@ def _first(inputs: StudyInputs, sampler: CandidateSampler) -> tuple[SampledCandi
     config, space = inputs.config, sampler.space
     points: Sequence[Mapping[str, Any]] = [space.default_params()]
     if config.seed_points:
-        from orchestrator.sampling.seed_points import first_points  # noqa: PLC0415 - loads optuna
-
         points = first_points(space, config.seed_points, config.seed)
     return tuple(sampler.count(sample) for sample in sampler.from_points(points))
 

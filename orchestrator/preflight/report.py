@@ -19,6 +19,7 @@ from orchestrator.preflight.feasibility import ConstraintReport
 from orchestrator.preflight.forecast import Span, StudyForecast
 from orchestrator.preflight.timing import Pace
 from orchestrator.sampling.halving import expected_complete
+from orchestrator.sampling.optuna_sampler import COMPLETE_TO_LEARN
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 16
@@ -251,8 +252,6 @@ def idle_sampler(config: StudyConfig) -> str | None:
     Only a warning, because trials may be added later and such studies can be resumed.
     """
     name, trials, budget = config.sampler.name, config.stop.trials, config.budget
-    from orchestrator.sampling.optuna_sampler import COMPLETE_TO_LEARN  # noqa: PLC0415 - loads optuna
-
     needed, halving = COMPLETE_TO_LEARN.get(name), config.pruner.name == "halving"
     if trials is None or needed is None:  # `tpe` learns from stopped trials too
         return None

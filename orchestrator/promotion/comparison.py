@@ -15,7 +15,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from orchestrator.errors import PromotionRefusedError
-from orchestrator.formatting import format_number
+from orchestrator.formatting import METRIC_NAMES, format_number
 from orchestrator.objective import Objective, dominates
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_model import VerifiedModel
@@ -32,11 +32,6 @@ _SCORES: Mapping[str, Objective] = {
     "accuracy": Objective(metric="val_accuracy", direction="maximize"),
     "mae": Objective(metric="val_mae", direction="minimize"),
     "rmse": Objective(metric="val_rmse", direction="minimize"),
-}
-_METRIC_NAMES = {
-    "val_accuracy": "accuracy",
-    "val_mae": "mean absolute error",
-    "val_rmse": "RMSE in standard deviations",
 }
 
 
@@ -60,7 +55,7 @@ class Comparison:
     def describe(self) -> str:
         """Return both sides in one line."""
         theirs = " and ".join(
-            f"{_METRIC_NAMES.get(objective.metric, objective.metric)} {format_number(value)}"
+            f"{METRIC_NAMES.get(objective.metric, objective.metric)} {format_number(value)}"
             for objective, value in zip(self.objectives, self.theirs, strict=True)
         )
         ours = " and ".join(format_number(value) for value in self.ours)
@@ -167,11 +162,6 @@ def score(
         std_V = winner.checkpoint.state["normalisation"]["values"]["deviation"]
         scores["rmse"] = float(np.sqrt(np.square(error_NV / std_V).mean()))
     return {name: scores[name] for name in winner.scores}
-
-
-def format_score(metric: str, score: float) -> str:
-    """Return a score with the name of its metric."""
-    return f"{_METRIC_NAMES[f'val_{metric}']} {format_number(score)}"
 
 
 def _score_objectives(winner: Winner, champion: Champion) -> tuple[Objective, ...]:

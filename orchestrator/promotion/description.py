@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.promotion.comparison import format_score, recorded_metrics
+from orchestrator.formatting import format_score
+from orchestrator.promotion.comparison import recorded_metrics
 from orchestrator.promotion.winner import Winner
 
 

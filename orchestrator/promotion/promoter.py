@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import PromotionRefusedError
-from orchestrator.formatting import format_number
+from orchestrator.formatting import format_number, format_score
 from orchestrator.ledger import AliasMovedError, Holder, Ledger, LedgerError, Promotion
 from orchestrator.promotion import package
 from orchestrator.promotion.clean_model import VerifiedModel
@@ -28,7 +28,6 @@ from orchestrator.promotion.comparison import (
     Comparison,
     compare_on_unseen,
     compare_recorded,
-    format_score,
     score,
 )
 from orchestrator.promotion.description import as_tags, version_description, version_tags

@@ -7,6 +7,7 @@ from orchestrator.errors import sanitize
 from orchestrator.sampling.candidates import Space, digest_of, user_space_error
 from orchestrator.sampling.optuna_sampler import derive_seed
 from search_spaces.candidate import Candidate, Decisions
+from search_spaces.catalog.known import known
 from search_spaces.domains import DomainError, SpaceError
 from search_spaces.domains.suggester import (
     BaseSuggester,
@@ -87,8 +88,6 @@ def _network_params(space: Space, name: str, where: str) -> Mapping[str, Any]:
     Raises:
         SeedPointError: There is no such network, or the space does not contain it.
     """
-    from search_spaces.catalog.known import known  # noqa: PLC0415 - loads torch
-
     try:
         return space.encode_network(known(name))
     except (UnknownNameError, SpaceError) as error:

@@ -13,16 +13,20 @@ from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Problem, ProblemsError
 from orchestrator.sampling.candidates import Space, resolve_candidate
+from orchestrator.sampling.seed_points import SeedPointError, first_points
 from orchestrator.study.objective_checks import check_objectives
+from search_spaces import catalog
+from search_spaces.catalog.task_fit import fit_to_task
 from search_spaces.domains.suggester import RandomSuggester
+from search_spaces.plugins import load_user_object
 from search_spaces.space import DefineByRunSpace, SearchSpace
 from search_spaces.task import Task
 from search_spaces.user_code import UserCode
+from workers.data import Dataset, load
 from workers.data.spec import NO_DATA, SERVED_STREAMS, DataSpec
 
 if TYPE_CHECKING:
     from orchestrator.promotion.teacher import RegisteredTeacher
-    from workers.data import Dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,7 @@ class StudyInputs:
 
     config: StudyConfig
     space: Space
-    dataset: "Dataset"
+    dataset: Dataset
     code: UserCode | None
     """The user's own Python; None if the config names none."""
     teacher: "RegisteredTeacher | None" = None
@@ -80,8 +84,6 @@ def prepare_study(config: StudyConfig) -> StudyInputs:
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
     dataset = open_data(config)
     if user_object(config.space) is None and isinstance(space, SearchSpace):
-        from search_spaces.catalog.task_fit import fit_to_task  # noqa: PLC0415 - may load torch
-
         space = fit_to_task(space, dataset.task)
         _check_streams(config, space, dataset.task)
     _check_space(config, space)
@@ -94,14 +96,12 @@ def prepare_study(config: StudyConfig) -> StudyInputs:
     )
 
 
-def open_data(config: StudyConfig) -> "Dataset":
+def open_data(config: StudyConfig) -> Dataset:
     """Return the data of a study; where it names none, a small constant data set.
 
     Raises:
         DataError: The data cannot be trained on.
     """
-    from workers.data import load  # noqa: PLC0415 - reading a space needs no data
-
     if config.data.source == NO_DATA:
         return replace(load(DataSpec(source="surrogate")), digest=NO_DATA)
     return load(config.data)
@@ -145,8 +145,6 @@ def _check_space(config: StudyConfig, space: Space) -> None:
     resolve_candidate(config, space, RandomSuggester(config.seed))
     if not config.seed_points:
         return
-    from orchestrator.sampling.seed_points import SeedPointError, first_points  # noqa: PLC0415 - loads optuna
-
     try:
         first_points(space, config.seed_points, config.seed)
     except SeedPointError as error:
@@ -161,11 +159,7 @@ def open_space(config: StudyConfig) -> Space:
         UserFileError: The user's file does not run, or lacks the name.
     """
     if user_object(config.space) is None:
-        from search_spaces.catalog import load  # noqa: PLC0415 - may load torch
-
-        return load(config.space)
-    from search_spaces.plugins import load_user_object  # noqa: PLC0415 - runs the user's file
-
+        return catalog.load(config.space)
     found = load_user_object(config.space, Path.cwd())
     if isinstance(found.value, SearchSpace | DefineByRunSpace):
         return found.value
@@ -178,8 +172,6 @@ def open_space(config: StudyConfig) -> Space:
 
 def _check_train(config: StudyConfig) -> None:
     """Refuses a training file that does not run, or whose function is not there."""
-    from search_spaces.plugins import load_user_object  # noqa: PLC0415 - runs the user's file
-
     found = load_user_object(config.train or "", Path.cwd())
     if not callable(found.value):
         text = f"'{found.name}' is no function; it must yield metrics an epoch"

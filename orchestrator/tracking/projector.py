@@ -266,8 +266,7 @@ def _project(
     try:
         # Imported at the lowered priority: these take a second of processor time.
         from orchestrator.ledger import Ledger  # noqa: PLC0415 - loads sqlalchemy
-        from orchestrator.tracking.client import open_client  # noqa: PLC0415 - loads mlflow
-        from orchestrator.tracking.projection import Projection  # noqa: PLC0415 - loads mlflow
+        from orchestrator.tracking import client, projection  # noqa: PLC0415 - loads mlflow
 
         _silence_engines()
 
@@ -275,14 +274,14 @@ def _project(
             row = ledger.study(study)
             if row is None:
                 _die(f"no study {study!r} in the ledger", send)
-            projection = Projection(
+            shown = projection.Projection(
                 ledger,
                 row,
-                lambda: open_client(tracking_uri),
+                lambda: client.open_client(tracking_uri),
                 artifacts=None if is_server(tracking_uri) else home / "artifacts",
                 logs=home / "logs" / study,
             )
-            ProjectionLoop(projection, channel, send, redact_secrets).run()
+            ProjectionLoop(shown, channel, send, redact_secrets).run()
     except Exception as failure:  # noqa: BLE001  # A traceback could reveal an address.
         _die(redact_secrets(f"{type(failure).__name__}: {failure}"), send)
 

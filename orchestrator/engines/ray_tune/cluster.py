@@ -31,15 +31,13 @@ class Cluster:
     """A running Ray cluster that this process is connected to."""
 
     def __init__(self, session: Session, *, cpu: float, gpu: float | None) -> None:
-        import ray  # noqa: PLC0415 - loads ray
-
-        self._ray: Any = ray
+        self._ray = session.ray
         self._session = session
         self._cpu = cpu
         self._checked = float("-inf")
         self._nodes: list[dict[str, Any]] = []
         self._answered = self._tried = time.monotonic()
-        self._total = self.call(ray.cluster_resources)
+        self._total = self.call(self._ray.cluster_resources)
         self.gpu = float(self._total.get("GPU", 0) > 0) if gpu is None else gpu
         """Number of GPUs of a trial; by default 1 if the cluster has any."""
 

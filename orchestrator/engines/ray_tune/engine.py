@@ -126,7 +126,7 @@ class RayTuneEngine:
         if change := gpu_change(study.settle_gpu(cluster.gpu), cluster.gpu):
             self._tell(change)
         folder = Path(tempfile.mkdtemp(prefix="tune-", dir=cluster.scratch))
-        nodes = self._nodes(study)
+        nodes = self._nodes(study, self._session.ray)
         try:
             nodes.require(cluster.nodes, self._tell)
             if self._address is not None:
@@ -165,10 +165,8 @@ class RayTuneEngine:
         if free < slots:
             self._tell(f"the cluster is busy: {free} of {slots} slots for trials are free now")
 
-    def _nodes(self, study: "StudyDriver") -> Nodes:
+    def _nodes(self, study: "StudyDriver", ray: Any) -> Nodes:
         """Return the checks of the nodes."""
-        import ray  # noqa: PLC0415 - loading ray takes a second
-
         ours = study.config.train is None and study.config.data.source != "surrogate"
         # On one machine, all processes have the same folder.
         shared = self._address is not None or bool(

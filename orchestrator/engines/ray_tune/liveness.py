@@ -8,6 +8,7 @@ must.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from workers.job import AttemptKey
 
@@ -59,22 +60,24 @@ class Heartbeats:
 
 def send(key: AttemptKey) -> None:
     """Send a heartbeat from the worker's process; a head that does not answer is ignored."""
-    from ray.experimental import internal_kv  # noqa: PLC0415 - loading ray takes a second
-
     with suppress(Exception):  # the driver notices a lost head itself
-        internal_kv._internal_kv_put(_name(key), str(time.monotonic_ns()))  # noqa: SLF001
+        _key_value_store()._internal_kv_put(_name(key), str(time.monotonic_ns()))  # noqa: SLF001
 
 
 def read(running: Sequence[AttemptKey]) -> dict[AttemptKey, bytes]:
     """Return the last heartbeats by attempt; empty if the head does not answer at once."""
-    from ray.experimental import internal_kv  # noqa: PLC0415 - loading ray takes a second
-
     names = {_name(key).encode(): key for key in running}
     found: dict[bytes, bytes] = {}
     with suppress(Exception):  # the driver notices a lost head itself
-        head = internal_kv.internal_kv_get_gcs_client()  # type: ignore[no-untyped-call]
+        head = _key_value_store().internal_kv_get_gcs_client()
         found = head.internal_kv_multi_get(list(names), None, timeout=_ANSWER_S)
     return {names[name]: heartbeat for name, heartbeat in found.items()}
+
+
+def _key_value_store() -> Any:
+    from ray.experimental import internal_kv  # noqa: PLC0415 - loading ray takes a second
+
+    return internal_kv
 
 
 def _name(key: AttemptKey) -> str:

@@ -94,7 +94,8 @@ class Session:
             undo.enter_context(_environment(None if address else self.scratch))
             import ray  # noqa: PLC0415 - loading takes a second and reads the environment
 
-            self._ray: Any = ray
+            self.ray: Any = ray
+            """The module, loaded in this environment."""
             self._owned = not ray.is_initialized()
             if self._owned:
                 options = {"_temp_dir": str(scratch.ray), **options}
@@ -159,7 +160,7 @@ class Session:
 
         def keep() -> None:
             try:
-                initialize(self._ray, address, options)
+                initialize(self.ray, address, options)
             except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
                 opened.set_exception(error)
                 return
@@ -192,7 +193,7 @@ class Session:
             try:
                 if not self.stuck:
                     call_with_timeout(
-                        lambda: self._ray.shutdown(wait_for_processes=True),
+                        lambda: self.ray.shutdown(wait_for_processes=True),
                         timeout_s=SHUTDOWN_TIMEOUT_S,
                     )
             except NoAnswerError:
@@ -207,10 +208,10 @@ class Session:
         and only processes that we have started are killed.
         """
         Session._unusable = True
-        private = self._ray._private.worker  # noqa: SLF001 - it has no public way to be abandoned
+        private = self.ray._private.worker  # noqa: SLF001 - it has no public way to be abandoned
         atexit.unregister(private.shutdown)
         private.global_worker.threads_stopped.set()  # its listener would keep a CPU core busy
-        self._ray.experimental.internal_kv._internal_kv_reset()  # noqa: SLF001
+        self.ray.experimental.internal_kv._internal_kv_reset()  # noqa: SLF001
         _kill_processes()
 
 

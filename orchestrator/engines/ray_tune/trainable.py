@@ -20,6 +20,7 @@ from search_spaces.user_code import UserCode
 from workers.data import Dataset
 from workers.job import TrainingJob
 from workers.measurement import Measurement, Progress
+from workers.run_job import run_job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +86,6 @@ class Worker(Trainable):
         )
 
     def _start(self, job: TrainingJob) -> Iterator[Measurement | Progress]:
-        from workers.run_job import run_job  # noqa: PLC0415 - only workers need torch
-
         return iter(run_job(job, self._dataset))
 
     def _should_recycle(self) -> bool:
