@@ -223,6 +223,13 @@ def test_no_module_imports_itself_through_others(project: sources.Layout) -> Non
     assert places(project, layout.cycle_imports(project)) == []
 
 
+def test_imports_inside_functions_are_few_and_give_their_reason(project: sources.Layout) -> None:
+    inside = layout.function_imports(project)
+
+    assert places(project, layout.without_reason(inside)) == []
+    assert len(inside) <= 50
+
+
 def test_no_folder_has_more_than_22_files(project: sources.Layout) -> None:
     assert {folder: files for folder, files in project.folders().items() if files > 22} == {}
 
