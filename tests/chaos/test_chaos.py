@@ -39,7 +39,7 @@ def _played(output: Path, *more: str) -> Any:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("ARCHSCOUT_")
     }
-    paths = [str(_HERE.parents[1]), str(_HERE.parent / "doubles")]
+    paths = [str(_HERE.parents[1]), str(_HERE.parent)]
     done = subprocess.run(
         [*command, "--controls", "--races", "1", "--seed", "3", "--output", str(output)],
         capture_output=True,

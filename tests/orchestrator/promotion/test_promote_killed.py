@@ -55,7 +55,7 @@ def test_a_killed_promotion_leaves_a_valid_alias_and_resumes(point: str, home: P
         env={
             **os.environ,
             "ARCHSCOUT_FAULT": f"promotion.{point}:1:kill",
-            "PYTHONPATH": os.pathsep.join([str(here), str(here / "tests" / "doubles")]),
+            "PYTHONPATH": os.pathsep.join([str(here), str(here / "tests")]),
         },
         capture_output=True,
         check=False,
