@@ -1,4 +1,4 @@
-"""Candidates: resolve them from a study's space, and tell equal ones by a digest."""
+"""Candidates: resolve them from a study's space."""
 
 from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
@@ -7,7 +7,6 @@ from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains.suggester import Suggester
 from search_spaces.errors import ArchscoutError
 from search_spaces.space import DefineByRunSpace, SearchSpace
-from search_spaces.task import Task
 
 Space = SearchSpace | DefineByRunSpace
 
@@ -36,17 +35,3 @@ def resolve_candidate(
             raise
         text = str(user_space_error(error))
         raise ProblemsError([Problem(config.name, text=text, path=("space",))]) from error
-
-
-def digest_of(candidate: Candidate | Decisions, task: Task | None) -> str:
-    """Return the digest by which duplicates are found.
-
-    All encodings of a network share one on a task. Decisions of a user's own space, and networks
-    that do not fit the task, have the digest of their encoding.
-    """
-    if task is None:
-        return candidate.digest
-    try:
-        return candidate.network_digest(task)
-    except Exception:  # noqa: BLE001 - a user's block may raise anything; screening reports it
-        return candidate.digest

@@ -6,12 +6,13 @@ A proposal becomes a trial only when the study records it.
 """
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.clock import Clock
-from orchestrator.sampling.candidates import Space, digest_of, user_space_error
+from orchestrator.sampling.candidates import Space, user_space_error
+from orchestrator.sampling.duplicates import digest_of, exhausted, tail_length
 from orchestrator.sampling.optuna_sampler import (
     MAX_RESAMPLES,
     OptunaSampler,
@@ -25,9 +26,6 @@ from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.space import Constraint
 from search_spaces.task import Task
-
-MAX_DUPLICATES = 20
-"""Duplicates in a row after which a space counts as exhausted."""
 
 MAX_INFEASIBLE_TRIALS = 10
 """Infeasible proposals in a row that become trials; after them rejection sampling starts."""
@@ -155,18 +153,13 @@ class Proposals:
 
     def exhausted(self, trials: Sequence[Trial]) -> bool:
         """Return whether every candidate was tried, or only duplicates are found."""
-        if _tail_length(trials, "duplicate") >= MAX_DUPLICATES:
-            return True
-        size = self._space.size()
-        if len(trials) < size:
-            return False
-        return len({tuple(sorted(t.params.items())) for t in trials}) >= size
+        return exhausted(trials, self._space.size())
 
     def _feasible_params(
         self, number: int, by_digest: Mapping[str, Trial]
     ) -> Mapping[str, Any] | None:
         """Return parameters of a feasible network; None leaves the choice to the sampler."""
-        infeasible = _tail_length(by_digest.values(), "infeasible")
+        infeasible = tail_length(by_digest.values(), "infeasible")
         if self._rejection_sampler is None or infeasible < MAX_INFEASIBLE_TRIALS:
             return None
         try:
@@ -214,13 +207,3 @@ class Proposals:
         except Exception as error:
             self._sampler.discard(suggestion)
             raise user_space_error(error) from error
-
-
-def _tail_length(trials: Collection[Trial], reason: str) -> int:
-    """Return how many of the newest trials in a row have this reason."""
-    count = 0
-    for trial in reversed(tuple(trials)):
-        if trial.reason != reason:
-            break
-        count += 1
-    return count

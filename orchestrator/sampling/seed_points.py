@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import sanitize
-from orchestrator.sampling.candidates import Space, digest_of, user_space_error
+from orchestrator.sampling.candidates import Space, user_space_error
+from orchestrator.sampling.duplicates import digest_of
 from orchestrator.sampling.optuna_sampler import derive_seed
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.catalog.known import known

@@ -10,17 +10,16 @@ from orchestrator.ledger import Lease, Ledger, StaleAttemptError
 from orchestrator.sampling.halving import main_objective
 from orchestrator.snapshot import Verdict
 from orchestrator.study.jobs import JobFactory
-from orchestrator.study.limits import SearchLimits
+from orchestrator.study.limits import SearchLimits, abort_reason
 from orchestrator.study.outcome import (
     RunningAttempt,
     TrialOutcome,
-    abort_reason,
     decide_outcome,
     divergence,
     missing_objectives,
-    resource_shares,
     split_finite,
 )
+from orchestrator.study.retry_policy import resource_shares
 from orchestrator.study.state import StudyState
 from orchestrator.trial import Trial, TrialState
 from workers.failures import Failure, FailureKind

@@ -31,8 +31,7 @@ from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.study.attempts import Attempts
 from orchestrator.study.heartbeat import Heartbeat
 from orchestrator.study.jobs import JobFactory
-from orchestrator.study.limits import SearchLimits
-from orchestrator.study.outcome import all_failed
+from orchestrator.study.limits import SearchLimits, all_failed
 from orchestrator.study.retries import answer_request, settle_losses
 from orchestrator.study.state import StudyState, take_snapshot
 from orchestrator.trial import Trial

@@ -1,6 +1,16 @@
-"""Search limits: elapsed time of a study, and the reason why it stops."""
+"""Search limits: elapsed time of a study, and the reasons why it stops or is aborted."""
+
+from collections.abc import Sequence
 
 from orchestrator.clock import Clock
+from orchestrator.trial import Trial, TrialState
+
+_FIRST = 5
+"""Trials at the start of a driver that are checked for equal failures."""
+_ALIKE = 3
+"""Equal failures among them that abort the search."""
+_WINDOW = 20
+"""Latest trials; the search is aborted if more than half of them failed."""
 
 
 class SearchLimits:
@@ -59,3 +69,43 @@ class SearchLimits:
     def account(self, seconds: float) -> None:
         """Mark seconds as recorded."""
         self._accounted += seconds
+
+
+def abort_reason(ended: Sequence[Trial]) -> str | None:
+    """Return the reason to abort the search after too many failures; None otherwise.
+
+    Args:
+        ended: Attempted trials that ended since this driver started, in order. Earlier ones do not
+            count, because an aborted study is resumed after a change.
+    """
+    failed = [trial for trial in ended if trial.state is TrialState.FAIL]
+    if len(failed) == len(ended) <= _FIRST:
+        alike = [trial for trial in failed if _digest(trial) == _digest(failed[-1])]
+        if len(alike) >= _ALIKE:
+            return (
+                f"the first {len(ended)} trials failed, {len(alike)} alike: {_message(alike[-1])}"
+            )
+    recent = sum(trial.state is TrialState.FAIL for trial in ended[-_WINDOW:])
+    if recent > _WINDOW // 2:
+        return (
+            f"{recent} of the last {min(len(ended), _WINDOW)} trials failed, "
+            f"the last one with: {_message(failed[-1])}"
+        )
+    return None
+
+
+def all_failed(trials: Sequence[Trial]) -> str | None:
+    """Return a message if trials were attempted and all of them failed; None otherwise."""
+    attempted = [trial for trial in trials if trial.attempts]
+    if not attempted or any(trial.state is not TrialState.FAIL for trial in attempted):
+        return None
+    return f"every one of {len(attempted)} trials failed, the last with: {_message(attempted[-1])}"
+
+
+def _digest(trial: Trial) -> object:
+    return (trial.failure or {}).get("digest")
+
+
+def _message(trial: Trial) -> str:
+    failure = trial.failure or {}
+    return f"{failure.get('kind')}: {failure.get('message')}"

@@ -7,19 +7,15 @@ to its worker afterwards.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
-from typing import TYPE_CHECKING
 
 from orchestrator.objective import Objective, objective_values
+from orchestrator.study.retry_policy import earns_retry
 from orchestrator.trial import Trial, TrialState
 from search_spaces.plugins import did_you_mean
 from workers.budget import Budget
 from workers.failures import Failure, FailureKind
 from workers.job import AttemptKey
 from workers.measurement import Measurement
-
-if TYPE_CHECKING:
-    from orchestrator.ledger import AttemptRecord  # `status` reads this module without a ledger
 
 
 @dataclass(slots=True, kw_only=True)
@@ -167,122 +163,3 @@ def _ended_early(reached: int, budget: Budget) -> Failure:
 
 def _listed(metrics: Mapping[str, float]) -> str:
     return ", ".join(sorted(metrics)) or "nothing"
-
-
-RETRIES: Mapping[str, float] = {
-    "no_space": math.inf,
-    "infrastructure": 5,
-    "crash": 2,
-    "timeout": 2,
-    "out_of_memory": 1,
-}
-"""Number of retries by class of failure; other classes have none.
-
-A full disk stops the study, and its trials wait until there is space. A lost machine is not the
-trial's fault, so it is retried freely; the limit of five bounds the cost of errors that only look
-like one. A dead process may have been killed by its own trial. User code and divergence would fail
-in the same way again.
-"""
-
-MAX_LOSSES = 3
-"""Attempts in a row that may end with their driver, without an epoch, before the trial fails.
-
-A trial can kill its driver: in process by a segmentation fault, elsewhere if the kernel kills the
-whole container for one process's memory. So can a power cut; but an attempt that recorded an epoch
-shows that the trial is not the cause.
-"""
-
-
-_FIRST = 5
-"""Trials at the start of a driver that are checked for equal failures."""
-_ALIKE = 3
-"""Equal failures among them that abort the search."""
-_WINDOW = 20
-"""Latest trials; the search is aborted if more than half of them failed."""
-
-
-def earns_retry(kind: str, past_outcomes: Sequence[str]) -> bool:
-    """Return whether a failed attempt is followed by another one.
-
-    Args:
-        kind: Class of the failure.
-        past_outcomes: Outcomes of the trial's earlier attempts.
-    """
-    return list(past_outcomes).count(kind) < RETRIES.get(kind, 0)
-
-
-def losses(attempts: "Sequence[AttemptRecord]") -> int:
-    """Return the number of latest attempts in a row that were lost and recorded no epoch.
-
-    Args:
-        attempts: The trial's attempts, oldest first.
-    """
-    lost = takewhile(lambda a: a.outcome == "lost" and not a.measured, reversed(attempts))
-    return sum(1 for _ in lost)
-
-
-def lost_too_often(study: str, number: int) -> Failure:
-    """Return the failure of a trial whose last MAX_LOSSES attempts were lost.
-
-    Args:
-        study: The study's name.
-        number: The trial's number.
-    """
-    return Failure.without_traceback(
-        FailureKind.INFRASTRUCTURE,
-        f"the driver's process died {MAX_LOSSES} times in a row while trial {number} ran, with no "
-        "new epoch recorded: the trial may have killed it (out of memory, a crash in native code). "
-        f"To try it again: archscout retry {study} --class infrastructure",
-    )
-
-
-def resource_shares(past_outcomes: Sequence[str], parent: Trial | None) -> int:
-    """Return the multiple of the usual share of the machine: doubled whenever memory ran out.
-
-    Args:
-        past_outcomes: Outcomes of the trial's earlier attempts.
-        parent: The trial that it retries; None otherwise.
-    """
-    times = list(past_outcomes).count("out_of_memory")
-    times += parent is not None and parent.reason == "out_of_memory"
-    return int(2**times)
-
-
-def abort_reason(ended: Sequence[Trial]) -> str | None:
-    """Return the reason to abort the search after too many failures; None otherwise.
-
-    Args:
-        ended: Attempted trials that ended since this driver started, in order. Earlier ones do not
-            count, because an aborted study is resumed after a change.
-    """
-    failed = [trial for trial in ended if trial.state is TrialState.FAIL]
-    if len(failed) == len(ended) <= _FIRST:
-        alike = [trial for trial in failed if _digest(trial) == _digest(failed[-1])]
-        if len(alike) >= _ALIKE:
-            return (
-                f"the first {len(ended)} trials failed, {len(alike)} alike: {_message(alike[-1])}"
-            )
-    recent = sum(trial.state is TrialState.FAIL for trial in ended[-_WINDOW:])
-    if recent > _WINDOW // 2:
-        return (
-            f"{recent} of the last {min(len(ended), _WINDOW)} trials failed, "
-            f"the last one with: {_message(failed[-1])}"
-        )
-    return None
-
-
-def all_failed(trials: Sequence[Trial]) -> str | None:
-    """Return a message if trials were attempted and all of them failed; None otherwise."""
-    attempted = [trial for trial in trials if trial.attempts]
-    if not attempted or any(trial.state is not TrialState.FAIL for trial in attempted):
-        return None
-    return f"every one of {len(attempted)} trials failed, the last with: {_message(attempted[-1])}"
-
-
-def _digest(trial: Trial) -> object:
-    return (trial.failure or {}).get("digest")
-
-
-def _message(trial: Trial) -> str:
-    failure = trial.failure or {}
-    return f"{failure.get('kind')}: {failure.get('message')}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.ledger import Lease, Ledger, Request
 from orchestrator.sampling.optuna_sampler import derive_seed
-from orchestrator.study.outcome import MAX_LOSSES, losses, lost_too_often
+from orchestrator.study.retry_policy import MAX_LOSSES, losses, lost_too_often
 from orchestrator.trial import Trial, TrialState
 
 RETRY = "retry"

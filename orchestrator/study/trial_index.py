@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from orchestrator.study.outcome import MAX_LOSSES
+from orchestrator.study.retry_policy import MAX_LOSSES
 from orchestrator.trial import Trial, TrialState
 
 

@@ -13,7 +13,7 @@ from support.studies import BRANCHING, Dying, Killed, config, curve, opened, run
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Ledger
-from orchestrator.study.outcome import MAX_LOSSES
+from orchestrator.study.retry_policy import MAX_LOSSES
 from orchestrator.trial import TrialState
 from search_spaces.space import DefineByRunSpace
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.studies import Dying, Killed, config, curve, opened, run
 
 from orchestrator.ledger import AttemptRecord, Ledger
-from orchestrator.study.outcome import MAX_LOSSES, losses
+from orchestrator.study.retry_policy import MAX_LOSSES, losses
 from orchestrator.trial import Trial, TrialState
 from workers.job import TrainingJob
 from workers.measurement import Measurement

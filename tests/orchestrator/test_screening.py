@@ -12,7 +12,7 @@ from support.studies import Dying, Killed, a_trial, config, opened, story
 
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Ledger
-from orchestrator.sampling.candidates import digest_of
+from orchestrator.sampling.duplicates import digest_of
 from orchestrator.sampling.mutation import architecture_decisions
 from orchestrator.sampling.rejection import MIN_REJECTED, RejectionSampler, RejectionStats
 from orchestrator.sampling.screening import Screening, screen

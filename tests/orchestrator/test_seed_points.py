@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support.studies import config, opened
 
-from orchestrator.sampling.candidates import digest_of
+from orchestrator.sampling.duplicates import digest_of
 from orchestrator.sampling.seed_points import SeedPointError, first_points
 from orchestrator.trial import TrialState
 from search_spaces.architecture import Architecture
