@@ -5,8 +5,9 @@ Loads torch only to read an architecture and to count its costs.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
 from search_spaces.errors import ArchscoutError
@@ -89,6 +90,9 @@ class Candidate:
         """Return the network in one line, such as `C32-C64-T64x2 gate`."""
         return self.architecture.describe()
 
+    def _repr_html_(self) -> str:
+        return _html(self.describe(), self.to_dict())
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for `from_dict`."""
         return {
@@ -153,6 +157,9 @@ class Decisions:
         line = " ".join(shown)
         return line if len(line) <= 80 else f"{line[:77]}..."
 
+    def _repr_html_(self) -> str:
+        return _html(self.describe(), self.decisions)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for `from_dict`."""
         return {"schema": SCHEMA, "decisions": dict(self.decisions)}
@@ -203,3 +210,26 @@ def _canonical(value: Any) -> Any:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _html(title: str, tree: Mapping[str, Any]) -> str:
+    """Return plain data as an HTML table for notebooks, one row a value."""
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{escape(path)}</th>"
+        f"<td style='text-align:left'>{escape(_short(value))}</td></tr>"
+        for path, value in _leaves(tree)
+    )
+    return f"<table><caption>{escape(title)}</caption><tbody>{rows}</tbody></table>"
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested data with their dotted paths."""
+    if isinstance(tree, Mapping):
+        children: Iterable[tuple[Any, Any]] = tree.items()
+    elif isinstance(tree, list | tuple):
+        children = enumerate(tree)
+    else:
+        yield path, tree
+        return
+    for name, child in children:
+        yield from _leaves(child, f"{path}.{name}" if path else str(name))

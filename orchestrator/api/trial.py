@@ -11,7 +11,7 @@ from orchestrator.figures.architecture import diagram
 from orchestrator.formatting import format_number
 from orchestrator.objective import Objective
 from orchestrator.trial import Trial, TrialState, summarize_failure
-from search_spaces.candidate import Candidate, Decisions
+from search_spaces.candidate import Candidate, Decisions, candidate_from_dict
 from search_spaces.task import Shape, Task
 
 
@@ -80,8 +80,7 @@ class FrozenTrial:
         Raises:
             CandidateError: It contains pieces that only the user's own code can read.
         """
-        kind = Decisions if "decisions" in self.document else Candidate
-        return kind.from_dict(self.document)
+        return candidate_from_dict(self.document)
 
     def _repr_html_(self) -> str:
         values = self.values or {}

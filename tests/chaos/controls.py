@@ -161,8 +161,8 @@ def not_a_number(world: World, guard: bool) -> list[str]:
     patches = [mock.patch.object(drivers, "trained", _always(diverging))]
     if not guard:
         patches += [
-            mock.patch.object(orchestrator.study.attempts, "not_finite", _nothing),
-            mock.patch.object(orchestrator.study.attempts, "finite_part", lambda seen: (seen, {})),
+            mock.patch.object(orchestrator.study.attempts, "divergence", _nothing),
+            mock.patch.object(orchestrator.study.attempts, "split_finite", lambda seen: (seen, {})),
             mock.patch.object(transitions, "finite", lambda _, value: value),
             mock.patch.object(transitions, "to_json", json.dumps),
             mock.patch("orchestrator.ledger.database.to_json", json.dumps),

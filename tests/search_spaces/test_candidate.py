@@ -152,3 +152,11 @@ def test_decisions_survive_json_and_read_in_one_line() -> None:
 
 def test_a_candidate_reads_as_its_network() -> None:
     assert fixed().describe() == "C64"
+
+
+def test_a_candidate_is_a_table_of_its_values_in_a_notebook() -> None:
+    decided = Decisions(decisions={"rate": 0.125, "<b>": [1, {"x": "a&b"}]})
+    page = decided._repr_html_()
+    assert page.count("<tr>") == 3
+    for text in ("rate</th>", "0.125", "&lt;b&gt;.1.x", "a&amp;b"):
+        assert text in page

@@ -92,6 +92,9 @@ class TestAStudy:
         trial = study.best_trial
         assert f"Trial {trial.number}" in trial._repr_html_()
         assert "<svg" in trial._repr_html_()
+        page = trial.candidate._repr_html_()
+        for path in ("architecture.streams.image.stem.kind", "recipe.optimizer", "losses.terms"):
+            assert f">{path}" in page
 
     def test_is_found_again_by_its_name_and_by_the_command_line(
         self, study: Study, home: Path, capsys: pytest.CaptureFixture[str]

@@ -91,7 +91,7 @@ class TestRetry:
     def test_the_driver_of_a_running_study_starts_the_retry(
         self, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(orchestrator.study.driver, "_BEAT_S", 0.05)
+        monkeypatch.setattr(orchestrator.study.driver, "_HEARTBEAT_S", 0.05)
         with opened(home, MANY, alive=True) as study:
             assert study.finished
             assert retry(home, capsys) == [{"number": 4, "parent": 1}, {"number": 5, "parent": 3}]
