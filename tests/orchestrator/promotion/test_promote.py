@@ -329,7 +329,7 @@ class TestARefusal:
             (["promote", "tinny", "--model", "m"], "Did you mean 'tiny'"),
             (["promote", "tiny", "--model", "m", "--trial", "99"], "has no trial 99"),
             (["promote", "tiny", "--model", "../m"], "--model: '../m' is not a name"),
-            (["promote", "tiny", "--model", "m", "--alias", "v1"], "MLflow keeps 'v1'"),
+            (["promote", "tiny", "--model", "m", "--alias", "v1"], "MLflow reserves 'v1'"),
             (["promote", "tiny", "--model", "m", "--trial", "first"], "not a whole number"),
         ],
     )
