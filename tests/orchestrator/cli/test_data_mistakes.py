@@ -393,7 +393,7 @@ def test_init_overwrites_nothing_and_names_an_unwritable_output(
     (tmp_path / "mine.yaml").write_text("precious")
     (tmp_path / "dangling.yaml").symlink_to(tmp_path / "elsewhere.yaml")
     for output, message in {
-        "mine.yaml": "exists already and is not overwritten; remove it, or give another place",
+        "mine.yaml": "exists already and is not overwritten; remove it, or give another file",
         "dangling.yaml": "exists already",
         "no/where.yaml": "there is no folder",
     }.items():

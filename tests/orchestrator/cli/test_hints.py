@@ -21,6 +21,7 @@ from orchestrator.errors import ExitCode
 from orchestrator.home import Home
 from orchestrator.ledger import Holder, Ledger
 from orchestrator.sampling.warm_start import StudyIdentity, load_warm_start
+from orchestrator.study import prepare
 from orchestrator.study.prepare import user_code
 from orchestrator.trial import REUSED, Trial, TrialState
 from workers import data as datasets
@@ -186,7 +187,7 @@ JUDGES: dict[str, Callable[[Scene, argparse.Namespace], bool]] = {
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no search, and load the data once."""
     monkeypatch.setattr(run_search, "search", lambda *_, **__: ExitCode.DONE)
-    monkeypatch.setattr(datasets, "load", lambda _: DIGITS)
+    monkeypatch.setattr(prepare, "load", lambda _: DIGITS)
     monkeypatch.setattr(retry, "_TIMEOUT_S", 0.0)  # a double holds the lease and never answers
 
 
@@ -269,7 +270,7 @@ def test_changed_data_of_a_finished_study_are_noticed(
 ) -> None:
     over = made(tmp_path, SITUATIONS["finished"])
     other = replace(DIGITS, digest="sha256:other")
-    monkeypatch.setattr(datasets, "load", lambda _: other)
+    monkeypatch.setattr(prepare, "load", lambda _: other)
     for words in (["search", str(over.config)], ["resume", "bars"]):
         assert over.run(*words) == ExitCode.INPUT
         out, err = capsys.readouterr()
@@ -285,7 +286,7 @@ def test_missing_data_do_not_hide_the_results(
         raise datasets.DataError("photos is not there")
 
     over = made(tmp_path, SITUATIONS["finished"])
-    monkeypatch.setattr(datasets, "load", gone)
+    monkeypatch.setattr(prepare, "load", gone)
     assert over.run("resume", "bars") == ExitCode.DONE
     out, err = capsys.readouterr()
     assert "photos is not there" in err
