@@ -256,6 +256,11 @@ def _environment(private: Path | None) -> Iterator[None]:
 
 def _reload_environment() -> None:
     """Let a loaded Ray read the environment again, which it caches."""
+    constants: Any = sys.modules.get("ray._private.ray_constants")
+    if constants is not None:
+        constants.ENABLE_RAY_CLUSTER = constants.env_bool(
+            constants.ENABLE_RAY_CLUSTERS_ENV_VAR, not constants.IS_WINDOWS_OR_OSX
+        )
     if "ray._raylet" in sys.modules:
         from ray._raylet import (  # type: ignore[attr-defined]  # noqa: PLC0415 - not in its stubs
             AuthenticationTokenLoader,

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray  # noqa: F401 - a user's code may have loaded it before the environment is set
 from support.processes import lives, of_living
 from support.studies import config, opened
 
