@@ -39,7 +39,7 @@ ablation: install  ## Hybrids and gates against plain networks of equal FLOPs on
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py --epochs $(or $(EPOCHS),5) --seeds $(or $(SEEDS),3)
 
 chaos: install  ## Kill searches hundreds of times on both databases; results in chaos/ (KILLS, RAY_KILLS, RACES, STOCK, SEED, SHARD)
-	PYTHONPATH=tests $(BIN)/python tests/chaos/chaos.py --controls --promotions --kills $(or $(KILLS),300) --ray-kills $(or $(RAY_KILLS),50) --races $(or $(RACES),100) --stock $(or $(STOCK),2) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)
+	PYTHONPATH=.:tests $(BIN)/python tests/chaos/chaos.py --controls --promotions --kills $(or $(KILLS),300) --ray-kills $(or $(RAY_KILLS),50) --races $(or $(RACES),100) --stock $(or $(STOCK),2) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)
 
 .venv/docs-installed: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
@@ -53,7 +53,7 @@ constraints: install .venv/docs-installed  ## Pin what is installed now
 	   $(BIN)/pip freeze --all --exclude-editable | grep -viE '^pip==' | sed 's/+cpu$$//'; } > constraints.txt
 
 screenshots: install  ## Search, promote, and take the screenshots in docs/screenshots with Chromium
-	PYTHONPATH=tests $(BIN)/python docs/make_screenshots.py docs/screenshots
+	PYTHONPATH=.:tests $(BIN)/python docs/make_screenshots.py docs/screenshots
 
 clean:  ## Remove the environment and caches of tools; studies in mlruns/ stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage site

@@ -1,6 +1,6 @@
 """Every way in which a trial can go wrong, through Ray: its class, its retries, its neighbors.
 
-    PYTHONPATH=tests .venv/bin/python benchmarks/faults.py
+    PYTHONPATH=.:tests .venv/bin/python benchmarks/faults.py
 
 One study of 14 trials is run twice on two slots, once without faults. In the second, each odd
 trial goes wrong at every attempt: NaN, exception, sleep, a loop in C, segfault, `os._exit`, no

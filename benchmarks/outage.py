@@ -1,6 +1,6 @@
 """MLflow away for a minute in mid-run: what it costs training, and what MLflow shows afterwards.
 
-    PYTHONPATH=tests .venv/bin/python benchmarks/outage.py [--down 60] [--engine in_process]
+    PYTHONPATH=.:tests .venv/bin/python benchmarks/outage.py [--down 60] [--engine in_process]
 
 A search logs to a real `mlflow server` on loopback: two trials at once on Ray Tune, or one in
 process, epochs of a fixed length. In mid-run the server is killed by SIGKILL, its whole process

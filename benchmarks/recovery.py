@@ -1,6 +1,6 @@
 """How long each thing takes to come back, against what is promised; several times each.
 
-    PYTHONPATH=tests .venv/bin/python benchmarks/recovery.py [--engine in_process]
+    PYTHONPATH=.:tests .venv/bin/python benchmarks/recovery.py [--engine in_process]
 
 A search with epochs of half a second. A worker or the driver is killed by SIGKILL, or the
 driver is interrupted; what follows is seen in the ledger by plain SQL, and in the process's end.

@@ -1,6 +1,6 @@
 """Kill searches at random moments and at every failpoint, and check the results.
 
-    PYTHONPATH=tests python tests/chaos/chaos.py --kills 300 --seed 1 --output chaos
+    PYTHONPATH=.:tests python tests/chaos/chaos.py --kills 300 --seed 1 --output chaos
 
 Finished parts are stored as files in the output folder: the same command continues with the rest.
 `--shard 0/2` and `--shard 1/2` share the work between two machines; once both have their files in

@@ -1,7 +1,7 @@
 """A study while libfaketime moves the clock of its PostgreSQL server by an hour, either way.
 
     apt-get install libfaketime
-    PYTHONPATH=tests python tests/chaos/clocks.py
+    PYTHONPATH=.:tests python tests/chaos/clocks.py
 
 The clock jumps under a driver on another host while a second one comes: the second is refused, or
 the first writes no more. Then a driver finishes the study, and the clock jumps back meanwhile.

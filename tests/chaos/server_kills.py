@@ -1,6 +1,6 @@
 """How soon a writer continues after its PostgreSQL server was killed and restarted.
 
-    PYTHONPATH=tests python tests/chaos/server_kills.py
+    PYTHONPATH=.:tests python tests/chaos/server_kills.py
 
 Exit 1 if a measurement that was acknowledged is not there, or is there twice.
 """
