@@ -3,10 +3,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install search test coverage check laws ablation chaos screenshots docs constraints clean
+.PHONY: help install search test test-examples coverage check laws ablation chaos screenshots docs constraints clean
 
 help:  ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: .venv/installed  ## Make .venv with the pinned stack
 
@@ -26,7 +26,10 @@ check: install  ## Lint, format, types, layers and words
 	$(BIN)/codespell -D - *.md Makefile docs search_spaces workers orchestrator tests benchmarks examples
 
 test: check  ## All checks, then the tests
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not examples"
+
+test-examples: install  ## The example notebook and the five commands of the README, from first step to last
+	$(BIN)/pytest -n 2 --dist loadfile -m examples
 
 coverage: install  ## The tests with branch coverage, which takes a third longer
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered

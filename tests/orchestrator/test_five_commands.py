@@ -20,6 +20,7 @@ def archscout(folder: Path, *words: str) -> str:
     return run.stdout
 
 
+@pytest.mark.examples
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.mlflow

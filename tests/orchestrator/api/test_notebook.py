@@ -9,6 +9,7 @@ from nbclient import NotebookClient
 NOTEBOOK = Path(__file__).parents[3] / "examples" / "quickstart.ipynb"
 
 
+@pytest.mark.examples
 @pytest.mark.mlflow
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Unclosed context")  # of pyzmq, as the kernel's client ends
