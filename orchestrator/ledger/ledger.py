@@ -351,6 +351,11 @@ class Ledger:
             lambda connection: queries.read_events(connection, study_id, after, limit)
         )
 
+    def metadata(self, study_id: int) -> dict[str, Any]:
+        """Return what was recorded about a study as it was created, such as its home and task."""
+        first = self.events(study_id, 0, 1)
+        return dict(first[0].payload.get("about") or {}) if first else {}
+
     def cursor(self, study_id: int) -> int:
         """Return the id of the last projected event; 0 before the first."""
         return self._database.read(lambda connection: queries.read_cursor(connection, study_id))

@@ -27,8 +27,7 @@ def relocate(config: StudyConfig, ledger: "Ledger", row: "StudyRow", home: Home)
         row: The study's row.
         home: The present home.
     """
-    first = ledger.events(row.id, 0, 1)
-    was = (first[0].payload.get("about") or {}).get("home") if first else None
+    was = ledger.metadata(row.id).get("home")
     if was is None or Path(was) == home.folder:
         return config
     folders = Path(was).parent, home.folder.parent

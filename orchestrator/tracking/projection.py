@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput
@@ -211,8 +210,8 @@ class Projection:
         experiment = Experiment.open(
             client, experiment_name(config), self._artifacts, ledger=ledger, study=study.name
         )
-        about = self._about()
-        tags = common_tags(study, about.get("git_revision"))
+        metadata = self._ledger.metadata(study.id)
+        tags = common_tags(study, metadata.get("git_revision"))
         inputs = self._dataset_inputs()
         parent = ParentRun(client, experiment, study, ledger)
         existed = parent.open(config, tags, inputs)
@@ -227,7 +226,7 @@ class Projection:
         self._read = self._shown = start
         figures = TrialFigures(
             lambda number: self._ledger.trial(study.id, number),
-            Task.from_dict(about["task"]) if about.get("task") else None,
+            Task.from_dict(metadata["task"]) if metadata.get("task") else None,
             [objective.metric for objective in self._objectives],
         )
         runs = StudyRuns(
@@ -260,11 +259,6 @@ class Projection:
             if refused.error_code in FINAL:
                 self._store = None
             raise
-
-    def _about(self) -> dict[str, Any]:
-        """Return the facts about the study that only its first event has."""
-        first = next(self._events(0), None)
-        return dict(first.payload.get("about") or {}) if first else {}
 
     def commit_cursor(self) -> None:
         """Move the ledger's cursor to the last event shown.
