@@ -1,21 +1,21 @@
 """Studies as objects: create one, run it, read its trials, promote the best."""
 
-import inspect
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from orchestrator.api.configuration import build_config
 from orchestrator.api.model import Model, load_model
 from orchestrator.api.tables import definition_list, html_table, trials_frame
 from orchestrator.api.trial import FrozenTrial, frozen
 from orchestrator.commands import promote, run_search, studies
-from orchestrator.config.load import Override, differences, from_mapping, load
+from orchestrator.config.load import differences
 from orchestrator.config.resources import as_stored, with_open_gpu
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
+from orchestrator.errors import CommandError, ExitCode
 from orchestrator.figures.study_plots import study_figures
 from orchestrator.file_permissions import private_files
 from orchestrator.home import Home
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 """Rows of the leaderboard in a notebook."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """A study in the ledger at one moment; by default one that has not run yet."""
+
+    state: str = "new"
+    trials: tuple[Trial, ...] = ()
+    task: Task | None = None
+    """Task of its networks; None where the user's own code trains."""
 
 
 class Study:
@@ -64,12 +74,13 @@ class Study:
     @property
     def state(self) -> str:
         """`new`, `running`, `finished`, `interrupted` or `broken` (too many failures)."""
-        return self._read()[0]
+        return self._read().state
 
     @property
     def trials(self) -> tuple[FrozenTrial, ...]:
         """All trials by number."""
-        return self._frozen(self._read()[1])
+        record = self._read()
+        return self._frozen(record.trials, record.task)
 
     @property
     def best_trial(self) -> FrozenTrial:
@@ -84,19 +95,21 @@ class Study:
                 "leaderboard(prefer=...)",
                 ExitCode.INPUT,
             )
-        rows = self._board().rows
+        record = self._read()
+        rows = self._board(record).rows
         if not rows:
             raise CommandError(
                 f"study '{self.name}' has no complete trial yet: run it", ExitCode.INPUT
             )
-        return self.trials[rows[0].trial]
+        best = record.trials[rows[0].trial]
+        return frozen(best, self._config.objectives, record.task)
 
     @property
     def best_trials(self) -> tuple[FrozenTrial, ...]:
         """The Pareto front: complete trials that no other trial dominates."""
-        trials = self._read()[1]
-        front = pareto_front(trials, self._config.objectives)
-        return self._frozen(tuple(sorted(front, key=lambda trial: trial.number)))
+        record = self._read()
+        front = pareto_front(record.trials, self._config.objectives)
+        return self._frozen(sorted(front, key=lambda trial: trial.number), record.task)
 
     def run(self, *, progress: bool = True) -> None:
         """Search until a limit of `stop` is reached; continues an interrupted study.
@@ -111,7 +124,7 @@ class Study:
             ArchscoutError: The search cannot start, or stopped before its limits; the message
                 names the reason and what to do.
         """
-        state, _ = self._read()
+        state = self._read().state
         if state == "finished":
             return
         terminal = Terminal(quiet=not progress, json=not progress)
@@ -139,7 +152,7 @@ class Study:
         Raises:
             PreferenceError: A weight names no objective, or is no number from 0.
         """
-        return pd.DataFrame(_cells(self._board(prefer), top))
+        return pd.DataFrame(_cells(self._board(self._read(), prefer), top))
 
     def plot_history(self) -> "go.Figure":
         """Plot objective values by trial, with the best so far."""
@@ -200,7 +213,7 @@ class Study:
         return f"<Study '{self.name}' in {self._home.folder}>"
 
     def _repr_html_(self) -> str:
-        board = self._board()
+        board = self._board(self._read())
         counted = ", ".join(f"{count} {what}" for what, count in board.counts.items())
         entries = {
             "state": board.state,
@@ -211,37 +224,30 @@ class Study:
         }
         return definition_list(f"Study {self.name}", entries) + html_table(_cells(board, _SHOWN))
 
-    def _read(self) -> tuple[str, tuple[Trial, ...]]:
-        """Return the study's state and trials; `new` and none before its first run."""
+    def _read(self) -> "_Record":
+        """Return what the ledger has of the study, by one read."""
         with studies.open_ledger(self._home) as ledger:
             row = None if ledger is None else ledger.study(self.name)
             if ledger is None or row is None:
-                return "new", ()
-            state = (
-                "interrupted" if row.state == "finished" and ledger.requests(row.id) else row.state
+                return _Record()
+            reopened = row.state == "finished" and bool(ledger.requests(row.id))
+            task = ledger.metadata(row.id).get("task")
+            return _Record(
+                state="interrupted" if reopened else row.state,
+                trials=tuple(ledger.trials(row.id)),
+                task=None if task is None else Task.from_dict(task),
             )
-            return state, tuple(ledger.trials(row.id))
 
-    def _board(self, prefer: str | None = None) -> Leaderboard:
-        state, trials = self._read()
+    def _board(self, record: "_Record", prefer: str | None = None) -> Leaderboard:
         objectives = self._config.objectives
         weights = None if prefer is None else parse_preference(prefer, objectives)
-        return leaderboard(self._config, state, trials, weights)
+        return leaderboard(self._config, record.state, record.trials, weights)
 
-    def _frozen(self, trials: tuple[Trial, ...]) -> tuple[FrozenTrial, ...]:
-        objectives, task = self._config.objectives, self._task()
-        return tuple(frozen(trial, objectives, task) for trial in trials)
-
-    def _task(self) -> Task | None:
-        """Return what the study's networks are built for, as its first event has it."""
-        with studies.open_ledger(self._home) as ledger:
-            row = None if ledger is None else ledger.study(self.name)
-            events = [] if ledger is None or row is None else ledger.events(row.id, 0, 1)
-        known = (events[0].payload.get("about") or {}).get("task") if events else None
-        return None if known is None else Task.from_dict(known)
+    def _frozen(self, trials: Iterable[Trial], task: Task | None) -> tuple[FrozenTrial, ...]:
+        return tuple(frozen(trial, self._config.objectives, task) for trial in trials)
 
     def _figure(self, name: str, needs: str) -> "go.Figure":
-        trials = self._read()[1]
+        trials = self._read().trials
         names = {trial.uid: trial.describe for trial in trials}
         figures = study_figures(
             trials, self._config.objectives, names, title=self.name, only={name}
@@ -276,13 +282,7 @@ def create_study(
         CommandError: A study of this name exists with another configuration.
     """
     place = _home(home)
-    given = {name: _reference(name, value) for name, value in keys.items()}
-    if config is None:
-        made = from_mapping(given, Path.cwd())
-    elif isinstance(config, StudyConfig):
-        made = config if not given else from_mapping(_merged(config, given), Path.cwd())
-    else:
-        made = load(os.fspath(config), _overrides(given))
+    made = build_config(config, keys)
     return Study(_as_existing(made, place), place)
 
 
@@ -315,45 +315,6 @@ def list_studies(*, home: str | os.PathLike[str] | None = None) -> list[str]:
 
 def _home(folder: str | os.PathLike[str] | None) -> Home:
     return Home.find(None if folder is None else os.fspath(folder), os.environ)
-
-
-def _reference(key: str, value: Any) -> Any:
-    """Return `file.py:name` for a function of a file; other values as they are."""
-    if key not in {"space", "train"} or not callable(value):
-        return value
-    name = getattr(value, "__qualname__", "")
-    try:
-        file = inspect.getsourcefile(value)
-    except TypeError:
-        file = None
-    if file is None or not Path(file).is_file() or not name.isidentifier():
-        text = "is no function of a file; write it into a file and give 'file.py:name'"
-        raise ProblemsError([Problem("study", text=text, path=(key,))])
-    return f"{file}:{name}"
-
-
-def _overrides(keys: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[Override]:
-    """Return one override a leaf, so that `stop={"trials": 5}` keeps the other keys of `stop`."""
-    found: list[Override] = []
-    for key, value in keys.items():
-        if isinstance(value, Mapping) and value:
-            found += _overrides(value, (*path, key))
-        else:
-            found.append(Override(path=(*path, key), value=_plain(value), option="create_study"))
-    return found
-
-
-def _merged(config: StudyConfig, keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration as plain data, with other values for some keys."""
-    tree = config.model_dump(mode="json")
-    for key, value in keys.items():
-        both = isinstance(value, Mapping) and isinstance(tree.get(key), dict)
-        tree[key] = tree[key] | dict(value) if both else _plain(value)
-    return tree
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _as_existing(config: StudyConfig, home: Home) -> StudyConfig:
