@@ -5,7 +5,6 @@ Stores nothing: it is rebuilt from the ledger's trials at each start. Every samp
 candidates as an uninterrupted one.
 """
 
-import hashlib
 import math
 import random
 import warnings
@@ -21,11 +20,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from orchestrator.objective import Objective, objective_values, pareto_order
+from orchestrator.sampling.sampler import MAX_RESAMPLES
+from orchestrator.seeds import derive_seed
 from orchestrator.trial import Trial, TrialState
 from search_spaces.domains.priors import Expected, sample_prior
-
-MAX_RESAMPLES = 10
-"""Resamples after a duplicate."""
 
 _STARTUP_TRIALS = 10
 _POPULATION = 20
@@ -135,12 +133,6 @@ _SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
 }
 
 
-def derive_seed(*parts: int | str) -> int:
-    """Return a 32-bit seed that depends on every part and on nothing else."""
-    text = ":".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
 class OptunaSuggestion:
     """An open Optuna trial: a suggester that records its values."""
 
@@ -190,8 +182,7 @@ class OptunaSampler:
         pareto = sampler == "tpe" and len(objectives) > 1
         self._build = _SAMPLERS["multi-objective tpe" if pareto else sampler]
         self._objectives = tuple(objectives)
-        self.seed = seed
-        """The study's seed."""
+        self._seed = seed
         self._expected = dict(expected or {})
         self._results = 0
         self._storage = optuna.storages.InMemoryStorage()
@@ -234,7 +225,7 @@ class OptunaSampler:
         """
         uniformly = resample > MAX_RESAMPLES // 2
         build = _SAMPLERS["random"] if uniformly else self._build
-        self._study.sampler = build(derive_seed(self.seed, "draw", number, resample))
+        self._study.sampler = build(derive_seed(self._seed, "draw", number, resample))
         if fixed is None and not uniformly:
             fixed = self._from_priors(number, resample)
         if fixed is not None:
@@ -277,6 +268,9 @@ class OptunaSampler:
             self._storage.set_study_system_attr(self._study_id, key, ids)
             self._recorded_parents.add(key)
 
+    def observe(self, trial: Trial) -> None:
+        """Ignore measurements before the outcome: Optuna's samplers learn from ended trials."""
+
     def tell(self, trial: Trial) -> None:
         """Tell Optuna the outcome of an open trial.
 
@@ -310,7 +304,7 @@ class OptunaSampler:
 
     def _from_priors(self, number: int, resample: int) -> dict[str, Any] | None:
         """Return a value for every decision that has a prior; None if the priors are ignored."""
-        rng = random.Random(derive_seed(self.seed, "prior", number, resample))  # noqa: S311 - not for cryptography
+        rng = random.Random(derive_seed(self._seed, "prior", number, resample))  # noqa: S311 - not for cryptography
         share = _PRIOR_SHARE / (1 + self._results / _HALF_LIFE)
         if not self._expected or rng.random() >= share:
             return None

@@ -13,15 +13,11 @@ from typing import Any
 from orchestrator.clock import Clock
 from orchestrator.sampling.candidates import Space, user_space_error
 from orchestrator.sampling.duplicates import digest_of, exhausted, tail_length
-from orchestrator.sampling.optuna_sampler import (
-    MAX_RESAMPLES,
-    OptunaSampler,
-    OptunaSuggestion,
-    derive_seed,
-)
 from orchestrator.sampling.rejection import RejectionSampler, RejectionStats
+from orchestrator.sampling.sampler import MAX_RESAMPLES, Sampler, Suggestion
 from orchestrator.sampling.screening import Screening, screen
 from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
+from orchestrator.seeds import derive_seed
 from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.space import Constraint
@@ -52,7 +48,7 @@ class Proposal:
     """The known trial of the same digest, if every resample was a duplicate."""
     reused_trial: Trial | None
     """The complete trial of the same digest in a study named by `warm_start`."""
-    suggestion: OptunaSuggestion | None
+    suggestion: Suggestion | None
     """The sampler's open suggestion; None where the sampler already knows the result."""
     sampler_attrs: Mapping[str, Any]
     """Attributes that the sampler stores with the trial."""
@@ -97,7 +93,8 @@ class Proposals:
         self,
         *,
         space: Space,
-        sampler: OptunaSampler,
+        sampler: Sampler[Any],
+        seed: int,
         task: Task | None,
         constraints: Sequence[Constraint],
         first_points: Sequence[Mapping[str, Any]],
@@ -109,6 +106,7 @@ class Proposals:
         Args:
             space: The study's space.
             sampler: Proposes candidates.
+            seed: The study's seed.
             task: Task that networks are built for; None counts no costs.
             constraints: Bounds on the costs, in addition to the space's own.
             first_points: Parameters of the first candidates, by trial number.
@@ -117,6 +115,7 @@ class Proposals:
         """
         self._space = space
         self._sampler = sampler
+        self._seed = seed
         self._task = task
         self._constraints = (*constraints, *space.constraints)
         self._first_points = tuple(first_points)
@@ -165,7 +164,7 @@ class Proposals:
         try:
             return self._rejection_sampler.architecture(
                 by_digest.values(),
-                derive_seed(self._sampler.seed, "rejection", number),
+                derive_seed(self._seed, "rejection", number),
                 lambda candidate: digest_of(candidate, self._task) in by_digest,
                 repeat=infeasible >= REPEAT_AFTER,
             )
@@ -174,7 +173,7 @@ class Proposals:
 
     def _proposal(
         self,
-        suggestion: OptunaSuggestion,
+        suggestion: Suggestion,
         candidate: Candidate | Decisions,
         by_digest: Mapping[str, Trial],
     ) -> Proposal:
@@ -201,7 +200,7 @@ class Proposals:
             sampler_attrs={} if known else self._sampler.attributes(suggestion),
         )
 
-    def _resolve(self, suggestion: OptunaSuggestion) -> Candidate | Decisions:
+    def _resolve(self, suggestion: Suggestion) -> Candidate | Decisions:
         try:
             return self._space.resolve(suggestion.suggester)
         except Exception as error:

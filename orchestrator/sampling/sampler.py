@@ -28,6 +28,9 @@ class Suggestion(Protocol):
 
 S = TypeVar("S", bound=Suggestion)
 
+MAX_RESAMPLES = 10
+"""Resamples after a duplicate."""
+
 
 class Sampler(Protocol[S]):
     """Samples candidates from a study's history.
@@ -38,7 +41,7 @@ class Sampler(Protocol[S]):
     """
 
     def rebuild(self, trials: Iterable[Trial]) -> None:
-        """Add the ledger's trials; unfinished ones become open."""
+        """Add the ledger's trials with their measurements; unfinished ones become open."""
         ...
 
     def sample(self, number: int, resample: int, fixed: Mapping[str, Any] | None = None) -> S:
@@ -64,7 +67,11 @@ class Sampler(Protocol[S]):
         ...
 
     def add_open(self, trial: Trial) -> None:
-        """Add a trial of the ledger as open."""
+        """Add a trial of the ledger as open, with the measurements it has."""
+        ...
+
+    def observe(self, trial: Trial) -> None:
+        """Record the measurements so far of an open trial, running or paused."""
         ...
 
     def tell(self, trial: Trial) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from orchestrator.errors import sanitize
 from orchestrator.sampling.candidates import Space, user_space_error
 from orchestrator.sampling.duplicates import digest_of
-from orchestrator.sampling.optuna_sampler import derive_seed
+from orchestrator.seeds import derive_seed
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.catalog.known import known
 from search_spaces.domains import DomainError, SpaceError

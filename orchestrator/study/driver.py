@@ -24,9 +24,9 @@ from orchestrator.config.resources import with_gpu
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Lease, LeaseLostError, Ledger, LedgerError, StudyRow
 from orchestrator.sampling.candidates import Space, UserSpaceError
-from orchestrator.sampling.optuna_sampler import derive_seed
 from orchestrator.sampling.proposals import Proposal
 from orchestrator.sampling.warm_start import StudyIdentity, load_warm_start
+from orchestrator.seeds import derive_seed
 from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.study.attempts import Attempts
 from orchestrator.study.heartbeat import Heartbeat

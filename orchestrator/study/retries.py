@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.ledger import Lease, Ledger, Request
-from orchestrator.sampling.optuna_sampler import derive_seed
+from orchestrator.seeds import derive_seed
 from orchestrator.study.retry_policy import MAX_LOSSES, losses, lost_too_often
 from orchestrator.trial import Trial, TrialState
 

@@ -7,6 +7,7 @@ are updated together here, so that none is forgotten. Writes nothing to the ledg
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from orchestrator.clock import Clock
 from orchestrator.config.schema import StudyConfig
@@ -16,6 +17,7 @@ from orchestrator.sampling.halving import Halving, main_objective, rung_objectiv
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.sampling.proposals import Proposal, Proposals
 from orchestrator.sampling.rejection import RejectionStats
+from orchestrator.sampling.sampler import Sampler
 from orchestrator.sampling.seed_points import first_points
 from orchestrator.sampling.warm_start import WarmStart
 from orchestrator.snapshot import RunningTrial, Snapshot
@@ -55,7 +57,7 @@ class StudyState:
         self._pruner = _pruner(config)
         self._sampler_updates: list[Callable[[], None]] = []
         """Updates that the sampler receives before its next sample."""
-        self._sampler = OptunaSampler(
+        self._sampler: Sampler[Any] = OptunaSampler(
             sampler=config.sampler.name,
             objectives=objectives,
             seed=config.seed,
@@ -64,6 +66,7 @@ class StudyState:
         self._proposals = Proposals(
             space=space,
             sampler=self._sampler,
+            seed=config.seed,
             task=task,
             constraints=config.constraints,
             first_points=first_points(space, config.seed_points, config.seed, task),
@@ -144,6 +147,7 @@ class StudyState:
         trial = replace(trial, measurements=(*trial.measurements, measurement))
         self.index.put(trial)
         self._observe(trial)
+        self._sampler_updates.append(partial(self._sampler.observe, trial))
 
     def record_outcome(self, trial: Trial) -> None:
         """Record a trial that has ended."""

@@ -8,12 +8,9 @@ from optuna.trial import TrialState as OptunaState
 from support.studies import a_trial, branching
 
 from orchestrator.objective import Objective
-from orchestrator.sampling.optuna_sampler import (
-    MAX_RESAMPLES,
-    OptunaSampler,
-    _good_and_bad,
-    derive_seed,
-)
+from orchestrator.sampling.optuna_sampler import OptunaSampler, _good_and_bad
+from orchestrator.sampling.sampler import MAX_RESAMPLES
+from orchestrator.seeds import derive_seed
 from orchestrator.trial import Trial, TrialState
 from search_spaces.domains import FloatRange, IntRange
 from workers.measurement import Measurement
