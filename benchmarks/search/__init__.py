@@ -1,0 +1,1 @@
+"""Search benchmark in simulated time: recorded learning curves, our search and its peers."""
