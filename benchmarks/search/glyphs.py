@@ -73,7 +73,7 @@ def _glyph(character: str, fonts: list[Font], rng: np.random.Generator) -> NDArr
     large = large.transform(large.size, Image.Transform.AFFINE, moved, Image.Resampling.BILINEAR)
     ends = rng.integers(0, 2 * SIDE, 4)
     ImageDraw.Draw(large).line([int(end) for end in ends], fill=int(rng.integers(60, 256)), width=2)
-    ink = np.asarray(large.resize((SIDE, SIDE), Image.Resampling.BOX)) / 255
+    ink = np.asarray(large.reduce(2)) / 255
     across, down = np.meshgrid(np.linspace(-1, 1, SIDE), np.linspace(-1, 1, SIDE))
     background = 0.2 + rng.uniform(-0.1, 0.1) * across + rng.uniform(-0.1, 0.1) * down
     brightness = rng.uniform(0.3, 0.7)
