@@ -12,6 +12,7 @@ from search_spaces.domains import (
     Record,
     choice,
 )
+from search_spaces.domains.priors import likely_first
 from search_spaces.plugins import did_you_mean
 
 Optimizer = Literal["sgd_nesterov", "adamw"]
@@ -149,11 +150,11 @@ def recipe_domain(
                 prior=optimizers[0],
                 confidence="low",
             ),
-            "schedule": _expected("linear", "one_cycle", "cosine", "constant"),
+            "schedule": likely_first("linear", "one_cycle", "cosine", "constant"),
             "warmup": FloatRange(0.0, 0.5, step=0.05, prior=0.2, confidence="low"),
-            "augmentation": _expected(*augmentations),
-            "batch_size": _expected(*batch_sizes),
-            "accumulation": _expected(*accumulations),
+            "augmentation": likely_first(*augmentations),
+            "batch_size": likely_first(*batch_sizes),
+            "accumulation": likely_first(*accumulations),
             "precision": choice(*precisions),
             "gradient_clip": OneOf({"off": Const(None), "on": Const(1.0)}),
             "mixing": choice(*mixings),
@@ -162,11 +163,6 @@ def recipe_domain(
         },
         take=_parted,
     )
-
-
-def _expected(*values: Any) -> Domain[Any]:
-    """Return one of several plain values; the first has a weak prior."""
-    return choice(*values, prior=values[0], confidence="low")
 
 
 def _adamw() -> Domain[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 from search_spaces.blocks import Attention, Gate, Residual, Stage
 from search_spaces.catalog import parts
-from search_spaces.domains import IntRange, Repeat, choice
+from search_spaces.domains import IntRange, Repeat
+from search_spaces.domains.priors import likely_first
 from search_spaces.space import SearchSpace
 
 DEFAULT_STAGES = (
@@ -22,13 +23,15 @@ def space() -> SearchSpace:
     """Return the space of hybrids for images of at least 8 by 8."""
     stage = parts.stage(
         {**parts.convolutions(), "attention": parts.attention(), "gate": parts.gate()},
-        width=IntRange(32, 128, step=16),
-        depth=IntRange(1, 2),
-        reduction=choice("pool", "stride", "none"),
+        width=IntRange(32, 128, step=16, prior=64),
+        depth=IntRange(1, 2, prior=1),
+        reduction=likely_first("pool", "stride", "none"),
     )
-    stem = parts.convolution_stem(IntRange(16, 48, step=8, initial=24), choice("pool", "stride"))
+    stem = parts.convolution_stem(
+        IntRange(16, 48, step=8, prior=24), likely_first("pool", "stride")
+    )
     return SearchSpace.of(
         name="hybrid",
         version="1",
-        architecture=parts.classifier(stem, Repeat(stage, 2, 4, initial=DEFAULT_STAGES)),
+        architecture=parts.classifier(stem, Repeat(stage, 2, 4, initial=DEFAULT_STAGES, prior=2)),
     )

@@ -3,7 +3,8 @@
 from search_spaces.architecture import Stream
 from search_spaces.blocks import SpectrogramStem
 from search_spaces.catalog import image_text, step_parts
-from search_spaces.domains import IntRange, Record, choice
+from search_spaces.domains import IntRange, Record
+from search_spaces.domains.priors import likely_first
 from search_spaces.space import SearchSpace
 
 
@@ -12,8 +13,8 @@ def space() -> SearchSpace:
     stem = Record(
         SpectrogramStem,
         {
-            "width": IntRange(16, 64, step=16, initial=32),
-            "normalisation": choice("batch", "group", "layer"),
+            "width": IntRange(16, 64, step=16, prior=32),
+            "normalisation": likely_first("batch", "group", "layer"),
         },
     )
     sound = Record(Stream, {"stem": stem, "stages": step_parts.stages(1, 2)})

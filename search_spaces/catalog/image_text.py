@@ -10,7 +10,8 @@ from search_spaces.blocks import (
     TwoTower,
 )
 from search_spaces.catalog import parts, step_parts, text
-from search_spaces.domains import Domain, IntRange, OneOf, Record, Repeat, choice
+from search_spaces.domains import Domain, IntRange, OneOf, Record, Repeat
+from search_spaces.domains.priors import likely_first
 from search_spaces.space import SearchSpace
 
 DEFAULT_STAGES = (
@@ -40,33 +41,40 @@ def image() -> Domain[Stream]:
     """Return convolution, attention, and both with a gate."""
     stage = parts.stage(
         {**parts.convolutions(), "attention": parts.attention(), "gate": parts.gate()},
-        width=IntRange(32, 128, step=16),
-        depth=IntRange(1, 2),
-        reduction=choice("pool", "stride", "none"),
+        width=IntRange(32, 128, step=16, prior=64),
+        depth=IntRange(1, 2, prior=1),
+        reduction=likely_first("pool", "stride", "none"),
     )
-    stem = parts.convolution_stem(IntRange(16, 48, step=8, initial=24), choice("pool", "stride"))
-    return Record(Stream, {"stem": stem, "stages": Repeat(stage, 1, 3, initial=DEFAULT_STAGES)})
+    stem = parts.convolution_stem(
+        IntRange(16, 48, step=8, prior=24), likely_first("pool", "stride")
+    )
+    return Record(
+        Stream, {"stem": stem, "stages": Repeat(stage, 1, 3, initial=DEFAULT_STAGES, prior=2)}
+    )
 
 
 def fusion(*streams: str) -> Domain[Fusion]:
     """Return all fusions by their label."""
-    width = IntRange(32, 128, step=32, initial=64)
-    pooling = choice("average", "maximum")
+    width = IntRange(32, 128, step=32, prior=64)
+    pooling = likely_first("average", "maximum")
     return OneOf(
         {
             "concatenate": Record(Concatenate, {"pooling": pooling}),
             "gated": Record(
-                Gated, {"width": width, "detail": choice("channel", "scalar"), "pooling": pooling}
+                Gated,
+                {"width": width, "detail": likely_first("channel", "scalar"), "pooling": pooling},
             ),
             "cross_attention": Record(
                 CrossAttentionFusion,
                 {
-                    "asking": choice(*streams),
+                    "asking": likely_first(*streams),
                     "width": width,
-                    "heads": choice(4, 2, 8),
+                    "heads": likely_first(4, 2, 8),
                     "pooling": pooling,
                 },
             ),
             "two_tower": Record(TwoTower, {"width": width, "pooling": pooling}),
-        }
+        },
+        prior="concatenate",
+        confidence="low",
     )

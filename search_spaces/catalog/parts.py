@@ -32,16 +32,17 @@ from search_spaces.domains import (
     Shared,
     choice,
 )
+from search_spaces.domains.priors import likely_first
 
 NORMALISATION: Domain[str] = Shared(
-    "architecture.normalisation", choice("batch", "group", "layer", initial="batch")
+    "architecture.normalisation", likely_first("batch", "group", "layer")
 )
 """One decision for all convolutions of a network; attention has its own layer normalization."""
 
 
 def residual() -> Domain[Residual]:
     """Return residual blocks."""
-    return Record(Residual, {"kernel": choice(3, 5), "normalisation": NORMALISATION})
+    return Record(Residual, {"kernel": likely_first(3, 5), "normalisation": NORMALISATION})
 
 
 def mbconv() -> Domain[MBConv]:
@@ -49,9 +50,9 @@ def mbconv() -> Domain[MBConv]:
     return Record(
         MBConv,
         {
-            "kernel": choice(3, 5),
-            "expansion": IntRange(2, 4, initial=3),
-            "squeeze": choice(False, True),
+            "kernel": likely_first(3, 5),
+            "expansion": IntRange(2, 4, prior=3),
+            "squeeze": likely_first(False, True),
             "normalisation": NORMALISATION,
         },
     )
@@ -62,8 +63,8 @@ def convnext() -> Domain[ConvNeXt]:
     return Record(
         ConvNeXt,
         {
-            "kernel": choice(5, 3, 7),
-            "expansion": IntRange(2, 4, initial=3),
+            "kernel": likely_first(5, 3, 7),
+            "expansion": IntRange(2, 4, prior=3),
             "normalisation": NORMALISATION,
         },
     )
@@ -74,9 +75,9 @@ def attention(**more: Domain[Any]) -> Domain[Attention]:
     return Record(
         Attention,
         {
-            "heads": choice(4, 2, 8),
-            "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, initial=2.0),
-            "drop_path": FloatRange(0.0, 0.2, step=0.05),
+            "heads": likely_first(4, 2, 8),
+            "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, prior=2.0),
+            "drop_path": FloatRange(0.0, 0.2, step=0.05, prior=0.0),
             **more,
         },
     )
@@ -89,7 +90,13 @@ def convolutions() -> dict[str, Domain[Block]]:
 
 def gate() -> Domain[Gate]:
     """Return any convolution in parallel to attention, mixed by the learned gate."""
-    return Record(Gate, {"convolution": OneOf({**convolutions()}), "attention": attention()})
+    return Record(
+        Gate,
+        {
+            "convolution": OneOf({**convolutions()}, prior="residual", confidence="low"),
+            "attention": attention(),
+        },
+    )
 
 
 def stage(
@@ -111,7 +118,7 @@ def stage(
             "depth": depth,
             "reduction": reduction,
             "normalisation": NORMALISATION,
-            "block": Inline(OneOf({**blocks})),
+            "block": Inline(OneOf({**blocks}, prior=next(iter(blocks)), confidence="low")),
         },
     )
 
@@ -122,7 +129,7 @@ def convolution_stem(width: Domain[int], reduction: Domain[str]) -> Domain[Convo
         ConvolutionStem,
         {
             "width": width,
-            "kernel": choice(5, 3),
+            "kernel": likely_first(5, 3),
             "reduction": reduction,
             "normalisation": NORMALISATION,
         },
@@ -144,9 +151,11 @@ def classifier(
         Architecture,
         {
             "streams": Record(dict, {"image": image}),
-            "fusion": Record(Concatenate, {"pooling": choice("average", "maximum")}),
-            "head": Record(Classify, {"dropout": FloatRange(0.0, 0.3, step=0.1)}),
-            "initialisation": choice("he", "truncated_normal", initial=initialisation),
+            "fusion": Record(Concatenate, {"pooling": likely_first("average", "maximum")}),
+            "head": Record(Classify, {"dropout": FloatRange(0.0, 0.3, step=0.1, prior=0.0)}),
+            "initialisation": choice(
+                "he", "truncated_normal", prior=initialisation, confidence="low"
+            ),
         },
     )
 

@@ -9,7 +9,7 @@ from search_spaces.space import SearchSpace
 
 def space() -> SearchSpace:
     """Return the space of networks for series (steps, measurements), for either kind of task."""
-    stem = Record(SeriesStem, {"width": IntRange(32, 96, step=16, initial=64)})
+    stem = Record(SeriesStem, {"width": IntRange(32, 96, step=16, prior=64)})
     series = Record(Stream, {"stem": stem, "stages": step_parts.stages(1, 3)})
     return SearchSpace.of(
         name="sequence",

@@ -28,8 +28,8 @@ from search_spaces.domains import (
     OneOf,
     Record,
     Repeat,
-    choice,
 )
+from search_spaces.domains.priors import likely_first
 from search_spaces.recipe import Recipe, recipe_domain
 
 DEFAULT_STAGES = (
@@ -41,7 +41,8 @@ DEFAULT_STAGES = (
 def recurrent() -> Domain[Recurrent]:
     """Return recurrent layers."""
     return Record(
-        Recurrent, {"cell": choice("lstm", "gru"), "dropout": FloatRange(0.0, 0.4, step=0.1)}
+        Recurrent,
+        {"cell": likely_first("lstm", "gru"), "dropout": FloatRange(0.0, 0.4, step=0.1, prior=0.0)},
     )
 
 
@@ -50,16 +51,16 @@ def temporal() -> Domain[TemporalConvolution]:
     return Record(
         TemporalConvolution,
         {
-            "kernel": choice(3, 5, 7),
-            "dilation": choice(1, 2, 4, 8),
-            "drop_path": FloatRange(0.0, 0.2, step=0.05),
+            "kernel": likely_first(3, 5, 7),
+            "dilation": likely_first(1, 2, 4, 8),
+            "drop_path": FloatRange(0.0, 0.2, step=0.05, prior=0.0),
         },
     )
 
 
 def attention() -> Domain[Attention]:
     """Return Transformer layers over steps."""
-    positions = choice("learned", "relative", "rotary", "sinusoidal")
+    positions = likely_first("learned", "relative", "rotary", "sinusoidal")
     return parts.attention(positions=positions)
 
 
@@ -68,10 +69,10 @@ def memory() -> Domain[SegmentMemory]:
     return Record(
         SegmentMemory,
         {
-            "segment": choice(16, 8, 32),
-            "heads": choice(4, 2, 8),
-            "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, initial=2.0),
-            "positions": choice("learned", "sinusoidal"),
+            "segment": likely_first(16, 8, 32),
+            "heads": likely_first(4, 2, 8),
+            "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, prior=2.0),
+            "positions": likely_first("learned", "sinusoidal"),
         },
     )
 
@@ -95,14 +96,14 @@ def stages(
     stage = Record(
         Stage,
         {
-            "width": IntRange(32, 128, step=16, initial=64),
-            "depth": IntRange(1, 2),
-            "reduction": choice("none", "stride"),
+            "width": IntRange(32, 128, step=16, prior=64),
+            "depth": IntRange(1, 2, prior=1),
+            "reduction": likely_first("none", "stride"),
             "normalisation": Const("layer"),
-            "block": Inline(OneOf({**blocks})),
+            "block": Inline(OneOf({**blocks}, prior="recurrent", confidence="low")),
         },
     )
-    return Repeat(stage, low, high, initial=initial)
+    return Repeat(stage, low, high, initial=initial, prior=1)
 
 
 def predictor(
@@ -114,15 +115,15 @@ def predictor(
         {
             "streams": Record(dict, {**streams}),
             "fusion": fusion,
-            "head": Record(MultiTaskHead, {"dropout": FloatRange(0.0, 0.3, step=0.1)}),
-            "initialisation": choice("xavier", "he", "truncated_normal"),
+            "head": Record(MultiTaskHead, {"dropout": FloatRange(0.0, 0.3, step=0.1, prior=0.0)}),
+            "initialisation": likely_first("xavier", "he", "truncated_normal"),
         },
     )
 
 
 def pooled(*poolings: str) -> Domain[Any]:
     """Return one stream with any of these poolings."""
-    return Record(Concatenate, {"pooling": choice(*poolings)})
+    return Record(Concatenate, {"pooling": likely_first(*poolings)})
 
 
 def recipe() -> Domain[Recipe]:

@@ -12,7 +12,7 @@ VOCABULARY = 10_000
 
 def stem() -> Domain[TokenStem]:
     """Return token embeddings."""
-    width = IntRange(32, 128, step=16, initial=64)
+    width = IntRange(32, 128, step=16, prior=64)
     return Record(TokenStem, {"vocabulary": Const(VOCABULARY), "width": width})
 
 

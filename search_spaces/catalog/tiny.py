@@ -28,15 +28,17 @@ def space() -> SearchSpace:
     stage = Record(
         Stage,
         {
-            "width": IntRange(8, 24, step=8),
+            "width": IntRange(8, 24, step=8, prior=8),
             "depth": Const(1),
-            "block": Inline(OneOf({**blocks})),
+            "block": Inline(OneOf({**blocks}, prior="residual", confidence="low")),
         },
     )
     return SearchSpace.of(
         name="tiny",
         version="1",
-        architecture=parts.plain_classifier(Const(ConvolutionStem(width=8)), Repeat(stage, 1, 2)),
+        architecture=parts.plain_classifier(
+            Const(ConvolutionStem(width=8)), Repeat(stage, 1, 2, prior=1)
+        ),
         recipe=Record(
             Recipe,
             {

@@ -2,7 +2,8 @@
 
 from search_spaces.blocks import Attention, PatchStem, Stage
 from search_spaces.catalog import parts
-from search_spaces.domains import Const, Inline, IntRange, OneOf, Record, Repeat, choice
+from search_spaces.domains import Const, Inline, IntRange, OneOf, Record, Repeat
+from search_spaces.domains.priors import likely_first
 from search_spaces.recipe import recipe_domain
 from search_spaces.space import SearchSpace
 
@@ -14,14 +15,14 @@ DEFAULT_STAGES = (
 
 def space() -> SearchSpace:
     """Return the space of Transformers for images of at least 8 by 8."""
-    width = IntRange(32, 128, step=16, initial=96)
-    stem = Record(PatchStem, {"width": width, "patch": choice(4, 2, 7)})
+    width = IntRange(32, 128, step=16, prior=96)
+    stem = Record(PatchStem, {"width": width, "patch": likely_first(4, 2, 7)})
     stage = Record(
         Stage,
         {
             "width": width,
-            "depth": IntRange(1, 4),
-            "reduction": choice("none", "stride"),
+            "depth": IntRange(1, 4, prior=3),
+            "reduction": likely_first("none", "stride"),
             "normalisation": Const("layer"),
             "block": Inline(OneOf({"attention": parts.attention()})),
         },
@@ -31,6 +32,8 @@ def space() -> SearchSpace:
         version="1",
         recipe=recipe_domain(optimizers=("adamw", "sgd_nesterov")),
         architecture=parts.classifier(
-            stem, Repeat(stage, 1, 3, initial=DEFAULT_STAGES), initialisation="truncated_normal"
+            stem,
+            Repeat(stage, 1, 3, initial=DEFAULT_STAGES, prior=1),
+            initialisation="truncated_normal",
         ),
     )

@@ -12,8 +12,8 @@ from search_spaces.domains import (
     OneOf,
     Record,
     Repeat,
-    choice,
 )
+from search_spaces.domains.priors import likely_first
 from search_spaces.space import SearchSpace
 
 
@@ -33,7 +33,8 @@ def architecture() -> Domain[Architecture]:
         "tokens": _stream({"attention": attention, "feed_forward": dense()}, tokens=True),
     }
     return step_parts.predictor(
-        {"vector": OneOf(branches)}, step_parts.pooled("average", "maximum")
+        {"vector": OneOf(branches, prior="dense", confidence="low")},
+        step_parts.pooled("average", "maximum"),
     )
 
 
@@ -42,25 +43,25 @@ def dense() -> Domain[FeedForward]:
     return Record(
         FeedForward,
         {
-            "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, initial=2.0),
-            "activation": choice("gelu", "relu", "silu"),
-            "normalisation": choice("layer", "none", "rms"),
-            "dropout": FloatRange(0.0, 0.4, step=0.1),
+            "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, prior=2.0),
+            "activation": likely_first("gelu", "relu", "silu"),
+            "normalisation": likely_first("layer", "none", "rms"),
+            "dropout": FloatRange(0.0, 0.4, step=0.1, prior=0.0),
         },
     )
 
 
 def _stream(blocks: dict[str, Domain[Block]], *, tokens: bool) -> Domain[Stream]:
-    width = IntRange(32, 192, step=16, initial=64)
+    width = IntRange(32, 192, step=16, prior=64)
     stage = Record(
         Stage,
         {
             "width": width,
-            "depth": IntRange(1, 3),
+            "depth": IntRange(1, 3, prior=1),
             "reduction": Const("none"),
             "normalisation": Const("layer"),
-            "block": Inline(OneOf(blocks)),
+            "block": Inline(OneOf(blocks, prior=next(iter(blocks)), confidence="low")),
         },
     )
     stem = Record(VectorStem, {"width": width, "tokens": Const(tokens)})
-    return Record(Stream, {"stem": stem, "stages": Repeat(stage, 1, 3)})
+    return Record(Stream, {"stem": stem, "stages": Repeat(stage, 1, 3, prior=1)})

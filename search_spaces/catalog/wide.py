@@ -14,8 +14,8 @@ from search_spaces.domains import (
     OneOf,
     Record,
     Repeat,
-    choice,
 )
+from search_spaces.domains.priors import likely_first
 from search_spaces.space import SearchSpace
 
 DEFAULT_STAGES = (
@@ -34,15 +34,17 @@ def space() -> SearchSpace:
     """Return the space of all hybrid forms for images of at least 8 by 8."""
     stage = parts.stage(
         {**parts.convolutions(), **attentions(), **interleaved(), **side_by_side()},
-        width=IntRange(32, 128, step=16),
-        depth=IntRange(1, 2),
-        reduction=choice("pool", "stride", "none", "tokens", "patch"),
+        width=IntRange(32, 128, step=16, prior=64),
+        depth=IntRange(1, 2, prior=1),
+        reduction=likely_first("pool", "stride", "none", "tokens", "patch"),
     )
-    stem = parts.convolution_stem(IntRange(16, 48, step=8, initial=24), choice("pool", "stride"))
+    stem = parts.convolution_stem(
+        IntRange(16, 48, step=8, prior=24), likely_first("pool", "stride")
+    )
     return SearchSpace.of(
         name="wide",
         version="1",
-        architecture=parts.classifier(stem, Repeat(stage, 2, 4, initial=DEFAULT_STAGES)),
+        architecture=parts.classifier(stem, Repeat(stage, 2, 4, initial=DEFAULT_STAGES, prior=2)),
     )
 
 
@@ -52,20 +54,20 @@ def attention() -> Domain[Attention]:
         Attention,
         {
             # Rotary positions of a map need four channels per head; eight heads have fewer.
-            "heads": choice(4, 2),
-            "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, initial=2.0),
-            "drop_path": FloatRange(0.0, 0.2, step=0.05),
-            "positions": choice("relative", "learned", "rotary", "none"),
-            "normalisation": choice("layer", "rms"),
-            "layer_scale": FloatRange(0.0, 0.2, step=0.1),
+            "heads": likely_first(4, 2),
+            "mlp_ratio": FloatRange(1.0, 4.0, step=0.5, prior=2.0),
+            "drop_path": FloatRange(0.0, 0.2, step=0.05, prior=0.0),
+            "positions": likely_first("relative", "learned", "rotary", "none"),
+            "normalisation": likely_first("layer", "rms"),
+            "layer_scale": FloatRange(0.0, 0.2, step=0.1, prior=0.0),
         },
     )
 
 
 def attentions() -> dict[str, Domain[Block]]:
     """Return all forms of attention by their label."""
-    heads = choice(4, 2, 8)
-    ratio = FloatRange(1.0, 4.0, step=0.5, initial=2.0)
+    heads = likely_first(4, 2, 8)
+    ratio = FloatRange(1.0, 4.0, step=0.5, prior=2.0)
     linear = Record(Attention, {"heads": heads, "mlp_ratio": ratio, "form": Const("linear")})
     convolved = Record(
         Attention,
@@ -74,7 +76,7 @@ def attentions() -> dict[str, Domain[Block]]:
             "mlp_ratio": ratio,
             "positions": Const("none"),
             "form": Const("convolution"),
-            "stride": choice(2, 1),
+            "stride": likely_first(2, 1),
         },
     )
     return {"attention": attention(), "linear": linear, "convolved": convolved}
@@ -92,14 +94,14 @@ def interleaved() -> dict[str, Domain[Block]]:
 
 def side_by_side() -> dict[str, Domain[Block]]:
     """Return convolution in parallel to attention, by the label of their mix."""
-    convolution: Domain[Block] = OneOf({**parts.convolutions()})
+    convolution: Domain[Block] = OneOf({**parts.convolutions()}, prior="residual", confidence="low")
     gate = Record(
         Gate,
         {
             "convolution": convolution,
             "attention": attention(),
-            "detail": choice("channel", "scalar", "token"),
-            "hard": choice(False, True),
+            "detail": likely_first("channel", "scalar", "token"),
+            "hard": likely_first(False, True),
         },
     )
     parallel = Record(
@@ -107,7 +109,7 @@ def side_by_side() -> dict[str, Domain[Block]]:
         {
             "first": convolution,
             "second": attention(),
-            "mix": choice("sum", "concatenate", "cross_attention"),
+            "mix": likely_first("sum", "concatenate", "cross_attention"),
         },
     )
     return {"gate": gate, "parallel": parallel}

@@ -2,14 +2,19 @@
 
 A prior excludes nothing: every value of the domain stays possible. The sampler decides how far it
 trusts them.
+
+Items of a list share one domain and one confidence. Where the list has an `initial` value, the
+priors of its items are centered on it, place by place; further items are expected to be like the
+last one.
 """
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 from typing import Any
 
-from search_spaces.domains.composite import Label, OneOf, Record, Repeat
+from search_spaces.domains.composite import Label, OneOf, Record, Repeat, choice
 from search_spaces.domains.naming import Inline, Shared
 from search_spaces.domains.ranges import Confidence, Domain, FloatRange, IntRange, join
 from search_spaces.domains.suggester import grid_point
@@ -30,8 +35,24 @@ def priors(domain: Domain[Any], path: str = "") -> Iterator[tuple[str, Expected]
     asks = not isinstance(domain, OneOf) or len(domain.branches) > 1
     if asks and isinstance(domain, IntRange | FloatRange | OneOf) and domain.prior is not None:
         yield path, domain
+    centers = _item_centers(domain, path) if isinstance(domain, Repeat) else {}
     for part, name in _parts(domain, path):
-        yield from priors(part, name)
+        for at, expected in priors(part, name):
+            yield at, replace(expected, prior=centers.get(at, expected.prior))
+
+
+def likely_first(*values: Any) -> OneOf[Any]:
+    """Return a domain of several plain values; the first is the default, with a weak prior."""
+    return choice(*values, prior=values[0], confidence="low")
+
+
+def _item_centers(repeat: Repeat[Any], path: str) -> dict[str, Any]:
+    """Return the most likely answers inside the items of a list, by name."""
+    if not repeat.initial:
+        return {}
+    further = repeat.initial[-1:] * (repeat.high - len(repeat.initial))
+    answers = repeat.encode((*repeat.initial, *further), path)
+    return {name: answer for name, answer in answers.items() if name != join(path, "count")}
 
 
 def _parts(domain: Domain[Any], path: str) -> Iterator[tuple[Domain[Any], str]]:

@@ -40,6 +40,13 @@ def test_a_block_gives_what_it_ever_gave(block: Block, weights: int, values: lis
         ("convolution", "6c216128738f446b", "d531ea8f2ca5d2d2"),
         ("transformer", "5fcc6628cb9b0c09", "e4fb02cc87600508"),
         ("tiny", "8732a93c996a8f06", "68bdfd16e6b52c01"),
+        ("wide", "f7e3fd7d036c9ca6", "89583293a20baeb0"),
+        ("sequence", "d152e3b7e277a30e", "a9394712aa335ade"),
+        ("text", "aaf0fa834bfcdb9d", "38ef981ad60726d7"),
+        ("vector", "472d8d9af75fefb2", "61647065b174c361"),
+        ("pendulum", "757813acfb7970c5", "098c40b01ec21822"),
+        ("image_text", "0dca0bd846986814", "d5c99d7d54419a10"),
+        ("image_sound", "1acd14a04cd8525f", "7fd53b1fee3d4158"),
     ],
 )
 def test_a_spaces_candidates_keep_their_digests(name: str, default: str, sampled: str) -> None:

@@ -21,7 +21,7 @@ from search_spaces.domains import (
     SpaceError,
     choice,
 )
-from search_spaces.domains.priors import priors, sample_prior
+from search_spaces.domains.priors import likely_first, priors, sample_prior
 from search_spaces.domains.suggester import RandomSuggester
 
 NUMBERS = [
@@ -75,14 +75,37 @@ def test_every_prior_is_found_under_the_name_that_is_asked() -> None:
 @pytest.mark.parametrize("name", catalog())
 def test_priors_of_ready_spaces_belong_to_decisions_that_are_asked(name: str) -> None:
     space = load(name)
-    asked: dict[str, Any] = {}
-    for seed in range(40):
+    missing = set(space.expected())
+    assert {"recipe.learning_rate", "recipe.optimizer"} & missing
+    for seed in range(3000):
         suggester = RandomSuggester(seed)
         space.resolve(suggester)
-        asked |= suggester.params
+        missing -= set(suggester.params)
+        if not missing:
+            break
+    assert not missing
+
+
+@pytest.mark.parametrize("name", catalog())
+def test_a_ready_space_expects_every_part_of_its_default_network(name: str) -> None:
+    space = load(name)
     expected = space.expected()
-    assert {"recipe.learning_rate", "recipe.optimizer"} & expected.keys()
-    assert set(expected) <= set(asked)
+    network = {k: v for k, v in space.default_params().items() if k.startswith("architecture")}
+    assert {key: expected[key].prior for key in network} == network
+
+
+def test_items_are_expected_to_be_like_those_of_the_initial_value_in_their_place() -> None:
+    kind = OneOf({"plain": Const(0), "deep": IntRange(1, 9, prior=2)}, prior="plain")
+    items = Repeat(Record(dict, {"kind": kind}), 1, 4, initial=({"kind": 0}, {"kind": 7}), prior=2)
+    found = {name: domain.prior for name, domain in priors(items, "items")}
+    assert [found[f"items.{index}.kind"] for index in range(4)] == ["plain", "deep", "deep", "deep"]
+    assert [found[f"items.{index}.kind.deep"] for index in range(4)] == [2, 7, 7, 7]
+    assert found["items.count"] == 2
+
+
+def test_the_first_of_several_likely_values_is_the_default_and_the_expectation() -> None:
+    domain = likely_first(3, 5, 7)
+    assert (domain.default(), domain.prior, domain.confidence) == (3, 3, "low")
 
 
 def test_the_default_is_the_prior_where_nothing_else_is_declared() -> None:
