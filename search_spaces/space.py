@@ -15,8 +15,9 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains import Const, Domain, Record, SpaceError
+from search_spaces.domains.kinds import kinds
 from search_spaces.domains.priors import Expected, priors
-from search_spaces.domains.suggester import BaseSuggester, Question, Suggester
+from search_spaces.domains.suggester import BaseSuggester, Question, ReplaySuggester, Suggester
 from search_spaces.loss_terms import LossWeights
 from search_spaces.plugins import as_script
 from search_spaces.recipe import Recipe, recipe_domain
@@ -129,6 +130,21 @@ class SearchSpace:
         """Return the domains of the decisions that have a prior, by name."""
         return dict(priors(self.candidates))
 
+    def kinds(self) -> list[dict[str, Any]]:
+        """Return the parameters of the default with one structural decision changed, each once.
+
+        Such as the default with attention in all its stages, or with another fusion.
+        """
+        if not isinstance(self.candidates, Record):
+            return []
+        network = self.candidates.fields["architecture"]
+        found: list[dict[str, Any]] = []
+        for answers in kinds(network, "architecture", self.default_params()):
+            params = self.encode(self.resolve(ReplaySuggester(answers)))
+            if params not in found:
+                found.append(params)
+        return found
+
     def size(self) -> float:
         """Return the number of candidates; infinite where a decision is continuous."""
         return self.candidates.size()
@@ -201,6 +217,10 @@ class DefineByRunSpace:
     def expected(self) -> dict[str, Expected]:
         """Return nothing; a function's decisions have no priors."""
         return {}
+
+    def kinds(self) -> list[dict[str, Any]]:
+        """Return nothing; a function's decisions are known only by running it."""
+        return []
 
     def default(self) -> None:
         """Return None; a function has no default candidate."""

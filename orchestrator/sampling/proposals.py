@@ -1,7 +1,8 @@
 """Proposals: the next candidate of a study, sampled, deduplicated and screened.
 
-The default candidate is trial 0, the user's seed points follow, then the sampler proposes. A trial
-number always means the same kind of proposal, so a resumed study needs no record of its progress.
+The default candidate is trial 0, the user's seed points and the first designs follow, then the
+sampler proposes. A trial number always means the same kind of proposal, so a resumed study needs no
+record of its progress.
 A proposal becomes a trial only when the study records it.
 """
 

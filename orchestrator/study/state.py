@@ -13,6 +13,7 @@ from orchestrator.clock import Clock
 from orchestrator.config.schema import StudyConfig
 from orchestrator.objective import Objective, best, reaches_target
 from orchestrator.sampling.candidates import Space
+from orchestrator.sampling.first_designs import NO_DESIGNS, FirstDesigns
 from orchestrator.sampling.halving import Halving, main_objective, rung_objectives
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.sampling.proposals import Proposal, Proposals
@@ -31,6 +32,9 @@ from workers.budget import Budget
 from workers.failpoints import fault
 from workers.measurement import Measurement
 from workers.storage import Storage
+
+_TRIES_DESIGNS = frozenset({"auto"})
+"""Samplers whose studies try the first designs; the others keep the first points they had."""
 
 
 class StudyState:
@@ -69,7 +73,9 @@ class StudyState:
             seed=config.seed,
             task=task,
             constraints=config.constraints,
-            first_points=first_points(space, config.seed_points, config.seed, task),
+            first_points=first_points(
+                space, config.seed_points, config.seed, task, _first_designs(config)
+            ),
             clock=clock,
             warm_start=warm_start,
         )
@@ -174,6 +180,12 @@ class StudyState:
 
     def _update_best(self, trial: Trial) -> None:
         self.best = best([t for t in (self.best, trial) if t], self.config.objectives)
+
+
+def _first_designs(config: StudyConfig) -> FirstDesigns:
+    if config.sampler.name not in _TRIES_DESIGNS:
+        return NO_DESIGNS
+    return FirstDesigns.for_limit(config.stop.trials, config.constraints)
 
 
 def _pruner(config: StudyConfig) -> Halving | None:
