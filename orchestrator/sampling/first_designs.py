@@ -1,6 +1,6 @@
 """First designs: networks of every kind that a space offers, tried before a model proposes any.
 
-A model of the space learns little from the default alone, and uniform draws are mostly poor. The
+A model of the space learns little from the default alone, and uniform samples are mostly poor. The
 designs are the default with one structural decision changed, and known networks of the space.
 """
 
