@@ -137,7 +137,7 @@ DATA: Mapping[str, BenchmarkData] = {
         spec=_textures,
     ),
     "glyphs": BenchmarkData(
-        digest="669eefb7a8a03739be9a905e66165d62b019f25e8908e5241652860b9d1b94bf",
+        digest="4733e6424d858748a7390b245224031c1c9d525744099a3d601faa50e5147708",
         spec=_glyphs,
     ),
     "shapes": BenchmarkData(
