@@ -20,7 +20,7 @@ from search_spaces.domains.suggester import (
     grid_point,
     sample,
 )
-from search_spaces.space import Constraint, SpaceError
+from search_spaces.space import Constraint, SearchSpace, SpaceError
 from search_spaces.task import Task
 
 Params = Mapping[str, Any]
@@ -149,19 +149,24 @@ def canonical_key(params: Params) -> str:
     return json.dumps(params, sort_keys=True, separators=(",", ":"))
 
 
-def draw_uniform(space: TableSpace, rng: random.Random) -> dict[str, Any]:
+def draw_uniform(space: TableSpace | SearchSpace, rng: random.Random) -> dict[str, Any]:
     """Return uniformly sampled decisions."""
     return _ask(space, _Answers({}, rng))
 
 
-def draw_prior(space: TableSpace, rng: random.Random) -> dict[str, Any]:
+def draw_prior(space: TableSpace | SearchSpace, rng: random.Random) -> dict[str, Any]:
     """Return decisions sampled from their priors, uniformly where there is none."""
-    given = {name: sample_prior(domain, rng) for name, domain in space.priors.items()}
+    given = {name: sample_prior(domain, rng) for name, domain in space.expected().items()}
     return _ask(space, _Answers(given, rng))
 
 
 def draw_neighbor(
-    space: TableSpace, params: Params, rng: random.Random, *, changes: int = 1, width: float = 0.2
+    space: TableSpace | SearchSpace,
+    params: Params,
+    rng: random.Random,
+    *,
+    changes: int = 1,
+    width: float = 0.2,
 ) -> dict[str, Any]:
     """Return a neighbor of known decisions.
 
@@ -177,8 +182,8 @@ def draw_neighbor(
     return _ask(space, _Answers(params, rng, frozenset(changed), width))
 
 
-def _ask(space: TableSpace, answers: "_Answers") -> dict[str, Any]:
-    space.domain.resolve(answers, "")
+def _ask(space: TableSpace | SearchSpace, answers: "_Answers") -> dict[str, Any]:
+    space.resolve(answers)
     return answers.params
 
 
