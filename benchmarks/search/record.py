@@ -3,8 +3,8 @@
     make record                   # or .venv/bin/python -m benchmarks.search.record --until 150
 
 Square numbers are the default with other seeds, so that its noise is known early. Of the others,
-47 % are uniform samples, 11 % samples from the priors, and 42 % mutations of one of the best so far. A
-run continues the recordings that exist, in rounds over the data sets: all of them grow together.
+47 % are uniform samples, 11 % samples from the priors, and 42 % mutations of one of the best so
+far. A run continues the recordings that exist, in rounds over the data sets.
 """
 
 import argparse
