@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install search test test-examples coverage check laws ablation record chaos screenshots docs constraints clean
+.PHONY: help install search test test-examples coverage check laws ablation record bench-search bench-search-final chaos screenshots docs constraints clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,8 +41,20 @@ laws: install  ## Test the invariants of the search spaces on 10,000 candidates 
 ablation: install  ## Hybrids and gates against plain networks of equal FLOPs on Fashion-MNIST; resumable, results in ablation/ (EPOCHS, SEEDS)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py --epochs $(or $(EPOCHS),5) --seeds $(or $(SEEDS),3)
 
-record: install  ## Record trainings for the search benchmark; resumable, continues benchmarks/search/results/recordings (UNTIL, SHARD)
+.venv/bench-installed: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+record: .venv/bench-installed  ## Record trainings for the search benchmark; resumable, continues benchmarks/search/results/recordings (UNTIL, SHARD)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.record --until $(or $(UNTIL),150) --shard $(or $(SHARD),0/1)
+
+bench-search: .venv/bench-installed  ## Our search and its peers in simulated time, development tasks; resumable, results in results/search/ (SHARD)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.measure --shard $(or $(SHARD),0/1)
+	$(BIN)/python -m benchmarks.search.compare
+
+bench-search-final: .venv/bench-installed  ## The same on the tasks kept for releases, 20 seeds; once a release (SHARD)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.measure --final --shard $(or $(SHARD),0/1)
+	$(BIN)/python -m benchmarks.search.compare --final
 
 chaos: install  ## Kill searches hundreds of times on both databases; results in chaos/ (KILLS, RAY_KILLS, RACES, STOCK, SEED, SHARD)
 	PYTHONPATH=.:tests $(BIN)/python tests/chaos/chaos.py --controls --promotions --kills $(or $(KILLS),300) --ray-kills $(or $(RAY_KILLS),50) --races $(or $(RACES),100) --stock $(or $(STOCK),2) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)

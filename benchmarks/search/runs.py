@@ -41,6 +41,8 @@ class Run:
     goal: float
     default: float
     """Of the table: best known, median of uniform samples, goal, and the default's true value."""
+    reference: float | None
+    """Measured value of the default; None if it was not fully trained."""
     cpu_s: float
     """Processor time of the whole run."""
 
@@ -88,5 +90,6 @@ def summarize(
         median=round(land.median, 6),
         goal=round(land.goal, 6),
         default=round(default, 6),
+        reference=next((t.value for t in full if t.number == 0), None),
         cpu_s=round(cpu_s, 3),
     )
