@@ -32,7 +32,7 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 _CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-SamplerName = Literal["tpe", "random", "nsga2", "nsga3", "gp"]
+SamplerName = Literal["auto", "tpe", "random", "nsga2", "nsga3", "gp"]
 PrunerName = Literal["halving", "none"]
 EngineName = Literal["ray_tune", "in_process"]
 Decision = bool | int | float | str | None

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from orchestrator.preflight.candidates import CandidateSampler, SampledCandidate
 from orchestrator.preflight.deadline import Deadline
-from orchestrator.sampling.mutation import MutatingSuggester, architecture_decisions
+from orchestrator.sampling.mutation import ShrinkingSuggester, architecture_decisions
 from search_spaces.space import Constraint
 
 T = TypeVar("T")
@@ -115,5 +115,5 @@ def _mutated(
     changed: frozenset[str] | None,
     rng: random.Random,
 ) -> SampledCandidate:
-    suggester = MutatingSuggester(params, changed, rng)
+    suggester = ShrinkingSuggester(params, changed, rng)
     return sampler.count(sampler.resolve(suggester, suggester.params))

@@ -1,14 +1,22 @@
-"""Mutation: neighbors of a known candidate, for constraints that random sampling rarely meets."""
+"""Mutation: neighbors of a known candidate."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from search_spaces.domains.suggester import BaseSuggester, ChoiceQuestion, Question, sample
+from orchestrator.sampling.scales import neighbor
+from search_spaces.domains.priors import Expected, sample_prior
+from search_spaces.domains.suggester import (
+    BaseSuggester,
+    ChoiceQuestion,
+    Question,
+    is_answer,
+    sample,
+)
 
 _LOWEST_SHARE = 0.5
-"""Probability that a changed number takes its lowest value."""
+"""Probability that a shrinking number takes its lowest value."""
 
 
 def architecture_decisions(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -18,42 +26,93 @@ def architecture_decisions(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class MutatingSuggester(BaseSuggester):
-    """Repeats another candidate's answers, except for some decisions, which tend downwards."""
+    """Repeats another candidate's answers, except for some; new decisions are sampled uniformly.
+
+    Examples:
+        >>> suggester = MutatingSuggester(trial.params, {"depth"}, random.Random(0))
+        >>> candidate = space.resolve(suggester)
+    """
 
     def __init__(
-        self, known: Mapping[str, Any], changed: frozenset[str] | None, rng: random.Random
+        self, known: Mapping[str, Any], changed: Collection[str], rng: random.Random
     ) -> None:
         """Prepare the answers.
 
         Args:
-            known: Answers of the other candidate.
-            changed: Names to answer differently; None gives every number its lowest value.
+            known: Answers of the other candidate; those that do not fit a question are ignored.
+            changed: Names to answer differently.
             rng: Source of new answers.
         """
         self.params: dict[str, Any] = {}
+        """Answers so far by name, in the order of the questions."""
+        self.questions: dict[str, Question] = {}
+        """Questions so far by name, in order."""
         self._known = known
         self._changed = changed
         self._rng = rng
 
     def answer(self, name: str, question: Question) -> Any:
-        """Return the known answer unless the decision changes, else a new one."""
+        """Return the known answer unless the decision is new or changes."""
         if name not in self.params:
-            changed = self._changed is None or name in self._changed
-            keep = not changed and self._fits(name, question)
-            self.params[name] = self._known[name] if keep else self._new(question)
+            self.questions[name] = question
+            if name not in self._known or not is_answer(question, self._known[name]):
+                self.params[name] = self._new(name, question)
+            elif name in self._changed:
+                self.params[name] = self._other(name, question)
+            else:
+                self.params[name] = self._known[name]
         return self.params[name]
 
-    def _fits(self, name: str, question: Question) -> bool:
-        if name not in self._known:
-            return False
-        known = self._known[name]
-        if isinstance(question, ChoiceQuestion):
-            return any(type(known) is type(c) and known == c for c in question.choices)
-        return isinstance(known, int | float) and question.low <= known <= question.high
+    def _new(self, name: str, question: Question) -> Any:  # noqa: ARG002 - subclasses use it
+        """Return the answer of a decision that the other candidate lacks."""
+        return sample(question, self._rng)
 
-    def _new(self, question: Question) -> Any:
+    def _other(self, name: str, question: Question) -> Any:
+        """Return a changed answer."""
+        return neighbor(question, self._known[name], self._rng)
+
+
+class PriorSuggester(MutatingSuggester):
+    """Samples new decisions from their priors where they have one."""
+
+    def __init__(
+        self, known: Mapping[str, Any], expected: Mapping[str, Expected], rng: random.Random
+    ) -> None:
+        """Prepare the answers.
+
+        Args:
+            known: Fixed answers; those that do not fit a question are ignored.
+            expected: Decisions that have a prior, by name.
+            rng: Source of new answers.
+        """
+        super().__init__(known, (), rng)
+        self._expected = expected
+
+    def _new(self, name: str, question: Question) -> Any:
+        if name in self._expected:
+            return sample_prior(self._expected[name], self._rng)
+        return sample(question, self._rng)
+
+
+class ShrinkingSuggester(MutatingSuggester):
+    """A mutation in which new and changed numbers tend to their lowest value.
+
+    For constraints that random sampling rarely meets.
+    """
+
+    def __init__(
+        self, known: Mapping[str, Any], changed: Collection[str] | None, rng: random.Random
+    ) -> None:
+        """Prepare the answers; `changed` None gives every number its lowest value."""
+        super().__init__({} if changed is None else known, changed or (), rng)
+        self._lowest_share = 1.0 if changed is None else _LOWEST_SHARE
+
+    def _new(self, name: str, question: Question) -> Any:  # noqa: ARG002 - the base's
         if isinstance(question, ChoiceQuestion):
             return sample(question, self._rng)
-        if self._changed is None or self._rng.random() < _LOWEST_SHARE:
+        if self._lowest_share == 1 or self._rng.random() < self._lowest_share:
             return question.low
         return sample(replace(question, log=False), self._rng)
+
+    def _other(self, name: str, question: Question) -> Any:
+        return self._new(name, question)

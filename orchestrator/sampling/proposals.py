@@ -141,12 +141,12 @@ class Proposals:
             UserSpaceError: The user's define-by-run space raised an exception.
         """
         if number < len(self._first_points):
-            suggestion = self._sampler.sample(number, 0, self._first_points[number])
-            return self._proposal(suggestion, self._resolve(suggestion), by_digest={})
+            suggestion, candidate = self._sample(number, 0, self._first_points[number])
+            return self._proposal(suggestion, candidate, by_digest={})
         fixed = self._feasible_params(number, by_digest)
         for resample in range(MAX_RESAMPLES + 1):
-            suggestion = self._sampler.sample(number, resample, fixed)
-            proposal = self._proposal(suggestion, self._resolve(suggestion), by_digest)
+            suggestion, candidate = self._sample(number, resample, fixed)
+            proposal = self._proposal(suggestion, candidate, by_digest)
             if proposal.duplicate_of is None:
                 break
         return proposal
@@ -201,9 +201,15 @@ class Proposals:
             sampler_attrs={} if known else self._sampler.attributes(suggestion),
         )
 
-    def _resolve(self, suggestion: Suggestion) -> Candidate | Decisions:
+    def _sample(
+        self, number: int, resample: int, fixed: Mapping[str, Any] | None
+    ) -> tuple[Suggestion, Candidate | Decisions]:
+        """Return a suggestion and its candidate; a sampler may run the user's space itself."""
+        suggestion = None
         try:
-            return self._space.resolve(suggestion.suggester)
+            suggestion = self._sampler.sample(number, resample, fixed)
+            return suggestion, self._space.resolve(suggestion.suggester)
         except Exception as error:
-            self._sampler.discard(suggestion)
+            if suggestion is not None:
+                self._sampler.discard(suggestion)
             raise user_space_error(error) from error

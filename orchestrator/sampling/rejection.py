@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.clock import Clock
 from orchestrator.formatting import format_duration
-from orchestrator.sampling.mutation import MutatingSuggester, architecture_decisions
+from orchestrator.sampling.mutation import ShrinkingSuggester, architecture_decisions
 from orchestrator.sampling.screening import DOES_NOT_BUILD, Screening, screen
 from orchestrator.trial import Trial
 from search_spaces.candidate import Candidate, Decisions
@@ -136,12 +136,12 @@ class RejectionSampler:
         return chosen
 
 
-def _suggester(near: Mapping[str, Any], rng: random.Random) -> RandomSuggester | MutatingSuggester:
+def _suggester(near: Mapping[str, Any], rng: random.Random) -> RandomSuggester | ShrinkingSuggester:
     """Return a uniform suggester, or one for neighbors of some decisions."""
     if not near:
         return RandomSuggester(rng.getrandbits(32))
     count = min(len(near), rng.choice((1, 1, 2, 3)))
-    return MutatingSuggester(near, frozenset(rng.sample(sorted(near), count)), rng)
+    return ShrinkingSuggester(near, frozenset(rng.sample(sorted(near), count)), rng)
 
 
 def _start(

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.clock import Clock
 from orchestrator.config.schema import StudyConfig
 from orchestrator.objective import Objective, best, reaches_target
+from orchestrator.sampling.auto_sampler import AutoSampler
 from orchestrator.sampling.candidates import Space
 from orchestrator.sampling.first_designs import NO_DESIGNS, FirstDesigns
 from orchestrator.sampling.halving import Halving, main_objective, rung_objectives
@@ -61,12 +62,9 @@ class StudyState:
         self._pruner = _pruner(config)
         self._sampler_updates: list[Callable[[], None]] = []
         """Updates that the sampler receives before its next sample."""
-        self._sampler: Sampler[Any] = OptunaSampler(
-            sampler=config.sampler.name,
-            objectives=objectives,
-            seed=config.seed,
-            expected=space.expected(),
-        )
+        self._observed: dict[str, Trial] = {}
+        """Open trials with measurements that the sampler receives after these updates, by uid."""
+        self._sampler = _sampler(config, space)
         self._proposals = Proposals(
             space=space,
             sampler=self._sampler,
@@ -111,10 +109,13 @@ class StudyState:
         """
         number, by_digest = len(self.index), dict(self.index.by_digest)
         updates, self._sampler_updates = self._sampler_updates, []
+        observed, self._observed = self._observed, {}
 
         def propose() -> Proposal:
             for update in updates:
                 update()
+            for trial in observed.values():
+                self._sampler.observe(trial)
             proposal = self._proposals.next(number, by_digest)
             fault("proposal.drawn")
             return proposal
@@ -153,11 +154,12 @@ class StudyState:
         trial = replace(trial, measurements=(*trial.measurements, measurement))
         self.index.put(trial)
         self._observe(trial)
-        self._sampler_updates.append(partial(self._sampler.observe, trial))
+        self._observed[uid] = trial
 
     def record_outcome(self, trial: Trial) -> None:
         """Record a trial that has ended."""
         self.index.put(trial)
+        self._observed.pop(trial.uid, None)
         self._sampler_updates.append(partial(self._sampler.tell, trial))
         self.retention.update(trial)
         self._update_best(trial)
@@ -186,6 +188,24 @@ def _first_designs(config: StudyConfig) -> FirstDesigns:
     if config.sampler.name not in _TRIES_DESIGNS:
         return NO_DESIGNS
     return FirstDesigns.for_limit(config.stop.trials, config.constraints)
+
+
+def _sampler(config: StudyConfig, space: Space) -> Sampler[Any]:
+    if config.sampler.name != "auto":
+        return OptunaSampler(
+            sampler=config.sampler.name,
+            objectives=config.objectives,
+            seed=config.seed,
+            expected=space.expected(),
+        )
+    return AutoSampler(
+        space=space,
+        objectives=config.objectives,
+        constraints=config.constraints,
+        budget=config.budget,
+        seed=config.seed,
+        predict_from_clock=config.engine.name != "in_process",
+    )
 
 
 def _pruner(config: StudyConfig) -> Halving | None:

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from orchestrator.objective import Objective
-from orchestrator.sampling.sampler import Sampler, Suggestion
+from orchestrator.sampling.sampler import Sampler
 from orchestrator.trial import Trial, TrialState
+from search_spaces.domains.suggester import Suggester
+from search_spaces.space import DefineByRunSpace
 from workers.measurement import Measurement
 
 MakeSampler = Callable[[int, tuple[Objective, ...]], Sampler[Any]]
@@ -33,7 +36,7 @@ class SamplerContract:
         for sampler in (one, other):
             sampler.rebuild(history)
         discarded = other.sample(99, 0)
-        decide(discarded)
+        decide(discarded.suggester)
         other.discard(discarded)  # leaves no trace
         assert sample(one, TRIALS) == sample(other, TRIALS)
 
@@ -61,7 +64,7 @@ class SamplerContract:
         self, make_sampler: MakeSampler
     ) -> None:
         suggestion = make_sampler(0, (ACCURACY,)).sample(0, 0, {"kind": "deep", "depth": 3})
-        decide(suggestion)
+        decide(suggestion.suggester)
         assert suggestion.params["kind"] == "deep"
         assert suggestion.params["depth"] == 3
         assert 1e-4 <= suggestion.params["rate"] <= 1.0
@@ -87,25 +90,53 @@ class SamplerContract:
             conclude(sampler, number, state=state, reason=reason, violations=violations)
         assert {"kind", "rate"} <= {*sample(sampler, len(reasons))}
 
+    def test_a_study_that_was_resumed_while_a_trial_trains_continues_equally(
+        self, make_sampler: MakeSampler
+    ) -> None:
+        sampler = make_sampler(0, (ACCURACY,))
+        history = play(sampler, TRIALS)
+        paused = start(sampler, TRIALS)
+        for reached in (1, 3):
+            paused = replace(paused, measurements=curve(reached))
+            sampler.observe(paused)
+        resumed = make_sampler(0, (ACCURACY,))
+        resumed.rebuild([*history, replace(paused, state=TrialState.WAITING)])
+        assert sample(resumed, TRIALS + 1) == sample(sampler, TRIALS + 1)
+        for each in (sampler, resumed):
+            each.tell(replace(paused, state=TrialState.PRUNED, reason="rung"))
+        assert sample(resumed, TRIALS + 1) == sample(sampler, TRIALS + 1)
+
+    def test_observing_a_trial_twice_changes_nothing(self, make_sampler: MakeSampler) -> None:
+        once, twice = make_sampler(0, (ACCURACY,)), make_sampler(0, (ACCURACY,))
+        for sampler, times in ((once, 1), (twice, 2)):
+            play(sampler, TRIALS)
+            trial = start(sampler, TRIALS)
+            for _ in range(times):
+                sampler.observe(replace(trial, measurements=curve(3)))
+        assert sample(once, TRIALS + 1) == sample(twice, TRIALS + 1)
+
     def test_several_objectives_are_accepted(self, make_sampler: MakeSampler) -> None:
         sampler = make_sampler(0, (ACCURACY, SIZE))
         play(sampler, TRIALS, objectives=2)
         assert {"kind", "rate"} <= {*sample(sampler, TRIALS)}
 
 
-def decide(suggestion: Suggestion) -> None:
+def decide(suggester: Suggester) -> None:
     """Sample a small conditional space."""
-    suggester = suggestion.suggester
     kind = suggester.suggest_categorical("kind", ["flat", "deep"])
     suggester.suggest_float("rate", 1e-4, 1.0, log=True)
     if kind == "deep":
         suggester.suggest_int("depth", 1, 8)
 
 
+SPACE = DefineByRunSpace(name="contract", version="1", function=decide)
+"""The space of `decide`, for samplers that need one."""
+
+
 def sample(sampler: Sampler[Any], number: int, resample: int = 0) -> dict[str, Any]:
     """Return the decisions sampled for a trial that is then discarded."""
     suggestion = sampler.sample(number, resample)
-    decide(suggestion)
+    decide(suggestion.suggester)
     sampler.discard(suggestion)
     return dict(suggestion.params)
 
@@ -123,35 +154,41 @@ def play(sampler: Sampler[Any], trials: int, objectives: int = 1) -> list[Trial]
     ]
 
 
+def curve(reached: int) -> tuple[Measurement, ...]:
+    """Return measurements of each epoch up to one."""
+    return tuple(
+        Measurement(fidelity=e, metrics={"val_accuracy": e / 10}, elapsed_s=float(e))
+        for e in range(1, reached + 1)
+    )
+
+
 def conclude(sampler: Sampler[Any], number: int, **outcome: Any) -> Trial:
     """Sample a trial, keep it and tell its outcome."""
+    trial = replace(start(sampler, number), **outcome)
+    sampler.tell(trial)
+    return trial
+
+
+def start(sampler: Sampler[Any], number: int) -> Trial:
+    """Sample a trial and keep it, running and with a first measurement."""
     suggestion = sampler.sample(number, 0)
-    decide(suggestion)
+    decide(suggestion.suggester)
     attributes = sampler.attributes(suggestion)
     uid = f"{number:032x}"
     sampler.keep(suggestion, uid, number)
-    given: dict[str, Any] = {"reason": None, "values": None, "violations": {}, **outcome}
-    trial = Trial(
+    return Trial(
         number=number,
         uid=uid,
-        kind="search",
-        parent=None,
         params=suggestion.params,
         distributions=suggestion.distributions,
         candidate={},
         digest=f"{number:064x}",
         seed=number,
         attempts=1,
-        failure=None,
+        state=TrialState.RUNNING,
         sampler_attrs=attributes,
-        created=0.0,
-        started=None,
-        ended=None,
         measurements=(
             Measurement(fidelity=1, metrics={"val_accuracy": number % 7 / 7}, elapsed_s=1.0),
         ),
         cost={"parameters": 100.0 + number},
-        **given,
     )
-    sampler.tell(trial)
-    return trial

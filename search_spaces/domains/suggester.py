@@ -135,6 +135,18 @@ def on_grid(value: float, low: float, step: float) -> bool:
     return abs(steps - round(steps)) < 1e-8
 
 
+def is_answer(question: Question, value: Any) -> bool:
+    """Return whether a value is an answer to a question: of its type, and in its range."""
+    match question:
+        case ChoiceQuestion(choices):
+            return any(type(choice) is type(value) and choice == value for choice in choices)
+        case IntQuestion(low, high, step):
+            return type(value) is int and low <= value <= high and (value - low) % step == 0
+        case FloatQuestion(low, high, step):
+            inside = type(value) in (int, float) and low <= value <= high
+            return inside and (step is None or on_grid(value, low, step))
+
+
 def sample(question: Question, rng: random.Random) -> Any:
     """Return a uniformly distributed answer, with `log` uniform in the logarithm."""
     match question:
@@ -211,28 +223,14 @@ class ReplaySuggester(BaseSuggester):
             raise SuggestionError(f"{name}: is missing in the parameters.{hint}")
         self._asked.add(name)
         value = self._params[name]
-        match question:
-            case ChoiceQuestion(choices):
-                return _recorded_choice(name, value, choices)
-            case IntQuestion(low, high, step):
-                valid = type(value) is int and low <= value <= high and (value - low) % step == 0
-                expected = "an integer"
-            case FloatQuestion(low, high, step):
-                valid = type(value) in (int, float) and low <= value <= high
-                valid = valid and (step is None or on_grid(value, low, step))
-                expected = "a number"
-        if not valid:
-            raise SuggestionError(f"{name}: {value!r} is not {expected} {_span(question)}")
-        return value
-
-
-def _recorded_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
-    for choice in choices:
-        if type(choice) is type(value) and choice == value:
-            return choice
-    offered = ", ".join(repr(choice) for choice in choices)
-    hint = did_you_mean(str(value), [str(choice) for choice in choices])
-    raise SuggestionError(f"{name}: {value!r} is none of {offered}.{hint}")
+        if is_answer(question, value):
+            return value
+        if isinstance(question, ChoiceQuestion):
+            offered = ", ".join(repr(choice) for choice in question.choices)
+            hint = did_you_mean(str(value), [str(choice) for choice in question.choices])
+            raise SuggestionError(f"{name}: {value!r} is none of {offered}.{hint}")
+        expected = "an integer" if isinstance(question, IntQuestion) else "a number"
+        raise SuggestionError(f"{name}: {value!r} is not {expected} {_span(question)}")
 
 
 def _span(question: IntQuestion | FloatQuestion) -> str:

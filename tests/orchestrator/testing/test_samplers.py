@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 
 from orchestrator.objective import Objective
+from orchestrator.sampling.auto_sampler import AutoSampler
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.testing import SamplerContract
-from orchestrator.testing.samplers import MakeSampler
+from orchestrator.testing.samplers import SPACE, MakeSampler
+from search_spaces.space import Constraint
+from workers.budget import Budget
 
 
 def maker(name: str) -> MakeSampler:
@@ -19,6 +22,18 @@ class TestOptunasSamplers(SamplerContract):
     @pytest.fixture
     def make_sampler(self, name: str) -> MakeSampler:
         return maker(name)
+
+
+class TestAutoSampler(SamplerContract):
+    @pytest.fixture
+    def make_sampler(self) -> MakeSampler:
+        return lambda seed, objectives: AutoSampler(
+            space=SPACE,
+            objectives=objectives,
+            constraints=(Constraint(metric="parameters", at_most=110),),
+            budget=Budget(minimum=1, maximum=9),
+            seed=seed,
+        )
 
 
 class Forgetful:

@@ -1,0 +1,194 @@
+"""The sampler `auto`: samples near the best trials, from priors and uniformly, ranked by a model.
+
+Written for conditional spaces of architectures and for 15 to 200 trials. A suggestion is the best
+of a pool by expected improvement per predicted cost; most neighbors of good candidates are sane,
+and the model costs milliseconds. Everything is derived from the trials added so far.
+"""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+    json_to_distribution,
+)
+
+from orchestrator.objective import Objective
+from orchestrator.sampling.candidates import Space
+from orchestrator.sampling.history import SECONDS, History
+from orchestrator.sampling.mutation import MutatingSuggester, PriorSuggester
+from orchestrator.sampling.pool import Key, Parent, key_of, new_samples
+from orchestrator.sampling.proposal_model import ModelTargets, ProposalModel
+from orchestrator.seeds import derive_seed
+from orchestrator.trial import Trial
+from search_spaces.domains.suggester import ChoiceQuestion, FloatQuestion, IntQuestion, Question
+from search_spaces.space import Constraint
+from workers.budget import Budget
+
+POOL = 40
+"""Number of samples that are ranked."""
+NUM_PARENTS = 3
+"""Number of best trials whose neighbors are sampled."""
+
+
+class AutoSuggestion:
+    """A sample: a suggester that repeats its answers."""
+
+    def __init__(self, suggester: MutatingSuggester) -> None:
+        self.suggester = suggester
+        """Suggester to resolve the space with."""
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Decisions by name."""
+        return dict(self.suggester.params)
+
+    @property
+    def distributions(self) -> dict[str, str]:
+        """Optuna's JSON of each decision's distribution, by name."""
+        return {name: _as_json(q) for name, q in self.suggester.questions.items()}
+
+
+class AutoSampler:
+    """One study's history, and the model that ranks samples by it.
+
+    Examples:
+        >>> sampler = AutoSampler(space=space, objectives=objectives, budget=budget, seed=0)
+        >>> candidate = space.resolve(sampler.sample(0, 0).suggester)
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        objectives: Sequence[Objective],
+        budget: Budget,
+        seed: int,
+        constraints: Sequence[Constraint] = (),
+        predict_from_clock: bool = False,
+    ) -> None:
+        """Start with an empty history.
+
+        Args:
+            space: The study's space.
+            objectives: The study's objectives.
+            budget: The study's budget; scores at its rungs are compared.
+            seed: The study's seed.
+            constraints: Bounds on costs, in addition to the space's own.
+            predict_from_clock: Predict the cost of training from measured times; otherwise from
+                FLOPs alone, so that suggestions do not depend on the machine.
+        """
+        self._space, self._seed = space, seed
+        self._expected = space.expected()
+        self._targets = ModelTargets(
+            objectives=tuple(objectives),
+            constraints=(*constraints, *space.constraints),
+            training_cost=(SECONDS, "flops") if predict_from_clock else ("flops",),
+        )
+        self._history = History(objectives, budget.rungs(), self._targets.costs)
+        self._tried: set[Key] = set()
+        self._pool: tuple[int, Sequence[MutatingSuggester]] | None = None
+
+    def rebuild(self, trials: Iterable[Trial]) -> None:
+        """Add the ledger's trials by number; duplicates have no result of their own."""
+        for trial in sorted(trials, key=lambda t: t.number):
+            if trial.reason != "duplicate":
+                self.add_open(trial)
+
+    def sample(
+        self, number: int, resample: int, fixed: Mapping[str, Any] | None = None
+    ) -> AutoSuggestion:
+        """Return the suggestion for a trial number; equal histories give equal suggestions.
+
+        Resamples are the next best samples of the same pool. After the last of them, as in a space
+        whose candidates are nearly all known, they are uniform.
+
+        Args:
+            number: The trial's number.
+            resample: Number of duplicates that preceded it.
+            fixed: Values by name; other decisions are sampled from their priors, without a model.
+        """
+        if fixed is None and resample < len(pool := self._ranked(number)):
+            return AutoSuggestion(pool[resample])
+        rng = random.Random(derive_seed(self._seed, "auto", number, resample))  # noqa: S311 - not for cryptography
+        if fixed is None:
+            return AutoSuggestion(MutatingSuggester({}, (), rng))
+        return AutoSuggestion(PriorSuggester(fixed, self._expected, rng))
+
+    def discard(self, suggestion: AutoSuggestion) -> None:
+        """Do nothing: a suggestion leaves no trace until it is kept."""
+
+    def attributes(self, suggestion: AutoSuggestion) -> dict[str, Any]:  # noqa: ARG002 - the port's
+        """Return nothing: the trials themselves are enough."""
+        return {}
+
+    def keep(self, suggestion: AutoSuggestion, uid: str, number: int) -> None:  # noqa: ARG002 - the port's
+        """Register a suggestion as an open trial of the ledger."""
+        self._add(uid, suggestion.params, suggestion.distributions)
+
+    def add_open(self, trial: Trial) -> None:
+        """Add a trial of the ledger with its measurements."""
+        self._add(trial.uid, trial.params, trial.distributions)
+        self.observe(trial)
+
+    def observe(self, trial: Trial) -> None:
+        """Record the measurements so far of an open trial, running or paused."""
+        self._history.update(trial)
+        self._pool = None
+
+    def tell(self, trial: Trial) -> None:
+        """Record the outcome of an open trial."""
+        self.observe(trial)
+
+    def _add(self, uid: str, params: Mapping[str, Any], distributions: Mapping[str, str]) -> None:
+        # Questions are those of the ledger, so that a resumed study has the same features.
+        questions = {name: _question(text) for name, text in distributions.items()}
+        self._history.add(uid, params, questions)
+        self._tried.add(key_of(params))
+        self._pool = None
+
+    def _ranked(self, number: int) -> Sequence[MutatingSuggester]:
+        """Return the pool of a trial number, the best sample first."""
+        if self._pool is None or self._pool[0] != number:
+            seed, history = derive_seed(self._seed, "auto", number), self._history
+            model = ProposalModel(history, self._targets, seed)
+            rows = model.parents(NUM_PARENTS)
+            parents = [Parent(history.params[row], history.questions[row]) for row in rows]
+            rng = random.Random(seed)  # noqa: S311 - not for cryptography
+            sampled = new_samples(self._space, parents, self._expected, self._tried, rng)
+            self._pool = number, model.rank(list(islice(sampled, POOL)))
+        return self._pool[1]
+
+
+@lru_cache(maxsize=4096)
+def _as_json(question: Question) -> str:
+    return distribution_to_json(_distribution(question))
+
+
+def _distribution(question: Question) -> BaseDistribution:
+    match question:
+        case ChoiceQuestion(choices):
+            return CategoricalDistribution(choices)
+        case IntQuestion(low, high, step, log):
+            return IntDistribution(low, high, log=log, step=step)
+        case FloatQuestion(low, high, step, log):
+            return FloatDistribution(low, high, log=log, step=step)
+
+
+@lru_cache(maxsize=4096)
+def _question(text: str) -> Question:
+    match json_to_distribution(text):
+        case CategoricalDistribution() as known:
+            return ChoiceQuestion(tuple(known.choices))
+        case IntDistribution() as known:
+            return IntQuestion(known.low, known.high, known.step, known.log)
+        case FloatDistribution() as known:
+            return FloatQuestion(known.low, known.high, known.step, known.log)
+    raise ValueError(f"unknown distribution: {text}")

@@ -1,0 +1,148 @@
+"""Gaussian process regression with a kernel that is half RBF and half linear.
+
+The linear half carries effects that add up, as of most choices in an architecture; the RBF half
+carries the rest. Lengths and variances come from a small grid by marginal likelihood, so a fit has
+no state and no random numbers (Rasmussen and Williams 2006, algorithm 2.1 and equation 5.12).
+"""
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
+
+Array = NDArray[np.float64]
+
+_LENGTHS = (0.1, 0.3, 1.0, 3.0)
+"""Squared length scales of the RBF, relative to the median squared distance of the inputs."""
+_AMPLITUDES = (0.3, 1.0)
+_NOISES = (0.03, 0.1, 0.3)
+"""Variances of the function and of the noise, relative to that of the targets."""
+_LINEAR_OFFSET = 0.1
+_MAX_EVIDENCE = 64
+"""Number of results from which the settings are chosen; more cost time and change little."""
+_EPSILON = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """Prior covariance of two sets of points."""
+
+    length: float
+    """Squared length scale."""
+    amplitude: float
+    norm: float
+    """Squared norm of a typical input, at which the linear half has the variance of the other."""
+
+    def __call__(self, one: Array, other: Array) -> Array:
+        products = one @ other.T
+        distances = _squared_norms(one)[:, None] + _squared_norms(other) - 2 * products
+        near = np.exp(np.maximum(distances, 0) / (-2 * self.length))
+        linear = (products + _LINEAR_OFFSET) / self.norm
+        covariance: Array = 0.5 * self.amplitude * (near + linear)
+        return covariance
+
+
+class GaussianProcess:
+    """A Gaussian process fitted to results.
+
+    Examples:
+        >>> mean, std = GaussianProcess(inputs, targets).predict(points)
+    """
+
+    def __init__(self, inputs: Array, targets: Array, spread: Array | None = None) -> None:
+        """Fit the process.
+
+        Args:
+            inputs: A row of features for each result.
+            targets: The results.
+            spread: Standard deviation of each result in addition to the common noise.
+        """
+        self._inputs = inputs
+        self._mean, self._std = targets.mean(), targets.std() + _EPSILON
+        self._scaled = (targets - self._mean) / self._std
+        extra = np.zeros(len(targets)) if spread is None else (spread / self._std) ** 2
+        self._kernel, self._noise = _by_evidence(inputs, self._scaled, extra)
+        covariance = self._kernel(inputs, inputs)
+        covariance[np.diag_indices_from(covariance)] += self._noise + extra
+        self._factor = np.linalg.cholesky(covariance)
+        self._weights = cho_solve((self._factor, True), self._scaled, check_finite=False)
+
+    def predict(self, points: Array, pending: Array | None = None) -> tuple[Array, Array]:
+        """Return mean and standard deviation at points, without noise.
+
+        Args:
+            points: A row of features for each point.
+            pending: Points whose results are awaited. They count as if they had the predicted
+                result, which keeps the means and narrows the standard deviations near them.
+        """
+        both = points if pending is None else np.vstack([points, pending])
+        count = len(points)
+        cross = self._kernel(self._inputs, both)
+        mean = self._mean + self._std * (cross[:, :count].T @ self._weights)
+        explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
+        covariance = self._kernel(both, both) - explained.T @ explained
+        variance = covariance.diagonal()[:count]
+        if len(both) > count:
+            awaited = covariance[count:, count:] + self._noise * np.eye(len(both) - count)
+            narrowed = np.linalg.solve(np.linalg.cholesky(awaited), covariance[count:, :count])
+            variance = variance - (narrowed**2).sum(axis=0)
+        return mean, self._std * np.sqrt(np.maximum(variance, _EPSILON))
+
+    def leave_one_out(self) -> Array:
+        """Return the prediction for each result from all others."""
+        inverse = solve_triangular(
+            self._factor, np.eye(len(self._factor)), lower=True, check_finite=False
+        )
+        scaled = self._scaled - self._weights / (inverse**2).sum(axis=0)
+        predictions: Array = self._mean + self._std * scaled
+        return predictions
+
+
+def _by_evidence(inputs: Array, targets: Array, extra: Array) -> tuple[_Kernel, float]:
+    """Return kernel and noise with the largest marginal likelihood of some of the results.
+
+    Args:
+        inputs: A row of features for each result.
+        targets: Standardized results.
+        extra: Variance of each result in addition to the noise.
+    """
+    count = min(len(targets), _MAX_EVIDENCE)
+    some = np.linspace(0, len(targets) - 1, count).astype(int)
+    inputs, targets, extra = inputs[some], targets[some], extra[some]
+    norms = _squared_norms(inputs)
+    distances = norms[:, None] + norms - 2 * inputs @ inputs.T
+    median = max(float(np.median(distances[np.triu_indices(count, 1)])), _EPSILON)
+    norm = float(norms.mean()) + _EPSILON
+    unscaled = {length: _Kernel(length * median, 1.0, norm)(inputs, inputs) for length in _LENGTHS}
+    grid = list(product(_LENGTHS, _AMPLITUDES, _NOISES))
+    covariances = np.stack([amplitude * unscaled[length] for length, amplitude, _ in grid])
+    diagonal = np.arange(count)
+    covariances[:, diagonal, diagonal] += np.array([noise for *_, noise in grid])[:, None] + extra
+    factors = np.linalg.cholesky(covariances)
+    white = np.linalg.solve(factors, np.broadcast_to(targets[:, None], (len(grid), count, 1)))
+    evidence = -0.5 * (white[..., 0] ** 2).sum(axis=1)
+    evidence -= np.log(factors[:, diagonal, diagonal]).sum(axis=1)
+    length, amplitude, noise = grid[int(np.argmax(evidence))]
+    return _Kernel(length * median, amplitude, norm), noise
+
+
+def _squared_norms(points: Array) -> Array:
+    norms: Array = (points**2).sum(axis=1)
+    return norms
+
+
+def rank_correlation(one: Array, other: Array) -> float:
+    """Return Spearman's rank correlation; 0 where a side has equal values only."""
+    ranks = np.stack([_ranks(one), _ranks(other)])
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    norms = np.sqrt((ranks**2).sum(axis=1))
+    return float(ranks[0] @ ranks[1] / norms.prod()) if norms.all() else 0.0
+
+
+def _ranks(values: Array) -> Array:
+    """Return ranks, the mean one for equal values."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Array = (counts.cumsum() - (counts - 1) / 2)[inverse]
+    return ranks
