@@ -13,7 +13,11 @@ from orchestrator.errors import sanitize
 from orchestrator.trial import Trial, TrialState
 from search_spaces.errors import ArchscoutError, ExitCode
 from search_spaces.plugins import did_you_mean
+from workers.measurement import Measurement
 from workers.metrics import COST_METRICS
+
+CheckpointName = Literal["last", "best"]
+"""Epoch that gives a trial its values and its checkpoint."""
 
 _RANKED_KINDS = frozenset({"search", "continue", "retry"})
 
@@ -59,6 +63,44 @@ def objective_values(
     known = {**metrics, **cost}
     values = [known.get(objective.metric) for objective in objectives]
     return None if None in values else tuple(float(v) for v in values if v is not None)
+
+
+def epoch_objective(
+    objectives: Sequence[Objective], checkpoint: CheckpointName
+) -> Objective | None:
+    """Return the objective that chooses a trial's epoch; None where that is the last one.
+
+    It is the first trained one. A study of costs alone always takes the last epoch.
+    """
+    if checkpoint == "last":
+        return None
+    return next((objective for objective in objectives if not objective.is_cost), None)
+
+
+def scored_measurement(
+    trial: Trial, objectives: Sequence[Objective], checkpoint: CheckpointName
+) -> Measurement | None:
+    """Return the measurement that gives a trial its values, and whose checkpoint is kept.
+
+    Args:
+        trial: A trial with its measurements.
+        objectives: The study's objectives.
+        checkpoint: `last` for the last epoch, `best` for the best one by `epoch_objective`, the
+            earliest of equals.
+
+    Returns:
+        None if nothing was measured.
+    """
+    last = trial.measurements[-1] if trial.measurements else None
+    judge = epoch_objective(objectives, checkpoint)
+    if judge is None:
+        return last
+    complete = [
+        seen
+        for seen in trial.measurements
+        if objective_values(objectives, seen.metrics, trial.cost) is not None
+    ]
+    return max(complete, key=lambda seen: judge.score(seen.metrics[judge.metric]), default=last)
 
 
 def dominates(

@@ -1,8 +1,9 @@
 """Training job: everything that a worker needs to train one attempt of a trial, as plain data."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from workers.budget import Budget
 from workers.data.spec import DataSpec
@@ -33,6 +34,25 @@ class TeacherRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BestEpoch:
+    """Rule of the epoch whose checkpoint a trial keeps besides the newest ones."""
+
+    metric: str
+    """Metric by which epochs are compared."""
+    direction: Literal["maximize", "minimize"]
+    """Direction of improvement."""
+    earlier: CheckpointRef | None = None
+    """Checkpoint of the best epoch of earlier attempts, which must stay; None without one."""
+
+    def score(self, metrics: Mapping[str, float]) -> float | None:
+        """Return an epoch's score, more being better; None where it was not measured."""
+        value = metrics.get(self.metric)
+        if value is None or not math.isfinite(value):
+            return None
+        return value if self.direction == "maximize" else -value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingJob:
     """One attempt at one trial."""
 
@@ -60,6 +80,8 @@ class TrainingJob:
     """Teacher of the loss terms that distil; None without one."""
     resume_from: tuple[CheckpointRef, ...] = ()
     """Checkpoints of earlier attempts, newest first; the first valid one is used."""
+    best_epoch: BestEpoch | None = None
+    """Epoch whose checkpoint is kept besides the newest ones; None keeps the newest ones only."""
     threads: int = 1
     """Number of CPU threads."""
     device: str = "cpu"
@@ -89,5 +111,13 @@ class TrainingJob:
                 "budget": Budget(**data["budget"]),
                 "teacher": TeacherRef(**data["teacher"]) if data["teacher"] else None,
                 "resume_from": tuple(CheckpointRef(**ref) for ref in data["resume_from"]),
+                "best_epoch": _best_epoch(data["best_epoch"]),
             }
         )
+
+
+def _best_epoch(data: Mapping[str, Any] | None) -> BestEpoch | None:
+    if data is None:
+        return None
+    earlier = data["earlier"]
+    return BestEpoch(**{**data, "earlier": CheckpointRef(**earlier) if earlier else None})

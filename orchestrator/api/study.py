@@ -349,6 +349,7 @@ def _cells(board: Leaderboard, top: int | None) -> list[dict[str, Any]]:
             **({} if row.distance is None else {"distance": row.distance}),
             **({"on_front": row.on_front} if len(board.objectives) > 1 else {}),
             "epochs": row.epochs,
+            **({} if row.best_epoch is None else {"best_epoch": row.best_epoch}),
             "parameters": row.parameters,
             "elapsed_s": row.elapsed_s,
             "architecture": row.architecture,

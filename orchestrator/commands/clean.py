@@ -156,6 +156,7 @@ def _superfluous(ledger: Ledger, row: StudyRow, home: Home) -> list[Storage]:
         home.checkpoints / row.name,
         ledger.trials(row.id),
         config.objectives,
+        checkpoint=config.checkpoint,
         needed={p.trial_uid for p in ledger.promotions.all() if p.trial_uid is not None},
         owned=home.owns_checkpoints and home.is_sole_owner(ledger.identity, row.name),
     )

@@ -69,12 +69,14 @@ def _differences(
     prepare_process()
     from orchestrator.tracking import client, deletion, verification  # noqa: PLC0415 - loads mlflow
 
-    objectives = studies.require_config(row).objectives
+    config = studies.require_config(row)
     with deletion.mlflow_errors():
         mlflow = client.open_client(home.tracking_uri)
         found = list(verification.differences(mlflow, row, trials))
         found += verification.missing_files(mlflow, row, trials, ledger.promotions.all())
-    checkpoints = bad_checkpoints(trials, objectives, home.checkpoints / row.name)
+    checkpoints = bad_checkpoints(
+        trials, config.objectives, config.checkpoint, home.checkpoints / row.name
+    )
     return found + [
         verification.Difference(
             where=f"trial {trial.number}", what="checkpoint", recorded=name, shown=problem

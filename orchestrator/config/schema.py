@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from orchestrator.objective import Objective
+from orchestrator.objective import CheckpointName, Objective
 from search_spaces.space import Constraint
 from workers.budget import Budget
 from workers.data.spec import NO_DATA, DataSpec
@@ -189,6 +189,9 @@ class StudyConfig(BaseModel):
     stop: StopConfig = StopConfig(trials=40)
     sampler: SamplerConfig = SamplerConfig()
     pruner: PrunerConfig = PrunerConfig()
+    checkpoint: CheckpointName = "last"
+    """Epoch that gives a trial its values and its promoted checkpoint; `best` is the best by the
+    first trained objective."""
     engine: EngineConfig = EngineConfig()
     resources: ResourcesConfig = ResourcesConfig()
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
@@ -279,6 +282,8 @@ class StudyConfig(BaseModel):
         # Older studies were recorded without these keys.
         if self.teacher is None:
             del kept["teacher"]
+        if self.checkpoint == "last":
+            del kept["checkpoint"]
         if self.resources.silence_s is None:
             del kept["resources"]["silence_s"]
         if self.resources.gpu_found:

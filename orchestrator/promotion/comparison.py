@@ -63,14 +63,13 @@ class Comparison:
 
 
 def recorded_metrics(winner: Winner) -> dict[str, float]:
-    """Return the recorded metrics of the trial at the full budget that can be objectives.
+    """Return the recorded metrics of the trial, at the epoch of its values, that can be objectives.
 
     Errors of single regression targets are left out: their names may not be valid MLflow tags.
     """
     trial = winner.trial
-    measured = trial.measurements[-1].metrics if trial.measurements else {}
     scores = {f"val_{name}": score for name, score in winner.scores.items()}
-    known = {**measured, **trial.cost, **scores}
+    known = {**winner.measurement.metrics, **trial.cost, **scores}
     return {name: float(known[name]) for name in measured_metrics() or () if name in known}
 
 

@@ -11,7 +11,7 @@ from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Ledger, StudyRow
-from orchestrator.objective import best
+from orchestrator.objective import best, scored_measurement
 from orchestrator.promotion.package import Contents, has_users_blocks
 from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.architecture import Architecture
@@ -21,6 +21,7 @@ from workers import checkpoint
 from workers.checkpoint import Checkpoint, CheckpointError
 from workers.data import Dataset, Preprocessing, load
 from workers.data.identity import test_split_identity
+from workers.measurement import Measurement
 from workers.storage import Storage
 
 
@@ -35,7 +36,7 @@ class Winner:
     """The network in one line."""
     scores: Mapping[str, float]
     """Recorded `accuracy`, and `mae` of one or `rmse` of several regression targets, on validation
-    at the last epoch of the full budget."""
+    at the epoch of its values."""
     dataset: Dataset
     preprocessing: Preprocessing | None
     """Preprocessing of files to inputs; None for vectors."""
@@ -45,6 +46,11 @@ class Winner:
     identity: Mapping[str, str]
     """Digests that identify the held-out test set: `data_digest` of the study, and those of
     `workers.data.identity`."""
+
+    @property
+    def measurement(self) -> Measurement:
+        """Return the measurement that gave it its values; the checkpoint is of the same epoch."""
+        return _measurement(self.config, self.trial)
 
     @property
     def contents(self) -> Contents:
@@ -61,6 +67,7 @@ class Winner:
                 "trial": self.trial.number,
                 "trial_uid": self.trial.uid,
                 "candidate_digest": self.trial.digest,
+                "epoch": self.measurement.fidelity,
                 "data_digest": self.study.data_digest,
                 **{f"val_{name}": score for name, score in self.scores.items()},
                 "architecture": self.architecture,
@@ -100,7 +107,7 @@ def load_winner(
     """
     _require_model(config, trial)
     _require_trained_here(ledger, config, trial)
-    loaded = _load_checkpoint(ledger, config, trial, checkpoints / study.name / trial.uid)
+    loaded = _load_checkpoint(config, trial, checkpoints / study.name / trial.uid)
     user_code = _user_code(study, config, trial)
     dataset = load(config.data)
     if dataset.digest != study.data_digest:
@@ -152,42 +159,52 @@ def _require_trained_here(ledger: Ledger, config: StudyConfig, trial: Trial) -> 
                 )
 
 
-def _load_checkpoint(
-    ledger: Ledger, config: StudyConfig, trial: Trial, folder: Storage
-) -> Checkpoint:
-    """Return the trial's newest checkpoint, which must be of the full budget."""
-    references = ledger.checkpoints(trial.uid)
-    if not references:
+def _measurement(config: StudyConfig, trial: Trial) -> Measurement:
+    """Return the measurement that gave a complete trial its values.
+
+    Raises:
+        PromotionRefusedError: It has none: it was not trained here.
+    """
+    found = scored_measurement(trial, config.objectives, config.checkpoint)
+    if found is None or trial.reached != config.budget.maximum:
+        raise PromotionRefusedError(
+            f"trial {trial.number} kept no checkpoint of the full budget: it was not trained here"
+        )
+    return found
+
+
+def _load_checkpoint(config: StudyConfig, trial: Trial, folder: Storage) -> Checkpoint:
+    """Return the checkpoint of the epoch that gave the trial its values."""
+    measured = _measurement(config, trial)
+    if measured.checkpoint is None:
         raise PromotionRefusedError(
             f"trial {trial.number} kept no checkpoint: it was not trained here"
         )
     try:
-        loaded = checkpoint.load(references[0], folder)
+        loaded = checkpoint.load(measured.checkpoint, folder)
     except CheckpointError as error:
         raise PromotionRefusedError(
             f"the checkpoint of trial {trial.number} is damaged: {error}; "
             "promote another trial with --trial"
         ) from error
-    if loaded.epoch != config.budget.maximum or "precision" not in loaded.state:
+    if loaded.epoch != measured.fidelity or "precision" not in loaded.state:
         raise PromotionRefusedError(
-            f"the newest checkpoint of trial {trial.number} is of epoch {loaded.epoch} of "
-            f"{config.budget.maximum}, or of another release"
+            f"the checkpoint of trial {trial.number} is of epoch {loaded.epoch} instead of "
+            f"{measured.fidelity}, or of another release"
         )
     return loaded
 
 
 def _recorded_scores(config: StudyConfig, trial: Trial, dataset: Dataset) -> dict[str, float]:
-    last = trial.measurements[-1]
+    measured = _measurement(config, trial).metrics
     names = ["accuracy"] if dataset.class_names else []
     if dataset.value_names:
         # Errors in different units cannot be averaged.
         names.append("mae" if len(dataset.value_names) == 1 else "rmse")
     for name in names:
-        if last.fidelity != config.budget.maximum or f"val_{name}" not in last.metrics:
-            raise PromotionRefusedError(
-                f"trial {trial.number} has no val_{name} at the full budget"
-            )
-    return {name: last.metrics[f"val_{name}"] for name in names}
+        if f"val_{name}" not in measured:
+            raise PromotionRefusedError(f"trial {trial.number} has no val_{name} at its epoch")
+    return {name: measured[f"val_{name}"] for name in names}
 
 
 def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserCode | None:

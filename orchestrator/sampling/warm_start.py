@@ -120,6 +120,7 @@ def _differences(row: StudyRow, config: StudyConfig, identity: StudyIdentity) ->
         "training code": (row.code_digest, identity.code_digest),
         "budget": (other.budget, config.budget),
         "list of objectives": (other.objectives, config.objectives),
+        "checkpoint": (other.checkpoint, config.checkpoint),
         "teacher": (row.teacher_sha256, identity.teacher_sha256),
     }
     return [what for what, (theirs, ours) in pairs.items() if theirs != ours]

@@ -106,6 +106,7 @@ class Attempts:
             failure,
             budget=self._budget,
             objectives=self._objectives,
+            checkpoint=self._state.config.checkpoint,
             past_outcomes=self._past_outcomes(trial),
         )
         if isinstance(outcome, TrialOutcome):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
+from orchestrator.objective import epoch_objective, scored_measurement
 from orchestrator.trial import Trial
 from workers import attempt_log
 from workers.failures import Failure
-from workers.job import AttemptKey, TeacherRef, TrainingJob
+from workers.job import AttemptKey, BestEpoch, TeacherRef, TrainingJob
 from workers.measurement import CheckpointRef
 from workers.storage import Storage
 
@@ -63,6 +64,7 @@ class JobFactory:
             log_path=None if log is None else str(log),
             teacher=self._teacher,
             resume_from=tuple(resume_from),
+            best_epoch=self._best_epoch(trial),
             threads=max(1, int(config.resources.cpu)),
             device="cuda" if gpu_share else "cpu",
             shares=shares,
@@ -81,6 +83,19 @@ class JobFactory:
         if failure is not None:
             text += f": {failure.message}\n{failure.traceback}"
         attempt_log.append(log, text)
+
+    def _best_epoch(self, trial: Trial) -> BestEpoch | None:
+        """Return the rule of the best epoch, with the best one so far; None keeps no such epoch."""
+        objectives, name = self._config.objectives, self._config.checkpoint
+        judge = epoch_objective(objectives, name)
+        if judge is None:
+            return None
+        best = scored_measurement(trial, objectives, name)
+        return BestEpoch(
+            metric=judge.metric,
+            direction=judge.direction,
+            earlier=None if best is None else best.checkpoint,
+        )
 
     def log_dropped_metrics(
         self, trial: Trial, fidelity: int, metrics: Mapping[str, float]

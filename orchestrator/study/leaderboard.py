@@ -7,7 +7,14 @@ from typing import Any
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.formatting import format_duration, format_number, format_table
-from orchestrator.objective import Objective, pareto_front, preference_distances, rank
+from orchestrator.objective import (
+    Objective,
+    epoch_objective,
+    pareto_front,
+    preference_distances,
+    rank,
+    scored_measurement,
+)
 from orchestrator.sampling.halving import main_objective
 from orchestrator.trial import REUSED, Trial, TrialState
 
@@ -26,6 +33,8 @@ class Row:
     on_front: bool
     """True if no other trial is better in every objective."""
     epochs: int
+    best_epoch: int | None
+    """Epoch of the values and of the checkpoint; None where that is always the last one."""
     parameters: int | None
     """Trainable parameters of its network; None where nothing was counted."""
     architecture: str
@@ -38,17 +47,22 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain data."""
         preferred = {} if self.distance is None else {"distance": self.distance}
-        return preferred | {
-            "rank": self.rank,
-            "trial": self.trial,
-            "uid": self.uid,
-            "values": dict(self.values),
-            "on_front": self.on_front,
-            "epochs": self.epochs,
-            "parameters": self.parameters,
-            "architecture": self.architecture,
-            "elapsed_s": self.elapsed_s,
-        }
+        best = {} if self.best_epoch is None else {"best_epoch": self.best_epoch}
+        return (
+            preferred
+            | best
+            | {
+                "rank": self.rank,
+                "trial": self.trial,
+                "uid": self.uid,
+                "values": dict(self.values),
+                "on_front": self.on_front,
+                "epochs": self.epochs,
+                "parameters": self.parameters,
+                "architecture": self.architecture,
+                "elapsed_s": self.elapsed_s,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +108,8 @@ class Leaderboard:
         head = ["rank", "trial", *metrics, "epochs", "time", "architecture"]
         if "parameters" not in metrics:
             head.insert(-2, "parameters")
+        if any(row.best_epoch is not None for row in self.rows):
+            head.insert(head.index("epochs") + 1, "best epoch")
         if self.preferred is not None:
             head.insert(2, "distance")
         shown = self.rows[:top]
@@ -149,7 +165,7 @@ def leaderboard(
         objectives=objectives,
         rows=tuple(
             replace(
-                _row(place, trial, objectives, on_front=trial.uid in front),
+                _row(place, trial, config, on_front=trial.uid in front),
                 distance=away.get(trial.uid),
             )
             for place, trial in enumerate(complete, start=1)
@@ -172,16 +188,19 @@ def counts(trials: Sequence[Trial]) -> dict[str, int]:
     return {names.get(name, name): found[name] for name in order if found[name]}
 
 
-def _row(place: int, trial: Trial, objectives: Sequence[Objective], *, on_front: bool) -> Row:
+def _row(place: int, trial: Trial, config: StudyConfig, *, on_front: bool) -> Row:
     last = trial.measurements[-1] if trial.measurements else None
+    judge = epoch_objective(config.objectives, config.checkpoint)
+    scored = scored_measurement(trial, config.objectives, config.checkpoint)
     counted = trial.cost.get("parameters")
     return Row(
         rank=place,
         trial=trial.number,
         uid=trial.uid,
-        values={o.metric: v for o, v in zip(objectives, trial.values or (), strict=True)},
+        values={o.metric: v for o, v in zip(config.objectives, trial.values or (), strict=True)},
         on_front=on_front,
         epochs=last.fidelity if last else 0,
+        best_epoch=None if judge is None or scored is None else scored.fidelity,
         parameters=None if counted is None else int(counted),
         architecture=trial.describe,
         elapsed_s=last.elapsed_s if last else 0.0,
@@ -196,6 +215,7 @@ def _cells(row: Row, head: Sequence[str], *, several: bool) -> list[str]:
         "trial": str(row.trial),
         "distance": "" if row.distance is None else format_number(row.distance),
         "epochs": str(row.epochs),
+        "best epoch": "" if row.best_epoch is None else str(row.best_epoch),
         "parameters": "" if row.parameters is None else f"{row.parameters:,}",
         "time": format_duration(row.elapsed_s),
         "architecture": row.architecture,

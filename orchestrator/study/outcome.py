@@ -8,7 +8,12 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.objective import Objective, objective_values
+from orchestrator.objective import (
+    CheckpointName,
+    Objective,
+    objective_values,
+    scored_measurement,
+)
 from orchestrator.study.retry_policy import earns_retry
 from orchestrator.trial import Trial, TrialState
 from search_spaces.plugins import did_you_mean
@@ -58,6 +63,7 @@ def decide_outcome(
     *,
     budget: Budget,
     objectives: Sequence[Objective],
+    checkpoint: CheckpointName,
     past_outcomes: Sequence[str],
 ) -> TrialOutcome | Failure:
     """Return the outcome of a trial after an attempt, or the failure that earns a retry.
@@ -68,11 +74,13 @@ def decide_outcome(
         failure: Failure that the engine reported; None otherwise.
         budget: The study's budget.
         objectives: The study's objectives.
+        checkpoint: Epoch that gives the trial its values.
         past_outcomes: Outcomes of the trial's earlier attempts.
     """
     reached = trial.reached
     if reached >= budget.maximum:
-        values = objective_values(objectives, trial.measurements[-1].metrics, trial.cost)
+        scored = scored_measurement(trial, objectives, checkpoint) or trial.measurements[-1]
+        values = objective_values(objectives, scored.metrics, trial.cost)
         if values is not None:
             return TrialOutcome(state=TrialState.COMPLETE, values=values)
         failure = missing_objectives(trial.cost, trial.measurements[-1], objectives, budget)

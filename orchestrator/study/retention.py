@@ -10,7 +10,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.objective import Objective, pareto_front, pareto_order, rank
+from orchestrator.objective import (
+    CheckpointName,
+    Objective,
+    pareto_front,
+    pareto_order,
+    rank,
+    scored_measurement,
+)
 from orchestrator.sampling.halving import main_objective
 from orchestrator.trial import REUSED, Trial, TrialState
 from workers import manifest
@@ -34,15 +41,18 @@ TRIAL_FOLDER = re.compile(r"[0-9a-f]{32}")
 class Retention:
     """Checkpoint folders of one study, one for each trial, named by its uid."""
 
-    def __init__(self, folder: Storage, objectives: Sequence[Objective]) -> None:
+    def __init__(
+        self, folder: Storage, objectives: Sequence[Objective], checkpoint: CheckpointName = "last"
+    ) -> None:
         self._folder = folder
         self._objectives = tuple(objectives)
+        self._checkpoint: CheckpointName = checkpoint
         self._kept: tuple[Trial, ...] = ()
 
     def sweep(self, trials: Iterable[Trial]) -> None:
         """Delete the checkpoints of all ended trials that are not among the best."""
         known = list(trials)
-        self._kept = trials_to_keep(known, self._objectives)
+        self._kept = trials_to_keep(known, self._objectives, self._checkpoint)
         self._delete(
             trial for trial in known if trial.state.is_terminal and trial not in self._kept
         )
@@ -50,7 +60,7 @@ class Retention:
     def update(self, trial: Trial) -> None:
         """Add an ended trial, and delete the checkpoints of trials no longer among the best."""
         before = (*self._kept, trial)
-        self._kept = trials_to_keep(before, self._objectives)
+        self._kept = trials_to_keep(before, self._objectives, self._checkpoint)
         self._delete(other for other in before if other not in self._kept)
 
     def _delete(self, trials: Iterable[Trial]) -> None:
@@ -70,7 +80,9 @@ def _remove(folders: Iterable[Storage], root: Storage) -> None:
             folder.remove(root)
 
 
-def trials_to_keep(trials: Iterable[Trial], objectives: Sequence[Objective]) -> tuple[Trial, ...]:
+def trials_to_keep(
+    trials: Iterable[Trial], objectives: Sequence[Objective], checkpoint: CheckpointName = "last"
+) -> tuple[Trial, ...]:
     """Return the complete trials that keep their checkpoints, best first.
 
     These are the MAX_KEPT best of the ranking and, with several objectives, the whole Pareto front
@@ -87,7 +99,7 @@ def trials_to_keep(trials: Iterable[Trial], objectives: Sequence[Objective]) -> 
     front = _uncrowded_first(pareto_front(done, objectives), objectives)
     kept, size = set(), 0
     for place, trial in enumerate(front):
-        size += _checkpoint_bytes(trial)
+        size += sum(each.bytes for each in kept_checkpoints(trial, objectives, checkpoint))
         if place < MAX_KEPT or size <= MAX_FRONT_BYTES:
             kept.add(trial.uid)
     others = [trial.uid for trial in complete if trial.uid not in {each.uid for each in front}]
@@ -106,10 +118,20 @@ def _uncrowded_first(front: Sequence[Trial], objectives: Sequence[Objective]) ->
     return sorted(front, key=lambda trial: keys[trial.uid], reverse=True)
 
 
-def _checkpoint_bytes(trial: Trial) -> int:
-    """Return the size of the two newest checkpoints, which are those on disk."""
-    sizes = [seen.checkpoint.bytes for seen in trial.measurements if seen.checkpoint]
-    return sum(sizes[-2:])
+def kept_checkpoints(
+    trial: Trial, objectives: Sequence[Objective], checkpoint: CheckpointName
+) -> list[CheckpointRef]:
+    """Return the checkpoints of a trial that are on disk: the two newest and the scored one."""
+    kept = [seen.checkpoint for seen in trial.measurements if seen.checkpoint][-2:]
+    scored = _scored_checkpoint(trial, objectives, checkpoint)
+    return kept if scored is None or scored in kept else [scored, *kept]
+
+
+def _scored_checkpoint(
+    trial: Trial, objectives: Sequence[Objective], checkpoint: CheckpointName
+) -> CheckpointRef | None:
+    scored = scored_measurement(trial, objectives, checkpoint)
+    return None if scored is None else scored.checkpoint
 
 
 def unreferenced_files(
@@ -117,6 +139,7 @@ def unreferenced_files(
     trials: Sequence[Trial],
     objectives: Sequence[Objective],
     *,
+    checkpoint: CheckpointName,
     needed: Collection[str],
     owned: bool,
 ) -> list[Storage]:
@@ -126,13 +149,14 @@ def unreferenced_files(
         folder: The study's checkpoint folder; no trial may be training in it.
         trials: All trials of the study.
         objectives: The study's objectives.
+        checkpoint: Epoch whose checkpoint a trial keeps besides the newest ones.
         needed: Uids of trials whose checkpoints are kept whatever their rank.
         owned: Whether folders of unknown trials may be deleted.
     """
     if folder.is_link():  # remove() refuses to follow it
         return []
     found = folder.entries()
-    kept = {trial.uid for trial in trials_to_keep(trials, objectives)} | set(needed)
+    kept = {trial.uid for trial in trials_to_keep(trials, objectives, checkpoint)} | set(needed)
     kept |= {trial.uid for trial in trials if not trial.state.is_terminal}
     known = {trial.uid: trial for trial in trials}
     paths = [
@@ -142,36 +166,52 @@ def unreferenced_files(
         and (path.name in known or (owned and TRIAL_FOLDER.fullmatch(path.name)))
     ]
     for path in found:
-        if path.name in kept & known.keys() and path.is_dir() and not path.is_link():
-            saved = [seen.checkpoint for seen in known[path.name].measurements if seen.checkpoint]
-            newest = {Path(reference.path).name for reference in saved[-2:]}
-            paths += [
-                inside
-                for inside in path.entries()
-                if _CHECKPOINT.fullmatch(inside.name) and inside.name not in newest
-            ]
+        if path.name in kept & known.keys():
+            saved = kept_checkpoints(known[path.name], objectives, checkpoint)
+            paths += _others(path, saved)
     return paths
 
 
+def _others(folder: Storage, kept: Sequence[CheckpointRef]) -> list[Storage]:
+    """Return the checkpoints in a trial's folder except the kept ones."""
+    if folder.is_link() or not folder.is_dir():
+        return []
+    names = {Path(reference.path).name for reference in kept}
+    return [
+        path
+        for path in folder.entries()
+        if _CHECKPOINT.fullmatch(path.name) and path.name not in names
+    ]
+
+
 def bad_checkpoints(
-    trials: Sequence[Trial], objectives: Sequence[Objective], folder: Storage
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
+    checkpoint: CheckpointName,
+    folder: Storage,
 ) -> Iterator[tuple[Trial, str, str]]:
-    """Yield the defects of the newest checkpoint of each trial that keeps one.
+    """Yield the defects of the checkpoints that a promotion or a resume reads.
 
     Args:
         trials: All trials of the study.
         objectives: The study's objectives.
+        checkpoint: Epoch whose checkpoint is promoted.
         folder: The study's checkpoint folder.
 
     Yields:
         The trial, the checkpoint's name, and what was found in its place.
     """
-    kept = [*trials_to_keep(trials, objectives), *(t for t in trials if not t.state.is_terminal)]
+    complete = trials_to_keep(trials, objectives, checkpoint)
+    kept = [*complete, *(t for t in trials if not t.state.is_terminal)]
     for trial in sorted(kept, key=lambda trial: trial.number):
-        saved = [seen.checkpoint for seen in trial.measurements if seen.checkpoint]
-        if saved:
-            name = saved[-1].path.rpartition("/")[2]
-            if (found := _defect(saved[-1], folder / trial.uid / name)) is not None:
+        read = [_scored_checkpoint(trial, objectives, checkpoint)]
+        if not trial.state.is_terminal:
+            read += kept_checkpoints(trial, objectives, checkpoint)[-1:]
+        for reference in dict.fromkeys(read):
+            if reference is None:
+                continue
+            name = reference.path.rpartition("/")[2]
+            if (found := _defect(reference, folder / trial.uid / name)) is not None:
                 yield trial, name, found
 
 

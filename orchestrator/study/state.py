@@ -56,7 +56,7 @@ class StudyState:
         objectives = config.objectives
         self.config = config
         self.index = TrialIndex(trials)
-        self.retention = Retention(checkpoints, objectives)
+        self.retention = Retention(checkpoints, objectives, config.checkpoint)
         self.best = best(self.index.trials, objectives)
         """The best complete trial so far."""
         self._pruner = _pruner(config)

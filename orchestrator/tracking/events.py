@@ -4,11 +4,18 @@ Knows neither MLflow nor a database. The result depends only on the events and t
 projection that restarts and folds the same events arrives at the same state.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.ledger import Event
-from orchestrator.objective import Objective, best
+from orchestrator.objective import (
+    CheckpointName,
+    Objective,
+    best,
+    epoch_objective,
+    objective_values,
+)
 from orchestrator.trial import Trial, TrialState
 
 
@@ -47,6 +54,10 @@ class TrialView:
     """Id of the event that added it."""
     epoch: int = 0
     """The highest epoch measured."""
+    best_epoch: int | None = None
+    """The epoch that gives it its values; None where that is the last one."""
+    best_score: float = -math.inf
+    """Score of that epoch, more being better."""
 
     @property
     def name(self) -> str:
@@ -66,8 +77,11 @@ class EventFold:
         fresh_best: Best values to show.
     """
 
-    def __init__(self, objectives: Sequence[Objective]) -> None:
+    def __init__(
+        self, objectives: Sequence[Objective], checkpoint: CheckpointName = "last"
+    ) -> None:
         self._objectives = tuple(objectives)
+        self._judge = epoch_objective(objectives, checkpoint)
         self._best: dict[str, float] = {}
         self.trials: dict[str, TrialView] = {}
         self.state = "running"
@@ -140,7 +154,14 @@ class EventFold:
         )
         if not shown:
             self.fresh.setdefault(view.trial.uid, []).append(point)
-        return replace(view, epoch=max(view.epoch, point.epoch))
+        view = replace(view, epoch=max(view.epoch, point.epoch))
+        known = objective_values(self._objectives, point.metrics, view.trial.cost)
+        if self._judge is None or known is None:
+            return view
+        score = self._judge.score(point.metrics[self._judge.metric])
+        if score <= view.best_score:
+            return view
+        return replace(view, best_epoch=point.epoch, best_score=score)
 
     def _update_best(self, view: TrialView, *, shown: bool) -> None:
         trial = view.trial

@@ -91,7 +91,7 @@ class Projection:
         self._connect = connect
         self._artifacts = artifacts
         self._logs = logs
-        self._fold = EventFold(self._objectives)
+        self._fold = EventFold(self._objectives, self._config.checkpoint)
         self._store: _Store | None = None
         self._from_start = False
         self._read = 0
@@ -219,7 +219,7 @@ class Projection:
         self._read = self._shown = 0
         may_exist_until = self.last_event()
         start = self._ledger.cursor(study.id) if existed and not self._from_start else 0
-        self._fold = EventFold(self._objectives)
+        self._fold = EventFold(self._objectives, self._config.checkpoint)
         self._fold.apply(
             itertools.takewhile(lambda event: event.id <= start, self._events(0)), shown=True
         )

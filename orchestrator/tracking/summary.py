@@ -37,6 +37,7 @@ _SHOWN_CONFIG = (
     "stop.target",
     "sampler.name",
     "pruner.name",
+    "checkpoint",
     "engine.name",
     "resources.cpu",
     "resources.gpu",
@@ -76,7 +77,7 @@ def runs_view(config: StudyConfig) -> str:
 
 def config_params(config: StudyConfig) -> dict[str, Any]:
     """Return the config as flat parameters, restricted to an allow-list of fields."""
-    data = config.model_dump(mode="json")
+    data = json.loads(config.canonical_json())
     flat: dict[str, Any] = {}
     for path in _SHOWN_CONFIG:
         value: Any = data

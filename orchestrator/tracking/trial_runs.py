@@ -281,6 +281,8 @@ def state_tags(view: TrialView, budget: Budget) -> dict[str, str]:
     reached = [rung for rung in budget.rungs() if rung <= view.epoch]
     if reached:
         tags["archscout.rung"] = str(reached[-1])
+    if view.best_epoch is not None and trial.state is TrialState.COMPLETE:
+        tags["archscout.best_epoch"] = str(view.best_epoch)
     if trial.attempts > 1:
         tags["archscout.attempts"] = str(trial.attempts)
     if trial.failure is not None:

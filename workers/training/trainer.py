@@ -8,7 +8,7 @@ rounding on a GPU, where sums have no fixed order.
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -32,6 +32,7 @@ from workers.training.batches import on_device
 from workers.training.device import prepare
 from workers.training.ema import WeightEMA, add_prefix, select_prefix
 from workers.training.evaluate import MetricAccumulator, evaluate, forward
+from workers.training.kept_checkpoints import KeptCheckpoints
 from workers.training.mixing import mix
 from workers.training.optimization import Optimization
 from workers.training.teacher import TeacherNetwork
@@ -40,8 +41,6 @@ log = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 5.0
 """Maximum time between two progress reports, unless a single batch takes longer."""
-KEPT_CHECKPOINTS = 2
-"""Number of checkpoints kept: the newest, and the previous one in case it is damaged."""
 
 
 class Trainer:
@@ -80,7 +79,7 @@ class Trainer:
             self.recipe,
             job.budget.maximum * self.steps_per_epoch,
         )
-        self.checkpoints: list[CheckpointRef] = []
+        self.checkpoints = KeptCheckpoints(job.best_epoch)
         self.epochs_trained = self._resume()
 
     def run(self) -> Iterator[Measurement | Progress]:
@@ -102,13 +101,16 @@ class Trainer:
             metrics = training.metrics("train")
             metrics |= self.loss.end_epoch() | self.accumulation.end_epoch()
             yield from self._evaluate(epoch, validation)
+            metrics |= validation.metrics("val")
             yield Measurement(
                 fidelity=epoch,
-                metrics=metrics | validation.metrics("val"),
-                checkpoint=self._save(epoch),
+                metrics=metrics,
+                checkpoint=self._save(epoch, metrics),
                 elapsed_s=time.monotonic() - self.started,
             )
-            self._remove_old_checkpoints()
+            # Only now is it recorded: the ledger never refers to fewer than two.
+            if self.job.checkpoints is not None:
+                self.checkpoints.remove_old(self.job.checkpoints)
 
     def _train_epoch(self, epoch: int, accumulator: MetricAccumulator) -> Iterator[Progress]:
         """Train on every example once."""
@@ -207,7 +209,7 @@ class Trainer:
         self.accumulation.load_state_dict(select_prefix("accumulation.", found.tensors))
         self.loss.load_state_dict(select_prefix("loss.", found.tensors))
         self.optimization.load_state_dict(select_prefix("optimizer.", found.tensors))
-        self.checkpoints.append(reference)
+        self.checkpoints.add(reference, {})
         return found.epoch
 
     def _keep_precision(self, precision: str) -> None:
@@ -220,7 +222,7 @@ class Trainer:
         )
         self.execution = prepare(self.job, precision)
 
-    def _save(self, epoch: int) -> CheckpointRef | None:
+    def _save(self, epoch: int, metrics: Mapping[str, float]) -> CheckpointRef | None:
         folder = self.job.checkpoints
         if folder is None:
             return None
@@ -247,18 +249,8 @@ class Trainer:
             raise  # already names the store
         except OSError as error:
             raise with_path(error, str(folder)) from error
-        self.checkpoints.append(saved)
+        self.checkpoints.add(saved, metrics)
         return saved
-
-    def _remove_old_checkpoints(self) -> None:
-        """Remove all but the newest checkpoints that this attempt saved or started from.
-
-        Called only after the newest was recorded, so that the ledger never refers to fewer than
-        two. Files of other attempts stay: they may belong to a newer attempt.
-        """
-        folder = self.job.checkpoints
-        while folder is not None and len(self.checkpoints) > KEPT_CHECKPOINTS:
-            checkpoint.remove(self.checkpoints.pop(0), folder)
 
 
 def _candidate(job: TrainingJob) -> Candidate:

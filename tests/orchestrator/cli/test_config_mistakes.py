@@ -10,8 +10,8 @@ from orchestrator.errors import ProblemsError
 from search_spaces.catalog import catalog
 
 KEYS = (
-    "budget, confirm, constraints, data, engine, gates, name, objectives, pruner, resources, "
-    "sampler, seed, seed_points, space, stop, teacher, tracking, train, warm_start"
+    "budget, checkpoint, confirm, constraints, data, engine, gates, name, objectives, pruner, "
+    "resources, sampler, seed, seed_points, space, stop, teacher, tracking, train, warm_start"
 )
 MEASURED = (
     "activation_bytes, flops, parameters, train_accuracy, train_loss, train_mae, train_rmse, "
@@ -68,7 +68,7 @@ MISTAKES = {
     "lower the minimum or raise the maximum",
     "space: tiny\nbudget: {unit: step}": "2: budget.unit: 'step' is not offered. Allowed: epoch.",
     "space: tiny\nsampler: {name: tpee}": "2: sampler.name: 'tpee' is not offered. "
-    "Allowed: tpe, random, nsga2, nsga3, gp. Did you mean 'tpe'?",
+    "Allowed: auto, tpe, random, nsga2, nsga3, gp. Did you mean 'tpe'?",
     "space: tiny\npruner: {name: asha}": "2: pruner.name: 'asha' is not offered. "
     "Allowed: halving, none.",
     "space: tiny\nengine: {name: in_process, address: auto}": "2: engine: engine 'in_process' runs "
