@@ -49,11 +49,12 @@ def plateau() -> Table:
 
 
 def crossing() -> Table:
-    """Return curves that cross: the better the final value, the later it is reached."""
+    """Return curves that cross before epoch 2: the better the final value, the later the start."""
 
     def curve(distance: float) -> Numbers:
         share = 1 / (1 + distance)
-        return _rising(CHANCE + (0.98 - CHANCE) * share, rate=1.6 - 1.5 * share)
+        epochs = np.maximum(np.array(FIDELITIES) - 1.2 * share, 0.0)
+        return CHANCE + (0.98 - CHANCE) * share * (1 - np.exp(-2 * epochs))
 
     return _table("crossing", curve, Noise())
 
