@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -82,6 +82,8 @@ class TableSpace:
     """Predicts the cost of a candidate."""
     priors: Mapping[str, Expected] = field(default_factory=dict)
     """Decisions with a prior, by name."""
+    designs: Sequence[Params] = ()
+    """First designs besides the default, as `SearchSpace.kinds` returns them."""
     version: str = "1"
     constraints: tuple[Constraint, ...] = ()
 
@@ -102,6 +104,10 @@ class TableSpace:
     def expected(self) -> dict[str, Expected]:
         """Return the decisions that have a prior, by name."""
         return dict(self.priors)
+
+    def kinds(self) -> list[dict[str, Any]]:
+        """Return the first designs besides the default."""
+        return [dict(params) for params in self.designs]
 
     def size(self) -> float:
         """Return the number of candidates."""
