@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.search.bootstrap import compare, log_regret, log_time, time_to_goal, value_at
 from benchmarks.search.measure import OUT, read_runs, run_file
 from benchmarks.search.runs import Run
-from benchmarks.search.bootstrap import compare, log_regret, log_time, time_to_goal, value_at
 from benchmarks.search.suites import DEVELOPMENT_SUITES, FINAL_SUITES, Suite
 
 MARKS = (10, 20, 40, 80)

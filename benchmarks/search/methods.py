@@ -20,8 +20,14 @@ from benchmarks.search.peers import (
 from benchmarks.search.runs import Run
 from benchmarks.search.tables import Table
 
-OURS: dict[str, Mapping[str, Any]] = {"ours": {}}
+OURS: dict[str, Callable[[Table], Mapping[str, Any]]] = {
+    "ours": lambda table: {"sampler": {"name": "auto"}, "budget": _budget(table)},
+}
 """Keys of study.yaml of our own methods; what is not given has the product's defaults."""
+
+
+def _budget(table: Table) -> dict[str, int]:
+    return {"minimum": max(table.fidelities[0], round(table.top / 9)), "maximum": table.top}
 
 
 def _random_asha(table: Table, seed: int, *, place: int) -> Peer:
@@ -75,7 +81,7 @@ def search(name: str, table: Table, *, workers: int, units: float, seed: int) ->
     """
     if name in OURS:
         return run_study(
-            table, method=name, workers=workers, units=units, seed=seed, keys=OURS[name]
+            table, method=name, workers=workers, units=units, seed=seed, keys=OURS[name](table)
         )
     peer = PEERS[name](table, seed)
     return run_peer(table, peer, method=name, workers=workers, units=units, seed=seed)

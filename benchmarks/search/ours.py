@@ -106,7 +106,6 @@ def study_config(
     base = {
         "name": "simulated",
         "space": table.space.name,
-        "budget": {"minimum": table.fidelities[0], "maximum": table.top},
         "stop": {"hours": hours},
         "engine": {"name": "in_process"},
         "resources": {"gpu": 0},
