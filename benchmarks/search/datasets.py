@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.search import glyphs, textures
+from search_spaces.task import Task
 from workers.data import DataError, DataSpec, SplitSpec, load
 
 SEED = 0
@@ -28,6 +29,8 @@ class BenchmarkData:
     """SHA-256 of the examples, as `workers.data.load` computes it."""
     spec: Callable[[Path], DataSpec]
     """Returns the spec, given the folder for files that have to be made."""
+    task: Task
+    """Inputs and outputs, as loaded."""
     space: str = "hybrid"
     """Built-in search space."""
 
@@ -126,27 +129,33 @@ DATA: Mapping[str, BenchmarkData] = {
     "table": BenchmarkData(
         digest="f23741b8f83e97c4badfeb9cc9c1d7a53009f448eccdb4dd7d49158fa74a62fe",
         spec=_table,
+        task=Task(inputs={"vector": (20,)}, num_classes=6),
         space="vector",
     ),
     "digits": BenchmarkData(
         digest="8caa5d5363301ac6f053bc3e7d7d6ba299e98a80d5dab0188047b14f57a4b19b",
         spec=_digits,
+        task=Task(inputs={"image": (1, 8, 8)}, num_classes=10),
     ),
     "textures": BenchmarkData(
         digest="361999ed9798ad31a9e1a7bd7abe79d10c36879dbd20a4fbd573736fee8b2eec",
         spec=_textures,
+        task=Task(inputs={"image": (3, 28, 28)}, num_classes=12),
     ),
     "glyphs": BenchmarkData(
         digest="4733e6424d858748a7390b245224031c1c9d525744099a3d601faa50e5147708",
         spec=_glyphs,
+        task=Task(inputs={"image": (1, 28, 28)}, num_classes=34),
     ),
     "shapes": BenchmarkData(
         digest="89bc660b60ac3e4bb41b62f3b0c36d8f1526850cef277767b65f2251c226ccfc",
         spec=_shapes,
+        task=Task(inputs={"image": (1, 24, 24)}, num_classes=4, num_values=1),
     ),
     "fashion5k": BenchmarkData(
         digest="cab68d816dce03354c069ffe9d0c80143c736a200d0fa5c6cfb552ce834ccb06",
         spec=_fashion,
+        task=Task(inputs={"image": (1, 28, 28)}, num_classes=10),
     ),
 }
 """Data sets by name."""

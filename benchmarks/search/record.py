@@ -123,7 +123,7 @@ class Recorder:
             cpu_s=cpu_s,
             outcome=outcome,
         )
-        recorded.add(self.name, recording, self.results)
+        recorded.add(self.name, [recording], self.results)
         return recording
 
 

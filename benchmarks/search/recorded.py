@@ -2,7 +2,7 @@
 
 import json
 import lzma
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,12 @@ def read(name: str, folder: Path = FOLDER) -> list[Recording]:
         return [Recording(**json.loads(line)) for line in lines]
 
 
-def add(name: str, recording: Recording, folder: Path = FOLDER) -> None:
-    """Add a recording to its file; several processes may do so at the same time."""
+def add(name: str, recordings: Iterable[Recording], folder: Path = FOLDER) -> None:
+    """Add recordings to their file; several processes may do so at the same time."""
     folder.mkdir(parents=True, exist_ok=True)
     path = _path(name, folder)
     with FileLock(f"{path}.lock"):
-        known = {each.number: each for each in read(name, folder)} | {recording.number: recording}
+        known = {each.number: each for each in (*read(name, folder), *recordings)}
         part = path.with_suffix(".part")
         with lzma.open(part, "wt") as file:
             file.writelines(

@@ -45,7 +45,7 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
 def test_recordings_of_several_processes_are_all_kept(tmp_path: Path) -> None:
     made = [a_recording(number) for number in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda each: recorded.add("digits", each, tmp_path), reversed(made)))
+        list(pool.map(lambda each: recorded.add("digits", [each], tmp_path), reversed(made)))
 
     assert recorded.read("digits", tmp_path) == made
     assert recorded.read("glyphs", tmp_path) == []
@@ -146,8 +146,8 @@ def test_a_diverged_training_keeps_its_epochs(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_recordings_survive_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded.add("digits", a_recording(0), tmp_path)
+    recorded.add("digits", [a_recording(0)], tmp_path)
     with pytest.raises(TypeError):
-        recorded.add("digits", replace(a_recording(1), params={"width": object()}), tmp_path)
+        recorded.add("digits", [replace(a_recording(1), params={"width": object()})], tmp_path)
 
     assert recorded.read("digits", tmp_path) == [a_recording(0)]

@@ -1,0 +1,181 @@
+"""Tables of recordings: the regression is used where it predicts, recorded candidates elsewhere."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.ensemble import ExtraTreesRegressor
+
+from benchmarks.search import recorded, recordings, regression
+from benchmarks.search.recorded import Recording
+from benchmarks.search.recordings import EPOCHS, MIN_RANK_CORRELATION
+from benchmarks.search.regression import Encoding, Forest
+from benchmarks.search.spaces import draw_uniform
+
+CANDIDATES = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_work() -> Iterator[None]:
+    """Fit few trees, and take few samples for a quantile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regression, "TREES", 10)
+        patch.setattr(recordings, "QUANTILE_SAMPLES", 100)
+        yield
+
+
+@pytest.fixture(scope="module")
+def points() -> list[dict[str, Any]]:
+    """Return the default, twice more, and random candidates of the table's space."""
+    space, rng = recordings.space_of("table"), random.Random(0)
+    own = space.default_params()
+    return [own, own, own, *(draw_uniform(space, rng) for _ in range(CANDIDATES))]
+
+
+@pytest.fixture(scope="module")
+def predictable(points: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of recordings whose finals follow from few decisions."""
+    return write(tmp_path_factory.mktemp("predictable"), points, by_recipe)
+
+
+@pytest.fixture(scope="module")
+def unpredictable(points: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of recordings with random finals."""
+    return write(tmp_path_factory.mktemp("unpredictable"), points, by_chance)
+
+
+def write(folder: Path, points: list[dict[str, Any]], final: Callable[[Any, int], float]) -> Path:
+    """Write recordings with these finals; the first epoch is random, the others approach them."""
+    made = []
+    for number, params in enumerate(points):
+        top = final(params, number)
+        curve = [random.Random(number).uniform(0.2, 0.3)]
+        curve += [top * (1 - 0.5**epoch) for epoch in range(2, EPOCHS)] + [top]
+        each = Recording(
+            number=number,
+            kind="default" if number < 3 else "uniform",
+            parent=None,
+            space="vector 1",
+            params=params,
+            seed=number,
+            flops=10,
+            parameters=10,
+            metrics={"val_accuracy": curve},
+            cpu_s=[float(epoch) * (1 + number) for epoch in range(1, EPOCHS + 1)],
+        )
+        made.append(each)
+    recorded.add("table", made, folder)
+    return folder
+
+
+def by_recipe(params: Any, number: int) -> float:
+    """Return a final value that depends on the recipe and hardly on the seed."""
+    adamw = params["recipe.optimizer"] == "adamw"
+    return float(0.3 + 0.2 * adamw + 0.6 * params["recipe.warmup"] + 1e-4 * number)
+
+
+def by_chance(_: Any, number: int) -> float:
+    return random.Random(number).uniform(0.3, 0.9)
+
+
+def test_a_regression_that_predicts_answers_for_all_candidates(
+    predictable: Path, points: list[dict[str, Any]]
+) -> None:
+    table = recordings.recordings("table", folder=predictable)
+    short, long = (points[3] | {"recipe.warmup": warmup} for warmup in (0.0, 0.5))
+
+    fitted = recordings.fit("vector", predictable)
+    assert fitted.rank_correlation("table") >= MIN_RANK_CORRELATION
+    assert table.candidates is None
+    assert table.space.default_params() == points[0]
+    assert table.truth(long) > table.truth(short)
+    assert table.noise.candidate == pytest.approx(1e-4, rel=0.2)
+
+
+def test_a_regression_that_does_not_predict_is_refused(unpredictable: Path) -> None:
+    table = recordings.recordings("table", folder=unpredictable)
+    made = recorded.read("table", unpredictable)
+
+    fitted = recordings.fit("vector", unpredictable)
+    assert fitted.rank_correlation("table") < MIN_RANK_CORRELATION
+    assert table.candidates is not None
+    truths = [table.truth(each) for each in table.candidates()]
+    expected = [np.mean([each.final for each in made[:3]]), *(each.final for each in made[3:])]
+    assert sorted(truths) == pytest.approx(sorted(expected))
+    assert table.truth(table.space.default_params()) == pytest.approx(expected[0])
+
+
+@pytest.mark.parametrize("folder", ["predictable", "unpredictable"])
+def test_a_wrong_default_has_its_quantile_among_uniform_candidates(
+    folder: str, request: pytest.FixtureRequest
+) -> None:
+    low, median = (
+        recordings.recordings("table", quantile=q, folder=request.getfixturevalue(folder))
+        for q in (0.1, 0.5)
+    )
+    truths = [table.truth(table.space.default_params()) for table in (low, median)]
+
+    assert truths[0] < truths[1]
+    assert low.unit_s == median.unit_s
+
+
+def test_early_epochs_rank_candidates_no_better_than_the_recorded_ones(predictable: Path) -> None:
+    table = recordings.recordings("table", folder=predictable)
+    rng = random.Random(1)
+    found, _ = table.curves([draw_uniform(table.space, rng) for _ in range(200)], [1, 8, 9])
+
+    assert abs(recordings.rank_correlation(found[:, 0], found[:, 2])) < 0.4
+    assert recordings.rank_correlation(found[:, 1], found[:, 2]) > 0.8
+
+
+def test_a_failed_training_is_worth_chance(tmp_path: Path, points: list[dict[str, Any]]) -> None:
+    write(tmp_path, points[:12], by_recipe)
+    failed = recorded.read("table", tmp_path)[5]
+    recorded.add("table", [replace(failed, outcome="DivergedError")], tmp_path)
+
+    curves = recordings.curves_of("table", recorded.read("table", tmp_path))
+
+    assert curves.values[3].tolist() == [pytest.approx(1 / 6)] * EPOCHS
+    assert len(curves.points) == 10
+    assert len(curves.default) == 3
+
+
+def test_the_report_says_whether_the_regression_is_used(
+    predictable: Path, unpredictable: Path
+) -> None:
+    used, refused = (
+        recordings.report(recordings.fit("vector", folder))
+        for folder in (predictable, unpredictable)
+    )
+
+    assert "table: 61 candidates; the regression is used" in used
+    assert "table: 61 candidates; recorded candidates only" in refused
+    assert f"uniform ({CANDIDATES})" in used
+
+
+def test_features_tell_apart_what_is_absent_and_what_is_lowest(
+    points: list[dict[str, Any]],
+) -> None:
+    space = recordings.space_of("table")
+    encoding = Encoding.of([space])
+    features = encoding.features(points[3:])
+
+    assert np.isfinite(features).all()
+    assert len(np.unique(features, axis=0)) == CANDIDATES
+    warmup = features[:, encoding.slots["recipe.warmup", ""]]
+    lowest = min(each["recipe.warmup"] for each in points[3:])
+    assert warmup.min() == pytest.approx(regression.PRESENT + lowest / 0.5)
+
+
+def test_a_forest_of_arrays_predicts_as_the_fitted_one() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 5)), rng.normal(size=(40, 3))
+    fitted = ExtraTreesRegressor(7, random_state=0).fit(x, y)
+
+    new = rng.normal(size=(20, 5))
+
+    assert Forest(fitted).predict(new) == pytest.approx(fitted.predict(new))
