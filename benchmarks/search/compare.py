@@ -2,6 +2,8 @@
 
     python -m benchmarks.search.compare [--final] [--out results/search] [--reference today]
 
+Reads measurements in progress, else the repository's results.
+
 Regret: what the incumbent lacks to the best known, as a share of what the median uniform sample
 lacks; geometric mean. Time to goal: compute until the incumbent is among the best 1 % of uniform
 samples (`macro`: the best 20 networks), in full trainings of median cost; not reached counts as
@@ -19,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.search.bootstrap import compare, log_regret, log_time, time_to_goal, value_at
-from benchmarks.search.measure import OUT, read_runs, run_file
+from benchmarks.search.methods import OURS
 from benchmarks.search.runs import Run
+from benchmarks.search.storage import OUT, in_progress, stored
 from benchmarks.search.suites import DEVELOPMENT_SUITES, FINAL_SUITES, Suite
 
 MARKS = (10, 20, 40, 80)
@@ -65,6 +68,19 @@ def _row(method: str, runs: list[Run], reference: list[Run], marks: list[int]) -
     ]
 
 
+def by_table(suite: Suite, runs: dict[str, list[Run]]) -> str:
+    """Return how many times faster than the reference each of our methods is, on each table."""
+    reference = runs.get(suite.reference, [])
+    ratios = {
+        method: compare(found, reference, log_time)[1]
+        for method, found in runs.items()
+        if method in OURS
+    }
+    tables = sorted({table for found in ratios.values() for table in found})
+    rows = [[table, *(str(found.get(table, "")) for found in ratios.values())] for table in tables]
+    return markdown([f"times faster than {suite.reference}", *ratios], rows)
+
+
 def winners(runs: dict[str, list[Run]]) -> str:
     """Return what each search claims about its winner, and what is true, in points."""
     head = [
@@ -104,12 +120,16 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     for suite in FINAL_SUITES if given.final else DEVELOPMENT_SUITES:
         chosen = replace(suite, reference=given.reference or suite.reference)
-        files = {method: run_file(given.out, suite.name, method) for method in suite.methods}
-        runs = {method: found for method, file in files.items() if (found := read_runs(file))}
-        if runs:
+        every = {
+            method: in_progress(given.out, suite.name, method) or stored(suite.name, method)
+            for method in suite.methods
+        }
+        if runs := {method: found for method, found in every.items() if found}:
             print(f"\n### {suite.name}: W = {suite.workers}, {suite.units:g} full trainings\n")
             print(table_of(chosen, runs))
             print("\n" + winners(runs))
+            if runs.keys() & OURS.keys():
+                print("\n" + by_table(chosen, runs))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Run searches in simulated time; resumable, one line of JSON a run.
 
     python -m benchmarks.search.measure [--final] [--suites lcbench] [--methods ours today]
-        [--seeds 10] [--shard 0/2] [--out results/search]
+        [--seeds 10] [--shard 0/2] [--out results/search] [--store]
 
-Runs whose line exists are not run again; delete a method's file to measure it again. The tasks of
-`--final` are kept for releases: its runs must all come from one commit.
+Runs whose line exists are not run again, nor those of peers in the repository's results; delete a
+method's file to measure it again. `--store` writes all runs into the repository's results instead.
+The tasks of `--final` are kept for releases: its runs must all come from one commit.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -16,25 +16,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.search.methods import search
+from benchmarks.search.methods import PEERS, search
 from benchmarks.search.runs import Run
+from benchmarks.search.storage import OUT, append, in_progress, store, stored
 from benchmarks.search.suites import DEVELOPMENT_SUITES, FINAL_SUITES, Suite
 from benchmarks.search.tables import Table
 
-OUT = Path("results/search")
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def run_file(folder: Path, suite: str, method: str) -> Path:
-    """Return the file of a method's runs."""
-    return folder / suite / f"{method.replace(' ', '_')}.jsonl"
-
-
-def read_runs(path: Path) -> list[Run]:
-    """Return the runs of a file; none if it does not exist."""
-    if not path.exists():
-        return []
-    return [Run.from_dict(json.loads(line)) for line in path.read_text().splitlines() if line]
 
 
 def missing(
@@ -44,7 +32,7 @@ def missing(
     known = {
         (method, run.table, run.seed)
         for method in suite.methods
-        for run in read_runs(run_file(folder, suite.name, method))
+        for run in _known(suite.name, method, folder)
         if (run.workers, run.units) == (suite.workers, suite.units)
     }
     place, shards = shard
@@ -59,15 +47,18 @@ def missing(
             yield seed, table, method
 
 
+def _known(suite: str, method: str, folder: Path) -> list[Run]:
+    """Return the runs that need no repetition; peers do not change, so stored ones count."""
+    peers = stored(suite, method) if method in PEERS else []
+    return peers + in_progress(folder, suite, method)
+
+
 def measure(suite: Suite, folder: Path, shard: tuple[int, int]) -> None:
     """Run what is missing in a suite."""
     began, done = time.monotonic(), 0
     for seed, table, method in missing(suite, list(suite.tables()), folder, shard):
         run = search(method, table, workers=suite.workers, units=suite.units, seed=seed)
-        path = run_file(folder, suite.name, method)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(json.dumps(run.to_dict()) + "\n")
+        append(folder, suite.name, run)
         done += 1
         if done % 50 == 0:
             print(f"{suite.name}: {done} runs, seed {seed}, {time.monotonic() - began:.0f} s")
@@ -102,12 +93,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seeds", type=int, help="fewer or more seeds than the suite's")
     parser.add_argument("--shard", default="0/1", help="this of so many processes")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--store", action="store_true", help="write the repository's results")
     given = parser.parse_args(arguments)
     place, shards = (int(part) for part in given.shard.split("/"))
-    if given.final:
+    if given.final and not given.store:
         require_one_commit(given.out)
     for suite in FINAL_SUITES if given.final else DEVELOPMENT_SUITES:
         if given.suites and suite.name not in given.suites:
+            continue
+        if given.store:
+            print(f"{suite.name}: {store(suite.name, suite.methods, given.out)} runs stored")
             continue
         methods = [m for m in suite.methods if not given.methods or m in given.methods]
         chosen = replace(suite, methods=methods, seeds=given.seeds or suite.seeds)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.search import closed_form, measure
+from benchmarks.search import closed_form, measure, storage
 from benchmarks.search.bootstrap import compare, log_regret, log_time, time_to_goal
 from benchmarks.search.event_loop import run_peer
 from benchmarks.search.methods import PEERS, search
@@ -129,5 +129,18 @@ def test_what_is_stored_is_not_run_again(plateau: Table, tmp_path: Path) -> None
     assert [seed for seed, _, _ in left((0, 1))] == [1]
     measure.measure(suite, tmp_path, (0, 1))
     assert not list(left((0, 1)))
-    stored = measure.read_runs(measure.run_file(tmp_path, "s", "random"))
-    assert [run.seed for run in stored] == [0, 1]
+    assert [run.seed for run in storage.in_progress(tmp_path, "s", "random")] == [0, 1]
+
+
+def test_stored_results_are_read_back_and_replaced_by_newer_runs(
+    plateau: Table, tmp_path: Path
+) -> None:
+    old, new = runs("random", plateau, seeds=2, units=5)
+    out, results = tmp_path / "out", tmp_path / "results"
+    storage.append(out, "s", old)
+    assert storage.store("s", ["random", "worst"], out, results) == 1
+    storage.append(tmp_path / "again", "s", new)
+    assert storage.stored("s", "random", results) == [old]
+    assert storage.store("s", ["random"], tmp_path / "again", results) == 1
+    assert storage.stored("s", "random", results) == [new]
+    assert storage.store("s", ["random"], tmp_path / "nothing", results) == 1
