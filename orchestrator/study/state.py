@@ -34,9 +34,6 @@ from workers.failpoints import fault
 from workers.measurement import Measurement
 from workers.storage import Storage
 
-_TRIES_DESIGNS = frozenset({"auto"})
-"""Samplers whose studies try the first designs; the others keep the first points they had."""
-
 
 class StudyState:
     """Everything that a study derives from its trials."""
@@ -185,7 +182,7 @@ class StudyState:
 
 
 def _first_designs(config: StudyConfig) -> FirstDesigns:
-    if config.sampler.name not in _TRIES_DESIGNS:
+    if config.sampler.name != "auto":  # other studies keep the first points that they had
         return NO_DESIGNS
     return FirstDesigns.for_limit(config.stop.trials, config.constraints)
 

@@ -19,6 +19,8 @@ def loss_domain(
     Terms in `always` are never omitted, and their weights are decided too: for the further tasks of
     data with several targets. The first balancer is the default.
 
+    The defaults have a weak prior: a side term, expected to be off, may double the training time.
+
     The weight of the main term is 1, those of the others are relative to it, so that each mixture
     has one encoding and is reproduced exactly.
 
@@ -33,8 +35,13 @@ def loss_domain(
     mains = {name: _term_domain(name, Const(1.0)) for name in main}
     sides: dict[str, Domain[Any]] = {name: _term_domain(name, relative) for name in always}
     for name in side:
-        sides[name] = OneOf({"off": Const(None), "on": _term_domain(name, relative)})
-    fields: dict[str, Domain[Any]] = {"main": OneOf(mains), **sides, "balancer": choice(*balancers)}
+        on_or_off: dict[str, Domain[Any]] = {"off": Const(None), "on": _term_domain(name, relative)}
+        sides[name] = OneOf(on_or_off, prior="off", confidence="low")
+    fields: dict[str, Domain[Any]] = {
+        "main": OneOf(mains, prior=main[0], confidence="low"),
+        **sides,
+        "balancer": choice(*balancers, prior=balancers[0], confidence="low"),
+    }
     return Record(_mixed, fields, take=_unmixed(sides))
 
 

@@ -1,9 +1,11 @@
 """First designs: feasible kinds of networks after the default and the seed points."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.studies import config, opened
 
 from orchestrator.sampling.first_designs import FirstDesigns
 from orchestrator.sampling.seed_points import first_points
@@ -85,3 +87,20 @@ def test_known_networks_that_the_space_contains_are_tried() -> None:
     )
     found = ALL.choose(space, [space.default_params()], None)
     assert found == [space.encode_network(plain_cnn())]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "kinds"), [("auto", ["C8-C8", "C8-T8", "C8-CT8 gate"]), ("random", ["C8-C8"])]
+)
+def test_a_study_with_sampler_auto_tries_them_and_resumes_with_the_same(
+    tmp_path: Path, sampler: str, kinds: list[str]
+) -> None:
+    task = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
+    asked = config(space="tiny", train=None, stop={"trials": 8}, sampler={"name": sampler})
+    for number in range(4):  # resumed after each trial, whose attempt is dropped
+        with opened(tmp_path, asked, space=load("tiny"), task=task) as study:
+            jobs = [study.ask() for _ in range(number + 1)]
+            found = [trial.describe for trial in study.trials]
+            assert None not in jobs
+    assert found[: len(kinds)] == kinds
+    assert len(found) == 4
