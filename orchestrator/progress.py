@@ -120,6 +120,7 @@ def summary(now: Snapshot) -> str:
         "infeasible": now.infeasible,
         "failed": now.counts.get("FAIL", 0),
         "running": now.counts.get("RUNNING", 0),
+        "paused": now.counts.get("PAUSED", 0),
     }
     counted = ", ".join(f"{count} {word}" for word, count in states.items() if count)
     parts = [f"{trials} trials", counted]

@@ -13,7 +13,8 @@ class Verdict(StrEnum):
     STOP = "stop"
     """Stop; `StudyDriver.tell` records the reason."""
     PAUSE = "pause"
-    """Drop the attempt and call `StudyDriver.requeue`, because the study is stopping."""
+    """Drop the attempt and call `StudyDriver.requeue`: a rung did not promote its trial yet, or the
+    study is stopping. The worker may take another job unless the study is stopping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

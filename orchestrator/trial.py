@@ -10,6 +10,9 @@ from workers.measurement import Measurement
 REUSED = "warm_start"
 """Reason of a complete trial whose result is reused from its parent in an earlier study."""
 
+PAUSED = "paused"
+"""Outcome of an attempt that a rung ended without the end of its trial."""
+
 
 class TrialState(StrEnum):
     """Optuna's five trial states."""
@@ -75,6 +78,8 @@ class Trial:
     """By constraint; at most 0 is feasible."""
     attempts: int = 0
     """Number of attempts started."""
+    paused: bool = False
+    """True while it waits because a rung did not promote it; from the outcome of its attempt."""
     failure: Mapping[str, Any] | None = None
     """Classified failure of the last attempt, or of building the candidate."""
     sampler_attrs: Mapping[str, Any] = field(default_factory=dict)

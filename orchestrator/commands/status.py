@@ -12,7 +12,7 @@ from orchestrator.home import Home
 from orchestrator.objective import best
 from orchestrator.study.leaderboard import counts
 from orchestrator.terminal import Terminal
-from orchestrator.trial import Trial, summarize_failure
+from orchestrator.trial import PAUSED, Trial, summarize_failure
 
 if TYPE_CHECKING:
     from orchestrator.ledger import AttemptRecord, StudyRow
@@ -83,9 +83,10 @@ def _show_trial(
     path = home.logs / study / f"{trial.number}.log"
     log = path.read_text(errors="replace").splitlines() if path.is_file() else []
     terminal.document |= {"study": study, "trial": _as_json(trial), "log": log}
+    note = PAUSED if trial.paused else trial.reason
     lines = {
         "trial": f"{trial.number} of '{study}' ({trial.kind}, {trial.uid})",
-        "state": f"{trial.state}{f' ({trial.reason})' if trial.reason else ''}",
+        "state": f"{trial.state}{f' ({note})' if note else ''}",
         "architecture": trial.describe,
         **{name: format_number(value) for name, value in trial.cost.items()},
         "seed": str(trial.seed),
@@ -120,7 +121,7 @@ def _as_json(trial: Trial) -> dict[str, Any]:
         "uid": trial.uid,
         "kind": trial.kind,
         "state": str(trial.state),
-        "reason": trial.reason,
+        "reason": PAUSED if trial.paused else trial.reason,
         "values": None if trial.values is None else list(trial.values),
         "cost": dict(trial.cost),
         "violations": dict(trial.violations),

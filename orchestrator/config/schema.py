@@ -34,6 +34,7 @@ _CLOSED = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=Fal
 
 SamplerName = Literal["auto", "tpe", "random", "nsga2", "nsga3", "gp"]
 PrunerName = Literal["halving", "none"]
+PrunerType = Literal["promotion", "stopping"]
 EngineName = Literal["ray_tune", "in_process"]
 Decision = bool | int | float | str | None
 """Value of a decision in a seed point."""
@@ -81,11 +82,13 @@ class SamplerConfig(BaseModel):
 
 
 class PrunerConfig(BaseModel):
-    """Pruner that stops trials before their maximum budget."""
+    """Pruner that pauses or stops trials before their maximum budget."""
 
     model_config = _CLOSED
 
     name: PrunerName = "halving"
+    type: PrunerType = "promotion"
+    """Whether trials that a rung does not promote are paused, and may be promoted later, or end."""
 
 
 class EngineConfig(BaseModel):
@@ -167,7 +170,7 @@ class StudyConfig(BaseModel):
 
     Examples:
         >>> StudyConfig(name="mine", space="tiny").budget.rungs()
-        (1, 3, 9)
+        (3, 9)
     """
 
     model_config = _CLOSED
@@ -284,6 +287,8 @@ class StudyConfig(BaseModel):
             del kept["teacher"]
         if self.checkpoint == "last":
             del kept["checkpoint"]
+        if self.pruner.type == "promotion":
+            del kept["pruner"]["type"]
         if self.resources.silence_s is None:
             del kept["resources"]["silence_s"]
         if self.resources.gpu_found:

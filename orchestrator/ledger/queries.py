@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, exists, func, select
 
 from orchestrator.ledger.records import AttemptRecord, Event, StudyRow
 from orchestrator.ledger.schema import (
@@ -19,7 +19,7 @@ from orchestrator.ledger.schema import (
 )
 from orchestrator.ledger.schema import trial as trial_table
 from orchestrator.ledger.serialization import columns_of, from_row
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import PAUSED, Trial, TrialState
 from workers.measurement import CheckpointRef, Measurement
 
 _IDENTITY = select(identity.c.id).order_by(identity.c.created, identity.c.id).limit(1)
@@ -51,7 +51,15 @@ _ATTEMPTS = (
     .where(attempt.c.trial_uid == bindparam("of_trial"))
     .order_by(attempt.c.number)
 )
-_TRIALS = select(*columns_of(Trial, trial_table)).order_by(trial_table.c.number)
+_PAUSED = and_(
+    trial_table.c.state == TrialState.WAITING.value,
+    exists().where(
+        attempt.c.trial_uid == trial_table.c.uid,
+        attempt.c.number == trial_table.c.attempts,
+        attempt.c.outcome == PAUSED,
+    ),
+).label("paused")
+_TRIALS = select(*columns_of(Trial, trial_table), _PAUSED).order_by(trial_table.c.number)
 _MEASURED = (
     select(
         measurement.c.trial_uid,
@@ -134,9 +142,10 @@ def _group(rows: Iterable[Any]) -> dict[str, list[Measurement]]:
     return grouped
 
 
-def _to_trial(row: Row[Any], measured: Sequence[Measurement]) -> Trial:
+def _to_trial(row: Row[*tuple[Any, ...]], measured: Sequence[Measurement]) -> Trial:
     fields = from_row(row)
     values = fields["values"]
     fields["values"] = None if values is None else tuple(values)
     fields["state"] = TrialState(fields["state"])
+    fields["paused"] = bool(fields["paused"])
     return Trial(**fields, measurements=tuple(measured))

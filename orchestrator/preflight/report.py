@@ -351,7 +351,7 @@ def _too_slow(diagnosis: Diagnosis, examples: int) -> Iterator[tuple[KeyPath, st
     ]
     if hours is None or not times:
         return
-    minimum = diagnosis.config.budget.minimum
+    minimum = diagnosis.config.budget.rungs()[0]
     needed_s = min(times) * minimum
     if needed_s > CERTAINTY * hours * 3600:
         epochs = "1 epoch" if minimum == 1 else f"{minimum} epochs"

@@ -92,7 +92,7 @@ class AutoSampler:
             constraints=(*constraints, *space.constraints),
             training_cost=(SECONDS, "flops") if predict_from_clock else ("flops",),
         )
-        self._history = History(objectives, budget.rungs(), self._targets.costs)
+        self._history = History(objectives, budget.possible_rungs(), self._targets.costs)
         self._tried: set[Key] = set()
         self._pool: tuple[int, Sequence[MutatingSuggester]] | None = None
 

@@ -3,17 +3,29 @@
 A rung promotes a trial that is among the best 1/reduction_factor of all trials measured there so
 far (ASHA; Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020). Trials
 are compared by their best value up to the rung, not by the last: the running maximum ranks noisy
-curves better.
+curves better. Trial 0, the default candidate, is the reference: its curve counts at every rung, so
+that the first arrivals are judged against it.
+
+A trial that is not promoted is paused, since later arrivals make room for more. A small share of
+the trials is promoted whatever its rank, as an audit of what the rungs cost.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.objective import Objective, pareto_order
-from orchestrator.trial import Trial
+from orchestrator.sampling.rungs import first_rung
+from orchestrator.sampling.scores import scores_at
+from orchestrator.seeds import derive_seed
+from orchestrator.trial import Trial, TrialState
 from workers.budget import Budget
-from workers.measurement import Measurement
+
+AUDIT_EVERY = 20
+"""One in this many trials trains to the end whatever its rank."""
+
+MAX_PAUSED = 10
+"""Paused trials at each fidelity, the best; their checkpoints take space on disk."""
 
 
 def main_objective(objectives: Sequence[Objective]) -> Objective:
@@ -31,34 +43,6 @@ def rung_objectives(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
     return tuple(objectives) if trained else (main_objective(objectives),)
 
 
-def score_at(
-    measurements: Sequence[Measurement], fidelity: int, objective: Objective
-) -> float | None:
-    """Return the best score up to a fidelity, more being better; None if never measured."""
-    scores = [
-        objective.score(m.metrics[objective.metric])
-        for m in measurements
-        if m.fidelity <= fidelity and objective.metric in m.metrics
-    ]
-    return max(scores, default=None)
-
-
-def scores_at(
-    trial: Trial, fidelity: int, objectives: Sequence[Objective]
-) -> tuple[float, ...] | None:
-    """Return the best score of each objective up to a fidelity; None if one was never measured.
-
-    Costs are known before training.
-    """
-    scores = [
-        objective.score(trial.cost[objective.metric])
-        if objective.metric in trial.cost
-        else score_at(trial.measurements, fidelity, objective)
-        for objective in objectives
-    ]
-    return None if None in scores else tuple(score for score in scores if score is not None)
-
-
 def is_promoted(
     scores: Mapping[str, float | tuple[float, ...]], trial: str, reduction_factor: int
 ) -> bool:
@@ -71,15 +55,17 @@ def is_promoted(
         reduction_factor: One in this many is promoted.
 
     Returns:
-        True for the best `len(scores) // reduction_factor` trials, for one that equals the last of
-        these, and while fewer than `reduction_factor` were measured.
+        True for the best `len(scores) // reduction_factor` trials, at least one, and for one that
+        equals the last of these.
     """
-    num_promoted = len(scores) // reduction_factor
-    if num_promoted == 0 or trial not in scores:
-        return True
     own: Any = scores[trial]
     better: int = sum(score > own for score in scores.values())
-    return better < num_promoted
+    return better < num_promoted(len(scores), reduction_factor)
+
+
+def num_promoted(trials: int, reduction_factor: int) -> int:
+    """Return the number of trials that a rung promotes, of those measured there."""
+    return max(1, trials // reduction_factor)
 
 
 def expected_complete(trials: int, budget: Budget) -> int:
@@ -90,49 +76,158 @@ def expected_complete(trials: int, budget: Budget) -> int:
     """
     factor, left = budget.reduction_factor, float(trials)
     for _ in budget.rungs()[:-1]:
-        free = (
-            factor - 1
-        )  # always promoted; the n-th of the others with probability (n // factor) / n
-        if left > free:
-            left = free + (left - free) / factor - free / (2 * factor) * math.log(left / free)
+        # The n-th arrival is promoted with probability max(1, n // factor) / n.
+        first = math.fsum(1 / n for n in range(1, factor))
+        if left > factor - 1:
+            left = (
+                first
+                + (left - factor + 1) / factor
+                - math.log(left / (factor - 1)) * (factor - 1) / (2 * factor)
+            )
     return math.ceil(left)
+
+
+def is_audited(seed: int, number: int, every: int = AUDIT_EVERY) -> bool:
+    """Return whether a trial trains to the end whatever its rank.
+
+    One of each `every` consecutive numbers, at random.
+
+    Args:
+        seed: The study's seed.
+        number: The trial's number.
+        every: One in this many trials is audited.
+    """
+    block, place = divmod(number, every)
+    return number > 0 and place == derive_seed(seed, "audit", block) % every
 
 
 class Halving:
     """Rungs of one study and the trials that reached them.
 
     Examples:
-        >>> halving = Halving(config.budget, rung_objectives(config.objectives))
+        >>> halving = Halving(config.budget, rung_objectives(config.objectives), seed=config.seed)
         >>> halving.observe(trial)
         >>> halving.promotes(trial, fidelity=1)
         True
     """
 
-    def __init__(self, budget: Budget, objectives: Sequence[Objective]) -> None:
-        self._rungs = budget.rungs()[:-1]
-        self._reduction_factor = budget.reduction_factor
+    def __init__(
+        self,
+        budget: Budget,
+        objectives: Sequence[Objective],
+        *,
+        seed: int = 0,
+        audit_every: int = AUDIT_EVERY,
+    ) -> None:
+        """Start without trials.
+
+        Args:
+            budget: The study's budget.
+            objectives: Objectives that rungs compare trials by.
+            seed: The study's seed, which decides which trials are audited.
+            audit_every: One in this many trials trains to the end whatever its rank.
+        """
+        self._budget = budget
         self._objectives = tuple(objectives)
-        self._scores: dict[int, dict[str, tuple[float, ...]]] = {rung: {} for rung in self._rungs}
+        self._seed, self._audit_every = seed, audit_every
+        self._trials: dict[str, Trial] = {}
+        self._reference: Trial | None = None
+        self._unselected: dict[str, Trial] = {}
+        self._scores: dict[int, dict[str, tuple[float, ...]]] = {}
+        self._better: dict[int, dict[str, int]] = {}
+        self._rungs: tuple[int, ...] | None = None
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Fidelities at which running trials are judged now, ascending, without the maximum.
+
+        While the reference trains, only those that it has reached and the highest.
+        """
+        if self._rungs is None:
+            reference = self._reference
+            ended = reference is not None and reference.state.is_terminal
+            first = first_rung(
+                self._budget,
+                main_objective(self._objectives),
+                reference if ended else None,
+                self._unselected.values(),
+            )
+            *lower, highest = self._budget.rungs(first)[:-1] or (0,)
+            reached = 0 if reference is None else reference.reached
+            judged = [rung for rung in lower if ended or rung <= reached]
+            self._rungs = (*judged, highest) if highest else ()
+        return self._rungs
 
     def observe(self, trial: Trial) -> None:
-        """Record a trial at every rung that it has reached; repeating it changes nothing."""
-        reached = trial.reached
-        for rung in self._rungs:
-            if rung > reached or trial.uid in self._scores[rung]:
-                continue
-            scores = scores_at(trial, rung, self._objectives)
-            if scores is not None:
-                self._scores[rung][trial.uid] = scores
+        """Record a trial's measurements and its state; repeating it changes nothing."""
+        if trial.kind in {"confirm", "replay"}:
+            return
+        self._trials[trial.uid] = trial
+        if trial.number == 0:
+            self._reference, self._rungs = trial, None
+        elif self._is_audited(trial) and trial.state is TrialState.COMPLETE:
+            self._unselected[trial.uid] = trial
+            self._rungs = None
+        for fidelity in self._scores:
+            self._add_score(trial, fidelity)
 
     def promotes(self, trial: Trial, fidelity: int) -> bool:
         """Return whether a trial trains beyond a fidelity; always true between rungs.
 
-        Trial 0, the default candidate, is never pruned: without its full result a study could not
-        report the gain of its search. Trials of other kinds (confirmations, replays) are not pruned
-        either.
+        A paused trial is judged where it was paused, also after the rungs have changed. Trial 0 is
+        never pruned: without its full result a study could not report the gain of its search.
+        Trials of other kinds (confirmations, replays) are not pruned either.
         """
-        if trial.number == 0 or trial.kind != "search":
+        if trial.number == 0 or trial.kind != "search" or self._is_audited(trial):
             return True
-        scores = self._scores.get(fidelity, {})
-        keys = dict(zip(scores, pareto_order(list(scores.values())), strict=True))
-        return is_promoted(keys, trial.uid, self._reduction_factor)
+        if not trial.paused and fidelity not in self.rungs:
+            return True
+        better = self._num_better(fidelity)
+        # A trial without a score cannot be compared.
+        return trial.uid not in better or better[trial.uid] < num_promoted(
+            len(better), self._budget.reduction_factor
+        )
+
+    def next_promoted(self, paused: Iterable[Trial]) -> Trial | None:
+        """Return the paused trial to continue next, of the highest rung and there the best."""
+        promoted = [trial for trial in paused if self.promotes(trial, trial.reached)]
+        return min(promoted, key=lambda t: (-t.reached, *self._place(t)), default=None)
+
+    def surplus(self, paused: Iterable[Trial]) -> list[Trial]:
+        """Return the paused trials beyond the MAX_PAUSED best at each fidelity."""
+        at: dict[int, list[Trial]] = {}
+        for trial in paused:
+            at.setdefault(trial.reached, []).append(trial)
+        return [t for group in at.values() for t in sorted(group, key=self._place)[MAX_PAUSED:]]
+
+    def _place(self, trial: Trial) -> tuple[int, int]:
+        """Return a trial's place among those of its fidelity; earlier ones first of equals."""
+        return self._num_better(trial.reached).get(trial.uid, 0), trial.number
+
+    def _is_audited(self, trial: Trial) -> bool:
+        return trial.kind == "search" and is_audited(self._seed, trial.number, self._audit_every)
+
+    def _num_better(self, fidelity: int) -> Mapping[str, int]:
+        """Return the number of better trials at a fidelity, by trial measured there."""
+        if fidelity not in self._scores:
+            self._scores[fidelity] = {}
+            for trial in self._trials.values():
+                self._add_score(trial, fidelity)
+        if fidelity not in self._better:
+            scores = self._scores[fidelity]
+            keys = pareto_order(list(scores.values()))
+            ranked = sorted(keys, reverse=True)
+            first = {key: place for place, key in reversed(list(enumerate(ranked)))}
+            self._better[fidelity] = {
+                uid: first[key] for uid, key in zip(scores, keys, strict=True)
+            }
+        return self._better[fidelity]
+
+    def _add_score(self, trial: Trial, fidelity: int) -> None:
+        known = self._scores[fidelity]
+        if trial.reached < fidelity or trial.uid in known:
+            return
+        scores = scores_at(trial, fidelity, self._objectives)
+        if scores is not None:
+            known[trial.uid] = scores
+            self._better.pop(fidelity, None)

@@ -59,7 +59,9 @@ class Proposal:
         state, reason, source = TrialState.WAITING, None, None
         if self.duplicate_of is not None:
             source = self.duplicate_of
-            state, reason = source.state, "duplicate"
+            # A paused original has no result yet, and may never have one.
+            state = TrialState.PRUNED if source.paused else source.state
+            reason = "duplicate"
         elif self.reused_trial is not None:
             source = self.reused_trial
             state, reason = TrialState.COMPLETE, REUSED

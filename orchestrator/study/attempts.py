@@ -4,6 +4,7 @@ Everything is recorded in the ledger before anything follows from it. Not thread
 lock guards it.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from orchestrator.ledger import Lease, Ledger, StaleAttemptError
@@ -21,7 +22,7 @@ from orchestrator.study.outcome import (
 )
 from orchestrator.study.retry_policy import resource_shares
 from orchestrator.study.state import StudyState
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import PAUSED, Trial, TrialState
 from workers.failures import Failure, FailureKind
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
@@ -57,6 +58,7 @@ class Attempts:
         self._clock = limits.clock
         self._budget = state.config.budget
         self._objectives = state.config.objectives
+        self._may_pause = state.config.pruner.type == "promotion"
         self._ended: list[Trial] = []
 
     def start(self, trial: Trial, node: str, pid: int) -> TrainingJob | None:
@@ -66,8 +68,8 @@ class Attempts:
         self.running[trial.uid] = attempt
         self._state.record_start(trial, key.number, self._clock.now())
         if trial.measurements:
-            verdict = self._judge(attempt, trial.measurements[-1])
-            if verdict is Verdict.STOP or trial.reached >= self._budget.maximum:
+            self._judge(attempt, trial.measurements[-1])
+            if attempt.is_decided or trial.reached >= self._budget.maximum:
                 self.tell(key, None)
                 return None
         shares = resource_shares(self._past_outcomes(trial), self._state.index.find(trial.parent))
@@ -95,9 +97,12 @@ class Attempts:
         return self._continue_or_pause
 
     def tell(self, key: AttemptKey, failure: Failure | None) -> None:
-        """Record the end of an attempt, and the outcome of its trial."""
+        """Record the end of an attempt, and the outcome of its trial, unless it is paused."""
         attempt = self._find(key)
         if attempt is None:
+            return
+        if attempt.paused:
+            self._pause(attempt)
             return
         trial = self._state.index[key.trial_uid]
         outcome = decide_outcome(
@@ -117,7 +122,7 @@ class Attempts:
                 self._limits.block(outcome.message)
 
     def requeue(self, key: AttemptKey, outcome: str) -> None:
-        """Record that an attempt was dropped; a trial that has its outcome is finished instead."""
+        """Record that an attempt was dropped; a trial that is decided is finished or paused."""
         attempt = self._find(key)
         if attempt is None:
             return
@@ -142,12 +147,37 @@ class Attempts:
         trial = self._state.index[attempt.key.trial_uid]
         if measurement.fidelity >= self._budget.maximum:
             return Verdict.CONTINUE
-        if measurement.fidelity in self._budget.rungs():
+        if measurement.fidelity in self._state.rungs:
             attempt.failure = missing_objectives(
                 trial.cost, measurement, self._objectives, self._budget
             )
-            attempt.pruned = not self._state.promotes(trial, measurement.fidelity)
+            if attempt.failure is None and not self._state.promotes(trial, measurement.fidelity):
+                attempt.paused = self._may_pause
+                attempt.pruned = not attempt.paused
+        if attempt.paused:
+            return Verdict.PAUSE
         return Verdict.STOP if attempt.is_decided else self._continue_or_pause
+
+    def end_paused(self, trials: Iterable[Trial]) -> None:
+        """End paused trials as pruned by their rung."""
+        for trial in trials:
+            ended = self._ledger.finish(
+                self._lease,
+                trial.uid,
+                key=None,
+                state=TrialState.PRUNED,
+                reason="rung",
+                violations=trial.violations,
+            )
+            self._state.record_outcome(ended)
+
+    def _pause(self, attempt: RunningAttempt) -> None:
+        trial = self._state.index[attempt.key.trial_uid]
+        self._ledger.requeue(self._lease, attempt.key, PAUSED)
+        end = f"paused at {self._budget.unit} {trial.reached}; it continues if promoted later"
+        self._jobs.log_end(trial, attempt.key, end, None)
+        del self.running[trial.uid]
+        self._state.record_pause(trial.uid)
 
     def _finish(self, trial: Trial, attempt: RunningAttempt, outcome: TrialOutcome) -> None:
         self._jobs.log_end(trial, attempt.key, outcome.summary, outcome.failure)

@@ -31,7 +31,7 @@ from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.study.attempts import Attempts
 from orchestrator.study.heartbeat import Heartbeat
 from orchestrator.study.jobs import JobFactory
-from orchestrator.study.limits import SearchLimits, all_failed
+from orchestrator.study.limits import LIMITS, SearchLimits, all_failed
 from orchestrator.study.retries import answer_request, settle_losses
 from orchestrator.study.state import StudyState, take_snapshot
 from orchestrator.trial import Trial
@@ -109,6 +109,7 @@ class StudyDriver:
     def __enter__(self) -> Self:
         self._settle_losses()
         self._answer_requests()
+        self._end_paused()
         # The lease has a thread of its own, so that nothing that holds the lock delays it.
         self._heartbeats = [
             Heartbeat(beat, interval_s=_HEARTBEAT_S, ignore=LedgerError)
@@ -129,6 +130,7 @@ class StudyDriver:
             self._closed = True
             for attempt in tuple(self._attempts.running.values()):
                 self.requeue(attempt.key)
+            self._end_paused()
         self._renew()
         self._account()
 
@@ -137,8 +139,9 @@ class StudyDriver:
     def ask(self, *, node: str | None = None, pid: int | None = None) -> TrainingJob | None:
         """Return the next attempt to run, already recorded as running.
 
-        Unfinished trials come first, then new ones. Sampling a new one may take seconds, without
-        blocking `report` and `tell`; it uses the results known when it began.
+        Interrupted trials come first, then paused ones that their rung promotes now, then new ones.
+        Sampling a new one may take seconds, without blocking `report` and `tell`; it uses the
+        results known when it began.
 
         Args:
             node: Host that runs it, for display; this host by default.
@@ -150,8 +153,11 @@ class StudyDriver:
         where = node or socket.gethostname(), pid or os.getpid()
         while True:
             job = self._start_waiting(*where)
-            if job is not None or not self._add_new_trial():
-                return job
+            if job is None and self._add_new_trial():
+                continue
+            if job is None:
+                self._end_paused()
+            return job
 
     def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
         """Record a measurement and decide whether its attempt continues.
@@ -177,6 +183,7 @@ class StudyDriver:
         with self._guarded():
             self._attempts.tell(key, failure)
             self._blocked = False
+            self._end_paused()
 
     def requeue(self, key: AttemptKey, outcome: str = "interrupted") -> None:
         """Record that an attempt was dropped; its trial waits for another one.
@@ -186,6 +193,7 @@ class StudyDriver:
         with self._guarded():
             self._attempts.requeue(key, outcome)
             self._blocked = False
+            self._end_paused()
 
     def settle_gpu(self, gpu: float) -> float | None:
         """Record the GPUs of a trial where the config leaves them open.
@@ -229,7 +237,7 @@ class StudyDriver:
         with self._lock:
             if self._attempts.running:
                 return False
-            return self.stopping or not (self._state.index.next_waiting or self._may_sample())
+            return self.stopping or not (self._state.next_waiting or self._may_sample())
 
     @property
     def abort_reason(self) -> str | None:
@@ -300,6 +308,14 @@ class StudyDriver:
                 else:
                     self._state.index.postpone(trial.uid, losses)
 
+    def _end_paused(self) -> None:
+        """End the paused trials that are too many, and all once the search is at its limits."""
+        with self._guarded():
+            at_limit = self.stop_reason in {None, *LIMITS}
+            all_end = at_limit and self._lease_lost is None and self.finished
+            state = self._state
+            self._attempts.end_paused(state.index.paused if all_end else state.surplus)
+
     def _may_sample(self) -> bool:
         if reason := self._state.rejections.abort_reason:
             self._limits.abort(reason)
@@ -307,7 +323,7 @@ class StudyDriver:
 
     def _start_waiting(self, node: str, pid: int) -> TrainingJob | None:
         with self._guarded():
-            while not self._inactive and (trial := self._state.index.next_waiting) is not None:
+            while not self._inactive and (trial := self._state.next_waiting) is not None:
                 job = self._attempts.start(trial, node, pid)
                 if job is not None:
                     return job
@@ -318,7 +334,7 @@ class StudyDriver:
         """Sample and record the next trial without blocking others; False if there is none."""
         with self._sampling_lock:
             with self._guarded():
-                if self._state.index.next_waiting is not None:
+                if self._state.next_waiting is not None:
                     return not self._inactive
                 if self._inactive or self._blocked or not self._may_sample():
                     return False
@@ -339,7 +355,7 @@ class StudyDriver:
             return not self._inactive
         if proposal.duplicate_of is not None:
             original = self._state.index[proposal.duplicate_of.uid]  # it may have ended since
-            if not original.state.is_terminal:
+            if not (original.state.is_terminal or original.paused):
                 self._blocked = True  # a duplicate has no result before its original has one
                 return False
             proposal = replace(proposal, duplicate_of=original)

@@ -16,7 +16,7 @@ from orchestrator.objective import (
     scored_measurement,
 )
 from orchestrator.sampling.halving import main_objective
-from orchestrator.trial import REUSED, Trial, TrialState
+from orchestrator.trial import PAUSED, REUSED, Trial, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,12 +179,16 @@ def counts(trials: Sequence[Trial]) -> dict[str, int]:
     """Return the number of trials by status, successful ones first."""
     special = {REUSED, "infeasible", "diverged", "duplicate"}
     found = Counter(
-        trial.reason if trial.reason in special and trial.state.is_terminal else trial.state.lower()
+        PAUSED
+        if trial.paused
+        else trial.reason
+        if trial.reason in special and trial.state.is_terminal
+        else trial.state.lower()
         for trial in trials
     )
     names = {"fail": "failed"}
     order = [state.lower() for state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    order += [REUSED, "infeasible", "diverged", "duplicate", "fail", "running", "waiting"]
+    order += [REUSED, "infeasible", "diverged", "duplicate", "fail", "running", PAUSED, "waiting"]
     return {names.get(name, name): found[name] for name in order if found[name]}
 
 

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from orchestrator.clock import Clock
 from orchestrator.trial import Trial, TrialState
 
+LIMITS = frozenset({"hours", "target"})
+"""Reasons to stop that end the search; after others it may be resumed."""
+
 _FIRST = 5
 """Trials at the start of a driver that are checked for equal failures."""
 _ALIKE = 3

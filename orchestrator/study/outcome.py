@@ -32,13 +32,15 @@ class RunningAttempt:
     """Monotonic time of the study's clock."""
     pruned: bool = False
     """True if a rung has pruned the trial."""
+    paused: bool = False
+    """True if a rung has paused the trial."""
     failure: Failure | None = None
     """Failure that its measurements show."""
 
     @property
     def is_decided(self) -> bool:
         """True if further reports cannot change its outcome."""
-        return self.pruned or self.failure is not None
+        return self.pruned or self.paused or self.failure is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +144,9 @@ def missing_objectives(
     if not missing:
         return None
     rungs = budget.rungs()
-    if measurement.fidelity == rungs[0]:
-        when = f"first judged at {budget.unit} {rungs[0]}: if it is measured later, set "
-        when += f"budget.minimum to that {budget.unit}"
+    if measurement.fidelity <= rungs[0]:
+        when = f"first judged at {budget.unit} {measurement.fidelity}: if it is measured later, "
+        when += f"set budget.minimum to that {budget.unit}"
     else:
         when = f"judged at {budget.unit}s {', '.join(map(str, rungs))}: choose a budget (minimum, "
         when += f"maximum, reduction_factor) whose {budget.unit}s all measure it"

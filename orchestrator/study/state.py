@@ -4,7 +4,7 @@ Sampler, pruner, counts, the best trial and the kept checkpoints are functions o
 are updated together here, so that none is forgotten. Writes nothing to the ledger.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from orchestrator.sampling.first_designs import NO_DESIGNS, FirstDesigns
 from orchestrator.sampling.halving import Halving, main_objective, rung_objectives
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.sampling.proposals import Proposal, Proposals
+from orchestrator.sampling.pruner import Pruner
 from orchestrator.sampling.rejection import RejectionStats
 from orchestrator.sampling.sampler import Sampler
 from orchestrator.sampling.seed_points import first_points
@@ -29,7 +30,6 @@ from orchestrator.study.retention import Retention
 from orchestrator.study.trial_index import TrialIndex
 from orchestrator.trial import Trial, TrialState
 from search_spaces.task import Task
-from workers.budget import Budget
 from workers.failpoints import fault
 from workers.measurement import Measurement
 from workers.storage import Storage
@@ -126,7 +126,7 @@ class StudyState:
 
     def add(self, trial: Trial, proposal: Proposal) -> None:
         """Add a proposal that the ledger has recorded as a trial."""
-        self.index.put(trial)
+        self._put(trial)
         if proposal.suggestion is not None:
             keep = partial(self._sampler.keep, proposal.suggestion, trial.uid, trial.number)
             self._sampler_updates.append(keep)
@@ -143,23 +143,50 @@ class StudyState:
     def record_start(self, trial: Trial, attempt: int, now: float) -> None:
         """Record the start of an attempt, at a time in seconds since the epoch."""
         started = trial.started or now
-        self.index.put(replace(trial, state=TrialState.RUNNING, attempts=attempt, started=started))
+        self.index.put(
+            replace(
+                trial, state=TrialState.RUNNING, attempts=attempt, started=started, paused=False
+            )
+        )
 
     def record_measurement(self, uid: str, measurement: Measurement) -> None:
         """Record a measurement of a trial."""
         trial = self.index[uid]
         trial = replace(trial, measurements=(*trial.measurements, measurement))
-        self.index.put(trial)
-        self._observe(trial)
+        self._put(trial)
         self._observed[uid] = trial
 
     def record_outcome(self, trial: Trial) -> None:
         """Record a trial that has ended."""
-        self.index.put(trial)
+        self._put(trial)
         self._observed.pop(trial.uid, None)
         self._sampler_updates.append(partial(self._sampler.tell, trial))
         self.retention.update(trial)
         self._update_best(trial)
+
+    def record_pause(self, uid: str) -> None:
+        """Record that a rung has paused a running trial."""
+        paused = replace(self.index[uid], state=TrialState.WAITING, paused=True, failure=None)
+        self.index.put(paused)
+
+    @property
+    def next_waiting(self) -> Trial | None:
+        """The trial to start next: an interrupted or new one, else the best promoted one."""
+        waiting, paused = self.index.next_waiting, self.index.paused
+        if waiting is not None or self._pruner is None or not paused:
+            return waiting
+        return self._pruner.next_promoted(paused)
+
+    @property
+    def surplus(self) -> Sequence[Trial]:
+        """Paused trials to end, because better ones wait at the same fidelity."""
+        return () if self._pruner is None else self._pruner.surplus(self.index.paused)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Fidelities at which trials are compared now, ascending; the maximum is the last."""
+        budget = self.config.budget
+        return budget.rungs() if self._pruner is None else (*self._pruner.rungs, budget.maximum)
 
     def promotes(self, trial: Trial, fidelity: int) -> bool:
         """Return whether the pruner lets a trial train beyond a fidelity."""
@@ -168,12 +195,13 @@ class StudyState:
     def _restore(self, trials: Iterable[Trial], warm_start: WarmStart) -> None:
         """Restore pruner, sampler and checkpoints from the ledger's trials, with candidates."""
         for trial in self.index.trials:
-            self._observe(trial)
+            self._put(trial)
         self._sampler.rebuild(warm_start.transferred)
         self._sampler.rebuild(t for t in trials if t.parent not in warm_start.transferred_uids)
         self.retention.sweep(self.index.trials)
 
-    def _observe(self, trial: Trial) -> None:
+    def _put(self, trial: Trial) -> None:
+        self.index.put(trial)
         if self._pruner is not None:
             self._pruner.observe(trial)
 
@@ -205,10 +233,10 @@ def _sampler(config: StudyConfig, space: Space) -> Sampler[Any]:
     )
 
 
-def _pruner(config: StudyConfig) -> Halving | None:
+def _pruner(config: StudyConfig) -> Pruner | None:
     if config.pruner.name == "none":
         return None
-    return Halving(config.budget, rung_objectives(config.objectives))
+    return Halving(config.budget, rung_objectives(config.objectives), seed=config.seed)
 
 
 def take_snapshot(
@@ -229,7 +257,7 @@ def take_snapshot(
     index, best, config = state.index, state.best, state.config
     judge = main_objective(config.objectives)
     shown = [
-        _running_trial(index[uid], judge, config.budget, now - attempt.started)
+        _running_trial(index[uid], judge, state.rungs, now - attempt.started)
         for uid, attempt in running.items()
     ]
     return Snapshot(
@@ -252,14 +280,14 @@ def take_snapshot(
 
 
 def _running_trial(
-    trial: Trial, objective: Objective, budget: Budget, elapsed_s: float
+    trial: Trial, objective: Objective, rungs: Sequence[int], elapsed_s: float
 ) -> RunningTrial:
     metrics = trial.measurements[-1].metrics if trial.measurements else {}
     return RunningTrial(
         number=trial.number,
         describe=trial.describe,
         epoch=trial.reached,
-        rung=next((r for r in budget.rungs() if r > trial.reached), budget.maximum),
+        rung=next((rung for rung in rungs if rung > trial.reached), rungs[-1]),
         metric=metrics.get(objective.metric),
         elapsed_s=elapsed_s,
     )

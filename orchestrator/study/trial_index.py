@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator.study.retry_policy import MAX_LOSSES
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import PAUSED, Trial, TrialState
 
 
 class TrialIndex:
@@ -19,9 +19,10 @@ class TrialIndex:
         self._trials: dict[str, Trial] = {}
         self._by_digest: dict[str, Trial] = {}
         self._waiting: dict[str, Trial] = {}
+        self._paused: dict[str, Trial] = {}
         self._losses: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
-        """Trials by state, without duplicates."""
+        """Trials by state, paused ones as PAUSED, without duplicates."""
         self.counted = 0
         """Trials of kind `search` that started an attempt."""
         self.infeasible = 0
@@ -41,10 +42,10 @@ class TrialIndex:
                 self._losses.pop(trial.uid, None)
         self._count(trial, 1)
         self._trials[trial.uid] = trial
+        self._waiting.pop(trial.uid, None)
+        self._paused.pop(trial.uid, None)
         if trial.state is TrialState.WAITING:
-            self._waiting[trial.uid] = trial
-        else:
-            self._waiting.pop(trial.uid, None)
+            (self._paused if trial.paused else self._waiting)[trial.uid] = trial
         if trial.reason != "duplicate":
             first = self._by_digest.get(trial.digest)
             if first is None or first.uid == trial.uid:
@@ -72,7 +73,7 @@ class TrialIndex:
 
     @property
     def next_waiting(self) -> Trial | None:
-        """The waiting trial to start next: fewest losses first, then the lowest number.
+        """The waiting trial to start next, none paused: fewest losses first, then by number.
 
         Of the trials that would fail with their next loss, one runs at a time until it records an
         epoch, so that the driver's death counts against one trial and not against all running ones.
@@ -86,8 +87,13 @@ class TrialIndex:
 
     @property
     def waiting(self) -> tuple[Trial, ...]:
-        """The waiting trials."""
+        """The waiting trials that are not paused."""
         return tuple(self._waiting.values())
+
+    @property
+    def paused(self) -> tuple[Trial, ...]:
+        """The trials that a rung has paused."""
+        return tuple(self._paused.values())
 
     def postpone(self, uid: str, losses: int) -> None:
         """Start waiting trials with fewer losses before this one."""
@@ -109,7 +115,7 @@ class TrialIndex:
 
     def _count(self, trial: Trial, sign: int) -> None:
         if trial.reason != "duplicate":
-            self.counts[trial.state.value] += sign
+            self.counts[PAUSED.upper() if trial.paused else trial.state.value] += sign
         self.infeasible += sign * (trial.reason == "infeasible")
         self.counted += sign * (trial.kind == "search" and trial.attempts > 0)
         self.epochs += sign * len(trial.measurements)

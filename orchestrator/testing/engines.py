@@ -51,7 +51,8 @@ class EngineContract:
             assert all(t.state.is_terminal for t in study.trials)
             trials = len(study.trials)
         counts = event_counts(tmp_path)
-        assert counts["trial_finished"] == counts["attempt_started"] == trials
+        assert counts["trial_finished"] == trials
+        assert counts["attempt_started"] == trials + counts["trial_given_back"]
 
     def test_a_failing_trial_changes_no_other(
         self, engine: Engine, data: Dataset, tmp_path: Path
@@ -114,7 +115,8 @@ class EngineContract:
         for _ in range(2):
             with open_study(tmp_path, space("good"), trials=TRIALS) as study:
                 engine.run(study, data)
-        assert event_counts(tmp_path)["attempt_started"] == TRIALS
+        counts = event_counts(tmp_path)
+        assert counts["attempt_started"] <= TRIALS + counts["trial_given_back"]
 
 
 def _stop_after(study: StudyDriver, epochs: int) -> None:

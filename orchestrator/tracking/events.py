@@ -16,7 +16,7 @@ from orchestrator.objective import (
     epoch_objective,
     objective_values,
 )
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import PAUSED, Trial, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,12 +185,11 @@ class EventFold:
 def _started(trial: Trial, event: Event) -> Trial:
     first = event.recorded if trial.started is None else trial.started
     attempts = event.payload["attempt"]
-    return replace(trial, state=TrialState.RUNNING, attempts=attempts, started=first)
+    return replace(trial, state=TrialState.RUNNING, attempts=attempts, started=first, paused=False)
 
 
 def _requeued(trial: Trial, event: Event) -> Trial:
-    del event  # it waits, for any reason
-    return replace(trial, state=TrialState.WAITING)
+    return replace(trial, state=TrialState.WAITING, paused=event.payload.get("outcome") == PAUSED)
 
 
 def _finished(trial: Trial, event: Event) -> Trial:
@@ -204,6 +203,7 @@ def _finished(trial: Trial, event: Event) -> Trial:
         violations=payload["violations"],
         failure=payload["failure"],
         ended=event.recorded,
+        paused=False,
     )
 
 

@@ -4,13 +4,14 @@ Pure functions of the folded events; knows no MLflow client.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.objective import Objective, rank
 from orchestrator.tracking.events import TrialView
-from orchestrator.trial import TrialState
+from orchestrator.trial import PAUSED, TrialState
 from workers.data.spec import NO_DATA
 
 TOP = 10
@@ -189,14 +190,15 @@ def study_description(
 
 
 def _counts(views: Iterable[TrialView]) -> str:
-    numbers = dict.fromkeys(TrialState, 0)
-    for view in views:
-        numbers[view.trial.state] += 1
+    numbers: Counter[str] = Counter(
+        PAUSED if view.trial.paused else view.trial.state for view in views
+    )
     words = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "stopped early",
         TrialState.FAIL: "failed",
         TrialState.RUNNING: "running",
+        PAUSED: "paused",
         TrialState.WAITING: "waiting",
     }
     return ", ".join(f"{numbers[state]} {word}" for state, word in words.items() if numbers[state])

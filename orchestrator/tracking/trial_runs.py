@@ -279,6 +279,8 @@ def state_tags(view: TrialView, budget: Budget) -> dict[str, str]:
     if trial.reason is not None:
         tags["archscout.reason"] = trial.reason
     reached = [rung for rung in budget.rungs() if rung <= view.epoch]
+    if trial.paused or trial.reason == "rung":  # at a rung that `budget.minimum: auto` chose
+        reached.append(view.epoch)
     if reached:
         tags["archscout.rung"] = str(reached[-1])
     if view.best_epoch is not None and trial.state is TrialState.COMPLETE:

@@ -472,6 +472,7 @@ def test_a_duplicate_is_answered_from_the_ledger_and_not_counted(tmp_path: Path)
         assert duplicates
         for trial in duplicates:
             duplicate = by_uid[trial.parent or ""]
+            # The original is complete, or a rung had paused it and it never went on.
             assert (trial.state, trial.values, trial.digest) == (
                 duplicate.state,
                 duplicate.values,

@@ -37,13 +37,16 @@ def asked(sampler: str, seed: int = 0) -> StudyConfig:
             {"metric": "val_accuracy", "direction": "maximize"},
             {"metric": "seed", "direction": "minimize"},
         ]
-        return config(objectives=objectives, seed=seed, stop={"trials": 13})
+        stopping = {"name": "halving", "type": "stopping"}
+        return config(objectives=objectives, seed=seed, stop={"trials": 13}, pruner=stopping)
     if sampler == "nsga3":  # a generation is 20 complete trials
         parts: dict[str, Any] = {
             "stop": {"trials": 26},
             "pruner": {"name": "none"},
             "budget": {"maximum": 1},
         }
+    elif sampler == "random":
+        parts = {"stop": {"trials": 21}, "budget": {"minimum": "auto", "maximum": 9}}
     else:
         parts = {"stop": {"trials": 13}}
     return config(sampler={"name": sampler}, seed=seed, **parts)
@@ -118,19 +121,26 @@ def test_generations_are_kept_with_the_trials() -> None:
 
 
 def test_a_rung_decided_before_the_death_stays_decided(tmp_path: Path) -> None:
-    """Killed between the measurement and the end it led to, the trial trains no further."""
-    run_until_killed(tmp_path, "random", 30, acknowledged=True)
+    """Killed between the measurement and the pause it led to, the trial trains no further."""
+
+    def mortal(ledger: Ledger) -> Dying:
+        dying = Dying(ledger, after=1, acknowledged=False)
+        dying.writes = frozenset({"requeue"})
+        return dying
+
+    with suppress(Killed), opened(tmp_path, asked("tpe"), through=mortal, space=COARSE) as study:
+        run(study)
     trained: list[int] = []
 
     def watched(job: Any, dataset: Any) -> Any:
         trained.append(job.trial_number)
         return curve(job, dataset)
 
-    with opened(tmp_path, asked("random"), **in_space("random")) as study:
-        waiting = [t for t in study.trials if t.state is TrialState.WAITING]
-        assert len(waiting) == 1
+    with opened(tmp_path, asked("tpe"), space=COARSE) as study:
+        (waiting,) = [t for t in study.trials if t.state is TrialState.WAITING and not t.paused]
         run(study, watched)
-        assert story(study) == uninterrupted("random")
+        assert trained[0] != waiting.number
+        assert story(study) == uninterrupted("tpe")
 
 
 def test_a_driver_that_died_with_the_target_reached_leaves_nothing_to_search(

@@ -14,9 +14,9 @@ from orchestrator.sampling.halving import (
     is_promoted,
     main_objective,
     rung_objectives,
-    score_at,
 )
-from orchestrator.trial import Trial
+from orchestrator.sampling.scores import score_at
+from orchestrator.trial import Trial, TrialState
 from workers.budget import Budget
 from workers.measurement import Measurement
 
@@ -69,11 +69,12 @@ def test_the_order_of_the_history_does_not_matter(
 def test_without_ties_one_in_so_many_goes_on(found: list[int], factor: int) -> None:
     history = history_of([float(value) for value in found])
     passed = sum(is_promoted(history, name, factor) for name in history)
-    assert passed == (len(found) // factor or len(found))
+    assert passed == max(1, len(found) // factor)
 
 
-def test_until_enough_were_measured_everybody_goes_on() -> None:
-    assert is_promoted({"a": 0.1, "b": 0.9}, "a", 3)
+def test_the_second_is_judged_against_the_first() -> None:
+    assert is_promoted({"a": 0.1, "b": 0.9}, "b", 3)
+    assert not is_promoted({"a": 0.1, "b": 0.9}, "a", 3)
 
 
 def test_a_trial_is_judged_by_its_best_epoch_up_to_the_rung() -> None:
@@ -99,9 +100,15 @@ def test_rungs_compare_all_objectives_of_a_study_that_trains_for_one() -> None:
     assert rung_objectives((SIZE,)) == (ACCURACY,)
 
 
-def halving_over(*trials: Trial) -> Halving:
-    halving = Halving(Budget(minimum=1, maximum=9, reduction_factor=3), [ACCURACY])
-    for trial in trials:
+FAILED = a_trial(0, state=TrialState.FAIL)
+"""A reference without a curve, so that every rung judges."""
+NEVER = 10**9
+
+
+def halving_over(*trials: Trial, objectives: tuple[Objective, ...] = (ACCURACY,)) -> Halving:
+    budget = Budget(minimum=1, maximum=9, reduction_factor=3)
+    halving = Halving(budget, objectives, audit_every=NEVER)
+    for trial in (FAILED, *trials):
         halving.observe(trial)
     return halving
 
@@ -156,17 +163,10 @@ def sized(number: int, accuracy: float, parameters: float) -> Trial:
     return replace(curve(number, accuracy), cost={"parameters": parameters})
 
 
-def of_two(*trials: Trial) -> Halving:
-    halving = Halving(Budget(minimum=1, maximum=9, reduction_factor=3), [ACCURACY, SIZE])
-    for trial in trials:
-        halving.observe(trial)
-    return halving
-
-
 def test_a_rung_keeps_both_ends_of_the_front() -> None:
     large, small = sized(1, 0.9, 1e6), sized(2, 0.5, 1e3)
     dominated = [sized(number, 0.4, 1e5) for number in range(3, 9)]
-    halving = of_two(large, small, *dominated)
+    halving = halving_over(large, small, *dominated, objectives=(ACCURACY, SIZE))
     assert halving.promotes(large, 1)
     assert halving.promotes(small, 1)
     assert not any(halving.promotes(trial, 1) for trial in dominated)
@@ -195,7 +195,7 @@ def test_two_objectives_pass_no_more_than_the_rung_has_places_and_the_ends_of_a_
     keys = dict(enumerate(pareto_order(sorted(set(found)))))
     named = {str(name): key for name, key in keys.items()}
     passed = sum(is_promoted(named, name, factor) for name in named)
-    places = len(named) // factor or len(named)
+    places = max(1, len(named) // factor)
     assert places <= passed
     tied = max(list(named.values()).count(key) for key in named.values())
     assert passed < places + tied
@@ -214,7 +214,8 @@ def test_survivors_of_both_objectives_cover_more_than_those_of_the_first() -> No
 
 
 def survivors(trials: list[Trial], judges: list[Objective]) -> list[Trial]:
-    halving, passed = Halving(Budget(minimum=1, maximum=3, reduction_factor=3), judges), []
+    budget = Budget(minimum=1, maximum=3, reduction_factor=3)
+    halving, passed = Halving(budget, judges, audit_every=NEVER), []
     for trial in trials:
         halving.observe(trial)
         passed += [trial] if halving.promotes(trial, 1) else []

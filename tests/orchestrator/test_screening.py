@@ -319,4 +319,4 @@ def test_rungs_of_a_study_of_costs_are_judged_by_accuracy(tmp_path: Path) -> Non
                 fidelity=1, metrics={"val_accuracy": 1.0 - value / 10}, elapsed_s=1.0
             )
             verdicts.append(study.report(job.key, seen))
-        assert verdicts == [Verdict.CONTINUE, Verdict.CONTINUE, Verdict.STOP, Verdict.STOP]
+        assert verdicts == [Verdict.CONTINUE, *[Verdict.PAUSE] * 3]

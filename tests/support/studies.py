@@ -143,13 +143,12 @@ class Killed(BaseException):
 class Dying:
     """A ledger whose driver dies at its n-th write, before or after it is on disk."""
 
-    WRITES = frozenset({"add_trial", "start_attempt", "record", "finish", "give_back"})
-
     def __init__(self, ledger: Ledger, *, after: int, acknowledged: bool) -> None:
         self._ledger = ledger
         self._left = after
         self._acknowledged = acknowledged
         self.dead = False
+        self.writes = frozenset({"add_trial", "start_attempt", "record", "finish", "requeue"})
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._ledger, name)
@@ -159,8 +158,8 @@ class Dying:
         def call(*args: Any, **kwargs: Any) -> Any:
             if self.dead:
                 raise Killed
-            self._left -= name in self.WRITES
-            self.dead = name in self.WRITES and self._left <= 0
+            self._left -= name in self.writes
+            self.dead = name in self.writes and self._left <= 0
             if self.dead and not self._acknowledged:
                 raise Killed
             answer = method(*args, **kwargs)
