@@ -11,7 +11,7 @@ the recorded candidates only.
 import argparse
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -28,6 +28,9 @@ from benchmarks.search.tables import Noise, Table, predicted_cost
 from search_spaces.catalog import load as load_space
 from search_spaces.catalog.task_fit import fit_to_task
 from search_spaces.domains import Record, choice
+from search_spaces.domains.kinds import kinds
+from search_spaces.domains.priors import Expected
+from search_spaces.domains.suggester import ReplaySuggester
 from search_spaces.space import SearchSpace
 
 EPOCHS = 9
@@ -226,7 +229,8 @@ def _fitted_table(fitted: Fit, name: str, title: str, quantile: float | None) ->
             domain=space.candidates,
             start=start,
             flops=predicted_cost(answer, EPOCHS),
-            priors=space.expected(),
+            priors=centered_priors(space, start),
+            designs=designs_around(space, start),
         ),
         fidelities=tuple(range(1, EPOCHS + 1)),
         curves=answer,
@@ -234,6 +238,19 @@ def _fitted_table(fitted: Fit, name: str, title: str, quantile: float | None) ->
         chance=curves.chance,
         unit_s=float(answer([space.default_params()], [EPOCHS])[1][0, 0]),
     )
+
+
+def centered_priors(space: SearchSpace, start: Params) -> dict[str, Expected]:
+    """Return the priors of a space around other parameters: a wrong default has wrong priors."""
+    own = space.expected()
+    return {name: replace(own[name], prior=start[name]) for name in own if name in start}
+
+
+def designs_around(space: SearchSpace, start: Params) -> list[Params]:
+    """Return the first designs of a space when these parameters are the default."""
+    network = space.candidates.fields["architecture"]  # type: ignore[attr-defined] - a Record
+    found = kinds(network, "architecture", start)
+    return [space.encode(space.resolve(ReplaySuggester(each))) for each in found]
 
 
 def _recorded_table(curves: Curves, title: str, quantile: float | None) -> Table:

@@ -123,6 +123,19 @@ def test_a_wrong_default_has_its_quantile_among_uniform_candidates(
     assert low.unit_s == median.unit_s
 
 
+def test_a_wrong_default_has_wrong_priors_and_designs(predictable: Path) -> None:
+    own, low = (
+        recordings.recordings("table", quantile=q, folder=predictable).space for q in (None, 0.1)
+    )
+
+    for space in (own, low):
+        assert space.priors
+        assert all(space.start[name] == prior.prior for name, prior in space.priors.items())
+        assert space.kinds()
+    assert own.start != low.start
+    assert own.kinds() != low.kinds()
+
+
 def test_early_epochs_rank_candidates_no_better_than_the_recorded_ones(predictable: Path) -> None:
     table = recordings.recordings("table", folder=predictable)
     rng = random.Random(1)
