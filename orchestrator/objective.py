@@ -46,6 +46,15 @@ class Objective:
         return value if self.direction == "maximize" else -value
 
 
+def main_objective(objectives: Sequence[Objective]) -> Objective:
+    """Return the first trained objective, by which incomplete trials are compared.
+
+    Studies of costs alone use validation accuracy, which built-in training always measures.
+    """
+    default = Objective(metric="val_accuracy", direction="maximize")
+    return next((o for o in objectives if not o.is_cost), default)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
     """Trials of a study, best first, compared at equal fidelity."""

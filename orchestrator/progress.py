@@ -124,6 +124,8 @@ def summary(now: Snapshot) -> str:
     }
     counted = ", ".join(f"{count} {word}" for word, count in states.items() if count)
     parts = [f"{trials} trials", counted]
+    if now.confirmations:
+        parts.append(f"{now.confirmations} confirmations")
     if now.best_values is not None:
         values = ", ".join(format_number(value) for value in now.best_values)
         parts.append(f"best {values} (trial {now.best_number}, {now.best_describe})")

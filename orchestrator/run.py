@@ -156,6 +156,7 @@ def _search(
             teacher=None
             if inputs.teacher is None
             else inputs.teacher.stage(home.checkpoints / record.name),
+            confirm_only=inputs.confirm_only,
         ) as study,
         stop_on_signals(
             stop,
@@ -214,7 +215,8 @@ def _outcome(study: StudyDriver) -> RunOutcome:
     if not study.finished:
         text = "a retry arrived while the search was finishing; resume to run it"
         return RunOutcome(code=ExitCode.INTERRUPTED, state="interrupted", reason=text)
-    return RunOutcome(code=ExitCode.DONE, state="finished", reason=reason)
+    state = "finished" if study.search_finished else "interrupted"
+    return RunOutcome(code=ExitCode.DONE, state=state, reason=study.end_reason or "")
 
 
 def make_engine(inputs: StudyInputs, home: Home, terminal: Terminal) -> Engine:

@@ -39,7 +39,9 @@ class Snapshot:
     """State of a study at one moment, for display."""
 
     counts: Mapping[str, int]
-    """Trials by state name, without duplicates."""
+    """Trials by state name, without duplicates and confirmations."""
+    confirmations: int
+    """Confirmation trials that have ended."""
     infeasible: int
     """Trials rejected before training."""
     counted: int

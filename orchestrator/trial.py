@@ -83,7 +83,7 @@ class Trial:
     failure: Mapping[str, Any] | None = None
     """Classified failure of the last attempt, or of building the candidate."""
     sampler_attrs: Mapping[str, Any] = field(default_factory=dict)
-    """Attributes of the sampler (NSGA's generation)."""
+    """Attributes of the sampler (NSGA's generation), or of a confirmation (its seed's index)."""
     created: float = 0.0
     """Seconds since the epoch."""
     started: float | None = None

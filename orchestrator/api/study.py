@@ -11,15 +11,18 @@ from orchestrator.api.configuration import build_config
 from orchestrator.api.model import Model, load_model
 from orchestrator.api.tables import definition_list, html_table, trials_frame
 from orchestrator.api.trial import FrozenTrial, frozen
-from orchestrator.commands import promote, run_search, studies
+from orchestrator.commands import confirm, promote, run_search, studies
 from orchestrator.config.load import differences
 from orchestrator.config.resources import as_stored, with_open_gpu
 from orchestrator.config.schema import StudyConfig
+from orchestrator.confirmation.answer import Answer
+from orchestrator.confirmation.plan import ConfirmationPlan
 from orchestrator.errors import CommandError, ExitCode
 from orchestrator.figures.study_plots import study_figures
 from orchestrator.file_permissions import private_files
 from orchestrator.home import Home
 from orchestrator.objective import pareto_front, parse_preference
+from orchestrator.run import RunOutcome
 from orchestrator.study.leaderboard import Leaderboard, leaderboard
 from orchestrator.study.moved_files import relocate, same_except_paths
 from orchestrator.terminal import Terminal
@@ -111,6 +114,32 @@ class Study:
         front = pareto_front(record.trials, self._config.objectives)
         return self._frozen(sorted(front, key=lambda trial: trial.number), record.task)
 
+    @property
+    def answer(self) -> Answer:
+        """Whether a candidate beats the default and by how much, from confirmation trials alone."""
+        return self._board(self._read()).answer
+
+    def confirm(self, *, top: int = 3, seeds: int = 10, progress: bool = True) -> Answer:
+        """Train the best candidates and the default with more seeds, and compare them.
+
+        Blocks. Stops as soon as the comparison is decided; an interrupted one continues.
+
+        Args:
+            top: Number of candidates besides the default, at most 10.
+            seeds: Maximum number of seeds of each, from 3.
+            progress: Print how it proceeds.
+
+        Raises:
+            KeyboardInterrupt: Interrupted (Ctrl-C); what is recorded stays.
+            ArchscoutError: There is nothing to compare, or the confirmation stopped early.
+        """
+        plan = ConfirmationPlan(top=top, seeds=seeds)
+        terminal = Terminal(quiet=not progress, json=not progress)
+        with private_files():
+            outcome = confirm.confirm(self.name, plan, self._home, terminal)
+        self._require_done(outcome)
+        return self.answer
+
     def run(self, *, progress: bool = True) -> None:
         """Search until a limit of `stop` is reached; continues an interrupted study.
 
@@ -130,7 +159,11 @@ class Study:
         terminal = Terminal(quiet=not progress, json=not progress)
         with private_files():
             outcome = run_search.launch(self._config, self._home, terminal, resumed=state != "new")
-        if outcome.code is ExitCode.DONE:
+        self._require_done(outcome)
+
+    def _require_done(self, outcome: RunOutcome | None) -> None:
+        """Raise the error of a run that stopped before its end."""
+        if outcome is None or outcome.code is ExitCode.DONE:
             return
         message = run_search.unfinished(self._config, self._home, outcome)
         if outcome.reason == "signal":

@@ -183,12 +183,15 @@ def _steps_with_result(
     config = StudyConfig.from_json(row.config_json)
     name, archscout = config.name, home.program
     steps = {}
+    if not board.answer.decided and len(board.rows) > 1:
+        steps[f"{archscout} confirm {name}"] = "find out whether the best trials beat the default"
     if sum(row.on_front for row in board.rows) > 1 and len(board.objectives) > 1:
         steps[f"{archscout} leaderboard {name} --prefer {even_weights(board.objectives)}"] = (
             "order the Pareto front by your preferences"
         )
     elif config.train is None and config.data.source != "surrogate":
-        best_one = _promotable(ledger, row, board.rows[0].trial)
+        winner = board.answer.winner
+        best_one = _promotable(ledger, row, board.rows[0].trial if winner is None else winner)
         steps[f"{archscout} promote {best_one} --model {name}"] = (
             "verify the best model and register it"
         )

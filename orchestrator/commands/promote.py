@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
 from orchestrator.config.schema import StudyConfig
+from orchestrator.confirmation.answer import answer
 from orchestrator.errors import CommandError, ExitCode, PromotionRefusedError, sanitize
 from orchestrator.formatting import format_fields, format_score
 from orchestrator.home import Home
@@ -91,6 +92,9 @@ def promote(
         trials = ledger.trials(row.id)
         _check_any_complete(ledger, row, trials, home)
         _check_choice(number, config, trials, home)
+        found = answer(config.name, trials, config.objectives)
+        terminal.document["answer"] = found.to_dict()
+        terminal.info(found.sentence)
         terminal.info("loading the trial and its data")
         chosen, models = _load_winner(ledger, row, config, number, target=target, home=home)
         promotion = _promoter(chosen, target, ledger, registry=models, home=home, terminal=terminal)
@@ -176,6 +180,8 @@ def _check_choice(
             raise CommandError(message, ExitCode.INPUT)
         return
     objectives = config.objectives
+    if answer(config.name, trials, objectives).winner is not None:
+        return
     front = pareto_front(trials, objectives)
     if len(objectives) > 1 and len(front) > 1:
         raise CommandError(

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator.confirmation.plan import MAX_SEEDS, MAX_TOP, MIN_SEEDS, ConfirmationPlan
 from orchestrator.errors import sanitize
 
 
@@ -99,6 +100,26 @@ def _retry(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _confirm(parser: argparse.ArgumentParser) -> None:
+    _study(parser)
+    plan = ConfirmationPlan()
+    parser.add_argument(
+        "--top",
+        metavar="K",
+        type=_top,
+        default=plan.top,
+        help=f"candidates besides the default (default {plan.top})",
+    )
+    parser.add_argument(
+        "--seeds",
+        metavar="S",
+        type=_seeds,
+        default=plan.seeds,
+        help=f"maximum number of seeds of each (default {plan.seeds})",
+    )
+    _address(parser)
+
+
 def _promote(parser: argparse.ArgumentParser) -> None:
     _study(parser)
     parser.add_argument(
@@ -184,6 +205,20 @@ def _positive(text: str) -> int:
     return value
 
 
+def _top(text: str) -> int:
+    """Return a number of candidates to confirm."""
+    if not 1 <= (value := _count(text)) <= MAX_TOP:
+        raise argparse.ArgumentTypeError(f"must be between 1 and {MAX_TOP}")
+    return value
+
+
+def _seeds(text: str) -> int:
+    """Return a number of seeds of a confirmation."""
+    if not MIN_SEEDS <= (value := _count(text)) <= MAX_SEEDS:
+        raise argparse.ArgumentTypeError(f"must be between {MIN_SEEDS} and {MAX_SEEDS}")
+    return value
+
+
 def _port(text: str) -> int:
     """Return a port number."""
     if not 1 <= (value := _count(text)) <= 65535:
@@ -227,7 +262,8 @@ COMMANDS = {
     "leaderboard": Command(
         group="watch",
         help="show a study's best trials",
-        module="leaderboard",
+        module="status",
+        function="show_leaderboard",
         add_options=_leaderboard,
     ),
     "ui": Command(group="watch", help="open MLflow on the studies", module="ui", add_options=_ui),
@@ -236,6 +272,12 @@ COMMANDS = {
         help="run failed trials of one failure class again, as new trials",
         module="retry",
         add_options=_retry,
+    ),
+    "confirm": Command(
+        group="models",
+        help="train a study's best candidates and its default with more seeds",
+        module="confirm",
+        add_options=_confirm,
     ),
     "promote": Command(
         group="models",

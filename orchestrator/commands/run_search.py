@@ -76,7 +76,14 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool
     return ExitCode.DONE
 
 
-def launch(config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool) -> RunOutcome:
+def launch(
+    config: StudyConfig,
+    home: Home,
+    terminal: Terminal,
+    *,
+    resumed: bool,
+    confirm_only: bool = False,
+) -> RunOutcome:
     """Check a study's inputs, print a header, and run the study.
 
     Args:
@@ -84,6 +91,7 @@ def launch(config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool
         home: Stores of ledger, checkpoints and MLflow.
         terminal: Shows header, notes and progress.
         resumed: The study exists already; it is not forecast again.
+        confirm_only: Confirm the trials that there are, and search no further.
 
     Raises:
         CommandError: The study exists with other inputs.
@@ -103,7 +111,7 @@ def launch(config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool
     if forecast is not None:
         terminal.info(f"forecast   {forecast}")
     try:
-        return run_study(inputs, home, terminal)
+        return run_study(replace(inputs, confirm_only=confirm_only), home, terminal)
     except StudyConflictError as error:
         text = studies.describe_changes(config, error.differing, _names(home), home)
         raise CommandError(text, ExitCode.INPUT) from error

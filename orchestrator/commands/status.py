@@ -1,4 +1,4 @@
-"""`archscout status`: show the state of a study or of one of its trials."""
+"""`archscout status` and `leaderboard`: show a study, one of its trials, or the best ones."""
 
 import argparse
 from datetime import datetime
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands import studies
 from orchestrator.config.schema import StudyConfig
+from orchestrator.confirmation.answer import answer
 from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.formatting import format_duration, format_fields, format_number, format_table
 from orchestrator.home import Home
-from orchestrator.objective import best
-from orchestrator.study.leaderboard import counts
+from orchestrator.objective import best, parse_preference
+from orchestrator.study.leaderboard import counts, leaderboard
 from orchestrator.terminal import Terminal
 from orchestrator.trial import PAUSED, Trial, summarize_failure
 
@@ -38,11 +39,30 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     return ExitCode.DONE
 
 
+def show_leaderboard(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
+    """Print the best trials of a study.
+
+    Raises:
+        CommandError: There is no such study.
+        PreferenceError: The preference cannot be applied.
+    """
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, options.name, home)
+        config = studies.require_config(row)
+        preferred = None
+        if options.prefer is not None:
+            preferred = parse_preference(options.prefer, config.objectives)
+        board = leaderboard(config, row.state, ledger.trials(row.id), preferred)
+    terminal.document |= board.to_dict(options.top)
+    terminal.print(board.text(options.top))
+    return ExitCode.DONE
+
+
 def _show_study(
     config: StudyConfig, row: "StudyRow", trials: list[Trial], home: Home, terminal: Terminal
 ) -> None:
     objectives = config.objectives
-    winner = best(trials, objectives)
+    winner, found = best(trials, objectives), answer(row.name, trials, objectives)
     counted = counts(trials)
     stop = config.stop.model_dump(exclude_none=True)
     lines = {
@@ -58,6 +78,7 @@ def _show_study(
     if winner and winner.values:
         named = zip(objectives, winner.values, strict=True)
         values = ", ".join(f"{o.metric} {format_number(v)}" for o, v in named)
+        lines["answer"] = found.sentence
         lines["best"] = f"{values} (trial {winner.number}, {winner.describe})"
     failed = [trial for trial in trials if trial.failure is not None]
     if failed:
@@ -72,6 +93,7 @@ def _show_study(
         "best": None
         if winner is None
         else {"trial": winner.number, "values": list(winner.values or ())},
+        "answer": found.to_dict(),
         "config": config.model_dump(mode="json"),
     }
     terminal.print(format_fields(lines))

@@ -22,6 +22,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from orchestrator.confirmation.plan import (
+    MAX_SEEDS,
+    MAX_TOP,
+    MIN_SEEDS,
+    ConfirmationPlan,
+)
 from orchestrator.objective import CheckpointName, Objective
 from search_spaces.space import Constraint
 from workers.budget import Budget
@@ -161,8 +167,16 @@ class ConfirmConfig(BaseModel):
 
     model_config = _CLOSED
 
-    top: int | None = Field(default=None, ge=1)
-    seeds: int | None = Field(default=None, ge=1)
+    top: int | None = Field(default=None, ge=1, le=MAX_TOP)
+    """Number of candidates besides the default; None is 3 if `seeds` is given."""
+    seeds: int | None = Field(default=None, ge=MIN_SEEDS, le=MAX_SEEDS)
+    """Maximum number of seeds of each; None is 10 if `top` is given."""
+
+    @property
+    def plan(self) -> ConfirmationPlan | None:
+        """Size of the confirmation; None if the search is not confirmed."""
+        given = self.model_dump(exclude_none=True)
+        return ConfirmationPlan(**given) if given else None
 
 
 class StudyConfig(BaseModel):
@@ -264,11 +278,11 @@ class StudyConfig(BaseModel):
             raise _refuse("not available yet; remove the entries")
         return value
 
-    @field_validator("confirm")
+    @field_validator("confirm", mode="before")
     @classmethod
-    def _confirm_not_yet(cls, value: ConfirmConfig) -> ConfirmConfig:
-        if value != ConfirmConfig():
-            raise _refuse("not available yet; remove top and seeds")
+    def _confirms_something(cls, value: Any) -> Any:
+        if value == {}:
+            raise _refuse("is empty; write confirm: {top: 3, seeds: 10}, or remove the key")
         return value
 
     @classmethod

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
+from orchestrator.confirmation.answer import answer
+from orchestrator.confirmation.plan import KIND
 from orchestrator.errors import PromotionRefusedError
 from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.objective import best, scored_measurement
@@ -76,14 +78,18 @@ class Winner:
 
 
 def select_trial(trials: Sequence[Trial], config: StudyConfig, number: int | None) -> Trial:
-    """Return the trial of this number, or the best one.
+    """Return the trial of this number, else the confirmed winner, else the best one.
+
+    The confirmed winner is the trial of the search, not its best confirmation: that one was lucky
+    with its seed, and its recorded value is what the registry must reproduce.
 
     Raises:
         PromotionRefusedError: None has reached the full budget.
     """
     if number is not None:
         return trials[number]
-    chosen = best(trials, config.objectives)
+    confirmed = answer(config.name, trials, config.objectives).winner
+    chosen = best(trials, config.objectives) if confirmed is None else trials[confirmed]
     if chosen is None:
         raise PromotionRefusedError(f"no trial of '{config.name}' has reached the full budget yet")
     return chosen
@@ -137,6 +143,11 @@ def _require_model(config: StudyConfig, trial: Trial) -> None:
         raise PromotionRefusedError(
             f"trial {trial.number} is {trial.state}: only trials that reached the full budget are "
             f"promoted; see archscout leaderboard {config.name}"
+        )
+    if trial.kind == KIND:
+        raise PromotionRefusedError(
+            f"trial {trial.number} confirms another trial of '{config.name}' and keeps no "
+            "checkpoint; promote that one"
         )
     if config.train is not None:
         raise PromotionRefusedError(

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.objective import Objective, pareto_order
+from orchestrator.objective import Objective, main_objective, pareto_order
 from orchestrator.sampling.rungs import first_rung
 from orchestrator.sampling.scores import scores_at
 from orchestrator.seeds import derive_seed
@@ -26,15 +26,6 @@ AUDIT_EVERY = 20
 
 MAX_PAUSED = 10
 """Paused trials at each fidelity, the best; their checkpoints take space on disk."""
-
-
-def main_objective(objectives: Sequence[Objective]) -> Objective:
-    """Return the first trained objective, by which incomplete trials are compared.
-
-    Studies of costs alone use validation accuracy, which built-in training always measures.
-    """
-    default = Objective(metric="val_accuracy", direction="maximize")
-    return next((o for o in objectives if not o.is_cost), default)
 
 
 def rung_objectives(objectives: Sequence[Objective]) -> tuple[Objective, ...]:

@@ -7,8 +7,9 @@ lock guards it.
 from collections.abc import Iterable
 from dataclasses import replace
 
+from orchestrator.confirmation.plan import KIND
 from orchestrator.ledger import Lease, Ledger, StaleAttemptError
-from orchestrator.sampling.halving import main_objective
+from orchestrator.objective import main_objective
 from orchestrator.snapshot import Verdict
 from orchestrator.study.jobs import JobFactory
 from orchestrator.study.limits import SearchLimits, abort_reason
@@ -50,6 +51,8 @@ class Attempts:
         """
         self.running: dict[str, RunningAttempt] = {}
         """Attempts by the trial's uid."""
+        self.peak = 1
+        """Largest number of attempts that ran at the same time."""
         self._ledger = ledger
         self._lease = lease
         self._state = state
@@ -66,6 +69,7 @@ class Attempts:
         key = self._ledger.start_attempt(self._lease, trial.uid, node=node, pid=pid)
         attempt = RunningAttempt(key=key, started=self._clock.monotonic())
         self.running[trial.uid] = attempt
+        self.peak = max(self.peak, len(self.running))
         self._state.record_start(trial, key.number, self._clock.now())
         if trial.measurements:
             self._judge(attempt, trial.measurements[-1])
@@ -94,7 +98,7 @@ class Attempts:
         if is_new:  # a repeated epoch was judged when it was first measured
             self._state.record_measurement(key.trial_uid, measurement)
             return self._judge(attempt, measurement)
-        return self._continue_or_pause
+        return self._continue_or_pause(trial)
 
     def tell(self, key: AttemptKey, failure: Failure | None) -> None:
         """Record the end of an attempt, and the outcome of its trial, unless it is paused."""
@@ -139,9 +143,10 @@ class Attempts:
     def _past_outcomes(self, trial: Trial) -> list[str]:
         return [attempt.outcome or "" for attempt in self._ledger.attempts(trial.uid)]
 
-    @property
-    def _continue_or_pause(self) -> Verdict:
-        return Verdict.CONTINUE if self._limits.stop_reason is None else Verdict.PAUSE
+    def _continue_or_pause(self, trial: Trial) -> Verdict:
+        limits = self._limits
+        end = limits.stop_reason if trial.kind == KIND else limits.search_end
+        return Verdict.CONTINUE if end is None else Verdict.PAUSE
 
     def _judge(self, attempt: RunningAttempt, measurement: Measurement) -> Verdict:
         trial = self._state.index[attempt.key.trial_uid]
@@ -156,7 +161,7 @@ class Attempts:
                 attempt.pruned = not attempt.paused
         if attempt.paused:
             return Verdict.PAUSE
-        return Verdict.STOP if attempt.is_decided else self._continue_or_pause
+        return Verdict.STOP if attempt.is_decided else self._continue_or_pause(trial)
 
     def end_paused(self, trials: Iterable[Trial]) -> None:
         """End paused trials as pruned by their rung."""
@@ -193,11 +198,13 @@ class Attempts:
         )
         del self.running[trial.uid]
         self._state.record_outcome(ended)
+        if trial.kind == KIND:  # a failed confirmation drops its candidate instead
+            return
         self._ended.append(self._state.index[ended.uid])
         if reason := abort_reason(self._ended):
             self._limits.abort(reason)
         elif self._state.target_reached:
-            self._limits.stop("target")
+            self._limits.end_search("target")
 
     def _requeue(self, attempt: RunningAttempt, outcome: str, failure: Failure | None) -> None:
         record = failure.to_dict() if failure else None

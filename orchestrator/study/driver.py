@@ -28,10 +28,12 @@ from orchestrator.sampling.proposals import Proposal
 from orchestrator.sampling.warm_start import StudyIdentity, load_warm_start
 from orchestrator.seeds import derive_seed
 from orchestrator.snapshot import Snapshot, Verdict
+from orchestrator.study.agenda import Agenda
 from orchestrator.study.attempts import Attempts
+from orchestrator.study.confirming import Confirmer
 from orchestrator.study.heartbeat import Heartbeat
 from orchestrator.study.jobs import JobFactory
-from orchestrator.study.limits import LIMITS, SearchLimits, all_failed
+from orchestrator.study.limits import SearchLimits, all_failed
 from orchestrator.study.retries import answer_request, settle_losses
 from orchestrator.study.state import StudyState, take_snapshot
 from orchestrator.trial import Trial
@@ -61,6 +63,7 @@ class StudyDriver:
         checkpoints_dir: Checkpoints go to `checkpoints_dir/STUDY/TRIAL_UID`.
         logs_dir: Logs go to `logs_dir/STUDY/NUMBER.log`; None keeps none.
         teacher: Model that loss terms distil from; None without one.
+        confirm_only: Confirm the trials that there are, and search no further.
         clock: Source of times; this machine's clock by default.
 
     Raises:
@@ -80,6 +83,7 @@ class StudyDriver:
         checkpoints_dir: Storage,
         logs_dir: Path | None = None,
         teacher: TeacherRef | None = None,
+        confirm_only: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.name, self.config, self._record = record.name, config, record
@@ -101,15 +105,17 @@ class StudyDriver:
             warm_start=load_warm_start(ledger, config, StudyIdentity.from_row(record)),
         )
         self._limits = SearchLimits(self._clock, spent_s=record.spent_s, hours=config.stop.hours)
-        if self._state.target_reached:
-            self._limits.stop("target")
         jobs = JobFactory(config, checkpoints=checkpoints, logs=logs, teacher=teacher)
         self._attempts = Attempts(ledger, lease, self._state, jobs, self._limits)
+        confirmer = Confirmer(config, ledger, lease, space.default_params() is not None)
+        self._agenda = Agenda(
+            self._state, self._attempts, self._limits, confirmer, confirm_only=confirm_only
+        )
 
     def __enter__(self) -> Self:
         self._settle_losses()
         self._answer_requests()
-        self._end_paused()
+        self._advance()
         # The lease has a thread of its own, so that nothing that holds the lock delays it.
         self._heartbeats = [
             Heartbeat(beat, interval_s=_HEARTBEAT_S, ignore=LedgerError)
@@ -130,7 +136,7 @@ class StudyDriver:
             self._closed = True
             for attempt in tuple(self._attempts.running.values()):
                 self.requeue(attempt.key)
-            self._end_paused()
+            self._advance()
         self._renew()
         self._account()
 
@@ -156,7 +162,7 @@ class StudyDriver:
             if job is None and self._add_new_trial():
                 continue
             if job is None:
-                self._end_paused()
+                self._advance()
             return job
 
     def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
@@ -183,7 +189,7 @@ class StudyDriver:
         with self._guarded():
             self._attempts.tell(key, failure)
             self._blocked = False
-            self._end_paused()
+            self._advance()
 
     def requeue(self, key: AttemptKey, outcome: str = "interrupted") -> None:
         """Record that an attempt was dropped; its trial waits for another one.
@@ -193,7 +199,7 @@ class StudyDriver:
         with self._guarded():
             self._attempts.requeue(key, outcome)
             self._blocked = False
-            self._end_paused()
+            self._advance()
 
     def settle_gpu(self, gpu: float) -> float | None:
         """Record the GPUs of a trial where the config leaves them open.
@@ -237,7 +243,18 @@ class StudyDriver:
         with self._lock:
             if self._attempts.running:
                 return False
-            return self.stopping or not (self._state.next_waiting or self._may_sample())
+            return self.stopping or self._agenda.is_empty
+
+    @property
+    def search_finished(self) -> bool:
+        """True if the search itself is at its end, whether it was confirmed or not."""
+        with self._lock:
+            return self._agenda.search_finished
+
+    @property
+    def end_reason(self) -> str | None:
+        """Reason why the search ended before its other limits, or why the study stopped."""
+        return self.stop_reason or self._limits.search_end
 
     @property
     def abort_reason(self) -> str | None:
@@ -293,6 +310,7 @@ class StudyDriver:
     def _answer_requests(self) -> None:
         with self._guarded():
             ledger, lease = self._ledger, self._lease
+            self._agenda.read_requests()
             for request in ledger.requests(lease.study_id):
                 trials = ledger.trials(lease.study_id)  # ended ones here have no candidates
                 added = answer_request(ledger, lease, request, trials, seed=self.config.seed)
@@ -308,22 +326,15 @@ class StudyDriver:
                 else:
                     self._state.index.postpone(trial.uid, losses)
 
-    def _end_paused(self) -> None:
-        """End the paused trials that are too many, and all once the search is at its limits."""
+    def _advance(self) -> None:
+        """End paused trials that wait no longer, and begin what follows the search."""
         with self._guarded():
-            at_limit = self.stop_reason in {None, *LIMITS}
-            all_end = at_limit and self._lease_lost is None and self.finished
-            state = self._state
-            self._attempts.end_paused(state.index.paused if all_end else state.surplus)
-
-    def _may_sample(self) -> bool:
-        if reason := self._state.rejections.abort_reason:
-            self._limits.abort(reason)
-        return self._limits.abort_reason is None and self._state.may_sample
+            if self._lease_lost is None:
+                self._agenda.advance()
 
     def _start_waiting(self, node: str, pid: int) -> TrainingJob | None:
         with self._guarded():
-            while not self._inactive and (trial := self._state.next_waiting) is not None:
+            while not self._inactive and (trial := self._agenda.next_waiting) is not None:
                 job = self._attempts.start(trial, node, pid)
                 if job is not None:
                     return job
@@ -334,10 +345,12 @@ class StudyDriver:
         """Sample and record the next trial without blocking others; False if there is none."""
         with self._sampling_lock:
             with self._guarded():
-                if self._state.next_waiting is not None:
+                if self._agenda.next_waiting is not None:
                     return not self._inactive
-                if self._inactive or self._blocked or not self._may_sample():
+                if self._inactive or self._blocked:
                     return False
+                if not self._agenda.may_sample:
+                    return self._agenda.add_confirmation()
                 number, propose = len(self._state.index), self._state.prepare_proposal()
             try:
                 proposal = propose()

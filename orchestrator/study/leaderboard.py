@@ -6,16 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
+from orchestrator.confirmation.answer import Answer, answer
+from orchestrator.confirmation.plan import KIND
 from orchestrator.formatting import format_duration, format_number, format_table
 from orchestrator.objective import (
     Objective,
     epoch_objective,
+    main_objective,
     pareto_front,
     preference_distances,
     rank,
     scored_measurement,
 )
-from orchestrator.sampling.halving import main_objective
 from orchestrator.trial import PAUSED, REUSED, Trial, TrialState
 
 
@@ -77,6 +79,8 @@ class Leaderboard:
     """Complete trials, best first."""
     counts: Mapping[str, int]
     """Number of trials by status: `complete`, `pruned`, `infeasible`, ..."""
+    answer: Answer
+    """Whether a candidate beats the default, by its confirmation."""
     preferred: Mapping[str, float] | None = None
     """Weight of each objective that orders the front; None orders by the first objective."""
 
@@ -93,6 +97,7 @@ class Leaderboard:
             "counts": dict(self.counts),
             **({} if self.preferred is None else {"preferred": dict(self.preferred)}),
             "trials": [row.to_dict() for row in self.rows[:top]],
+            "answer": self.answer.to_dict(),
         }
 
     def text(self, top: int | None = None) -> str:
@@ -124,7 +129,7 @@ class Leaderboard:
             notes.append(f"distance: from the best of all, weighed by {weighed}")
         if len(shown) < len(self.rows):
             notes.append(f"{len(shown)} of {len(self.rows)} complete trials shown")
-        return "\n".join([body, *notes])
+        return "\n".join([body, *notes, "", self.answer.text()])
 
     def _counted(self) -> str:
         words = {REUSED: "known from earlier studies"}
@@ -171,12 +176,13 @@ def leaderboard(
             for place, trial in enumerate(complete, start=1)
         ),
         counts=counts(trials),
+        answer=answer(config.name, trials, objectives),
         preferred=preferred,
     )
 
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
-    """Return the number of trials by status, successful ones first."""
+    """Return the number of trials but confirmations by status, successful ones first."""
     special = {REUSED, "infeasible", "diverged", "duplicate"}
     found = Counter(
         PAUSED
@@ -185,6 +191,7 @@ def counts(trials: Sequence[Trial]) -> dict[str, int]:
         if trial.reason in special and trial.state.is_terminal
         else trial.state.lower()
         for trial in trials
+        if trial.kind != KIND
     )
     names = {"fail": "failed"}
     order = [state.lower() for state in (TrialState.COMPLETE, TrialState.PRUNED)]

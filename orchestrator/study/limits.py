@@ -1,6 +1,6 @@
 """Search limits: elapsed time of a study, and the reasons why it stops or is aborted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.clock import Clock
 from orchestrator.trial import Trial, TrialState
@@ -17,9 +17,19 @@ _WINDOW = 20
 
 
 class SearchLimits:
-    """Time limit and stop reason of one driver; the elapsed time adds up over all drivers."""
+    """Time limit and stop reason of one driver; the elapsed time adds up over all drivers.
 
-    def __init__(self, clock: Clock, *, spent_s: float, hours: float | None) -> None:
+    A search that is confirmed ends in two steps: first nothing new is searched, then, after its
+    confirmation, nothing runs.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        spent_s: float,
+        hours: float | None,
+    ) -> None:
         """Start measuring.
 
         Args:
@@ -31,7 +41,16 @@ class SearchLimits:
         self._before_s = spent_s
         self._limit_s = None if hours is None else hours * 3600
         self._began = self._accounted = clock.monotonic()
+        self._ended: float | None = None
         self._stop_reason: str | None = None
+        self._search_end: str | None = None
+        self.confirms = False
+        """True if a confirmation follows the search."""
+        self.is_open_ended = False
+        """True if the limit of hours does not end the confirmation."""
+        self.reserved_s: Callable[[], float] = lambda: 0.0
+        """Returns the seconds to keep for the confirmation, of which a third of the limit is kept
+        at most."""
         self.abort_reason: str | None = None
         """Error in the study for which the search was aborted; None otherwise."""
         self.block_reason: str | None = None
@@ -40,15 +59,34 @@ class SearchLimits:
     @property
     def spent_s(self) -> float:
         """Search time in seconds, over all drivers."""
-        return self._before_s + self.clock.monotonic() - self._began
+        return self._before_s + self._now - self._began
 
     @property
     def stop_reason(self) -> str | None:
-        """Reason to stop, in one word; None while the search continues."""
+        """Reason to stop, in one word; None while the search or its confirmation continues."""
         over = self._limit_s is not None and self.spent_s >= self._limit_s
-        if self._stop_reason is None and over:
+        if self._stop_reason is None and over and not self.is_open_ended:
             self.stop("hours")
         return self._stop_reason
+
+    @property
+    def search_end(self) -> str | None:
+        """Reason why nothing new is searched, in one word; None while the search continues."""
+        if self._search_end is None and self._limit_s is not None:
+            left_s = self._limit_s - self.spent_s
+            if left_s <= 0 or (left_s <= self._limit_s / 3 and left_s <= self.reserved_s()):
+                self._search_end = "hours"
+        return self._search_end or self.stop_reason
+
+    def end_search(self, reason: str) -> None:
+        """Search nothing new from now on, and stop if no confirmation follows."""
+        self._search_end = self._search_end or reason
+        if not self.confirms:
+            self.stop(reason)
+
+    def freeze(self) -> None:
+        """Stop measuring: what follows is not part of the search, and has no time limit."""
+        self._ended = self._now
 
     def stop(self, reason: str) -> None:
         """Start nothing new from now on; the first reason is kept."""
@@ -67,11 +105,15 @@ class SearchLimits:
     @property
     def unaccounted_s(self) -> float:
         """Seconds that are not recorded yet."""
-        return self.clock.monotonic() - self._accounted
+        return self._now - self._accounted
 
     def account(self, seconds: float) -> None:
         """Mark seconds as recorded."""
         self._accounted += seconds
+
+    @property
+    def _now(self) -> float:
+        return self.clock.monotonic() if self._ended is None else self._ended
 
 
 def abort_reason(ended: Sequence[Trial]) -> str | None:

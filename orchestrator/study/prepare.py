@@ -40,6 +40,8 @@ class StudyInputs:
     """The user's own Python; None if the config names none."""
     teacher: "RegisteredTeacher | None" = None
     """Model that loss terms distil from; None without one."""
+    confirm_only: bool = False
+    """True to confirm the trials that there are, and search no further."""
 
     @property
     def code_digest(self) -> str | None:

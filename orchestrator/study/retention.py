@@ -13,12 +13,12 @@ from pathlib import Path
 from orchestrator.objective import (
     CheckpointName,
     Objective,
+    main_objective,
     pareto_front,
     pareto_order,
     rank,
     scored_measurement,
 )
-from orchestrator.sampling.halving import main_objective
 from orchestrator.trial import REUSED, Trial, TrialState
 from workers import manifest
 from workers.measurement import CheckpointRef

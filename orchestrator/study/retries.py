@@ -7,6 +7,7 @@ against `stop.trials`. A trial that already has a retry gets no second one.
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 
+from orchestrator.confirmation.plan import KIND
 from orchestrator.ledger import Lease, Ledger, Request
 from orchestrator.seeds import derive_seed
 from orchestrator.study.retry_policy import MAX_LOSSES, losses, lost_too_often
@@ -40,6 +41,7 @@ def retryable_trials(trials: Sequence[Trial], reason: str) -> list[Trial]:
         trial
         for trial in trials
         if trial.reason == reason
+        and trial.kind != KIND
         and trial.attempts
         and trial.state in {TrialState.FAIL, TrialState.PRUNED}
         and trial.uid not in retried
@@ -64,6 +66,8 @@ def answer_request(
     Raises:
         LeaseLostError: Another driver has taken the study over.
     """
+    if request.kind == KIND:  # stays open until the confirmation is decided
+        return []
     if request.kind != RETRY:
         refusal = {"refused": f"this release does not know {request.kind!r}"}
         ledger.answer(lease, request.id, refusal)

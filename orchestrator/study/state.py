@@ -11,11 +11,12 @@ from typing import Any
 
 from orchestrator.clock import Clock
 from orchestrator.config.schema import StudyConfig
-from orchestrator.objective import Objective, best, reaches_target
+from orchestrator.confirmation.plan import KIND
+from orchestrator.objective import Objective, best, main_objective, reaches_target
 from orchestrator.sampling.auto_sampler import AutoSampler
 from orchestrator.sampling.candidates import Space
 from orchestrator.sampling.first_designs import NO_DESIGNS, FirstDesigns
-from orchestrator.sampling.halving import Halving, main_objective, rung_objectives
+from orchestrator.sampling.halving import Halving, rung_objectives
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.sampling.proposals import Proposal, Proposals
 from orchestrator.sampling.pruner import Pruner
@@ -84,7 +85,7 @@ class StudyState:
         limit = self.config.stop.trials
         if limit is not None and self.index.scheduled >= limit:
             return False
-        return not self._proposals.exhausted(self.index.trials)
+        return not self._proposals.exhausted([t for t in self.index.trials if t.kind != KIND])
 
     @property
     def target_reached(self) -> bool:
@@ -140,6 +141,10 @@ class StudyState:
             self.index.put(trial)
             self._sampler_updates.append(partial(self._sampler.add_open, trial))
 
+    def add_confirmation(self, trial: Trial) -> None:
+        """Add a confirmation that the ledger has recorded; sampler and pruner ignore it."""
+        self.index.put(trial)
+
     def record_start(self, trial: Trial, attempt: int, now: float) -> None:
         """Record the start of an attempt, at a time in seconds since the epoch."""
         started = trial.started or now
@@ -154,13 +159,15 @@ class StudyState:
         trial = self.index[uid]
         trial = replace(trial, measurements=(*trial.measurements, measurement))
         self._put(trial)
-        self._observed[uid] = trial
+        if trial.kind != KIND:
+            self._observed[uid] = trial
 
     def record_outcome(self, trial: Trial) -> None:
         """Record a trial that has ended."""
         self._put(trial)
-        self._observed.pop(trial.uid, None)
-        self._sampler_updates.append(partial(self._sampler.tell, trial))
+        if trial.kind != KIND:
+            self._observed.pop(trial.uid, None)
+            self._sampler_updates.append(partial(self._sampler.tell, trial))
         self.retention.update(trial)
         self._update_best(trial)
 
@@ -172,7 +179,15 @@ class StudyState:
     @property
     def next_waiting(self) -> Trial | None:
         """The trial to start next: an interrupted or new one, else the best promoted one."""
-        waiting, paused = self.index.next_waiting, self.index.paused
+        return self._else_promoted(self.index.next_waiting)
+
+    @property
+    def next_search(self) -> Trial | None:
+        """The same without confirmations."""
+        return self._else_promoted(self.index.next_search)
+
+    def _else_promoted(self, waiting: Trial | None) -> Trial | None:
+        paused = self.index.paused
         if waiting is not None or self._pruner is None or not paused:
             return waiting
         return self._pruner.next_promoted(paused)
@@ -197,12 +212,13 @@ class StudyState:
         for trial in self.index.trials:
             self._put(trial)
         self._sampler.rebuild(warm_start.transferred)
-        self._sampler.rebuild(t for t in trials if t.parent not in warm_start.transferred_uids)
+        known = warm_start.transferred_uids
+        self._sampler.rebuild(t for t in trials if t.kind != KIND and t.parent not in known)
         self.retention.sweep(self.index.trials)
 
     def _put(self, trial: Trial) -> None:
         self.index.put(trial)
-        if self._pruner is not None:
+        if self._pruner is not None and trial.kind != KIND:
             self._pruner.observe(trial)
 
     def _update_best(self, trial: Trial) -> None:
@@ -262,6 +278,7 @@ def take_snapshot(
     ]
     return Snapshot(
         counts=dict(index.counts),
+        confirmations=index.confirmations,
         infeasible=index.infeasible,
         counted=index.counted,
         trials=config.stop.trials,

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from orchestrator.confirmation.plan import KIND
 from orchestrator.study.retry_policy import MAX_LOSSES
 from orchestrator.trial import PAUSED, Trial, TrialState
 
@@ -22,7 +23,11 @@ class TrialIndex:
         self._paused: dict[str, Trial] = {}
         self._losses: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
-        """Trials by state, paused ones as PAUSED, without duplicates."""
+        """Trials by state, paused ones as PAUSED, without duplicates and confirmations."""
+        self.confirmations = 0
+        """Confirmations that have ended."""
+        self.version = 0
+        """Number of changes so far."""
         self.counted = 0
         """Trials of kind `search` that started an attempt."""
         self.infeasible = 0
@@ -34,6 +39,7 @@ class TrialIndex:
 
     def put(self, trial: Trial) -> None:
         """Add a trial, or replace it by its new version."""
+        self.version += 1
         if trial.state.is_terminal:
             trial = replace(trial, candidate={}, distributions={})
         if (before := self._trials.get(trial.uid)) is not None:
@@ -73,13 +79,27 @@ class TrialIndex:
 
     @property
     def next_waiting(self) -> Trial | None:
-        """The waiting trial to start next, none paused: fewest losses first, then by number.
+        """The waiting trial to start next, none paused; see `next_of`."""
+        return self.next_of(self._waiting.values())
+
+    @property
+    def next_search(self) -> Trial | None:
+        """The waiting trial of the search to start next; see `next_of`."""
+        return self.next_of(trial for trial in self._waiting.values() if trial.kind != KIND)
+
+    @property
+    def next_confirmation(self) -> Trial | None:
+        """The waiting confirmation to start next; see `next_of`."""
+        return self.next_of(trial for trial in self._waiting.values() if trial.kind == KIND)
+
+    def next_of(self, waiting: Iterable[Trial]) -> Trial | None:
+        """Return the trial to start next: fewest losses first, then the lowest number.
 
         Of the trials that would fail with their next loss, one runs at a time until it records an
         epoch, so that the driver's death counts against one trial and not against all running ones.
         """
         chosen = min(
-            self._waiting.values(),
+            waiting,
             key=lambda t: (self._losses.get(t.uid, 0), t.number),
             default=None,
         )
@@ -114,7 +134,9 @@ class TrialIndex:
         return TrialState.RUNNING in states
 
     def _count(self, trial: Trial, sign: int) -> None:
-        if trial.reason != "duplicate":
+        if trial.kind == KIND:
+            self.confirmations += sign * trial.state.is_terminal
+        elif trial.reason != "duplicate":
             self.counts[PAUSED.upper() if trial.paused else trial.state.value] += sign
         self.infeasible += sign * (trial.reason == "infeasible")
         self.counted += sign * (trial.kind == "search" and trial.attempts > 0)

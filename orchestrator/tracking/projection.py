@@ -9,7 +9,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from mlflow.entities import DatasetInput
 from mlflow.exceptions import MlflowException
 
 from orchestrator.config.schema import StudyConfig
+from orchestrator.confirmation.answer import answer
+from orchestrator.confirmation.plan import KIND
 from orchestrator.figures.trial import TrialFigures
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.tracking import summary
 from orchestrator.tracking.addresses import run_page, runs_page
 from orchestrator.tracking.errors import FINAL, reason
-from orchestrator.tracking.events import EventFold
+from orchestrator.tracking.events import EventFold, TrialView
 from orchestrator.tracking.experiment import Experiment, experiment_name
 from orchestrator.tracking.study_run import TABLE, ParentRun, common_tags
 from orchestrator.tracking.trial_runs import RunMissingError, RunWriter, StudyRuns, dataset_input
@@ -292,6 +294,7 @@ class Projection:
     def _describe(self, store: _Store, *, table: bool) -> None:
         views = list(self._fold.trials.values())
         rows = summary.rank_trials(views, self._objectives)
+        sentence = self._answer(views)
         run_ids = store.runs.run_ids([row.trial.uid for row in rows])
         links = {uid: store.link(run_id) for uid, run_id in run_ids.items()}
 
@@ -300,12 +303,14 @@ class Projection:
                 self._config,
                 views,
                 rows,
+                answer=sentence,
                 links=links,
                 parent_link=parent_link,
                 board_link=runs_page(store.experiment.id),
             )
 
         if self._described != self._shown:
+            store.parent.set_answer(sentence)
             store.parent.set_description(
                 description(None), description(store.link(store.parent.run_id))
             )
@@ -316,6 +321,13 @@ class Projection:
         if whole != self._table:
             self._table = whole
             self._uploads.send(TABLE, lambda: store.parent.set_table(whole))
+
+    def _answer(self, views: Sequence[TrialView]) -> str:
+        """Return the study's answer; confirmations are read with what their events do not carry."""
+        trials = [view.trial for view in views]
+        if any(trial.kind == KIND for trial in trials):
+            trials = self._ledger.trials(self._study.id)
+        return answer(self._study.name, trials, self._objectives).sentence
 
     def _events(self, after: int) -> Iterator[Event]:
         while events := self._ledger.events(self._study.id, after, _PAGE):

@@ -156,6 +156,10 @@ class ParentRun:
             ]
             self._client.log_batch(self.run_id, metrics=metrics)
 
+    def set_answer(self, sentence: str) -> None:
+        """Write the study's answer in one sentence."""
+        self._client.set_tag(self.run_id, "archscout.answer", tag_value(sentence))
+
     def set_description(self, text: str, experiment_text: str) -> None:
         """Write the descriptions of the run and of the study's own experiment, in markdown."""
         self._experiment.describe(experiment_text)

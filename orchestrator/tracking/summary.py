@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
+from orchestrator.confirmation.plan import KIND
 from orchestrator.objective import Objective, rank
 from orchestrator.tracking.events import TrialView
 from orchestrator.trial import PAUSED, TrialState
@@ -62,7 +63,8 @@ def runs_view(config: StudyConfig) -> str:
     ]
     return json.dumps(
         {
-            "searchFilter": "tags.`archscout.kind` != 'study'",
+            "searchFilter": "tags.`archscout.kind` != 'study' "
+            "and tags.`archscout.kind` != 'confirm'",
             "orderByKey": f"metrics.`{first.metric}`",
             "orderByAsc": first.direction == "minimize",
             "startTime": "ALL",
@@ -154,6 +156,7 @@ def study_description(
     views: Iterable[TrialView],
     rows: Sequence[TrialView],
     *,
+    answer: str,
     links: Mapping[str, str],
     parent_link: str | None,
     board_link: str = "",
@@ -164,6 +167,7 @@ def study_description(
         config: The study's config.
         views: All of its trials.
         rows: The complete ones, best first.
+        answer: Answer of the study in one sentence.
         links: Addresses of trials' runs by uid.
         parent_link: Address of the parent run; None for the parent run's own description.
         board_link: Address of the table of trials; used together with `parent_link`.
@@ -183,7 +187,7 @@ def study_description(
             f"[plots and the full leaderboard]({parent_link}) on the study's parent run."
         )
     if rows:
-        text.append(leaderboard_markdown(rows, config.objectives, links))
+        text += [f"**{answer}**", leaderboard_markdown(rows, config.objectives, links)]
     else:
         text.append("No trial has completed yet.")
     return "\n\n".join(text)
@@ -191,7 +195,9 @@ def study_description(
 
 def _counts(views: Iterable[TrialView]) -> str:
     numbers: Counter[str] = Counter(
-        PAUSED if view.trial.paused else view.trial.state for view in views
+        PAUSED if view.trial.paused else view.trial.state
+        for view in views
+        if view.trial.kind != KIND
     )
     words = {
         TrialState.COMPLETE: "complete",

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.studies import opened
 
-from orchestrator.objective import Objective
-from orchestrator.sampling.halving import main_objective
+from orchestrator.objective import Objective, main_objective
 from orchestrator.snapshot import Verdict
 from orchestrator.study.outcome import divergence, missing_objectives, split_finite
 from workers.budget import Budget

@@ -98,7 +98,10 @@ MISTAKES = {
     "test 0.5 leave nothing to train on; their shares must sum to less than 1",
     "space: tiny\ndata: {split: {validation: 2.5}}": "2: data.split.validation: 2.5 is neither a "
     "share below 1 nor a whole number of examples",
-    "space: tiny\nconfirm: {top: 3}": "2: confirm: not available yet; remove top and seeds",
+    "space: tiny\nconfirm: {top: 0}": "2: confirm.top: must be at least 1, not 0",
+    "space: tiny\nconfirm: {seeds: 2}": "2: confirm.seeds: must be at least 3, not 2",
+    "space: tiny\nconfirm: {}": "2: confirm: is empty; write confirm: {top: 3, seeds: 10}, or "
+    "remove the key",
     "space: tiny\ngates: [{metric: val_loss}]": "2: gates: not available yet; remove the entries",
     "space: tiny\nwarm_start: [3]": "2: warm_start[0]: needs text, not 3; put it in quotes",
     "space: tiny\nseed_points: [3]": "2: seed_points[0]: needs keys and values, not 3. "

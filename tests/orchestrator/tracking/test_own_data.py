@@ -85,5 +85,5 @@ def test_configured_data_and_its_absence_survive_a_round_trip() -> None:
         assert ("data" in json.loads(config.canonical_json())) == bool(given)
         assert ("data.source" in config_params(config)) == bool(given)
         assert (
-            " on data `" in study_description(config, [], [], links={}, parent_link=None)
+            " on data `" in study_description(config, [], [], answer="", links={}, parent_link=None)
         ) == bool(given)

@@ -66,12 +66,14 @@ def test_the_description_has_task_progress_and_links_but_no_folders() -> None:
         CONFIG,
         views,
         rows,
+        answer="trial 1 beats the default",
         links={"u1": "#/runs/x"},
         parent_link="#/parent",
         board_link="#/board",
     )
     assert "`spaces.py:space`" in text
     assert "2 complete, 1 failed" in text
+    assert "**trial 1 beats the default**" in text
     assert "| 1 | [1](#/runs/x) | 0.75 | C8 | 12,345 |" in text
     assert "[All trials, best first](#/board)" in text
     assert "[plots and the full leaderboard](#/parent)" in text
@@ -79,7 +81,7 @@ def test_the_description_has_task_progress_and_links_but_no_folders() -> None:
 
 
 def test_the_description_of_a_study_without_complete_trials() -> None:
-    text = study_description(CONFIG, [], [], links={}, parent_link=None)
+    text = study_description(CONFIG, [], [], answer="", links={}, parent_link=None)
     assert "No trial has completed yet." in text
     assert "no trial yet" in text
 

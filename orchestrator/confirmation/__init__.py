@@ -1,0 +1,1 @@
+"""Confirmation of a search: which candidates beat the default, and by how much."""

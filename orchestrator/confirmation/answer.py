@@ -1,0 +1,259 @@
+"""Answer of a study in one sentence: whether a candidate beats the default, and by how much."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.confirmation.plan import MIN_SEEDS
+from orchestrator.confirmation.racing import Estimate, Race, mean_interval
+from orchestrator.confirmation.results import Confirmation, Contestant, read_confirmation
+from orchestrator.formatting import format_table
+from orchestrator.objective import Objective
+from orchestrator.trial import Trial
+
+SMALLER = 0.9
+"""Largest share of the default's parameters for which an alternative is mentioned."""
+WITHIN_NOISE = 2.0
+"""Standard deviations of one training by which an equal alternative may be worse at most."""
+_FRACTION = re.compile(r"accuracy|f1|auroc|precision|recall|top\d|mcc")
+"""Names of metrics between 0 and 1, whose differences are given in points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmedCandidate:
+    """Result of one candidate."""
+
+    trial: int
+    """The trial's number."""
+    gain: Estimate | None
+    """Gain over the default in the objective's unit; None before the first comparison."""
+    verdict: str
+    """`better`, `not better`, `open`, or why it was dropped; without a default, `best mean`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Result of a study, from confirmation trials alone."""
+
+    sentence: str
+    decided: bool
+    """True if a confirmation has come to its end."""
+    winner: int | None = None
+    """Number of the trial that is better than the default, or the best without a default."""
+    candidates: tuple[ConfirmedCandidate, ...] = ()
+    in_points: bool = False
+    """True if gains are shown in points, 100 times the metric."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as plain data."""
+        return {
+            "sentence": self.sentence,
+            "decided": self.decided,
+            "winner": self.winner,
+            "candidates": [_plain(candidate) for candidate in self.candidates],
+        }
+
+    def text(self) -> str:
+        """Return the candidates as a table, and the sentence below it."""
+        if not self.candidates:
+            return self.sentence
+        head = ["candidate", "gain", "95 % interval", "seeds", "result"]
+        rows = [_cells(candidate, 100 if self.in_points else 1) for candidate in self.candidates]
+        return f"{format_table(head, rows, right=head[:-1])}\n{self.sentence}"
+
+
+def answer(study: str, trials: Sequence[Trial], objectives: Sequence[Objective]) -> Answer:
+    """Return the answer that a study's trials give.
+
+    Args:
+        study: The study's name.
+        trials: All trials of the study, with their measurements.
+        objectives: The study's objectives.
+    """
+    command = f"archscout confirm {study}"
+    confirmation = read_confirmation(trials, objectives)
+    if confirmation is None:
+        text = f"not confirmed: the best value of a search is optimistic; run `{command}`"
+        return Answer(sentence=text, decided=False)
+    race = confirmation.race
+    if confirmation.default is None:
+        return _without_default(confirmation, race, command)
+    unit = _Unit.of(confirmation)
+    winner = next((c for c in confirmation.candidates if c.trial.uid == race.winner), None)
+    if winner is not None:
+        sentence = _beats(winner, race.estimates[winner.trial.uid], unit)
+    elif race.decided:
+        sentence = _no_difference(confirmation, confirmation.default, race, unit)
+    else:
+        sentence = _unfinished(race.next_look, confirmation.max_seeds, command)
+    return Answer(
+        sentence=sentence,
+        decided=race.decided,
+        winner=None if winner is None else winner.trial.number,
+        candidates=tuple(_candidate(each, race) for each in confirmation.candidates),
+        in_points=unit.in_points,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """Unit of a metric's differences: points, or its own."""
+
+    metric: str
+    in_points: bool
+
+    @classmethod
+    def of(cls, confirmation: Confirmation) -> "_Unit":
+        contestants = [*confirmation.candidates, confirmation.default]
+        values = [abs(s) for each in contestants if each for s in each.scores.values()]
+        metric = confirmation.objective.metric
+        fraction = bool(_FRACTION.search(metric)) and max(values, default=0.0) <= 1
+        return cls(metric, fraction)
+
+    def difference(self, value: float) -> str:
+        return f"{100 * value:.1f} points" if self.in_points else f"{value:.3g} in {self.metric}"
+
+    def interval(self, found: Estimate) -> str:
+        low, high = (
+            (f"{100 * found.low:.1f}", f"{100 * found.high:.1f}")
+            if self.in_points
+            else (f"{found.low:.3g}", f"{found.high:.3g}")
+        )
+        return f"95 % interval {low} to {high}, {found.seeds} seeds"
+
+
+def _beats(winner: Contestant, gain: Estimate, unit: _Unit) -> str:
+    return (
+        f"trial {winner.trial.number} beats the default by {unit.difference(gain.mean)} "
+        f"({unit.interval(gain)})"
+    )
+
+
+def _no_difference(confirmation: Confirmation, default: Contestant, race: Race, unit: _Unit) -> str:
+    if not race.estimates:
+        return "no candidate could be compared with the default: all confirmations failed"
+    text = "no candidate is better than the default beyond noise"
+    smaller = _smallest_equal(confirmation, default, race)
+    if smaller is None:
+        return text
+    alternative, share = smaller
+    metric = unit.metric.removeprefix("val_")
+    found = race.estimates[alternative.trial.uid]
+    return (
+        f"{text}; the best alternative, trial {alternative.trial.number}, has {share:.2f} of its "
+        f"parameters at the same {metric} (difference {unit.difference(found.mean)}, "
+        f"{unit.interval(found)})"
+    )
+
+
+def _smallest_equal(
+    confirmation: Confirmation, default: Contestant, race: Race
+) -> tuple[Contestant, float] | None:
+    """Return the smallest candidate that equals the default within noise, with its size.
+
+    Its interval contains no difference, and nothing worse than WITHIN_NOISE standard deviations of
+    one training.
+    """
+    size = default.trial.cost.get("parameters")
+    equal = []
+    for candidate in confirmation.candidates:
+        found = race.estimates.get(candidate.trial.uid)
+        parameters = candidate.trial.cost.get("parameters")
+        if candidate.failure or found is None or not size or parameters is None:
+            continue
+        within = found.low >= -WITHIN_NOISE * race.noise and found.high >= 0
+        if within and parameters <= SMALLER * size:
+            equal.append((candidate, parameters / size))
+    return min(equal, key=lambda pair: pair[1], default=None)
+
+
+def _without_default(confirmation: Confirmation, race: Race, command: str) -> Answer:
+    """Return the best candidate's mean, where the default does not exist or failed."""
+    means = {
+        each.trial.uid: mean_interval(
+            [each.scores[index] for index in sorted(each.scores)][: race.next_look],
+            num_candidates=len(confirmation.candidates),
+        )
+        for each in confirmation.candidates
+        if not each.failure and len(each.scores) >= MIN_SEEDS
+    }
+    reason = "has no default to compare with"
+    if confirmation.default_failure:
+        reason = (
+            f"cannot be compared with the default, which failed ({confirmation.default_failure})"
+        )
+    text = _unfinished(race.next_look, race.next_look, command)
+    winner = None
+    if race.decided:
+        text = f"the study {reason}, and all other confirmations failed"
+    if race.decided and means:
+        uid = max(means, key=lambda uid: means[uid].mean)
+        winner = next(each for each in confirmation.candidates if each.trial.uid == uid)
+        text = f"the study {reason}; "
+        text += _mean_sentence(winner.trial.number, means[uid], confirmation.objective)
+    return Answer(
+        sentence=text,
+        decided=race.decided,
+        winner=None if winner is None else winner.trial.number,
+        candidates=tuple(
+            ConfirmedCandidate(
+                trial=each.trial.number,
+                gain=None,
+                verdict=_verdict_alone(each, is_best=each is winner, is_open=not race.decided),
+            )
+            for each in confirmation.candidates
+        ),
+    )
+
+
+def _verdict_alone(candidate: Contestant, *, is_best: bool, is_open: bool) -> str:
+    if candidate.failure:
+        return f"dropped: {candidate.failure}"
+    return "best mean" if is_best else "open" if is_open else "not the best mean"
+
+
+def _mean_sentence(number: int, mean: Estimate, objective: Objective) -> str:
+    value = objective.score(mean.mean)
+    low, high = sorted((objective.score(mean.low), objective.score(mean.high)))
+    return (
+        f"trial {number} has the best mean {objective.metric}, {value:.4g} "
+        f"(95 % interval {low:.4g} to {high:.4g}, {mean.seeds} seeds)"
+    )
+
+
+def _unfinished(look: int, max_seeds: int, command: str) -> str:
+    return (
+        f"not decided yet: the confirmation needs {look} of at most {max_seeds} seeds next; "
+        f"run `{command}`"
+    )
+
+
+def _candidate(contestant: Contestant, race: Race) -> ConfirmedCandidate:
+    uid, found = contestant.trial.uid, race.estimates.get(contestant.trial.uid)
+    last = max((estimate.seeds for estimate in race.estimates.values()), default=0)
+    if contestant.failure:
+        verdict = f"dropped: {contestant.failure}"
+    elif found is not None and found.low > 0:
+        verdict = "better"
+    elif uid in race.racing or found is None or (race.winner and found.seeds == last):
+        verdict = "open"
+    else:
+        verdict = "not better"
+    return ConfirmedCandidate(trial=contestant.trial.number, gain=found, verdict=verdict)
+
+
+def _plain(candidate: ConfirmedCandidate) -> dict[str, Any]:
+    found = candidate.gain
+    estimate = {} if found is None else {"gain": found.mean, "interval": [found.low, found.high]}
+    seeds = 0 if found is None else found.seeds
+    return {"trial": candidate.trial, **estimate, "seeds": seeds, "verdict": candidate.verdict}
+
+
+def _cells(candidate: ConfirmedCandidate, scale: int) -> list[str]:
+    found = candidate.gain
+    if found is None:
+        return [f"trial {candidate.trial}", "", "", "0", candidate.verdict]
+    low, mean, high = (f"{scale * value:.3g}" for value in (found.low, found.mean, found.high))
+    interval = f"{low} to {high}"
+    return [f"trial {candidate.trial}", mean, interval, str(found.seeds), candidate.verdict]
