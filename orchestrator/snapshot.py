@@ -40,8 +40,6 @@ class Snapshot:
 
     counts: Mapping[str, int]
     """Trials by state name, without duplicates and confirmations."""
-    confirmations: int
-    """Confirmation trials that have ended."""
     infeasible: int
     """Trials rejected before training."""
     counted: int
@@ -66,6 +64,8 @@ class Snapshot:
     """Measurements recorded, over all trials."""
     stop_reason: str | None
     """Reason why nothing new starts; None while the search continues."""
+    confirmations: int = 0
+    """Confirmations that have ended."""
     rejected: int = 0
     """Candidates that the constraints rejected since the last feasible one."""
     rejected_s: float = 0.0

@@ -1,6 +1,5 @@
 """Answer of a study in one sentence: whether a candidate beats the default, and by how much."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from orchestrator.confirmation.plan import MIN_SEEDS
 from orchestrator.confirmation.racing import Estimate, Race, mean_interval
 from orchestrator.confirmation.results import Confirmation, Contestant, read_confirmation
+from orchestrator.confirmation.units import MetricUnit
 from orchestrator.formatting import format_table
 from orchestrator.objective import Objective
 from orchestrator.trial import Trial
@@ -16,8 +16,6 @@ SMALLER = 0.9
 """Largest share of the default's parameters for which an alternative is mentioned."""
 WITHIN_NOISE = 2.0
 """Standard deviations of one training by which an equal alternative may be worse at most."""
-_FRACTION = re.compile(r"accuracy|f1|auroc|precision|recall|top\d|mcc")
-"""Names of metrics between 0 and 1, whose differences are given in points."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +77,9 @@ def answer(study: str, trials: Sequence[Trial], objectives: Sequence[Objective])
     race = confirmation.race
     if confirmation.default is None:
         return _without_default(confirmation, race, command)
-    unit = _Unit.of(confirmation)
+    contestants = (*confirmation.candidates, confirmation.default)
+    scores = [score for each in contestants for score in each.scores.values()]
+    unit = MetricUnit.of(confirmation.objective.metric, scores)
     winner = next((c for c in confirmation.candidates if c.trial.uid == race.winner), None)
     if winner is not None:
         sentence = _beats(winner, race.estimates[winner.trial.uid], unit)
@@ -96,41 +96,21 @@ def answer(study: str, trials: Sequence[Trial], objectives: Sequence[Objective])
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """Unit of a metric's differences: points, or its own."""
-
-    metric: str
-    in_points: bool
-
-    @classmethod
-    def of(cls, confirmation: Confirmation) -> "_Unit":
-        contestants = [*confirmation.candidates, confirmation.default]
-        values = [abs(s) for each in contestants if each for s in each.scores.values()]
-        metric = confirmation.objective.metric
-        fraction = bool(_FRACTION.search(metric)) and max(values, default=0.0) <= 1
-        return cls(metric, fraction)
-
-    def difference(self, value: float) -> str:
-        return f"{100 * value:.1f} points" if self.in_points else f"{value:.3g} in {self.metric}"
-
-    def interval(self, found: Estimate) -> str:
-        low, high = (
-            (f"{100 * found.low:.1f}", f"{100 * found.high:.1f}")
-            if self.in_points
-            else (f"{found.low:.3g}", f"{found.high:.3g}")
-        )
-        return f"95 % interval {low} to {high}, {found.seeds} seeds"
+def _interval(found: Estimate, unit: MetricUnit) -> str:
+    low, high = unit.number(found.low), unit.number(found.high)
+    return f"95 % interval {low} to {high}, {found.seeds} seeds"
 
 
-def _beats(winner: Contestant, gain: Estimate, unit: _Unit) -> str:
+def _beats(winner: Contestant, gain: Estimate, unit: MetricUnit) -> str:
     return (
         f"trial {winner.trial.number} beats the default by {unit.difference(gain.mean)} "
-        f"({unit.interval(gain)})"
+        f"({_interval(gain, unit)})"
     )
 
 
-def _no_difference(confirmation: Confirmation, default: Contestant, race: Race, unit: _Unit) -> str:
+def _no_difference(
+    confirmation: Confirmation, default: Contestant, race: Race, unit: MetricUnit
+) -> str:
     if not race.estimates:
         return "no candidate could be compared with the default: all confirmations failed"
     text = "no candidate is better than the default beyond noise"
@@ -143,7 +123,7 @@ def _no_difference(confirmation: Confirmation, default: Contestant, race: Race, 
     return (
         f"{text}; the best alternative, trial {alternative.trial.number}, has {share:.2f} of its "
         f"parameters at the same {metric} (difference {unit.difference(found.mean)}, "
-        f"{unit.interval(found)})"
+        f"{_interval(found, unit)})"
     )
 
 
