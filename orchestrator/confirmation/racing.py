@@ -128,8 +128,8 @@ class _Look:
         for name in before.racing:
             gains = [candidates[name][index] - reference[index] for index in range(self.seeds)]
             # Not below the pooled noise: few or coarse results may agree by chance.
-            deviation = max(float(np.std(gains, ddof=1)), noise * math.sqrt(2))
-            mean, error = float(np.mean(gains)), deviation / math.sqrt(self.seeds)
+            spread = max(float(np.std(gains, ddof=1)), noise * math.sqrt(2))
+            mean, error = float(np.mean(gains)), spread / math.sqrt(self.seeds)
             estimates[name] = _estimate(mean, error * width, self.seeds)
             if self._may_win(mean, error, len(candidates)):
                 hopeful.append(name)
