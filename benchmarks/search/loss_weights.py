@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("command", choices=("search", "evaluate", "table"))
-    parser.add_argument("--folder", type=Path, default=Path("loss-weights"))
+    parser.add_argument("--folder", type=Path, default=Path("results/loss-weights"))
     parser.add_argument("--data", nargs="+", choices=QUESTIONS, default=tuple(QUESTIONS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trainings", type=int, default=TRAININGS)

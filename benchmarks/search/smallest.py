@@ -1,6 +1,6 @@
 """The smallest network that is as good as the default, found in 15 minutes on Fashion-MNIST.
 
-    python -m benchmarks.search.smallest [--minutes 15] [--seeds 5] [--home smallest]
+    python -m benchmarks.search.smallest [--minutes 15] [--seeds 5] [--home results/smallest]
 
 A study of the preset `fashion` maximizes accuracy and minimizes parameters, on an otherwise idle
 machine. Then the complete trials within half a point of the default are trained with other seeds,
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sampler", default="auto")
-    parser.add_argument("--home", type=Path, default=Path("smallest"))
+    parser.add_argument("--home", type=Path, default=Path("results/smallest"))
     options = parser.parse_args(arguments)
     study = create_study(
         "fashion",
