@@ -119,11 +119,11 @@ class Evaluation:
     def sane(self, search: Row) -> tuple[int, int]:
         """Return how many proposals are close to the default, and the number of proposals.
 
-        Proposals are all trained trials but the default. Each is compared at its last epoch.
+        Proposals are all trained trials but the default. Each is compared at its last epoch; none
+        can be where the default diverged.
         """
-        default = search["trials"][0]["curves"][f"val_{self._metric}"]
-        curves = [trial["curves"].get(f"val_{self._metric}") for trial in search["trials"][1:]]
-        last = [(curve[-1], default[len(curve) - 1]) for curve in curves if curve]
+        default, *curves = [t["curves"].get(f"val_{self._metric}") for t in search["trials"]]
+        last = [(curve[-1], default[len(curve) - 1]) for curve in curves if curve and default]
         return sum(score >= reference - SANE for score, reference in last), len(last)
 
     def _race(self, dataset: str, default: Row, others: Mapping[str, Row]) -> Race:

@@ -14,7 +14,6 @@ the default of two checkouts. Results are kept in `--folder`, and the next run c
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -191,10 +190,10 @@ def evaluate(bench: Bench, options: argparse.Namespace) -> None:
             print(*key, result and sentence(judge, result), flush=True)
 
 
-def defaults(bench: Bench, options: argparse.Namespace) -> None:
-    """Train the default of this checkout and of `today` with five seeds, and print a table."""
+def defaults(bench: Bench, options: argparse.Namespace) -> Iterator[str]:
+    """Train the default of this checkout and of `today` with five seeds; yields a table."""
     kept = bench.rows("defaults", "dataset", "checkout", "seed")
-    print("| data | checkout | validation | test |\n|---|---|---|---|")
+    yield "| data | checkout | validation | test | diverged |\n|---|---|---|---|---|"
     for dataset in options.data:
         for name in ("today", "ours"):
             checkout = bench.checkout(name)
@@ -203,12 +202,20 @@ def defaults(bench: Bench, options: argparse.Namespace) -> None:
             runs = [(None, seed) for seed in TEST_SEEDS if (*row.values(), seed) not in kept.rows]
             keep_trainings(kept, row, bench.data(dataset), runs, checkout)
             rows = [kept.rows[dataset, commit, seed] for seed in TEST_SEEDS]
-            columns = (
-                [100 * row["curves"][f"val_{ACCURACY.metric}"][-1] for row in rows],
-                [100 * row["test"][f"test_{ACCURACY.metric}"] for row in rows],
-            )
-            cells = [f"{statistics.mean(c):.2f} ± {statistics.stdev(c):.2f}" for c in columns]
-            print(f"| {dataset} | {name} ({commit}) | {' | '.join(cells)} |", flush=True)
+            yield f"| {dataset} | {name} ({commit}) | {' | '.join(default_cells(rows))} |"
+
+
+def default_cells(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield mean and standard deviation on both splits, then how many trainings diverged."""
+    trained = [row for row in rows if row["curves"]]
+    val, test = (f"{split}_{ACCURACY.metric}" for split in ("val", "test"))
+    columns = (
+        [100 * row["curves"][val][-1] for row in trained],
+        [100 * row["test"][test] for row in trained],
+    )
+    for column in columns:
+        yield f"{statistics.mean(column):.2f} ± {statistics.stdev(column):.2f}"
+    yield str(len(rows) - len(trained))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -237,12 +244,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         full=options.full,
         trainings=options.trainings,
     )
-    if options.command == "table":
-        sys.stdout.writelines(f"{line}\n" for line in table(bench))
+    if options.command in {"table", "default"}:
+        for line in table(bench) if options.command == "table" else defaults(bench, options):
+            print(line, flush=True)
     else:
-        {"search": search, "evaluate": evaluate, "default": defaults}[options.command](
-            bench, options
-        )
+        {"search": search, "evaluate": evaluate}[options.command](bench, options)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def trial_row(trial: Trial) -> dict[str, Any]:
         "parameters": trial.cost.get("parameters"),
         "curves": curves(trial.measurements),
     }
-    if trial.state is TrialState.COMPLETE:
+    if trial.state is TrialState.COMPLETE or trial.number == 0:
         row["candidate"] = trial.candidate
     return row
 
@@ -202,6 +202,9 @@ def search_optuna(task: SearchTask) -> list[dict[str, Any]]:
         return float(rows[-1]["curves"][objective["metric"]][-1])
 
     study.optimize(run, catch=(DivergedError, BadCandidateError))
+    for row in rows[1:]:
+        if row["state"] != "COMPLETE":
+            del row["candidate"]
     return rows
 
 
@@ -217,6 +220,7 @@ def train_optuna(task: SearchTask, trial: optuna.Trial, metric: str) -> Iterator
         "flops": screening.cost.get("flops"),
         "parameters": screening.cost.get("parameters"),
         "curves": {},
+        "candidate": candidate.to_dict(),
     }
     yield row
     measurements: list[Measurement] = []
@@ -229,7 +233,7 @@ def train_optuna(task: SearchTask, trial: optuna.Trial, metric: str) -> Iterator
         trial.report(step.metrics[metric], step.fidelity)
         row |= {"curves": curves(measurements)}
         if step.fidelity == full:
-            row |= {"state": "COMPLETE", "reason": None, "candidate": candidate.to_dict()}
+            row |= {"state": "COMPLETE", "reason": None}
         yield row
         if task.budget.spent or trial.should_prune():
             return
