@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.confirmation.racing import Race, race
 from scipy import stats
 
 from benchmarks.search.processes import JsonLines
+from orchestrator.confirmation.racing import Race, race
 from orchestrator.objective import Objective
 
 TOP = 3
