@@ -20,14 +20,8 @@ from benchmarks.search.peers import (
 from benchmarks.search.runs import Run
 from benchmarks.search.tables import Table
 
-OURS: dict[str, Callable[[Table], Mapping[str, Any]]] = {
-    "ours": lambda table: {"sampler": {"name": "auto"}, "budget": _budget(table)},
-}
+OURS: dict[str, Mapping[str, Any]] = {"ours": {"sampler": {"name": "auto"}}}
 """Keys of study.yaml of our own methods; what is not given has the product's defaults."""
-
-
-def _budget(table: Table) -> dict[str, int]:
-    return {"minimum": max(table.fidelities[0], round(table.top / 9)), "maximum": table.top}
 
 
 def _random_asha(table: Table, seed: int, *, place: int) -> Peer:
@@ -81,7 +75,7 @@ def search(name: str, table: Table, *, workers: int, units: float, seed: int) ->
     """
     if name in OURS:
         return run_study(
-            table, method=name, workers=workers, units=units, seed=seed, keys=OURS[name](table)
+            table, method=name, workers=workers, units=units, seed=seed, keys=OURS[name]
         )
     peer = PEERS[name](table, seed)
     return run_peer(table, peer, method=name, workers=workers, units=units, seed=seed)

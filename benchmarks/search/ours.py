@@ -106,6 +106,7 @@ def study_config(
     base = {
         "name": "simulated",
         "space": table.space.name,
+        "budget": {"maximum": table.top},
         "stop": {"hours": hours},
         "engine": {"name": "in_process"},
         "resources": {"gpu": 0},

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.search.lcbench import DEVELOPMENT, final_tasks, lcbench
 from benchmarks.search.macro import macro
 from benchmarks.search.methods import OURS, PEERS, WITHOUT_RUNGS
+from benchmarks.search.recorded import read
 from benchmarks.search.tables import Table
 
 
@@ -24,7 +26,18 @@ class Suite:
     """Method that the others are compared with."""
 
 
+def _recorded(quantile: float | None) -> list[Table]:
+    """Return our own recordings whose regression answers for every candidate."""
+    from benchmarks.search.datasets import DATA  # noqa: PLC0415 - loads torch
+    from benchmarks.search.recordings import recordings  # noqa: PLC0415 - loads torch
+
+    tables = [recordings(name, quantile=quantile) for name in DATA if read(name)]
+    return [table for table in tables if not table.space.name.endswith("-recorded")]
+
+
 EVERY_METHOD = (*PEERS, *OURS)
+THREE_RUNGS = tuple(method for method in EVERY_METHOD if method != "random + ASHA, rung 3")
+"""On 9 epochs, where the third rung is the end."""
 DEVELOPMENT_SUITES = (
     Suite(
         name="lcbench",
@@ -43,7 +56,19 @@ DEVELOPMENT_SUITES = (
         methods=("oracle", *WITHOUT_RUNGS, "worst", *OURS),
         reference="TPE 5",
     ),
+    *(
+        Suite(
+            name=name,
+            tables=partial(_recorded, quantile),
+            workers=2,
+            units=40,
+            seeds=10,
+            methods=THREE_RUNGS,
+        )
+        for name, quantile in (("recorded", None), ("recorded-median-default", 0.5))
+    ),
 )
+"""The last two: our recordings, from the space's own default and from a median one."""
 FINAL_SUITES = (
     Suite(
         name="lcbench-final",
