@@ -35,10 +35,10 @@ def regret(found: list[Run]) -> float:
 
 
 def test_the_oracle_is_first_ours_beats_random_and_the_worst_is_last(plateau: Table) -> None:
-    order = ["oracle", "ours", "random", "worst"]
-    regrets = {method: regret(runs(method, plateau, seeds=2)) for method in order}
+    seeds = {"oracle": 1, "ours": 3, "random": 3, "worst": 1}
+    regrets = {method: regret(runs(method, plateau, n, units=25)) for method, n in seeds.items()}
 
-    assert sorted(order, key=regrets.__getitem__) == order, regrets
+    assert sorted(seeds, key=regrets.__getitem__) == list(seeds), regrets
 
 
 @pytest.mark.parametrize("method", sorted(set(PEERS) - {"worst"}))
@@ -64,15 +64,14 @@ def test_early_values_of_crossing_curves_rank_wrongly() -> None:
     assert second > 0.9
 
 
-def test_halving_from_the_lowest_rung_loses_on_crossing_curves() -> None:
+def test_crossing_curves_mislead_halving_from_the_first_epoch_but_not_the_product() -> None:
     table = closed_form.crossing()
+    naive = StoppingPeer(table, UniformProposer(table, 0), (1, 3), FirstHalving())
+    found = run_peer(table, naive, method="naive", workers=1, units=20, seed=0)
 
-    def final(first_rung: tuple[int, ...], seed: int) -> float:
-        peer = StoppingPeer(table, UniformProposer(table, seed), first_rung, FirstHalving())
-        run = run_peer(table, peer, method="halving", workers=1, units=15, seed=seed)
-        return run.path[-1][3]
-
-    assert all(final((1, 3), seed) < final((), seed) for seed in range(3))
+    for method in ("random", "ours"):
+        better = search(method, table, workers=1, units=20, seed=0)
+        assert better.path[-1][3] > found.path[-1][3] + 0.05
 
 
 def test_measures_of_a_run() -> None:
