@@ -8,7 +8,6 @@ Array = NDArray[np.float64]
 
 _SUM_WEIGHT = 0.05
 """Weight of the sum in the augmented Chebyshev distance (Knowles 2006)."""
-_NUM_SAMPLES = 128
 
 
 def expected_improvement(mean: Array, std: Array, best: float) -> Array:
@@ -17,17 +16,6 @@ def expected_improvement(mean: Array, std: Array, best: float) -> Array:
     density = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
     improvement: Array = std * (z * ndtr(z) + density)
     return improvement
-
-
-def probability_below(mean: Array, std: Array, bound: float) -> Array:
-    """Return the probability of a value of at most a bound, of normal distributions."""
-    probability: Array = ndtr((bound - mean) / std)
-    return probability
-
-
-def random_weights(count: int, rng: np.random.Generator) -> Array:
-    """Return weights of objectives, uniformly distributed over those that sum to 1."""
-    return rng.dirichlet(np.ones(count))
 
 
 def chebyshev(scores: Array, weights: Array) -> Array:
@@ -43,7 +31,7 @@ def chebyshev(scores: Array, weights: Array) -> Array:
 
 
 def chebyshev_improvement(
-    mean: Array, std: Array, weights: Array, best: float, rng: np.random.Generator
+    mean: Array, std: Array, weights: Array, best: float, noise: Array
 ) -> Array:
     """Return the expected improvement of the Chebyshev scalarization, by Monte Carlo.
 
@@ -52,9 +40,8 @@ def chebyshev_improvement(
         std: Their standard deviations.
         weights: Weight of each objective.
         best: Best scalarization so far.
-        rng: Source of the samples, which all points share.
+        noise: Samples of the standard normal distribution, a row for each sample.
     """
-    noise = rng.standard_normal((_NUM_SAMPLES, 1, mean.shape[1]))
-    samples = chebyshev(mean + std * noise, weights)
+    samples = chebyshev(mean + std * noise[:, None], weights)
     improvement: Array = np.maximum(samples - best, 0).mean(axis=0)
     return improvement

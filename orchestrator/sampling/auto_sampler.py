@@ -8,9 +8,9 @@ and the model costs milliseconds. Everything is derived from the trials added so
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
+import numpy as np
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -24,7 +24,7 @@ from orchestrator.objective import Objective
 from orchestrator.sampling.candidates import Space
 from orchestrator.sampling.history import SECONDS, History
 from orchestrator.sampling.mutation import MutatingSuggester, PriorSuggester
-from orchestrator.sampling.pool import Key, Parent, key_of, new_samples
+from orchestrator.sampling.pool import Key, Parent, Pool, key_of
 from orchestrator.sampling.proposal_model import ModelTargets, ProposalModel
 from orchestrator.seeds import derive_seed
 from orchestrator.trial import Trial
@@ -32,10 +32,12 @@ from search_spaces.domains.suggester import ChoiceQuestion, FloatQuestion, IntQu
 from search_spaces.space import Constraint
 from workers.budget import Budget
 
-POOL = 40
-"""Number of samples that are ranked."""
+NUM_BROAD = 40
+"""Samples of each pool near the best trials, from priors and uniformly."""
+NUM_CLIMBS, NUM_NEIGHBORS = 3, 24
+"""Rounds that add neighbors of the best samples of the pool, and their number in each round."""
 NUM_PARENTS = 3
-"""Number of best trials whose neighbors are sampled."""
+"""Number of best trials, or samples, whose neighbors are sampled."""
 
 
 class AutoSuggestion:
@@ -158,12 +160,19 @@ class AutoSampler:
         """Return the pool of a trial number, the best sample first."""
         if self._pool is None or self._pool[0] != number:
             seed, history = derive_seed(self._seed, "auto", number), self._history
+            rng = random.Random(seed)  # noqa: S311 - not for cryptography
             model = ProposalModel(history, self._targets, seed)
             rows = model.parents(NUM_PARENTS)
             parents = [Parent(history.params[row], history.questions[row]) for row in rows]
-            rng = random.Random(seed)  # noqa: S311 - not for cryptography
-            sampled = new_samples(self._space, parents, self._expected, self._tried, rng)
-            self._pool = number, model.rank(list(islice(sampled, POOL)))
+            pool = Pool(self._space, self._expected, self._tried, rng)
+            pool.add_broad(NUM_BROAD, parents)
+            merit = model.merit(pool.samples)
+            for _ in range(NUM_CLIMBS if model.predicts_scores else 0):
+                best = [pool.samples[index] for index in np.argsort(-merit)[:NUM_PARENTS]]
+                pool.add_neighbors(NUM_NEIGHBORS, best)
+                merit = np.append(merit, model.merit(pool.samples[len(merit) :]))
+            ranked = [pool.samples[index] for index in np.argsort(-merit, kind="stable")]
+            self._pool = number, ranked
         return self._pool[1]
 
 

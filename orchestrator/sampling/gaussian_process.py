@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 Array = NDArray[np.float64]
 
@@ -36,12 +37,20 @@ class _Kernel:
     """Squared norm of a typical input, at which the linear half has the variance of the other."""
 
     def __call__(self, one: Array, other: Array) -> Array:
-        products = one @ other.T
+        """Return the covariance; features beyond the width of a set are 0 there."""
+        width = min(one.shape[1], other.shape[1])
+        products = one[:, :width] @ other[:, :width].T
         distances = _squared_norms(one)[:, None] + _squared_norms(other) - 2 * products
         near = np.exp(np.maximum(distances, 0) / (-2 * self.length))
         linear = (products + _LINEAR_OFFSET) / self.norm
         covariance: Array = 0.5 * self.amplitude * (near + linear)
         return covariance
+
+    def variance(self, points: Array) -> Array:
+        """Return the covariance of each point with itself."""
+        linear = (_squared_norms(points) + _LINEAR_OFFSET) / self.norm
+        variance: Array = 0.5 * self.amplitude * (1 + linear)
+        return variance
 
 
 class GaussianProcess:
@@ -69,32 +78,33 @@ class GaussianProcess:
         self._factor = np.linalg.cholesky(covariance)
         self._weights = cho_solve((self._factor, True), self._scaled, check_finite=False)
 
-    def predict(self, points: Array, pending: Array | None = None) -> tuple[Array, Array]:
-        """Return mean and standard deviation at points, without noise.
-
-        Args:
-            points: A row of features for each point.
-            pending: Points whose results are awaited. They count as if they had the predicted
-                result, which keeps the means and narrows the standard deviations near them.
-        """
-        both = points if pending is None else np.vstack([points, pending])
-        count = len(points)
-        cross = self._kernel(self._inputs, both)
-        mean = self._mean + self._std * (cross[:, :count].T @ self._weights)
+    def predict(self, points: Array) -> tuple[Array, Array]:
+        """Return mean and standard deviation at points, without noise."""
+        cross = self._kernel(self._inputs, points)
         explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
-        covariance = self._kernel(both, both) - explained.T @ explained
-        variance = covariance.diagonal()[:count]
-        if len(both) > count:
-            awaited = covariance[count:, count:] + self._noise * np.eye(len(both) - count)
-            narrowed = np.linalg.solve(np.linalg.cholesky(awaited), covariance[count:, :count])
-            variance = variance - (narrowed**2).sum(axis=0)
+        variance = self._kernel.variance(points) - (explained**2).sum(axis=0)
+        mean: Array = self._mean + self._std * (cross.T @ self._weights)
         return mean, self._std * np.sqrt(np.maximum(variance, _EPSILON))
+
+    def await_results(self, points: Array) -> None:
+        """Add points as if their results were the predicted ones.
+
+        This lowers the standard deviations near them, so that proposals whose results are awaited
+        are not repeated. The means stay as they are: such results have no weight.
+        """
+        cross = solve_triangular(
+            self._factor, self._kernel(self._inputs, points), lower=True, check_finite=False
+        )
+        covariance = self._kernel(points, points) - cross.T @ cross
+        covariance[np.diag_indices_from(covariance)] += self._noise
+        above = np.zeros_like(cross)
+        self._factor = np.block([[self._factor, above], [cross.T, np.linalg.cholesky(covariance)]])
+        self._inputs = np.vstack([self._inputs, points])
+        self._weights = np.append(self._weights, np.zeros(len(points)))
 
     def leave_one_out(self) -> Array:
         """Return the prediction for each result from all others."""
-        inverse = solve_triangular(
-            self._factor, np.eye(len(self._factor)), lower=True, check_finite=False
-        )
+        inverse, _ = dtrtri(self._factor, lower=1)
         scaled = self._scaled - self._weights / (inverse**2).sum(axis=0)
         predictions: Array = self._mean + self._std * scaled
         return predictions

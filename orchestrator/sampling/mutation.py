@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.sampling.scales import neighbor
+from orchestrator.sampling.scales import WIDTHS, neighbor
 from search_spaces.domains.priors import Expected, sample_prior
 from search_spaces.domains.suggester import (
     BaseSuggester,
@@ -34,7 +34,11 @@ class MutatingSuggester(BaseSuggester):
     """
 
     def __init__(
-        self, known: Mapping[str, Any], changed: Collection[str], rng: random.Random
+        self,
+        known: Mapping[str, Any],
+        changed: Collection[str],
+        rng: random.Random,
+        widths: tuple[float, float] = WIDTHS,
     ) -> None:
         """Prepare the answers.
 
@@ -42,6 +46,7 @@ class MutatingSuggester(BaseSuggester):
             known: Answers of the other candidate; those that do not fit a question are ignored.
             changed: Names to answer differently.
             rng: Source of new answers.
+            widths: Range of the standard deviation of a change, relative to that of the answers.
         """
         self.params: dict[str, Any] = {}
         """Answers so far by name, in the order of the questions."""
@@ -50,6 +55,7 @@ class MutatingSuggester(BaseSuggester):
         self._known = known
         self._changed = changed
         self._rng = rng
+        self._widths = widths
 
     def answer(self, name: str, question: Question) -> Any:
         """Return the known answer unless the decision is new or changes."""
@@ -69,7 +75,7 @@ class MutatingSuggester(BaseSuggester):
 
     def _other(self, name: str, question: Question) -> Any:
         """Return a changed answer."""
-        return neighbor(question, self._known[name], self._rng)
+        return neighbor(question, self._known[name], self._rng, self._widths)
 
 
 class PriorSuggester(MutatingSuggester):

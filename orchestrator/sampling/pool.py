@@ -1,7 +1,7 @@
 """Pool: candidates that a model may rank: neighbors of the best, prior and uniform samples."""
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,25 +13,46 @@ from search_spaces.domains.suggester import IntQuestion, Question
 
 NEIGHBOR_SHARE = 0.5
 PRIOR_SHARE = 0.25
-"""Shares of the samples; the others are uniform."""
-NUM_CHANGES = (1, 2, 4, 8)
-"""Numbers of changed decisions, equally likely: most changes of many decisions harm, but from a
-poor start small ones lead nowhere."""
-STRUCTURAL_SHARE = 0.25
-"""Share of the neighbors in which one change is of a repeated part: doubled, removed or swapped."""
+"""Shares of a broad pool; the others are uniform."""
 _MAX_REPEATED = 160
-"""Samples in a row that were tried before after which a space counts as exhausted."""
+"""Samples in a row that are known already after which no more are taken: a space may be used up."""
 
 Key = frozenset[tuple[str, Any]]
-"""Decisions of a candidate, to find those that were tried before."""
+"""Decisions of a candidate, to find those that are known."""
 
 
-@dataclass(frozen=True, slots=True)
 class Parent:
     """A candidate whose neighbors are sampled."""
 
-    params: Mapping[str, Any]
-    questions: Mapping[str, Question]
+    def __init__(self, params: Mapping[str, Any], questions: Mapping[str, Question]) -> None:
+        self.params = params
+        """Decisions by name."""
+        self.variable = [name for name, asked in questions.items() if num_answers(asked) > 1]
+        """Names of the decisions that have another answer."""
+        self.repeats = [
+            (name.removesuffix(".count"), asked)
+            for name, asked in questions.items()
+            if name.endswith(".count") and isinstance(asked, IntQuestion) and asked.high > 1
+        ]
+        """Path and length of each repeated part whose length is a decision, `PATH.count`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mutation:
+    """How far neighbors are from their parent."""
+
+    changes: Sequence[int]
+    """Numbers of changed decisions, equally likely."""
+    structural_share: float
+    """Share in which one change is of a repeated part: doubled, removed or swapped."""
+    widths: tuple[float, float]
+    """Standard deviation of a continuous change, relative to the range; log-uniform."""
+
+
+BROAD = Mutation(changes=(1, 2, 4, 8), structural_share=0.25, widths=(0.03, 0.4))
+"""Around known trials: from a poor start small changes lead nowhere."""
+LOCAL = Mutation(changes=(1, 2, 3), structural_share=0.1, widths=(0.02, 0.2))
+"""Around samples of the pool: climbs to a maximum of what the model expects."""
 
 
 def key_of(params: Mapping[str, Any]) -> Key:
@@ -39,65 +60,68 @@ def key_of(params: Mapping[str, Any]) -> Key:
     return frozenset(params.items())
 
 
-def new_samples(
-    space: Space,
-    parents: Sequence[Parent],
-    expected: Mapping[str, Expected],
-    tried: Collection[Key],
-    rng: random.Random,
-) -> Iterator[MutatingSuggester]:
-    """Yield resolved samples, each once, until the space is exhausted.
+class Pool:
+    """New samples of a space: each is resolved, unknown to the study, and in the pool once."""
 
-    Args:
-        space: The study's space.
-        parents: Candidates whose neighbors are sampled; may be empty.
-        expected: Decisions that have a prior, by name.
-        tried: Candidates that are left out.
-        rng: Source of all samples.
-    """
-    seen: set[Key] = set()
-    repeated = 0
-    while repeated < _MAX_REPEATED:
-        sample = _sample(parents, expected, rng)
-        space.resolve(sample)
-        key = key_of(sample.params)
-        if key in tried or key in seen:
-            repeated += 1
-            continue
-        seen.add(key)
-        repeated = 0
-        yield sample
+    def __init__(
+        self,
+        space: Space,
+        expected: Mapping[str, Expected],
+        known: Collection[Key],
+        rng: random.Random,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            space: The study's space.
+            expected: Decisions that have a prior, by name.
+            known: Candidates that are left out.
+            rng: Source of all samples.
+        """
+        self._space, self._expected, self._known = space, expected, known
+        self._rng = rng
+        self._keys: set[Key] = set()
+        self.samples: list[MutatingSuggester] = []
+        """All samples, in the order in which they were added."""
+
+    def add_broad(self, count: int, parents: Sequence[Parent]) -> None:
+        """Add neighbors of parents, prior samples and uniform ones."""
+        self._add(count, lambda: self._broad(parents))
+
+    def add_neighbors(self, count: int, of: Sequence[MutatingSuggester]) -> None:
+        """Add close neighbors of samples of the pool."""
+        parents = [Parent(each.params, each.questions) for each in of]
+        self._add(count, lambda: neighbor_of(self._rng.choice(parents), LOCAL, self._rng))
+
+    def _add(self, count: int, sample: Callable[[], MutatingSuggester]) -> None:
+        enough, repeated = len(self.samples) + count, 0
+        while len(self.samples) < enough and repeated < _MAX_REPEATED:
+            suggester = sample()
+            self._space.resolve(suggester)
+            key = key_of(suggester.params)
+            if key in self._known or key in self._keys:
+                repeated += 1
+                continue
+            repeated = 0
+            self._keys.add(key)
+            self.samples.append(suggester)
+
+    def _broad(self, parents: Sequence[Parent]) -> MutatingSuggester:
+        share = self._rng.random()
+        if share < NEIGHBOR_SHARE and parents:
+            return neighbor_of(self._rng.choice(parents), BROAD, self._rng)
+        if share < NEIGHBOR_SHARE + PRIOR_SHARE:
+            return PriorSuggester({}, self._expected, self._rng)
+        return MutatingSuggester({}, (), self._rng)
 
 
-def _sample(
-    parents: Sequence[Parent], expected: Mapping[str, Expected], rng: random.Random
-) -> MutatingSuggester:
-    share = rng.random()
-    if share < NEIGHBOR_SHARE and parents:
-        return _neighbor(rng.choice(parents), rng)
-    if share < NEIGHBOR_SHARE + PRIOR_SHARE:
-        return PriorSuggester({}, expected, rng)
-    return MutatingSuggester({}, (), rng)
-
-
-def _neighbor(parent: Parent, rng: random.Random) -> MutatingSuggester:
-    """Return a suggester for a neighbor with 1, 2, 4 or 8 changes."""
-    changes, params = rng.choice(NUM_CHANGES), parent.params
-    repeats = _repeats(parent)
-    if repeats and rng.random() < STRUCTURAL_SHARE:
-        params, changes = _restructured(params, *rng.choice(repeats), rng), changes - 1
-    names = [name for name, q in parent.questions.items() if num_answers(q) > 1]
-    changed = frozenset(rng.sample(names, min(changes, len(names))))
-    return MutatingSuggester(params, changed, rng)
-
-
-def _repeats(parent: Parent) -> list[tuple[str, IntQuestion]]:
-    """Return path and length of each repeated part whose length is a decision, `PATH.count`."""
-    return [
-        (name.removesuffix(".count"), question)
-        for name, question in parent.questions.items()
-        if name.endswith(".count") and isinstance(question, IntQuestion) and question.high > 1
-    ]
+def neighbor_of(parent: Parent, mutation: Mutation, rng: random.Random) -> MutatingSuggester:
+    """Return a suggester for a neighbor."""
+    changes, params = rng.choice(mutation.changes), parent.params
+    if parent.repeats and rng.random() < mutation.structural_share:
+        params, changes = _restructured(params, *rng.choice(parent.repeats), rng), changes - 1
+    changed = frozenset(rng.sample(parent.variable, min(changes, len(parent.variable))))
+    return MutatingSuggester(params, changed, rng, mutation.widths)
 
 
 def _restructured(

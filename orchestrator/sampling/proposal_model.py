@@ -26,12 +26,15 @@ Rows = NDArray[np.intp]
 
 MIN_RESULTS = 4
 """Results below which nothing is predicted."""
-MAX_RESULTS = 300
+MAX_RESULTS = 200
 """Maximum number of results in a model, half of them the best and half the newest: the time of a
 fit grows with the third power."""
-MAX_COSTS = 150
+MAX_COSTS = 100
 """Maximum number of results, the newest, in a model of a cost, which is smoother."""
-MAX_PENDING = 64
+MAX_PENDING = 32
+"""Maximum number of proposals whose results are awaited, the newest, in a model."""
+_NUM_SAMPLES = 128
+"""Monte Carlo samples of the improvement in several objectives."""
 _CLIP = 4.0
 """Scores further below the best than this many times its distance to the median are raised to that
 distance: failures must not set the scale."""
@@ -66,88 +69,94 @@ class ProposalModel:
     """
 
     def __init__(self, history: History, targets: ModelTargets, seed: int) -> None:
-        """Predict the ends of all trials.
+        """Fit the models.
 
         Args:
             history: The study's trials.
             targets: What is predicted.
-            seed: Seed of the weights and samples.
+            seed: Seed of the weights and of Monte Carlo samples.
         """
+        rng, count = np.random.default_rng(seed), len(targets.objectives)
         self._history, self._targets = history, targets
-        self._rng = np.random.default_rng(seed)
-        self._weights = self._rng.dirichlet(np.ones(len(targets.objectives)))
+        self._encoder = history.encoder.copy()
+        self._weights = rng.dirichlet(np.ones(count))
+        self._noise = rng.standard_normal((_NUM_SAMPLES, count))
         self._scores, self._spreads = _scaled_scores(history, targets.objectives)
         self._values = chebyshev(self._scores, self._weights)
         self._known = np.flatnonzero(np.isfinite(self._values))
+        usable = (history.excess == 0) & ~history.failed
+        self._feasible = self._known[usable[self._known]]
+        self._score_models = self._fit_scores()
+        self._cost_models = {name: self._fit_cost(name) for name in targets.costs}
+
+    @property
+    def predicts_scores(self) -> bool:
+        """True if there are enough results, and some of them can be predicted from the others."""
+        return bool(self._score_models)
 
     def parents(self, count: int) -> Rows:
         """Return the rows of the best feasible trials; while there is none, of the closest one."""
-        best = self._feasible()
-        if len(best):
-            return best[np.argsort(-self._values[best], kind="stable")][:count]
+        best: Rows = self._feasible
         excess = self._history.excess
+        if len(best):
+            best = best[np.argsort(-self._values[best], kind="stable")]
+            return best[:count]
         return np.array([np.argmin(excess)] if len(excess) else [], dtype=np.intp)
 
-    def rank(self, samples: Sequence[MutatingSuggester]) -> list[MutatingSuggester]:
-        """Return resolved samples by their merit, the best first.
+    def merit(self, samples: Sequence[MutatingSuggester]) -> Array:
+        """Return the logarithm of the merit of resolved samples.
 
-        While predictions of known trials from the others do not correlate with their results, the
-        order is that of feasibility alone.
+        That of feasibility alone while scores cannot be predicted.
         """
-        encoder = self._history.encoder.copy()
-        encodings = [encoder.encode(sample.params, sample.questions) for sample in samples]
-        points = dense(encodings, encoder.width)
+        encodings = [self._encoder.encode(each.params, each.questions) for each in samples]
+        points = dense(encodings, self._encoder.width)
         merit = self._log_feasibility(points)
-        if (improvement := self._improvement(points)) is not None:
-            merit += np.log(np.maximum(improvement, _TINY)) - self._log_training_cost(points)
-        return [samples[index] for index in np.argsort(-merit, kind="stable")]
+        if self.predicts_scores:
+            merit += np.log(np.maximum(self._improvement(points), _TINY))
+            merit -= self._log_training_cost(points)
+        return merit
 
-    def _feasible(self) -> Rows:
-        """Return the rows of the feasible trials that have a score."""
-        usable = (self._history.excess == 0) & ~self._history.failed
-        rows: Rows = self._known[usable[self._known]]
-        return rows
-
-    def _improvement(self, points: Array) -> Array | None:
-        """Return the expected improvement at points; None where the scores cannot be predicted."""
-        feasible = self._feasible()
-        if len(feasible) < MIN_RESULTS:
-            return None
-        rows = _at_most(MAX_RESULTS, self._known, self._values)
-        pending = np.setdiff1d(np.flatnonzero(self._history.open), self._known)
-        width = points.shape[1]
-        inputs, awaited = self._inputs(rows, width), self._inputs(pending[-MAX_PENDING:], width)
-        models = [
-            GaussianProcess(inputs, scores[rows], spreads[rows])
-            for scores, spreads in zip(self._scores.T, self._spreads.T, strict=True)
-        ]
-        if rank_correlation(models[0].leave_one_out(), self._scores[rows, 0]) <= 0:
-            return None
-        best = float(self._values[feasible].max())
-        predictions = [model.predict(points, awaited) for model in models]
+    def _improvement(self, points: Array) -> Array:
+        predictions = [model.predict(points) for model in self._score_models]
+        if len(predictions) == 1:
+            return expected_improvement(*predictions[0], self._scores[self._feasible].max())
         means, stds = (np.stack(each, axis=1) for each in zip(*predictions, strict=True))
-        if len(models) == 1:
-            best = float(self._scores[feasible].max())
-            return expected_improvement(means[:, 0], stds[:, 0], best)
-        return chebyshev_improvement(means, stds, self._weights, best, self._rng)
+        best = self._values[self._feasible].max()
+        return chebyshev_improvement(means, stds, self._weights, best, self._noise)
 
     def _log_feasibility(self, points: Array) -> Array:
-        """Return the logarithm of the probability that points meet the bounds."""
+        """Return the logarithm of the probability that points meet the constraints."""
         total = np.zeros(len(points))
         for constraint in self._targets.constraints:
-            if prediction := self._log_cost(constraint.metric, points):
-                mean, std = prediction
+            if model := self._cost_models[constraint.metric]:
+                mean, std = model.predict(points)
                 total += log_ndtr((math.log(constraint.at_most) - mean) / std)
         return total
 
     def _log_training_cost(self, points: Array) -> Array:
-        for name in self._targets.training_cost:
-            if prediction := self._log_cost(name, points):
-                return prediction[0]
-        return np.zeros(len(points))
+        models = (self._cost_models[name] for name in self._targets.training_cost)
+        model = next((model for model in models if model), None)
+        return np.zeros(len(points)) if model is None else model.predict(points)[0]
 
-    def _log_cost(self, name: str, points: Array) -> tuple[Array, Array] | None:
-        """Return mean and standard deviation of a cost's logarithm; None if too few are known.
+    def _fit_scores(self) -> list[GaussianProcess]:
+        """Return a model of each objective; none while the first one explains nothing."""
+        if len(self._feasible) < MIN_RESULTS:
+            return []
+        rows = _at_most(MAX_RESULTS, self._known, self._values)
+        inputs, scores = self._inputs(rows), self._scores[rows]
+        models = [
+            GaussianProcess(inputs, *each)
+            for each in zip(scores.T, self._spreads[rows].T, strict=True)
+        ]
+        if rank_correlation(models[0].leave_one_out(), scores[:, 0]) <= 0:
+            return []
+        pending = np.setdiff1d(np.flatnonzero(self._history.open), self._known)[-MAX_PENDING:]
+        for model in models:
+            model.await_results(self._inputs(pending))
+        return models
+
+    def _fit_cost(self, name: str) -> GaussianProcess | None:
+        """Return a model of a cost's logarithm; None while too few are known.
 
         Infeasible trials, which are not trained, have costs too.
         """
@@ -155,11 +164,11 @@ class ProposalModel:
         rows = np.flatnonzero(np.isfinite(costs))[-MAX_COSTS:]
         if len(rows) < MIN_RESULTS:
             return None
-        return GaussianProcess(self._inputs(rows, points.shape[1]), costs[rows]).predict(points)
+        return GaussianProcess(self._inputs(rows), costs[rows])
 
-    def _inputs(self, rows: Rows, width: int) -> Array:
+    def _inputs(self, rows: Rows) -> Array:
         """Return the features of trials."""
-        return dense([self._history.encodings[row] for row in rows], width)
+        return dense([self._history.encodings[row] for row in rows], self._history.encoder.width)
 
 
 def _scaled_scores(history: History, objectives: Sequence[Objective]) -> tuple[Array, Array]:

@@ -18,7 +18,7 @@ _SMALL_GRID = 50
 """Number of values up to which a number moves by grid steps, not by a share of its range."""
 _STEP_PROBABILITY = 0.6
 """Probability that a grid step ends after one value, after two, ... (geometric)."""
-_WIDTHS = (0.03, 0.4)
+WIDTHS = (0.03, 0.4)
 """Standard deviation of a move within a range, relative to it; sampled uniformly in the log."""
 _TRIES = 20
 
@@ -61,15 +61,24 @@ def aligned(question: Question) -> Question:
     return question if last == question.high else replace(question, high=last)
 
 
-def neighbor(question: Question, value: Any, rng: random.Random) -> Any:
-    """Return another answer near a known one; of choices, any other one."""
+def neighbor(
+    question: Question, value: Any, rng: random.Random, widths: tuple[float, float] = WIDTHS
+) -> Any:
+    """Return another answer near a known one; of choices, any other one.
+
+    Args:
+        question: The question.
+        value: The known answer.
+        rng: Source of the answer.
+        widths: Range of the standard deviation of a move, relative to that of the answers.
+    """
     if num_answers(question) == 1:
         return value
     if isinstance(question, ChoiceQuestion):
         return rng.choice([c for c in question.choices if not _same(c, value)])
     if num_answers(question) <= _SMALL_GRID:
         return _grid_neighbor(question, value, rng)
-    start, width = position(question, value), math.exp(rng.uniform(*map(math.log, _WIDTHS)))
+    start, width = position(question, value), math.exp(rng.uniform(*map(math.log, widths)))
     for _ in range(_TRIES):
         near = rng.gauss(start, width)
         if 0 <= near <= 1 and (other := value_at(question, near)) != value:

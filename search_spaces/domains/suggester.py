@@ -137,14 +137,13 @@ def on_grid(value: float, low: float, step: float) -> bool:
 
 def is_answer(question: Question, value: Any) -> bool:
     """Return whether a value is an answer to a question: of its type, and in its range."""
-    match question:
-        case ChoiceQuestion(choices):
-            return any(type(choice) is type(value) and choice == value for choice in choices)
-        case IntQuestion(low, high, step):
-            return type(value) is int and low <= value <= high and (value - low) % step == 0
-        case FloatQuestion(low, high, step):
-            inside = type(value) in (int, float) and low <= value <= high
-            return inside and (step is None or on_grid(value, low, step))
+    if isinstance(question, ChoiceQuestion):
+        return any([type(c) is type(value) and c == value for c in question.choices])
+    if not (type(value) in (int, float) and question.low <= value <= question.high):
+        return False
+    if isinstance(question, IntQuestion):
+        return type(value) is int and (value - question.low) % question.step == 0
+    return question.step is None or on_grid(value, question.low, question.step)
 
 
 def sample(question: Question, rng: random.Random) -> Any:
