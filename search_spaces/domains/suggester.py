@@ -138,7 +138,7 @@ def on_grid(value: float, low: float, step: float) -> bool:
 def is_answer(question: Question, value: Any) -> bool:
     """Return whether a value is an answer to a question: of its type, and in its range."""
     if isinstance(question, ChoiceQuestion):
-        return any([type(c) is type(value) and c == value for c in question.choices])
+        return any(type(c) is type(value) and c == value for c in question.choices)
     if not (type(value) in (int, float) and question.low <= value <= question.high):
         return False
     if isinstance(question, IntQuestion):

@@ -32,13 +32,19 @@ COARSE = DefineByRunSpace(name="coarse", version="1", function=coarse)
 
 def asked(sampler: str, seed: int = 0) -> StudyConfig:
     """A study long enough for the sampler to have left its random beginnings."""
-    if sampler == "tpe of two":
+    name, *several = sampler.split(" of ")
+    if several:
         objectives = [
             {"metric": "val_accuracy", "direction": "maximize"},
             {"metric": "seed", "direction": "minimize"},
         ]
-        stopping = {"name": "halving", "type": "stopping"}
-        return config(objectives=objectives, seed=seed, stop={"trials": 13}, pruner=stopping)
+        return config(
+            sampler={"name": name},
+            objectives=objectives,
+            seed=seed,
+            stop={"trials": 13},
+            pruner={"name": "halving", "type": "stopping"},
+        )
     if sampler == "nsga3":  # a generation is 20 complete trials
         parts: dict[str, Any] = {
             "stop": {"trials": 26},
@@ -77,7 +83,7 @@ def run_until_killed(folder: Path, sampler: str, after: int, *, acknowledged: bo
         run(study)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "tpe of two", "random", "nsga3"])
+@pytest.mark.parametrize("sampler", ["auto", "auto of two", "tpe", "tpe of two", "random", "nsga3"])
 @given(
     # After its third life without a new epoch a trial fails: one of the later two comes to one.
     kills=st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=1, max_size=3).filter(

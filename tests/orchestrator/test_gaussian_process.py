@@ -1,0 +1,122 @@
+"""The model of scores and costs: its predictions, and what it makes of awaited results."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from orchestrator.sampling.acquisition import (
+    chebyshev,
+    chebyshev_improvement,
+    expected_improvement,
+)
+from orchestrator.sampling.gaussian_process import GaussianProcess, rank_correlation
+from orchestrator.sampling.predicted_ends import predicted_ends
+
+RNG = np.random.default_rng(0)
+INPUTS = RNG.random((40, 5))
+TARGETS = INPUTS @ np.array([3.0, -2.0, 0.0, 0.0, 1.0]) + np.sin(6 * INPUTS[:, 2])
+POINTS = RNG.random((15, 5))
+
+
+def test_predictions_follow_the_function() -> None:
+    truth = POINTS @ np.array([3.0, -2.0, 0.0, 0.0, 1.0]) + np.sin(6 * POINTS[:, 2])
+    mean, std = GaussianProcess(INPUTS, TARGETS).predict(POINTS)
+    assert rank_correlation(mean, truth) > 0.9
+    assert (np.abs(mean - truth) < 4 * std).all()
+
+
+def test_predictions_are_in_the_units_of_the_targets() -> None:
+    mean, std = GaussianProcess(INPUTS, TARGETS).predict(POINTS)
+    other_mean, other_std = GaussianProcess(INPUTS, 1000 * TARGETS + 7).predict(POINTS)
+    assert other_mean == pytest.approx(1000 * mean + 7)
+    assert other_std == pytest.approx(1000 * std, rel=1e-5)
+
+
+def test_leaving_one_out_is_a_fit_without_it() -> None:
+    process = GaussianProcess(INPUTS, TARGETS)
+    covariance = process._kernel(INPUTS, INPUTS) + process._noise * np.eye(len(INPUTS))
+    scaled = (TARGETS - TARGETS.mean()) / TARGETS.std()
+    others = np.arange(len(INPUTS)) != 7
+    weights = np.linalg.solve(covariance[np.ix_(others, others)], scaled[others])
+    expected = covariance[7, others] @ weights * TARGETS.std() + TARGETS.mean()
+    assert process.leave_one_out()[7] == pytest.approx(expected)
+
+
+def test_awaited_results_lower_the_deviation_near_them_and_keep_the_mean() -> None:
+    process = GaussianProcess(INPUTS, TARGETS)
+    mean, std = process.predict(POINTS)
+    process.await_results(POINTS[:1])
+    same, lower = process.predict(POINTS)
+    assert same == pytest.approx(mean)
+    assert lower[0] < 0.9 * std[0]
+    assert (lower <= std + 1e-9).all()
+
+
+def test_spread_results_count_less() -> None:
+    wrong = np.append(TARGETS, 100.0)
+    inputs = np.vstack([INPUTS, POINTS[:1]])
+    trusted = GaussianProcess(inputs, wrong).predict(POINTS[:1])[0]
+    spread = np.append(np.zeros(len(TARGETS)), 1000.0)
+    doubted = GaussianProcess(inputs, wrong, spread).predict(POINTS[:1])[0]
+    assert doubted < trusted / 2
+
+
+def test_features_that_only_points_have_count_as_absent_elsewhere() -> None:
+    process = GaussianProcess(INPUTS, TARGETS)
+    wide = np.hstack([POINTS, np.zeros((len(POINTS), 2))])
+    assert process.predict(wide)[0] == pytest.approx(process.predict(POINTS)[0])
+    wide[:, -1] = 1.0
+    assert (process.predict(wide)[1] > process.predict(POINTS)[1]).all()
+
+
+def test_equal_results_are_accepted() -> None:
+    mean, std = GaussianProcess(INPUTS, np.ones(40)).predict(POINTS)
+    assert mean == pytest.approx(np.ones(15))
+    assert np.isfinite(std).all()
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    one, other = RNG.integers(0, 5, 30).astype(float), RNG.random(30)
+    assert rank_correlation(one, other) == pytest.approx(spearmanr(one, other).statistic)
+    assert rank_correlation(np.ones(3), np.arange(3.0)) == 0.0
+
+
+def test_improvement_grows_with_mean_and_deviation() -> None:
+    improvement = expected_improvement(np.array([0.0, 0.1, 0.0]), np.array([0.1, 0.1, 0.2]), 0.2)
+    samples = np.maximum(RNG.normal(0.0, 0.1, 200_000) - 0.2, 0).mean()
+    assert improvement[0] == pytest.approx(samples, rel=0.1)
+    assert improvement[0] < improvement[1] < improvement[2]
+
+
+def test_chebyshev_prefers_what_its_weights_ask_for() -> None:
+    front = np.array([[1.0, 0.0], [0.6, 0.6], [0.0, 1.0]])
+    for weights, best in (((0.95, 0.05), 0), ((0.5, 0.5), 1), ((0.05, 0.95), 2)):
+        assert int(np.argmax(chebyshev(front, np.array(weights)))) == best
+
+
+def test_improvement_in_several_objectives_needs_all_that_have_weight() -> None:
+    noise = RNG.standard_normal((256, 2))
+    mean, std = np.array([[0.9, 0.1], [0.7, 0.7]]), np.full((2, 2), 0.05)
+    weights = np.array([0.5, 0.5])
+    best = float(chebyshev(np.array([0.5, 0.5]), weights))
+    narrow, even = chebyshev_improvement(mean, std, weights, best, noise)
+    assert even > narrow
+
+
+def test_ends_are_predicted_from_trials_that_have_both_scores() -> None:
+    early = np.array([0.1, 0.2, 0.3, 0.4, 0.35, 0.1])
+    curves = np.column_stack([early, np.where(np.arange(6) < 4, early + 0.1, np.nan)])
+    finals = np.append(early[:4] + 0.5, [np.nan, np.nan])
+    ends, spreads = predicted_ends(curves, finals)
+    assert ends[:4] == pytest.approx(finals[:4])
+    assert (spreads[:4] == 0).all()
+    assert ends[4] > ends[5]
+    assert ends[4] == pytest.approx(0.85, abs=0.06)
+    assert (spreads[4:] > 0).all()
+
+
+def test_without_complete_trials_the_score_itself_is_the_prediction() -> None:
+    ends, spreads = predicted_ends(np.array([[0.2], [0.4], [np.nan]]), np.full(3, np.nan))
+    assert ends[:2].tolist() == [0.2, 0.4]
+    assert spreads[0] > 0
+    assert np.isnan(ends[2])
