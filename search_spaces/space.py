@@ -17,6 +17,7 @@ from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains import Const, Domain, Record, SpaceError
 from search_spaces.domains.kinds import kinds
 from search_spaces.domains.priors import Expected, priors
+from search_spaces.domains.structure import independent_decisions
 from search_spaces.domains.suggester import BaseSuggester, Question, ReplaySuggester, Suggester
 from search_spaces.loss_terms import LossWeights
 from search_spaces.plugins import as_script
@@ -130,6 +131,10 @@ class SearchSpace:
         """Return the domains of the decisions that have a prior, by name."""
         return dict(priors(self.candidates))
 
+    def independent(self) -> frozenset[str]:
+        """Return the names of decisions whose answers change no other question."""
+        return frozenset(independent_decisions(self.candidates))
+
     def kinds(self) -> list[dict[str, Any]]:
         """Return the parameters of the default with one structural decision changed, each once.
 
@@ -217,6 +222,10 @@ class DefineByRunSpace:
     def expected(self) -> dict[str, Expected]:
         """Return nothing; a function's decisions have no priors."""
         return {}
+
+    def independent(self) -> frozenset[str]:
+        """Return nothing; any answer may change what a function asks."""
+        return frozenset()
 
     def kinds(self) -> list[dict[str, Any]]:
         """Return nothing; a function's decisions are known only by running it."""

@@ -88,7 +88,7 @@ class AutoSampler:
                 FLOPs alone, so that suggestions do not depend on the machine.
         """
         self._space, self._seed = space, seed
-        self._expected = space.expected()
+        self._expected, self._independent = space.expected(), space.independent()
         self._targets = ModelTargets(
             objectives=tuple(objectives),
             constraints=(*constraints, *space.constraints),
@@ -164,16 +164,23 @@ class AutoSampler:
             model = ProposalModel(history, self._targets, seed)
             rows = model.parents(NUM_PARENTS)
             parents = [Parent(history.params[row], history.questions[row]) for row in rows]
-            pool = Pool(self._space, self._expected, self._tried, rng)
-            pool.add_broad(NUM_BROAD, parents)
-            merit = model.merit(pool.samples)
-            for _ in range(NUM_CLIMBS if model.predicts_scores else 0):
-                best = [pool.samples[index] for index in np.argsort(-merit)[:NUM_PARENTS]]
-                pool.add_neighbors(NUM_NEIGHBORS, best)
-                merit = np.append(merit, model.merit(pool.samples[len(merit) :]))
-            ranked = [pool.samples[index] for index in np.argsort(-merit, kind="stable")]
-            self._pool = number, ranked
+            pool = Pool(self._space, self._expected, self._independent, self._tried, rng)
+            if model.predicts_scores:
+                pool.add_broad(NUM_BROAD, parents)
+            else:
+                pool.add_in_turn(NUM_BROAD, parents, number)
+            self._pool = number, _climb(pool, model)
         return self._pool[1]
+
+
+def _climb(pool: Pool, model: ProposalModel) -> list[MutatingSuggester]:
+    """Return a pool by merit, extended by neighbors of its best samples."""
+    merit = model.merit(pool.samples)
+    for _ in range(NUM_CLIMBS if model.predicts_scores else 0):
+        best = np.argsort(-merit, kind="stable")[:NUM_PARENTS]
+        pool.add_neighbors(NUM_NEIGHBORS, [pool.samples[index] for index in best])
+        merit = np.append(merit, model.merit(pool.samples[len(merit) :]))
+    return [pool.samples[index] for index in np.argsort(-merit, kind="stable")]
 
 
 @lru_cache(maxsize=4096)

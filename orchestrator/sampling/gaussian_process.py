@@ -11,7 +11,6 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
-from scipy.linalg.lapack import dtrtri
 
 Array = NDArray[np.float64]
 
@@ -21,7 +20,7 @@ _AMPLITUDES = (0.3, 1.0)
 _NOISES = (0.03, 0.1, 0.3)
 """Variances of the function and of the noise, relative to that of the targets."""
 _LINEAR_OFFSET = 0.1
-_MAX_EVIDENCE = 64
+_MAX_EVIDENCE = 48
 """Number of results from which the settings are chosen; more cost time and change little."""
 _EPSILON = 1e-9
 
@@ -70,13 +69,13 @@ class GaussianProcess:
         """
         self._inputs = inputs
         self._mean, self._std = targets.mean(), targets.std() + _EPSILON
-        self._scaled = (targets - self._mean) / self._std
+        scaled = (targets - self._mean) / self._std
         extra = np.zeros(len(targets)) if spread is None else (spread / self._std) ** 2
-        self._kernel, self._noise = _by_evidence(inputs, self._scaled, extra)
+        self._kernel, self._noise = _by_evidence(inputs, scaled, extra)
         covariance = self._kernel(inputs, inputs)
         covariance[np.diag_indices_from(covariance)] += self._noise + extra
         self._factor = np.linalg.cholesky(covariance)
-        self._weights = cho_solve((self._factor, True), self._scaled, check_finite=False)
+        self._weights = cho_solve((self._factor, True), scaled, check_finite=False)
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation at points, without noise."""
@@ -101,13 +100,6 @@ class GaussianProcess:
         self._factor = np.block([[self._factor, above], [cross.T, np.linalg.cholesky(covariance)]])
         self._inputs = np.vstack([self._inputs, points])
         self._weights = np.append(self._weights, np.zeros(len(points)))
-
-    def leave_one_out(self) -> Array:
-        """Return the prediction for each result from all others."""
-        inverse, _ = dtrtri(self._factor, lower=1)
-        scaled = self._scaled - self._weights / (inverse**2).sum(axis=0)
-        predictions: Array = self._mean + self._std * scaled
-        return predictions
 
 
 def _by_evidence(inputs: Array, targets: Array, extra: Array) -> tuple[_Kernel, float]:
@@ -141,18 +133,3 @@ def _by_evidence(inputs: Array, targets: Array, extra: Array) -> tuple[_Kernel, 
 def _squared_norms(points: Array) -> Array:
     norms: Array = (points**2).sum(axis=1)
     return norms
-
-
-def rank_correlation(one: Array, other: Array) -> float:
-    """Return Spearman's rank correlation; 0 where a side has equal values only."""
-    ranks = np.stack([_ranks(one), _ranks(other)])
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    norms = np.sqrt((ranks**2).sum(axis=1))
-    return float(ranks[0] @ ranks[1] / norms.prod()) if norms.all() else 0.0
-
-
-def _ranks(values: Array) -> Array:
-    """Return ranks, the mean one for equal values."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Array = (counts.cumsum() - (counts - 1) / 2)[inverse]
-    return ranks

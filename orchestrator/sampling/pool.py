@@ -27,6 +27,8 @@ class Parent:
     def __init__(self, params: Mapping[str, Any], questions: Mapping[str, Question]) -> None:
         self.params = params
         """Decisions by name."""
+        self.questions = questions
+        """Their questions, in the order of the space."""
         self.variable = [name for name, asked in questions.items() if num_answers(asked) > 1]
         """Names of the decisions that have another answer."""
         self.repeats = [
@@ -67,6 +69,7 @@ class Pool:
         self,
         space: Space,
         expected: Mapping[str, Expected],
+        independent: Collection[str],
         known: Collection[Key],
         rng: random.Random,
     ) -> None:
@@ -75,29 +78,36 @@ class Pool:
         Args:
             space: The study's space.
             expected: Decisions that have a prior, by name.
+            independent: Decisions whose answers change no other question.
             known: Candidates that are left out.
             rng: Source of all samples.
         """
-        self._space, self._expected, self._known = space, expected, known
-        self._rng = rng
+        self._space, self._expected, self._known, self._rng = space, expected, known, rng
+        self._independent = independent
         self._keys: set[Key] = set()
         self.samples: list[MutatingSuggester] = []
         """All samples, in the order in which they were added."""
 
     def add_broad(self, count: int, parents: Sequence[Parent]) -> None:
         """Add neighbors of parents, prior samples and uniform ones."""
-        self._add(count, lambda: self._broad(parents))
+        self._add(count, lambda: self._broad(self._rng.random(), parents))
+
+    def add_in_turn(self, count: int, parents: Sequence[Parent], turn: int) -> None:
+        """Add samples of one kind: neighbors of parents, prior or uniform ones by turns."""
+        share = (0.0, NEIGHBOR_SHARE, NEIGHBOR_SHARE + PRIOR_SHARE)[turn % 3]
+        self._add(count, lambda: self._broad(share, parents))
 
     def add_neighbors(self, count: int, of: Sequence[MutatingSuggester]) -> None:
         """Add close neighbors of samples of the pool."""
         parents = [Parent(each.params, each.questions) for each in of]
-        self._add(count, lambda: neighbor_of(self._rng.choice(parents), LOCAL, self._rng))
+        self._add(count, lambda: self._neighbor(parents, LOCAL))
 
     def _add(self, count: int, sample: Callable[[], MutatingSuggester]) -> None:
         enough, repeated = len(self.samples) + count, 0
         while len(self.samples) < enough and repeated < _MAX_REPEATED:
             suggester = sample()
-            self._space.resolve(suggester)
+            if not suggester.params:
+                self._space.resolve(suggester)
             key = key_of(suggester.params)
             if key in self._known or key in self._keys:
                 repeated += 1
@@ -106,22 +116,40 @@ class Pool:
             self._keys.add(key)
             self.samples.append(suggester)
 
-    def _broad(self, parents: Sequence[Parent]) -> MutatingSuggester:
-        share = self._rng.random()
+    def _broad(self, share: float, parents: Sequence[Parent]) -> MutatingSuggester:
         if share < NEIGHBOR_SHARE and parents:
-            return neighbor_of(self._rng.choice(parents), BROAD, self._rng)
+            return self._neighbor(parents, BROAD)
         if share < NEIGHBOR_SHARE + PRIOR_SHARE:
             return PriorSuggester({}, self._expected, self._rng)
         return MutatingSuggester({}, (), self._rng)
 
+    def _neighbor(self, parents: Sequence[Parent], mutation: Mutation) -> MutatingSuggester:
+        parent = self._rng.choice(parents)
+        return neighbor_of(parent, mutation, self._rng, self._independent)
 
-def neighbor_of(parent: Parent, mutation: Mutation, rng: random.Random) -> MutatingSuggester:
-    """Return a suggester for a neighbor."""
+
+def neighbor_of(
+    parent: Parent, mutation: Mutation, rng: random.Random, independent: Collection[str] = ()
+) -> MutatingSuggester:
+    """Return a suggester for a neighbor.
+
+    Args:
+        parent: The candidate whose neighbor is sampled.
+        mutation: How far it is.
+        rng: Source of the changes.
+        independent: Decisions whose answers change no other question. If only these change, the
+            suggester has answered all questions already, as if the space had asked them.
+    """
     changes, params = rng.choice(mutation.changes), parent.params
-    if parent.repeats and rng.random() < mutation.structural_share:
+    restructured = parent.repeats and rng.random() < mutation.structural_share
+    if restructured:
         params, changes = _restructured(params, *rng.choice(parent.repeats), rng), changes - 1
     changed = frozenset(rng.sample(parent.variable, min(changes, len(parent.variable))))
-    return MutatingSuggester(params, changed, rng, mutation.widths)
+    suggester = MutatingSuggester(params, changed, rng, mutation.widths)
+    if not restructured and changed.issubset(independent):
+        for name, question in parent.questions.items():
+            suggester.answer(name, question)
+    return suggester
 
 
 def _restructured(

@@ -11,7 +11,7 @@ _RIDGE = 0.3
 """Strength of the shrinkage: as that of one trial this far from the mean, relative to the range."""
 _MIN_RESIDUAL = 0.1
 """Residual that is added once, relative to the range."""
-_UNKNOWN_SPREAD = 1.0
+_UNKNOWN_SPREAD = 0.3
 """Spread relative to the range while no trial has both scores."""
 _EPSILON = 1e-9
 
@@ -31,7 +31,8 @@ def predicted_ends(curves: Array, finals: Array) -> tuple[Array, Array]:
     """
     ends, spreads = finals.copy(), np.zeros(len(finals))
     incomplete = np.isnan(finals)
-    reached = np.isfinite(curves).sum(axis=1) - 1
+    measured = np.isfinite(curves)
+    reached = np.where(measured, np.arange(curves.shape[1]), -1).max(axis=1, initial=-1)
     for rung in range(curves.shape[1]):
         last = incomplete & (reached == rung)
         if not last.any():

@@ -15,7 +15,7 @@ from orchestrator.sampling.acquisition import (
     expected_improvement,
 )
 from orchestrator.sampling.encoding import dense
-from orchestrator.sampling.gaussian_process import GaussianProcess, rank_correlation
+from orchestrator.sampling.gaussian_process import GaussianProcess
 from orchestrator.sampling.history import History, Mask
 from orchestrator.sampling.mutation import MutatingSuggester
 from orchestrator.sampling.predicted_ends import predicted_ends
@@ -24,8 +24,10 @@ from search_spaces.space import Constraint
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-MIN_RESULTS = 4
-"""Results below which nothing is predicted."""
+MIN_RESULTS = 8
+"""Results of feasible trials below which no scores are predicted."""
+MIN_COSTS = 4
+"""Known costs below which no others are predicted."""
 MAX_RESULTS = 200
 """Maximum number of results in a model, half of them the best and half the newest: the time of a
 fit grows with the third power."""
@@ -91,7 +93,7 @@ class ProposalModel:
 
     @property
     def predicts_scores(self) -> bool:
-        """True if there are enough results, and some of them can be predicted from the others."""
+        """True if there are enough results."""
         return bool(self._score_models)
 
     def parents(self, count: int) -> Rows:
@@ -139,7 +141,7 @@ class ProposalModel:
         return np.zeros(len(points)) if model is None else model.predict(points)[0]
 
     def _fit_scores(self) -> list[GaussianProcess]:
-        """Return a model of each objective; none while the first one explains nothing."""
+        """Return a model of each objective; none while there are too few results."""
         if len(self._feasible) < MIN_RESULTS:
             return []
         rows = _at_most(MAX_RESULTS, self._known, self._values)
@@ -148,8 +150,6 @@ class ProposalModel:
             GaussianProcess(inputs, *each)
             for each in zip(scores.T, self._spreads[rows].T, strict=True)
         ]
-        if rank_correlation(models[0].leave_one_out(), scores[:, 0]) <= 0:
-            return []
         pending = np.setdiff1d(np.flatnonzero(self._history.open), self._known)[-MAX_PENDING:]
         for model in models:
             model.await_results(self._inputs(pending))
@@ -162,7 +162,7 @@ class ProposalModel:
         """
         costs = self._history.log_costs(name)
         rows = np.flatnonzero(np.isfinite(costs))[-MAX_COSTS:]
-        if len(rows) < MIN_RESULTS:
+        if len(rows) < MIN_COSTS:
             return None
         return GaussianProcess(self._inputs(rows), costs[rows])
 

@@ -14,9 +14,9 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from search_spaces.domains.composite import Label, OneOf, Record, Repeat, choice
-from search_spaces.domains.naming import Inline, Shared
+from search_spaces.domains.composite import Label, OneOf, Repeat, choice
 from search_spaces.domains.ranges import Confidence, Domain, FloatRange, IntRange, join
+from search_spaces.domains.structure import parts
 from search_spaces.domains.suggester import grid_point
 
 Expected = IntRange | FloatRange | OneOf[Any]
@@ -36,7 +36,7 @@ def priors(domain: Domain[Any], path: str = "") -> Iterator[tuple[str, Expected]
     if asks and isinstance(domain, IntRange | FloatRange | OneOf) and domain.prior is not None:
         yield path, domain
     centers = _item_centers(domain, path) if isinstance(domain, Repeat) else {}
-    for part, name in _parts(domain, path):
+    for part, name in parts(domain, path):
         for at, expected in priors(part, name):
             yield at, replace(expected, prior=centers.get(at, expected.prior))
 
@@ -53,21 +53,6 @@ def _item_centers(repeat: Repeat[Any], path: str) -> dict[str, Any]:
     further = repeat.initial[-1:] * (repeat.high - len(repeat.initial))
     answers = repeat.encode((*repeat.initial, *further), path)
     return {name: answer for name, answer in answers.items() if name != join(path, "count")}
-
-
-def _parts(domain: Domain[Any], path: str) -> Iterator[tuple[Domain[Any], str]]:
-    """Yield the inner domains of a composite one, each with its name."""
-    if isinstance(domain, OneOf):
-        yield from ((branch, join(path, label)) for label, branch in domain.branches.items())
-    elif isinstance(domain, Repeat):
-        yield domain.counts, join(path, "count")
-        yield from ((domain.item, join(path, index)) for index in range(domain.high))
-    elif isinstance(domain, Record):
-        yield from ((field, join(path, name)) for name, field in domain.fields.items())
-    elif isinstance(domain, Shared):
-        yield domain.domain, domain.name
-    elif isinstance(domain, Inline):
-        yield domain.domain, path.rpartition(".")[0]
 
 
 def sample_prior(domain: Expected, rng: Random) -> Label:

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
 
 from orchestrator.sampling.acquisition import (
     chebyshev,
     chebyshev_improvement,
     expected_improvement,
 )
-from orchestrator.sampling.gaussian_process import GaussianProcess, rank_correlation
+from orchestrator.sampling.gaussian_process import GaussianProcess
 from orchestrator.sampling.predicted_ends import predicted_ends
 
 RNG = np.random.default_rng(0)
@@ -21,7 +20,7 @@ POINTS = RNG.random((15, 5))
 def test_predictions_follow_the_function() -> None:
     truth = POINTS @ np.array([3.0, -2.0, 0.0, 0.0, 1.0]) + np.sin(6 * POINTS[:, 2])
     mean, std = GaussianProcess(INPUTS, TARGETS).predict(POINTS)
-    assert rank_correlation(mean, truth) > 0.9
+    assert np.corrcoef(mean, truth)[0, 1] > 0.9
     assert (np.abs(mean - truth) < 4 * std).all()
 
 
@@ -30,16 +29,6 @@ def test_predictions_are_in_the_units_of_the_targets() -> None:
     other_mean, other_std = GaussianProcess(INPUTS, 1000 * TARGETS + 7).predict(POINTS)
     assert other_mean == pytest.approx(1000 * mean + 7)
     assert other_std == pytest.approx(1000 * std, rel=1e-5)
-
-
-def test_leaving_one_out_is_a_fit_without_it() -> None:
-    process = GaussianProcess(INPUTS, TARGETS)
-    covariance = process._kernel(INPUTS, INPUTS) + process._noise * np.eye(len(INPUTS))
-    scaled = (TARGETS - TARGETS.mean()) / TARGETS.std()
-    others = np.arange(len(INPUTS)) != 7
-    weights = np.linalg.solve(covariance[np.ix_(others, others)], scaled[others])
-    expected = covariance[7, others] @ weights * TARGETS.std() + TARGETS.mean()
-    assert process.leave_one_out()[7] == pytest.approx(expected)
 
 
 def test_awaited_results_lower_the_deviation_near_them_and_keep_the_mean() -> None:
@@ -75,12 +64,6 @@ def test_equal_results_are_accepted() -> None:
     assert np.isfinite(std).all()
 
 
-def test_rank_correlation_is_spearmans() -> None:
-    one, other = RNG.integers(0, 5, 30).astype(float), RNG.random(30)
-    assert rank_correlation(one, other) == pytest.approx(spearmanr(one, other).statistic)
-    assert rank_correlation(np.ones(3), np.arange(3.0)) == 0.0
-
-
 def test_improvement_grows_with_mean_and_deviation() -> None:
     improvement = expected_improvement(np.array([0.0, 0.1, 0.0]), np.array([0.1, 0.1, 0.2]), 0.2)
     samples = np.maximum(RNG.normal(0.0, 0.1, 200_000) - 0.2, 0).mean()
@@ -113,6 +96,12 @@ def test_ends_are_predicted_from_trials_that_have_both_scores() -> None:
     assert ends[4] > ends[5]
     assert ends[4] == pytest.approx(0.85, abs=0.06)
     assert (spreads[4:] > 0).all()
+
+
+def test_a_trial_may_lack_the_scores_of_early_rungs() -> None:
+    curves = np.array([[np.nan, 0.2], [np.nan, 0.4], [np.nan, 0.3]])
+    ends, _ = predicted_ends(curves, np.array([0.5, 0.7, np.nan]))
+    assert 0.5 < ends[2] < 0.7
 
 
 def test_without_complete_trials_the_score_itself_is_the_prediction() -> None:

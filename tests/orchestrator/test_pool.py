@@ -10,8 +10,10 @@ from support.studies import BRANCHING
 
 from orchestrator.sampling.encoding import Encoder, dense
 from orchestrator.sampling.mutation import MutatingSuggester
-from orchestrator.sampling.pool import Mutation, Parent, Pool, key_of, neighbor_of
-from search_spaces.domains import IntRange, Record, Repeat, choice
+from orchestrator.sampling.pool import LOCAL, Mutation, Parent, Pool, key_of, neighbor_of
+from search_spaces import catalog
+from search_spaces.domains import Const, IntRange, OneOf, Record, Repeat, choice
+from search_spaces.domains.structure import independent_decisions
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.space import DefineByRunSpace
 
@@ -77,7 +79,7 @@ def test_a_structural_change_doubles_removes_or_swaps_a_stage(seed: int, other: 
 @settings(max_examples=20)
 def test_a_pool_has_new_candidates_once(seed: int) -> None:
     tried = {key_of(known(number).params) for number in range(30)}
-    pool = Pool(SPACE, {}, tried, random.Random(seed))
+    pool = Pool(SPACE, {}, (), tried, random.Random(seed))
     pool.add_broad(30, [parent(0), parent(1)])
     pool.add_neighbors(20, pool.samples[:3])
     assert len(pool.samples) == 50
@@ -88,13 +90,37 @@ def test_a_pool_has_new_candidates_once(seed: int) -> None:
         SPACE.resolve(ReplaySuggester(each.params))
 
 
+@given(st.integers(0, 2**32), st.integers(0, 2**32))
+@settings(max_examples=25)
+def test_changes_of_independent_decisions_need_no_run_of_the_space(seed: int, other: int) -> None:
+    space = catalog.load("hybrid")
+    start = RandomSuggester(seed)
+    space.resolve(start)
+    near = Parent(start.params, start.questions)
+    run = neighbor_of(near, LOCAL, random.Random(other))
+    space.resolve(run)
+    short = neighbor_of(near, LOCAL, random.Random(other), space.independent())
+    space.resolve(short)
+    assert list(short.params.items()) == list(run.params.items())
+    assert list(short.questions.items()) == list(run.questions.items())
+
+
+def test_decisions_that_open_others_are_not_independent() -> None:
+    pooled = OneOf({"no": Const(0), "yes": IntRange(1, 9)})
+    fixed = Record(dict, {"one": choice("a", "b"), "two": Repeat(Const(1), 1, 3)})
+    domain = Record(dict, {"stages": STAGES, "pooled": pooled, "fixed": fixed})
+    names = set(independent_decisions(domain))
+    assert {"stages.0.kind", "stages.3.width", "pooled.yes", "fixed.one"} <= names
+    assert names.isdisjoint({"stages.count", "pooled"})
+
+
 def test_a_small_space_is_searched_to_its_end() -> None:
     def eight(suggester: Any) -> None:
         for name in "abc":
             suggester.suggest_categorical(name, [0, 1])
 
     space = DefineByRunSpace(name="eight", version="1", function=eight)
-    pool = Pool(space, {}, {key_of({"a": 0, "b": 0, "c": 0})}, random.Random(0))
+    pool = Pool(space, {}, (), {key_of({"a": 0, "b": 0, "c": 0})}, random.Random(0))
     pool.add_broad(40, [])
     assert len(pool.samples) == 7
 
