@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from search_spaces.blocks import Classify, MultiTaskHead
 from search_spaces.candidate import Candidate
-from search_spaces.domains import Const, Domain, Record
+from search_spaces.domains import Const, Domain, OneOf, Record
 from search_spaces.loss_terms import BalancerName, LossWeights
 from search_spaces.losses import TERMS, loss_domain
 from search_spaces.space import SearchSpace
@@ -22,7 +22,8 @@ def fit_to_task(space: SearchSpace, task: Task) -> SearchSpace:
     """Return the built-in space for this task; unchanged if the task has only classes.
 
     Augmentation is disabled for regression, since it may change targets such as positions or
-    angles.
+    angles. The default clips gradients, because squared errors of some initial weights diverge at
+    the learning rate of the default recipe, which was tuned on classes.
     """
     default = space.default()
     has_regression = any("values" in TERMS[name].needs for name in default.losses.terms)
@@ -30,7 +31,7 @@ def fit_to_task(space: SearchSpace, task: Task) -> SearchSpace:
     if not task.num_values or has_regression or not isinstance(candidates, Record):
         return space
     fields: dict[str, Domain[Any]] = {**candidates.fields, "losses": fitting_losses(task)}
-    fields["recipe"] = _with(fields["recipe"], {"augmentation": Const("none")})
+    fields["recipe"] = _recipe(fields["recipe"])
     architecture = fields["architecture"]
     if isinstance(default.architecture.head, Classify) and isinstance(architecture, Record):
         head = architecture.fields["head"]
@@ -46,6 +47,15 @@ def fitting_losses(task: Task) -> Domain[LossWeights]:
     return loss_domain(
         main=("cross_entropy", "focal"), side=(), always=("mse",), balancers=get_args(BalancerName)
     )
+
+
+def _recipe(domain: Domain[Any]) -> Domain[Any]:
+    """Return the recipes without augmentation, of which the default clips gradients."""
+    fields: dict[str, Domain[Any]] = {"augmentation": Const("none")}
+    clipping = domain.fields.get("gradient_clip") if isinstance(domain, Record) else None
+    if isinstance(clipping, OneOf) and "on" in clipping.branches:
+        fields["gradient_clip"] = replace(clipping, initial="on")
+    return _with(domain, fields)
 
 
 def _with(domain: Domain[Any], fields: Mapping[str, Domain[Any]]) -> Domain[Any]:
