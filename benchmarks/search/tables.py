@@ -24,7 +24,6 @@ from benchmarks.search.spaces import (
     draw_neighbor,
     draw_uniform,
 )
-from workers.budget import Budget
 from workers.job import TrainingJob
 from workers.measurement import Measurement
 
@@ -203,21 +202,13 @@ class TableWorker:
         """Yield measurements at possible rungs; of trial 0, the reference, at every fidelity."""
         seen = self._table.observe(job.candidate["decisions"], self._seed)
         self.truths[job.trial_number] = seen.truth
-        rungs = self._table.fidelities if job.trial_number == 0 else possible_rungs(job.budget)
+        rungs = self._table.fidelities if job.trial_number == 0 else job.budget.possible_rungs()
         for fidelity in (f for f in rungs if f >= self._table.fidelities[0]):
             yield Measurement(
                 fidelity=fidelity,
                 metrics={"val_accuracy": seen.value_at(fidelity)},
                 elapsed_s=seen.seconds_at(fidelity),
             )
-
-
-def possible_rungs(budget: Budget) -> Sequence[int]:
-    """Return the fidelities at which the pruner may judge trials, ascending."""
-    if budget.minimum != "auto":
-        return budget.rungs()
-    first = range(budget.earliest_first_rung, budget.latest_first_rung + 1)
-    return sorted({rung for lowest in first for rung in budget.rungs(lowest)})
 
 
 def normals(seed: int | str, key: str, count: int) -> Numbers:
