@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
+from orchestrator.confirmation.plan import MIN_SEEDS, ConfirmationPlan
 from orchestrator.preflight import timing
 from orchestrator.preflight.candidates import CandidateSampler, SampledCandidate
 from orchestrator.preflight.deadline import Deadline
@@ -260,8 +261,14 @@ def _forecast(
         timed=found.pace.timed,
         start_s=START_S[config.engine.name],
         trial_s=TRIAL_S[config.engine.name],
+        confirmations=_confirmations(config.confirm.plan),
     )
     return forecast(plan, config.seed)
+
+
+def _confirmations(plan: ConfirmationPlan | None) -> tuple[int, int]:
+    """Return the fewest and most trainings of the confirmation; 0 without one."""
+    return (0, 0) if plan is None else ((plan.top + 1) * MIN_SEEDS, plan.max_trainings)
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Forecast of a study's duration, by simulating it many times.
 
 Each simulated trial takes the time of a random candidate. Rungs promote as in the study, on random
-scores.
+scores. A race of the confirmation ends anywhere between its fewest and its most trainings.
 """
 
 import heapq
@@ -46,6 +46,18 @@ class Plan:
     """Seconds to start and end the engine."""
     trial_s: float = 0.0
     """Seconds to start and end a trial."""
+    confirmations: tuple[int, int] = (0, 0)
+    """Fewest and most full trainings of the confirmation, for which up to a third of the hours is
+    kept."""
+
+    @property
+    def search_limit_s(self) -> float:
+        """Seconds that the search may take; infinite without a limit of hours."""
+        if self.hours is None:
+            return math.inf
+        limit_s = self.hours * 3600
+        full_s = self.trial_s + self.budget.maximum * math.fsum(self.epochs_s) / len(self.epochs_s)
+        return limit_s - min(limit_s / 3, self.confirmations[1] * full_s / self.slots)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +84,14 @@ class StudyForecast:
 def forecast(plan: Plan, seed: int) -> StudyForecast:
     """Simulate a study and return its forecast; equal seeds give equal forecasts."""
     rng = random.Random(seed)  # noqa: S311 - not for cryptography
-    limit_s = float("inf") if plan.hours is None else plan.hours * 3600
-    seconds, trials = [], []
+    limit_s = math.inf if plan.hours is None else plan.hours * 3600
+    seconds, trials, late = [], [], 0
     for _ in range(SIMULATED):
-        num_trials, took = _simulate(plan, rng, limit_s)
-        seconds.append(min(took, limit_s))
+        num_trials, took = _simulate(plan, rng, plan.search_limit_s)
+        late += took >= plan.search_limit_s
+        search_s = min(took, plan.search_limit_s)
+        seconds.append(min(search_s + _confirmation_s(plan, rng), limit_s))
         trials.append(num_trials)
-    late = sum(took >= limit_s for took in seconds)
     return StudyForecast(
         seconds=_span(seconds), trials=_span(trials), hours_decide=late > SIMULATED / 2
     )
@@ -104,6 +117,13 @@ def _simulate(plan: Plan, rng: random.Random, limit_s: float) -> tuple[float, fl
         more = wanted if plan.trials else limit_s / each_s
         return min(more, limit_s / each_s), plan.start_s + each_s * more
     return num_trials, plan.start_s + ended
+
+
+def _confirmation_s(plan: Plan, rng: random.Random) -> float:
+    """Return the seconds of the confirmation."""
+    fewest, most = plan.confirmations
+    rounds = math.ceil(rng.randint(fewest, most) / plan.slots) if most else 0
+    return rounds * (plan.trial_s + plan.budget.maximum * rng.choice(plan.epochs_s))
 
 
 def _epochs(plan: Plan, seen: dict[int, dict[str, float]], number: int, score: float) -> int:

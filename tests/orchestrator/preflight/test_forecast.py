@@ -60,6 +60,21 @@ def test_the_hours_end_a_study_that_would_take_longer() -> None:
     assert found.trials.median == 10  # five rounds of two start before second 100
 
 
+def test_the_confirmation_is_trained_in_full_after_the_search() -> None:
+    found = forecast(replace(EVEN, confirmations=(12, 12)), 0)
+    assert seconds(found) == (7 + 5 * 19 + 6 * 19,) * 3
+
+
+def test_a_third_of_the_hours_at_most_is_kept_for_the_confirmation() -> None:
+    short = replace(EVEN, trials=1000, hours=300 / 3600, confirmations=(8, 40))
+    assert short.search_limit_s == 200
+    assert replace(short, confirmations=(4, 4)).search_limit_s == 300 - 2 * 19
+    found = forecast(short, 0)
+    assert found.hours_decide
+    assert found.seconds.high == 300
+    assert found.seconds.low > 200
+
+
 def test_a_long_study_goes_on_as_its_beginning_went() -> None:
     found = forecast(replace(EVEN, trials=20_000), 0)
 
