@@ -14,10 +14,11 @@ from orchestrator.formatting import format_duration
 from workers.data.dataset import DataError, split_data
 from workers.data.inspection import Inspection
 
-TRIALS = 40
+TRIALS = 80
+"""Maximum number of trials; those that rungs end early cost a third of a full training or less."""
 EPOCHS = 9
-"""Epochs of a full training, with rungs at 1 and 3 that promote a third each."""
-FULL_TRAINING_S = 45.0
+"""Epochs of a full training."""
+FULL_TRAINING_S = 30.0
 """Maximum seconds of a full training, reached by limiting the examples."""
 MIN_SEARCH_S = 180.0
 """Minimum seconds of the search; enough for several full trainings per slot."""
@@ -26,7 +27,9 @@ UNTIMED_SEARCH_S = 1800.0
 """Seconds of the search if no training could be timed."""
 
 _KEYS_WIDTH = 42
-_FULL_TRAININGS = 8
+_FULL_TRAININGS = 60
+"""Full trainings that the limit of hours allows: two thirds for the search, which needs 20 to find
+what is better than the default, and a third for its confirmation, five seeds of four networks."""
 _MIN_EACH = 50
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -109,7 +112,7 @@ def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -
         *_data_lines(found, path, held.limit),
         (f"objectives: [{', '.join(_objectives(found))}]", ""),
         (
-            f"budget: {{unit: epoch, minimum: 1, maximum: {EPOCHS}, reduction_factor: 3}}",
+            f"budget: {{unit: epoch, minimum: auto, maximum: {EPOCHS}, reduction_factor: 3}}",
             "a full training could not be timed"
             if held.full_s is None
             else f"a full training takes about {format_duration(held.full_s)} here",
@@ -118,6 +121,7 @@ def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -
             f"stop: {{trials: {TRIALS}, hours: {held.hours:g}}}",
             "the search ends at the first of them",
         ),
+        ("confirm: {top: 3, seeds: 10}", "retrains the best and the default: is it a gain?"),
         ("sampler: {name: tpe}", "or random; gp, nsga2, nsga3 learn only from complete trials"),
         ("pruner: {name: halving}", "prunes the worse two thirds early; or none"),
         ("engine: {name: ray_tune}", "or in_process: one trial at a time, no cluster"),
@@ -170,7 +174,7 @@ def quoted(text: str) -> str:
     return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=math.inf).strip())
 
 
-_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+_WORDS = {"true", "false", "null", "yes", "no", "on", "off", "y", "n", ".inf", ".nan"}
 
 
 def _rounded_down(count: int) -> int:

@@ -33,7 +33,7 @@ def test_five_commands_lead_from_a_folder_of_images_to_predictions(
 
     printed = archscout(tmp_path, "init", "photos")
     assert "archscout search study.yaml" in printed
-    printed = archscout(tmp_path, "search", "study.yaml", "--trials", "2")
+    printed = archscout(tmp_path, "search", "study.yaml", "--trials", "2", "--set", "confirm=null")
     assert "archscout promote photos --model photos" in printed
     printed = archscout(tmp_path, "promote", "photos", "--model", "photos")
     assert "archscout predict photos@champion FILES" in printed

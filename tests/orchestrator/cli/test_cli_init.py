@@ -39,8 +39,10 @@ def found(tmp_path: Path) -> Inspection:
 
 
 def test_a_folder_of_images_becomes_a_search_that_finds_a_good_network(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Not timed for real, as a search by five commands is: a busy machine takes fewer examples.
+    monkeypatch.setattr("orchestrator.preflight.timing.example_s", lambda *_, **__: 1e-4)
     pictures.write_digits(here / "my digits", range(1000))
     (here / "my digits" / "readme.txt").write_text("digits")
     assert main(["init", "my digits"]) == 0
@@ -59,7 +61,9 @@ def test_a_folder_of_images_becomes_a_search_that_finds_a_good_network(
     assert (config.name, config.data.source) == ("my-digits", "folder")
     assert config.data.path == str(here / "my digits")
     words = shown.split("archscout ")[-1].split()
+    assert config.confirm.plan is not None
     quick = ["--engine", "in_process", "--set", "space=tiny", "--trials", "2", "--json"]
+    quick += ["--set", "confirm=null"]
     assert main([*words, *quick]) == 0
     best = json.loads(capsys.readouterr().out)["trials"][0]
     assert best["values"]["val_accuracy"] > 0.7
@@ -118,11 +122,11 @@ def test_a_slow_machine_gets_fewer_examples_of_all_classes(found: Inspection) ->
     fast = limits(found, Machine(cores=2, gpu=False, example_s=1e-5))
     assert (fast.limit, fast.hours) == (None, 0.05)
     slow = limits(found, Machine(cores=2, gpu=False, example_s=8e-3))
-    assert slow.limit == 890
+    assert slow.limit == 590
     assert slow.full_s == pytest.approx(starter.FULL_TRAINING_S, rel=0.05)
     slowest = limits(found, Machine(cores=2, gpu=False, example_s=1.0))
     assert slowest.limit == 500
-    assert slowest.hours * 3600 >= 8 * slowest.full_s / 2
+    assert slowest.hours * 3600 >= 60 * slowest.full_s / 2
     rare = np.where(np.arange(len(found.raw.pool)) < 4, 0, 1 + found.raw.pool.targets % 2)
     raw = replace(found.raw, pool=replace(found.raw.pool, targets=rare))
     counts = {str(label): {"train": int((rare == label).sum())} for label in range(3)}

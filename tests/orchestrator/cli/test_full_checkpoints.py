@@ -18,6 +18,7 @@ SEARCH = [
     "digits",
     *("--engine", "in_process", "--trials", "2"),
     *("--set", "space=tiny", "--set", "budget.maximum=3", "--set", "data.limit=200"),
+    *("--set", "confirm=null"),
 ]
 
 
