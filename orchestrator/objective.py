@@ -55,6 +55,12 @@ def main_objective(objectives: Sequence[Objective]) -> Objective:
     return next((o for o in objectives if not o.is_cost), default)
 
 
+def rung_objectives(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
+    """Return the objectives by which rungs compare trials: all, if one of them is trained."""
+    trained = any(not objective.is_cost for objective in objectives)
+    return tuple(objectives) if trained else (main_objective(objectives),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
     """Trials of a study, best first, compared at equal fidelity."""

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.sampling.halving import is_promoted
+from orchestrator.pruning.promotions import is_promoted
 from workers.budget import Budget
 
 SIMULATED = 100

@@ -18,7 +18,7 @@ from orchestrator.preflight.failure_causes import FailureCause
 from orchestrator.preflight.feasibility import ConstraintReport
 from orchestrator.preflight.forecast import Span, StudyForecast
 from orchestrator.preflight.timing import Pace
-from orchestrator.sampling.halving import expected_complete
+from orchestrator.pruning.promotions import expected_complete
 from orchestrator.sampling.optuna_sampler import COMPLETE_TO_LEARN
 
 BARS = " ▁▂▃▄▅▆▇█"

@@ -18,6 +18,7 @@ from orchestrator.objective import (
     rank,
     scored_measurement,
 )
+from orchestrator.pruning.audit import PruningAudit, audit_pruning
 from orchestrator.trial import PAUSED, REUSED, Trial, TrialState
 
 
@@ -83,6 +84,8 @@ class Leaderboard:
     """Whether a candidate beats the default, by its confirmation."""
     preferred: Mapping[str, float] | None = None
     """Weight of each objective that orders the front; None orders by the first objective."""
+    audit: PruningAudit | None = None
+    """Audit of the rungs; None if they pruned nothing."""
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """Return the leaderboard as plain data.
@@ -96,6 +99,7 @@ class Leaderboard:
             "objectives": [{"metric": o.metric, "direction": o.direction} for o in self.objectives],
             "counts": dict(self.counts),
             **({} if self.preferred is None else {"preferred": dict(self.preferred)}),
+            **({} if self.audit is None else {"audit": self.audit.to_dict()}),
             "trials": [row.to_dict() for row in self.rows[:top]],
             "answer": self.answer.to_dict(),
         }
@@ -129,6 +133,8 @@ class Leaderboard:
             notes.append(f"distance: from the best of all, weighed by {weighed}")
         if len(shown) < len(self.rows):
             notes.append(f"{len(shown)} of {len(self.rows)} complete trials shown")
+        if self.audit is not None:
+            notes.append(self.audit.text())
         return "\n".join([body, *notes, "", self.answer.text()])
 
     def _counted(self) -> str:
@@ -154,9 +160,8 @@ def leaderboard(
         preferred: Weight of each objective; the Pareto front is ordered by it.
     """
     objectives = config.objectives
-    ranking = rank(trials, objectives, main_objective(objectives))
     front = {trial.uid for trial in pareto_front(trials, objectives)}
-    complete = ranking.complete
+    complete = rank(trials, objectives, main_objective(objectives)).complete
     away: dict[str, float] = {}
     if preferred is not None:
         far = preference_distances(
@@ -178,6 +183,13 @@ def leaderboard(
         counts=counts(trials),
         answer=answer(config.name, trials, objectives),
         preferred=preferred,
+        audit=_audit(config, trials),
+    )
+
+
+def _audit(config: StudyConfig, trials: Sequence[Trial]) -> PruningAudit | None:
+    return audit_pruning(
+        trials, config.budget, config.objectives, seed=config.seed, checkpoint=config.checkpoint
     )
 
 

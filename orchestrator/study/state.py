@@ -12,14 +12,14 @@ from typing import Any
 from orchestrator.clock import Clock
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.plan import KIND
-from orchestrator.objective import Objective, best, main_objective, reaches_target
+from orchestrator.objective import Objective, best, main_objective, reaches_target, rung_objectives
+from orchestrator.pruning.pruner import Pruner
 from orchestrator.sampling.auto_sampler import AutoSampler
 from orchestrator.sampling.candidates import Space
 from orchestrator.sampling.first_designs import NO_DESIGNS, FirstDesigns
-from orchestrator.sampling.halving import Halving, rung_objectives
+from orchestrator.sampling.halving import Halving
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.sampling.proposals import Proposal, Proposals
-from orchestrator.sampling.pruner import Pruner
 from orchestrator.sampling.rejection import RejectionStats
 from orchestrator.sampling.sampler import Sampler
 from orchestrator.sampling.seed_points import first_points

@@ -22,6 +22,7 @@ from orchestrator.confirmation.answer import answer
 from orchestrator.confirmation.plan import KIND
 from orchestrator.figures.trial import TrialFigures
 from orchestrator.ledger import Event, Ledger, StudyRow
+from orchestrator.pruning.audit import audit_pruning
 from orchestrator.tracking import summary
 from orchestrator.tracking.addresses import run_page, runs_page
 from orchestrator.tracking.errors import FINAL, reason
@@ -197,6 +198,12 @@ class Projection:
 
         shown = self._shown
         trials = self._ledger.trials(self._study.id)
+        config = self._config
+        audit = audit_pruning(
+            trials, config.budget, self._objectives, seed=config.seed, checkpoint=config.checkpoint
+        )
+        if audit is not None:
+            store.parent.set_audit(audit.text())
         names = {uid: view.name for uid, view in self._fold.trials.items()}
         title = self._study.name
         pages = study_plots(trials, self._objectives, names, title=title, offline=offline)

@@ -165,6 +165,10 @@ class ParentRun:
         self._experiment.describe(experiment_text)
         self._client.set_tag(self.run_id, _NOTE, tag_value(text))
 
+    def set_audit(self, text: str) -> None:
+        """Write the audit of the study's rungs."""
+        self._client.set_tag(self.run_id, "archscout.audit", tag_value(text))
+
     def set_table(self, table: str) -> None:
         """Write the leaderboard as a table."""
         self._client.log_text(self.run_id, table, TABLE)

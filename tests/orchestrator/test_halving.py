@@ -8,14 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.studies import a_trial
 
-from orchestrator.objective import Objective, pareto_order
-from orchestrator.sampling.halving import (
-    Halving,
-    is_promoted,
-    main_objective,
-    rung_objectives,
-)
-from orchestrator.sampling.scores import score_at
+from orchestrator.objective import Objective, main_objective, pareto_order, rung_objectives
+from orchestrator.pruning.promotions import is_promoted
+from orchestrator.pruning.scores import score_at
+from orchestrator.sampling.halving import Halving
 from orchestrator.trial import Trial, TrialState
 from workers.budget import Budget
 from workers.measurement import Measurement

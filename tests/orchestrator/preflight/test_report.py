@@ -6,7 +6,7 @@ import pytest
 from support.studies import config
 
 from orchestrator.preflight.report import idle_sampler
-from orchestrator.sampling.halving import expected_complete, is_promoted
+from orchestrator.pruning.promotions import expected_complete, is_promoted
 from workers.budget import Budget
 
 NONE = {"name": "none"}

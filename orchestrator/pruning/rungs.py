@@ -9,8 +9,8 @@ trained to the end whatever their rank, their rank correlation decides.
 from collections.abc import Iterable, Sequence
 
 from orchestrator.objective import Objective
-from orchestrator.sampling.rank_correlation import rank_correlation
-from orchestrator.sampling.scores import final_score, score_at
+from orchestrator.pruning.rank_correlation import rank_correlation
+from orchestrator.pruning.scores import final_score, score_at
 from orchestrator.trial import Trial
 from workers.budget import Budget
 

@@ -1,0 +1,1 @@
+"""Arithmetic of successive halving on trials alone: scores, rungs, promotions and their audit."""
