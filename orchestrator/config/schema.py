@@ -84,7 +84,7 @@ class SamplerConfig(BaseModel):
 
     model_config = _CLOSED
 
-    name: SamplerName = "tpe"
+    name: SamplerName = "auto"
 
 
 class PrunerConfig(BaseModel):

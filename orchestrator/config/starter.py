@@ -122,7 +122,7 @@ def compose_yaml(found: Inspection, path: str, machine: Machine, held: Limits) -
             "the search ends at the first of them",
         ),
         ("confirm: {top: 3, seeds: 10}", "retrains the best and the default: is it a gain?"),
-        ("sampler: {name: tpe}", "or random; gp, nsga2, nsga3 learn only from complete trials"),
+        ("sampler: {name: auto}", "or tpe, random; gp, nsga2, nsga3 need complete trials"),
         ("pruner: {name: halving}", "prunes the worse two thirds early; or none"),
         ("engine: {name: ray_tune}", "or in_process: one trial at a time, no cluster"),
         (f"resources: {{cpu: 1, gpu: {int(machine.gpu)}}}", where),

@@ -255,7 +255,7 @@ def idle_sampler(config: StudyConfig) -> str | None:
     """
     name, trials, budget = config.sampler.name, config.stop.trials, config.budget
     needed, halving = COMPLETE_TO_LEARN.get(name), config.pruner.name == "halving"
-    if trials is None or needed is None:  # `tpe` learns from stopped trials too
+    if trials is None or needed is None:  # `auto` and `tpe` learn from stopped trials too
         return None
     complete = expected_complete(trials, budget) if halving else trials
     if complete >= needed:
@@ -263,7 +263,7 @@ def idle_sampler(config: StudyConfig) -> str | None:
     enough = needed
     while halving and expected_complete(enough, budget) < needed:
         enough = math.ceil(1.1 * enough)
-    ways = ["sampler.name: tpe, which learns from stopped trials too", f"stop.trials: {enough:,}"]
+    ways = ["sampler.name: auto, which learns from stopped trials too", f"stop.trials: {enough:,}"]
     if halving and trials >= needed:
         ways.append("pruner.name: none")
     return (

@@ -562,7 +562,7 @@ def test_only_the_best_ten_keep_their_checkpoints(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_is_swept_at_the_next_start(tmp_path: Path) -> None:
-    asked = config(stop={"trials": 4})
+    asked = config(stop={"trials": 4}, sampler={"name": "tpe"})
     with opened(tmp_path, asked) as study:
         run(study)
         pruned = next(t for t in study.trials if t.reason == "rung")

@@ -109,6 +109,7 @@ def test_whoever_violates_a_constraint_meets_no_worker(tmp_path: Path) -> None:
         train=None,
         constraints=[{"metric": "parameters", "at_most": bound}],
         stop={"trials": 5},
+        sampler={"name": "tpe"},
     )
     with opened(tmp_path, asked, space=TINY, task=TASK) as study:
         InProcessEngine(trained).run(study, None)  # type: ignore[arg-type]

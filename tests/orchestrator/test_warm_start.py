@@ -11,7 +11,7 @@ from orchestrator.study.driver import StudyDriver
 from orchestrator.study.leaderboard import leaderboard
 from orchestrator.trial import REUSED, Trial, TrialState
 
-WHOLE = {"pruner": {"name": "none"}}
+WHOLE = {"pruner": {"name": "none"}, "sampler": {"name": "tpe"}}
 
 
 def first(tmp_path: Path, **changed: Any) -> tuple[Trial, ...]:
@@ -60,6 +60,12 @@ def test_trials_of_the_same_space_are_the_samplers_first_history(tmp_path: Path)
             study.ask()
             values = [t.values for t in transferred(study) if t.state.name == "COMPLETE"]
             assert len(values) == len(known), "an answer is not transferred twice"
+
+
+def test_transferred_trials_are_known_to_the_sampler_auto(tmp_path: Path) -> None:
+    known = first(tmp_path)
+    with opened(tmp_path, second(sampler={"name": "auto"})) as study:
+        assert study._state._sampler._history.params == [dict(t.params) for t in known]
 
 
 def test_trials_of_another_space_answer_and_are_no_history(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_sampler_that_cannot_learn_is_told_with_what_would_do(sampler: str) ->
     text = idle_sampler(few)
     assert text is not None
     assert f"sampler.name: {sampler} learns from complete trials alone" in text
-    assert "sampler.name: tpe" in text
+    assert "sampler.name: auto" in text
     assert "pruner.name: none" in text
     enough = int(text.split("stop.trials: ")[1].split(";")[0].replace(",", "").rstrip("."))
     assert idle_sampler(config(sampler={"name": sampler}, stop={"trials": enough})) is None
