@@ -63,13 +63,16 @@ def report(study: Study, retrainings: Retrainings) -> Iterator[str]:
     """Yield the front of the study, then the smallest network that is as good as the default."""
     trials = study.trials
     default = trials[0]
+    if default.values is None:
+        yield "the default is not trained to the end: search for longer"
+        return
     for trial in sorted(study.best_trials, key=lambda t: t.cost[SIZE]):
         values = trial.values or {}
         share = trial.cost[SIZE] / default.cost[SIZE]
         yield f"front: trial {trial.number}, {values[ACCURACY]:.4f}, {share:.3f} of the parameters"
-    least = statistics.mean(retrainings.accuracies(default, "val")) - MARGIN
     for trial in candidates(trials):
-        if statistics.mean(retrainings.accuracies(trial, "val")) < least:
+        means = [statistics.mean(retrainings.accuracies(t, "val")) for t in (trial, default)]
+        if means[0] < means[1] - MARGIN:
             yield f"trial {trial.number} is not as good with other seeds"
             continue
         pairs = zip(

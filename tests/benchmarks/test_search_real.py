@@ -12,6 +12,7 @@ from benchmarks.search import loss_weights, real_process, smallest
 from benchmarks.search.evaluation import TEST_SEEDS, Evaluation, Row, interval, sentence
 from benchmarks.search.processes import JsonLines
 from orchestrator.objective import Objective
+from workers.budget import Budget
 from workers.data import DataSpec
 
 ACCURACY = Objective(metric="accuracy", direction="maximize")
@@ -146,7 +147,9 @@ def test_kept_rows_are_read_again_by_every_shard_but_a_cut_line(tmp_path: Path) 
 def frozen_trial(number: int, accuracy: float | None, parameters: float) -> Any:
     """Return what the smallest network is chosen by."""
     values = None if accuracy is None else {"val_accuracy": accuracy, "parameters": parameters}
-    return SimpleNamespace(number=number, values=values, cost={"parameters": parameters})
+    return SimpleNamespace(
+        number=number, values=values, cost={"parameters": parameters, "flops": 1.0}
+    )
 
 
 def test_the_smallest_network_is_smaller_than_the_default_and_about_as_accurate() -> None:
@@ -160,6 +163,26 @@ def test_the_smallest_network_is_smaller_than_the_default_and_about_as_accurate(
     ]
 
     assert [trial.number for trial in smallest.candidates(trials)] == [3, 1]
+
+
+def test_a_small_network_counts_only_if_it_is_as_good_with_other_seeds(tmp_path: Path) -> None:
+    accuracies = {0: 0.90, 1: 0.89, 2: 0.899}  # of the trials, with other seeds
+    trials = [frozen_trial(0, 0.90, 100.0), frozen_trial(1, 0.91, 10.0), frozen_trial(2, 0.9, 20.0)]
+    kept = JsonLines(tmp_path, "smallest", ("number", "seed"))
+    for number, value in accuracies.items():
+        for seed in (1, 2):
+            row = {"number": number, "seed": seed, "curves": {"val_accuracy": [0.1, value]}}
+            kept.append({**row, "test": {"test_accuracy": value}})
+    config = SimpleNamespace(space="tiny", data=DataSpec(), budget=Budget())
+    study: Any = SimpleNamespace(config=config, trials=trials, best_trials=trials)
+    retrainings = smallest.Retrainings(kept=kept, study=study, seeds=range(1, 3))
+
+    *front, rejected, accepted = smallest.report(study, retrainings)
+
+    assert len(front) == len(trials)
+    assert rejected == "trial 1 is not as good with other seeds"
+    assert accepted.startswith("trial 2 has 0.200 of the default's parameters")
+    assert "-0.10" in accepted
 
 
 def test_trials_that_pay_for_the_angle_with_accuracy_are_not_compared() -> None:
