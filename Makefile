@@ -51,6 +51,7 @@ record: .venv/bench-installed  ## Record trainings for the search benchmark; res
 bench-search: .venv/bench-installed  ## Our search and its peers in simulated time, development tasks; resumable, results in results/search/ (SHARD)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.measure --shard $(or $(SHARD),0/1)
 	$(BIN)/python -m benchmarks.search.compare
+	$(BIN)/python -m benchmarks.search.confirmed
 
 bench-search-final: .venv/bench-installed  ## The same on the tasks kept for releases, 20 seeds; once a release (SHARD)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.measure --final --shard $(or $(SHARD),0/1)

@@ -2,9 +2,9 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.search.engine import SimulatedClock, SimulatedEngine
 from benchmarks.search.runs import Ended, Run, summarize
@@ -15,6 +15,8 @@ from orchestrator.study.driver import StudyDriver
 from orchestrator.trial import Trial, TrialState
 from search_spaces.task import Task
 from workers.data.dataset import Dataset
+from workers.job import TrainingJob
+from workers.measurement import Measurement
 from workers.storage import LocalFolder
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -56,9 +58,19 @@ def run_study(
     )
 
 
+class TruthfulWorker(Protocol):
+    """Worker that keeps the truth about each trial it starts."""
+
+    truths: dict[int, float]
+
+    def __call__(self, job: TrainingJob, dataset: Dataset, /) -> Iterator[Measurement]:
+        """Yield the measurements of an attempt."""
+        ...
+
+
 def simulate(
     table: Table,
-    worker: TableWorker,
+    worker: TruthfulWorker,
     *,
     workers: int,
     units: float,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.commands import studies
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.answer import answer
+from orchestrator.confirmation.plateau import plateau
 from orchestrator.errors import CommandError, ExitCode, format_path
 from orchestrator.formatting import format_duration, format_fields, format_number, format_table
 from orchestrator.home import Home
@@ -62,9 +63,9 @@ def _show_study(
     config: StudyConfig, row: "StudyRow", trials: list[Trial], home: Home, terminal: Terminal
 ) -> None:
     objectives = config.objectives
-    winner, found = best(trials, objectives), answer(row.name, trials, objectives)
-    counted = counts(trials)
-    stop = config.stop.model_dump(exclude_none=True)
+    winner, flat = best(trials, objectives), plateau(trials, objectives)
+    found = answer(row.name, trials, objectives)
+    counted, stop = counts(trials), config.stop.model_dump(exclude_none=True)
     lines = {
         "study": row.name,
         "state": row.state,
@@ -79,12 +80,12 @@ def _show_study(
         named = zip(objectives, winner.values, strict=True)
         values = ", ".join(f"{o.metric} {format_number(v)}" for o, v in named)
         lines["answer"] = found.sentence
+        lines |= {} if flat is None else {"plateau": flat}
         lines["best"] = f"{values} (trial {winner.number}, {winner.describe})"
     failed = [trial for trial in trials if trial.failure is not None]
     if failed:
-        lines["last failure"] = (
-            f"trial {failed[-1].number}: {summarize_failure(failed[-1].failure or {})}"
-        )
+        text = summarize_failure(failed[-1].failure or {})
+        lines["last failure"] = f"trial {failed[-1].number}: {text}"
     terminal.document |= {
         "study": row.name,
         "state": row.state,
@@ -94,6 +95,7 @@ def _show_study(
         if winner is None
         else {"trial": winner.number, "values": list(winner.values or ())},
         "answer": found.to_dict(),
+        "plateau": flat,
         "config": config.model_dump(mode="json"),
     }
     terminal.print(format_fields(lines))

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.answer import Answer, answer
 from orchestrator.confirmation.plan import KIND
+from orchestrator.confirmation.plateau import plateau
 from orchestrator.formatting import format_duration, format_number, format_table
 from orchestrator.objective import (
     Objective,
@@ -82,6 +83,8 @@ class Leaderboard:
     """Number of trials by status: `complete`, `pruned`, `infeasible`, ..."""
     answer: Answer
     """Whether a candidate beats the default, by its confirmation."""
+    plateau: str | None = None
+    """Why more search is not worth it; None while it is."""
     preferred: Mapping[str, float] | None = None
     """Weight of each objective that orders the front; None orders by the first objective."""
     audit: PruningAudit | None = None
@@ -102,6 +105,7 @@ class Leaderboard:
             **({} if self.audit is None else {"audit": self.audit.to_dict()}),
             "trials": [row.to_dict() for row in self.rows[:top]],
             "answer": self.answer.to_dict(),
+            "plateau": self.plateau,
         }
 
     def text(self, top: int | None = None) -> str:
@@ -135,7 +139,8 @@ class Leaderboard:
             notes.append(f"{len(shown)} of {len(self.rows)} complete trials shown")
         if self.audit is not None:
             notes.append(self.audit.text())
-        return "\n".join([body, *notes, "", self.answer.text()])
+        ending = [self.plateau] if self.plateau else []
+        return "\n".join([body, *notes, "", *ending, self.answer.text()])
 
     def _counted(self) -> str:
         words = {REUSED: "known from earlier studies"}
@@ -160,8 +165,8 @@ def leaderboard(
         preferred: Weight of each objective; the Pareto front is ordered by it.
     """
     objectives = config.objectives
-    front = {trial.uid for trial in pareto_front(trials, objectives)}
     complete = rank(trials, objectives, main_objective(objectives)).complete
+    front = {trial.uid for trial in pareto_front(trials, objectives)}
     away: dict[str, float] = {}
     if preferred is not None:
         far = preference_distances(
@@ -182,6 +187,7 @@ def leaderboard(
         ),
         counts=counts(trials),
         answer=answer(config.name, trials, objectives),
+        plateau=plateau(trials, objectives),
         preferred=preferred,
         audit=_audit(config, trials),
     )

@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.answer import answer
 from orchestrator.confirmation.plan import KIND
+from orchestrator.confirmation.plateau import plateau
 from orchestrator.figures.trial import TrialFigures
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.pruning.audit import audit_pruning
@@ -301,7 +302,7 @@ class Projection:
     def _describe(self, store: _Store, *, table: bool) -> None:
         views = list(self._fold.trials.values())
         rows = summary.rank_trials(views, self._objectives)
-        sentence = self._answer(views)
+        sentence, flat = self._answer(views)
         run_ids = store.runs.run_ids([row.trial.uid for row in rows])
         links = {uid: store.link(run_id) for uid, run_id in run_ids.items()}
 
@@ -310,7 +311,7 @@ class Projection:
                 self._config,
                 views,
                 rows,
-                answer=sentence,
+                answer=sentence if flat is None else f"{sentence}; {flat}",
                 links=links,
                 parent_link=parent_link,
                 board_link=runs_page(store.experiment.id),
@@ -329,12 +330,16 @@ class Projection:
             self._table = whole
             self._uploads.send(TABLE, lambda: store.parent.set_table(whole))
 
-    def _answer(self, views: Sequence[TrialView]) -> str:
-        """Return the study's answer; confirmations are read with what their events do not carry."""
+    def _answer(self, views: Sequence[TrialView]) -> tuple[str, str | None]:
+        """Return the study's answer, and why more search is not worth it.
+
+        Events carry no measurements, so trials are read for confirmations and at the end.
+        """
         trials = [view.trial for view in views]
-        if any(trial.kind == KIND for trial in trials):
+        if self._fold.state != "running" or any(trial.kind == KIND for trial in trials):
             trials = self._ledger.trials(self._study.id)
-        return answer(self._study.name, trials, self._objectives).sentence
+        sentence = answer(self._study.name, trials, self._objectives).sentence
+        return sentence, plateau(trials, self._objectives)
 
     def _events(self, after: int) -> Iterator[Event]:
         while events := self._ledger.events(self._study.id, after, _PAGE):
