@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     with studies.open_ledger(home) as opened:
         ledger, row = studies.find_study(opened, options.name, home)
         config = studies.require_config(row)
-        board = leaderboard(config, row.state, ledger.trials(row.id))
+        board = leaderboard(config, row.state, ledger.trials(row.id), program=home.program)
     terminal.document |= board.to_dict()
     terminal.info()
     terminal.print(board.answer.text())

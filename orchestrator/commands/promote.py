@@ -92,7 +92,7 @@ def promote(
         trials = ledger.trials(row.id)
         _check_any_complete(ledger, row, trials, home)
         _check_choice(number, config, trials, home)
-        found = answer(config.name, trials, config.objectives)
+        found = answer(config.name, trials, config.objectives, program=None)
         terminal.document["answer"] = found.to_dict()
         terminal.info(found.sentence)
         terminal.info("loading the trial and its data")

@@ -59,7 +59,7 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool
         CommandError: The search stopped before its limits.
     """
     outcome = launch(config, home, terminal, resumed=resumed)
-    board = leaderboard(config, outcome.state, outcome.trials)
+    board = leaderboard(config, outcome.state, outcome.trials, program=home.program)
     terminal.document |= board.to_dict()
     terminal.info()
     terminal.print(board.text(10))

@@ -53,7 +53,7 @@ def show_leaderboard(options: argparse.Namespace, home: Home, terminal: Terminal
         preferred = None
         if options.prefer is not None:
             preferred = parse_preference(options.prefer, config.objectives)
-        board = leaderboard(config, row.state, ledger.trials(row.id), preferred)
+        board = leaderboard(config, row.state, ledger.trials(row.id), preferred, home.program)
     terminal.document |= board.to_dict(options.top)
     terminal.print(board.text(options.top))
     return ExitCode.DONE
@@ -64,7 +64,8 @@ def _show_study(
 ) -> None:
     objectives = config.objectives
     winner, flat = best(trials, objectives), plateau(trials, objectives)
-    found = answer(row.name, trials, objectives)
+    program = None if row.state == "running" else home.program
+    found = answer(row.name, trials, objectives, program=program)
     counted, stop = counts(trials), config.stop.model_dump(exclude_none=True)
     lines = {
         "study": row.name,
@@ -77,8 +78,8 @@ def _show_study(
         "home": format_path(home.folder),
     }
     if winner and winner.values:
-        named = zip(objectives, winner.values, strict=True)
-        values = ", ".join(f"{o.metric} {format_number(v)}" for o, v in named)
+        pairs = zip(objectives, winner.values, strict=True)
+        values = ", ".join(f"{o.metric} {format_number(v)}" for o, v in pairs)
         lines["answer"] = found.sentence
         lines |= {} if flat is None else {"plateau": flat}
         lines["best"] = f"{values} (trial {winner.number}, {winner.describe})"
@@ -91,9 +92,7 @@ def _show_study(
         "state": row.state,
         "counts": counted,
         "spent_s": row.spent_s,
-        "best": None
-        if winner is None
-        else {"trial": winner.number, "values": list(winner.values or ())},
+        "best": winner and {"trial": winner.number, "values": list(winner.values or ())},
         "answer": found.to_dict(),
         "plateau": flat,
         "config": config.model_dump(mode="json"),

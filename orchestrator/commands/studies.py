@@ -141,7 +141,7 @@ def show_finished(
     kinds = {event.kind for event in ledger.events(row.id, ledger.cursor(row.id), _EVENTS)}
     if kinds & _SHOWN_EVENTS:
         terminal.info(incomplete_mlflow(row.name, home))
-    board = leaderboard(config, row.state, ledger.trials(row.id))
+    board = leaderboard(config, row.state, ledger.trials(row.id), program=home.program)
     terminal.document |= board.to_dict(top)
     terminal.print(board.text(top))
     terminal.info(hints.next_steps(ledger, row, home, board))

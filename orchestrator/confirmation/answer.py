@@ -9,7 +9,7 @@ from orchestrator.confirmation.racing import Estimate, Race, mean_interval
 from orchestrator.confirmation.results import Confirmation, Contestant, read_confirmation
 from orchestrator.confirmation.units import MetricUnit
 from orchestrator.formatting import format_table
-from orchestrator.objective import Objective
+from orchestrator.objective import Objective, best
 from orchestrator.trial import Trial
 
 SMALLER = 0.9
@@ -61,30 +61,43 @@ class Answer:
         return f"{format_table(head, rows, right=head[:-1])}\n{self.sentence}"
 
 
-def answer(study: str, trials: Sequence[Trial], objectives: Sequence[Objective]) -> Answer:
+def answer(
+    study: str,
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
+    *,
+    program: str | None = "archscout",
+) -> Answer:
     """Return the answer that a study's trials give.
 
     Args:
         study: The study's name.
         trials: All trials of the study, with their measurements.
         objectives: The study's objectives.
+        program: How commands are called; None suggests none, as while the study runs.
     """
-    command = f"archscout confirm {study}"
+    command = "" if program is None else f"; run: {program} confirm {study}"
     confirmation = read_confirmation(trials, objectives)
     if confirmation is None:
-        text = f"not confirmed: the best value of a search is optimistic; run `{command}`"
-        return Answer(sentence=text, decided=False)
-    race = confirmation.race
+        several = sum(best([trial], objectives) is not None for trial in trials) > 1
+        text = "not confirmed: the best value of a search is optimistic"
+        return Answer(sentence=text + (command if several else ""), decided=False)
     if confirmation.default is None:
-        return _without_default(confirmation, race, command)
-    contestants = (*confirmation.candidates, confirmation.default)
+        return _without_default(confirmation, confirmation.race, command)
+    return _compared(confirmation, confirmation.default, command)
+
+
+def _compared(confirmation: Confirmation, default: Contestant, command: str) -> Answer:
+    """Return the answer of a confirmation with a default."""
+    race = confirmation.race
+    contestants = (*confirmation.candidates, default)
     scores = [score for each in contestants for score in each.scores.values()]
     unit = MetricUnit.of(confirmation.objective.metric, scores)
     winner = next((c for c in confirmation.candidates if c.trial.uid == race.winner), None)
     if winner is not None:
         sentence = _beats(winner, race.estimates[winner.trial.uid], unit)
     elif race.decided:
-        sentence = _no_difference(confirmation, confirmation.default, race, unit)
+        sentence = _no_difference(confirmation, default, race, unit)
     else:
         sentence = _unfinished(race.next_look, confirmation.max_seeds, command)
     return Answer(
@@ -203,10 +216,8 @@ def _mean_sentence(number: int, mean: Estimate, objective: Objective) -> str:
 
 
 def _unfinished(look: int, max_seeds: int, command: str) -> str:
-    return (
-        f"not decided yet: the confirmation needs {look} of at most {max_seeds} seeds next; "
-        f"run `{command}`"
-    )
+    needed = f"the confirmation needs {look} of at most {max_seeds} seeds next"
+    return f"not decided yet: {needed}{command}"
 
 
 def _candidate(contestant: Contestant, race: Race) -> ConfirmedCandidate:

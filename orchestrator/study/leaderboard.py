@@ -155,6 +155,7 @@ def leaderboard(
     state: str,
     trials: Sequence[Trial],
     preferred: Mapping[str, float] | None = None,
+    program: str | None = None,
 ) -> Leaderboard:
     """Rank a study's trials.
 
@@ -163,16 +164,13 @@ def leaderboard(
         state: The study's state, as in the ledger.
         trials: All trials of the study.
         preferred: Weight of each objective; the Pareto front is ordered by it.
+        program: How commands are called; None suggests none.
     """
     objectives = config.objectives
     complete = rank(trials, objectives, main_objective(objectives)).complete
     front = {trial.uid for trial in pareto_front(trials, objectives)}
-    away: dict[str, float] = {}
+    away = _distances(complete, objectives, preferred)
     if preferred is not None:
-        far = preference_distances(
-            [trial.values or () for trial in complete], objectives, preferred
-        )
-        away = {trial.uid: distance for trial, distance in zip(complete, far, strict=True)}
         complete = tuple(sorted(complete, key=lambda t: (t.uid not in front, away[t.uid])))
     return Leaderboard(
         study=config.name,
@@ -186,7 +184,9 @@ def leaderboard(
             for place, trial in enumerate(complete, start=1)
         ),
         counts=counts(trials),
-        answer=answer(config.name, trials, objectives),
+        answer=answer(
+            config.name, trials, objectives, program=None if state == "running" else program
+        ),
         plateau=plateau(trials, objectives),
         preferred=preferred,
         audit=_audit(config, trials),
@@ -197,6 +197,18 @@ def _audit(config: StudyConfig, trials: Sequence[Trial]) -> PruningAudit | None:
     return audit_pruning(
         trials, config.budget, config.objectives, seed=config.seed, checkpoint=config.checkpoint
     )
+
+
+def _distances(
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
+    preferred: Mapping[str, float] | None,
+) -> dict[str, float]:
+    """Return the distance of each trial from the preferred point; none without a preference."""
+    if preferred is None:
+        return {}
+    far = preference_distances([trial.values or () for trial in trials], objectives, preferred)
+    return {trial.uid: distance for trial, distance in zip(trials, far, strict=True)}
 
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:

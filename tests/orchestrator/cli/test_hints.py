@@ -56,6 +56,7 @@ class Situation:
 
 SITUATIONS = {
     "finished": Situation("finished", ("complete", "failed"), "{trials: 2}"),
+    "finished, several complete": Situation("finished", ("complete",) * 3, "{trials: 3}"),
     "finished, all diverged": Situation("finished", ("diverged", "diverged"), "{trials: 2}"),
     "finished, nothing tried": Situation("finished", (), "{hours: 0.001}"),
     "time used up": Situation("finished", ("complete", "waiting"), "{hours: 0.001}"),
@@ -171,6 +172,9 @@ def resumes(scene: Scene, _: argparse.Namespace) -> bool:
 JUDGES: dict[str, Callable[[Scene, argparse.Namespace], bool]] = {
     "search": starts_a_search,
     "resume": resumes,
+    "confirm": lambda scene, _: (
+        scene.situation.trials.count("complete") > 1 and not scene.situation.alive
+    ),
     "promote": lambda scene, _: scene.situation.any_complete,
     "retry": lambda scene, options: scene.run("retry", "bars", "--class", options.failure) == 0,
     "status": lambda scene, options: (

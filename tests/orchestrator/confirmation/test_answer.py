@@ -66,7 +66,7 @@ NOISE = [0.900, 0.904, 0.897, 0.902, 0.899, 0.903, 0.898, 0.901, 0.900, 0.899]
 def test_a_study_without_confirmation_claims_nothing() -> None:
     found = answer("mine", [trial(0, 0.9), trial(1, 0.99)], ACCURACY)
     assert found.sentence == (
-        "not confirmed: the best value of a search is optimistic; run `archscout confirm mine`"
+        "not confirmed: the best value of a search is optimistic; run: archscout confirm mine"
     )
     assert not found.decided
     assert found.to_dict()["winner"] is None
@@ -121,7 +121,7 @@ def test_an_unfinished_confirmation_says_how_to_continue() -> None:
     assert not found.decided
     assert found.sentence == (
         "not decided yet: the confirmation needs 3 of at most 10 seeds next; "
-        "run `archscout confirm mine`"
+        "run: archscout confirm mine"
     )
 
 
