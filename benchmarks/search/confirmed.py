@@ -27,7 +27,7 @@ WORKERS = 8
 GAINS = (0.0, 1.0, 2.0, 3.0)
 
 
-def deviation(noise: Noise) -> float:
+def standard_deviation(noise: Noise) -> float:
     """Return the standard deviation of a final value over seeds."""
     return float(np.hypot(noise.candidate, noise.epoch))
 
@@ -76,7 +76,7 @@ def confirm(table: Table, *, gain: float, seed: int, seeds: int = 10) -> tuple[A
         "stop": {"trials": TRIALS},
         "confirm": {"top": 3, "seeds": seeds},
     }
-    worker = SeededWorker(table, gain * deviation(table.noise))
+    worker = SeededWorker(table, gain * standard_deviation(table.noise))
     trials = simulate(table, worker, workers=WORKERS, units=1.0, seed=seed, keys=keys)
     found = answer("simulated", trials, OBJECTIVES)
     return found, sum(trial.kind == KIND for trial in trials)

@@ -278,13 +278,6 @@ class StudyConfig(BaseModel):
             raise _refuse("not available yet; remove the entries")
         return value
 
-    @field_validator("confirm", mode="before")
-    @classmethod
-    def _confirms_something(cls, value: Any) -> Any:
-        if value == {}:
-            raise _refuse("is empty; write confirm: {top: 3, seeds: 10}, or remove the key")
-        return value
-
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the config that `canonical_json` wrote."""

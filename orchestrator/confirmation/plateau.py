@@ -34,15 +34,15 @@ def plateau(trials: Sequence[Trial], objectives: Sequence[Objective]) -> str | N
     window = max(MIN_WINDOW, len(scores) // 2)
     if len(scores) <= window or (noise := _noise(trials, complete, objective)) is None:
         return None
-    deviation, source = noise
+    spread, source = noise
     rise = max(scores) - max(scores[:-window])
-    if rise > deviation:
+    if rise > spread:
         return None
     unit = MetricUnit.of(objective.metric, scores)
     return (
         f"more search is not worth it: over the last {window} complete trials the best "
         f"{objective.metric} has risen by {unit.difference(rise)}, no more than the noise of one "
-        f"training ({unit.difference(deviation)}, {source})"
+        f"training ({unit.difference(spread)}, {source})"
     )
 
 

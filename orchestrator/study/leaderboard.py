@@ -139,8 +139,8 @@ class Leaderboard:
             notes.append(f"{len(shown)} of {len(self.rows)} complete trials shown")
         if self.audit is not None:
             notes.append(self.audit.text())
-        ending = [self.plateau] if self.plateau else []
-        return "\n".join([body, *notes, "", *ending, self.answer.text()])
+        flat = [self.plateau] if self.plateau else []
+        return "\n".join([body, *notes, "", *flat, self.answer.text()])
 
     def _counted(self) -> str:
         words = {REUSED: "known from earlier studies"}

@@ -100,8 +100,6 @@ MISTAKES = {
     "share below 1 nor a whole number of examples",
     "space: tiny\nconfirm: {top: 0}": "2: confirm.top: must be at least 1, not 0",
     "space: tiny\nconfirm: {seeds: 2}": "2: confirm.seeds: must be at least 3, not 2",
-    "space: tiny\nconfirm: {}": "2: confirm: is empty; write confirm: {top: 3, seeds: 10}, or "
-    "remove the key",
     "space: tiny\ngates: [{metric: val_loss}]": "2: gates: not available yet; remove the entries",
     "space: tiny\nwarm_start: [3]": "2: warm_start[0]: needs text, not 3; put it in quotes",
     "space: tiny\nseed_points: [3]": "2: seed_points[0]: needs keys and values, not 3. "

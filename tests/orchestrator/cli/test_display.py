@@ -184,12 +184,14 @@ def test_a_leaderboard_ranks_and_counts() -> None:
         a_trial(3, TrialState.PRUNED, reason="infeasible", measurements=()),
         a_trial(4, TrialState.FAIL, reason="user_code"),
     ]
-    board = leaderboard(load("tiny"), "finished", trials)
+    board = leaderboard(load("tiny"), "finished", trials, program="archscout")
     assert board.text().splitlines() == [
         "rank  trial  val_accuracy  epochs  parameters  time  architecture",
         "   1      1        0.9500       3       1,001   9 s  x=1",
         "   2      0        0.9000       3       1,000   9 s  x=0",
         "2 complete, 1 pruned, 1 infeasible, 1 failed",
+        "",
+        "not confirmed: the best value of a search is optimistic; run: archscout confirm tiny",
     ]
     assert "1 of 2 complete trials shown" in board.text(top=1)
 
