@@ -166,7 +166,7 @@ def leaderboard(
         preferred: Weight of each objective; the Pareto front is ordered by it.
         program: How commands are called; None suggests none.
     """
-    objectives = config.objectives
+    objectives, program = config.objectives, None if state == "running" else program
     complete = rank(trials, objectives, main_objective(objectives)).complete
     front = {trial.uid for trial in pareto_front(trials, objectives)}
     away = _distances(complete, objectives, preferred)
@@ -184,9 +184,7 @@ def leaderboard(
             for place, trial in enumerate(complete, start=1)
         ),
         counts=counts(trials),
-        answer=answer(
-            config.name, trials, objectives, program=None if state == "running" else program
-        ),
+        answer=answer(config.name, trials, objectives, program=program),
         plateau=plateau(trials, objectives),
         preferred=preferred,
         audit=_audit(config, trials),
