@@ -1,11 +1,12 @@
 """Requests to `real_process.py` in any checkout, and files of JSON lines that keep the answers."""
 
 import json
+import lzma
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,28 +47,50 @@ def revision(checkout: Path) -> str:
 
 
 class JsonLines:
-    """Rows by key in a folder, appended one by one; each shard writes a file of its own."""
+    """Rows by key, appended one by one; each shard writes a file of its own."""
 
-    def __init__(self, folder: Path, name: str, key: tuple[str, ...], shard: str = "") -> None:
-        """Read all shards of a file.
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        key: tuple[str, ...],
+        shard: str = "",
+        stored: Path | None = None,
+    ) -> None:
+        """Read the stored rows, then those of all shards; later rows replace earlier ones.
 
         Args:
             folder: Folder of the files.
             name: Name of the files, before the shard.
             key: Columns that identify a row.
             shard: Shard that is written.
+            stored: Folder of the repository's results; None without any.
         """
         self._path = folder / f"{name}{shard and '-'}{shard.replace('/', '-of-')}.jsonl"
+        self._stored = None if stored is None else stored / f"{name}.jsonl.xz"
         self._key = key
         folder.mkdir(parents=True, exist_ok=True)
         self.rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        if self._stored is not None and self._stored.exists():
+            with lzma.open(self._stored, "rt") as lines:
+                self._read(lines)
         for path in sorted(folder.glob(f"{name}*.jsonl")):
-            for line in path.read_text().splitlines():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # cut off while it was written
-                self.rows[self.key(row)] = row
+            self._read(path.read_text().splitlines())
+
+    def _read(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # cut off while it was written
+            self.rows[self.key(row)] = row
+
+    def store(self) -> None:
+        """Write all rows into the repository's results."""
+        if self._stored is not None and self.rows:
+            self._stored.parent.mkdir(parents=True, exist_ok=True)
+            with lzma.open(self._stored, "wt", preset=9) as file:
+                file.writelines(json.dumps(row) + "\n" for _, row in sorted(self.rows.items()))
 
     def key(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the key of a row."""
@@ -81,7 +104,12 @@ class JsonLines:
 
 
 def keep_search(
-    kept: JsonLines, row: Mapping[str, Any], request: Mapping[str, Any], checkout: Path = ROOT
+    kept: JsonLines,
+    row: Mapping[str, Any],
+    request: Mapping[str, Any],
+    checkout: Path = ROOT,
+    *,
+    renew: bool = False,
 ) -> None:
     """Run a search and keep its trials, unless it is kept.
 
@@ -90,8 +118,10 @@ def keep_search(
         row: Columns that identify the search; `seed` is its seed.
         request: Data, space, budget and method of the search.
         checkout: Checkout whose code runs it.
+        renew: Replace a search of another revision.
     """
-    if kept.key(row) in kept.rows:
+    known = kept.rows.get(kept.key(row))
+    if known and not (renew and known["revision"] != revision(checkout)):
         return
     for answer in answers(checkout, {"kind": "search", "seed": row["seed"], **request}):
         kept.append({**row, "revision": revision(checkout), **answer})

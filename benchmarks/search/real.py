@@ -3,13 +3,16 @@
     python -m benchmarks.search.real search [--checkout today=FOLDER] [--seeds 3] [--shard 0/2]
     python -m benchmarks.search.real evaluate
     python -m benchmarks.search.real table
+    python -m benchmarks.search.real store
     python -m benchmarks.search.real default [--checkout today=FOLDER]
 
 Methods: `ours`, the default search of this checkout; `today`, the search of an earlier checkout
 (`git worktree add FOLDER f829f3e`); `optuna`, plain Optuna 5 with the same space and trainer. Each
 has the epochs of 20 full trainings, those of the default included, and one thread. `evaluate`
 confirms the best three of each search against the default and opens the test set. `default` trains
-the default of two checkouts. Results are kept in `--folder`, and the next run continues there.
+the default of two checkouts. Results are kept in `--folder`, and the next run continues there;
+`store` moves them into the repository's results. `--renew` searches again where the checkout of
+a method has changed.
 """
 
 import argparse
@@ -31,6 +34,8 @@ from benchmarks.search.evaluation import (
 from benchmarks.search.processes import ROOT, JsonLines, keep_search, keep_trainings, revision
 from orchestrator.objective import Objective
 
+RESULTS = Path(__file__).parent / "results" / "real"
+"""Folder of the repository's results."""
 FULL = 9
 """Epochs of a full training."""
 TRAININGS = 20
@@ -71,13 +76,15 @@ class Bench:
     folder: Path
     checkouts: Mapping[str, Path]
     """Checkout of each method that is not measured in this one."""
+    stored: Path | None = None
+    """Folder of the repository's results."""
     shard: str = ""
     full: int = FULL
     trainings: int = TRAININGS
 
     def rows(self, name: str, *key: str) -> JsonLines:
         """Return the kept rows of one kind."""
-        return JsonLines(self.folder, name, key, self.shard)
+        return JsonLines(self.folder, name, key, self.shard, self.stored)
 
     def checkout(self, method: str) -> Path:
         """Return the checkout whose code runs a method."""
@@ -96,9 +103,19 @@ def searches(bench: Bench) -> JsonLines:
     return bench.rows("searches", "dataset", "method", "seed")
 
 
+def trainings(bench: Bench) -> JsonLines:
+    """Return the kept trainings with other seeds."""
+    return bench.rows("trainings", "dataset", "digest", "seed")
+
+
+def defaults_kept(bench: Bench) -> JsonLines:
+    """Return the kept trainings of defaults."""
+    return bench.rows("defaults", "dataset", "checkout", "seed")
+
+
 def evaluation(bench: Bench, *, train: bool = True) -> Evaluation:
     """Return the evaluation of searches, which trains what is missing or nothing."""
-    kept = bench.rows("trainings", "dataset", "digest", "seed")
+    kept = trainings(bench)
 
     def run(dataset: str, missing: Sequence[tuple[Row, int]]) -> None:
         runs = [(trial["candidate"], seed) for trial, seed in missing]
@@ -178,7 +195,7 @@ def search(bench: Bench, options: argparse.Namespace) -> None:
             **bench.data(dataset),
         }
         row = {"dataset": dataset, "method": method, "seed": seed}
-        keep_search(kept, row, request, bench.checkout(method))
+        keep_search(kept, row, request, bench.checkout(method), renew=options.renew)
 
 
 def evaluate(bench: Bench, options: argparse.Namespace) -> None:
@@ -192,7 +209,7 @@ def evaluate(bench: Bench, options: argparse.Namespace) -> None:
 
 def defaults(bench: Bench, options: argparse.Namespace) -> Iterator[str]:
     """Train the default of this checkout and of `today` with five seeds; yields a table."""
-    kept = bench.rows("defaults", "dataset", "checkout", "seed")
+    kept = defaults_kept(bench)
     yield "| data | checkout | validation | test | diverged |\n|---|---|---|---|---|"
     for dataset in options.data:
         for name in ("today", "ours"):
@@ -203,6 +220,12 @@ def defaults(bench: Bench, options: argparse.Namespace) -> Iterator[str]:
             keep_trainings(kept, row, bench.data(dataset), runs, checkout)
             rows = [kept.rows[dataset, commit, seed] for seed in TEST_SEEDS]
             yield f"| {dataset} | {name} ({commit}) | {' | '.join(default_cells(rows))} |"
+
+
+def store(bench: Bench, _: argparse.Namespace) -> None:
+    """Write all rows into the repository's results."""
+    for rows in (searches(bench), trainings(bench), defaults_kept(bench)):
+        rows.store()
 
 
 def default_cells(rows: Sequence[Row]) -> Iterator[str]:
@@ -223,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("command", choices=("search", "evaluate", "table", "default"))
+    parser.add_argument("command", choices=("search", "evaluate", "table", "default", "store"))
     parser.add_argument("--folder", type=Path, default=Path("results/search-real"))
     parser.add_argument("--checkout", action="append", default=[], metavar="METHOD=FOLDER")
     parser.add_argument("--data", nargs="+", choices=DATA_SETS, default=DATA_SETS)
@@ -231,6 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trainings", type=int, default=TRAININGS)
     parser.add_argument("--full", type=int, default=FULL)
+    parser.add_argument("--renew", action="store_true")
     parser.add_argument("--shard", default="", metavar="INDEX/COUNT")
     options = parser.parse_args(arguments)
     checkouts = {
@@ -239,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     bench = Bench(
         folder=options.folder,
+        stored=RESULTS,
         checkouts=checkouts,
         shard=options.shard,
         full=options.full,
@@ -248,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in table(bench) if options.command == "table" else defaults(bench, options):
             print(line, flush=True)
     else:
-        {"search": search, "evaluate": evaluate}[options.command](bench, options)
+        {"search": search, "evaluate": evaluate, "store": store}[options.command](bench, options)
 
 
 if __name__ == "__main__":

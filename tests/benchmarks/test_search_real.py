@@ -144,6 +144,21 @@ def test_kept_rows_are_read_again_by_every_shard_but_a_cut_line(tmp_path: Path) 
     assert sorted(kept.rows) == [(1,), (2,)]
 
 
+def test_stored_rows_are_read_first_and_replaced_by_later_ones(tmp_path: Path) -> None:
+    stored = tmp_path / "stored"
+    before = JsonLines(tmp_path / "before", "rows", ("key",), stored=stored)
+    for key in (1, 2):
+        before.append({"key": key, "value": "old"})
+    before.store()
+
+    JsonLines(tmp_path / "after", "rows", ("key",), stored=stored).append(
+        {"key": 2, "value": "new"}
+    )
+
+    rows = JsonLines(tmp_path / "after", "rows", ("key",), stored=stored).rows
+    assert {key: row["value"] for key, row in rows.items()} == {(1,): "old", (2,): "new"}
+
+
 def frozen_trial(number: int, accuracy: float | None, parameters: float) -> Any:
     """Return what the smallest network is chosen by."""
     values = None if accuracy is None else {"val_accuracy": accuracy, "parameters": parameters}
