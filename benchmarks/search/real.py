@@ -49,7 +49,7 @@ DATA_SETS = ("table", "digits", "textures", "glyphs", "shapes")
 COLUMNS = (
     "data",
     "method",
-    "searches",
+    "evaluated searches",
     "winner minus default",
     "best searched minus default",
     "ours minus this: winner",
@@ -138,7 +138,7 @@ def table(bench: Bench) -> Iterator[str]:
                 near = [sum(count) for count in zip(*map(judge.sane, found), strict=True)]
                 confirmed = [result for key in keys if (result := results[key])]
                 cells = [
-                    *(dataset, method, str(len(found))),
+                    *(dataset, method, f"{len(confirmed)} of {len(found)}"),
                     *gain_cells(judge, confirmed, results),
                     f"{near[0]} of {near[1]}",
                     *(f"{statistics.mean(row[n] for row in found):.0f}" for n in ("used", "cpu_s")),
