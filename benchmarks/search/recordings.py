@@ -4,8 +4,8 @@
 
 prints, for each data set, the held-out error of the regression of learning curves, the rank
 correlation of each epoch with the end, and the noise of the default. The regression answers for all
-candidates of a space where its held-out rank correlation is at least 0.7. Elsewhere the table has
-the recorded candidates only.
+candidates of a space where its held-out rank correlation is at least 0.7 over at least 40
+candidates. Elsewhere the table has the recorded candidates only.
 """
 
 import argparse
@@ -37,6 +37,8 @@ EPOCHS = 9
 FOLDS = 10
 MIN_RANK_CORRELATION = 0.7
 """Least held-out rank correlation of the final value with which the regression is used."""
+MIN_CANDIDATES = 40
+"""Least number of candidates for that correlation to mean anything."""
 QUANTILE_SAMPLES = 1000
 CANDIDATE = "candidate"
 """Decision of a table of recorded candidates."""
@@ -155,8 +157,17 @@ class Fit:
 
     def rank_correlation(self, name: str) -> float:
         """Return the held-out rank correlation of the final value over all candidates."""
-        index = [each.name for each in self.sets].index(name)
-        return rank_correlation(self.held_out[name][:, EPOCHS - 1], self.sets[index].values[:, -1])
+        finals = self.curves(name).values[:, -1]
+        return rank_correlation(self.held_out[name][:, EPOCHS - 1], finals)
+
+    def predicts(self, name: str) -> bool:
+        """Return whether the regression may answer for a data set."""
+        enough = len(self.curves(name).points) >= MIN_CANDIDATES
+        return enough and self.rank_correlation(name) >= MIN_RANK_CORRELATION
+
+    def curves(self, name: str) -> Curves:
+        """Return the recorded curves of a data set."""
+        return next(each for each in self.sets if each.name == name)
 
 
 def rank_correlation(a: Numbers, b: Numbers) -> float:
@@ -192,10 +203,9 @@ def recordings(
     """
     fitted = fit(DATA[name].space, folder)
     suffix = "" if quantile is None else f"-q{quantile:g}"
-    if fitted.rank_correlation(name) >= MIN_RANK_CORRELATION:
+    if fitted.predicts(name):
         return _fitted_table(fitted, name, f"{name}{suffix}", quantile)
-    curves = next(each for each in fitted.sets if each.name == name)
-    return _recorded_table(curves, f"{name}-recorded{suffix}", quantile)
+    return _recorded_table(fitted.curves(name), f"{name}-recorded{suffix}", quantile)
 
 
 def _fitted_table(fitted: Fit, name: str, title: str, quantile: float | None) -> Table:
@@ -295,10 +305,9 @@ def report(fitted: Fit) -> str:
         finals, guess = curves.values[:, -1], fitted.held_out[curves.name]
         off = np.abs(_accuracy(guess[:, EPOCHS - 1]) - finals).mean()
         default = curves.default[:, -1]
-        used = fitted.rank_correlation(curves.name) >= MIN_RANK_CORRELATION
         lines += [
             f"{curves.name}: {len(finals)} candidates; "
-            f"{'the regression is used' if used else 'recorded candidates only'}",
+            f"{'the regression is used' if fitted.predicts(curves.name) else 'recorded candidates only'}",
             f"  default {default.mean():.3f}, standard deviation {default.std(ddof=1):.4f} "
             f"({len(default)} seeds); noise of a table: candidate {curves.noise.candidate:.4f}, "
             f"epoch {curves.noise.epoch:.4f}",

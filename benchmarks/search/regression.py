@@ -20,12 +20,14 @@ SAMPLES = 400
 PRESENT = 0.5
 """Offset of a number that is asked for: absent differs from the lowest."""
 TREES = 200
+USUAL_RATES = {"sgd_nesterov": 0.1, "adamw": 0.003}
+USUAL_MOMENTUM = 0.9
 STAGE = re.compile(r"(.*\.stages)\.\d+(.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """Features of candidates: one-hot decisions, the same over all stages, and sizes."""
+    """Features of candidates: one-hot decisions, the same over all stages, sizes and updates."""
 
     questions: Mapping[str, Question]
     slots: Mapping[tuple[str, str], int]
@@ -63,7 +65,7 @@ class Encoding:
                 if slot is not None:
                     x[slot] += amount
                     count[slot] += not choice  # numbers of several stages are averaged
-        return np.concatenate([x / np.maximum(count, 1), _sizes(params)])
+        return np.concatenate([x / np.maximum(count, 1), _sizes(params), _updates(params)])
 
 
 def _any_stage(name: str) -> str:
@@ -91,6 +93,22 @@ def _sizes(params: Params) -> Numbers:
             activations += side**2 * width * layers
             last = width
     return np.array([depth / 4, *np.log(np.array([multiplications, activations, last]) + 1) / 2])
+
+
+def _updates(params: Params) -> Numbers:
+    """Return sizes and number of the optimizer's updates, their product, and its two ends, as logs.
+
+    Sizes are relative to the usual ones of each optimizer; momentum multiplies those of SGD.
+    """
+    optimizer = params["recipe.optimizer"]
+    rate = params[f"recipe.optimizer.{optimizer}.learning_rate"] / USUAL_RATES[optimizer]
+    momentum = params.get(f"recipe.optimizer.{optimizer}.momentum", USUAL_MOMENTUM)
+    size = np.log(rate * (1 - USUAL_MOMENTUM) / (1 - momentum))
+    number = -np.log(params["recipe.batch_size"] * params["recipe.accumulation"] / 64)
+    total = size + number
+    return np.array(
+        [size / 3, number / 1.5, total / 3, max(total - 1, 0) / 2, max(-1 - total, 0) / 2]
+    )
 
 
 class Regression:

@@ -12,7 +12,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from benchmarks.search import recorded, recordings, regression
 from benchmarks.search.recorded import Recording
-from benchmarks.search.recordings import EPOCHS, MIN_RANK_CORRELATION
+from benchmarks.search.recordings import EPOCHS, MIN_CANDIDATES, MIN_RANK_CORRELATION
 from benchmarks.search.regression import Encoding, Forest
 from benchmarks.search.spaces import draw_uniform
 
@@ -109,6 +109,18 @@ def test_a_regression_that_does_not_predict_is_refused(unpredictable: Path) -> N
     assert table.truth(table.space.default_params()) == pytest.approx(expected[0])
 
 
+def test_a_regression_of_few_candidates_is_refused(
+    tmp_path: Path, points: list[dict[str, Any]]
+) -> None:
+    write(tmp_path, points[:MIN_CANDIDATES], by_recipe)  # of which three are the default
+
+    fitted = recordings.fit("vector", tmp_path)
+
+    assert fitted.rank_correlation("table") >= MIN_RANK_CORRELATION
+    assert not fitted.predicts("table")
+    assert recordings.recordings("table", folder=tmp_path).candidates is not None
+
+
 @pytest.mark.parametrize("folder", ["predictable", "unpredictable"])
 def test_a_wrong_default_has_its_quantile_among_uniform_candidates(
     folder: str, request: pytest.FixtureRequest
@@ -182,6 +194,19 @@ def test_features_tell_apart_what_is_absent_and_what_is_lowest(
     warmup = features[:, encoding.slots["recipe.warmup", ""]]
     lowest = min(each["recipe.warmup"] for each in points[3:])
     assert warmup.min() == pytest.approx(regression.PRESENT + lowest / 0.5)
+
+
+def test_a_larger_batch_undoes_a_larger_step(points: list[dict[str, Any]]) -> None:
+    recipe = {"recipe.optimizer": "adamw", "recipe.accumulation": 1}
+    rate = "recipe.optimizer.adamw.learning_rate"
+    small, large = (
+        points[0] | recipe | {rate: 0.001 * factor, "recipe.batch_size": 32 * factor}
+        for factor in (1, 2)
+    )
+    features = Encoding.of([recordings.space_of("table")]).features([small, large])[:, -5:]
+
+    assert features[0, :2] != pytest.approx(features[1, :2])
+    assert features[0, 2:] == pytest.approx(features[1, 2:])
 
 
 def test_a_forest_of_arrays_predicts_as_the_fitted_one() -> None:
