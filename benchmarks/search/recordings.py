@@ -304,10 +304,10 @@ def report(fitted: Fit) -> str:
     for curves in fitted.sets:
         finals, guess = curves.values[:, -1], fitted.held_out[curves.name]
         off = np.abs(_accuracy(guess[:, EPOCHS - 1]) - finals).mean()
-        default = curves.default[:, -1]
+        default, predicts = curves.default[:, -1], fitted.predicts(curves.name)
         lines += [
             f"{curves.name}: {len(finals)} candidates; "
-            f"{'the regression is used' if fitted.predicts(curves.name) else 'recorded candidates only'}",
+            + ("the regression is used" if predicts else "recorded candidates only"),
             f"  default {default.mean():.3f}, standard deviation {default.std(ddof=1):.4f} "
             f"({len(default)} seeds); noise of a table: candidate {curves.noise.candidate:.4f}, "
             f"epoch {curves.noise.epoch:.4f}",
