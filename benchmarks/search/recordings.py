@@ -201,11 +201,13 @@ def recordings(
             None keeps the space's own default.
         folder: Folder of the recordings.
     """
-    fitted = fit(DATA[name].space, folder)
+    curves = curves_of(name, recorded.read(name, folder))
     suffix = "" if quantile is None else f"-q{quantile:g}"
-    if fitted.predicts(name):
-        return _fitted_table(fitted, name, f"{name}{suffix}", quantile)
-    return _recorded_table(fitted.curves(name), f"{name}-recorded{suffix}", quantile)
+    if len(curves.points) >= MIN_CANDIDATES:
+        fitted = fit(DATA[name].space, folder)
+        if fitted.predicts(name):
+            return _fitted_table(fitted, name, f"{name}{suffix}", quantile)
+    return _recorded_table(curves, f"{name}-recorded{suffix}", quantile)
 
 
 def _fitted_table(fitted: Fit, name: str, title: str, quantile: float | None) -> Table:
@@ -275,8 +277,8 @@ def _recorded_table(curves: Curves, title: str, quantile: float | None) -> Table
 
     default = start = kinds.index("default")
     if quantile is not None:
-        uniform = np.array([i for i, kind in enumerate(kinds) if kind == "uniform"])
-        start = int(uniform[_at_quantile(values[uniform, -1], quantile)])
+        sampled = np.array([i for i, kind in enumerate(kinds) if kind != "mutation"])
+        start = int(sampled[_at_quantile(values[sampled, -1], quantile)])
     domain = Record(dict, {CANDIDATE: choice(*range(len(order)))})
     return Table(
         name=title,

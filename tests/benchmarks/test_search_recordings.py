@@ -121,6 +121,15 @@ def test_a_regression_of_few_candidates_is_refused(
     assert recordings.recordings("table", folder=tmp_path).candidates is not None
 
 
+def test_two_recordings_are_a_table(tmp_path: Path, points: list[dict[str, Any]]) -> None:
+    write(tmp_path, points[2:4], by_recipe)
+
+    table = recordings.recordings("table", quantile=0.5, folder=tmp_path)
+
+    assert table.candidates is not None
+    assert len(table.candidates()) == 2
+
+
 @pytest.mark.parametrize("folder", ["predictable", "unpredictable"])
 def test_a_wrong_default_has_its_quantile_among_uniform_candidates(
     folder: str, request: pytest.FixtureRequest
