@@ -11,8 +11,8 @@ Methods: `ours`, the default search of this checkout; `today`, the search of an 
 has the epochs of 20 full trainings, those of the default included, and one thread. `evaluate`
 confirms the best three of each search against the default and opens the test set. `default` trains
 the default of two checkouts. Results are kept in `--folder`, and the next run continues there;
-`store` moves them into the repository's results. `--renew` searches again where the checkout of
-a method has changed.
+`store` adds them to the repository's results. `--renew` replaces searches of `ours` that another
+revision ran.
 """
 
 import argparse
@@ -195,7 +195,8 @@ def search(bench: Bench, options: argparse.Namespace) -> None:
             **bench.data(dataset),
         }
         row = {"dataset": dataset, "method": method, "seed": seed}
-        keep_search(kept, row, request, bench.checkout(method), renew=options.renew)
+        renew = options.renew and method == "ours"
+        keep_search(kept, row, request, bench.checkout(method), renew=renew)
 
 
 def evaluate(bench: Bench, options: argparse.Namespace) -> None:
