@@ -2,8 +2,9 @@
 
 A rung costs time at low fidelities and good trials at fidelities that do not rank. `budget.minimum:
 auto` starts at the earliest epoch between 1/9 and 1/3 of the budget (for a reduction factor of 3)
-at which the reference trial has left its warm-up and made half of its gain. Once enough trials were
-trained to the end whatever their rank, their rank correlation decides.
+at which the reference trial has left its warm-up and made half of its gain; while it trains, the
+earliest past its warm-up that it has reached. Once enough trials were trained to the end whatever
+their rank, their rank correlation decides.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,20 +37,21 @@ def first_rung(
     Args:
         budget: The study's budget.
         objective: Objective that trials are compared by.
-        reference: Trial 0; None before it is complete.
+        reference: Trial 0; None before it is known. While it trains, its gain is not known, and the
+            first rung is the earliest that it has reached.
         unselected: Complete trials that were trained to the end whatever their rank.
     """
     if budget.minimum != "auto":
         return budget.minimum
     latest = budget.latest_first_rung
-    if reference is None or reference.reached < budget.maximum:
+    if reference is None:
         return latest
     complete = list(unselected)
-    for fidelity in range(budget.earliest_first_rung, latest):
+    for fidelity in range(budget.earliest_first_rung, min(latest, reference.reached + 1)):
         if _past_warmup(reference, fidelity, budget) and (
             _ranks(complete, fidelity, objective)
             if len(complete) >= MIN_TRIALS
-            else _gained(reference, fidelity, objective)
+            else reference.reached < budget.maximum or _gained(reference, fidelity, objective)
         ):
             return fidelity
     return latest

@@ -7,7 +7,7 @@ and the model costs milliseconds. Everything is derived from the trials added so
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,21 @@ from orchestrator.sampling.history import SECONDS, History
 from orchestrator.sampling.mutation import MutatingSuggester, PriorSuggester
 from orchestrator.sampling.pool import Key, Parent, Pool, key_of
 from orchestrator.sampling.proposal_model import ModelTargets, ProposalModel
+from orchestrator.sampling.screening import CountedSample, counted_samples
 from orchestrator.seeds import derive_seed
 from orchestrator.trial import Trial
 from search_spaces.domains.suggester import ChoiceQuestion, FloatQuestion, IntQuestion, Question
 from search_spaces.space import Constraint
+from search_spaces.task import Task
 from workers.budget import Budget
 
 NUM_BROAD = 40
 """Samples of each pool near the best trials, from priors and uniformly."""
 NUM_CLIMBS, NUM_NEIGHBORS = 3, 24
 """Rounds that add neighbors of the best samples of the pool, and their number in each round."""
+NUM_COUNTED = 64
+"""Samples whose costs are counted once a start, 10 to 30 ms each: a cost is learned from them, not
+from the few trials of a young study."""
 NUM_PARENTS = 3
 """Number of best trials, or samples, whose neighbors are sampled."""
 
@@ -74,6 +79,7 @@ class AutoSampler:
         budget: Budget,
         seed: int,
         constraints: Sequence[Constraint] = (),
+        task: Task | None = None,
         predict_from_clock: bool = False,
     ) -> None:
         """Start with an empty history.
@@ -84,15 +90,16 @@ class AutoSampler:
             budget: The study's budget; scores at its rungs are compared.
             seed: The study's seed.
             constraints: Bounds on costs, in addition to the space's own.
-            predict_from_clock: Predict the cost of training from measured times; otherwise from
-                FLOPs alone, so that suggestions do not depend on the machine.
+            task: Task that costs are counted for; None counts nothing.
+            predict_from_clock: Predict the cost of training from measured times where FLOPs cannot
+                be counted; otherwise suggestions do not depend on the machine.
         """
-        self._space, self._seed = space, seed
+        self._space, self._task, self._seed = space, task, seed
         self._expected, self._independent = space.expected(), space.independent()
         self._targets = ModelTargets(
             objectives=tuple(objectives),
             constraints=(*constraints, *space.constraints),
-            training_cost=(SECONDS, "flops") if predict_from_clock else ("flops",),
+            training_cost=("flops", SECONDS) if predict_from_clock else ("flops",),
         )
         self._history = History(objectives, budget.possible_rungs(), self._targets.costs)
         self._tried: set[Key] = set()
@@ -149,6 +156,12 @@ class AutoSampler:
         """Record the outcome of an open trial."""
         self.observe(trial)
 
+    @cached_property
+    def _counted(self) -> tuple[CountedSample, ...]:
+        """Samples from which costs are predicted before many trials are known."""
+        seeds = [derive_seed(self._seed, "cost", index) for index in range(NUM_COUNTED)]
+        return counted_samples(self._space, self._task, seeds)
+
     def _add(self, uid: str, params: Mapping[str, Any], distributions: Mapping[str, str]) -> None:
         # Questions are those of the ledger, so that a resumed study has the same features.
         questions = {name: _question(text) for name, text in distributions.items()}
@@ -161,7 +174,7 @@ class AutoSampler:
         if self._pool is None or self._pool[0] != number:
             seed, history = derive_seed(self._seed, "auto", number), self._history
             rng = random.Random(seed)  # noqa: S311 - not for cryptography
-            model = ProposalModel(history, self._targets, seed)
+            model = ProposalModel(history, self._targets, seed, self._counted)
             rows = model.parents(NUM_PARENTS)
             parents = [Parent(history.params[row], history.questions[row]) for row in rows]
             pool = Pool(self._space, self._expected, self._independent, self._tried, rng)

@@ -32,11 +32,15 @@ class _Kernel:
     length: float
     """Squared length scale."""
     amplitude: float
+    center: Array
+    """Mean of the inputs, where the linear half is 0: a feature that all share says nothing."""
     norm: float
-    """Squared norm of a typical input, at which the linear half has the variance of the other."""
+    """Squared distance of a typical input from the center, at which the linear half has the
+    variance of the other."""
 
     def __call__(self, one: Array, other: Array) -> Array:
         """Return the covariance; features beyond the width of a set are 0 there."""
+        one, other = self._centered(one), self._centered(other)
         width = min(one.shape[1], other.shape[1])
         products = one[:, :width] @ other[:, :width].T
         distances = _squared_norms(one)[:, None] + _squared_norms(other) - 2 * products
@@ -47,9 +51,15 @@ class _Kernel:
 
     def variance(self, points: Array) -> Array:
         """Return the covariance of each point with itself."""
-        linear = (_squared_norms(points) + _LINEAR_OFFSET) / self.norm
+        linear = (_squared_norms(self._centered(points)) + _LINEAR_OFFSET) / self.norm
         variance: Array = 0.5 * self.amplitude * (1 + linear)
         return variance
+
+    def _centered(self, points: Array) -> Array:
+        width = len(self.center)
+        padded = np.pad(points, ((0, 0), (0, max(0, width - points.shape[1]))))
+        padded[:, :width] -= self.center
+        return padded
 
 
 class GaussianProcess:
@@ -113,11 +123,15 @@ def _by_evidence(inputs: Array, targets: Array, extra: Array) -> tuple[_Kernel, 
     count = min(len(targets), _MAX_EVIDENCE)
     some = np.linspace(0, len(targets) - 1, count).astype(int)
     inputs, targets, extra = inputs[some], targets[some], extra[some]
-    norms = _squared_norms(inputs)
-    distances = norms[:, None] + norms - 2 * inputs @ inputs.T
+    center = inputs.mean(axis=0)
+    norms = _squared_norms(inputs - center)
+    products = (inputs - center) @ (inputs - center).T
+    distances = norms[:, None] + norms - 2 * products
     median = max(float(np.median(distances[np.triu_indices(count, 1)])), _EPSILON)
     norm = float(norms.mean()) + _EPSILON
-    unscaled = {length: _Kernel(length * median, 1.0, norm)(inputs, inputs) for length in _LENGTHS}
+    unscaled = {
+        length: _Kernel(length * median, 1.0, center, norm)(inputs, inputs) for length in _LENGTHS
+    }
     grid = list(product(_LENGTHS, _AMPLITUDES, _NOISES))
     covariances = np.stack([amplitude * unscaled[length] for length, amplitude, _ in grid])
     diagonal = np.arange(count)
@@ -127,7 +141,7 @@ def _by_evidence(inputs: Array, targets: Array, extra: Array) -> tuple[_Kernel, 
     evidence = -0.5 * (white[..., 0] ** 2).sum(axis=1)
     evidence -= np.log(factors[:, diagonal, diagonal]).sum(axis=1)
     length, amplitude, noise = grid[int(np.argmax(evidence))]
-    return _Kernel(length * median, amplitude, norm), noise
+    return _Kernel(length * median, amplitude, center, norm), noise
 
 
 def _squared_norms(points: Array) -> Array:

@@ -71,7 +71,7 @@ class Halving:
             first = first_rung(
                 self._budget,
                 main_objective(self._objectives),
-                reference if ended else None,
+                reference,
                 self._unselected.values(),
             )
             *lower, highest = self._budget.rungs(first)[:-1] or (0,)

@@ -19,6 +19,7 @@ from orchestrator.sampling.gaussian_process import GaussianProcess
 from orchestrator.sampling.history import History, Mask
 from orchestrator.sampling.mutation import MutatingSuggester
 from orchestrator.sampling.predicted_ends import predicted_ends
+from orchestrator.sampling.screening import CountedSample
 from search_spaces.space import Constraint
 
 Array = NDArray[np.float64]
@@ -70,17 +71,26 @@ class ProposalModel:
     proposal, so that the proposals cover the Pareto front (ParEGO; Knowles 2006).
     """
 
-    def __init__(self, history: History, targets: ModelTargets, seed: int) -> None:
+    def __init__(
+        self,
+        history: History,
+        targets: ModelTargets,
+        seed: int,
+        counted: Sequence[CountedSample] = (),
+    ) -> None:
         """Fit the models.
 
         Args:
             history: The study's trials.
             targets: What is predicted.
             seed: Seed of the weights and of Monte Carlo samples.
+            counted: Candidates that only models of costs learn from.
         """
         rng, count = np.random.default_rng(seed), len(targets.objectives)
         self._history, self._targets = history, targets
         self._encoder = history.encoder.copy()
+        # Encoded after the history's: a resumed study has the same features in the same order.
+        self._counted = [(self._encoder.encode(c.params, c.questions), c.cost) for c in counted]
         self._weights = rng.dirichlet(np.ones(count))
         self._noise = rng.standard_normal((_NUM_SAMPLES, count))
         self._scores, self._spreads = _scaled_scores(history, targets.objectives)
@@ -162,9 +172,12 @@ class ProposalModel:
         """
         costs = self._history.log_costs(name)
         rows = np.flatnonzero(np.isfinite(costs))[-MAX_COSTS:]
-        if len(rows) < MIN_COSTS:
+        counted = [(row, math.log(cost[name])) for row, cost in self._counted if cost.get(name)]
+        known = [*counted, *((self._history.encodings[row], costs[row]) for row in rows)]
+        if len(known) < MIN_COSTS:
             return None
-        return GaussianProcess(self._inputs(rows), costs[rows])
+        encodings, targets = zip(*known, strict=True)
+        return GaussianProcess(dense(encodings, self._encoder.width), np.array(targets))
 
     def _inputs(self, rows: Rows) -> Array:
         """Return the features of trials."""

@@ -6,8 +6,11 @@ constraint `builds`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from orchestrator.sampling.candidates import Space
 from search_spaces.candidate import Candidate, Decisions
+from search_spaces.domains.suggester import Question, RandomSuggester
 from search_spaces.space import Constraint
 from search_spaces.task import Shape, Task
 from workers.failures import Failure, FailureKind, classify
@@ -53,3 +56,34 @@ def screen(
         return Screening(cost={}, violations={DOES_NOT_BUILD: 1.0}, failure=failure)
     violations = {c.metric: c.violation(cost[c.metric]) for c in constraints if cost}
     return Screening(cost=cost, violations=violations, shapes=shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedSample:
+    """A candidate whose cost was counted, and which need not be trained."""
+
+    params: Mapping[str, Any]
+    """Decisions by name."""
+    questions: Mapping[str, Question]
+    """Their questions."""
+    cost: Mapping[str, float]
+    """`parameters`, `flops`, `activation_bytes`."""
+
+
+def counted_samples(
+    space: Space, task: Task | None, seeds: Sequence[int]
+) -> tuple[CountedSample, ...]:
+    """Return a uniform sample of a space with its costs, without what cannot be built or counted.
+
+    Args:
+        space: The study's space.
+        task: Task that networks are built for; None counts nothing.
+        seeds: Seed of each sample.
+    """
+    samples = []
+    for seed in seeds if task is not None else ():
+        suggester = RandomSuggester(seed)
+        screening = screen(space.resolve(suggester), task, ())
+        if screening.cost:
+            samples.append(CountedSample(suggester.params, suggester.questions, screening.cost))
+    return tuple(samples)

@@ -62,7 +62,7 @@ class StudyState:
         """Updates that the sampler receives before its next sample."""
         self._observed: dict[str, Trial] = {}
         """Open trials with measurements that the sampler receives after these updates, by uid."""
-        self._sampler = _sampler(config, space)
+        self._sampler = _sampler(config, space, task)
         self._proposals = Proposals(
             space=space,
             sampler=self._sampler,
@@ -231,7 +231,7 @@ def _first_designs(config: StudyConfig) -> FirstDesigns:
     return FirstDesigns.for_limit(config.stop.trials, config.constraints)
 
 
-def _sampler(config: StudyConfig, space: Space) -> Sampler[Any]:
+def _sampler(config: StudyConfig, space: Space, task: Task | None) -> Sampler[Any]:
     if config.sampler.name != "auto":
         return OptunaSampler(
             sampler=config.sampler.name,
@@ -245,6 +245,7 @@ def _sampler(config: StudyConfig, space: Space) -> Sampler[Any]:
         constraints=config.constraints,
         budget=config.budget,
         seed=config.seed,
+        task=task,
         predict_from_clock=config.engine.name != "in_process",
     )
 

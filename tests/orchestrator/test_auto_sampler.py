@@ -1,6 +1,7 @@
 """The sampler `auto`: what it learns from trials, and that it finds optima sooner than chance."""
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -10,11 +11,16 @@ import pytest
 from support.studies import BRANCHING, a_trial, quality
 
 from orchestrator.objective import Objective
+from orchestrator.pruning.rank_correlation import rank_correlation
 from orchestrator.sampling.auto_sampler import AutoSampler
 from orchestrator.sampling.candidates import Space
+from orchestrator.sampling.encoding import dense
+from orchestrator.sampling.mutation import MutatingSuggester
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.sampling.proposal_model import MIN_RESULTS, ProposalModel
+from orchestrator.sampling.screening import counted_samples
 from orchestrator.trial import Trial, TrialState
+from search_spaces.catalog import example, load
 from search_spaces.domains.suggester import ReplaySuggester
 from search_spaces.space import Constraint, DefineByRunSpace
 from workers.budget import Budget
@@ -142,13 +148,23 @@ def test_fixed_decisions_are_kept() -> None:
 
 
 def test_low_fidelity_results_teach_it() -> None:
-    """Trials that were stopped or are paused at a rung lead it to the same region."""
+    """From trials that were stopped at a rung, the model ranks others as their ends do."""
+
+    def rising(decisions: dict[str, Any]) -> tuple[float, dict[str, float]]:
+        return 0.9 + math.log10(decisions["rate"]) / 8, {"flops": 1e6}
+
     sampler = new_sampler()
-    for trial in random_trials(24):
+    for trial in random_trials(24, rising):
         stopped = replace(trial, values=None, measurements=trial.measurements[:3])
         sampler.add_open(replace(stopped, state=TrialState.PRUNED, reason="rung"))
-    away = [abs(math.log10(params["rate"]) + 2) for params in params_at(sampler, 24)]
-    assert fmean(away) < 0.5  # uniform samples: 1
+    model = ProposalModel(sampler._history, sampler._targets, 0)
+    others = [MutatingSuggester({}, (), random.Random(seed)) for seed in range(100, 140)]
+    truth = [rising(dict(BRANCHING.function(other) or {}))[0] for other in others]
+    encodings = [model._encoder.encode(other.params, other.questions) for other in others]
+    predicted, _ = model._score_models[0].predict(dense(encodings, model._encoder.width))
+    correlation = rank_correlation(truth, list(predicted))
+    assert correlation is not None
+    assert correlation > 0.7
 
 
 def test_constraints_are_learned_from_infeasible_trials() -> None:
@@ -179,17 +195,33 @@ def test_cheap_candidates_are_preferred_at_equal_accuracy() -> None:
     assert fmean(depths) < 2
 
 
-def test_the_clock_changes_nothing_unless_it_predicts_the_cost() -> None:
+@pytest.mark.parametrize("counted", [True, False])
+def test_the_clock_predicts_the_cost_only_where_flops_are_unknown(counted: bool) -> None:
     timed = [new_sampler(predict_from_clock=clock) for clock in (False, False, True, True)]
     history = search(new_sampler(), accurate, 16)
     for sampler, slow in zip(timed, (1.0, 50.0, 1.0, 50.0), strict=True):
         for trial in history:
             seconds = slow if trial.params["kind"] == "steep" else 1.0
             measured = curve((trial.values or (0,))[0], seconds=seconds)
-            sampler.add_open(replace(trial, measurements=measured))
+            cost = trial.cost if counted else {}
+            sampler.add_open(replace(trial, measurements=measured, cost=cost))
     proposed = [params_at(sampler, 16) for sampler in timed]
     assert proposed[0] == proposed[1]
-    assert proposed[2] != proposed[3]
+    assert (proposed[2] == proposed[3]) == counted
+
+
+def test_costs_are_counted_before_any_trial_is_known() -> None:
+    """A bound on the size is met by the first ranked samples, though no trial has violated it."""
+    task, space = example("tiny"), load("tiny")
+    sizes = [sample.cost["parameters"] for sample in counted_samples(space, task, range(32))]
+    bound = Constraint(metric="parameters", at_most=sorted(sizes)[4])
+    shares = []
+    for given in (task, None):
+        sampler = new_sampler(space, constraints=(bound,), task=given)
+        candidates = [space.resolve(sampler.sample(number, 0).suggester) for number in range(12)]
+        met = [candidate.cost(task)["parameters"] <= bound.at_most for candidate in candidates]
+        shares.append(sum(met) / len(met))
+    assert shares[0] >= 0.9 > shares[1]
 
 
 def test_diverged_trials_are_avoided() -> None:

@@ -178,7 +178,9 @@ def curve_of(*values: float, warmup: float = 0.0) -> Trial:
         (curve_of(0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.9), 3),
         (curve_of(0.1, 0.6, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, warmup=0.2), 2),
         (curve_of(0.1, 0.6, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, warmup=0.25), 3),
-        (curve_of(0.1, 0.6, 0.8), 3),
+        (curve_of(0.1, 0.6, 0.8), 1),  # its gain is unknown while it trains
+        (curve_of(0.1, 0.6, 0.8, warmup=0.2), 2),
+        (curve_of(0.1, warmup=0.2), 3),
     ],
 )
 def test_the_first_rung_follows_the_reference(reference: Trial | None, expected: int) -> None:
