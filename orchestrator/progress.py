@@ -23,6 +23,8 @@ LINE_EVERY_S = 10.0
 FRAME_EVERY_S = 0.5
 SILENT_S = 2.0
 """Longest search for a feasible candidate without a line of output."""
+_MAX_METRIC = 24
+"""Characters of the metric's name in the live table."""
 
 
 class Source(Protocol):
@@ -139,15 +141,12 @@ def summary(now: Snapshot) -> str:
 def running_table(now: Snapshot) -> Table:
     """Return a table of the running trials."""
     shown = Table(box=None, padding=(0, 2, 0, 0))
-    for name in (
-        "trial",
-        "architecture",
-        "epoch",
-        "next rung",
-        now.judged_metric or "metric",
-        "time",
-    ):
-        shown.add_column(name, no_wrap=True, overflow="ellipsis")
+    metric = now.judged_metric or "metric"
+    for name in ("trial", "architecture", "epoch", "next rung", metric, "time"):
+        # Long architectures, and long names of a user's own metric, must not squeeze the others.
+        most = _MAX_METRIC if name == metric else None
+        least = None if name == "architecture" else min(len(name), _MAX_METRIC)
+        shown.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least, max_width=most)
     for trial in now.running:
         shown.add_row(
             str(trial.number),

@@ -57,6 +57,8 @@ def _config(code: Path, trials: int) -> StudyConfig:
             "train": f"{code}:train",
             "budget": {"minimum": 1, "maximum": 9},
             "stop": {"trials": trials},
+            # Of candidates that raise, a model would propose no more.
+            "sampler": {"name": "random"},
             "resources": {"gpu": 0},
         }
     )

@@ -1,4 +1,4 @@
-"""Number of candidates per law: `LAWS_SAMPLES`, 100 by default."""
+"""Number of candidates per law: `LAWS_SAMPLES`, 50 by default."""
 
 import pytest
 from laws import num_samples

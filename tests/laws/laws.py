@@ -69,7 +69,7 @@ BATCH = 2
 
 def num_samples() -> int:
     """How many candidates of every space the laws are tried on."""
-    return int(os.environ.get("LAWS_SAMPLES", "100"))
+    return int(os.environ.get("LAWS_SAMPLES", "50"))
 
 
 def task_of(space: str, seed: int) -> Task:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -63,6 +63,7 @@ def test_json_is_whole_in_any_encoding(name: str, encoding: str) -> None:
 
 
 @given(name=names, encoding=st.sampled_from(ENCODINGS))
+@example(name="0" * 85, encoding="ascii")
 def test_the_live_display_shows_any_name_in_any_encoding(name: str, encoding: str) -> None:
     running = RunningTrial(number=3, describe=name, epoch=1, rung=3, metric=0.5, elapsed_s=1.0)
     now = Snapshot(

@@ -70,6 +70,7 @@ def a_winner(spec: DataSpec, *objectives: Mapping[str, str]) -> Any:
         preprocessing=dataset.preprocessing,
         scores={"accuracy": 0.5} if dataset.class_names else {"mae": 1.0},
         trial=SimpleNamespace(measurements=(), cost={"parameters": 100.0}),
+        measurement=SimpleNamespace(metrics={}),
     )
 
 
@@ -198,7 +199,8 @@ def test_classes_unknown_to_the_champion_count_as_errors(tmp_path: Path, older: 
 def test_only_possible_objectives_become_tags() -> None:
     measured = {"val_mae/a//b": 1.0, "val_mae/" + "x" * 300: 1.0, "val_rmse": 2.0, "val_loss": 3.0}
     winner: Any = SimpleNamespace(
-        trial=SimpleNamespace(measurements=(SimpleNamespace(metrics=measured),), cost={"flops": 4}),
+        trial=SimpleNamespace(cost={"flops": 4}),
+        measurement=SimpleNamespace(metrics=measured),
         scores={"rmse": 2.0},
     )
     assert recorded_metrics(winner) == {"val_rmse": 2.0, "val_loss": 3.0, "flops": 4.0}

@@ -138,12 +138,13 @@ def a_winner(objectives: list[dict[str, str]], metrics: dict[str, float], size: 
     config = StudyConfig.model_validate(
         {"name": "s", "space": "tiny", "objectives": objectives, "stop": {"trials": 1}}
     )
-    trial = SimpleNamespace(
-        measurements=(SimpleNamespace(metrics=metrics),), cost={"parameters": size}
-    )
+    measurement = SimpleNamespace(metrics=metrics)
+    trial = SimpleNamespace(measurements=(measurement,), cost={"parameters": size})
     study = SimpleNamespace(data_digest="same")
     scores = {"accuracy": metrics["val_accuracy"]}
-    return SimpleNamespace(config=config, trial=trial, study=study, scores=scores)
+    return SimpleNamespace(
+        config=config, trial=trial, study=study, scores=scores, measurement=measurement
+    )
 
 
 def a_champion(**tags: float | str) -> Champion:
