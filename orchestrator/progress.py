@@ -143,14 +143,14 @@ def running_table(now: Snapshot) -> Table:
     shown = Table(box=None, padding=(0, 2, 0, 0))
     metric = now.judged_metric or "metric"
     for name in ("trial", "architecture", "epoch", "next rung", metric, "time"):
-        # Long architectures, and long names of a user's own metric, must not squeeze the others.
+        # Only columns that may wrap give way to the others; the cell itself does not wrap.
+        gives_way = name == "architecture"
         most = _MAX_METRIC if name == metric else None
-        least = None if name == "architecture" else min(len(name), _MAX_METRIC)
-        shown.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least, max_width=most)
+        shown.add_column(name, no_wrap=not gives_way, overflow="ellipsis", max_width=most)
     for trial in now.running:
         shown.add_row(
             str(trial.number),
-            Text(trial.describe),
+            Text(trial.describe, no_wrap=True, overflow="ellipsis"),
             str(trial.epoch),
             str(trial.rung),
             "" if trial.metric is None else format_number(trial.metric),

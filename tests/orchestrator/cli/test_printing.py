@@ -73,9 +73,10 @@ def test_the_live_display_shows_any_name_in_any_encoding(name: str, encoding: st
     )  # fmt: skip
     with printed(encoding) as said:
         escape_unencodable()
-        Console(file=sys.stdout, width=200).print(running_table(now))
-    assert "trial" in said[0]
-    assert "0.5000" in said[0]
+        for width in (80, 200):
+            Console(file=sys.stdout, width=width).print(running_table(now))
+    assert said[0].count("trial") >= 2
+    assert said[0].count("0.5000") >= 2
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
