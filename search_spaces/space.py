@@ -18,7 +18,7 @@ from search_spaces.domains import Const, Domain, Record, SpaceError
 from search_spaces.domains.kinds import kinds
 from search_spaces.domains.priors import Expected, priors
 from search_spaces.domains.structure import independent_decisions
-from search_spaces.domains.suggester import BaseSuggester, Question, ReplaySuggester, Suggester
+from search_spaces.domains.suggester import RecordingSuggester, ReplaySuggester, Suggester
 from search_spaces.loss_terms import LossWeights
 from search_spaces.plugins import as_script
 from search_spaces.recipe import Recipe, recipe_domain
@@ -187,7 +187,7 @@ class DefineByRunSpace:
         Raises:
             SpaceError: The function returns something else than a plain JSON object, or exits.
         """
-        asking = _RecordingSuggester(suggester)
+        asking = RecordingSuggester(suggester)
         code = getattr(self.function, "__code__", None)
         try:
             with as_script(self.name if code is None else code.co_filename):
@@ -246,15 +246,3 @@ class DefineByRunSpace:
     def describe_size(self) -> str:
         """Return the reason why there is no number."""
         return "known only by running it"
-
-
-class _RecordingSuggester(BaseSuggester):
-    """Passes questions on and records the answers."""
-
-    def __init__(self, suggester: Suggester) -> None:
-        self.params: dict[str, Any] = {}
-        self._suggester = suggester
-
-    def answer(self, name: str, question: Question) -> Any:
-        self.params[name] = question.ask(self._suggester, name)
-        return self.params[name]

@@ -17,6 +17,7 @@ from search_spaces.domains.suggester import (
     ChoiceQuestion,
     IntQuestion,
     Question,
+    RecordingSuggester,
     Suggester,
     grid_point,
     sample,
@@ -90,7 +91,7 @@ class TableSpace:
 
     def resolve(self, suggester: Suggester) -> TableCandidate:
         """Return the candidate for a suggester's answers."""
-        recorder = _Recorder(suggester)
+        recorder = RecordingSuggester(suggester)
         self.domain.resolve(recorder, "")
         return TableCandidate(params=recorder.params, flops=self.flops)
 
@@ -196,18 +197,6 @@ def draw_neighbor(
 def _ask(space: TableSpace | SearchSpace, answers: "_Answers") -> dict[str, Any]:
     space.resolve(answers)
     return answers.params
-
-
-class _Recorder(BaseSuggester):
-    """Passes questions on and records the answers."""
-
-    def __init__(self, suggester: Suggester) -> None:
-        self.params: dict[str, Any] = {}
-        self._suggester = suggester
-
-    def answer(self, name: str, question: Question) -> Any:
-        self.params[name] = question.ask(self._suggester, name)
-        return self.params[name]
 
 
 class _Answers(BaseSuggester):

@@ -113,6 +113,25 @@ class BaseSuggester:
         return self.answer(name, ChoiceQuestion(tuple(choices)))
 
 
+class RecordingSuggester(BaseSuggester):
+    """Passes questions on to another suggester and records the answers."""
+
+    def __init__(self, suggester: Suggester) -> None:
+        """Start without answers.
+
+        Args:
+            suggester: Answers the questions.
+        """
+        self.params: dict[str, Any] = {}
+        """Answers so far by name, in the order of the questions."""
+        self._suggester = suggester
+
+    def answer(self, name: str, question: Question) -> Any:
+        """Return the other suggester's answer."""
+        self.params[name] = question.ask(self._suggester, name)
+        return self.params[name]
+
+
 def grid_steps(low: float, high: float, step: float) -> int | None:
     """Return the number of steps from `low` to `high` in decimal notation; None if not whole."""
     span = Decimal(repr(high)) - Decimal(repr(low))
