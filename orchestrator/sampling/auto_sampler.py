@@ -7,7 +7,7 @@ and the model costs milliseconds. Everything is derived from the trials added so
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,8 @@ NUM_BROAD = 40
 NUM_CLIMBS, NUM_NEIGHBORS = 3, 24
 """Rounds that add neighbors of the best samples of the pool, and their number in each round."""
 NUM_COUNTED = 64
-"""Samples whose costs are counted once a start, 10 to 30 ms each: a cost is learned from them, not
-from the few trials of a young study."""
+"""Samples whose costs are counted once a start, 10 to 30 ms each, when one is first predicted: it
+is learned from them, not from the few trials of a young study."""
 NUM_PARENTS = 3
 """Number of best trials, or samples, whose neighbors are sampled."""
 
@@ -102,6 +102,7 @@ class AutoSampler:
             training_cost=("flops", SECONDS) if predict_from_clock else ("flops",),
         )
         self._history = History(objectives, budget.possible_rungs(), self._targets.costs)
+        self._counted: tuple[CountedSample, ...] | None = None
         self._tried: set[Key] = set()
         self._pool: tuple[int, Sequence[MutatingSuggester]] | None = None
 
@@ -156,11 +157,12 @@ class AutoSampler:
         """Record the outcome of an open trial."""
         self.observe(trial)
 
-    @cached_property
-    def _counted(self) -> tuple[CountedSample, ...]:
-        """Samples from which costs are predicted before many trials are known."""
-        seeds = [derive_seed(self._seed, "cost", index) for index in range(NUM_COUNTED)]
-        return counted_samples(self._space, self._task, seeds)
+    def _count_costs(self) -> tuple[CountedSample, ...]:
+        """Return samples from which costs are predicted before many trials are known."""
+        if self._counted is None:
+            seeds = [derive_seed(self._seed, "cost", index) for index in range(NUM_COUNTED)]
+            self._counted = counted_samples(self._space, self._task, seeds)
+        return self._counted
 
     def _add(self, uid: str, params: Mapping[str, Any], distributions: Mapping[str, str]) -> None:
         # Questions are those of the ledger, so that a resumed study has the same features.
@@ -174,7 +176,7 @@ class AutoSampler:
         if self._pool is None or self._pool[0] != number:
             seed, history = derive_seed(self._seed, "auto", number), self._history
             rng = random.Random(seed)  # noqa: S311 - not for cryptography
-            model = ProposalModel(history, self._targets, seed, self._counted)
+            model = ProposalModel(history, self._targets, seed, self._count_costs)
             rows = model.parents(NUM_PARENTS)
             parents = [Parent(history.params[row], history.questions[row]) for row in rows]
             pool = Pool(self._space, self._expected, self._independent, self._tried, rng)

@@ -1,7 +1,7 @@
 """Proposal model: predicts scores and costs of candidates, and ranks samples by them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +58,12 @@ class ModelTargets:
     def costs(self) -> tuple[str, ...]:
         """All costs that are predicted, each once."""
         objectives = (o.metric for o in self.objectives if o.is_cost)
-        bounded = (c.metric for c in self.constraints)
-        return tuple(dict.fromkeys((*self.training_cost, *bounded, *objectives)))
+        return tuple(dict.fromkeys((*self.training_cost, *self.bounded, *objectives)))
+
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """Costs that constraints bound."""
+        return tuple(constraint.metric for constraint in self.constraints)
 
 
 class ProposalModel:
@@ -76,7 +80,7 @@ class ProposalModel:
         history: History,
         targets: ModelTargets,
         seed: int,
-        counted: Sequence[CountedSample] = (),
+        counted: Callable[[], Sequence[CountedSample]] = tuple,
     ) -> None:
         """Fit the models.
 
@@ -84,13 +88,12 @@ class ProposalModel:
             history: The study's trials.
             targets: What is predicted.
             seed: Seed of the weights and of Monte Carlo samples.
-            counted: Candidates that only models of costs learn from.
+            counted: Returns candidates that only models of costs learn from; called if costs are
+                predicted.
         """
         rng, count = np.random.default_rng(seed), len(targets.objectives)
         self._history, self._targets = history, targets
         self._encoder = history.encoder.copy()
-        # Encoded after the history's: a resumed study has the same features in the same order.
-        self._counted = [(self._encoder.encode(c.params, c.questions), c.cost) for c in counted]
         self._weights = rng.dirichlet(np.ones(count))
         self._noise = rng.standard_normal((_NUM_SAMPLES, count))
         self._scores, self._spreads = _scaled_scores(history, targets.objectives)
@@ -99,7 +102,13 @@ class ProposalModel:
         usable = (history.excess == 0) & ~history.failed
         self._feasible = self._known[usable[self._known]]
         self._score_models = self._fit_scores()
-        self._cost_models = {name: self._fit_cost(name) for name in targets.costs}
+        used = targets.costs if self.predicts_scores else targets.bounded
+        # Encoded after the history's: a resumed study has the same features in the same order.
+        self._counted = [
+            (self._encoder.encode(each.params, each.questions), each.cost)
+            for each in (counted() if used else ())
+        ]
+        self._cost_models = {name: self._fit_cost(name) for name in used}
 
     @property
     def predicts_scores(self) -> bool:
