@@ -283,7 +283,7 @@ def header(inputs: StudyInputs, home: Home, *, resumed: bool) -> str:
             else f"{config.data.source}: {len(data.train):,} training and "
             f"{len(data.validation):,} validation examples, {describe_targets(data.task)}",
             "objective": ", ".join(f"{o.metric} ({o.direction})" for o in config.objectives),
-            "trials": f"{budget.minimum} to {budget.maximum} epochs each, "
+            "trials": f"{budget.possible_rungs()[0]} to {budget.maximum} epochs each, "
             f"sampler {config.sampler.name}"
             f"{' (random proposals)' if report.idle_sampler(config) else ''}, "
             f"pruner {config.pruner.name}",
