@@ -46,7 +46,7 @@ ablation: install  ## Hybrids and gates against plain networks of equal FLOPs on
 	@touch $@
 
 record: .venv/bench-installed  ## Record trainings for the search benchmark; resumable, continues benchmarks/search/results/recordings (UNTIL, SHARD)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.record --until $(or $(UNTIL),150) --shard $(or $(SHARD),0/1)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.recordings.record --until $(or $(UNTIL),150) --shard $(or $(SHARD),0/1)
 
 bench-search: .venv/bench-installed  ## Our search and its peers in simulated time, development tasks; resumable, results in results/search/ (SHARD)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.measure --shard $(or $(SHARD),0/1)

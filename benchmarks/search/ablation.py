@@ -28,7 +28,7 @@ from benchmarks.search.ours import run_study
 from benchmarks.search.runs import Run
 from benchmarks.search.storage import append, in_progress
 from benchmarks.search.suites import DEVELOPMENT_SUITES, Suite
-from benchmarks.search.tables import Table
+from benchmarks.search.tables.table import Table
 from orchestrator.sampling import gaussian_process, pool
 
 OUT = Path("results/search-ablation")

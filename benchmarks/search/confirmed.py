@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.search.closed_form import noise_only
 from benchmarks.search.ours import simulate
-from benchmarks.search.tables import Noise, Table
+from benchmarks.search.tables.closed_form import noise_only
+from benchmarks.search.tables.table import Noise, Table
 from orchestrator.confirmation.answer import Answer, answer
 from orchestrator.confirmation.plan import KIND
 from orchestrator.objective import Objective

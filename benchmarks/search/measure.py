@@ -20,7 +20,7 @@ from benchmarks.search.methods import PEERS, search
 from benchmarks.search.runs import Run
 from benchmarks.search.storage import OUT, append, in_progress, store, stored
 from benchmarks.search.suites import DEVELOPMENT_SUITES, FINAL_SUITES, Suite
-from benchmarks.search.tables import Table
+from benchmarks.search.tables.table import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 

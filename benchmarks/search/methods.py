@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from benchmarks.search.event_loop import Peer, run_peer
-from benchmarks.search.hyperband import BohbModel, HyperbandPeer, PriorBandModel
 from benchmarks.search.ours import run_study
-from benchmarks.search.peers import (
+from benchmarks.search.peers.event_loop import Peer, run_peer
+from benchmarks.search.peers.hyperband import BohbModel, HyperbandPeer, PriorBandModel
+from benchmarks.search.peers.proposers import (
     EvolutionProposer,
     FirstHalving,
     FirstTpe,
@@ -18,7 +18,7 @@ from benchmarks.search.peers import (
     UniformProposer,
 )
 from benchmarks.search.runs import Run
-from benchmarks.search.tables import Table
+from benchmarks.search.tables.table import Table
 
 OURS: dict[str, Mapping[str, Any]] = {"ours": {"sampler": {"name": "auto"}}}
 """Keys of study.yaml of our own methods; what is not given has the product's defaults."""

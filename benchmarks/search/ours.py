@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from benchmarks.search.engine import SimulatedClock, SimulatedEngine
 from benchmarks.search.runs import Ended, Run, summarize
-from benchmarks.search.tables import Table, TableWorker
+from benchmarks.search.tables.table import Table, TableWorker
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Holder, Ledger
 from orchestrator.study.driver import StudyDriver

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks.search.tables import Table
+from benchmarks.search.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)

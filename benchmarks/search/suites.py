@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from benchmarks.search.lcbench import DEVELOPMENT, final_tasks, lcbench
-from benchmarks.search.macro import macro
 from benchmarks.search.methods import OURS, PEERS, WITHOUT_RUNGS
-from benchmarks.search.recorded import read
-from benchmarks.search.tables import Table
+from benchmarks.search.recordings.store import read
+from benchmarks.search.tables.lcbench import DEVELOPMENT, final_tasks, lcbench
+from benchmarks.search.tables.macro import macro
+from benchmarks.search.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class Suite:
 
 def _recorded(quantile: float | None) -> list[Table]:
     """Return our own recordings whose regression answers for every candidate."""
-    from benchmarks.search.datasets import DATA  # noqa: PLC0415 - loads torch
-    from benchmarks.search.recordings import recordings  # noqa: PLC0415 - loads torch
+    from benchmarks.search.data.datasets import DATA  # noqa: PLC0415 - loads torch
+    from benchmarks.search.recordings.surrogate import recordings  # noqa: PLC0415 - loads torch
 
     tables = [recordings(name, quantile=quantile) for name in DATA if read(name)]
     return [table for table in tables if not table.space.name.endswith("-recorded")]

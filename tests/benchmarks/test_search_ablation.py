@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.search import closed_form
 from benchmarks.search.ablation import ABLATIONS, BASE, SAMPLING, run_without, table_of
 from benchmarks.search.runs import Run
 from benchmarks.search.storage import append
 from benchmarks.search.suites import Suite
-from benchmarks.search.tables import Table
+from benchmarks.search.tables import closed_form
+from benchmarks.search.tables.table import Table
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
-from benchmarks.search.closed_form import noise_only
 from benchmarks.search.confirmed import confirm
+from benchmarks.search.tables.closed_form import noise_only
 
 
 def test_simulated_studies_of_noise_have_no_winner_and_a_large_gain_is_found() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ImageFont
 
-from benchmarks.search import datasets, glyphs, textures
+from benchmarks.search.data import datasets, glyphs, textures
 from workers.data import DataError, load
 
 

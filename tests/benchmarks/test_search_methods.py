@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.search import closed_form, measure, storage
+from benchmarks.search import measure, storage
 from benchmarks.search.bootstrap import compare, log_regret, log_time, time_to_goal
-from benchmarks.search.event_loop import run_peer
 from benchmarks.search.methods import PEERS, search
-from benchmarks.search.peers import FirstHalving, StoppingPeer, UniformProposer
+from benchmarks.search.peers.event_loop import run_peer
+from benchmarks.search.peers.proposers import FirstHalving, StoppingPeer, UniformProposer
 from benchmarks.search.runs import Run
-from benchmarks.search.spaces import draw_uniform
 from benchmarks.search.suites import Suite
-from benchmarks.search.tables import Table
+from benchmarks.search.tables import closed_form
+from benchmarks.search.tables.space import draw_uniform
+from benchmarks.search.tables.table import Table
 
 
 @pytest.fixture(scope="module")

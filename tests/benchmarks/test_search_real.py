@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.search import loss_weights, real_process, smallest
-from benchmarks.search.evaluation import TEST_SEEDS, Evaluation, Row, interval, sentence
-from benchmarks.search.processes import JsonLines
+from benchmarks.search.real import loss_weights, process, smallest
+from benchmarks.search.real.evaluation import TEST_SEEDS, Evaluation, Row, interval, sentence
+from benchmarks.search.real.requests import JsonLines
 from orchestrator.objective import Objective
 from workers.budget import Budget
 from workers.data import DataSpec
@@ -34,7 +34,7 @@ REQUEST = {
 
 @pytest.mark.parametrize("method", ["product", "optuna"])
 def test_a_search_spends_its_epochs_and_begins_with_the_default(method: str) -> None:
-    (found,) = real_process.search({**REQUEST, "method": method})
+    (found,) = process.search({**REQUEST, "method": method})
 
     trained = [trial for trial in found["trials"] if trial["curves"]]
     assert found["used"] == EPOCHS
@@ -45,11 +45,11 @@ def test_a_search_spends_its_epochs_and_begins_with_the_default(method: str) -> 
 
 
 def test_one_half_of_a_candidate_stays_at_its_default() -> None:
-    dataset = real_process.load(DataSpec(source="digits", limit=150))
-    default = real_process.open_space("hybrid", dataset).default()
+    dataset = process.load(DataSpec(source="digits", limit=150))
+    default = process.open_space("hybrid", dataset).default()
 
-    for half, fixed in real_process.HALVES.items():
-        space = real_process.open_space("hybrid", dataset, half)
+    for half, fixed in process.HALVES.items():
+        space = process.open_space("hybrid", dataset, half)
         names = space.default_params()
         assert space.default() == default
         assert not [name for name in names if name.split(".")[0] in fixed]
@@ -59,7 +59,7 @@ def test_one_half_of_a_candidate_stays_at_its_default() -> None:
 def test_training_opens_the_test_set_and_depends_on_the_seed_alone() -> None:
     runs = [{"candidate": None, "seed": seed} for seed in (1, 2, 1)]
 
-    first, second, repeated = real_process.train({**REQUEST, "runs": runs})
+    first, second, repeated = process.train({**REQUEST, "runs": runs})
 
     assert first["test"].keys() == {"test_loss", "test_accuracy"}
     assert {**first, "cpu_s": 0} == {**repeated, "cpu_s": 0}

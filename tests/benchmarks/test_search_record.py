@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.search import record, recorded
-from benchmarks.search.record import MAX_FLOPS, Proposal, Recorder
-from benchmarks.search.recorded import Recording
+from benchmarks.search.recordings import record, store
+from benchmarks.search.recordings.record import MAX_FLOPS, CandidateProposal, Recorder
+from benchmarks.search.recordings.store import Recording
 from workers.failures import DivergedError
 
 
@@ -45,10 +45,10 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
 def test_recordings_of_several_processes_are_all_kept(tmp_path: Path) -> None:
     made = [a_recording(number) for number in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda each: recorded.add("digits", [each], tmp_path), reversed(made)))
+        list(pool.map(lambda each: store.add("digits", [each], tmp_path), reversed(made)))
 
-    assert recorded.read("digits", tmp_path) == made
-    assert recorded.read("glyphs", tmp_path) == []
+    assert store.read("digits", tmp_path) == made
+    assert store.read("glyphs", tmp_path) == []
 
 
 def test_a_failed_training_is_worth_nothing() -> None:
@@ -67,14 +67,14 @@ def test_shards_share_out_all_numbers_that_are_not_recorded(known: set[int], sha
 
 
 @pytest.fixture(scope="module")
-def proposals(recorder: Recorder) -> list[Proposal]:
+def proposals(recorder: Recorder) -> list[CandidateProposal]:
     """Return the first 40 proposals when only the default is recorded."""
     known = [a_recording(0, params=recorder.space.default_params())]
     return [recorder.propose(number, known) for number in range(40)]
 
 
 def test_square_numbers_are_the_default_and_others_are_within_the_cap(
-    proposals: list[Proposal],
+    proposals: list[CandidateProposal],
 ) -> None:
     kinds = Counter(each.kind for each in proposals)
 
@@ -87,7 +87,7 @@ def test_square_numbers_are_the_default_and_others_are_within_the_cap(
 
 
 def test_a_mutation_changes_few_decisions_of_a_recorded_candidate(
-    recorder: Recorder, proposals: list[Proposal]
+    recorder: Recorder, proposals: list[CandidateProposal]
 ) -> None:
     parent = recorder.space.default_params()
     mutations = [each for each in proposals if each.kind == "mutation"]
@@ -99,7 +99,7 @@ def test_a_mutation_changes_few_decisions_of_a_recorded_candidate(
 
 
 def test_a_proposal_depends_on_number_and_recordings_alone(
-    recorder: Recorder, proposals: list[Proposal]
+    recorder: Recorder, proposals: list[CandidateProposal]
 ) -> None:
     known = [a_recording(0, params=recorder.space.default_params())]
     random.seed(3)
@@ -122,7 +122,7 @@ def test_a_run_continues_the_recordings_of_an_earlier_one(
     command = ["--names", "digits", "--results", str(tmp_path), "--data", str(tmp_path)]
     with pytest.raises(KeyboardInterrupt):
         record.main([*command, "--until", "3"])
-    first = recorded.read("digits", tmp_path)
+    first = store.read("digits", tmp_path)
     monkeypatch.setattr(
         record, "measure", lambda job, dataset: ({"val_accuracy": [0.3]}, [1.0], "complete")
     )
@@ -130,8 +130,8 @@ def test_a_run_continues_the_recordings_of_an_earlier_one(
 
     assert trained == [0, 1]
     assert [each.number for each in first] == [0]
-    assert recorded.read("digits", tmp_path)[0] == first[0]
-    assert [each.number for each in recorded.read("digits", tmp_path)] == [0, 1, 2]
+    assert store.read("digits", tmp_path)[0] == first[0]
+    assert [each.number for each in store.read("digits", tmp_path)] == [0, 1, 2]
 
 
 def test_a_diverged_training_keeps_its_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +146,8 @@ def test_a_diverged_training_keeps_its_epochs(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_recordings_survive_a_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded.add("digits", [a_recording(0)], tmp_path)
+    store.add("digits", [a_recording(0)], tmp_path)
     with pytest.raises(TypeError):
-        recorded.add("digits", [replace(a_recording(1), params={"width": object()})], tmp_path)
+        store.add("digits", [replace(a_recording(1), params={"width": object()})], tmp_path)
 
-    assert recorded.read("digits", tmp_path) == [a_recording(0)]
+    assert store.read("digits", tmp_path) == [a_recording(0)]

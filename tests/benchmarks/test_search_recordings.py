@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from sklearn.ensemble import ExtraTreesRegressor
 
-from benchmarks.search import recorded, recordings, regression
-from benchmarks.search.recorded import Recording
-from benchmarks.search.recordings import EPOCHS, MIN_CANDIDATES, MIN_RANK_CORRELATION
-from benchmarks.search.regression import Encoding, Forest
-from benchmarks.search.spaces import draw_uniform
+from benchmarks.search.recordings import regression, store, surrogate
+from benchmarks.search.recordings.regression import Encoding, Forest
+from benchmarks.search.recordings.store import Recording
+from benchmarks.search.recordings.surrogate import EPOCHS, MIN_CANDIDATES, MIN_RANK_CORRELATION
+from benchmarks.search.tables.space import draw_uniform
 
 CANDIDATES = 60
 
@@ -24,14 +24,14 @@ def little_work() -> Iterator[None]:
     """Fit few trees, and take few samples for a quantile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regression, "TREES", 10)
-        patch.setattr(recordings, "QUANTILE_SAMPLES", 100)
+        patch.setattr(surrogate, "QUANTILE_SAMPLES", 100)
         yield
 
 
 @pytest.fixture(scope="module")
 def points() -> list[dict[str, Any]]:
     """Return the default, twice more, and random candidates of the table's space."""
-    space, rng = recordings.space_of("table"), random.Random(0)
+    space, rng = surrogate.space_of("table"), random.Random(0)
     own = space.default_params()
     return [own, own, own, *(draw_uniform(space, rng) for _ in range(CANDIDATES))]
 
@@ -68,7 +68,7 @@ def write(folder: Path, points: list[dict[str, Any]], final: Callable[[Any, int]
             cpu_s=[float(epoch) * (1 + number) for epoch in range(1, EPOCHS + 1)],
         )
         made.append(each)
-    recorded.add("table", made, folder)
+    store.add("table", made, folder)
     return folder
 
 
@@ -85,10 +85,10 @@ def by_chance(_: Any, number: int) -> float:
 def test_a_regression_that_predicts_answers_for_all_candidates(
     predictable: Path, points: list[dict[str, Any]]
 ) -> None:
-    table = recordings.recordings("table", folder=predictable)
+    table = surrogate.recordings("table", folder=predictable)
     short, long = (points[3] | {"recipe.warmup": warmup} for warmup in (0.0, 0.5))
 
-    fitted = recordings.fit("vector", predictable)
+    fitted = surrogate.fit("vector", predictable)
     assert fitted.rank_correlation("table") >= MIN_RANK_CORRELATION
     assert table.candidates is None
     assert table.space.default_params() == points[0]
@@ -97,10 +97,10 @@ def test_a_regression_that_predicts_answers_for_all_candidates(
 
 
 def test_a_regression_that_does_not_predict_is_refused(unpredictable: Path) -> None:
-    table = recordings.recordings("table", folder=unpredictable)
-    made = recorded.read("table", unpredictable)
+    table = surrogate.recordings("table", folder=unpredictable)
+    made = store.read("table", unpredictable)
 
-    fitted = recordings.fit("vector", unpredictable)
+    fitted = surrogate.fit("vector", unpredictable)
     assert fitted.rank_correlation("table") < MIN_RANK_CORRELATION
     assert table.candidates is not None
     truths = [table.truth(each) for each in table.candidates()]
@@ -114,17 +114,17 @@ def test_a_regression_of_few_candidates_is_refused(
 ) -> None:
     write(tmp_path, points[:MIN_CANDIDATES], by_recipe)  # of which three are the default
 
-    fitted = recordings.fit("vector", tmp_path)
+    fitted = surrogate.fit("vector", tmp_path)
 
     assert fitted.rank_correlation("table") >= MIN_RANK_CORRELATION
     assert not fitted.predicts("table")
-    assert recordings.recordings("table", folder=tmp_path).candidates is not None
+    assert surrogate.recordings("table", folder=tmp_path).candidates is not None
 
 
 def test_two_recordings_are_a_table(tmp_path: Path, points: list[dict[str, Any]]) -> None:
     write(tmp_path, points[2:4], by_recipe)
 
-    table = recordings.recordings("table", quantile=0.5, folder=tmp_path)
+    table = surrogate.recordings("table", quantile=0.5, folder=tmp_path)
 
     assert table.candidates is not None
     assert len(table.candidates()) == 2
@@ -135,7 +135,7 @@ def test_a_wrong_default_has_its_quantile_among_uniform_candidates(
     folder: str, request: pytest.FixtureRequest
 ) -> None:
     low, median = (
-        recordings.recordings("table", quantile=q, folder=request.getfixturevalue(folder))
+        surrogate.recordings("table", quantile=q, folder=request.getfixturevalue(folder))
         for q in (0.1, 0.5)
     )
     truths = [table.truth(table.space.default_params()) for table in (low, median)]
@@ -146,7 +146,7 @@ def test_a_wrong_default_has_its_quantile_among_uniform_candidates(
 
 def test_a_wrong_default_has_wrong_priors_and_designs(predictable: Path) -> None:
     own, low = (
-        recordings.recordings("table", quantile=q, folder=predictable).space for q in (None, 0.1)
+        surrogate.recordings("table", quantile=q, folder=predictable).space for q in (None, 0.1)
     )
 
     for space in (own, low):
@@ -158,20 +158,20 @@ def test_a_wrong_default_has_wrong_priors_and_designs(predictable: Path) -> None
 
 
 def test_early_epochs_rank_candidates_no_better_than_the_recorded_ones(predictable: Path) -> None:
-    table = recordings.recordings("table", folder=predictable)
+    table = surrogate.recordings("table", folder=predictable)
     rng = random.Random(1)
     found, _ = table.curves([draw_uniform(table.space, rng) for _ in range(200)], [1, 8, 9])
 
-    assert abs(recordings.rank_correlation(found[:, 0], found[:, 2])) < 0.4
-    assert recordings.rank_correlation(found[:, 1], found[:, 2]) > 0.8
+    assert abs(surrogate.rank_correlation(found[:, 0], found[:, 2])) < 0.4
+    assert surrogate.rank_correlation(found[:, 1], found[:, 2]) > 0.8
 
 
 def test_a_failed_training_is_worth_chance(tmp_path: Path, points: list[dict[str, Any]]) -> None:
     write(tmp_path, points[:12], by_recipe)
-    failed = recorded.read("table", tmp_path)[5]
-    recorded.add("table", [replace(failed, outcome="DivergedError")], tmp_path)
+    failed = store.read("table", tmp_path)[5]
+    store.add("table", [replace(failed, outcome="DivergedError")], tmp_path)
 
-    curves = recordings.curves_of("table", recorded.read("table", tmp_path))
+    curves = surrogate.curves_of("table", store.read("table", tmp_path))
 
     assert curves.values[3].tolist() == [pytest.approx(1 / 6)] * EPOCHS
     assert len(curves.points) == 10
@@ -182,8 +182,7 @@ def test_the_report_says_whether_the_regression_is_used(
     predictable: Path, unpredictable: Path
 ) -> None:
     used, refused = (
-        recordings.report(recordings.fit("vector", folder))
-        for folder in (predictable, unpredictable)
+        surrogate.report(surrogate.fit("vector", folder)) for folder in (predictable, unpredictable)
     )
 
     assert "table: 61 candidates; the regression is used" in used
@@ -194,7 +193,7 @@ def test_the_report_says_whether_the_regression_is_used(
 def test_features_tell_apart_what_is_absent_and_what_is_lowest(
     points: list[dict[str, Any]],
 ) -> None:
-    space = recordings.space_of("table")
+    space = surrogate.space_of("table")
     encoding = Encoding.of([space])
     features = encoding.features(points[3:])
 
@@ -212,7 +211,7 @@ def test_a_larger_batch_undoes_a_larger_step(points: list[dict[str, Any]]) -> No
         points[0] | recipe | {rate: 0.001 * factor, "recipe.batch_size": 32 * factor}
         for factor in (1, 2)
     )
-    features = Encoding.of([recordings.space_of("table")]).features([small, large])[:, -5:]
+    features = Encoding.of([surrogate.space_of("table")]).features([small, large])[:, -5:]
 
     assert features[0, :2] != pytest.approx(features[1, :2])
     assert features[0, 2:] == pytest.approx(features[1, 2:])

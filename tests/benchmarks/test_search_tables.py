@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from benchmarks.search import closed_form
 from benchmarks.search.ours import run_study, simulate
-from benchmarks.search.spaces import draw_neighbor, draw_uniform
-from benchmarks.search.tables import Table, TableWorker
+from benchmarks.search.tables import closed_form
+from benchmarks.search.tables.space import draw_neighbor, draw_uniform
+from benchmarks.search.tables.table import Table, TableWorker
 from orchestrator.sampling.duplicates import digest_of
 from orchestrator.trial import TrialState
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester

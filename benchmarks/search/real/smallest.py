@@ -1,6 +1,6 @@
 """The smallest network that is as good as the default, found in 15 minutes on Fashion-MNIST.
 
-    python -m benchmarks.search.smallest [--minutes 15] [--seeds 5] [--home results/smallest]
+    python -m benchmarks.search.real.smallest [--minutes 15] [--seeds 5] [--home results/smallest]
 
 A study of the preset `fashion` maximizes accuracy and minimizes parameters, on an otherwise idle
 machine. Then the complete trials within half a point of the default are trained with other seeds,
@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.search.evaluation import interval
-from benchmarks.search.processes import JsonLines, keep_trainings
+from benchmarks.search.real.evaluation import interval
+from benchmarks.search.real.requests import JsonLines, keep_trainings
 from orchestrator import FrozenTrial, Study, create_study
 
 MARGIN = 0.005

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-FOLDER = Path(__file__).parent / "results" / "recordings"
+FOLDER = Path(__file__).parents[1] / "results" / "recordings"
 """Folder of the recordings of this project."""
 VALUE = "val_accuracy"
 """Metric by which candidates are compared."""

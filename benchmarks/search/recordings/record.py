@@ -1,6 +1,6 @@
 """Record full trainings of the built-in spaces on small data sets: the truth of our own tables.
 
-    make record                   # or .venv/bin/python -m benchmarks.search.record --until 150
+    make record                   # or python -m benchmarks.search.recordings.record --until 150
 
 Square numbers are the default with other seeds, so that its noise is known early. Of the others,
 47 % are uniform samples, 11 % samples from the priors, and 42 % mutations of one of the best so
@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.search import recorded
-from benchmarks.search.datasets import DATA, prepare
-from benchmarks.search.recorded import Recording
-from benchmarks.search.spaces import Params, draw_neighbor, draw_prior, draw_uniform
+from benchmarks.search.data.datasets import DATA, prepare
+from benchmarks.search.recordings import store
+from benchmarks.search.recordings.store import Recording
+from benchmarks.search.tables.space import Params, draw_neighbor, draw_prior, draw_uniform
 from search_spaces.catalog import load as load_space
 from search_spaces.catalog.task_fit import fit_to_task
 from search_spaces.cost import Cost, cost
@@ -45,7 +45,7 @@ ROUNDS = (10, 40, 80, 150)
 """Numbers of recordings after which the next data set follows."""
 
 
-class Proposal(NamedTuple):
+class CandidateProposal(NamedTuple):
     """A candidate to be trained."""
 
     kind: str
@@ -70,7 +70,7 @@ class Recorder:
         self.space = fit_to_task(load_space(space), self.dataset.task)
         self._default_cost = self._cost(self.space.default_params())
 
-    def propose(self, number: int, known: Sequence[Recording]) -> Proposal:
+    def propose(self, number: int, known: Sequence[Recording]) -> CandidateProposal:
         """Return the candidate of this number, given earlier recordings."""
         rng = random.Random(f"{self.name} {number}")
         kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
@@ -84,7 +84,7 @@ class Recorder:
             ratio = counted.flops / self._default_cost.flops
             keep = ratio <= EXPENSIVE or (ratio <= MAX_FLOPS and rng.random() < EXPENSIVE_SHARE)
             if keep or kind == "default":
-                return Proposal(kind, parent and parent.number, params, counted)
+                return CandidateProposal(kind, parent and parent.number, params, counted)
 
     def _draw(self, kind: str, parent: Recording | None, rng: random.Random) -> dict[str, Any]:
         if kind == "default":
@@ -98,7 +98,7 @@ class Recorder:
     def _cost(self, params: Params) -> Cost:
         return cost(self.space.resolve(ReplaySuggester(params)).architecture, self.dataset.task)
 
-    def record(self, proposal: Proposal, number: int) -> Recording:
+    def record(self, proposal: CandidateProposal, number: int) -> Recording:
         """Train a candidate with the product's trainer, and keep every epoch."""
         candidate = self.space.resolve(ReplaySuggester(proposal.params))
         job = TrainingJob(
@@ -123,7 +123,7 @@ class Recorder:
             cpu_s=cpu_s,
             outcome=outcome,
         )
-        recorded.add(self.name, [recording], self.results)
+        store.add(self.name, [recording], self.results)
         return recording
 
 
@@ -140,7 +140,7 @@ def measure(job: TrainingJob, dataset: Dataset) -> tuple[dict[str, list[float]],
                     metrics.setdefault(name, []).append(float(f"{value:.5g}"))
     except ArchscoutError as error:
         return metrics, cpu_s, type(error).__name__
-    return metrics, cpu_s, recorded.COMPLETE
+    return metrics, cpu_s, store.COMPLETE
 
 
 def next_number(known: Sequence[Recording], shard: int, shards: int) -> int:
@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--hours", type=float, default=24.0, help="start none after this time")
     parser.add_argument("--names", nargs="+", default=list(DATA), choices=list(DATA))
     parser.add_argument("--shard", default="0/1", help="I/N: records numbers I, I+N, I+2N, ...")
-    parser.add_argument("--results", type=Path, default=recorded.FOLDER)
+    parser.add_argument("--results", type=Path, default=store.FOLDER)
     parser.add_argument("--data", type=Path, default=Path("recordings"))
     given = parser.parse_args(arguments)
     shard, shards = map(int, given.shard.split("/"))
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in given.names:
             recorder = Recorder(name, given.results, given.data)
             while time.monotonic() < end:
-                known = recorded.read(name, given.results)
+                known = store.read(name, given.results)
                 number = next_number(known, shard, shards)
                 if number >= target:
                     break

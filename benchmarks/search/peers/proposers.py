@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import optuna
 
-from benchmarks.search.event_loop import PeerTrial
-from benchmarks.search.spaces import draw_neighbor, draw_uniform
-from benchmarks.search.tables import Table
+from benchmarks.search.peers.event_loop import PeerTrial
+from benchmarks.search.tables.space import draw_neighbor, draw_uniform
+from benchmarks.search.tables.table import Table
 from orchestrator.objective import Objective
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.trial import Trial, TrialState

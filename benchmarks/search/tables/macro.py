@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search.spaces import Params, TableSpace
-from benchmarks.search.tables import Numbers, Table, data_folder
+from benchmarks.search.tables.space import Params, TableSpace
+from benchmarks.search.tables.table import Numbers, Table, data_folder
 from search_spaces.domains import Record, choice
 
 LAYERS = tuple(f"layer{i}" for i in range(8))

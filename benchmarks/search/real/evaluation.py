@@ -13,7 +13,7 @@ from typing import Any
 
 from scipy import stats
 
-from benchmarks.search.processes import JsonLines
+from benchmarks.search.real.requests import JsonLines
 from orchestrator.confirmation.racing import Race, race
 from orchestrator.objective import Objective
 

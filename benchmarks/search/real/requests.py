@@ -1,4 +1,4 @@
-"""Requests to `real_process.py` in any checkout, and files of JSON lines that keep the answers."""
+"""Requests to `process.py` in any checkout, and files of JSON lines that keep the answers."""
 
 import json
 import lzma
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(__file__).with_name("real_process.py")
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = Path(__file__).with_name("process.py")
 
 
 def answers(checkout: Path, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

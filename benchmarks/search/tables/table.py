@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.search.spaces import (
+from benchmarks.search.tables.space import (
     Params,
     TableSpace,
     canonical_key,

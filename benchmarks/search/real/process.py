@@ -1,6 +1,6 @@
 """Search and train for real in the checkout that PYTHONPATH names; one request, one process.
 
-    PYTHONPATH=CHECKOUT python benchmarks/search/real_process.py REQUEST.json
+    PYTHONPATH=CHECKOUT python benchmarks/search/real/process.py REQUEST.json
 
 Imports only what earlier versions have as well, so that today's search and an earlier one are
 measured by one program. Budgets are counted in epochs: the load of the machine changes nothing.

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search.evaluation import (
+from benchmarks.search.real.evaluation import (
     TEST_SEEDS,
     Evaluation,
     Result,
@@ -31,10 +31,10 @@ from benchmarks.search.evaluation import (
     mean_by_seed,
     sentence,
 )
-from benchmarks.search.processes import ROOT, JsonLines, keep_search, keep_trainings, revision
+from benchmarks.search.real.requests import ROOT, JsonLines, keep_search, keep_trainings, revision
 from orchestrator.objective import Objective
 
-RESULTS = Path(__file__).parent / "results" / "real"
+RESULTS = Path(__file__).parents[1] / "results" / "real"
 """Folder of the repository's results."""
 FULL = 9
 """Epochs of a full training."""
@@ -92,7 +92,7 @@ class Bench:
 
     def data(self, name: str) -> dict[str, Any]:
         """Return space, data and epochs of a data set, as requests name them."""
-        from benchmarks.search.datasets import prepare  # noqa: PLC0415 - loads the data
+        from benchmarks.search.data.datasets import prepare  # noqa: PLC0415 - loads the data
 
         space, spec = prepare(name, self.folder / "data")
         return {"space": space, "data": asdict(spec), "full": self.full}

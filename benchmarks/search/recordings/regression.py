@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.search.spaces import Params
+from benchmarks.search.tables.space import Params
 from search_spaces.domains.suggester import ChoiceQuestion, Question, RandomSuggester
 from search_spaces.space import SearchSpace
 

@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.search.event_loop import PeerTrial
-from benchmarks.search.kernels import KernelDensity, KernelSuggester, QuestionLog
-from benchmarks.search.spaces import Params, draw_uniform
-from benchmarks.search.tables import Numbers, Table
+from benchmarks.search.peers.event_loop import PeerTrial
+from benchmarks.search.peers.kernels import KernelDensity, KernelSuggester, QuestionLog
+from benchmarks.search.tables.space import Params, draw_uniform
+from benchmarks.search.tables.table import Numbers, Table
 
 
-class Model(Protocol):
+class BracketModel(Protocol):
     """Proposes candidates for a bracket."""
 
     def propose(self, trials: Sequence[PeerTrial], rung: int) -> dict[str, Any]:
@@ -27,7 +27,9 @@ class HyperbandPeer:
     Li et al. (2018, 2020). A trial that is not promoted is paused and may be promoted later.
     """
 
-    def __init__(self, table: Table, model: Model, rungs: Sequence[int], factor: int = 3) -> None:
+    def __init__(
+        self, table: Table, model: BracketModel, rungs: Sequence[int], factor: int = 3
+    ) -> None:
         """Prepare a search.
 
         Args:

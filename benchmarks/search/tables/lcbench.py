@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search.spaces import Params, TableSpace
-from benchmarks.search.tables import Noise, Numbers, Table, data_folder, predicted_cost
+from benchmarks.search.tables.space import Params, TableSpace
+from benchmarks.search.tables.table import Noise, Numbers, Table, data_folder, predicted_cost
 from search_spaces.domains import FloatRange, IntRange, Record
 from search_spaces.domains.suggester import RandomSuggester
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search.spaces import Params, TableSpace
-from benchmarks.search.tables import Noise, Numbers, Table, predicted_cost
+from benchmarks.search.tables.space import Params, TableSpace
+from benchmarks.search.tables.table import Noise, Numbers, Table, predicted_cost
 from search_spaces.domains import FloatRange, IntRange, Record, Repeat, choice
 
 FIDELITIES = tuple(range(1, 10))

@@ -1,6 +1,6 @@
 """Tables of our own recordings, and how far they can be trusted.
 
-    .venv/bin/python -m benchmarks.search.recordings
+    .venv/bin/python -m benchmarks.search.recordings.surrogate
 
 prints, for each data set, the held-out error of the regression of learning curves, the rank
 correlation of each epoch with the end, and the noise of the default. The regression answers for all
@@ -19,12 +19,12 @@ from typing import Self
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.search import recorded
-from benchmarks.search.datasets import DATA
-from benchmarks.search.recorded import COMPLETE, VALUE, Recording
-from benchmarks.search.regression import Encoding, Numbers, Regression
-from benchmarks.search.spaces import Params, TableSpace, canonical_key, draw_uniform
-from benchmarks.search.tables import Noise, Table, predicted_cost
+from benchmarks.search.data.datasets import DATA
+from benchmarks.search.recordings import store
+from benchmarks.search.recordings.regression import Encoding, Numbers, Regression
+from benchmarks.search.recordings.store import COMPLETE, VALUE, Recording
+from benchmarks.search.tables.space import Params, TableSpace, canonical_key, draw_uniform
+from benchmarks.search.tables.table import Noise, Table, predicted_cost
 from search_spaces.catalog import load as load_space
 from search_spaces.catalog.task_fit import fit_to_task
 from search_spaces.domains import Record, choice
@@ -183,16 +183,14 @@ def space_of(name: str) -> SearchSpace:
 
 
 @cache
-def fit(space: str, folder: Path = recorded.FOLDER) -> Fit:
+def fit(space: str, folder: Path = store.FOLDER) -> Fit:
     """Return the regression of all data sets of a space that are recorded."""
     names = [name for name, data in DATA.items() if data.space == space]
-    found = {name: recorded.read(name, folder) for name in names}
+    found = {name: store.read(name, folder) for name in names}
     return Fit.of([curves_of(name, rows) for name, rows in found.items() if len(rows) >= FOLDS])
 
 
-def recordings(
-    name: str, *, quantile: float | None = None, folder: Path = recorded.FOLDER
-) -> Table:
+def recordings(name: str, *, quantile: float | None = None, folder: Path = store.FOLDER) -> Table:
     """Return the table of a data set, of all candidates or of the recorded ones.
 
     Args:
@@ -201,7 +199,7 @@ def recordings(
             None keeps the space's own default.
         folder: Folder of the recordings.
     """
-    curves = curves_of(name, recorded.read(name, folder))
+    curves = curves_of(name, store.read(name, folder))
     suffix = "" if quantile is None else f"-q{quantile:g}"
     if len(curves.points) >= MIN_CANDIDATES:
         fitted = fit(DATA[name].space, folder)
@@ -332,7 +330,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--results", type=Path, default=recorded.FOLDER)
+    parser.add_argument("--results", type=Path, default=store.FOLDER)
     folder = parser.parse_args().results
     for space in dict.fromkeys(data.space for data in DATA.values()):
         print(report(fit(space, folder)), flush=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.search.spaces import Params, TableSpace
-from benchmarks.search.tables import Numbers
+from benchmarks.search.tables.space import Params, TableSpace
+from benchmarks.search.tables.table import Numbers
 from search_spaces.domains.suggester import (
     BaseSuggester,
     ChoiceQuestion,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.search import glyphs, textures
+from benchmarks.search.data import glyphs, textures
 from search_spaces.task import Task
 from workers.data import DataError, DataSpec, SplitSpec, load
 

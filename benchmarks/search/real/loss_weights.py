@@ -1,8 +1,8 @@
 """What searching the weights of loss terms is worth, alone and with the network.
 
-    python -m benchmarks.search.loss_weights search [--seeds 3] [--shard 0/2]
-    python -m benchmarks.search.loss_weights evaluate
-    python -m benchmarks.search.loss_weights table
+    python -m benchmarks.search.real.loss_weights search [--seeds 3] [--shard 0/2]
+    python -m benchmarks.search.real.loss_weights evaluate
+    python -m benchmarks.search.real.loss_weights table
 
 Equal epochs for three searches: `network` decides architecture and recipe with the losses at their
 default, `weights` decides terms, weights and balancer of the loss for the default network, `both`
@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search.datasets import prepare
-from benchmarks.search.evaluation import Evaluation, Row, interval, mean_by_seed, sentence
-from benchmarks.search.processes import JsonLines, keep_search, keep_trainings
+from benchmarks.search.data.datasets import prepare
+from benchmarks.search.real.evaluation import Evaluation, Row, interval, mean_by_seed, sentence
+from benchmarks.search.real.requests import JsonLines, keep_search, keep_trainings
 from orchestrator.objective import Objective
 from workers.data import DataSpec
 

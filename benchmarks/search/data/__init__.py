@@ -1,0 +1,1 @@
+"""Data sets of the recordings and of the real searches."""

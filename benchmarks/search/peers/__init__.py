@@ -1,0 +1,1 @@
+"""Other search methods, and the event loop in which they run."""

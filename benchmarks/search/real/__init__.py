@@ -1,0 +1,1 @@
+"""Searches, evaluations and measurements by real training."""

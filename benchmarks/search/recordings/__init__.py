@@ -1,0 +1,1 @@
+"""Recorded trainings of our own spaces, and tables made of them."""
