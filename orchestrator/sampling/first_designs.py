@@ -7,6 +7,7 @@ designs are the default with one structural decision changed, and known networks
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from orchestrator.sampling.candidates import Space
@@ -49,6 +50,10 @@ class FirstDesigns:
             maximum = int(SHARE * trials) if trials >= MIN_TRIALS else 0
         return cls(maximum=maximum, constraints=tuple(constraints))
 
+    def at_most(self, space: Space) -> int:
+        """Return the maximum number of designs for a space; nothing is screened."""
+        return min(self.maximum, len(list(_designs(space)))) if self.maximum else 0
+
     def choose(self, space: Space, tried: Sequence[Params], task: Task | None) -> list[Params]:
         """Return parameters of the designs, each of another network, the most different first.
 
@@ -80,6 +85,41 @@ class FirstDesigns:
 
 NO_DESIGNS = FirstDesigns(maximum=0)
 """Rule of a study whose sampler proposes right after the seed points."""
+
+
+class FirstPoints:
+    """Candidates before the sampler proposes: the default and seed points, then first designs."""
+
+    def __init__(
+        self, points: Sequence[Params], rule: FirstDesigns, space: Space, task: Task | None
+    ) -> None:
+        """Prepare the sequence; designs are screened when the first one is needed.
+
+        Args:
+            points: Parameters of the default and of the seed points.
+            rule: Rule for the first designs.
+            space: The study's space.
+            task: Task that networks are built for; None counts no costs.
+        """
+        self._points, self._rule = points, rule
+        self._space, self._task = space, task
+
+    def get(self, number: int) -> Params | None:
+        """Return the parameters for a trial number; None where the sampler proposes."""
+        if number < len(self._points):
+            return self._points[number]
+        index = number - len(self._points)
+        if index >= self._max_designs or index >= len(self._designs):
+            return None  # a resumed study that is past its designs screens none
+        return self._designs[index]
+
+    @cached_property
+    def _max_designs(self) -> int:
+        return self._rule.at_most(self._space)
+
+    @cached_property
+    def _designs(self) -> Sequence[Params]:
+        return self._rule.choose(self._space, self._points, self._task)
 
 
 def _designs(space: Space) -> Iterator[Params]:

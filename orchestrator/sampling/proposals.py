@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.clock import Clock
 from orchestrator.sampling.candidates import Space, user_space_error
 from orchestrator.sampling.duplicates import digest_of, exhausted, tail_length
+from orchestrator.sampling.first_designs import FirstPoints
 from orchestrator.sampling.rejection import RejectionSampler, RejectionStats
 from orchestrator.sampling.sampler import MAX_RESAMPLES, Sampler, Suggestion
 from orchestrator.sampling.screening import Screening, screen
@@ -100,7 +101,7 @@ class Proposals:
         seed: int,
         task: Task | None,
         constraints: Sequence[Constraint],
-        first_points: Sequence[Mapping[str, Any]],
+        first_points: FirstPoints,
         clock: Clock,
         warm_start: WarmStart = NO_WARM_START,
     ) -> None:
@@ -112,7 +113,7 @@ class Proposals:
             seed: The study's seed.
             task: Task that networks are built for; None counts no costs.
             constraints: Bounds on the costs, in addition to the space's own.
-            first_points: Parameters of the first candidates, by trial number.
+            first_points: Candidates before the sampler proposes.
             clock: Measures how long no candidate has met the constraints.
             warm_start: Results of earlier studies; their candidates are not trained again.
         """
@@ -121,7 +122,7 @@ class Proposals:
         self._seed = seed
         self._task = task
         self._constraints = (*constraints, *space.constraints)
-        self._first_points = tuple(first_points)
+        self._first_points = first_points
         self._warm_start = warm_start
         self._transferred_uids = warm_start.transferred_uids
         self.rejections = RejectionStats(clock)
@@ -142,8 +143,8 @@ class Proposals:
         Raises:
             UserSpaceError: The user's define-by-run space raised an exception.
         """
-        if number < len(self._first_points):
-            suggestion, candidate = self._sample(number, 0, self._first_points[number])
+        if (first := self._first_point(number)) is not None:
+            suggestion, candidate = self._sample(number, 0, first)
             return self._proposal(suggestion, candidate, by_digest={})
         fixed = self._feasible_params(number, by_digest)
         for resample in range(MAX_RESAMPLES + 1):
@@ -156,6 +157,12 @@ class Proposals:
     def exhausted(self, trials: Sequence[Trial]) -> bool:
         """Return whether every candidate was tried, or only duplicates are found."""
         return exhausted(trials, self._space.size())
+
+    def _first_point(self, number: int) -> Mapping[str, Any] | None:
+        try:
+            return self._first_points.get(number)
+        except Exception as error:  # a first design resolves the user's blocks
+            raise user_space_error(error) from error
 
     def _feasible_params(
         self, number: int, by_digest: Mapping[str, Trial]

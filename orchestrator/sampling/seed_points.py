@@ -6,7 +6,6 @@ from typing import Any
 from orchestrator.errors import sanitize
 from orchestrator.sampling.candidates import Space, user_space_error
 from orchestrator.sampling.duplicates import digest_of
-from orchestrator.sampling.first_designs import NO_DESIGNS, FirstDesigns
 from orchestrator.seeds import derive_seed
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.catalog.known import known
@@ -33,9 +32,8 @@ def first_points(
     seed_points: Sequence[Mapping[str, Any] | str],
     seed: int,
     task: Task | None = None,
-    designs: FirstDesigns = NO_DESIGNS,
 ) -> tuple[Mapping[str, Any], ...]:
-    """Return parameters of the default, the seed points and first designs, each candidate once.
+    """Return parameters of the default and of the seed points, each candidate once.
 
     Args:
         space: The study's space.
@@ -43,7 +41,6 @@ def first_points(
             default recipe. Decisions that a point omits are sampled.
         seed: Seed of those samples.
         task: Task on which equal networks are found; None compares encodings.
-        designs: Rule for the first designs, which follow the seed points.
 
     Raises:
         SeedPointError: A seed point does not fit the space.
@@ -62,7 +59,7 @@ def first_points(
         if (digest := digest_of(candidate, task)) not in seen:
             seen.add(digest)
             points.append(suggester.params)
-    return (*points, *designs.choose(space, points, task))
+    return tuple(points)
 
 
 def _resolve(space: Space, suggester: "_PartialSuggester", where: str) -> Candidate | Decisions:

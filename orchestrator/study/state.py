@@ -16,7 +16,7 @@ from orchestrator.objective import Objective, best, main_objective, reaches_targ
 from orchestrator.pruning.pruner import Pruner
 from orchestrator.sampling.auto_sampler import AutoSampler
 from orchestrator.sampling.candidates import Space
-from orchestrator.sampling.first_designs import NO_DESIGNS, FirstDesigns
+from orchestrator.sampling.first_designs import NO_DESIGNS, FirstDesigns, FirstPoints
 from orchestrator.sampling.halving import Halving
 from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.sampling.proposals import Proposal, Proposals
@@ -69,8 +69,11 @@ class StudyState:
             seed=config.seed,
             task=task,
             constraints=config.constraints,
-            first_points=first_points(
-                space, config.seed_points, config.seed, task, _first_designs(config)
+            first_points=FirstPoints(
+                first_points(space, config.seed_points, config.seed, task),
+                _first_designs(config),
+                space,
+                task,
             ),
             clock=clock,
             warm_start=warm_start,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.studies import config, opened
 
+from orchestrator.sampling import auto_sampler
 from orchestrator.sampling.first_designs import FirstDesigns
 from orchestrator.sampling.seed_points import first_points
 from search_spaces.blocks import ConvolutionStem, Residual, Stage
@@ -44,14 +45,15 @@ def test_each_kind_of_block_is_tried_and_the_most_different_first() -> None:
     assert designs("hybrid", rule=FirstDesigns(maximum=2)) == found[:2]
 
 
-def test_the_default_and_seed_points_come_first_and_no_network_comes_twice() -> None:
+def test_no_network_of_the_first_points_comes_twice() -> None:
     space = load("hybrid")
     mbconv = space.kinds()[1]
-    points = first_points(space, [mbconv], 0, IMAGE, ALL)
-    assert points[:2] == (space.default_params(), mbconv)
-    assert len(points) == 6
-    assert points == first_points(space, [mbconv], 0, IMAGE, ALL)
-    assert first_points(space, [mbconv], 0, IMAGE) == points[:2]
+    points = first_points(space, [mbconv], 0, IMAGE)
+    assert points == (space.default_params(), mbconv)
+    found = ALL.choose(space, points, IMAGE)
+    assert len(found) == 4
+    assert not [design for design in found if design in points]
+    assert found == ALL.choose(space, points, IMAGE)
 
 
 def test_infeasible_kinds_are_left_out() -> None:
@@ -87,6 +89,51 @@ def test_known_networks_that_the_space_contains_are_tried() -> None:
     )
     found = ALL.choose(space, [space.default_params()], None)
     assert found == [space.encode_network(plain_cnn())]
+
+
+def test_a_study_that_is_past_its_designs_screens_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = []
+
+    def choose(*given: object) -> list[Any]:
+        chosen.append(given)
+        return original(*given)
+
+    original = FirstDesigns.choose
+    monkeypatch.setattr(FirstDesigns, "choose", choose)
+    task = Task(inputs={"image": (1, 8, 8)}, num_classes=10)
+    asked = config(space="tiny", train=None, stop={"trials": 8}, sampler={"name": "auto"})
+    starts = []
+    for proposed in (1, 2, 1, 1):
+        with opened(tmp_path, asked, space=load("tiny"), task=task) as study:
+            known = len(study.trials)
+            while len(study.trials) < known + proposed:
+                study.ask()
+            starts.append(len(chosen))
+    assert starts == [0, 1, 1, 1]  # trials 0; 1 and 2, the designs; 3; 4
+
+
+@pytest.mark.parametrize(("bound", "tried"), [(2.0, 0), (5.0, 1), (10.0, 2)])
+def test_a_study_gives_no_number_to_designs_that_violate_its_constraints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: float, tried: int
+) -> None:
+    monkeypatch.setattr(auto_sampler, "NUM_COUNTED", 4)  # costs a second otherwise
+    space, task = load("vector"), Task(inputs={"vector": (4,)}, num_classes=3)
+    # The designs have 7.9 and 3.9 times the FLOPs of the default; all train in milliseconds.
+    at_most = bound * space.default().cost(task)["flops"]
+    asked = config(
+        space="vector",
+        train=None,
+        stop={"trials": 8},
+        sampler={"name": "auto"},
+        constraints=[{"metric": "flops", "at_most": at_most}],
+    )
+    with opened(tmp_path, asked, space=space, task=task) as study:
+        while len(study.trials) < 3:
+            study.ask()
+        found = [trial.params for trial in study.trials]
+    assert sum(kind in found for kind in space.kinds()) == tried
 
 
 @pytest.mark.parametrize(
