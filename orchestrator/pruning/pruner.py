@@ -10,7 +10,8 @@ class Pruner(Protocol):
     """Decides at rungs from measurements alone.
 
     Every decision is a pure function of the observed trials, in any order, so that a resumed study
-    decides as the uninterrupted one.
+    decides as the uninterrupted one. Trial 0 and trials of other kinds than `search` are never
+    pruned. Run `orchestrator.testing.PrunerContract` on an implementation.
     """
 
     @property

@@ -16,8 +16,15 @@ Needs the extra `test`.
 """
 
 from orchestrator.testing.engines import EngineContract
+from orchestrator.testing.pruners import PrunerContract
 from orchestrator.testing.samplers import SamplerContract
 from orchestrator.testing.storage import StorageContract
 from orchestrator.testing.trackers import TrackerContract
 
-__all__ = ["EngineContract", "SamplerContract", "StorageContract", "TrackerContract"]
+__all__ = [
+    "EngineContract",
+    "PrunerContract",
+    "SamplerContract",
+    "StorageContract",
+    "TrackerContract",
+]
