@@ -167,6 +167,8 @@ def _search(
         ProgressDisplay(study, terminal),
     ):
         engine.run(study, inputs.dataset)
+        while not study.seal():  # a request arrived as the last trial ended
+            engine.run(study, inputs.dataset)
     return _outcome(study)
 
 
@@ -212,9 +214,6 @@ def _outcome(study: StudyDriver) -> RunOutcome:
         return RunOutcome(code=ExitCode.INTERRUPTED, state="interrupted", reason=study.block_reason)
     if study.abort_reason is not None:
         return RunOutcome(code=ExitCode.ABORTED, state="broken", reason=study.abort_reason)
-    if not study.finished:
-        text = "a retry arrived while the search was finishing; resume to run it"
-        return RunOutcome(code=ExitCode.INTERRUPTED, state="interrupted", reason=text)
     state = "finished" if study.search_finished else "interrupted"
     return RunOutcome(code=ExitCode.DONE, state=state, reason=study.end_reason or "")
 

@@ -10,6 +10,9 @@ from workers.measurement import Measurement
 REUSED = "warm_start"
 """Reason of a complete trial whose result is reused from its parent in an earlier study."""
 
+OPERATOR = "operator"
+"""Reason of a pruned trial that a user has stopped."""
+
 PAUSED = "paused"
 """Outcome of an attempt that a rung ended without the end of its trial."""
 

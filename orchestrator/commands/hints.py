@@ -112,7 +112,7 @@ def search_command(
 
 def retry_commands(name: str, trials: Sequence[Trial], home: Home) -> dict[str, str]:
     """Return the command that retries each class of failures, with an explanation."""
-    from orchestrator.study.retries import retryable_reasons, retryable_trials  # noqa: PLC0415 - loads optuna
+    from orchestrator.study.requests.retry import retryable_reasons, retryable_trials  # noqa: PLC0415 - loads optuna
 
     found = Counter(
         {reason: len(retryable_trials(trials, reason)) for reason in retryable_reasons()}

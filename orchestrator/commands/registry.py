@@ -270,7 +270,7 @@ COMMANDS = {
     "retry": Command(
         group="steer",
         help="run failed trials of one failure class again, as new trials",
-        module="retry",
+        module="steer.retry",
         add_options=_retry,
     ),
     "confirm": Command(

@@ -22,12 +22,13 @@ from orchestrator.ledger.errors import (
 )
 from orchestrator.ledger.leases import LEASE_S, Holder, Lease
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.records import AttemptRecord, Event, Promotion, Request, StudyRow
+from orchestrator.ledger.records import AttemptRecord, Effect, Event, Promotion, Request, StudyRow
 
 __all__ = [
     "LEASE_S",
     "AliasMovedError",
     "AttemptRecord",
+    "Effect",
     "Event",
     "Holder",
     "IllegalTransitionError",

@@ -145,6 +145,20 @@ def require(tx: Transaction, lease: Lease) -> None:
         raise LeaseLostError(lease.study_id, lease.generation, found.generation)
 
 
+def lock(tx: Transaction, study_id: int) -> int:
+    """Lock the lease of any holder until the transaction ends, and return its generation.
+
+    Events of a study are then written one transaction after the other.
+
+    Raises:
+        StudyGoneError: The study has been deleted.
+    """
+    found = tx.connection.execute(_HELD, {"of_study": study_id}).one_or_none()
+    if found is None:
+        raise StudyGoneError(f"study {study_id} was deleted")
+    return int(found.generation)
+
+
 def renew(tx: Transaction, lease: Lease) -> Lease:
     """Renew the lease for 30 s."""
     require(tx, lease)

@@ -15,7 +15,7 @@ from orchestrator.ledger.errors import UnknownStudyError, UnknownTrialError
 from orchestrator.ledger.leases import Holder, Lease
 from orchestrator.ledger.outage import Outage
 from orchestrator.ledger.promotions import Promotions
-from orchestrator.ledger.records import AttemptRecord, Event, Request, StudyRow
+from orchestrator.ledger.records import AttemptRecord, Effect, Event, Request, StudyRow
 from orchestrator.ledger.schema import trial
 from orchestrator.ledger.serialization import finite
 from orchestrator.trial import Trial, TrialState
@@ -326,13 +326,20 @@ class Ledger:
         """Return the open requests of a study, oldest first."""
         return self._database.read(lambda connection: requests.read_open(connection, study_id))
 
-    def answer(self, lease: Lease, request_id: int, answer: Mapping[str, Any]) -> None:
-        """Answer a request; only the first answer is kept.
+    def carry_out(self, lease: Lease, request_id: int, effect: Effect) -> bool:
+        """Answer a request and record what it changes, in one transaction.
+
+        A finished study becomes `interrupted` if the effect gives a driver something to do.
+
+        Returns:
+            False if the request was answered before: nothing is changed then.
 
         Raises:
+            NumberMismatchError: The number of a new trial is not the study's next one.
+            IllegalTransitionError: A trial to end has ended.
             LeaseLostError: Another driver has the study.
         """
-        self._write("answered", lambda tx: requests.answer(tx, lease, request_id, answer))
+        return self._write("answered", lambda tx: requests.carry_out(tx, lease, request_id, effect))
 
     def read_answer(self, request_id: int) -> dict[str, Any] | None:
         """Return the answer to a request; None while it is open."""

@@ -1,8 +1,10 @@
 """Records of the ledger, independent of the database."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from orchestrator.trial import Trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +14,7 @@ class StudyRow:
     id: int
     name: str
     config_json: str
-    """Configuration in canonical JSON; a start decides at most the GPUs of a trial."""
+    """Configuration in canonical JSON, with all changes to the study."""
     space_name: str
     space_version: str
     data_digest: str
@@ -99,3 +101,16 @@ class Request:
     id: int
     kind: str
     payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """Answer to a request with all that it changes, recorded in one transaction."""
+
+    answer: Mapping[str, Any]
+    changes: Mapping[str, str | None] = field(default_factory=dict)
+    """New values of the study's row, by column."""
+    added: Sequence[Trial] = ()
+    """New trials, under the study's next numbers."""
+    ended: Sequence[str] = ()
+    """uids of open trials that end as PRUNED by their operator, running ones too."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from orchestrator.ledger import leases
+from orchestrator.ledger import leases, rows, transitions
 from orchestrator.ledger.database import Transaction
 from orchestrator.ledger.leases import Lease
-from orchestrator.ledger.records import Request
+from orchestrator.ledger.records import Effect, Request
 from orchestrator.ledger.schema import request
 from orchestrator.ledger.serialization import columns_of, from_row, to_json
 
@@ -23,26 +23,43 @@ _ANSWER = (
     update(request)
     .where(request.c.id == bindparam("which"), request.c.answered.is_(None))
     .values(answered=bindparam("at"), answer_json=bindparam("content"))
+    .returning(request.c.kind)
 )
 _ANSWERED = select(request.c.answer_json).where(request.c.id == bindparam("which"))
 
 
 def add(tx: Transaction, study_id: int, kind: str, payload: Mapping[str, Any]) -> int:
     """Add a request, unless an equal one is open, and return its id."""
+    generation = leases.lock(tx, study_id)
     encoded = to_json(payload)
     for found in tx.connection.execute(_OPEN, {"of_study": study_id}):
         if (found.kind, found.payload_json) == (kind, encoded):
             return int(found.id)
     row = {"study_id": study_id, "kind": kind, "payload_json": encoded, "recorded": tx.now()}
-    return int(tx.connection.execute(_ADD, row).scalar_one())
+    added = int(tx.connection.execute(_ADD, row).scalar_one())
+    content = {"request": added, "kind": kind, "payload": payload}
+    tx.append(study_id, generation, "request_added", content)
+    return added
 
 
-def answer(tx: Transaction, lease: Lease, request_id: int, content: Mapping[str, Any]) -> None:
-    """Answer a request; only the first answer is kept."""
+def carry_out(tx: Transaction, lease: Lease, request_id: int, effect: Effect) -> bool:
+    """Answer a request and record what it changes; return False if it was answered before."""
     leases.require(tx, lease)
-    tx.connection.execute(
-        _ANSWER, {"which": request_id, "at": tx.now(), "content": to_json(content)}
-    )
+    content = {"which": request_id, "at": tx.now(), "content": to_json(effect.answer)}
+    kind = tx.connection.scalar(_ANSWER, content)
+    if kind is None:
+        return False
+    if effect.changes:
+        rows.change_study(tx, lease, request_id, effect.changes)
+    for new in effect.added:
+        rows.add_trial(tx, lease, new)
+    for uid in effect.ended:
+        transitions.end_by_operator(tx, lease, uid)
+    if effect.changes or effect.added:
+        rows.reopen(tx, lease)
+    answered = {"request": request_id, "kind": kind, "answer": effect.answer}
+    tx.append(lease.study_id, lease.generation, "request_answered", answered)
+    return True
 
 
 def read_open(connection: Connection, study_id: int) -> list[Request]:

@@ -35,7 +35,7 @@ from orchestrator.ledger.schema import (
     study,
     trial,
 )
-from orchestrator.ledger.serialization import check_values, to_row
+from orchestrator.ledger.serialization import check_values, differences, from_columns, to_row
 from orchestrator.trial import Trial, TrialState
 
 _ADD = insert(study).returning(study)
@@ -43,6 +43,8 @@ _ADD_PROJECTION = insert(projection)
 _CHANGE = update(study).where(study.c.id == bindparam("of_study"))
 _SET_STATE = _CHANGE.values(state=bindparam("to_state"))
 _SET_CONFIG = _CHANGE.values(config_json=bindparam("new"))
+_REOPEN = _CHANGE.where(study.c.state == "finished").values(state="interrupted")
+_BY_ID = select(study).where(study.c.id == bindparam("of_study"))
 _ADD_SPENT = _CHANGE.values(spent_s=study.c.spent_s + bindparam("more"))
 
 
@@ -87,6 +89,26 @@ def set_config(tx: Transaction, lease: Lease, config_json: str) -> None:
     leases.require(tx, lease)
     tx.connection.execute(_SET_CONFIG, {"of_study": lease.study_id, "new": config_json})
     tx.append(lease.study_id, lease.generation, "study_config", {"config_json": config_json})
+
+
+def change_study(
+    tx: Transaction, lease: Lease, request_id: int, changes: Mapping[str, str | None]
+) -> None:
+    """Change columns of the study as a request says; the event lists old and new values."""
+    row = tx.connection.execute(_BY_ID, {"of_study": lease.study_id}).one()._asdict()
+    tx.connection.execute(_CHANGE.values(**changes), {"of_study": lease.study_id})
+    changed = differences(
+        from_columns({name: row[name] for name in changes}), from_columns(changes)
+    )
+    payload = {"request": request_id, "changed": changed, **changes}
+    tx.append(lease.study_id, lease.generation, "study_changed", payload)
+
+
+def reopen(tx: Transaction, lease: Lease) -> None:
+    """Set a finished study to `interrupted`, so that a driver continues it."""
+    if tx.connection.execute(_REOPEN, {"of_study": lease.study_id}).rowcount:
+        payload = {"state": "interrupted"}
+        tx.append(lease.study_id, lease.generation, "study_state", payload)
 
 
 def add_spent(tx: Transaction, lease: Lease, seconds: float) -> None:

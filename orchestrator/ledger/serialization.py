@@ -60,12 +60,36 @@ def to_row(record: "DataclassInstance", table: Table) -> dict[str, Any]:
 
 def from_row(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
     """Return a row's values by field of its record."""
+    return from_columns(row._asdict())
+
+
+def from_columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of columns by field of their record."""
     return {
         name.removesuffix(_JSON): json.loads(value)
         if name.endswith(_JSON) and value is not None
         else value
-        for name, value in row._mapping.items()  # noqa: SLF001 - public despite its name
+        for name, value in values.items()
     }
+
+
+def differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
+) -> dict[str, list[Any]]:
+    """Return old and new value of everything that differs, by path; None where it is missing.
+
+    Examples:
+        >>> differences({"stop": {"trials": 4, "hours": 1}}, {"stop": {"trials": 8, "hours": 1}})
+        {'stop.trials': [4, 8]}
+    """
+    found: dict[str, list[Any]] = {}
+    for key in dict.fromkeys([*before, *after]):
+        old, new, path = before.get(key), after.get(key), f"{prefix}{key}"
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found |= differences(old, new, f"{path}.")
+        elif old != new:
+            found[path] = [old, new]
+    return found
 
 
 def finite(name: str, value: float) -> float:

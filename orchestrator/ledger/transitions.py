@@ -3,6 +3,7 @@
 Each requires the lease of the study, and the fence of the attempt; either may have been lost.
 """
 
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +21,7 @@ from orchestrator.ledger.errors import (
 from orchestrator.ledger.leases import Lease
 from orchestrator.ledger.schema import attempt, checkpoint, measurement, trial
 from orchestrator.ledger.serialization import check_values, finite, optional_json, to_json
-from orchestrator.trial import LEGAL_TRANSITIONS, Trial, TrialState
+from orchestrator.trial import LEGAL_TRANSITIONS, OPERATOR, Trial, TrialState
 from workers.job import AttemptKey
 from workers.measurement import Measurement
 
@@ -30,6 +31,7 @@ _CURRENT = (
         trial.c.state,
         trial.c.attempts,
         trial.c.started,
+        trial.c.violations_json,
         attempt.c.fence,
         attempt.c.ended,
         measurement.c.attempt.label("measured_by"),
@@ -212,6 +214,22 @@ def finish(
     )
     attempt_number = None if key is None else key.number
     append_finished(tx, lease, outcome, uid=uid, number=found.number, attempt=attempt_number)
+
+
+def end_by_operator(tx: Transaction, lease: Lease, uid: str) -> None:
+    """End an open trial as PRUNED with the reason `operator`, whatever attempt runs it."""
+    found = _current(tx, lease, uid)
+    key = None
+    if found.state == TrialState.RUNNING:
+        key = AttemptKey(trial_uid=uid, number=found.attempts, fence=found.fence)
+    outcome = OutcomeRow(
+        state=TrialState.PRUNED,
+        reason=OPERATOR,
+        values=None,
+        violations=json.loads(found.violations_json),
+        failure=None,
+    )
+    finish(tx, lease, uid, key, outcome)
 
 
 def append_finished(

@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from orchestrator.confirmation.plan import KIND
-from orchestrator.ledger import Lease, Ledger, StaleAttemptError
+from orchestrator.ledger import Effect, Lease, Ledger, StaleAttemptError
 from orchestrator.objective import main_objective
 from orchestrator.snapshot import Verdict
 from orchestrator.study.jobs import JobFactory
 from orchestrator.study.limits import SearchLimits, abort_reason
+from orchestrator.study.lost_trials import settle_losses
 from orchestrator.study.outcome import (
     RunningAttempt,
     TrialOutcome,
@@ -64,6 +65,40 @@ class Attempts:
         self._may_pause = state.config.pruner.type == "promotion"
         self._ended: list[Trial] = []
 
+    def take_over(self, before: "Attempts", *, outdated: bool) -> None:
+        """Continue the running attempts of trials that have not ended since.
+
+        Args:
+            before: The attempts that these replace.
+            outdated: The budget has changed: running attempts are paused at their next report.
+        """
+        self.peak = before.peak
+        for uid, attempt in before.running.items():
+            if self._state.index[uid].state is TrialState.RUNNING:
+                attempt.outdated |= outdated
+                self.running[uid] = attempt
+
+    def settle_losses(self, study: str) -> None:
+        """Fail waiting trials that were lost too often; other lost trials start last.
+
+        Args:
+            study: Name of the study, for messages.
+        """
+        waiting = self._state.index.waiting
+        for trial, losses in settle_losses(self._ledger, self._lease, study, waiting):
+            if trial.state.is_terminal:
+                self._state.record_outcome(trial)
+            else:
+                self._state.index.postpone(trial.uid, losses)
+
+    def follow(self, effect: Effect) -> None:
+        """Take over the trials that a request has added and ended, as recorded."""
+        self._state.add_requested(effect.added)
+        for uid in effect.ended:
+            self.running.pop(uid, None)
+            number = self._state.index[uid].number
+            self._state.record_outcome(self._ledger.trial(self._lease.study_id, number))
+
     def start(self, trial: Trial, node: str, pid: int) -> TrainingJob | None:
         """Start an attempt; return None if the trial already has its last measurement."""
         key = self._ledger.start_attempt(self._lease, trial.uid, node=node, pid=pid)
@@ -98,7 +133,7 @@ class Attempts:
         if is_new:  # a repeated epoch was judged when it was first measured
             self._state.record_measurement(key.trial_uid, measurement)
             return self._judge(attempt, measurement)
-        return self._continue_or_pause(trial)
+        return self._continue_or_pause(attempt, trial)
 
     def tell(self, key: AttemptKey, failure: Failure | None) -> None:
         """Record the end of an attempt, and the outcome of its trial, unless it is paused."""
@@ -109,6 +144,10 @@ class Attempts:
             self._pause(attempt)
             return
         trial = self._state.index[key.trial_uid]
+        ended_early = failure is None and trial.reached < self._budget.maximum
+        if attempt.outdated and ended_early and not attempt.is_decided:
+            self._requeue(attempt, "interrupted", None)
+            return
         outcome = decide_outcome(
             trial,
             attempt,
@@ -143,15 +182,15 @@ class Attempts:
     def _past_outcomes(self, trial: Trial) -> list[str]:
         return [attempt.outcome or "" for attempt in self._ledger.attempts(trial.uid)]
 
-    def _continue_or_pause(self, trial: Trial) -> Verdict:
+    def _continue_or_pause(self, attempt: RunningAttempt, trial: Trial) -> Verdict:
         limits = self._limits
         end = limits.stop_reason if trial.kind == KIND else limits.search_end
-        return Verdict.CONTINUE if end is None else Verdict.PAUSE
+        return Verdict.CONTINUE if end is None and not attempt.outdated else Verdict.PAUSE
 
     def _judge(self, attempt: RunningAttempt, measurement: Measurement) -> Verdict:
         trial = self._state.index[attempt.key.trial_uid]
         if measurement.fidelity >= self._budget.maximum:
-            return Verdict.CONTINUE
+            return Verdict.STOP if attempt.outdated else Verdict.CONTINUE
         if measurement.fidelity in self._state.rungs:
             attempt.failure = missing_objectives(
                 trial.cost, measurement, self._objectives, self._budget
@@ -161,7 +200,7 @@ class Attempts:
                 attempt.pruned = not attempt.paused
         if attempt.paused:
             return Verdict.PAUSE
-        return Verdict.STOP if attempt.is_decided else self._continue_or_pause(trial)
+        return Verdict.STOP if attempt.is_decided else self._continue_or_pause(attempt, trial)
 
     def end_paused(self, trials: Iterable[Trial]) -> None:
         """End paused trials as pruned by their rung."""

@@ -22,7 +22,7 @@ from orchestrator.confirmation.results import (
     read_confirmation,
     select_candidates,
 )
-from orchestrator.ledger import Lease, Ledger, Request
+from orchestrator.ledger import Effect, Lease, Ledger, Request
 from orchestrator.seeds import derive_seed
 from orchestrator.study.trial_index import TrialIndex
 from orchestrator.trial import Trial, TrialState
@@ -110,7 +110,7 @@ class Confirmer:
         if confirmation is not None and not confirmation.race.decided:
             return
         for request in self._requests:
-            self._ledger.answer(self._lease, request.id, {"decided": True})
+            self._ledger.carry_out(self._lease, request.id, Effect(answer={"decided": True}))
         self._requests = ()
 
     def reserved_s(self, trials: Sequence[Trial], slots: int) -> float:

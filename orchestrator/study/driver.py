@@ -22,20 +22,16 @@ from typing import Self
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.resources import with_gpu
 from orchestrator.config.schema import StudyConfig
-from orchestrator.ledger import Lease, LeaseLostError, Ledger, LedgerError, StudyRow
+from orchestrator.ledger import Effect, Lease, LeaseLostError, Ledger, LedgerError, StudyRow
 from orchestrator.sampling.candidates import Space, UserSpaceError
 from orchestrator.sampling.proposals import Proposal
-from orchestrator.sampling.warm_start import StudyIdentity, load_warm_start
 from orchestrator.seeds import derive_seed
 from orchestrator.snapshot import Snapshot, Verdict
-from orchestrator.study.agenda import Agenda
-from orchestrator.study.attempts import Attempts
-from orchestrator.study.confirming import Confirmer
 from orchestrator.study.heartbeat import Heartbeat
-from orchestrator.study.jobs import JobFactory
-from orchestrator.study.limits import SearchLimits, all_failed
-from orchestrator.study.retries import answer_request, settle_losses
-from orchestrator.study.state import StudyState, take_snapshot
+from orchestrator.study.limits import all_failed
+from orchestrator.study.parts import StudyParts, Surroundings, make_parts, with_changes
+from orchestrator.study.requests.answering import answer_requests
+from orchestrator.study.state import take_snapshot
 from orchestrator.trial import Trial
 from search_spaces.task import Task
 from workers.failures import Failure
@@ -45,13 +41,14 @@ from workers.storage import Storage
 
 _HEARTBEAT_S = 10.0
 """A third of the lease's duration: two renewals may fail before the lease is lost."""
+_POLL_INTERVAL_S = 1.0
+"""Seconds between two queries for open requests."""
 
 
 class StudyDriver:
     """One study, between the ledger and an engine; safe to use from several threads.
 
-    A trial's errors are recorded, never raised. Only errors of the ledger are raised, such as a
-    full disk.
+    A trial's errors are recorded, never raised; those of the ledger are, such as a full disk.
 
     Args:
         record: The study's row in the ledger.
@@ -88,38 +85,36 @@ class StudyDriver:
     ) -> None:
         self.name, self.config, self._record = record.name, config, record
         self._ledger, self._lease = ledger, lease
-        self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._sampling_lock = threading.Lock()  # taken before the other one, never after it
-        self._blocked = self._closed = False
-        self._lease_lost: LeaseLostError | None = None
+        self._blocked = self._closed = self._sealed = False
+        self.lease_lost: LeaseLostError | None = None
+        """Error of a lease that another driver took over; nothing was written since."""
         self._heartbeats: list[Heartbeat] = []
-        checkpoints, logs = checkpoints_dir / record.name, logs_dir and logs_dir / record.name
-        self._state = StudyState(
-            config=config,
-            space=space,
+        self._surroundings = Surroundings(
+            ledger=ledger,
+            lease=lease,
             task=task,
-            trials=ledger.trials(record.id),
-            checkpoints=checkpoints,
-            clock=self._clock,
-            warm_start=load_warm_start(ledger, config, StudyIdentity.from_row(record)),
+            checkpoints=checkpoints_dir / record.name,
+            logs=logs_dir and logs_dir / record.name,
+            teacher=teacher,
+            confirm_only=confirm_only,
+            clock=clock or SystemClock(),
         )
-        self._limits = SearchLimits(self._clock, spent_s=record.spent_s, hours=config.stop.hours)
-        jobs = JobFactory(config, checkpoints=checkpoints, logs=logs, teacher=teacher)
-        self._attempts = Attempts(ledger, lease, self._state, jobs, self._limits)
-        confirmer = Confirmer(config, ledger, lease, space.default_params() is not None)
-        self._agenda = Agenda(
-            self._state, self._attempts, self._limits, confirmer, confirm_only=confirm_only
-        )
+        self._parts: StudyParts | None = None
+        self._set_parts(space)
 
     def __enter__(self) -> Self:
-        self._settle_losses()
+        with self._guarded():
+            self._attempts.settle_losses(self.name)
         self._answer_requests()
         self._advance()
         # The lease has a thread of its own, so that nothing that holds the lock delays it.
+        beats = {self._renew: _HEARTBEAT_S, self._account: _HEARTBEAT_S}
+        beats[self._answer_requests] = _POLL_INTERVAL_S
         self._heartbeats = [
-            Heartbeat(beat, interval_s=_HEARTBEAT_S, ignore=LedgerError)
-            for beat in (self._renew, self._run_periodic_tasks)
+            Heartbeat(beat, interval_s=seconds, ignore=LedgerError)
+            for beat, seconds in beats.items()
         ]
         for heartbeat in self._heartbeats:
             heartbeat.start()
@@ -216,6 +211,16 @@ class StudyDriver:
                 self._ledger.set_study_config(self._lease, self.config.canonical_json())
         return before.gpu
 
+    def seal(self) -> bool:
+        """Answer no more requests, unless one has given the study more to run.
+
+        Returns:
+            False if there is more to run.
+        """
+        with self._lock:
+            self._sealed = self.finished or self.stopping
+            return self._sealed
+
     def request_stop(self, reason: str) -> None:
         """Start nothing new and pause running attempts; the first reason is kept."""
         self._limits.stop(reason)
@@ -264,11 +269,6 @@ class StudyDriver:
         return self._limits.abort_reason
 
     @property
-    def lease_lost(self) -> LeaseLostError | None:
-        """Error of a lease that another driver took over; nothing was written since."""
-        return self._lease_lost
-
-    @property
     def spent_s(self) -> float:
         """Search time in seconds, over all resumes."""
         return self._limits.spent_s
@@ -282,8 +282,7 @@ class StudyDriver:
     def snapshot(self) -> Snapshot:
         """Return the present state of the study, for display."""
         with self._lock:
-            now = self._clock.monotonic()
-            return take_snapshot(self._state, self._attempts.running, self._limits, now=now)
+            return take_snapshot(self._state, self._attempts.running, self._limits)
 
     @property
     def _inactive(self) -> bool:
@@ -303,33 +302,38 @@ class StudyDriver:
             self._ledger.add_spent(self._lease, spent_s)
             self._limits.account(spent_s)
 
-    def _run_periodic_tasks(self) -> None:
-        self._account()
-        self._answer_requests()
-
     def _answer_requests(self) -> None:
+        """Answer the open requests; without any, no lock is taken."""
+        if not self._ledger.requests(self._lease.study_id):
+            return
         with self._guarded():
-            ledger, lease = self._ledger, self._lease
-            self._agenda.read_requests()
-            for request in ledger.requests(lease.study_id):
-                trials = ledger.trials(lease.study_id)  # ended ones here have no candidates
-                added = answer_request(ledger, lease, request, trials, seed=self.config.seed)
-                self._state.add_retries(added)
+            if not self._sealed:
+                self._agenda.read_requests()
+                for effect in answer_requests(self._ledger, self._lease, self.name):
+                    self._follow(effect)
 
-    def _settle_losses(self) -> None:
-        """Fail waiting trials that were lost too often; other lost trials start last."""
-        with self._guarded():
-            waiting = self._state.index.waiting
-            for trial, losses in settle_losses(self._ledger, self._lease, self.name, waiting):
-                if trial.state.is_terminal:
-                    self._state.record_outcome(trial)
-                else:
-                    self._state.index.postpone(trial.uid, losses)
+    def _follow(self, effect: Effect) -> None:
+        """Do what a recorded effect means for this driver; a change rebuilds every part."""
+        if effect.changes:
+            self._account()
+            before, self._record = self._record, self._ledger.study(self.name) or self._record
+            self.config = with_changes(self.config, before, self._record)
+            self._set_parts(self._space)
+        else:
+            self._attempts.follow(effect)
+        self._blocked = False
+
+    def _set_parts(self, space: Space) -> None:
+        """Make all parts from the ledger; running attempts continue."""
+        parts = make_parts(self._surroundings, self._record, self.config, space, self._parts)
+        self._parts, self._space = parts, space
+        self._state, self._limits = parts.state, parts.limits
+        self._attempts, self._agenda = parts.attempts, parts.agenda
 
     def _advance(self) -> None:
         """End paused trials that wait no longer, and begin what follows the search."""
         with self._guarded():
-            if self._lease_lost is None:
+            if self.lease_lost is None:
                 self._agenda.advance()
 
     def _start_waiting(self, node: str, pid: int) -> TrainingJob | None:
@@ -351,14 +355,16 @@ class StudyDriver:
                     return False
                 if not self._agenda.may_sample:
                     return self._agenda.add_confirmation()
-                number, propose = len(self._state.index), self._state.prepare_proposal()
+                state, number = self._state, len(self._state.index)
+                propose = state.prepare_proposal()
             try:
                 proposal = propose()
             except UserSpaceError as error:
                 self._limits.abort(str(error))
                 return False
             with self._guarded():
-                return self._add(number, proposal)
+                # A change of the study replaces its sampler.
+                return self._add(number, proposal) if state is self._state else not self._inactive
         return False
 
     def _add(self, number: int, proposal: Proposal) -> bool:
@@ -388,7 +394,7 @@ class StudyDriver:
                 self._lose(error)
 
     def _lose(self, error: LeaseLostError) -> None:
-        self._lease_lost = error
+        self.lease_lost = error
         self.request_stop("lease")
         with self._lock:
             self._attempts.running.clear()

@@ -92,6 +92,12 @@ class SearchLimits:
         """Start nothing new from now on; the first reason is kept."""
         self._stop_reason = self._stop_reason or reason
 
+    def stay_stopped(self, before: "SearchLimits") -> None:
+        """Stop as the limits that these replace, unless by a limit, which may have changed."""
+        if before.stop_reason not in LIMITS:
+            self._stop_reason = before.stop_reason
+            self.abort_reason, self.block_reason = before.abort_reason, before.block_reason
+
     def abort(self, reason: str) -> None:
         """Stop because the study cannot succeed without a change."""
         self.abort_reason = reason

@@ -36,6 +36,8 @@ class RunningAttempt:
     """True if a rung has paused the trial."""
     failure: Failure | None = None
     """Failure that its measurements show."""
+    outdated: bool = False
+    """True if the budget has changed since its start: it continues as another attempt."""
 
     @property
     def is_decided(self) -> bool:

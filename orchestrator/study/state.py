@@ -138,8 +138,8 @@ class StudyState:
                 self._sampler_updates.append(partial(self._sampler.tell, trial))
         self._update_best(trial)
 
-    def add_retries(self, trials: Iterable[Trial]) -> None:
-        """Add retries that the ledger has recorded, which no sampler proposed."""
+    def add_requested(self, trials: Iterable[Trial]) -> None:
+        """Add requested trials that the ledger has recorded, which no sampler proposed."""
         for trial in trials:
             self.index.put(trial)
             self._sampler_updates.append(partial(self._sampler.add_open, trial))
@@ -263,19 +263,16 @@ def take_snapshot(
     state: StudyState,
     running: Mapping[str, RunningAttempt],
     limits: SearchLimits,
-    *,
-    now: float,
 ) -> Snapshot:
     """Return a snapshot of a study for display.
 
     Args:
         state: State of the study.
         running: Running attempts by trial uid.
-        limits: Elapsed time and stop reason.
-        now: Monotonic time of the study's clock.
+        limits: Clock, elapsed time and stop reason.
     """
     index, best, config = state.index, state.best, state.config
-    judge = main_objective(config.objectives)
+    judge, now = main_objective(config.objectives), limits.clock.monotonic()
     shown = [
         _running_trial(index[uid], judge, state.rungs, now - attempt.started)
         for uid, attempt in running.items()

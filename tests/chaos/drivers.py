@@ -23,7 +23,7 @@ from orchestrator.engines import Engine
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Holder, Ledger, LedgerError
 from orchestrator.study.driver import StudyDriver
-from orchestrator.study.retries import RETRY
+from orchestrator.study.requests.retry import RETRY
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.projection import Projection
 from workers import checkpoint, failpoints

@@ -91,7 +91,7 @@ def test_reports_tells_and_heartbeats_go_on_during_a_draw(tmp_path: Path, gate: 
         with gate.drawing(study) as asked:
             train(study, first)
             study._renew()
-            study._run_periodic_tasks()
+            study._account()
             assert study.snapshot().counts["COMPLETE"] == 1
             assert not study.finished
             assert [trial.state for trial in recorded(tmp_path)] == [TrialState.COMPLETE]
@@ -166,7 +166,7 @@ def test_a_draw_whose_number_a_retry_has_taken_is_made_again(tmp_path: Path, gat
         study.tell(started(study).key, Failure.without_traceback(FailureKind.USER_CODE, "no"))
         with gate.drawing(study) as asked:
             study._ledger.add_request(study._lease.study_id, "retry", {"class": "user_code"})
-            study._run_periodic_tasks()
+            study._answer_requests()
         retried, sampled = asked.result(), started(study)
         assert retried is not None
         assert (retried.trial_number, sampled.trial_number) == (1, 2)

@@ -13,8 +13,9 @@ import pytest
 from support.studies import UNUSED_PID
 
 from orchestrator.cli import _parse, main
-from orchestrator.commands import retry, run_search
+from orchestrator.commands import run_search
 from orchestrator.commands.search import overrides
+from orchestrator.commands.steer import requesting
 from orchestrator.config.load import load
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
@@ -192,7 +193,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no search, and load the data once."""
     monkeypatch.setattr(run_search, "search", lambda *_, **__: ExitCode.DONE)
     monkeypatch.setattr(prepare, "load", lambda _: DIGITS)
-    monkeypatch.setattr(retry, "_TIMEOUT_S", 0.0)  # a double holds the lease and never answers
+    monkeypatch.setattr(requesting, "_TIMEOUT_S", 0.0)  # a double holds the lease and never answers
 
 
 GIVEN = (

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.studies import config, curve, opened, run
 
-import orchestrator.commands.retry
+import orchestrator.commands.steer.requesting
 import orchestrator.study.driver
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
@@ -91,7 +91,7 @@ class TestRetry:
     def test_the_driver_of_a_running_study_starts_the_retry(
         self, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(orchestrator.study.driver, "_HEARTBEAT_S", 0.05)
+        monkeypatch.setattr(orchestrator.study.driver, "_POLL_INTERVAL_S", 0.05)
         with opened(home, MANY, alive=True) as study:
             assert study.finished
             assert retry(home, capsys) == [{"number": 4, "parent": 1}, {"number": 5, "parent": 3}]
@@ -105,7 +105,7 @@ class TestRetry:
     def test_an_unanswered_request_waits_for_the_next_driver(
         self, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(orchestrator.commands.retry, "_TIMEOUT_S", 0.1)
+        monkeypatch.setattr(orchestrator.commands.steer.requesting, "_TIMEOUT_S", 0.1)
         with opened(home, MANY, alive=True):
             for _ in range(2):  # asked twice, it is one request
                 assert command(home, "retry", "small", "--class", "out_of_memory") == 0

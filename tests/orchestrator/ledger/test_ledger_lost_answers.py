@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.servers import Line
 
-from orchestrator.ledger import Holder, Lease, Ledger, LedgerError, LedgerUnavailableError
+from orchestrator.ledger import Effect, Holder, Lease, Ledger, LedgerError, LedgerUnavailableError
 from orchestrator.ledger.database import Database
 from orchestrator.trial import Trial, TrialState
 from workers.job import AttemptKey
@@ -37,11 +37,12 @@ class Player:
         self.waiting: list[str] = []
         self.running: dict[str, tuple[AttemptKey, int]] = {}
         self.complete: list[str] = []
-        self.lease = self._opened()
+        self.asked = 0
+        self.lease = self._opened("{}")
 
-    def _opened(self) -> Lease:
+    def _opened(self, config_json: str | None = None) -> Lease:
         holder = Holder.of_this_process()
-        return self.ledger.open_study(name=self.name, config_json="{}", holder=holder)[1]
+        return self.ledger.open_study(name=self.name, config_json=config_json, holder=holder)[1]
 
     def play(self, kind: str, fault: str | None) -> None:
         """Does one write; says it again where it was answered that nothing was written."""
@@ -57,20 +58,21 @@ class Player:
                 self._arm(None)
 
     def add(self) -> None:
-        number = len(self.uids)
-        uid = f"{self.name[-16:]}{number:016x}"
-        new = Trial(
+        new = self._new(len(self.uids))
+        assert self.ledger.add_trial(self.lease, new).number == new.number
+        self.uids.append(new.uid)
+        self.waiting.append(new.uid)
+
+    def _new(self, number: int) -> Trial:
+        return Trial(
             number=number,
-            uid=uid,
+            uid=f"{self.name[-16:]}{number:016x}",
             params={"n": number},
             distributions={},
             candidate={},
             digest="d",
             seed=0,
         )
-        assert self.ledger.add_trial(self.lease, new).number == number
-        self.uids.append(uid)
-        self.waiting.append(uid)
 
     def start(self) -> None:
         if self.waiting:
@@ -120,6 +122,25 @@ class Player:
         self.waiting += self.running
         self.running.clear()
 
+    def ask(self) -> None:
+        study = self.lease.study_id
+        self.ledger.add_request(study, "extend", {"operation": self.asked})
+        self.asked += 1
+
+    def answer(self) -> None:
+        for request in self.ledger.requests(self.lease.study_id)[:1]:
+            number = len(self.uids)
+            effect = Effect(
+                answer={"added": number},
+                changes={"config_json": f'{{"trials":{number}}}'},
+                added=[self._new(number)],
+                ended=self.waiting[:1],
+            )
+            assert self.ledger.carry_out(self.lease, request.id, effect)
+            assert not self.ledger.carry_out(self.lease, request.id, effect)
+            self.waiting = [*self.waiting[1:], self._new(number).uid]
+            self.uids.append(self._new(number).uid)
+
     def show(self) -> None:
         study = self.lease.study_id
         self.ledger.advance(study, self.ledger.events(study, 0, 10_000)[-1].id)
@@ -157,11 +178,11 @@ class Player:
         assert row is not None
         promoted = [p for p in self.ledger.promotions.all() if p.operation == self.name]
         found += [(p.state, self.ledger.promotions.moves(self.name, "a")) for p in promoted]
-        return [*found, row.state, row.spent_s]
+        return [*found, row.state, row.spent_s, row.config_json]
 
 
 def _plain(payload: Any) -> str:
-    names = {"uid", "parent", "trial", "name", "operation", "model"}
+    names = {"uid", "parent", "trial", "name", "operation", "model", "request"}
     return json.dumps({k: v for k, v in payload.items() if k not in names}, sort_keys=True)
 
 
@@ -180,6 +201,8 @@ KINDS = (
     "spend",
     "renew",
     "say_state",
+    "ask",
+    "answer",
     "leave_and_come",
     "show",
     "rewind",

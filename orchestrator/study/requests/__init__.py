@@ -1,0 +1,1 @@
+"""Requests to a study: what each kind changes in it."""

@@ -1,0 +1,44 @@
+"""Answer the open requests of a study: by its driver, or by a command under a short lease.
+
+A kind of request is a function from the study and the payload to an effect. The ledger records the
+effect and the answer in one transaction, so a request that is answered again changes nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from orchestrator.confirmation.plan import KIND
+from orchestrator.ledger import Effect, Lease, Ledger
+from orchestrator.study.requests.retry import RETRY, retry
+from orchestrator.study.requests.view import StudyView, refusal
+
+_EFFECTS: Mapping[str, Callable[[StudyView, Mapping[str, Any]], Effect]] = {RETRY: retry}
+"""Function that decides what a request changes, by kind."""
+
+
+def answer_requests(ledger: Ledger, lease: Lease, name: str) -> Iterator[Effect]:
+    """Carry out the open requests of a study, oldest first.
+
+    Requests for a confirmation stay open until it is decided.
+
+    Args:
+        ledger: The study's ledger.
+        lease: Lease on the study.
+        name: The study's name.
+
+    Yields:
+        What each request changed, once it is recorded.
+
+    Raises:
+        LeaseLostError: Another driver has taken the study over.
+    """
+    for request in ledger.requests(lease.study_id):
+        if request.kind == KIND:
+            continue
+        decide = _EFFECTS.get(request.kind)
+        if decide is None:
+            effect = refusal(f"this release does not know {request.kind!r}")
+        else:
+            effect = decide(StudyView.read(ledger, name), request.payload)
+        if ledger.carry_out(lease, request.id, effect):
+            yield effect
