@@ -17,7 +17,7 @@ from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains import Const, Domain, Record, SpaceError
 from search_spaces.domains.kinds import kinds
 from search_spaces.domains.priors import Expected, priors
-from search_spaces.domains.structure import independent_decisions
+from search_spaces.domains.structure import Part, decision_parts
 from search_spaces.domains.suggester import RecordingSuggester, ReplaySuggester, Suggester
 from search_spaces.loss_terms import LossWeights
 from search_spaces.plugins import as_script
@@ -131,9 +131,9 @@ class SearchSpace:
         """Return the domains of the decisions that have a prior, by name."""
         return dict(priors(self.candidates))
 
-    def independent(self) -> frozenset[str]:
-        """Return the names of decisions whose answers change no other question."""
-        return frozenset(independent_decisions(self.candidates))
+    def parts(self) -> dict[str, Part]:
+        """Return the part of the space that depends on each decision, by the decision's name."""
+        return decision_parts(self.candidates)
 
     def kinds(self) -> list[dict[str, Any]]:
         """Return the parameters of the default with one structural decision changed, each once.
@@ -223,9 +223,9 @@ class DefineByRunSpace:
         """Return nothing; a function's decisions have no priors."""
         return {}
 
-    def independent(self) -> frozenset[str]:
+    def parts(self) -> dict[str, Part]:
         """Return nothing; any answer may change what a function asks."""
-        return frozenset()
+        return {}
 
     def kinds(self) -> list[dict[str, Any]]:
         """Return nothing; a function's decisions are known only by running it."""

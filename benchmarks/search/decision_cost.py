@@ -5,6 +5,7 @@
 The history is made up: uniform samples whose scores depend on their decisions, a third of them
 complete and two thirds stopped at a rung, with a constraint and predictions from the clock, so that
 three models are fitted. Between two proposals one trial ends, as in a study; eight trials are open.
+What was loaded before is out of garbage collections, as in a study.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import time
 
 from orchestrator.objective import Objective
+from orchestrator.run import loaded_objects_frozen
 from orchestrator.sampling.auto_sampler import AutoSampler, AutoSuggestion
 from orchestrator.sampling.mutation import MutatingSuggester
 from orchestrator.trial import Trial, TrialState
@@ -96,7 +98,8 @@ def main() -> None:
     options = parser.parse_args()
     space = load("hybrid")
     for trials in options.trials:
-        times = measure(space, trials, options.proposals)
+        with loaded_objects_frozen():
+            times = measure(space, trials, options.proposals)
         p99 = statistics.quantiles(times, n=100)[-1]
         print(f"{trials:6,} trials: median {statistics.median(times):.1f} ms, p99 {p99:.1f} ms")
 

@@ -95,7 +95,7 @@ class AutoSampler:
                 be counted; otherwise suggestions do not depend on the machine.
         """
         self._space, self._task, self._seed = space, task, seed
-        self._expected, self._independent = space.expected(), space.independent()
+        self._expected, self._parts = space.expected(), space.parts()
         self._targets = ModelTargets(
             objectives=tuple(objectives),
             constraints=(*constraints, *space.constraints),
@@ -179,7 +179,7 @@ class AutoSampler:
             model = ProposalModel(history, self._targets, seed, self._count_costs)
             rows = model.parents(NUM_PARENTS)
             parents = [Parent(history.params[row], history.questions[row]) for row in rows]
-            pool = Pool(self._space, self._expected, self._independent, self._tried, rng)
+            pool = Pool(self._space, self._expected, self._parts, self._tried, rng)
             if model.predicts_scores:
                 pool.add_broad(NUM_BROAD, parents)
             else:

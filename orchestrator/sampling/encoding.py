@@ -48,6 +48,9 @@ class _Feature:
         return self.first, _PRESENT + (self.scale(value) - self.low) * self.per_unit
 
 
+_UNKNOWN = None, _Feature(0, None)
+
+
 @dataclass(slots=True)
 class Encoder:
     """Features of the decisions seen so far.
@@ -59,10 +62,12 @@ class Encoder:
     width: int = 0
     """Number of features."""
     _features: dict[tuple[str, Question], _Feature] = field(default_factory=dict)
+    _last: dict[str, tuple[Question | None, _Feature]] = field(default_factory=dict)
+    """Last question of each name with its feature: nearly always the next one, too."""
 
     def copy(self) -> Self:
         """Return an encoder that adds features of its own."""
-        return type(self)(self.width, dict(self._features))
+        return type(self)(self.width, dict(self._features), dict(self._last))
 
     def encode(self, params: Mapping[str, Any], questions: Mapping[str, Question]) -> SparseRow:
         """Return the features of a candidate, after adding those of decisions not seen before.
@@ -74,8 +79,11 @@ class Encoder:
         pairs = []
         for name, value in params.items():
             question = questions[name]
-            feature = self._features.get((name, question))
-            pairs.append((feature or self._add(name, question)).encode(value))
+            asked, feature = self._last.get(name, _UNKNOWN)
+            if asked is not question and asked != question:
+                feature = self._features.get((name, question)) or self._add(name, question)
+                self._last[name] = question, feature
+            pairs.append(feature.encode(value))
         indices, values = zip(*pairs, strict=True) if pairs else ((), ())
         return np.array(indices, dtype=np.intp), np.array(values, dtype=float)
 

@@ -7,6 +7,7 @@ no state and no random numbers (Rasmussen and Williams 2006, algorithm 2.1 and e
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,40 +27,62 @@ _EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
+class _Points:
+    """Points relative to the mean of the inputs.
+
+    There the linear half of the kernel is 0: a feature that all inputs share says nothing.
+    """
+
+    features: Array
+    """A row for each point."""
+    norms: Array
+    """Their squared distances from the mean."""
+
+    @classmethod
+    def around(cls, center: Array, points: Array) -> Self:
+        """Return points whose features beyond those of the center are 0 there."""
+        features = points.copy()
+        features[:, : len(center)] -= center
+        return cls(features, np.einsum("ij,ij->i", features, features))
+
+    def products(self, other: Self) -> Array:
+        """Return scalar products; features beyond the width of a set are 0 there."""
+        width = min(self.features.shape[1], other.features.shape[1])
+        products: Array = self.features[:, :width] @ other.features[:, :width].T
+        return products
+
+    def and_also(self, other: Self) -> Self:
+        """Return the points of both; they have the same features."""
+        features = np.vstack([self.features, other.features])
+        return type(self)(features, np.append(self.norms, other.norms))
+
+
+@dataclass(frozen=True, slots=True)
 class _Kernel:
     """Prior covariance of two sets of points."""
 
     length: float
     """Squared length scale."""
     amplitude: float
-    center: Array
-    """Mean of the inputs, where the linear half is 0: a feature that all share says nothing."""
     norm: float
-    """Squared distance of a typical input from the center, at which the linear half has the
-    variance of the other."""
+    """Squared distance of a typical input from the mean, at which the linear half has the variance
+    of the other."""
 
-    def __call__(self, one: Array, other: Array) -> Array:
-        """Return the covariance; features beyond the width of a set are 0 there."""
-        one, other = self._centered(one), self._centered(other)
-        width = min(one.shape[1], other.shape[1])
-        products = one[:, :width] @ other[:, :width].T
-        distances = _squared_norms(one)[:, None] + _squared_norms(other) - 2 * products
+    def __call__(self, one: _Points, other: _Points) -> Array:
+        """Return the covariance of each point with each other."""
+        products = one.products(other)
+        return self.covariance(products, one.norms[:, None] + other.norms - 2 * products)
+
+    def covariance(self, products: Array, distances: Array) -> Array:
+        """Return the covariance for scalar products and squared distances."""
         near = np.exp(np.maximum(distances, 0) / (-2 * self.length))
         linear = (products + _LINEAR_OFFSET) / self.norm
         covariance: Array = 0.5 * self.amplitude * (near + linear)
         return covariance
 
-    def variance(self, points: Array) -> Array:
+    def variance(self, points: _Points) -> Array:
         """Return the covariance of each point with itself."""
-        linear = (_squared_norms(self._centered(points)) + _LINEAR_OFFSET) / self.norm
-        variance: Array = 0.5 * self.amplitude * (1 + linear)
-        return variance
-
-    def _centered(self, points: Array) -> Array:
-        width = len(self.center)
-        padded = np.pad(points, ((0, 0), (0, max(0, width - points.shape[1]))))
-        padded[:, :width] -= self.center
-        return padded
+        return self.covariance(points.norms, np.zeros(len(points.norms)))
 
 
 class GaussianProcess:
@@ -77,21 +100,22 @@ class GaussianProcess:
             targets: The results.
             spread: Standard deviation of each result in addition to the common noise.
         """
-        self._inputs = inputs
         self._mean, self._std = targets.mean(), targets.std() + _EPSILON
         scaled = (targets - self._mean) / self._std
         extra = np.zeros(len(targets)) if spread is None else (spread / self._std) ** 2
-        self._kernel, self._noise = _by_evidence(inputs, scaled, extra)
-        covariance = self._kernel(inputs, inputs)
+        self._center, self._kernel, self._noise = _by_evidence(inputs, scaled, extra)
+        self._inputs = _Points.around(self._center, inputs)
+        covariance = self._kernel(self._inputs, self._inputs)
         covariance[np.diag_indices_from(covariance)] += self._noise + extra
         self._factor = np.linalg.cholesky(covariance)
         self._weights = cho_solve((self._factor, True), scaled, check_finite=False)
 
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation at points, without noise."""
-        cross = self._kernel(self._inputs, points)
+        own = _Points.around(self._center, points)
+        cross = self._kernel(self._inputs, own)
         explained = solve_triangular(self._factor, cross, lower=True, check_finite=False)
-        variance = self._kernel.variance(points) - (explained**2).sum(axis=0)
+        variance = self._kernel.variance(own) - (explained**2).sum(axis=0)
         mean: Array = self._mean + self._std * (cross.T @ self._weights)
         return mean, self._std * np.sqrt(np.maximum(variance, _EPSILON))
 
@@ -101,19 +125,20 @@ class GaussianProcess:
         This lowers the standard deviations near them, so that proposals whose results are awaited
         are not repeated. The means stay as they are: such results have no weight.
         """
+        own = _Points.around(self._center, points)
         cross = solve_triangular(
-            self._factor, self._kernel(self._inputs, points), lower=True, check_finite=False
+            self._factor, self._kernel(self._inputs, own), lower=True, check_finite=False
         )
-        covariance = self._kernel(points, points) - cross.T @ cross
+        covariance = self._kernel(own, own) - cross.T @ cross
         covariance[np.diag_indices_from(covariance)] += self._noise
         above = np.zeros_like(cross)
         self._factor = np.block([[self._factor, above], [cross.T, np.linalg.cholesky(covariance)]])
-        self._inputs = np.vstack([self._inputs, points])
+        self._inputs = self._inputs.and_also(own)
         self._weights = np.append(self._weights, np.zeros(len(points)))
 
 
-def _by_evidence(inputs: Array, targets: Array, extra: Array) -> tuple[_Kernel, float]:
-    """Return kernel and noise with the largest marginal likelihood of some of the results.
+def _by_evidence(inputs: Array, targets: Array, extra: Array) -> tuple[Array, _Kernel, float]:
+    """Return center, kernel and noise with the largest marginal likelihood of some of the results.
 
     Args:
         inputs: A row of features for each result.
@@ -124,26 +149,26 @@ def _by_evidence(inputs: Array, targets: Array, extra: Array) -> tuple[_Kernel, 
     some = np.linspace(0, len(targets) - 1, count).astype(int)
     inputs, targets, extra = inputs[some], targets[some], extra[some]
     center = inputs.mean(axis=0)
-    norms = _squared_norms(inputs - center)
-    products = (inputs - center) @ (inputs - center).T
-    distances = norms[:, None] + norms - 2 * products
+    points = _Points.around(center, inputs)
+    products = points.products(points)
+    distances = points.norms[:, None] + points.norms - 2 * products
     median = max(float(np.median(distances[np.triu_indices(count, 1)])), _EPSILON)
-    norm = float(norms.mean()) + _EPSILON
+    norm = float(points.norms.mean()) + _EPSILON
     unscaled = {
-        length: _Kernel(length * median, 1.0, center, norm)(inputs, inputs) for length in _LENGTHS
+        length: _Kernel(length * median, 1.0, norm).covariance(products, distances)
+        for length in _LENGTHS
     }
     grid = list(product(_LENGTHS, _AMPLITUDES, _NOISES))
-    covariances = np.stack([amplitude * unscaled[length] for length, amplitude, _ in grid])
     diagonal = np.arange(count)
+    covariances = np.empty((len(grid), count + 1, count + 1))
+    covariances[:, :-1, :-1] = [amplitude * unscaled[length] for length, amplitude, _ in grid]
     covariances[:, diagonal, diagonal] += np.array([noise for *_, noise in grid])[:, None] + extra
+    # The last row of each factor is then that of the others times the targets, inverted; the
+    # corner only has to be large enough.
+    covariances[:, -1, :-1] = targets
+    covariances[:, -1, -1] = 1 + targets @ targets / min(_NOISES)
     factors = np.linalg.cholesky(covariances)
-    white = np.linalg.solve(factors, np.broadcast_to(targets[:, None], (len(grid), count, 1)))
-    evidence = -0.5 * (white[..., 0] ** 2).sum(axis=1)
+    evidence = -0.5 * (factors[:, -1, :-1] ** 2).sum(axis=1)
     evidence -= np.log(factors[:, diagonal, diagonal]).sum(axis=1)
     length, amplitude, noise = grid[int(np.argmax(evidence))]
-    return _Kernel(length * median, amplitude, center, norm), noise
-
-
-def _squared_norms(points: Array) -> Array:
-    norms: Array = (points**2).sum(axis=1)
-    return norms
+    return center, _Kernel(length * median, amplitude, norm), noise

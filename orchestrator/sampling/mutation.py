@@ -59,15 +59,19 @@ class MutatingSuggester(BaseSuggester):
 
     def answer(self, name: str, question: Question) -> Any:
         """Return the known answer unless the decision is new or changes."""
-        if name not in self.params:
-            self.questions[name] = question
-            if name not in self._known or not is_answer(question, self._known[name]):
-                self.params[name] = self._new(name, question)
-            elif name in self._changed:
-                self.params[name] = self._other(name, question)
-            else:
-                self.params[name] = self._known[name]
-        return self.params[name]
+        if name in self.params:
+            return self.params[name]
+        self.questions[name] = question
+        if name not in self._known or not is_answer(question, answer := self._known[name]):
+            answer = self._new(name, question)
+        elif name in self._changed:
+            answer = self._other(name, question)
+        self.params[name] = answer
+        return answer
+
+    def repeat(self, name: str, question: Question) -> None:
+        """Repeat the known answer to a question that is asked again."""
+        self.questions[name], self.params[name] = question, self._known[name]
 
     def _new(self, name: str, question: Question) -> Any:  # noqa: ARG002 - subclasses use it
         """Return the answer of a decision that the other candidate lacks."""

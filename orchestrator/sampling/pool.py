@@ -3,12 +3,14 @@
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.sampling.candidates import Space
 from orchestrator.sampling.mutation import MutatingSuggester, PriorSuggester
 from orchestrator.sampling.scales import num_answers
 from search_spaces.domains.priors import Expected
+from search_spaces.domains.structure import Part
 from search_spaces.domains.suggester import IntQuestion, Question
 
 NEIGHBOR_SHARE = 0.5
@@ -19,6 +21,9 @@ _MAX_REPEATED = 160
 
 Key = frozenset[tuple[str, Any]]
 """Decisions of a candidate, to find those that are known."""
+
+
+NO_PARTS: Mapping[str, Part] = MappingProxyType({})
 
 
 class Parent:
@@ -69,7 +74,7 @@ class Pool:
         self,
         space: Space,
         expected: Mapping[str, Expected],
-        independent: Collection[str],
+        parts: Mapping[str, Part],
         known: Collection[Key],
         rng: random.Random,
     ) -> None:
@@ -78,12 +83,12 @@ class Pool:
         Args:
             space: The study's space.
             expected: Decisions that have a prior, by name.
-            independent: Decisions whose answers change no other question.
+            parts: Part of the space that depends on each decision, by its name.
             known: Candidates that are left out.
             rng: Source of all samples.
         """
         self._space, self._expected, self._known, self._rng = space, expected, known, rng
-        self._independent = independent
+        self._parts = parts
         self._keys: set[Key] = set()
         self.samples: list[MutatingSuggester] = []
         """All samples, in the order in which they were added."""
@@ -125,11 +130,11 @@ class Pool:
 
     def _neighbor(self, parents: Sequence[Parent], mutation: Mutation) -> MutatingSuggester:
         parent = self._rng.choice(parents)
-        return neighbor_of(parent, mutation, self._rng, self._independent)
+        return neighbor_of(parent, mutation, self._rng, self._parts)
 
 
 def neighbor_of(
-    parent: Parent, mutation: Mutation, rng: random.Random, independent: Collection[str] = ()
+    parent: Parent, mutation: Mutation, rng: random.Random, parts: Mapping[str, Part] = NO_PARTS
 ) -> MutatingSuggester:
     """Return a suggester for a neighbor.
 
@@ -137,19 +142,40 @@ def neighbor_of(
         parent: The candidate whose neighbor is sampled.
         mutation: How far it is.
         rng: Source of the changes.
-        independent: Decisions whose answers change no other question. If only these change, the
-            suggester has answered all questions already, as if the space had asked them.
+        parts: Part of the space that depends on each decision. If all that change have one, the
+            suggester has answered all questions already, as if the space had been run.
     """
-    changes, params = rng.choice(mutation.changes), parent.params
-    restructured = parent.repeats and rng.random() < mutation.structural_share
-    if restructured:
-        params, changes = _restructured(params, *rng.choice(parent.repeats), rng), changes - 1
+    changes, params, lengths = rng.choice(mutation.changes), parent.params, set[str]()
+    if parent.repeats and rng.random() < mutation.structural_share:
+        path, length = rng.choice(parent.repeats)
+        params, changes = _restructured(params, path, length, rng), changes - 1
+        lengths.add(f"{path}.count")
     changed = frozenset(rng.sample(parent.variable, min(changes, len(parent.variable))))
     suggester = MutatingSuggester(params, changed, rng, mutation.widths)
-    if not restructured and changed.issubset(independent):
-        for name, question in parent.questions.items():
-            suggester.answer(name, question)
+    if lengths.union(changed).issubset(parts):
+        _run_parts(suggester, parent, lengths.union(changed), parts)
     return suggester
+
+
+def _run_parts(
+    suggester: MutatingSuggester,
+    parent: Parent,
+    changed: Collection[str],
+    parts: Mapping[str, Part],
+) -> None:
+    """Run the parts of the space that depend on some decisions; other answers are the parent's."""
+    params = suggester.params
+    closed = tuple(start for name in changed for start in parts[name].below(parent.params[name]))
+    for name, question in parent.questions.items():
+        if name in params or (closed and f"{name}.".startswith(closed)):
+            continue
+        if name in changed:
+            parts[name].domain.resolve(suggester, parts[name].path)
+        else:
+            suggester.repeat(name, question)
+    for name in [n for n in params if n in parts and parts[n].conditions] if closed else ():
+        if not any(params.get(other) in answers for other, answers in parts[name].conditions):
+            del params[name], suggester.questions[name]
 
 
 def _restructured(
@@ -158,6 +184,7 @@ def _restructured(
     """Return decisions with one item of a repeated part doubled, removed or swapped."""
     count = params[f"{path}.count"]
     items = [_item(params, f"{path}.{index}") for index in range(count)]
+    old = {f"{path}.{index}{rest}" for index, item in enumerate(items) for rest in item}
     edits = ["double"] * (0 < count < length.high) + ["remove"] * (count > length.low)
     edits += ["swap"] * (count > 1)
     if not edits:
@@ -170,7 +197,6 @@ def _restructured(
     else:
         other = (index + 1) % count
         items[index], items[other] = items[other], items[index]
-    old = {f"{path}.{i}{rest}" for i in range(count) for rest in _item(params, f"{path}.{i}")}
     changed = {name: value for name, value in params.items() if name not in old}
     changed[f"{path}.count"] = len(items)
     for index, item in enumerate(items):

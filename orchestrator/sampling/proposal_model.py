@@ -102,13 +102,14 @@ class ProposalModel:
         usable = (history.excess == 0) & ~history.failed
         self._feasible = self._known[usable[self._known]]
         self._score_models = self._fit_scores()
-        used = targets.costs if self.predicts_scores else targets.bounded
+        used = (*targets.bounded, *(targets.training_cost if self.predicts_scores else ()))
         # Encoded after the history's: a resumed study has the same features in the same order.
         self._counted = [
             (self._encoder.encode(each.params, each.questions), each.cost)
             for each in (counted() if used else ())
         ]
-        self._cost_models = {name: self._fit_cost(name) for name in used}
+        self._cost_models = {name: self._fit_cost(name) for name in targets.bounded}
+        self._training_cost = self._fit_training_cost() if self.predicts_scores else None
 
     @property
     def predicts_scores(self) -> bool:
@@ -155,8 +156,7 @@ class ProposalModel:
         return total
 
     def _log_training_cost(self, points: Array) -> Array:
-        models = (self._cost_models[name] for name in self._targets.training_cost)
-        model = next((model for model in models if model), None)
+        model = self._training_cost
         return np.zeros(len(points)) if model is None else model.predict(points)[0]
 
     def _fit_scores(self) -> list[GaussianProcess]:
@@ -173,6 +173,13 @@ class ProposalModel:
         for model in models:
             model.await_results(self._inputs(pending))
         return models
+
+    def _fit_training_cost(self) -> GaussianProcess | None:
+        """Return a model of the first training cost of which enough are known."""
+        for name in self._targets.training_cost:
+            if model := self._cost_models.get(name) or self._fit_cost(name):
+                return model
+        return None
 
     def _fit_cost(self, name: str) -> GaussianProcess | None:
         """Return a model of a cost's logarithm; None while too few are known.

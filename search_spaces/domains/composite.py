@@ -234,9 +234,10 @@ class Record(Generic[T]):
 
     def resolve(self, suggester: Suggester, path: str) -> T:
         """Return the value made of all fields, each asked under its name."""
+        inside = f"{path}." if path else ""
         return self.make(
             **{
-                name: domain.resolve(suggester, join(path, name))
+                name: domain.resolve(suggester, inside + name)
                 for name, domain in self.fields.items()
             }
         )

@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Protocol
 
 from search_spaces.errors import ArchscoutError
@@ -83,6 +84,11 @@ Question = IntQuestion | FloatQuestion | ChoiceQuestion
 """A question without its name."""
 
 
+# Spaces ask the same questions again and again, and one that is made once is compared at once.
+_int_question = lru_cache(maxsize=4096, typed=True)(IntQuestion)
+_float_question = lru_cache(maxsize=4096, typed=True)(FloatQuestion)
+
+
 class BaseSuggester:
     """Base of our suggesters: reduces the three methods of a Suggester to one, `answer`.
 
@@ -100,13 +106,13 @@ class BaseSuggester:
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
         """Return the answer as an integer."""
-        return int(self.answer(name, IntQuestion(low, high, step, log)))
+        return int(self.answer(name, _int_question(low, high, step, log)))
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         """Return the answer as a float."""
-        return float(self.answer(name, FloatQuestion(low, high, step, log)))
+        return float(self.answer(name, _float_question(low, high, step, log)))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Return the answer as it is."""
@@ -157,7 +163,8 @@ def on_grid(value: float, low: float, step: float) -> bool:
 def is_answer(question: Question, value: Any) -> bool:
     """Return whether a value is an answer to a question: of its type, and in its range."""
     if isinstance(question, ChoiceQuestion):
-        return any(type(c) is type(value) and c == value for c in question.choices)
+        kind = type(value)
+        return any(type(c) is kind and c == value for c in question.choices)
     if not (type(value) in (int, float) and question.low <= value <= question.high):
         return False
     if isinstance(question, IntQuestion):

@@ -1,8 +1,14 @@
 """The model of scores and costs: its predictions, and what it makes of awaited results."""
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
+from scipy.stats import multivariate_normal
 
+from orchestrator.sampling import gaussian_process
 from orchestrator.sampling.acquisition import (
     chebyshev,
     chebyshev_improvement,
@@ -37,6 +43,23 @@ def test_predictions_are_in_the_units_of_the_targets() -> None:
     other_mean, other_std = GaussianProcess(INPUTS, 1000 * TARGETS + 7).predict(POINTS)
     assert other_mean == pytest.approx(1000 * mean + 7)
     assert other_std == pytest.approx(1000 * std, rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_settings_have_the_largest_evidence_of_the_grid(spread: float) -> None:
+    targets, extra = (TARGETS - TARGETS.mean()) / TARGETS.std(), spread * RNG.random(40)
+    center, kernel, noise = gaussian_process._by_evidence(INPUTS, targets, extra)
+    points = gaussian_process._Points.around(center, INPUTS)
+    median, evidence = np.median(pdist(INPUTS, "sqeuclidean")), {}
+    for length, amplitude, other in product(
+        gaussian_process._LENGTHS, gaussian_process._AMPLITUDES, gaussian_process._NOISES
+    ):
+        one = replace(kernel, length=length * median, amplitude=amplitude)
+        covariance = one(points, points) + np.diag(other + extra)
+        density = multivariate_normal(cov=covariance).logpdf(targets)
+        evidence[one.length, amplitude, other] = density
+    best = max(evidence, key=lambda settings: evidence[settings])
+    assert best == pytest.approx((kernel.length, kernel.amplitude, noise))
 
 
 def test_awaited_results_lower_the_deviation_near_them_and_keep_the_mean() -> None:

@@ -10,15 +10,16 @@ from support.studies import BRANCHING
 
 from orchestrator.sampling.encoding import Encoder, dense
 from orchestrator.sampling.mutation import MutatingSuggester
-from orchestrator.sampling.pool import LOCAL, Mutation, Parent, Pool, key_of, neighbor_of
+from orchestrator.sampling.pool import BROAD, LOCAL, Mutation, Parent, Pool, key_of, neighbor_of
 from search_spaces import catalog
-from search_spaces.domains import Const, IntRange, OneOf, Record, Repeat, choice
-from search_spaces.domains.structure import independent_decisions
+from search_spaces.domains import Const, IntRange, OneOf, Record, Repeat, Shared, choice
+from search_spaces.domains.structure import decision_parts
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
-from search_spaces.space import DefineByRunSpace
+from search_spaces.space import DefineByRunSpace, SearchSpace
 
 STAGE = Record(dict, {"kind": choice("conv", "attention"), "width": IntRange(8, 64, log=True)})
 STAGES = Repeat(STAGE, 1, 4)
+STRUCTURED = [catalog.load(name) for name in ("hybrid", "transformer", "image_text", "vector")]
 
 
 def build(suggester: Any) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def test_a_structural_change_doubles_removes_or_swaps_a_stage(seed: int, other: 
 @settings(max_examples=20)
 def test_a_pool_has_new_candidates_once(seed: int) -> None:
     tried = {key_of(known(number).params) for number in range(30)}
-    pool = Pool(SPACE, {}, (), tried, random.Random(seed))
+    pool = Pool(SPACE, {}, {}, tried, random.Random(seed))
     pool.add_broad(30, [parent(0), parent(1)])
     pool.add_neighbors(20, pool.samples[:3])
     assert len(pool.samples) == 50
@@ -90,28 +91,69 @@ def test_a_pool_has_new_candidates_once(seed: int) -> None:
         SPACE.resolve(ReplaySuggester(each.params))
 
 
-@given(st.integers(0, 2**32), st.integers(0, 2**32))
-@settings(max_examples=25)
-def test_changes_of_independent_decisions_need_no_run_of_the_space(seed: int, other: int) -> None:
-    space = catalog.load("hybrid")
+@given(
+    st.sampled_from(STRUCTURED),
+    st.integers(0, 2**32),
+    st.integers(0, 2**32),
+    st.sampled_from((BROAD, LOCAL)),
+)
+@settings(max_examples=100)
+def test_running_the_parts_that_change_answers_all_questions_of_the_space(
+    space: SearchSpace, seed: int, other: int, mutation: Mutation
+) -> None:
     start = RandomSuggester(seed)
     space.resolve(start)
     near = Parent(start.params, start.questions)
-    run = neighbor_of(near, LOCAL, random.Random(other))
+    suggester = neighbor_of(near, mutation, random.Random(other), space.parts())
+    replay, answered = ReplaySuggester(suggester.params), dict(suggester.questions)
+    space.resolve(replay)
+    assert not replay.unused()
+    again = RandomSuggester(0, given=suggester.params)
+    space.resolve(again)
+    assert answered == again.questions
+
+
+@given(st.integers(0, 2**32), st.integers(0, 2**32))
+@settings(max_examples=25)
+def test_without_shared_decisions_it_is_the_same_as_running_the_space(
+    seed: int, other: int
+) -> None:
+    space = catalog.load("transformer")
+    start = RandomSuggester(seed)
+    space.resolve(start)
+    near = Parent(start.params, start.questions)
+    run = neighbor_of(near, BROAD, random.Random(other))
     space.resolve(run)
-    short = neighbor_of(near, LOCAL, random.Random(other), space.independent())
-    space.resolve(short)
+    short = neighbor_of(near, BROAD, random.Random(other), space.parts())
     assert list(short.params.items()) == list(run.params.items())
     assert list(short.questions.items()) == list(run.questions.items())
 
 
-def test_decisions_that_open_others_are_not_independent() -> None:
-    pooled = OneOf({"no": Const(0), "yes": IntRange(1, 9)})
-    fixed = Record(dict, {"one": choice("a", "b"), "two": Repeat(Const(1), 1, 3)})
-    domain = Record(dict, {"stages": STAGES, "pooled": pooled, "fixed": fixed})
-    names = set(independent_decisions(domain))
-    assert {"stages.0.kind", "stages.3.width", "pooled.yes", "fixed.one"} <= names
-    assert names.isdisjoint({"stages.count", "pooled"})
+def test_every_decision_of_a_built_in_space_has_a_part() -> None:
+    for space in STRUCTURED:
+        names = space.parts().keys()
+        for seed in range(5):
+            start = RandomSuggester(seed)
+            space.resolve(start)
+            assert start.params.keys() <= names
+
+
+def test_decisions_on_which_unknown_ones_may_depend_have_no_part() -> None:
+    class Unknown:
+        """A domain of another kind."""
+
+        def default(self) -> int:
+            return 0
+
+        def __contains__(self, value: object) -> bool:
+            return value == 0
+
+    deep = Shared("depth", OneOf({"few": Const(1), "more": IntRange(2, 9)}))
+    pooled = OneOf({"no": Const(0), "yes": Record(dict, {"rate": IntRange(1, 3), "deep": deep})})
+    odd: Any = OneOf({"no": Const(1), "yes": Unknown()})
+    names = decision_parts(Record(dict, {"stages": STAGES, "pooled": pooled, "odd": odd})).keys()
+    assert {"stages.count", "stages.3.width", "pooled.yes.rate", "depth"} <= names
+    assert names.isdisjoint({"pooled", "odd"})
 
 
 def test_a_small_space_is_searched_to_its_end() -> None:
@@ -120,7 +162,7 @@ def test_a_small_space_is_searched_to_its_end() -> None:
             suggester.suggest_categorical(name, [0, 1])
 
     space = DefineByRunSpace(name="eight", version="1", function=eight)
-    pool = Pool(space, {}, (), {key_of({"a": 0, "b": 0, "c": 0})}, random.Random(0))
+    pool = Pool(space, {}, {}, {key_of({"a": 0, "b": 0, "c": 0})}, random.Random(0))
     pool.add_broad(40, [])
     assert len(pool.samples) == 7
 

@@ -11,7 +11,7 @@ from typing import Any
 from search_spaces.candidate import Decisions
 from search_spaces.domains import Domain
 from search_spaces.domains.priors import Expected, sample_prior
-from search_spaces.domains.structure import independent_decisions
+from search_spaces.domains.structure import Part, decision_parts
 from search_spaces.domains.suggester import (
     BaseSuggester,
     ChoiceQuestion,
@@ -107,9 +107,9 @@ class TableSpace:
         """Return the decisions that have a prior, by name."""
         return dict(self.priors)
 
-    def independent(self) -> frozenset[str]:
-        """Return the names of decisions whose answers change no other question."""
-        return frozenset(independent_decisions(self.domain))
+    def parts(self) -> dict[str, Part]:
+        """Return the part of the space that depends on each decision, by the decision's name."""
+        return decision_parts(self.domain)
 
     def kinds(self) -> list[dict[str, Any]]:
         """Return the first designs besides the default."""
