@@ -1,3 +1,6 @@
+"""Confirmation: the best trials and the default with further seeds, whatever happens to them."""
+
+import errno
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,9 +27,10 @@ from orchestrator.confirmation.plan import KIND
 from orchestrator.engines.in_process import InProcessEngine
 from orchestrator.ledger import Ledger
 from orchestrator.study.driver import StudyDriver
+from orchestrator.study.retry_policy import MAX_LOSSES
 from orchestrator.trial import Trial, TrialState
 from search_spaces.space import DefineByRunSpace
-from workers.failures import BadCandidateError
+from workers.failures import BadCandidateError, DivergedError
 from workers.job import TrainingJob
 from workers.measurement import Measurement
 
@@ -210,6 +214,118 @@ def test_a_failing_default_or_all_failing_end_without_a_comparison(tmp_path: Pat
         assert study.abort_reason is None
         assert study.finished
     assert "cannot be compared with the default, which failed" in ended(study).sentence
+
+
+FAULTS = [
+    pytest.param(MemoryError(), "out_of_memory", 2, id="memory"),
+    pytest.param(OSError(errno.EIO, "a lost machine"), "infrastructure", 6, id="machine"),
+    pytest.param(DivergedError("val_loss is nan"), "diverged", 1, id="diverged"),
+]
+
+
+def faulty(error: Exception, chosen: Any, times: int) -> Worker:
+    """Return a worker that fails so often in a candidate's confirmation with its second seed."""
+    faults: list[int] = []
+
+    def train(job: TrainingJob, data: Any) -> Iterator[Measurement]:
+        confirms = job.trial_number >= 12 and job.candidate["decisions"] == chosen
+        second = confirms and job.trial_number > min([*first, job.trial_number])
+        if confirms:
+            first.append(job.trial_number)
+        for measurement in noisy()(job, data):
+            if second and measurement.fidelity == 2 and len(faults) < times:
+                faults.append(job.trial_number)
+                raise error
+            yield measurement
+
+    first: list[int] = []
+    return train
+
+
+QUICK = {"budget": {"minimum": 1, "maximum": 2}}
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> tuple[Answer, Any]:
+    """Return the answer of a study without faults, and the decisions of its winner."""
+    folder = tmp_path_factory.mktemp("control")
+    with opened(folder, confirmed(**QUICK), space=SPACE) as study:
+        run(study, noisy())
+        found = ended(study)
+    with Ledger.open(folder / "ledger.db") as ledger:
+        return found, dict(ledger.trial(1, found.winner or 0).candidate["decisions"])
+
+
+@pytest.mark.parametrize(("error", "reason", "attempts"), FAULTS)
+def test_a_lasting_fault_drops_its_candidate_or_the_comparison(
+    tmp_path: Path,
+    control: tuple[Answer, Any],
+    error: Exception,
+    reason: str,
+    attempts: int,
+) -> None:
+    expected, best = control
+    for name, chosen in (("winner", best), ("default", DEFAULT | {"depth": 0})):
+        with opened(tmp_path / name, confirmed(**QUICK), space=SPACE) as study:
+            run(study, faulty(error, chosen, times=attempts))
+            found = ended(study)
+            assert study.finished
+            assert study.abort_reason is None
+        (failed,) = [t for t in confirmations(study) if t.state is not TrialState.COMPLETE]
+        assert (failed.reason, failed.attempts) == (reason, attempts)
+        assert found.decided
+        if name == "default":
+            assert f"cannot be compared with the default, which failed ({reason})" in found.sentence
+            assert all(each.gain is None for each in found.candidates)
+        else:
+            verdicts = {each.trial: each.verdict for each in found.candidates}
+            assert verdicts[expected.winner or 0] == f"dropped: {reason}"
+            assert found.winner != expected.winner
+
+
+@pytest.mark.parametrize(("error", "reason", "attempts"), FAULTS[:2])
+def test_a_fault_that_a_retry_survives_changes_no_answer(
+    tmp_path: Path,
+    control: tuple[Answer, Any],
+    error: Exception,
+    reason: str,
+    attempts: int,
+) -> None:
+    with opened(tmp_path, confirmed(**QUICK), space=SPACE) as study:
+        run(study, faulty(error, DEFAULT | {"depth": 0}, times=attempts - 1))
+        assert ended(study) == control[0]
+    assert max(trial.attempts for trial in confirmations(study)) == attempts
+    assert reason not in {trial.reason for trial in study.trials}
+
+
+def test_a_confirmation_that_kills_its_driver_is_dropped_and_the_race_ends(tmp_path: Path) -> None:
+    ledgers: list[Dying] = []
+
+    def mortal(ledger: Ledger) -> Dying:
+        ledgers.append(Dying(ledger, after=10**9, acknowledged=True))
+        return ledgers[-1]
+
+    def deadly(job: TrainingJob, data: Any) -> Iterator[Measurement]:
+        if job.trial_number == 13:  # the second confirmation: the first candidate's
+            ledgers[-1].dead = True
+            raise Killed
+        yield from noisy()(job, data)
+
+    for _ in range(MAX_LOSSES):
+        with (
+            pytest.raises(Killed),
+            opened(tmp_path, confirmed(**QUICK), space=SPACE, through=mortal) as study,
+        ):
+            run(study, deadly)
+    with opened(tmp_path, confirmed(**QUICK), space=SPACE) as study:
+        run(study, noisy())
+        found = ended(study)
+        killer = next(trial for trial in study.trials if trial.number == 13)
+        parent = next(trial for trial in study.trials if trial.uid == killer.parent)
+    assert killer.reason == "infrastructure"
+    assert found.decided
+    verdicts = {each.trial: each.verdict for each in found.candidates}
+    assert verdicts[parent.number] == "dropped: infrastructure"
 
 
 def test_a_space_without_default_reports_the_mean_of_the_best(tmp_path: Path) -> None:
