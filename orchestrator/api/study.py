@@ -211,6 +211,10 @@ class Study:
         """Plot complete trials on the simplex of loss weights."""
         return self._figure("weights", "complete trials with losses of several terms")
 
+    def plot_confirmation(self) -> "go.Figure":
+        """Plot each candidate's gain over the default with its 95 % interval."""
+        return self._figure("confirmation", "a confirmation that has compared candidates")
+
     def promote(
         self,
         model: str,

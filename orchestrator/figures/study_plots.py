@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import plotly.graph_objects as go
 
+from orchestrator.figures.confirmation import confirmation
 from orchestrator.figures.history import history
 from orchestrator.figures.importance import importance, importances
 from orchestrator.figures.loss_weights import loss_weights
@@ -56,7 +57,8 @@ def study_figures(
 
     Returns:
         Figures by name: `history`, `importance`, `parallel`, `pareto` with several objectives or
-        `size` with one, and `weights` where losses of several terms were weighted.
+        `size` with one, `weights` where losses of several terms were weighted, and `confirmation`
+        once candidates were compared with the default.
     """
     data = PlotData(
         title=title,
@@ -84,4 +86,5 @@ _FIGURES: Mapping[str, Callable[[PlotData], go.Figure | None]] = {
     "weights": lambda data: loss_weights(
         data.title, data.objectives[0], data.trials, data.hover(data.trials)
     ),
+    "confirmation": confirmation,
 }

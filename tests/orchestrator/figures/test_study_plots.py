@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.confirmation.answer import answer
+from orchestrator.confirmation.plan import IS_DEFAULT, KIND, MAX_SEEDS_KEY, SEED_INDEX
 from orchestrator.figures.loss_weights import loss_weights
 from orchestrator.figures.plot_data import short_names
-from orchestrator.figures.study_plots import study_plots
+from orchestrator.figures.study_plots import study_figures, study_plots
 from orchestrator.objective import Objective
 from orchestrator.trial import Trial, TrialState
 from workers.measurement import Measurement
@@ -75,6 +77,55 @@ def test_several_objectives_have_a_pareto_front_and_no_size(count: int) -> None:
     assert sorted(pages) == ["history", "importance", "parallel", "pareto"]
     assert "Pareto front" in pages["pareto"]
     assert "dominated" in pages["pareto"]
+
+
+def confirmations(parent: Trial, first: int, *values: float, is_default: bool) -> list[Trial]:
+    marks = [
+        {SEED_INDEX: seed, MAX_SEEDS_KEY: 3, IS_DEFAULT: is_default} for seed in range(len(values))
+    ]
+    return [
+        trial(first + seed, value, kind=KIND, parent=parent.uid, sampler_attrs=marks[seed])
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_a_confirmation_shows_each_candidates_gain_with_its_interval() -> None:
+    default, best, other = trial(0, 0.8), trial(1, 0.95), trial(2, 0.9)
+    trials = [
+        default,
+        best,
+        other,
+        *confirmations(default, 3, 0.80, 0.81, 0.79, is_default=True),
+        *confirmations(best, 6, 0.90, 0.92, 0.89, is_default=False),
+        *confirmations(other, 9, 0.81, 0.79, 0.80, is_default=False),
+    ]
+    found = answer("mine", trials, [ACCURACY])
+    figure = study_figures(trials, [ACCURACY], {"u1": "C8-T16"}, title="mine")["confirmation"]
+    assert found.winner == 1
+    intervals = [trace for trace in figure.data if trace.error_x.array is not None]
+    gains = {each.trial: each.gain for each in found.candidates if each.gain}
+    assert len(intervals) == 2
+    for trace, number in zip(intervals, (2, 1), strict=True):  # the best one on top
+        assert trace.x[0] == pytest.approx(100 * gains[number].mean)
+        half = 100 * (gains[number].high - gains[number].mean)
+        assert trace.error_x.array[0] == pytest.approx(half)
+    assert [label.count("the winner") for label in figure.layout.yaxis.ticktext] == [0, 1]
+    assert "C8-T16" in figure.layout.yaxis.ticktext[1]
+    assert figure.layout.title.subtitle.text == found.sentence
+    single = [point for trace in figure.data if trace.error_x.array is None for point in trace.x]
+    assert single == pytest.approx([1, -2, 1, 10, 11, 10])
+
+
+def test_a_confirmation_without_a_comparison_has_no_figure() -> None:
+    default, best = trial(0, 0.8), trial(1, 0.95)
+    running = [
+        *confirmations(default, 2, 0.8, 0.8, is_default=True),
+        *confirmations(best, 4, 0.9, 0.9, is_default=False),
+    ]
+    alone = confirmations(best, 2, 0.9, 0.9, 0.9, is_default=False)
+    for found in ([], running, alone):
+        trials = [default, best, *found]
+        assert "confirmation" not in study_figures(trials, [ACCURACY], {}, title="mine")
 
 
 def test_pages_include_plotly_only_if_they_must_open_offline() -> None:

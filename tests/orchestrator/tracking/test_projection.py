@@ -12,6 +12,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from support.stories import Seen, Story, assert_shows, project
 
+from orchestrator.confirmation.answer import answer
+from orchestrator.confirmation.plan import IS_DEFAULT, KIND, MAX_SEEDS_KEY, SEED_INDEX
 from orchestrator.tracking.addresses import VIEW_TAG, run_page
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.projection import Projection
@@ -324,6 +326,47 @@ def test_plots_are_artifacts_of_the_parent_run(story: Story) -> None:
         "plots/importance.html",
         "plots/parallel.html",
     ]
+
+
+def confirmed(story: Story, gain: float) -> dict[str, list[str]]:
+    """A study whose best trial and default were confirmed over three seeds, by candidate."""
+    default, best = story.whole(0.8), story.whole(0.9)
+    runs: dict[str, list[str]] = {default: [], best: []}
+    for seed in range(3):
+        for parent, value in ((default, 0.8), (best, 0.8 + gain)):
+            marks = {SEED_INDEX: seed, MAX_SEEDS_KEY: 3, IS_DEFAULT: parent == default}
+            noise = (0.01, 0.02, -0.01)[seed] + (0.001 * seed if parent == best else 0.0)
+            uid = story.whole(
+                value + noise, kind=KIND, parent=parent, seed=100 + seed, sampler_attrs=marks
+            )
+            runs[parent].append(uid)
+    return runs
+
+
+@pytest.mark.parametrize("gain", [0.1, 0.0])
+def test_a_confirmation_is_shown_below_its_study_with_its_answer_and_figure(
+    story: Story, gain: float
+) -> None:
+    runs = confirmed(story, gain)
+    projection = story.projection()
+    while projection.step():
+        pass
+    projection.summarize(plots=True)
+    seen = Seen(story.tracking_uri)
+    assert_shows(seen, story.trials())
+    for parent, uids in runs.items():
+        for uid in uids:
+            tags = seen.child(uid).data.tags
+            assert (tags["archscout.kind"], tags["archscout.parent"]) == ("confirm", parent)
+    found = answer("mine", story.trials(), story.config.objectives)
+    assert found.winner == (1 if gain else None)
+    assert seen.parent.data.tags["archscout.answer"] == found.sentence
+    assert found.sentence in seen.parent.data.tags["mlflow.note.content"]
+    assert seen.parent.data.metrics["best_val_accuracy"] == 0.9
+    plots = seen.client.list_artifacts(seen.parent.info.run_id, "plots")
+    assert "plots/confirmation.html" in [plot.path for plot in plots]
+    table = seen.client.download_artifacts(seen.parent.info.run_id, "leaderboard.json")
+    assert len(json.loads(Path(table).read_text())["data"]) == 2
 
 
 class _Counting:
