@@ -14,11 +14,19 @@ from pydantic import ConfigDict, Field, StrictStr
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from search_spaces.candidate import Candidate, Decisions
-from search_spaces.domains import Const, Domain, Record, SpaceError
+from search_spaces.domains import Const, Domain, DomainError, Record, SpaceError
+from search_spaces.domains.edits import RestrictingSuggester, SpaceEdits
 from search_spaces.domains.kinds import kinds
 from search_spaces.domains.priors import Expected, priors
+from search_spaces.domains.restriction import questions
 from search_spaces.domains.structure import Part, decision_parts
-from search_spaces.domains.suggester import RecordingSuggester, ReplaySuggester, Suggester
+from search_spaces.domains.suggester import (
+    RecordingSuggester,
+    ReplaySuggester,
+    Suggester,
+    SuggestionError,
+    replay_error,
+)
 from search_spaces.loss_terms import LossWeights
 from search_spaces.plugins import as_script
 from search_spaces.recipe import Recipe, recipe_domain
@@ -119,6 +127,26 @@ class SearchSpace:
         """
         return self.encode(replace(self.default(), architecture=architecture))
 
+    def locate(self, candidate: Candidate | Decisions, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters in this space of a trial of another version of it.
+
+        Args:
+            candidate: The trial's candidate.
+            params: The trial's parameters, which the reason names.
+
+        Raises:
+            DomainError: This space does not contain the candidate; the message gives the reason.
+        """
+        if not isinstance(candidate, Candidate):
+            raise DomainError(f"space '{self.name}' contains networks, no plain decisions")
+        try:
+            return self.encode(replace(candidate, space_name=self.name, space_version=self.version))
+        except DomainError as error:
+            for name, question in questions(self.candidates).items():
+                if name in params and (reason := replay_error(name, question, params[name])):
+                    raise DomainError(reason) from error
+            raise
+
     def default(self) -> Candidate:
         """Return the candidate that every study tries first."""
         return self.candidates.default()
@@ -180,13 +208,18 @@ class DefineByRunSpace:
     function: Callable[[Any], Mapping[str, Any] | None]
     """Takes a trial with the three `suggest_*` methods; returns the decisions by name, or None for
     all of its answers."""
+    edits: tuple[SpaceEdits, ...] = ()
+    """Edits of the function's decisions, in the order in which they were made."""
 
     def resolve(self, suggester: Suggester) -> Decisions:
         """Return the decisions for a suggester's answers.
 
         Raises:
             SpaceError: The function returns something else than a plain JSON object, or exits.
+            SpaceEditError: The edits allow no answer to a question.
         """
+        for edits in reversed(self.edits):
+            suggester = RestrictingSuggester(suggester, edits)
         asking = RecordingSuggester(suggester)
         code = getattr(self.function, "__code__", None)
         try:
@@ -205,6 +238,27 @@ class DefineByRunSpace:
                 f"{self.name}: decisions must be plain JSON data (no tuples, string keys): {error}"
             ) from error
         return Decisions(decisions=dict(decisions))
+
+    def locate(self, candidate: Candidate | Decisions, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters in this space of a trial of another version of it.
+
+        Args:
+            candidate: The trial's candidate.
+            params: The trial's parameters.
+
+        Raises:
+            DomainError: This space does not contain the candidate; the message gives the reason.
+        """
+        replay = ReplaySuggester(params)
+        try:
+            decisions = self.resolve(replay)
+        except (SuggestionError, SpaceError) as error:
+            raise DomainError(str(error)) from error
+        if unused := replay.unused():
+            raise DomainError(f"{unused[0]}: the space has no such decision")
+        if decisions != candidate:
+            raise DomainError(f"the parameters lead to other decisions: {decisions.describe()}")
+        return dict(params)
 
     @property
     def constraints(self) -> tuple[Constraint, ...]:

@@ -254,7 +254,7 @@ class Study:
         counted = ", ".join(f"{count} {what}" for what, count in board.counts.items())
         entries = {
             "state": board.state,
-            "space": self._config.space,
+            "space": str(self._config.space),
             "data": self._config.data.source,
             "objectives": ", ".join(f"{o.metric} ({o.direction})" for o in board.objectives),
             "trials": counted or "none",

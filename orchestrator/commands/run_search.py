@@ -32,6 +32,7 @@ from orchestrator.study.prepare import StudyInputs, prepare_study
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_usable
 from orchestrator.tracking.environment import prepare_process
+from search_spaces.derivation import default_changes
 from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
@@ -250,9 +251,12 @@ def _check_warm_start(inputs: StudyInputs, home: Home) -> None:
 
 
 def print_notes(inputs: StudyInputs, terminal: Terminal) -> None:
-    """Print what happened to the data while they were read, and which files were ignored."""
+    """Print what happened to the data and to the default of the space, and ignored files."""
     data = inputs.dataset
     notes = [*data.notes]
+    if changes := default_changes(inputs.base_space, inputs.space):
+        changed = (f"{name}: {old} -> {new}" for name, (old, new) in changes.items())
+        notes.append(f"edits of the space change its default: {', '.join(changed)}")
     if data.skipped_files:
         notes.insert(
             0, f"{len(data.skipped_files)} files ignored: {format_names(data.skipped_files)}"

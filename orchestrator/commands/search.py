@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
-from orchestrator.config.load import Override, differences, load
+from orchestrator.config.load import Override, differences, load, locating_edits
 from orchestrator.config.resources import as_stored, with_open_gpu, with_stored_data
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
@@ -28,7 +28,8 @@ _SHORTHANDS = {
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
     """Start a study, continue it, or show the result of a finished one."""
-    config, row = load(options.config, overrides(options)), None
+    changes = overrides(options)
+    config, row = load(options.config, changes), None
     if not options.dry_run:
         with studies.open_ledger(home) as ledger:
             row = ledger.study(config.name) if ledger else None
@@ -38,7 +39,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
                 _refuse_other(ledger, row, config, options, home)
                 if row.state == "finished" and not ledger.requests(row.id):
                     return studies.show_finished(ledger, row, home, terminal)
-    return _search(config, home, terminal, resumed=row is not None, dry=options.dry_run)
+    with locating_edits(options.config, changes):
+        return _search(config, home, terminal, resumed=row is not None, dry=options.dry_run)
 
 
 def resume(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:

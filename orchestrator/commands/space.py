@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.commands import run_search
-from orchestrator.config.load import load
+from orchestrator.config.load import load, locating_edits
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import ExitCode
+from orchestrator.errors import ExitCode, format_value
 from orchestrator.formatting import format_fields, format_number, format_table
 from orchestrator.home import Home
 from orchestrator.preflight import diagnosis, report
@@ -18,6 +18,7 @@ from orchestrator.sampling.screening import Screening, screen
 from orchestrator.study.prepare import StudyInputs, prepare_study
 from orchestrator.terminal import Terminal
 from search_spaces.candidate import Candidate, Decisions
+from search_spaces.derivation import default_changes
 from search_spaces.domains.suggester import (
     ChoiceQuestion,
     FloatQuestion,
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace, _home: Home, terminal: Terminal) -> ExitCod
     """
     deadline = Deadline.after(TIMEOUT_S - (time.monotonic() - terminal.started))
     config = load(options.config)
-    with terminal.waiting_for(run_search.INPUTS):
+    with terminal.waiting_for(run_search.INPUTS), locating_edits(options.config):
         inputs = prepare_study(config)
     _show_decisions(inputs, terminal)
     run_search.warn(inputs, terminal)
@@ -84,8 +85,33 @@ def _show_decisions(inputs: StudyInputs, terminal: Terminal) -> None:
         "size": space.describe_size(),
         "decisions": f"{len(decisions)} in {_SAMPLES} random candidates",
     }
+    if inputs.config.space_edits:
+        fields |= _edits(inputs, terminal)
     terminal.print(format_fields(fields))
     terminal.print("\n" + format_fields(decisions))
+
+
+def _edits(inputs: StudyInputs, terminal: Terminal) -> dict[str, str]:
+    """Return the base of the space, its edits, and what becomes of the default, as fields."""
+    base, config = inputs.base_space, inputs.config
+    count = len(sampled_decisions(config, base))
+    changes = default_changes(base, inputs.space)
+    terminal.document |= {
+        "base": {
+            "name": base.name,
+            "version": base.version,
+            "size": base.describe_size(),
+            "decisions": count,
+        },
+        "edits": config.model_dump(mode="json")["space"],
+        "default_changes": {name: [*values] for name, values in changes.items()},
+    }
+    fields = {"base": f"version {base.version}, {base.describe_size()}, {count} decisions"}
+    for edit in config.space_edits:
+        fields[f"{edit.section} {edit.pattern}"] = ", ".join(map(format_value, edit.values))
+    for name, (before, after) in changes.items():
+        fields[f"default {name}"] = f"{before} -> {after}"
+    return fields
 
 
 def _show_unchecked(inputs: StudyInputs, count: int, terminal: Terminal) -> None:

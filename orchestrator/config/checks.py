@@ -50,6 +50,12 @@ def problems(tree: Mapping[str, Any], base_dir: FilePath) -> list[tuple[KeyPath,
     return [found for check in checks for found in check(tree, base_dir)]
 
 
+def space_base(tree: Mapping[str, Any]) -> object:
+    """Return the base of the space, which may be given by its name alone."""
+    space = tree.get("space")
+    return space.get("base") if isinstance(space, dict) else space
+
+
 def user_object(value: object) -> tuple[str, str] | None:
     """Return file and name of a reference `file.py:name`; None for other values."""
     if not isinstance(value, str):
@@ -77,17 +83,18 @@ def exists(path: FilePath) -> bool:
 def _space(tree: Mapping[str, Any], base_dir: FilePath) -> Problems:
     from search_spaces.catalog import catalog  # noqa: PLC0415 - the command line starts without
 
-    space = tree.get("space")
+    space = space_base(tree)
+    path: KeyPath = ("space", "base") if isinstance(tree.get("space"), dict) else ("space",)
     if not isinstance(space, str) or space in catalog():
         return
     if user_object(space):
-        yield from _file(("space",), space, base_dir)
+        yield from _file(path, space, base_dir)
     elif space.endswith(".py"):
-        yield ("space",), f"names no object of {format_value(space)}; write mine.py:space"
+        yield path, f"names no object of {format_value(space)}; write mine.py:space"
     else:
         names = ", ".join(catalog())
         yield (
-            ("space",),
+            path,
             f"there is no space {format_value(space)}. Known: {names}; or file.py:name."
             f"{did_you_mean(space, catalog())}",
         )
@@ -101,7 +108,7 @@ def _train(tree: Mapping[str, Any], base_dir: FilePath) -> Problems:
         yield from _file(("train",), train, base_dir)
     else:
         yield ("train",), f"{format_value(train)} is not a reference; write file.py:name"
-    if isinstance(tree.get("space"), str) and not user_object(tree["space"]):
+    if isinstance(space_base(tree), str) and not user_object(space_base(tree)):
         yield ("train",), "requires a space of your own; set space to file.py:name"
 
 

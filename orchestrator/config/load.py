@@ -3,7 +3,9 @@
 Reads the text and checks that files exist; runs no user code and writes nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path as FilePath
@@ -17,6 +19,8 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import KeyPath, Problem, ProblemsError, format_path
 from search_spaces.plugins import did_you_mean
 
+_EDIT_KEY = re.compile(r"space\.(fix|narrow|remove)\.(.+)", re.DOTALL)
+"""An edit of the space as the key of an override."""
 Place = tuple[str, int | None]
 """The file or option that contains a key, and its line in the file."""
 
@@ -34,12 +38,16 @@ class Override:
     def parse(cls, key: str, text: str, option: str) -> "Override":
         """Parse a key such as `a.b[0].c`, and a value in YAML.
 
+        What follows `space.fix`, `space.narrow` or `space.remove` is one key, a parameter path.
+
         Raises:
             ProblemsError: The key or the value cannot be read.
         """
         path: list[str | int] = []
-        for part in key.replace("[", ".").replace("]", "").split("."):
+        edit = _EDIT_KEY.fullmatch(key)
+        for part in key.replace("[", ".").replace("]", "").split(".") if edit is None else ():
             path.append(int(part) if part.isascii() and part.isdecimal() and path else part)
+        path += [] if edit is None else ["space", *edit.groups()]
         if not all(part != "" for part in path) or len(path) > strict_yaml.MAX_DEPTH:
             raise ProblemsError([Problem(option, text="not a key; write --set stop.trials=40")])
         document = strict_yaml.parse(text.encode(errors="surrogateescape"), option)
@@ -83,6 +91,54 @@ def load(config: str, overrides: Iterable[Override] = ()) -> StudyConfig:
         ProblemsError: Every mistake found.
     """
     source = _find(config)
+    tree, located, problems = _read(source, overrides)
+    tree = _without_empty(tree)
+    tree.setdefault("name", source.default_name)
+    return _checked(tree, source.base_dir, located, problems)
+
+
+@contextmanager
+def locating_edits(config: str, overrides: Iterable[Override] = ()) -> Iterator[None]:
+    """Report edits of the space that do not fit it with their lines in the config.
+
+    The space is loaded after the config was read.
+
+    Args:
+        config: As for `load`.
+        overrides: As for `load`.
+
+    Raises:
+        ProblemsError: One was raised inside.
+    """
+    try:
+        yield
+    except ProblemsError as error:
+        if not any(_is_edit(problem) for problem in error.problems):
+            raise
+        _, located, _ = _read(_find(config), overrides)
+        raise ProblemsError(
+            _in_order(
+                [
+                    located(problem.path, problem.text) if _is_edit(problem) else problem
+                    for problem in error.problems
+                ]
+            )
+        ) from error
+
+
+def _is_edit(problem: Problem) -> bool:
+    """Return whether a problem concerns one edit of the space."""
+    return problem.path[:1] == ("space",) and len(problem.path) == 3
+
+
+def _read(
+    source: _Source, overrides: Iterable[Override]
+) -> tuple[dict[str, Any], "_Places", list[Problem]]:
+    """Return the keys of a source with overrides, their places, and what could not be read.
+
+    Raises:
+        ProblemsError: The source contains no keys.
+    """
     document = strict_yaml.parse(source.raw, source.label)
     places: dict[KeyPath, Place] = {
         path: (source.label, line) for path, line in document.lines.items()
@@ -94,10 +150,7 @@ def load(config: str, overrides: Iterable[Override] = ()) -> StudyConfig:
         raise ProblemsError([*problems, Problem(source.label, line=1, text=what)])
     for override in overrides:
         _apply(tree, override, places, problems)
-    tree = _without_empty(tree)
-    tree.setdefault("name", source.default_name)
-    located = _Places(places=places, label=source.label)
-    return _checked(tree, source.base_dir, located, problems)
+    return tree, _Places(places=places, label=source.label), problems
 
 
 def from_mapping(tree: Mapping[str, Any], base_dir: FilePath) -> StudyConfig:
@@ -208,6 +261,8 @@ def _apply(
     problems: list[Problem],
 ) -> None:
     """Apply an override to the tree, with the sections that it needs."""
+    if override.path[0] == "space" and len(override.path) > 1:
+        tree["space"] = _as_section(tree.get("space"))
     node: Any = tree
     for depth, part in enumerate(override.path):
         last = depth == len(override.path) - 1
@@ -234,10 +289,15 @@ def _apply(
     places[override.path] = (override.option, None)
 
 
+def _as_section(space: Any) -> Any:
+    """Return a space given by its name as a section, which edits can be added to."""
+    return {"base": space} if isinstance(space, str) else space
+
+
 def _without_empty(tree: dict[str, Any]) -> dict[str, Any]:
-    """Return the tree without empty keys, which take their defaults."""
+    """Return the tree without empty keys, which take their defaults; a decision may be null."""
     return {
-        key: _without_empty(value) if isinstance(value, dict) else value
+        key: _without_empty(value) if isinstance(value, dict) and key != "fix" else value
         for key, value in tree.items()
         if value is not None
     }
@@ -247,13 +307,23 @@ def _absolute(tree: dict[str, Any], base_dir: FilePath) -> dict[str, Any]:
     """Return the tree with absolute paths of the user's files."""
     changed = dict(tree)
     for key in ("space", "train"):
-        if reference := checks.user_object(tree.get(key)):
-            file, name = reference
-            changed[key] = f"{checks.absolute(file, base_dir)}:{name}"
+        given = tree.get(key)
+        if isinstance(given, dict) and "base" in given:
+            changed[key] = {**given, "base": _absolute_object(given["base"], base_dir)}
+        elif key in tree:
+            changed[key] = _absolute_object(given, base_dir)
     data = tree.get("data")
     if isinstance(data, dict) and isinstance(data.get("path"), str):
         changed["data"] = {**data, "path": str(checks.absolute(data["path"], base_dir))}
     return changed
+
+
+def _absolute_object(given: Any, base_dir: FilePath) -> Any:
+    """Return a reference `file.py:name` with an absolute path; other values unchanged."""
+    if reference := checks.user_object(given):
+        file, name = reference
+        return f"{checks.absolute(file, base_dir)}:{name}"
+    return given
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from orchestrator.config.schema import BY_NAME, BY_PATH, StudyConfig
+from orchestrator.config.schema import BY_NAME, BY_PATH, EDITED, PLAIN, StudyConfig
 from orchestrator.errors import KeyPath, format_value
 from search_spaces.plugins import did_you_mean
 
@@ -33,7 +33,7 @@ def problems_of(error: ValidationError, tree: object) -> list[tuple[KeyPath, str
 def _in_tree(location: KeyPath, tree: Any, *, missing: bool) -> KeyPath:
     """Return the part of a location that the input contains, and a missing key."""
     node = tree
-    location = tuple(part for part in location if part not in {BY_NAME, BY_PATH})
+    location = tuple(part for part in location if part not in {BY_NAME, BY_PATH, PLAIN, EDITED})
     for depth, part in enumerate(location):
         known = (
             part in node
@@ -122,6 +122,7 @@ def _is_section(annotation: object) -> bool:
 
 _EXAMPLES = {
     "space": "give a catalog name or file.py:name",
+    "base": "give a catalog name or file.py:name",
     "direction": "write maximize or minimize",
     "metric": "name what is measured, like val_accuracy",
     "at_most": "give the bound, like 2.0e6",

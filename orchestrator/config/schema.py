@@ -29,6 +29,7 @@ from orchestrator.confirmation.plan import (
     ConfirmationPlan,
 )
 from orchestrator.objective import CheckpointName, Objective
+from search_spaces.domains.edits import SpaceEdits
 from search_spaces.space import Constraint
 from workers.budget import Budget
 from workers.data.spec import NO_DATA, DataSpec
@@ -43,9 +44,11 @@ PrunerName = Literal["halving", "none"]
 PrunerType = Literal["promotion", "stopping"]
 EngineName = Literal["ray_tune", "in_process"]
 Decision = bool | int | float | str | None
-"""Value of a decision in a seed point."""
+"""Value of a decision in a seed point or in an edit of the space."""
 BY_NAME, BY_PATH = "seed point by name", "seed point by path"
 """Pydantic's tags of the two kinds of seed points."""
+PLAIN, EDITED = "space by name", "space with edits"
+"""Pydantic's tags of the two kinds of spaces."""
 SeedPoint = Annotated[
     Annotated[str, Tag(BY_NAME)] | Annotated[dict[str, Decision], Tag(BY_PATH)],
     Discriminator(lambda given: BY_NAME if isinstance(given, str) else BY_PATH),
@@ -56,6 +59,54 @@ SeedPoint = Annotated[
 def _refuse(message: str) -> PydanticCustomError:
     """Return a validation error with a message of its own."""
     return PydanticCustomError("refused", "{message}", {"message": message})
+
+
+class SpaceConfig(BaseModel):
+    """Search space with edits of its decisions."""
+
+    model_config = _CLOSED
+
+    base: str
+    """Name in the catalog, or `file.py:name` for a space of the user's own."""
+    fix: dict[str, Decision] = {}
+    """One value of a decision, by parameter path; `*` is any segment but `count`."""
+    narrow: dict[str, Annotated[tuple[Decision, ...], Field(strict=False)]] = {}
+    """Bounds of a number, `[low, high]`, or the choices to keep, by parameter path."""
+    remove: dict[str, Annotated[tuple[Decision, ...], Field(strict=False)]] = {}
+    """Choices to remove, by parameter path."""
+
+    @field_validator("narrow", "remove")
+    @classmethod
+    def _in_order(cls, value: dict[str, tuple[Decision, ...]]) -> dict[str, tuple[Decision, ...]]:
+        return {path: _sorted_choices(values) for path, values in value.items()}
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        kept: dict[str, Any] = dump(self)
+        return {key: value for key, value in kept.items() if value}
+
+    @property
+    def edits(self) -> SpaceEdits:
+        """Edits of the base."""
+        return SpaceEdits(fix=self.fix, narrow=self.narrow, remove=self.remove)
+
+    def __str__(self) -> str:
+        """Return the base, and the number of edits."""
+        count = len(list(self.edits))
+        return f"{self.base} with {count} edit{'s' * (count != 1)}"
+
+
+Space = Annotated[
+    Annotated[str, Tag(PLAIN)] | Annotated[SpaceConfig, Tag(EDITED)],
+    Discriminator(lambda given: EDITED if isinstance(given, dict | SpaceConfig) else PLAIN),
+]
+"""A search space by its name, or with edits."""
+
+
+def _sorted_choices(values: tuple[Decision, ...]) -> tuple[Decision, ...]:
+    """Return choices in a canonical order; two numbers are bounds and keep theirs."""
+    numbers = [value for value in values if type(value) in (int, float)]
+    return values if len(numbers) == len(values) == 2 else tuple(sorted(values, key=repr))
 
 
 class StopConfig(BaseModel):
@@ -191,8 +242,8 @@ class StudyConfig(BaseModel):
 
     name: str
     """The study's name, unique in its ledger."""
-    space: str
-    """Name in the catalog, or `file.py:name` for a space of the user's own."""
+    space: Space
+    """Search space: a name in the catalog or `file.py:name`, also with edits."""
     train: str | None = None
     """The user's own training generator as `file.py:name`; None trains the candidate's network."""
     data: DataSpec = DataSpec()
@@ -236,6 +287,27 @@ class StudyConfig(BaseModel):
         if self.data.source == NO_DATA:
             del kept["data"]
         return kept
+
+    @property
+    def space_base(self) -> str:
+        """Name of the space in the catalog, or `file.py:name`, without edits."""
+        return self.space if isinstance(self.space, str) else self.space.base
+
+    @property
+    def space_edits(self) -> SpaceEdits:
+        """Edits of the space."""
+        return SpaceEdits() if isinstance(self.space, str) else self.space.edits
+
+    def with_space_base(self, base: str) -> Self:
+        """Return the config with another base of its space."""
+        space = self.space
+        changed = base if isinstance(space, str) else space.model_copy(update={"base": base})
+        return self.model_copy(update={"space": changed})
+
+    @field_validator("space")
+    @classmethod
+    def _plain_without_edits(cls, value: str | SpaceConfig) -> str | SpaceConfig:
+        return value if isinstance(value, str) or value.edits else value.base
 
     @field_validator("name")
     @classmethod

@@ -129,7 +129,7 @@ def quick_check(
     first = _first(inputs, sampler)
     sampled = sampler.random(inputs.config.seed, QUICK_SAMPLED, deadline.share(0.1))
     # A user's own blocks run only in workers, where they can hang or crash without harm.
-    trains = _trains_locally(inputs) and user_object(inputs.config.space) is None
+    trains = _trains_locally(inputs) and user_object(inputs.config.space_base) is None
     # A CUDA context in the driver would occupy memory of the trials' GPU.
     trains &= (
         inputs.config.engine.name == "in_process" or timing.place_of(inputs.config).device == "cpu"

@@ -220,17 +220,18 @@ def _recorded_scores(config: StudyConfig, trial: Trial, dataset: Dataset) -> dic
 
 def _user_code(study: StudyRow, config: StudyConfig, trial: Trial) -> UserCode | None:
     """Return the user's files if the network uses their blocks; they run only if unchanged."""
-    if user_object(config.space) is None:
+    if user_object(config.space_base) is None:
         return None
     try:
-        code = UserCode.read([config.space])
+        code = UserCode.read([config.space_base])
     except UserFileError:
         code = None
     if code is None or code.digest != study.code_digest:
         raise PromotionRefusedError(
-            f"{Path.cwd() / config.space.rpartition(':')[0]} or what it imports is not the file of "
-            "the search; restore it, and promote from the folder that the search was started in"
+            f"{Path.cwd() / config.space_base.rpartition(':')[0]} or what it imports is not the "
+            "file of the search; restore it, and promote from the folder that the search was "
+            "started in"
         )
-    load_user_object(config.space, Path.cwd())  # registers their blocks
+    load_user_object(config.space_base, Path.cwd())  # registers their blocks
     architecture = Architecture.from_dict(trial.candidate["architecture"])
     return code if has_users_blocks(architecture) else None

@@ -31,7 +31,7 @@ def resolve_candidate(
     try:
         return space.resolve(suggester)
     except Exception as error:  # the user's own function may raise anything
-        if user_object(config.space) is None:
+        if user_object(config.space_base) is None:
             raise
         text = str(user_space_error(error))
         raise ProblemsError([Problem(config.name, text=text, path=("space",))]) from error

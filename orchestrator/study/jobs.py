@@ -59,7 +59,7 @@ class JobFactory:
             budget=config.budget,
             seed=trial.seed,
             train=config.train,
-            space=config.space if user_object(config.space) else None,
+            space=config.space_base if user_object(config.space_base) else None,
             checkpoint_dir=str((self._checkpoints / trial.uid).require_below(self._checkpoints)),
             log_path=None if log is None else str(log),
             teacher=self._teacher,

@@ -32,13 +32,13 @@ def relocate(config: StudyConfig, ledger: "Ledger", row: "StudyRow", home: Home)
         return config
     folders = Path(was).parent, home.folder.parent
     changes: dict[str, Any] = {
-        "space": _reference_at(config.space, *folders),
         "train": config.train and _reference_at(config.train, *folders),
     }
     if config.data.path is not None:
         path = _at(config.data.path, *folders)
         changes["data"] = replace(config.data, path=path)
-    return config.model_copy(update=changes)
+    base = _reference_at(config.space_base, *folders)
+    return config.with_space_base(base).model_copy(update=changes)
 
 
 def same_except_paths(one: StudyConfig, other: StudyConfig) -> bool:
@@ -76,12 +76,14 @@ def _reference_at(reference: str, was: Path, now: Path) -> str:
     return reference if file is None else f"{_at(file[0], was, now)}:{file[1]}"
 
 
+def _without_folder(reference: str) -> str:
+    return Path(reference).name if user_object(reference) else reference
+
+
 def _without_folders(config: StudyConfig) -> StudyConfig:
-    changes: dict[str, Any] = {
-        key: Path(str(reference)).name if user_object(reference) else reference
-        for key, reference in {"space": config.space, "train": config.train}.items()
-    }
+    changes: dict[str, Any] = {"train": config.train and _without_folder(config.train)}
     if config.data.path is not None:
         path = Path(config.data.path).name
         changes["data"] = replace(config.data, path=path)
-    return config.at_address(None).model_copy(update=changes)
+    base = _without_folder(config.space_base)
+    return config.at_address(None).with_space_base(base).model_copy(update=changes)

@@ -17,6 +17,8 @@ from orchestrator.sampling.seed_points import SeedPointError, first_points
 from orchestrator.study.objective_checks import check_objectives
 from search_spaces import catalog
 from search_spaces.catalog.task_fit import fit_to_task
+from search_spaces.derivation import derive
+from search_spaces.domains.edits import SpaceEditError
 from search_spaces.domains.suggester import RandomSuggester
 from search_spaces.plugins import load_user_object
 from search_spaces.space import DefineByRunSpace, SearchSpace
@@ -35,6 +37,9 @@ class StudyInputs:
 
     config: StudyConfig
     space: Space
+    """The study's space."""
+    base_space: Space
+    """The space before the config's edits; the same without edits."""
     dataset: Dataset
     code: UserCode | None
     """The user's own Python; None if the config names none."""
@@ -85,14 +90,16 @@ def prepare_study(config: StudyConfig) -> StudyInputs:
         text = "a define-by-run space does not define training; add train: file.py:name"
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
     dataset = open_data(config)
-    if user_object(config.space) is None and isinstance(space, SearchSpace):
+    if user_object(config.space_base) is None and isinstance(space, SearchSpace):
         space = fit_to_task(space, dataset.task)
         _check_streams(config, space, dataset.task)
+    base, space = space, _derived(config, space)
     _check_space(config, space)
     check_objectives(config, space, dataset.task, dataset.value_names)
     return StudyInputs(
         config=config,
         space=space,
+        base_space=base,
         dataset=dataset,
         code=user_code(config),
     )
@@ -115,7 +122,7 @@ def user_code(config: StudyConfig) -> UserCode | None:
     Raises:
         UserFileError: It cannot be read.
     """
-    references = [each for each in (config.space, config.train) if user_object(each)]
+    references = [each for each in (config.space_base, config.train) if user_object(each)]
     return UserCode.read(map(str, references)) if references else None
 
 
@@ -130,7 +137,7 @@ def _check_streams(config: StudyConfig, space: SearchSpace, task: Task) -> None:
     if not missing:
         return
     text = (
-        f"'{config.space}' reads {' and '.join(sorted(read))}, data source '{source}' gives "
+        f"'{config.space_base}' reads {' and '.join(sorted(read))}, data source '{source}' gives "
         f"{' and '.join(sorted(task.inputs))}. "
     )
     unserved = [stream for stream in missing if stream not in SERVED_STREAMS]
@@ -140,6 +147,24 @@ def _check_streams(config: StudyConfig, space: SearchSpace, task: Task) -> None:
     else:
         text += "Choose a space or data of the other kind"
     raise ProblemsError([Problem(config.name, text=text, path=("space",))])
+
+
+def _derived(config: StudyConfig, base: Space) -> Space:
+    """Return the space with the config's edits.
+
+    Raises:
+        ProblemsError: An edit does not fit the space, or the user's own space raised an exception.
+    """
+    edits = config.space_edits
+    if edits:
+        resolve_candidate(config, base, RandomSuggester(config.seed))
+    try:
+        return derive(base, edits)
+    except SpaceEditError as error:
+        raise ProblemsError(
+            Problem(config.name, text=found.text, path=("space", found.section, found.pattern))
+            for found in error.problems
+        ) from error
 
 
 def _check_space(config: StudyConfig, space: Space) -> None:
@@ -154,15 +179,15 @@ def _check_space(config: StudyConfig, space: Space) -> None:
 
 
 def open_space(config: StudyConfig) -> Space:
-    """The space that the config names.
+    """The space that the config names, without its edits.
 
     Raises:
         ProblemsError: The user's object is no space.
         UserFileError: The user's file does not run, or lacks the name.
     """
-    if user_object(config.space) is None:
-        return catalog.load(config.space)
-    found = load_user_object(config.space, Path.cwd())
+    if user_object(config.space_base) is None:
+        return catalog.load(config.space_base)
+    found = load_user_object(config.space_base, Path.cwd())
     if isinstance(found.value, SearchSpace | DefineByRunSpace):
         return found.value
     if callable(found.value):
@@ -182,7 +207,7 @@ def _check_train(config: StudyConfig) -> None:
 
 def _git_revision(config: StudyConfig) -> str | None:
     """The commit of the user's own Python; None where there is none, or no git around it."""
-    own = [found for found in map(user_object, (config.train, config.space)) if found]
+    own = [found for found in map(user_object, (config.train, config.space_base)) if found]
     if not own:
         return None
     try:

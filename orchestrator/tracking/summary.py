@@ -176,8 +176,8 @@ def study_description(
     bounds = "".join(f", {entry.metric} at most {entry.at_most:g}" for entry in config.constraints)
     counts = _counts(views)
     text = [
-        f"Study **{config.name}**: search space `{_basename(config.space)}`{_data_phrase(config)}, "
-        f"to {goal}{bounds}.",
+        f"Study **{config.name}**: search space `{_basename(str(config.space))}`"
+        f"{_data_phrase(config)}, to {goal}{bounds}.",
         f"Each trial trains for up to {config.budget.maximum} {config.budget.unit}s; "
         f"{counts or 'no trial yet'}.",
     ]

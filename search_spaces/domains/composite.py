@@ -9,11 +9,13 @@ names and values only: no network, no sampler.
     stages.resolve(optuna_trial, "stages")   # asks stages.count, stages.0.width, stages.0.norm, ...
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
+from functools import reduce
+from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
+from search_spaces.domains.census import ONE, Census, added, census_of, multiplied, total
 from search_spaces.domains.naming import Inline, Shared
 from search_spaces.domains.ranges import (
     Confidence,
@@ -104,7 +106,11 @@ class OneOf(Generic[T_co]):
 
     def size(self) -> float:
         """Return the sum of the branches' sizes."""
-        return _total(self)
+        return total(self)
+
+    def census(self, shared: dict[str, float]) -> Census:
+        """Return the sum over the branches."""
+        return added(census_of(branch, shared) for branch in self.branches.values())
 
     def __contains__(self, value: object) -> bool:
         return encodes(self, value)
@@ -145,6 +151,8 @@ class Repeat(Generic[T]):
     """The most likely length; None for no prior."""
     confidence: Confidence = "medium"
     """Confidence in the prior."""
+    items: Mapping[int, Domain[T]] = field(default_factory=dict)
+    """Domains of single items by index, where they differ from `item`."""
 
     def __post_init__(self) -> None:
         """Reject impossible lengths.
@@ -152,7 +160,8 @@ class Repeat(Generic[T]):
         Raises:
             SpaceError: Not 0 <= low <= high, or the default is outside.
         """
-        _check_not_inline("Repeat", self.item)
+        for item in (self.item, *self.items.values()):
+            _check_not_inline("Repeat", item)
         if not 0 <= self.low <= self.high:
             raise SpaceError(f"Repeat: needs 0 <= low <= high, not {self.low} and {self.high}")
         self.counts  # noqa: B018 - rejects a prior outside
@@ -167,10 +176,16 @@ class Repeat(Generic[T]):
         """The domain of the length."""
         return IntRange(self.low, self.high, prior=self.prior, confidence=self.confidence)
 
+    def item_at(self, index: int) -> Domain[T]:
+        """Return the domain of one item."""
+        return self.items.get(index, self.item)
+
     def resolve(self, suggester: Suggester, path: str) -> tuple[T, ...]:
         """Return as many items as answered, each under its zero-based index."""
         count = self.counts.resolve(suggester, join(path, "count"))
-        return tuple(self.item.resolve(suggester, join(path, index)) for index in range(count))
+        return tuple(
+            self.item_at(index).resolve(suggester, join(path, index)) for index in range(count)
+        )
 
     def encode(self, value: Any, path: str) -> dict[str, Any]:
         """Return the length, and the answers for each item.
@@ -181,18 +196,25 @@ class Repeat(Generic[T]):
         if type(value) is not tuple:
             raise DomainError(f"{path}: needs a tuple, not {value!r}")
         count = self.counts.encode(len(value), join(path, "count"))
-        items = (self.item.encode(one, join(path, index)) for index, one in enumerate(value))
+        items = (
+            self.item_at(index).encode(one, join(path, index)) for index, one in enumerate(value)
+        )
         return _merge([count, *items])
 
     def default(self) -> tuple[T, ...]:
         """Return the declared default, else the likely number of items, else the minimum."""
         if self.initial is not None:
             return self.initial
-        return tuple(self.item.default() for _ in range(self.counts.default()))
+        return tuple(self.item_at(index).default() for index in range(self.counts.default()))
 
     def size(self) -> float:
         """Return the number of combinations over all lengths."""
-        return _total(self)
+        return total(self)
+
+    def census(self, shared: dict[str, float]) -> Census:
+        """Return the sum over the lengths of the products over the items."""
+        items = (census_of(self.item_at(index), shared) for index in range(self.high))
+        return added(list(accumulate(items, multiplied, initial=ONE))[self.low :])
 
     def __contains__(self, value: object) -> bool:
         return encodes(self, value)
@@ -265,7 +287,12 @@ class Record(Generic[T]):
 
     def size(self) -> float:
         """Return the product of the fields' sizes; a shared decision counts once."""
-        return _total(self)
+        return total(self)
+
+    def census(self, shared: dict[str, float]) -> Census:
+        """Return the product over the fields."""
+        parts = (census_of(field, shared) for field in self.fields.values())
+        return reduce(multiplied, parts, ONE)
 
     def __contains__(self, value: object) -> bool:
         return encodes(self, value)
@@ -329,71 +356,3 @@ def _merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
                     "a shared decision has one answer"
                 )
     return merged
-
-
-Census = dict[frozenset[str], float]
-"""Number of values by the set of shared decisions they read, without the shared answers.
-
-Multiplying sizes would count a decision that is read twice as two.
-"""
-
-
-def _total(domain: Domain[Any]) -> float:
-    """Return the number of different values of a composite domain."""
-    shared: dict[str, float] = {}
-    total: float = 0
-    for names, count in _census(domain, shared).items():
-        for name in names:
-            count = _times(count, shared[name])  # noqa: PLW2901 - a running product
-        total = _plus(total, count)
-    return total
-
-
-def _census(domain: Domain[Any], shared: dict[str, float]) -> Census:
-    """Return the census of a domain; the sizes of shared decisions are added to `shared`."""
-    if isinstance(domain, Shared):
-        shared[domain.name] = domain.domain.size()
-        return {frozenset([domain.name]): 1}
-    if isinstance(domain, Inline):
-        return _census(domain.domain, shared)
-    if isinstance(domain, OneOf):
-        return _added(_census(branch, shared) for branch in domain.branches.values())
-    if isinstance(domain, Record):
-        census: Census = {frozenset(): 1}
-        for field in domain.fields.values():
-            census = _multiplied(census, _census(field, shared))
-        return census
-    if isinstance(domain, Repeat):
-        item = _census(domain.item, shared)
-        lengths: list[Census] = [{frozenset(): 1}]
-        for _ in range(domain.high):
-            lengths.append(_multiplied(lengths[-1], item))
-        return _added(lengths[domain.low :])
-    return {frozenset(): domain.size()}
-
-
-def _added(parts: Iterable[Census]) -> Census:
-    total: Census = {}
-    for part in parts:
-        for names, count in part.items():
-            total[names] = _plus(total.get(names, 0), count)
-    return total
-
-
-def _multiplied(one: Census, other: Census) -> Census:
-    total: Census = {}
-    for left, left_count in one.items():
-        for right, right_count in other.items():
-            names = left | right
-            total[names] = _plus(total.get(names, 0), _times(left_count, right_count))
-    return total
-
-
-def _times(one: float, other: float) -> float:
-    """Return a product of counts; integers stay exact however large, also with infinities."""
-    return math.inf if math.inf in (one, other) else one * other
-
-
-def _plus(one: float, other: float) -> float:
-    """Return a sum of counts, as exact as `_times`."""
-    return math.inf if math.inf in (one, other) else one + other

@@ -4,7 +4,7 @@ A structural decision is a `OneOf` whose branches are not plain values: blocks, 
 whole networks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from search_spaces.domains.composite import OneOf, Record, Repeat
@@ -12,7 +12,7 @@ from search_spaces.domains.naming import Inline
 from search_spaces.domains.ranges import Domain, join, same
 
 Params = Mapping[str, Any]
-Places = tuple[tuple[str, OneOf[Any]], ...]
+Places = Sequence[tuple[str, OneOf[Any]]]
 """A structural decision at all its places, by name."""
 
 
@@ -49,10 +49,15 @@ def kinds(domain: Domain[Any], path: str, default: Params) -> Iterator[Params]:
 def _item_kinds(repeat: Repeat[Any], path: str, default: Params) -> Iterator[Params]:
     """Yield the answers with items of one kind, for each kind."""
     count = default.get(join(path, "count"), repeat.low)
-    items = [tuple(_decisions(repeat.item, join(path, index))) for index in range(count)]
-    for places in zip(*items, strict=True):
-        for label in places[0][1].branches:
-            variant = _choose(places, label, default)
+    places: dict[str, list[tuple[str, OneOf[Any]]]] = {}
+    for index in range(count):
+        item = join(path, index)
+        for name, decision in _decisions(repeat.item_at(index), item):
+            places.setdefault(name.removeprefix(item), []).append((name, decision))
+    for same_part in places.values():
+        labels = dict.fromkeys(label for _, decision in same_part for label in decision.branches)
+        for label in labels:
+            variant = _choose(same_part, label, default)
             if variant != default:
                 yield variant
 
@@ -69,10 +74,12 @@ def _decisions(domain: Domain[Any], path: str) -> Iterator[tuple[str, OneOf[Any]
 
 
 def _choose(places: Places, label: Any, default: Params) -> Params:
-    """Return the answers with this label at all places."""
+    """Return the answers with this label at all places that offer it."""
     answers = dict(default)
     for path, domain in places:
-        if len(domain.branches) == 1 or same(answers.get(path), label):
+        if len(domain.branches) == 1 or label not in domain.branches:
+            continue
+        if same(answers.get(path), label):
             continue
         branch = domain.branches[label]
         # A shared decision keeps the default's answer.

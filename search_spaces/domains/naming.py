@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from search_spaces.domains.census import Census, census_of
 from search_spaces.domains.ranges import Domain
 from search_spaces.domains.suggester import Suggester
 
@@ -37,6 +38,11 @@ class Shared(Generic[T]):
     def size(self) -> float:
         """Return the domain's size."""
         return self.domain.size()
+
+    def census(self, shared: dict[str, float]) -> Census:
+        """Return one value that reads this decision, whose size is added to `shared`."""
+        shared[self.name] = self.domain.size()
+        return {frozenset([self.name]): 1}
 
     def __contains__(self, value: object) -> bool:
         return value in self.domain
@@ -73,6 +79,10 @@ class Inline(Generic[T]):
     def size(self) -> float:
         """Return the domain's size."""
         return self.domain.size()
+
+    def census(self, shared: dict[str, float]) -> Census:
+        """Return the domain's census."""
+        return census_of(self.domain, shared)
 
     def __contains__(self, value: object) -> bool:
         return value in self.domain

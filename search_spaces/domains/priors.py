@@ -50,8 +50,11 @@ def _item_centers(repeat: Repeat[Any], path: str) -> dict[str, Any]:
     """Return the most likely answers inside the items of a list, by name."""
     if not repeat.initial:
         return {}
-    further = repeat.initial[-1:] * (repeat.high - len(repeat.initial))
-    answers = repeat.encode((*repeat.initial, *further), path)
+    items, last = list(repeat.initial), repeat.initial[-1]
+    for index in range(len(items), repeat.high):
+        domain = repeat.item_at(index)
+        items.append(last if last in domain else domain.default())
+    answers = repeat.encode(tuple(items), path)
     return {name: answer for name, answer in answers.items() if name != join(path, "count")}
 
 

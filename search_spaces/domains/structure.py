@@ -15,7 +15,7 @@ def parts(domain: Domain[Any], path: str) -> Iterator[tuple[Domain[Any], str]]:
         yield from ((branch, join(path, label)) for label, branch in domain.branches.items())
     elif isinstance(domain, Repeat):
         yield domain.counts, join(path, "count")
-        yield from ((domain.item, join(path, index)) for index in range(domain.high))
+        yield from ((domain.item_at(index), join(path, index)) for index in range(domain.high))
     elif isinstance(domain, Record):
         yield from ((field, join(path, name)) for name, field in domain.fields.items())
     elif isinstance(domain, Shared):

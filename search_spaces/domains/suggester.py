@@ -248,16 +248,24 @@ class ReplaySuggester(BaseSuggester):
             raise SuggestionError(f"{name}: is missing in the parameters.{hint}")
         self._asked.add(name)
         value = self._params[name]
-        if is_answer(question, value):
-            return value
-        if isinstance(question, ChoiceQuestion):
-            offered = ", ".join(repr(choice) for choice in question.choices)
-            hint = did_you_mean(str(value), [str(choice) for choice in question.choices])
-            raise SuggestionError(f"{name}: {value!r} is none of {offered}.{hint}")
-        expected = "an integer" if isinstance(question, IntQuestion) else "a number"
-        raise SuggestionError(f"{name}: {value!r} is not {expected} {_span(question)}")
+        if reason := replay_error(name, question, value):
+            raise SuggestionError(reason)
+        return value
 
 
-def _span(question: IntQuestion | FloatQuestion) -> str:
+def replay_error(name: str, question: Question, value: Any) -> str | None:
+    """Return the reason why a recorded value is no answer to a question; None if it is one."""
+    if is_answer(question, value):
+        return None
+    if isinstance(question, ChoiceQuestion):
+        offered = ", ".join(repr(choice) for choice in question.choices)
+        hint = did_you_mean(str(value), [str(choice) for choice in question.choices])
+        return f"{name}: {value!r} is none of {offered}.{hint}"
+    expected = "an integer" if isinstance(question, IntQuestion) else "a number"
+    return f"{name}: {value!r} is not {expected} {describe_range(question)}"
+
+
+def describe_range(question: IntQuestion | FloatQuestion) -> str:
+    """Return the range of a number in words, such as `from 16 to 64 in steps of 16`."""
     stepping = "" if question.step in (None, 1) else f" in steps of {question.step}"
     return f"from {question.low} to {question.high}{stepping}"

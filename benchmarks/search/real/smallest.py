@@ -37,7 +37,7 @@ class Retrainings:
         """Return the accuracy of a trial's candidate by seed, after training what is missing."""
         config = self.study.config
         request = {
-            "space": config.space,
+            "space": config.space_base,
             "data": asdict(config.data),
             "full": config.budget.maximum,
         }

@@ -61,7 +61,11 @@ def study() -> Callable[..., StudyInputs]:
             {"name": "mine", "space": "tiny", "data": {"source": source}, **changed}
         )
         return StudyInputs(
-            config=config, space=space, dataset=load(DataSpec(source=source)), code=None
+            config=config,
+            space=space,
+            base_space=space,
+            dataset=load(DataSpec(source=source)),
+            code=None,
         )
 
     return make
