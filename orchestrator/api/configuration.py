@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.load import Override, from_mapping, load
+from orchestrator.config.load import Override, as_section, from_mapping, load
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Problem, ProblemsError
 
@@ -33,6 +33,8 @@ def build_config(
 
 def _reference(key: str, value: Any) -> Any:
     """Return `file.py:name` for a function of a file; other values as they are."""
+    if key == "space" and isinstance(value, Mapping) and "base" in value:
+        return {**value, "base": _reference(key, value["base"])}
     if key not in {"space", "train"} or not callable(value):
         return value
     name = getattr(value, "__qualname__", "")
@@ -60,6 +62,8 @@ def _overrides(keys: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[Over
 def _merged(config: StudyConfig, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Return a configuration as plain data, with other values for some keys."""
     tree = config.model_dump(mode="json")
+    if isinstance(keys.get("space"), Mapping):
+        tree["space"] = as_section(tree["space"])
     for key, value in keys.items():
         both = isinstance(value, Mapping) and isinstance(tree.get(key), dict)
         tree[key] = tree[key] | dict(value) if both else _plain(value)

@@ -262,7 +262,7 @@ def _apply(
 ) -> None:
     """Apply an override to the tree, with the sections that it needs."""
     if override.path[0] == "space" and len(override.path) > 1:
-        tree["space"] = _as_section(tree.get("space"))
+        tree["space"] = as_section(tree.get("space"))
     node: Any = tree
     for depth, part in enumerate(override.path):
         last = depth == len(override.path) - 1
@@ -289,8 +289,8 @@ def _apply(
     places[override.path] = (override.option, None)
 
 
-def _as_section(space: Any) -> Any:
-    """Return a space given by its name as a section, which edits can be added to."""
+def as_section(space: Any) -> Any:
+    """Return a space given by its name as the section that edits are added to."""
     return {"base": space} if isinstance(space, str) else space
 
 

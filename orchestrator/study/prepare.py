@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import Problem, ProblemsError
-from orchestrator.sampling.candidates import Space, resolve_candidate
+from orchestrator.sampling.candidates import Space, resolve_candidate, user_space_error
 from orchestrator.sampling.seed_points import SeedPointError, first_points
 from orchestrator.study.objective_checks import check_objectives
 from search_spaces import catalog
@@ -155,16 +155,18 @@ def _derived(config: StudyConfig, base: Space) -> Space:
     Raises:
         ProblemsError: An edit does not fit the space, or the user's own space raised an exception.
     """
-    edits = config.space_edits
-    if edits:
-        resolve_candidate(config, base, RandomSuggester(config.seed))
     try:
-        return derive(base, edits)
+        return derive(base, config.space_edits)
     except SpaceEditError as error:
         raise ProblemsError(
             Problem(config.name, text=found.text, path=("space", found.section, found.pattern))
             for found in error.problems
         ) from error
+    except Exception as error:  # the user's own function may raise anything
+        if not isinstance(base, DefineByRunSpace):
+            raise
+        text = str(user_space_error(error))
+        raise ProblemsError([Problem(config.name, text=text, path=("space",))]) from error
 
 
 def _check_space(config: StudyConfig, space: Space) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.trackers import NoTracker
 
+import orchestrator.run
 from orchestrator import create_study
 from orchestrator.cli import main
 from orchestrator.config.load import Override, load
@@ -14,6 +16,7 @@ from orchestrator.config.schema import SpaceConfig, StudyConfig
 from orchestrator.errors import ProblemsError
 from orchestrator.ledger import Ledger
 from orchestrator.study.prepare import prepare_study
+from search_spaces.domains.suggester import RandomSuggester
 
 TINY = """\
 space:
@@ -39,6 +42,7 @@ def train(decisions, context):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(orchestrator.run, "start_projector", lambda **_: NoTracker())
     return tmp_path
 
 
@@ -209,5 +213,20 @@ def test_a_study_in_python_takes_edits(folder: Path) -> None:
     for study in (
         create_study(name="a", space=edited, data={"source": "surrogate"}, home=folder / "h"),
         create_study("tiny", name="b", space={"fix": edited["fix"]}, home=folder / "h"),
+        create_study(load("tiny"), name="c", space={"fix": edited["fix"]}, home=folder / "h"),
     ):
         assert study.config.space == SpaceConfig(**edited)
+
+
+def test_the_example_of_the_documentation_works(folder: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "search_spaces.md").read_text("utf-8")
+    section = page.split("## Fixed and narrowed decisions")[1]
+    example = "\n".join(line[4:] for line in section.split("\n\n")[2].splitlines())
+    space = prepare_study(load(written(example))).space
+    assert space.name == "hybrid"
+    for seed in range(5):
+        candidate = space.resolve(RandomSuggester(seed))
+        kinds = [stage.block.kind for stage in candidate.architecture.streams["image"].stages]
+        assert kinds[0] == "residual"
+        assert {*kinds} <= {"residual", "mbconv", "attention"}
+        assert 1e-3 <= candidate.recipe.learning_rate <= 1e-2
