@@ -12,14 +12,25 @@ from orchestrator.sampling.encoding import Encoder, dense
 from orchestrator.sampling.mutation import MutatingSuggester
 from orchestrator.sampling.pool import BROAD, LOCAL, Mutation, Parent, Pool, key_of, neighbor_of
 from search_spaces import catalog
+from search_spaces.derivation import derive
 from search_spaces.domains import Const, IntRange, OneOf, Record, Repeat, Shared, choice
+from search_spaces.domains.edits import SpaceEdits
 from search_spaces.domains.structure import decision_parts
 from search_spaces.domains.suggester import RandomSuggester, ReplaySuggester
 from search_spaces.space import DefineByRunSpace, SearchSpace
 
 STAGE = Record(dict, {"kind": choice("conv", "attention"), "width": IntRange(8, 64, log=True)})
 STAGES = Repeat(STAGE, 1, 4)
-STRUCTURED = [catalog.load(name) for name in ("hybrid", "transformer", "image_text", "vector")]
+HYBRID = catalog.load("hybrid")
+EDITED = derive(
+    HYBRID,
+    SpaceEdits(
+        fix={"stages.0": "gate", "recipe.optimizer": "adamw"},
+        narrow={"stages.1": ["attention", "residual"], "stages.2.width": [64, 96]},
+        remove={"normalisation": ["batch"]},
+    ),
+)
+STRUCTURED = [HYBRID, EDITED, *map(catalog.load, ("transformer", "image_text", "vector"))]
 
 
 def build(suggester: Any) -> dict[str, Any]:
