@@ -1,7 +1,7 @@
 """Edits of a search space: decisions that are fixed, narrowed, or lose choices.
 
-An edit names decisions by a pattern: a parameter path, or its last segments, in which `*` stands
-for any one segment except `count`, the length of a repeated part. All edits of a decision apply to
+An edit names decisions by a pattern: a parameter path, or its last segments, in which `*` is
+any one segment except `count`, the length of a repeated part. All edits of a decision apply to
 the base space; what is left is their intersection, so their order does not matter.
 """
 

@@ -433,7 +433,7 @@ def test_a_choice_may_be_written_as_it_looks() -> None:
 
 def test_decisions_of_a_function_are_known_from_runs() -> None:
     with pytest.raises(SpaceEditError, match=r"Did you mean 'layers\.\*\.width'\?"):
-        derive(BY_RUN, SpaceEdits(narrow={"layers.*.widht": [8, 16]}))
+        derive(BY_RUN, SpaceEdits(narrow={"layers.*.widths": [8, 16]}))
     with pytest.raises(SpaceEditError, match=r"fix\.count: 5 is not a number from 1 to 3"):
         derive(BY_RUN, SpaceEdits(fix={"count": 5}))
     with pytest.raises(SpaceEditError, match="applies only to parts that other edits remove"):
