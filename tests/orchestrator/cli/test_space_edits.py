@@ -101,7 +101,7 @@ def test_mistakes_of_the_section_are_located(folder: Path, edit: str, problem: s
 def test_edits_that_do_not_fit_are_refused_with_their_lines(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = written(TINY.replace("learning_rate", "lerning_rate").replace("attention", "attensive"))
+    config = written(TINY.replace("learning_rate", "lerning_rate").replace("attention", "attend"))
     for command in ("space", "search"):
         more = ["--set", "space.remove.width=[1]"] if command == "search" else []
         assert main([command, config, *more]) == 2
