@@ -25,6 +25,7 @@ from orchestrator.progress import ProgressDisplay
 from orchestrator.study.driver import StudyDriver
 from orchestrator.study.moved_files import config_json_to_open
 from orchestrator.study.prepare import StudyInputs
+from orchestrator.study.requests.pause import PAUSE
 from orchestrator.terminal import Terminal
 from orchestrator.tracking import Tracker, start_projector
 from orchestrator.trial import Trial
@@ -223,7 +224,7 @@ def _outcome(study: StudyDriver) -> RunOutcome:
     if study.lease_lost is not None:
         text = "another driver took the study over"
         return RunOutcome(code=ExitCode.REFUSED, state="interrupted", reason=text)
-    if reason == "signal":
+    if reason in {"signal", PAUSE}:
         return RunOutcome(code=ExitCode.INTERRUPTED, state="interrupted", reason=reason)
     if study.block_reason is not None:
         return RunOutcome(code=ExitCode.INTERRUPTED, state="interrupted", reason=study.block_reason)

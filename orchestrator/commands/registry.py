@@ -100,6 +100,11 @@ def _retry(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _stop(parser: argparse.ArgumentParser) -> None:
+    _study(parser)
+    parser.add_argument("trial", metavar="TRIAL", type=_count, help="number of the trial")
+
+
 def _confirm(parser: argparse.ArgumentParser) -> None:
     _study(parser)
     plan = ConfirmationPlan()
@@ -272,6 +277,18 @@ COMMANDS = {
         help="run failed trials of one failure class again, as new trials",
         module="steer.retry",
         add_options=_retry,
+    ),
+    "pause": Command(
+        group="steer",
+        help="stop a running study; `resume` continues it",
+        module="steer.pause",
+        add_options=_study,
+    ),
+    "stop": Command(
+        group="steer",
+        help="end one trial; what it has measured counts",
+        module="steer.stop",
+        add_options=_stop,
     ),
     "confirm": Command(
         group="models",

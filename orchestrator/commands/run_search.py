@@ -29,6 +29,7 @@ from orchestrator.sampling.screening import Screening, screen
 from orchestrator.sampling.warm_start import StudyIdentity, WarmStartError, load_warm_start
 from orchestrator.study.leaderboard import leaderboard
 from orchestrator.study.prepare import StudyInputs, prepare_study
+from orchestrator.study.requests.pause import PAUSE
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.addresses import require_usable
 from orchestrator.tracking.environment import prepare_process
@@ -316,6 +317,8 @@ def unfinished(config: StudyConfig, home: Home, outcome: RunOutcome) -> str:
         return _aborted(config, home, outcome, resume)
     if outcome.code is ExitCode.REFUSED:
         return f"study '{name}': {outcome.reason}; no result is lost"
+    if outcome.reason == PAUSE:
+        return f"study '{name}' was paused by `archscout pause`; resume it: {resume}"
     if outcome.reason != "signal":
         return f"study '{name}' stopped: {outcome.reason}\nThen resume it: {resume}"
     return f"study '{name}' was interrupted; resume it: {resume}"

@@ -57,7 +57,7 @@ class InProcessEngine:
             if isinstance(seen, Measurement):
                 verdict = study.report(job.key, seen)
             else:
-                verdict = Verdict.PAUSE if study.stopping else Verdict.CONTINUE
+                verdict = study.check(job.key)
             if verdict is Verdict.PAUSE:
                 return
             if verdict is Verdict.STOP:

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial
 from orchestrator.objective import Objective, objective_values, pareto_order
 from orchestrator.sampling.sampler import MAX_RESAMPLES
 from orchestrator.seeds import derive_seed
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import OPERATOR, Trial, TrialState
 from search_spaces.domains.priors import Expected, sample_prior
 
 _STARTUP_TRIALS = 10
@@ -276,10 +276,13 @@ class OptunaSampler:
 
         PRUNED trials carry their intermediate values, in multi-objective studies only the last
         ones. Infeasible and diverged trials carry a violated constraint and no value, so that
-        samplers avoid them. Samplers ignore FAIL.
+        samplers avoid them. Samplers ignore FAIL, and so a trial that its user stopped before its
+        first measurement.
         """
         opened = self._open.pop(trial.uid)
         state = optuna.trial.TrialState[trial.state.value]
+        if trial.reason == OPERATOR and not trial.measurements:
+            state = optuna.trial.TrialState.FAIL
         if trial.reason not in {"infeasible", "diverged"}:
             self._report(opened, trial)
         for name, violation in trial.violations.items():
@@ -288,7 +291,7 @@ class OptunaSampler:
             opened.set_constraint("diverged", 1.0)
         values = list(trial.values or ()) if trial.state is TrialState.COMPLETE else None
         self._study.tell(opened, values, state=state)
-        self._results += trial.state is not TrialState.FAIL
+        self._results += state is not optuna.trial.TrialState.FAIL
 
     def _report(self, opened: optuna.Trial, trial: Trial) -> None:
         """Report a trial's measurements; `Trial.report` raises in multi-objective studies."""

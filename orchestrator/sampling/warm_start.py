@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import sanitize
 from orchestrator.ledger import Ledger, StudyRow
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import OPERATOR, Trial, TrialState
 from search_spaces.errors import ArchscoutError
 from search_spaces.plugins import did_you_mean
 from workers.data.spec import NO_DATA
 
-_TRANSFERRED_REASONS = frozenset({None, "rung", "diverged"})
+_TRANSFERRED_REASONS = frozenset({None, "rung", "diverged", OPERATOR})
 """Reasons of trials that are transferred; infeasible ones depend on another study's bounds."""
 
 

@@ -95,9 +95,15 @@ class Attempts:
         """Take over the trials that a request has added and ended, as recorded."""
         self._state.add_requested(effect.added)
         for uid in effect.ended:
-            self.running.pop(uid, None)
-            number = self._state.index[uid].number
-            self._state.record_outcome(self._ledger.trial(self._lease.study_id, number))
+            attempt, trial = self.running.pop(uid, None), self._state.index[uid]
+            if attempt is not None:
+                self._jobs.log_end(trial, attempt.key, "stopped by its user", None)
+            ended = self._ledger.trial(self._lease.study_id, trial.number)
+            self._state.record_outcome(ended)
+
+    def is_running(self, key: AttemptKey) -> bool:
+        """Return whether an attempt runs; safe without the study's lock."""
+        return self._find(key) is not None
 
     def start(self, trial: Trial, node: str, pid: int) -> TrainingJob | None:
         """Start an attempt; return None if the trial already has its last measurement."""

@@ -15,7 +15,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -23,14 +22,14 @@ from orchestrator.clock import Clock, SystemClock
 from orchestrator.config.resources import with_gpu
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Effect, Lease, LeaseLostError, Ledger, LedgerError, StudyRow
-from orchestrator.sampling.candidates import Space, UserSpaceError
-from orchestrator.sampling.proposals import Proposal
-from orchestrator.seeds import derive_seed
+from orchestrator.sampling.candidates import Space
 from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.study.heartbeat import Heartbeat
 from orchestrator.study.limits import all_failed
+from orchestrator.study.new_trials import NewTrials
 from orchestrator.study.parts import StudyParts, Surroundings, make_parts, with_changes
 from orchestrator.study.requests.answering import answer_requests
+from orchestrator.study.requests.pause import PAUSE, confirm_pause, is_requested
 from orchestrator.study.state import take_snapshot
 from orchestrator.trial import Trial
 from search_spaces.task import Task
@@ -86,8 +85,7 @@ class StudyDriver:
         self.name, self.config, self._record = record.name, config, record
         self._ledger, self._lease = ledger, lease
         self._lock = threading.RLock()
-        self._sampling_lock = threading.Lock()  # taken before the other one, never after it
-        self._blocked = self._closed = self._sealed = False
+        self._closed = self._sealed = False
         self.lease_lost: LeaseLostError | None = None
         """Error of a lease that another driver took over; nothing was written since."""
         self._heartbeats: list[Heartbeat] = []
@@ -101,8 +99,14 @@ class StudyDriver:
             confirm_only=confirm_only,
             clock=clock or SystemClock(),
         )
-        self._parts: StudyParts | None = None
-        self._set_parts(space)
+        self._set_parts(space, None)
+        self._new_trials = NewTrials(
+            ledger,
+            lease,
+            parts=lambda: self._parts,
+            guarded=self._guarded,
+            inactive=lambda: self._inactive,
+        )
 
     def __enter__(self) -> Self:
         with self._guarded():
@@ -127,11 +131,12 @@ class StudyDriver:
         """Requeue running attempts and record the search time; the caller releases the lease."""
         for heartbeat in self._heartbeats:
             heartbeat.stop()
-        with self._lock:
+        with self._guarded():
             self._closed = True
             for attempt in tuple(self._attempts.running.values()):
                 self.requeue(attempt.key)
             self._advance()
+            confirm_pause(self._ledger, self._lease)
         self._renew()
         self._account()
 
@@ -154,7 +159,7 @@ class StudyDriver:
         where = node or socket.gethostname(), pid or os.getpid()
         while True:
             job = self._start_waiting(*where)
-            if job is None and self._add_new_trial():
+            if job is None and self._new_trials.add_next():
                 continue
             if job is None:
                 self._advance()
@@ -170,6 +175,12 @@ class StudyDriver:
             return self._attempts.report(key, measurement)
         return Verdict.PAUSE
 
+    def check(self, key: AttemptKey) -> Verdict:
+        """Return whether an attempt continues before its next measurement; takes no lock."""
+        if not self._attempts.is_running(key):
+            return Verdict.STOP
+        return Verdict.PAUSE if self.stopping else Verdict.CONTINUE
+
     def tell(self, key: AttemptKey, failure: Failure | None = None) -> None:
         """Record the end of an attempt, and the outcome of its trial.
 
@@ -183,7 +194,7 @@ class StudyDriver:
         """
         with self._guarded():
             self._attempts.tell(key, failure)
-            self._blocked = False
+            self._new_trials.unblock()
             self._advance()
 
     def requeue(self, key: AttemptKey, outcome: str = "interrupted") -> None:
@@ -193,7 +204,7 @@ class StudyDriver:
         """
         with self._guarded():
             self._attempts.requeue(key, outcome)
-            self._blocked = False
+            self._new_trials.unblock()
             self._advance()
 
     def settle_gpu(self, gpu: float) -> float | None:
@@ -304,13 +315,17 @@ class StudyDriver:
 
     def _answer_requests(self) -> None:
         """Answer the open requests; without any, no lock is taken."""
-        if not self._ledger.requests(self._lease.study_id):
+        requests = self._ledger.requests(self._lease.study_id)
+        if not requests:
             return
+        if is_requested(requests, self._lease):
+            self.request_stop(PAUSE)
         with self._guarded():
             if not self._sealed:
                 self._agenda.read_requests()
                 for effect in answer_requests(self._ledger, self._lease, self.name):
                     self._follow(effect)
+                self._advance()
 
     def _follow(self, effect: Effect) -> None:
         """Do what a recorded effect means for this driver; a change rebuilds every part."""
@@ -318,14 +333,14 @@ class StudyDriver:
             self._account()
             before, self._record = self._record, self._ledger.study(self.name) or self._record
             self.config = with_changes(self.config, before, self._record)
-            self._set_parts(self._space)
+            self._set_parts(self._space, self._parts)
         else:
             self._attempts.follow(effect)
-        self._blocked = False
+        self._new_trials.unblock()
 
-    def _set_parts(self, space: Space) -> None:
+    def _set_parts(self, space: Space, before: StudyParts | None) -> None:
         """Make all parts from the ledger; running attempts continue."""
-        parts = make_parts(self._surroundings, self._record, self.config, space, self._parts)
+        parts = make_parts(self._surroundings, self._record, self.config, space, before)
         self._parts, self._space = parts, space
         self._state, self._limits = parts.state, parts.limits
         self._attempts, self._agenda = parts.attempts, parts.agenda
@@ -342,47 +357,8 @@ class StudyDriver:
                 job = self._attempts.start(trial, node, pid)
                 if job is not None:
                     return job
-                self._blocked = False
+                self._new_trials.unblock()
         return None
-
-    def _add_new_trial(self) -> bool:
-        """Sample and record the next trial without blocking others; False if there is none."""
-        with self._sampling_lock:
-            with self._guarded():
-                if self._agenda.next_waiting is not None:
-                    return not self._inactive
-                if self._inactive or self._blocked:
-                    return False
-                if not self._agenda.may_sample:
-                    return self._agenda.add_confirmation()
-                state, number = self._state, len(self._state.index)
-                propose = state.prepare_proposal()
-            try:
-                proposal = propose()
-            except UserSpaceError as error:
-                self._limits.abort(str(error))
-                return False
-            with self._guarded():
-                # A change of the study replaces its sampler.
-                return self._add(number, proposal) if state is self._state else not self._inactive
-        return False
-
-    def _add(self, number: int, proposal: Proposal) -> bool:
-        """Record a proposal as a trial, unless the study has changed too much meanwhile."""
-        if self._inactive or number != len(self._state.index):  # a retry may have taken the number
-            self._state.discard(proposal)
-            return not self._inactive
-        if proposal.duplicate_of is not None:
-            original = self._state.index[proposal.duplicate_of.uid]  # it may have ended since
-            if not (original.state.is_terminal or original.paused):
-                self._blocked = True  # a duplicate has no result before its original has one
-                return False
-            proposal = replace(proposal, duplicate_of=original)
-        trial = self._ledger.add_trial(
-            self._lease, proposal.new_trial(number, seed=derive_seed(self.config.seed, number))
-        )
-        self._state.add(trial, proposal)
-        return True
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -8,8 +8,8 @@ import pytest
 
 from orchestrator.engines import Engine
 from orchestrator.study.driver import StudyDriver
-from orchestrator.testing.studies import event_counts, open_study, space
-from orchestrator.trial import TrialState
+from orchestrator.testing.studies import event_counts, open_study, request_stop, space
+from orchestrator.trial import OPERATOR, TrialState
 from workers.data import DataSpec, load
 from workers.data.dataset import Dataset
 
@@ -110,6 +110,20 @@ class EngineContract:
             assert len(study.trials) == TRIALS
             assert all(t.state.is_terminal for t in study.trials)
 
+    def test_a_trial_that_its_user_stops_is_measured_no_further(
+        self, engine: Engine, data: Dataset, tmp_path: Path
+    ) -> None:
+        with open_study(tmp_path, space("good", pause_s=0.05), trials=TRIALS) as study:
+            user = threading.Thread(target=_stop_first, args=(study, tmp_path))
+            user.start()
+            engine.run(study, data)
+            user.join()
+            stopped, *others = study.trials
+            assert (stopped.state, stopped.reason) == (TrialState.PRUNED, OPERATOR)
+            assert 1 <= stopped.reached < 9
+            assert len(others) == TRIALS - 1
+            assert {t.reason for t in others} <= {None, "rung"}
+
     def test_a_finished_study_runs_nothing(
         self, engine: Engine, data: Dataset, tmp_path: Path
     ) -> None:
@@ -118,6 +132,13 @@ class EngineContract:
                 engine.run(study, data)
         counts = event_counts(tmp_path)
         assert counts["attempt_started"] <= TRIALS + counts["trial_given_back"]
+
+
+def _stop_first(study: StudyDriver, folder: Path) -> None:
+    """Stop trial 0 once it is measured, as `archscout stop` does, in the middle of an epoch."""
+    while study.snapshot().epochs < 1:
+        time.sleep(0.01)
+    request_stop(study, folder, 0)
 
 
 def _stop_after(study: StudyDriver, epochs: int) -> None:

@@ -83,7 +83,7 @@ class SamplerContract:
 
     def test_every_kind_of_outcome_is_accepted(self, make_sampler: MakeSampler) -> None:
         sampler = make_sampler(0, (ACCURACY,))
-        reasons = ("infeasible", "diverged", "rung", "user_code")
+        reasons = ("infeasible", "diverged", "rung", "user_code", "operator")
         for number, reason in enumerate(reasons):
             state = TrialState.FAIL if reason == "user_code" else TrialState.PRUNED
             violations = {"parameters": 0.5} if reason == "infeasible" else {}

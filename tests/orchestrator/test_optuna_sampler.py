@@ -270,3 +270,21 @@ def test_seeds_depend_on_every_part() -> None:
     assert len(seeds) == 4
     assert derive_seed(0, 1) == derive_seed(0, 1)
     assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    ("measurements", "state"), [(curve(0.5, 0.4), OptunaState.PRUNED), ((), OptunaState.FAIL)]
+)
+def test_a_trial_that_its_user_stopped_counts_with_what_it_reported(
+    measurements: Any, state: OptunaState
+) -> None:
+    optuna_sampler = new_sampler()
+    stopped = replace(
+        history(1)[0], state=TrialState.PRUNED, reason="operator", measurements=measurements
+    )
+    optuna_sampler.rebuild([stopped])
+    [recorded] = optuna_sampler._study.trials
+    assert recorded.state is state
+    values = {seen.fidelity: seen.metrics["val_accuracy"] for seen in measurements}
+    assert recorded.intermediate_values == values
+    assert not recorded.constraints

@@ -51,9 +51,18 @@ def submit(ledger: Ledger, row: StudyRow, kind: str, payload: Mapping[str, Any])
         else:
             break
     answer = ledger.read_answer(request)
-    if answer is not None and "refused" in answer:
-        raise CommandError(f"study '{row.name}': {answer['refused']}", ExitCode.INPUT)
+    require_accepted(row, answer or {})
     return Reply(request=request, answer=answer, running=running)
+
+
+def require_accepted(row: StudyRow, answer: Mapping[str, Any]) -> None:
+    """Raise the reason of a refused request.
+
+    Raises:
+        CommandError: The request is refused.
+    """
+    if "refused" in answer:
+        raise CommandError(f"study '{row.name}': {answer['refused']}", ExitCode.INPUT)
 
 
 def _answer_without_driver(ledger: Ledger, name: str) -> bool:

@@ -175,6 +175,19 @@ class Bridge:
                 self.fail(error)
         return found
 
+    def stopped(self) -> list[str]:
+        """Forget attempts that the study has ended, as their trials were stopped by a user.
+
+        Returns:
+            Their Tune trials, whose processes are to be killed.
+        """
+        found = [
+            trial_id
+            for trial_id, key in self._running.items()
+            if self._study.check(key) is Verdict.STOP
+        ]
+        return [trial_id for trial_id in found if self._running.pop(trial_id, None) is not None]
+
     def abandon(self) -> None:
         """Requeue every attempt and ignore later reports: Tune may be stuck."""
         self.abandoned = True

@@ -73,9 +73,12 @@ class StudyScheduler(TrialScheduler):
         """Return the name in Tune's logs."""
         return "archscout"
 
-    def kill_expired(self) -> None:
-        """Kill processes without a recent heartbeat; their attempts fail with a timeout."""
-        for trial_id in self._bridge.expire(self._heartbeats):
+    def kill_ended(self) -> None:
+        """Kill processes of stopped trials, and those without a recent heartbeat.
+
+        The attempts of the latter fail with a timeout.
+        """
+        for trial_id in (*self._bridge.stopped(), *self._bridge.expire(self._heartbeats)):
             trial = self._live.pop(trial_id, None)
             if trial is not None:
                 _kill(trial)
@@ -121,7 +124,7 @@ class StudyStopper(Stopper):
         if self._bridge.stopping:
             self._scheduler.drop()
         else:
-            self._scheduler.kill_expired()
+            self._scheduler.kill_ended()
         return self._bridge.stopping
 
 

@@ -9,17 +9,24 @@ from typing import Any
 
 from orchestrator.confirmation.plan import KIND
 from orchestrator.ledger import Effect, Lease, Ledger
+from orchestrator.study.requests.pause import PAUSE, is_for_driver, pause
 from orchestrator.study.requests.retry import RETRY, retry
+from orchestrator.study.requests.stop import STOP, stop
 from orchestrator.study.requests.view import StudyView, refusal
 
-_EFFECTS: Mapping[str, Callable[[StudyView, Mapping[str, Any]], Effect]] = {RETRY: retry}
+_EFFECTS: Mapping[str, Callable[[StudyView, Mapping[str, Any]], Effect]] = {
+    PAUSE: pause,
+    RETRY: retry,
+    STOP: stop,
+}
 """Function that decides what a request changes, by kind."""
 
 
 def answer_requests(ledger: Ledger, lease: Lease, name: str) -> Iterator[Effect]:
     """Carry out the open requests of a study, oldest first.
 
-    Requests for a confirmation stay open until it is decided.
+    Requests for a confirmation stay open until it is decided, and those to pause this driver until
+    it has stopped.
 
     Args:
         ledger: The study's ledger.
@@ -33,7 +40,7 @@ def answer_requests(ledger: Ledger, lease: Lease, name: str) -> Iterator[Effect]
         LeaseLostError: Another driver has taken the study over.
     """
     for request in ledger.requests(lease.study_id):
-        if request.kind == KIND:
+        if request.kind == KIND or is_for_driver(request, lease):
             continue
         decide = _EFFECTS.get(request.kind)
         if decide is None:
