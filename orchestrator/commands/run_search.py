@@ -282,7 +282,8 @@ def header(inputs: StudyInputs, home: Home, *, resumed: bool) -> str:
     return format_fields(
         {
             "study": f"{config.name}{' (resumed)' if resumed else ''}",
-            "space": f"{inputs.space.name}, {inputs.space.describe_size()}",
+            "space": f"{inputs.space.name}{config.space_edits.describe()}, "
+            f"{inputs.space.describe_size()}",
             "data": "read by your own training"
             if config.data.source == NO_DATA
             else f"{config.data.source}: {len(data.train):,} training and "

@@ -92,8 +92,7 @@ class SpaceConfig(BaseModel):
 
     def __str__(self) -> str:
         """Return the base, and the number of edits."""
-        count = len(list(self.edits))
-        return f"{self.base} with {count} edit{'s' * (count != 1)}"
+        return f"{self.base}{self.edits.describe()}"
 
 
 Space = Annotated[

@@ -22,7 +22,6 @@ _SPACES = "\N{NO-BREAK SPACE}" * 3
 """Follows each column title: MLflow's pages (3.17.2) leave no space between columns."""
 
 _SHOWN_CONFIG = (
-    "space",
     "train",
     "seed",
     "data.source",
@@ -81,7 +80,10 @@ def runs_view(config: StudyConfig) -> str:
 def config_params(config: StudyConfig) -> dict[str, Any]:
     """Return the config as flat parameters, restricted to an allow-list of fields."""
     data = json.loads(config.canonical_json())
-    flat: dict[str, Any] = {}
+    flat: dict[str, Any] = {"space": config.space_base}
+    if not isinstance(config.space, str):
+        edits = config.space.model_dump(mode="json", exclude={"base"})
+        flat["space.edits"] = json.dumps(edits, sort_keys=True)
     for path in _SHOWN_CONFIG:
         value: Any = data
         for part in path.split("."):

@@ -149,6 +149,11 @@ class SpaceEdits:
         """Return whether there is any edit."""
         return bool(self.fix or self.narrow or self.remove)
 
+    def describe(self) -> str:
+        """Return the number of edits as the end of a space's name; empty without edits."""
+        count = len(self.fix) + len(self.narrow) + len(self.remove)
+        return f" with {count} edit{'s' * (count > 1)}" if count else ""
+
     @property
     def digest(self) -> str:
         """First 8 digits of the SHA-256 of the edits, independent of the order of their keys."""

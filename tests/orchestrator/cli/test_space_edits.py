@@ -15,6 +15,7 @@ from orchestrator.config.load import Override, load
 from orchestrator.config.schema import SpaceConfig, StudyConfig
 from orchestrator.errors import ProblemsError
 from orchestrator.ledger import Ledger
+from orchestrator.study.moved_files import same_except_paths
 from orchestrator.study.prepare import prepare_study
 from search_spaces.domains.suggester import RandomSuggester
 
@@ -230,3 +231,22 @@ def test_the_example_of_the_documentation_works(folder: Path) -> None:
         assert kinds[0] == "residual"
         assert {*kinds} <= {"residual", "mbconv", "attention"}
         assert 1e-3 <= candidate.recipe.learning_rate <= 1e-2
+
+
+def test_a_moved_project_keeps_its_edits() -> None:
+    def at(folder: str, **edits: Any) -> StudyConfig:
+        space = {"base": f"{folder}/mine.py:space", **edits}
+        return StudyConfig.model_validate({"name": "a", "space": space})
+
+    assert same_except_paths(at("/was", fix={"a": 1}), at("/now", fix={"a": 1}))
+    assert not same_except_paths(at("/was", fix={"a": 1}), at("/now", fix={"a": 2}))
+    assert not same_except_paths(at("/was", fix={"a": 1}), at("/now"))
+
+
+def test_a_function_that_raises_is_reported_with_edits_too(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.py").write_text("def space(trial):\n    return trial['x']\ntrain = space\n")
+    config = written("space: {base: mine.py:space, fix: {x: 1}}\ntrain: mine.py:train\n")
+    assert main(["search", config]) == 2
+    assert "study: space: the space raised TypeError" in capsys.readouterr().err

@@ -59,6 +59,14 @@ def test_parameters_of_the_study_are_an_allow_list_without_addresses() -> None:
     assert "secret" not in json.dumps(params)
 
 
+def test_the_edits_of_a_space_are_one_parameter() -> None:
+    space = {"base": "tiny", "remove": {"stages.*": ["gate"]}, "fix": {"seed": 1}}
+    params = config_params(StudyConfig.model_validate({"name": "a", "space": space}))
+    assert params["space"] == "tiny"
+    assert params["space.edits"] == '{"fix": {"seed": 1}, "remove": {"stages.*": ["gate"]}}'
+    assert "space.edits" not in config_params(CONFIG)
+
+
 def test_the_description_has_task_progress_and_links_but_no_folders() -> None:
     views = [trial_view(0, 0.5), trial_view(1, 0.75), trial_view(2, state="FAIL")]
     rows = rank_trials(views, CONFIG.objectives)
