@@ -126,8 +126,9 @@ def summary(now: Snapshot) -> str:
     }
     counted = ", ".join(f"{count} {word}" for word, count in states.items() if count)
     parts = [f"{trials} trials", counted]
-    if now.confirmations:
-        parts.append(f"{now.confirmations} confirmations")
+    if now.confirmations or now.confirming:
+        running = f" ({now.confirming} running)" if now.confirming else ""
+        parts.append(f"confirming: {now.confirmations} trainings ended{running}")
     if now.best_values is not None:
         values = ", ".join(format_number(value) for value in now.best_values)
         parts.append(f"best {values} (trial {now.best_number}, {now.best_describe})")
@@ -161,7 +162,7 @@ def running_table(now: Snapshot) -> Table:
 
 def fraction_done(now: Snapshot) -> float:
     """Return the used fraction of the study's limits, 0 to 1."""
-    ended = max(0, now.counted - len(now.running))
+    ended = max(0, now.counted - now.searching)
     shares = [0.0]
     if now.trials:
         shares.append(ended / now.trials)
@@ -171,12 +172,17 @@ def fraction_done(now: Snapshot) -> float:
 
 
 def seconds_left(first: Snapshot, now: Snapshot) -> float | None:
-    """Return the remaining time at the speed of this run; None while it is unknown."""
+    """Return the remaining time of the search at the speed of this run; None while it is unknown.
+
+    A confirmation ends once it is decided, at no time that could be predicted.
+    """
+    if now.confirming:
+        return None
     guesses: list[float] = []
-    ended = (now.counted - len(now.running)) - (first.counted - len(first.running))
+    ended = (now.counted - now.searching) - (first.counted - first.searching)
     spent = now.spent_s - first.spent_s
     if now.trials and ended > 0:
-        remaining = now.trials - (now.counted - len(now.running))
+        remaining = now.trials - (now.counted - now.searching)
         guesses.append(max(0.0, spent / ended * remaining))
     if now.hours:
         guesses.append(max(0.0, now.hours * 3600 - now.spent_s))

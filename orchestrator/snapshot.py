@@ -70,3 +70,13 @@ class Snapshot:
     """Candidates that the constraints rejected since the last feasible one."""
     rejected_s: float = 0.0
     """Seconds since the first of them."""
+
+    @property
+    def searching(self) -> int:
+        """Running trials of the search."""
+        return self.counts.get("RUNNING", 0)
+
+    @property
+    def confirming(self) -> int:
+        """Running confirmations."""
+        return max(0, len(self.running) - self.searching)

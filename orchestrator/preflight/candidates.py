@@ -3,6 +3,7 @@
 Sampling is a hundred times as fast as counting: many are sampled, and some of them are counted.
 """
 
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from orchestrator.config.schema import StudyConfig
 from orchestrator.preflight.deadline import Deadline
 from orchestrator.sampling.candidates import resolve_candidate
+from orchestrator.sampling.mutation import PriorSuggester
 from orchestrator.sampling.screening import DOES_NOT_BUILD, Screening, screen
 from search_spaces.architecture import Architecture
 from search_spaces.candidate import Candidate
@@ -70,6 +72,14 @@ class CandidateSampler:
             suggester = RandomSuggester(seed + len(samples))
             samples.append(self.resolve(suggester, suggester.params))
         return samples
+
+    def likely(self, seed: int, count: int) -> Iterator[SampledCandidate]:
+        """Yield candidates sampled from the priors, where decisions have one; seeded."""
+        expected = self.space.expected()
+        for number in range(count):
+            rng = random.Random(seed + number)  # noqa: S311 - not for cryptography
+            suggester = PriorSuggester({}, expected, rng)
+            yield self.resolve(suggester, suggester.params)
 
     def from_points(self, points: Iterable[Mapping[str, Any]]) -> list[SampledCandidate]:
         """Return the candidates of given parameters."""

@@ -14,7 +14,6 @@ from typing import Any
 
 from orchestrator.config.checks import user_object
 from orchestrator.config.schema import StudyConfig
-from orchestrator.confirmation.plan import MIN_SEEDS, ConfirmationPlan
 from orchestrator.preflight import timing
 from orchestrator.preflight.candidates import CandidateSampler, SampledCandidate
 from orchestrator.preflight.deadline import Deadline
@@ -36,6 +35,8 @@ SAMPLED, COUNTED = 2000, 300
 """Numbers of candidates to sample and to count, if there is time."""
 QUICK_SAMPLED, QUICK_COUNTED = 100, 8
 """The same for a quick check."""
+LIKELY = 50
+"""Number of candidates from the priors to count, if there is time."""
 UNKNOWN_ERROR = 0.5
 """Relative error assumed for predicted times where too few networks were timed to estimate it."""
 START_S: Mapping[str, float] = {"in_process": 1.0, "ray_tune": 12.0}
@@ -109,7 +110,8 @@ def full_check(
         sampler.counted(sampled[: max(COUNTED, at_least)], deadline.share(0.3), at_least)
     )
     found = _search_feasible(inputs, sampler, [*first, *counted], deadline.share(0.5))
-    samples = _Samples(sampled=sampled, counted=counted, first=first, found=found)
+    likely = _likely(sampler, LIKELY, deadline.share(0.2))
+    samples = _Samples(sampled=sampled, counted=counted, first=first, found=found, likely=likely)
     return _diagnosis(inputs, space, samples, counts, _pace(inputs, space, samples, deadline))
 
 
@@ -135,14 +137,15 @@ def quick_check(
         inputs.config.engine.name == "in_process" or timing.place_of(inputs.config).device == "cpu"
     )
     wanted = QUICK_COUNTED if trains else 1
-    counted = list(sampler.counted(sampled[:wanted], deadline.share(0.3)))
+    likely = _likely(sampler, wanted, deadline.share(0.3))
+    counted = likely or list(sampler.counted(sampled[:wanted], deadline.share(0.3)))
     found: list[SampledCandidate] = []
     if not _feasible(counted, _limits(inputs.config, space)):
         # Rare, so it is worth some seconds to find out whether any candidate is feasible.
         sampled = sampler.random(inputs.config.seed, SAMPLED, extended.share(0.1))
         counted = list(sampler.counted(sampled[:COUNTED], extended.share(0.3)))
         found = _search_feasible(inputs, sampler, [*first, *counted], extended.share(0.6))
-    samples = _Samples(sampled=sampled, counted=counted, first=first, found=found)
+    samples = _Samples(sampled=sampled, counted=counted, first=first, found=found, likely=likely)
     return _diagnosis(
         inputs, space, samples, None, _pace(inputs, space, samples, deadline) if trains else None
     )
@@ -157,6 +160,16 @@ class _Samples:
     first: Sequence[SampledCandidate]
     found: Sequence[SampledCandidate]
     """Candidates from the search for limits that no other candidate meets."""
+    likely: Sequence[SampledCandidate]
+    """Candidates from the priors, counted: the sampler `auto` mostly proposes such ones."""
+
+
+def _likely(sampler: CandidateSampler, at_most: int, deadline: Deadline) -> list[SampledCandidate]:
+    """Return counted candidates from the priors; none for samplers that start uniformly."""
+    if sampler.config.sampler.name != "auto":
+        return []
+    likely = sampler.likely(sampler.config.seed, at_most)
+    return list(sampler.counted(likely, deadline, at_least=0))
 
 
 def _first(inputs: StudyInputs, sampler: CandidateSampler) -> tuple[SampledCandidate, ...]:
@@ -236,7 +249,9 @@ def _diagnosis(
         forecast=None,
         slots=timing.slots_of(inputs.config),
     )
-    usual = _feasible([*samples.counted, *samples.found], limits)
+    usual = _feasible(samples.likely, limits) or _feasible(
+        [*samples.counted, *samples.found], limits
+    )
     return replace(found, forecast=_forecast(found, usual, len(inputs.dataset.train)))
 
 
@@ -253,6 +268,7 @@ def _forecast(
         epochs_s=epochs_s[1:] or epochs_s,
         first_s=epochs_s[0],
         budget=config.budget,
+        per_cost=config.sampler.name == "auto",
         halving=config.pruner.name == "halving",
         slots=found.slots,
         trials=config.stop.trials,
@@ -261,14 +277,9 @@ def _forecast(
         timed=found.pace.timed,
         start_s=START_S[config.engine.name],
         trial_s=TRIAL_S[config.engine.name],
-        confirmations=_confirmations(config.confirm.plan),
+        confirmation=config.confirm.plan,
     )
     return forecast(plan, config.seed)
-
-
-def _confirmations(plan: ConfirmationPlan | None) -> tuple[int, int]:
-    """Return the fewest and most trainings of the confirmation; 0 without one."""
-    return (0, 0) if plan is None else ((plan.top + 1) * MIN_SEEDS, plan.max_trainings)
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:

@@ -39,8 +39,8 @@ def forecast_line(diagnosis: Diagnosis) -> str:
     if found is None:
         return f"not known: {_why_unknown(diagnosis)}"
     slots = f"{diagnosis.slots} slot{'' if diagnosis.slots == 1 else 's'}"
-    if diagnosis.config.confirm.plan is not None:
-        slots += ", confirmation included"
+    if (plan := diagnosis.config.confirm.plan) is not None:
+        slots += f", and at most {plan.max_trainings} trainings that confirm"
     if found.hours_decide and stop.hours is not None:
         of = f" of {stop.trials}" if stop.trials else ""
         return (

@@ -92,6 +92,15 @@ def test_a_line_shows_counts_and_the_best() -> None:
     assert "2 complete, 2 pruned, 7 infeasible, 1 running" in summary(screened)
 
 
+def test_a_confirmation_is_shown_as_such_and_predicts_no_end() -> None:
+    searched = replace(LATER, counts={"COMPLETE": 4, "PRUNED": 6}, counted=10, spent_s=100.0)
+    assert "confirming: 0 trainings ended (1 running)" in summary(searched)
+    assert fraction_done(searched) == 1.0
+    assert seconds_left(START, searched) is None
+    ended = summary(replace(searched, confirmations=12, running=()))
+    assert "confirming: 12 trainings ended ·" in ended
+
+
 def test_running_trials_show_architecture_epoch_rung_metric_and_time() -> None:
     console = Console(width=100)
     with console.capture() as shown:

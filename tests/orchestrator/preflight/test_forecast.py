@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator.confirmation.plan import ConfirmationPlan
 from orchestrator.preflight.forecast import Plan, StudyForecast, forecast
 from orchestrator.preflight.timing import Load, Timed, fit_pace
 from workers.budget import Budget
@@ -12,6 +13,7 @@ EVEN = Plan(
     epochs_s=(2.0,),
     first_s=2.0,
     budget=Budget(maximum=9, minimum=1, reduction_factor=3),
+    per_cost=False,
     halving=False,
     slots=2,
     trials=10,
@@ -42,6 +44,14 @@ def test_the_default_trains_as_long_as_it_takes() -> None:
     assert seconds(forecast(slow, 0)) == (7 + 901 + 19,) * 3
 
 
+def test_a_sampler_that_ranks_by_cost_proposes_cheap_candidates() -> None:
+    uneven = replace(EVEN, epochs_s=(1.0, 4.0), slots=1, trials=101, trial_s=0.0, start_s=0.0)
+    plain, per_cost = (forecast(replace(uneven, per_cost=each), 0) for each in (False, True))
+    # A half of the proposals is cheap, or four fifths: 2.5 s or 1.6 s an epoch on average.
+    assert plain.seconds.median == pytest.approx(18 + 100 * 9 * 2.5, rel=0.05)
+    assert per_cost.seconds.median == pytest.approx(18 + 100 * 9 * 1.6, rel=0.05)
+
+
 def test_halving_stops_most_trials_at_the_first_rung() -> None:
     halved = forecast(replace(EVEN, halving=True, slots=1, trials=90, trial_s=0, start_s=0), 0)
 
@@ -60,15 +70,33 @@ def test_the_hours_end_a_study_that_would_take_longer() -> None:
     assert found.trials.median == 10  # five rounds of two start before second 100
 
 
-def test_the_confirmation_is_trained_in_full_after_the_search() -> None:
-    found = forecast(replace(EVEN, confirmations=(12, 12)), 0)
+def test_the_confirmation_trains_the_default_and_the_best_complete_trials_in_full() -> None:
+    three_seeds = ConfirmationPlan(top=3, seeds=3)
+    found = forecast(replace(EVEN, confirmation=three_seeds), 0)
     assert seconds(found) == (7 + 5 * 19 + 6 * 19,) * 3
+    slow_default = replace(EVEN, confirmation=three_seeds, first_s=4.0, slots=1)
+    assert seconds(forecast(slow_default, 0)) == (7 + 9 * 19 + 37 + 3 * (3 * 19 + 37),) * 3
+    two_trials = replace(EVEN, confirmation=three_seeds, trials=2)
+    assert seconds(forecast(two_trials, 0)) == (7 + 19 + 3 * 19,) * 3
+
+
+def test_nothing_is_confirmed_where_only_the_default_completes() -> None:
+    alone = replace(EVEN, confirmation=ConfirmationPlan(), trials=1)
+    assert seconds(forecast(alone, 0)) == (7 + 19,) * 3
+
+
+def test_a_race_ends_after_any_number_of_seeds() -> None:
+    found = forecast(replace(EVEN, confirmation=ConfirmationPlan(top=3, seeds=10)), 0)
+    search_s = 7 + 5 * 19
+    least, most = search_s + 6 * 19, search_s + 20 * 19
+    assert least <= found.seconds.low < found.seconds.median < found.seconds.high <= most
 
 
 def test_a_third_of_the_hours_at_most_is_kept_for_the_confirmation() -> None:
-    short = replace(EVEN, trials=1000, hours=300 / 3600, confirmations=(8, 40))
+    short = replace(EVEN, trials=1000, hours=300 / 3600, confirmation=ConfirmationPlan())
     assert short.search_limit_s == 200
-    assert replace(short, confirmations=(4, 4)).search_limit_s == 300 - 2 * 19
+    few = ConfirmationPlan(top=1, seeds=3)
+    assert replace(short, confirmation=few).search_limit_s == 300 - 3 * 19
     found = forecast(short, 0)
     assert found.hours_decide
     assert found.seconds.high == 300
