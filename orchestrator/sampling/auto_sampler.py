@@ -178,7 +178,7 @@ class AutoSampler:
             rng = random.Random(seed)  # noqa: S311 - not for cryptography
             model = ProposalModel(history, self._targets, seed, self._count_costs)
             rows = model.parents(NUM_PARENTS)
-            parents = [Parent(history.params[row], history.questions[row]) for row in rows]
+            parents = [self._parent(history.params[row], rng) for row in rows]
             pool = Pool(self._space, self._expected, self._parts, self._tried, rng)
             if model.predicts_scores:
                 pool.add_broad(NUM_BROAD, parents)
@@ -186,6 +186,12 @@ class AutoSampler:
                 pool.add_in_turn(NUM_BROAD, parents, number)
             self._pool = number, _climb(pool, model)
         return self._pool[1]
+
+    def _parent(self, params: Mapping[str, Any], rng: random.Random) -> Parent:
+        """Return a trial as a parent; what the space no longer contains is sampled again."""
+        repeated = MutatingSuggester(params, (), rng)
+        self._space.resolve(repeated)
+        return Parent(repeated.params, repeated.questions)
 
 
 def _climb(pool: Pool, model: ProposalModel) -> list[MutatingSuggester]:

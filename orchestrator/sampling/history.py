@@ -45,8 +45,6 @@ class History:
         """Features of the trials' decisions."""
         self.params: list[Mapping[str, Any]] = []
         """Decisions of each trial."""
-        self.questions: list[Mapping[str, Question]] = []
-        """Their questions."""
         self.encodings: list[SparseRow] = []
         """Their features."""
         self._curves = np.empty((0, len(objectives), len(rungs)))
@@ -97,7 +95,6 @@ class History:
         if row == len(self._open):
             self._grow(max(64, 2 * row))
         self.params.append(dict(params))
-        self.questions.append(questions)
         self.encodings.append(self.encoder.encode(params, questions))
         self._open[row], self._excess[row] = True, 0.0
 

@@ -12,7 +12,7 @@ from support.studies import BRANCHING, a_trial, quality
 
 from orchestrator.objective import Objective
 from orchestrator.pruning.rank_correlation import rank_correlation
-from orchestrator.sampling.auto_sampler import AutoSampler
+from orchestrator.sampling.auto_sampler import AutoSampler, AutoSuggestion
 from orchestrator.sampling.candidates import Space
 from orchestrator.sampling.encoding import dense
 from orchestrator.sampling.mutation import MutatingSuggester
@@ -21,6 +21,8 @@ from orchestrator.sampling.proposal_model import MIN_RESULTS, ProposalModel
 from orchestrator.sampling.screening import counted_samples
 from orchestrator.trial import Trial, TrialState
 from search_spaces.catalog import example, load
+from search_spaces.derivation import derive
+from search_spaces.domains.edits import SpaceEdits
 from search_spaces.domains.suggester import ReplaySuggester
 from search_spaces.space import Constraint, DefineByRunSpace
 from workers.budget import Budget
@@ -42,6 +44,30 @@ def new_sampler(
         seed=seed,
         **parts,
     )
+
+
+def test_neighbors_of_trials_outside_the_space_are_inside() -> None:
+    wide = load("hybrid")
+    edits = SpaceEdits(fix={"stages.0": "gate"}, narrow={"stages.1.width": [64, 96]})
+    narrow = derive(wide, edits)
+    sampler = new_sampler(narrow)
+    for number in range(MIN_RESULTS):
+        suggestion = AutoSuggestion(MutatingSuggester({}, (), random.Random(number)))
+        wide.resolve(suggestion.suggester)
+        params, distributions = suggestion.params, suggestion.distributions
+        trial = a_trial(
+            number,
+            params=params,
+            distributions=distributions,
+            state=TrialState.COMPLETE,
+            values=(number / 10,),
+            measurements=curve(number / 10),
+        )
+        sampler.add_open(trial)
+    for resample in range(100):
+        replay = ReplaySuggester(sampler.sample(MIN_RESULTS, resample).params)
+        narrow.resolve(replay)
+        assert not replay.unused()
 
 
 def search(
