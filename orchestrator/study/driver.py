@@ -165,6 +165,13 @@ class StudyDriver:
                 self._advance()
             return job
 
+    def sample_ahead(self) -> None:
+        """Record the next new trial as waiting, while all slots are busy: none waits for a sampler.
+
+        Does nothing if another trial may start. One that is never started waits for a resume.
+        """
+        self._new_trials.add_ahead()
+
     def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
         """Record a measurement and decide whether its attempt continues.
 

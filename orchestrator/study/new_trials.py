@@ -42,6 +42,18 @@ class NewTrials:
         """Sample again: a trial has ended, or the study has changed."""
         self._blocked = False
 
+    def add_ahead(self) -> None:
+        """Sample and record a trial, unless another may start or none may be sampled."""
+        while self._may_add_ahead and self.add_next():
+            pass
+
+    @property
+    def _may_add_ahead(self) -> bool:
+        with self._guarded():
+            agenda = self._parts().agenda
+            return agenda.next_waiting is None and agenda.may_sample
+        return False
+
     def add_next(self) -> bool:
         """Sample and record the next trial without blocking others; False if there is none."""
         with self._sampling_lock:

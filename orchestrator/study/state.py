@@ -181,7 +181,7 @@ class StudyState:
 
     @property
     def next_waiting(self) -> Trial | None:
-        """The trial to start next: an interrupted or new one, else the best promoted one."""
+        """The trial to start next: an interrupted one, else a promoted one, else a new one."""
         return self._else_promoted(self.index.next_waiting)
 
     @property
@@ -191,9 +191,10 @@ class StudyState:
 
     def _else_promoted(self, waiting: Trial | None) -> Trial | None:
         paused = self.index.paused
-        if waiting is not None or self._pruner is None or not paused:
+        is_new = waiting is None or (waiting.kind == "search" and not waiting.attempts)
+        if self._pruner is None or not paused or not is_new:
             return waiting
-        return self._pruner.next_promoted(paused)
+        return self._pruner.next_promoted(paused) or waiting
 
     @property
     def surplus(self) -> Sequence[Trial]:

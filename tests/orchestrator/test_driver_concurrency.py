@@ -1,88 +1,28 @@
 """A draw may take its time: meanwhile the study records, keeps its lease, and can be stopped."""
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.studies import BRANCHING, branching, config, curve, opened, run, story
+from support.driving import LONG_S, Gate, bridge_to, recorded, started, train
+from support.studies import BRANCHING, config, curve, opened, run, story
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.engines.ray_tune import bridge as bridges
 from orchestrator.engines.ray_tune.attempt import Watchdog
-from orchestrator.engines.ray_tune.bridge import Bridge
-from orchestrator.engines.ray_tune.messages import JobMessage, Report
+from orchestrator.engines.ray_tune.messages import Report
 from orchestrator.ledger import Holder, Ledger
 from orchestrator.study.driver import StudyDriver
-from orchestrator.trial import Trial, TrialState
-from search_spaces.space import DefineByRunSpace
+from orchestrator.trial import TrialState
 from workers.failures import Failure, FailureKind
-from workers.job import TrainingJob
 
-LONG_S = 60.0
-"""No test waits for so long unless it fails."""
 ASKED = config(pruner={"name": "none"}, sampler={"name": "tpe"})
-
-
-class Gate:
-    """A space that samples at once, or blocks in the middle of a draw while it is shut."""
-
-    def __init__(self, space: Callable[[Any], dict[str, Any]] = branching) -> None:
-        self._space = space
-        self.open = threading.Event()
-        self.open.set()
-        self.reached = threading.Event()
-        self.in_draw: Callable[[], None] = lambda: None
-        self.space = DefineByRunSpace(name="branching", version="1", function=self._draw)
-
-    def _draw(self, trial: Any) -> dict[str, Any]:
-        if not self.open.is_set():
-            self.reached.set()
-            self.in_draw()
-            assert self.open.wait(LONG_S)
-            self.in_draw()
-        return self._space(trial)
-
-    @contextmanager
-    def drawing(self, study: StudyDriver) -> Iterator["Future[TrainingJob | None]"]:
-        """An `ask` that samples for as long as the body runs; its answer can be had afterwards."""
-        with ThreadPoolExecutor(1) as thread:
-            self.reached.clear()
-            self.open.clear()
-            try:
-                asked = thread.submit(study.ask)
-                assert self.reached.wait(LONG_S)
-                yield asked
-                assert not asked.done()
-            finally:
-                self.open.set()
-            asked.result(LONG_S)
 
 
 @pytest.fixture
 def gate() -> Gate:
     return Gate()
-
-
-def recorded(folder: Path) -> list[Trial]:
-    with Ledger.open(folder / "ledger.db") as ledger:
-        row = ledger.study("small")
-        return [] if row is None else ledger.trials(row.id)
-
-
-def started(study: StudyDriver) -> TrainingJob:
-    job = study.ask()
-    assert job is not None
-    return job
-
-
-def train(study: StudyDriver, job: TrainingJob) -> None:
-    for seen in curve(job, None):
-        study.report(job.key, seen)
-    study.tell(job.key)
 
 
 def test_reports_tells_and_heartbeats_go_on_during_a_draw(tmp_path: Path, gate: Gate) -> None:
@@ -191,16 +131,6 @@ FIXED = {"rate": 0.1, "depth": 0}
 @pytest.fixture
 def watch(tmp_path: Path) -> Watchdog:
     return Watchdog(silence_s=LONG_S, stacks=tmp_path / "stacks")
-
-
-def bridge_to(study: StudyDriver, watch: Watchdog, slots: int) -> Bridge:
-    return Bridge(
-        study,
-        slots=lambda: slots,
-        with_resources=lambda job: JobMessage(job=job, resources={}),
-        watch=watch,
-        max_attempts=1000,
-    )
 
 
 def test_tunes_loop_records_reports_while_the_study_draws(

@@ -82,6 +82,20 @@ def test_an_interrupted_trial_starts_before_a_promoted_one(tmp_path: Path) -> No
         assert study.trials[5].paused
 
 
+def test_a_trial_that_is_promoted_meanwhile_starts_before_the_one_sampled_ahead(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path, pausing()) as study:
+        train(study, next_job(study), 0.9)
+        for value in (0.5, 0.7, 0.1, 0.2):
+            train(study, next_job(study), value)
+        last = next_job(study)
+        study.sample_ahead()
+        assert [(t.number, t.attempts) for t in study.trials if not t.attempts] == [(6, 0)]
+        train(study, last, 0.3)  # makes room for a second
+        assert [next_job(study).trial_number for _ in range(2)] == [2, 6]
+
+
 def test_paused_trials_are_pruned_when_nothing_more_may_start(tmp_path: Path) -> None:
     with opened(tmp_path, pausing(stop={"trials": 3})) as study:
         train(study, next_job(study), 0.9)

@@ -74,6 +74,8 @@ class Bridge:
         self._slots_taken: dict[str, int] = {}
         self._asked: Future[TrainingJob | None] | None = None
         """The pending `ask` of the study."""
+        self._ahead: Future[None] | None = None
+        """The last `sample_ahead` of the study; None if an attempt has started since."""
         self.abandoned = False
         """True once the engine no longer waits for the run."""
         self.error: BaseException | None = None
@@ -97,12 +99,13 @@ class Bridge:
     def ask(self, trial_id: str) -> JobMessage | None:
         """Return the next attempt, if a slot is free and the study has sampled one."""
         try:
-            # Only when a slot is free: a candidate sampled ahead would be based on fewer results.
             if self._asked is None and (self.exhausted or not self._has_slot()):
+                self._sample_ahead()
                 return None
             job = self._answer()
             if job is None:
                 return None
+            self._ahead = None
             self._running[trial_id] = job.key
             self._left -= 1
             message = self._with_resources(job)
@@ -116,6 +119,16 @@ class Bridge:
         if sum(map(self._slots_taken.__getitem__, self._running)) >= self._slots():
             return False
         return self._has_room(list(self._running.values()))
+
+    def _sample_ahead(self) -> None:
+        """Let the study sample one candidate while all slots are busy, if there are several.
+
+        With one slot the search is the same as in process, where each trial knows all before it.
+        """
+        if self._ahead is None and self._slots() > 1 and not self.exhausted:
+            self._ahead = start_in_thread(self._study.sample_ahead, "archscout-sampling")
+        elif self._ahead is not None and self._ahead.done():
+            self._ahead.result()  # raises what the study has raised
 
     def _answer(self) -> TrainingJob | None:
         """Return the study's next job; None while it samples and attempts are running.
