@@ -56,8 +56,9 @@ class Answer:
         """Return the candidates as a table, and the sentence below it."""
         if not self.candidates:
             return self.sentence
-        head = ["candidate", "gain", "95 % interval", "seeds", "result"]
-        rows = [_cells(candidate, 100 if self.in_points else 1) for candidate in self.candidates]
+        gain = "gain over the default" + (" in points" if self.in_points else "")
+        head = ["candidate", gain, "95 % interval", "seeds", "result"]
+        rows = [_cells(candidate, self.in_points) for candidate in self.candidates]
         return f"{format_table(head, rows, right=head[:-1])}\n{self.sentence}"
 
 
@@ -241,10 +242,11 @@ def _plain(candidate: ConfirmedCandidate) -> dict[str, Any]:
     return {"trial": candidate.trial, **estimate, "seeds": seeds, "verdict": candidate.verdict}
 
 
-def _cells(candidate: ConfirmedCandidate, scale: int) -> list[str]:
+def _cells(candidate: ConfirmedCandidate, in_points: bool) -> list[str]:
     found = candidate.gain
     if found is None:
         return [f"trial {candidate.trial}", "", "", "0", candidate.verdict]
-    low, mean, high = (f"{scale * value:.3g}" for value in (found.low, found.mean, found.high))
+    numbers = (found.low, found.mean, found.high)
+    low, mean, high = (f"{100 * n:+.1f}" if in_points else f"{n:+.3g}" for n in numbers)
     interval = f"{low} to {high}"
     return [f"trial {candidate.trial}", mean, interval, str(found.seeds), candidate.verdict]

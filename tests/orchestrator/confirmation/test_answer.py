@@ -77,8 +77,10 @@ def test_a_winner_is_named_with_its_gain_in_points_and_its_interval() -> None:
     assert found.winner == 1
     assert found.sentence.startswith("trial 1 beats the default by 5.1 points (95 % interval ")
     assert found.sentence.endswith(", 5 seeds)")
-    assert "trial 1" in found.text().splitlines()[1]
-    assert found.text().splitlines()[1].endswith("better")
+    head, row = found.text().splitlines()[:2]
+    assert head.split("  ")[1].strip() == "gain over the default in points"
+    assert row.split()[:3] == ["trial", "1", "+5.1"]
+    assert row.endswith("better")
     low, high = found.to_dict()["candidates"][0]["interval"]
     assert 0 < low < 0.0506 < high < 0.1
 
