@@ -65,15 +65,16 @@ class PruningAudit:
 
     def text(self) -> str:
         """Return the audit in one line."""
+        pruned = f"audit of rungs: {self.pruned} trial{'' if self.pruned == 1 else 's'} pruned"
         if self.lost is None:
-            return f"audit of rungs: {self.pruned} trials pruned, none of them audited"
+            return f"{pruned}, none of them audited"
         ranked = ", ".join(
             f"{value:.2f} at {rung}" for rung, value in self.correlations if value is not None
         )
         return (
-            f"audit of rungs: {self.pruned} trials pruned; {self.audited} more trained to the end "
-            f"instead, the best to {format_number(self.best_audited or 0.0)} (best promoted trial: "
-            f"{format_number(self.best_promoted or 0.0)}), {self.in_best_third} to the best third"
+            f"{pruned}; {self.audited} that rungs reject trained to the end for comparison: "
+            f"the best has {format_number(self.best_audited or 0.0)}, the best promoted trial "
+            f"{format_number(self.best_promoted or 0.0)}; {self.in_best_third} in the best third"
             + (f"; rank correlation with the end: {ranked}" if ranked else "")
         )
 

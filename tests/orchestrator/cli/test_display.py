@@ -199,7 +199,7 @@ def test_a_leaderboard_ranks_and_counts() -> None:
         "   1      1        0.9500       3       1,001   9 s  x=1",
         "   2      0        0.9000       3       1,000   9 s  x=0",
         "2 complete, 1 pruned, 1 infeasible, 1 failed",
-        "audit of rungs: 1 trials pruned, none of them audited",
+        "audit of rungs: 1 trial pruned, none of them audited",
         "",
         "not confirmed: the best value of a search is optimistic; run: archscout confirm tiny",
     ]
