@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.api.model import Model, load_model
-    from orchestrator.api.study import Study, create_study, list_studies, load_study
+    from orchestrator.api.opening import create_study, list_studies, load_study
+    from orchestrator.api.study import Study
     from orchestrator.api.trial import FrozenTrial
     from orchestrator.config.schema import StudyConfig
     from orchestrator.errors import ArchscoutError
@@ -29,10 +30,10 @@ _HOMES = {
     "SearchSpace": "search_spaces.space",
     "Study": "orchestrator.api.study",
     "StudyConfig": "orchestrator.config.schema",
-    "create_study": "orchestrator.api.study",
-    "list_studies": "orchestrator.api.study",
+    "create_study": "orchestrator.api.opening",
+    "list_studies": "orchestrator.api.opening",
     "load_model": "orchestrator.api.model",
-    "load_study": "orchestrator.api.study",
+    "load_study": "orchestrator.api.opening",
 }
 """Module of each public name."""
 

@@ -1,19 +1,17 @@
 """Studies as objects: create one, run it, read its trials, promote the best."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from orchestrator.api.configuration import build_config
 from orchestrator.api.model import Model, load_model
 from orchestrator.api.tables import definition_list, html_table, trials_frame
 from orchestrator.api.trial import FrozenTrial, frozen
 from orchestrator.commands import confirm, promote, run_search, studies
-from orchestrator.config.load import differences
-from orchestrator.config.resources import as_stored, with_open_gpu
+from orchestrator.commands.steer import extend
+from orchestrator.config.resources import with_open_gpu
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.answer import Answer
 from orchestrator.confirmation.plan import ConfirmationPlan
@@ -24,7 +22,6 @@ from orchestrator.home import Home
 from orchestrator.objective import pareto_front, parse_preference
 from orchestrator.run import RunOutcome
 from orchestrator.study.leaderboard import Leaderboard, leaderboard
-from orchestrator.study.moved_files import relocate, same_except_paths
 from orchestrator.terminal import Terminal
 from orchestrator.trial import Trial
 from search_spaces.task import Task
@@ -153,12 +150,47 @@ class Study:
             ArchscoutError: The search cannot start, or stopped before its limits; the message
                 names the reason and what to do.
         """
-        state = self._read().state
-        if state == "finished":
-            return
         terminal = Terminal(quiet=not progress, json=not progress)
+        self._take_stored(terminal)
+        state = self._read().state
+        if state != "finished":
+            self._continue(terminal, resumed=state != "new")
+
+    def extend(
+        self, *, trials: int | None = None, hours: float | None = None, progress: bool = True
+    ) -> None:
+        """Add trials or hours to the limits of `stop`, and continue the search.
+
+        Blocks, unless another process runs the study: that one continues it.
+
+        Args:
+            trials: Trials to add.
+            hours: Hours to add.
+            progress: Print the new limits and how the search proceeds.
+
+        Raises:
+            KeyboardInterrupt: Interrupted (Ctrl-C); what is recorded stays, and `run` continues.
+            ArchscoutError: The study would start no more trials, or stopped before its limits.
+        """
+        terminal = Terminal(quiet=not progress, json=not progress)
+        config = extend.extend(self.name, self._home, terminal, trials=trials, hours=hours)
+        self._take_stored(terminal)
+        if config is not None:
+            self._continue(terminal, resumed=True)
+
+    def _take_stored(self, terminal: Terminal) -> None:
+        """Give the study in the ledger the limits of this object, or take over its own."""
+        with studies.open_ledger(self._home) as ledger:
+            row = None if ledger is None else ledger.study(self.name)
+            if ledger is None or row is None:
+                return
+            if extend.raise_limits(ledger, row, self._config, self._home, terminal) is None:
+                stored = with_open_gpu(studies.locate_config(ledger, row, self._home))
+                self._config = stored.at_address(self._config.engine.address)
+
+    def _continue(self, terminal: Terminal, *, resumed: bool) -> None:
         with private_files():
-            outcome = run_search.launch(self._config, self._home, terminal, resumed=state != "new")
+            outcome = run_search.launch(self._config, self._home, terminal, resumed=resumed)
         self._require_done(outcome)
 
     def _require_done(self, outcome: RunOutcome | None) -> None:
@@ -295,85 +327,6 @@ class Study:
                 ExitCode.INPUT,
             )
         return figures[name]
-
-
-def create_study(
-    config: str | os.PathLike[str] | StudyConfig | None = None,
-    *,
-    home: str | os.PathLike[str] | None = None,
-    **keys: Any,
-) -> Study:
-    """Create a study, or open the one that exists with the same configuration.
-
-    Checks the whole configuration; nothing is written before `Study.run`.
-
-    Args:
-        config: Path of a study.yaml, name of a preset, or a StudyConfig; None if `keys` say all.
-        home: Folder of the stores; by default `ARCHSCOUT_HOME` or `./mlruns`.
-        keys: Keys of study.yaml, which replace those of `config`: `name="mine"`,
-            `data={"source": "folder", "path": "photos"}`, `stop={"trials": 20}`. `space` and
-            `train` may be functions defined in a file.
-
-    Raises:
-        ProblemsError: Every mistake in the configuration.
-        CommandError: A study of this name exists with another configuration.
-    """
-    place = _home(home)
-    made = build_config(config, keys)
-    return Study(_as_existing(made, place), place)
-
-
-def load_study(name: str, *, home: str | os.PathLike[str] | None = None) -> Study:
-    """Open a study of the ledger.
-
-    Args:
-        name: Name of the study.
-        home: Folder of the stores; by default `ARCHSCOUT_HOME` or `./mlruns`.
-
-    Raises:
-        CommandError: There is no such study.
-    """
-    place = _home(home)
-    with studies.open_ledger(place) as opened:
-        ledger, row = studies.find_study(opened, name, place)
-        stored = relocate(studies.require_config(row), ledger, row, place)
-    return Study(with_open_gpu(stored), place)
-
-
-def list_studies(*, home: str | os.PathLike[str] | None = None) -> list[str]:
-    """Return the names of all studies, oldest first.
-
-    Args:
-        home: Folder of the stores; by default `ARCHSCOUT_HOME` or `./mlruns`.
-    """
-    with studies.open_ledger(_home(home)) as ledger:
-        return [] if ledger is None else [row.name for row in ledger.studies()]
-
-
-def _home(folder: str | os.PathLike[str] | None) -> Home:
-    return Home.find(None if folder is None else os.fspath(folder), os.environ)
-
-
-def _as_existing(config: StudyConfig, home: Home) -> StudyConfig:
-    """Return the configuration, with what the study of this name already decided.
-
-    Raises:
-        CommandError: That study has another configuration.
-    """
-    with studies.open_ledger(home) as ledger:
-        row = None if ledger is None else ledger.study(config.name)
-        if ledger is None or row is None:
-            return config
-        stored = relocate(studies.require_config(row), ledger, row, home)
-    config = as_stored(config.at_address(None), stored).at_address(config.engine.address)
-    if same_except_paths(stored, config.at_address(None)):
-        return config
-    lines = "\n".join(f"  {line}" for line in differences(stored, config.at_address(None)))
-    raise CommandError(
-        f"study '{config.name}' exists with another configuration:\n{lines}\n"
-        f"Open it with load_study('{config.name}'), or give this one another name",
-        ExitCode.INPUT,
-    )
 
 
 def _cells(board: Leaderboard, top: int | None) -> list[dict[str, Any]]:

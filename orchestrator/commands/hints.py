@@ -13,43 +13,20 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.formatting import format_fields
 from orchestrator.home import Home
 from orchestrator.ledger import LeaseHeldError, Ledger, StudyRow
-from orchestrator.objective import best, even_weights, reaches_target
-from orchestrator.trial import REUSED, Trial, TrialState
+from orchestrator.objective import even_weights
+from orchestrator.study.limits import (
+    exhausted_reason,
+    target_is_reached,
+    time_is_up,
+    trials_have_ended,
+)
+from orchestrator.trial import REUSED, Trial
 
 if TYPE_CHECKING:
     from orchestrator.study.leaderboard import Leaderboard
 
 _SHARED = ("train", "data", "objectives", "budget", "teacher")
 """Keys of the config that must be equal for a warm start from another study."""
-
-
-def final_stop_reason(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
-    """Return the reason why not even a retry would start; None if one would."""
-    if _time_is_up(config, spent_s):
-        return f"its time limit of {config.stop.hours:g} h is reached"
-    return "its target is reached" if _reaches_target(config, trials) else None
-
-
-def exhausted_reason(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
-    """Return the reason why no trial would start if the study were resumed; None if one would."""
-    if reason := final_stop_reason(config, spent_s, trials):
-        return reason
-    if any(trial.state in {TrialState.WAITING, TrialState.RUNNING} for trial in trials):
-        return None
-    counted = sum(trial.kind == "search" and trial.attempts > 0 for trial in trials)
-    if config.stop.trials is not None and counted >= config.stop.trials:
-        return f"its {config.stop.trials} trials have ended"
-    return None
-
-
-def _time_is_up(config: StudyConfig, spent_s: float) -> bool:
-    return config.stop.hours is not None and spent_s >= config.stop.hours * 3600
-
-
-def _reaches_target(config: StudyConfig, trials: Sequence[Trial]) -> bool:
-    objectives = config.objectives
-    winner = best(trials, objectives)
-    return winner is not None and reaches_target(winner, objectives[0], config.stop.target)
 
 
 def options_beyond_limits(
@@ -67,11 +44,25 @@ def options_beyond_limits(
         config: Config of the other study; equal by default.
     """
     stop, options = (config or stored).stop, ""
-    if _time_is_up(stored, spent_s) and stop.hours == stored.stop.hours:
+    if time_is_up(stored, spent_s) and stop.hours == stored.stop.hours:
         options += f" --hours {max(1.0, 2 * (stop.hours or 0.0)):g}"
-    if _reaches_target(stored, trials) and stop.target == stored.stop.target:
+    if target_is_reached(stored, trials) and stop.target == stored.stop.target:
         options += " --set stop.target=null"
     return options
+
+
+def extend_command(
+    config: StudyConfig, spent_s: float, trials: Sequence[Trial], home: Home
+) -> str | None:
+    """Return the command that continues a finished study; None if no limit ended its search."""
+    stop, options = config.stop, ""
+    if target_is_reached(config, trials):
+        return None
+    if trials_have_ended(config, trials):
+        options += f" --trials +{stop.trials}"
+    if time_is_up(config, spent_s):
+        options += f" --hours +{max(1.0, stop.hours or 0.0):g}"
+    return f"{home.program} extend {config.name}{options}" if options else None
 
 
 def next_free_name(name: str, taken: Collection[str]) -> str:
@@ -162,13 +153,14 @@ def next_steps(ledger: Ledger, row: StudyRow, home: Home, board: "Leaderboard") 
 def _steps_without_result(ledger: Ledger, row: StudyRow, home: Home) -> dict[str, str]:
     """Return commands after a study that finished without a complete trial."""
     config, trials = StudyConfig.from_json(row.config_json), ledger.trials(row.id)
+    steps: dict[str, str] = {}
+    if not time_is_up(config, row.spent_s):
+        steps |= retry_commands(row.name, trials, home)
+    if extend := extend_command(config, row.spent_s, trials, home):
+        steps[extend] = "search on"
     search = search_command(config, [known.name for known in ledger.studies()], home)
-    if more := options_beyond_limits(config, row.spent_s, trials):
-        steps = {f"{search}{more}": "start another study with higher limits"}
-    else:
-        steps = retry_commands(row.name, trials, home) | {
-            search: "start another study, changed as needed"
-        }
+    search += options_beyond_limits(config, row.spent_s, trials)
+    steps[search] = "start another study, changed as needed"
     if trials:
         furthest = max(trials, key=lambda trial: trial.reached).number
         steps[f"{home.program} status {row.name} --trial {furthest}"] = (
@@ -195,6 +187,8 @@ def _steps_with_result(
         steps[f"{archscout} promote {best_one} --model {name}"] = (
             "verify the best model and register it"
         )
+    if extend := extend_command(config, row.spent_s, ledger.trials(row.id), home):
+        steps[extend] = "search on"
     return steps | {
         f"{archscout} leaderboard {name}": "show this table again",
         f"{archscout} status {name} --trial {board.rows[0].trial}": "show the best trial in detail",

@@ -68,6 +68,13 @@ def _resume(parser: argparse.ArgumentParser) -> None:
     _address(parser)
 
 
+def _extend(parser: argparse.ArgumentParser) -> None:
+    _study(parser)
+    parser.add_argument("--trials", metavar="+K", type=_increment, help="trials to add")
+    parser.add_argument("--hours", metavar="+H", type=_hours, help="hours to add")
+    _address(parser)
+
+
 def _status(parser: argparse.ArgumentParser) -> None:
     _study(parser)
     parser.add_argument("--trial", metavar="N", type=_count, help="show this trial and its log")
@@ -210,6 +217,22 @@ def _positive(text: str) -> int:
     return value
 
 
+def _increment(text: str) -> int:
+    """Return an integer of at least 1, written with or without a plus sign."""
+    return _positive(text.removeprefix("+"))
+
+
+def _hours(text: str) -> float:
+    """Return a number of hours above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError("must be a number of hours above 0")
+    return value
+
+
 def _top(text: str) -> int:
     """Return a number of candidates to confirm."""
     if not 1 <= (value := _count(text)) <= MAX_TOP:
@@ -272,6 +295,12 @@ COMMANDS = {
         add_options=_leaderboard,
     ),
     "ui": Command(group="watch", help="open MLflow on the studies", module="ui", add_options=_ui),
+    "extend": Command(
+        group="steer",
+        help="give a study more trials or hours, and continue it",
+        module="steer.extend",
+        add_options=_extend,
+    ),
     "retry": Command(
         group="steer",
         help="run failed trials of one failure class again, as new trials",

@@ -28,6 +28,7 @@ from orchestrator.sampling.candidates import resolve_candidate
 from orchestrator.sampling.screening import Screening, screen
 from orchestrator.sampling.warm_start import StudyIdentity, WarmStartError, load_warm_start
 from orchestrator.study.leaderboard import leaderboard
+from orchestrator.study.limits import exhausted_reason
 from orchestrator.study.prepare import StudyInputs, prepare_study
 from orchestrator.study.requests.pause import PAUSE
 from orchestrator.terminal import Terminal
@@ -335,7 +336,7 @@ def _aborted(config: StudyConfig, home: Home, outcome: RunOutcome, resume: str) 
     with studies.open_ledger(home) as opened:
         ledger, row = studies.find_study(opened, name, home)
         names = [known.name for known in ledger.studies()]
-    if hints.exhausted_reason(config, row.spent_s, trials) is None:
+    if exhausted_reason(config, row.spent_s, trials) is None:
         lines.append(f"After fixing the cause: {resume}")
     elif retries := hints.retry_commands(name, trials, home):  # `resume` alone would start nothing
         lines.append(f"After fixing the cause: {' or '.join(retries)}; then: {resume}")

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orchestrator.commands import hints, studies
+from orchestrator.commands.steer import extend
 from orchestrator.config.load import Override, differences, load, locating_edits
 from orchestrator.config.resources import as_stored, with_open_gpu, with_stored_data
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
 from orchestrator.home import Home
+from orchestrator.study.limits import exhausted_reason
 from orchestrator.study.moved_files import relocate, same_except_paths
 from orchestrator.terminal import Terminal
 
@@ -36,6 +38,10 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             if ledger is not None and row is not None:
                 stored = studies.stored_config(row)
                 config = config if stored is None else with_stored_data(config, stored)
+                reply = extend.raise_limits(ledger, row, config, home, terminal)
+                if reply is not None and reply.running:
+                    return ExitCode.DONE
+                row = ledger.study(config.name) or row
                 _refuse_other(ledger, row, config, options, home)
                 if row.state == "finished" and not ledger.requests(row.id):
                     return studies.show_finished(ledger, row, home, terminal)
@@ -137,7 +143,7 @@ def _suggestion(
     """Return the command that runs the other config, and what continues the stored study."""
     trials, reason = ledger.trials(row.id), None
     if stored is not None:
-        reason = hints.exhausted_reason(stored, row.spent_s, trials)
+        reason = exhausted_reason(stored, row.spent_s, trials)
     if reason is None and row.state == "finished":
         reason = "nothing is left to search"
     search = hints.search_command(
@@ -150,12 +156,12 @@ def _suggestion(
     )
     if reason is not None and stored is not None:
         search += hints.options_beyond_limits(stored, row.spent_s, trials, config)
-    if reason is not None:
-        return (
-            f"The study is finished ({reason}), and its limits and resources cannot be changed. "
-            f"Start another study: {search}"
-        )
     rename = f"Start another study: {search}"
+    if reason is not None:
+        known = stored or config
+        more = hints.extend_command(known, row.spent_s, trials, home)
+        rename = f"The study is finished ({reason}). {rename}"
+        return rename if more is None else f"{rename}\nor extend the stored one: {more}"
     if stored is None or hints.is_running(ledger, row):
         return rename
     return f"{rename}\nor resume the stored one: {home.program} resume {row.name}"

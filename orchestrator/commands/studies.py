@@ -136,7 +136,7 @@ def show_finished(
         CommandError: The study's data or code have changed since it was started.
     """
     config = relocate(require_config(row), ledger, row, home)
-    _require_unchanged(ledger, row, config, home, terminal)
+    require_unchanged(ledger, row, config, home, terminal)
     terminal.info(f"Study '{row.name}' is finished.")
     kinds = {event.kind for event in ledger.events(row.id, ledger.cursor(row.id), _EVENTS)}
     if kinds & _SHOWN_EVENTS:
@@ -156,7 +156,7 @@ def incomplete_mlflow(name: str, home: Home, reason: str = "") -> str:
     return f"MLflow does not show all of the study yet: {reason}\nAfter fixing the cause: {sync}"
 
 
-def _require_unchanged(
+def require_unchanged(
     ledger: Ledger, row: StudyRow, config: StudyConfig, home: Home, terminal: Terminal
 ) -> None:
     """Refuse a study whose data or code have changed; only warn if they cannot be read."""

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from orchestrator.clock import Clock
+from orchestrator.config.schema import StudyConfig
+from orchestrator.objective import best, reaches_target
 from orchestrator.trial import Trial, TrialState
 
 LIMITS = frozenset({"hours", "target"})
@@ -151,6 +153,41 @@ def all_failed(trials: Sequence[Trial]) -> str | None:
     if not attempted or any(trial.state is not TrialState.FAIL for trial in attempted):
         return None
     return f"every one of {len(attempted)} trials failed, the last with: {_message(attempted[-1])}"
+
+
+def final_stop_reason(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
+    """Return the reason why not even a retry would start; None if one would."""
+    if time_is_up(config, spent_s):
+        return f"its time limit of {config.stop.hours:g} h is reached"
+    return "its target is reached" if target_is_reached(config, trials) else None
+
+
+def exhausted_reason(config: StudyConfig, spent_s: float, trials: Sequence[Trial]) -> str | None:
+    """Return the reason why no trial would start if the study were resumed; None if one would."""
+    if reason := final_stop_reason(config, spent_s, trials):
+        return reason
+    if any(trial.state in {TrialState.WAITING, TrialState.RUNNING} for trial in trials):
+        return None
+    ended = trials_have_ended(config, trials)
+    return f"its {config.stop.trials} trials have ended" if ended else None
+
+
+def trials_have_ended(config: StudyConfig, trials: Sequence[Trial]) -> bool:
+    """Return whether the limit of trials is reached, as far as they have started."""
+    counted = sum(trial.kind == "search" and trial.attempts > 0 for trial in trials)
+    return config.stop.trials is not None and counted >= config.stop.trials
+
+
+def time_is_up(config: StudyConfig, spent_s: float) -> bool:
+    """Return whether the limit of hours is reached."""
+    return config.stop.hours is not None and spent_s >= config.stop.hours * 3600
+
+
+def target_is_reached(config: StudyConfig, trials: Sequence[Trial]) -> bool:
+    """Return whether the best trial reaches the target."""
+    objectives = config.objectives
+    winner = best(trials, objectives)
+    return winner is not None and reaches_target(winner, objectives[0], config.stop.target)
 
 
 def _digest(trial: Trial) -> object:

@@ -45,11 +45,11 @@ def submit(ledger: Ledger, row: StudyRow, kind: str, payload: Mapping[str, Any])
     request = ledger.add_request(row.id, kind, payload)
     until = time.monotonic() + _TIMEOUT_S
     running = True
-    while ledger.read_answer(request) is None and time.monotonic() < until:
-        if running := not _answer_without_driver(ledger, row.name):
-            time.sleep(_POLL_INTERVAL_S)
-        else:
+    while ledger.read_answer(request) is None:
+        running = not _answer_without_driver(ledger, row.name)
+        if not running or time.monotonic() >= until:
             break
+        time.sleep(_POLL_INTERVAL_S)
     answer = ledger.read_answer(request)
     require_accepted(row, answer or {})
     return Reply(request=request, answer=answer, running=running)

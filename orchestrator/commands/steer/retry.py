@@ -8,6 +8,7 @@ from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, sanitize
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger, StudyRow
+from orchestrator.study.limits import final_stop_reason
 from orchestrator.study.requests.retry import RETRY, retryable_reasons
 from orchestrator.terminal import Terminal
 from search_spaces.plugins import did_you_mean
@@ -58,13 +59,15 @@ def _require_time(row: StudyRow, config: StudyConfig, ledger: Ledger, home: Home
         CommandError: The study's time limit or target is reached.
     """
     trials = ledger.trials(row.id)
-    reason = hints.final_stop_reason(config, row.spent_s, trials)
-    if reason is not None:
+    reason = final_stop_reason(config, row.spent_s, trials)
+    if reason is None:
+        return
+    if extend := hints.extend_command(config, row.spent_s, trials, home):
+        fix = f"Extend it first: {extend}"
+    else:
         search = hints.search_command(config, [known.name for known in ledger.studies()], home)
-        search += hints.options_beyond_limits(config, row.spent_s, trials)
-        raise CommandError(
-            f"study '{row.name}' starts no more trials ({reason}), and its limits cannot be "
-            "changed. "
-            f"Start another study: {search}",
-            ExitCode.INPUT,
-        )
+        fix = "Start another study: "
+        fix += search + hints.options_beyond_limits(config, row.spent_s, trials)
+    raise CommandError(
+        f"study '{row.name}' starts no more trials ({reason}). {fix}", ExitCode.INPUT
+    )

@@ -9,12 +9,14 @@ from typing import Any
 
 from orchestrator.confirmation.plan import KIND
 from orchestrator.ledger import Effect, Lease, Ledger
+from orchestrator.study.requests.extend import EXTEND, extend
 from orchestrator.study.requests.pause import PAUSE, is_for_driver, pause
 from orchestrator.study.requests.retry import RETRY, retry
 from orchestrator.study.requests.stop import STOP, stop
 from orchestrator.study.requests.view import StudyView, refusal
 
 _EFFECTS: Mapping[str, Callable[[StudyView, Mapping[str, Any]], Effect]] = {
+    EXTEND: extend,
     PAUSE: pause,
     RETRY: retry,
     STOP: stop,

@@ -135,6 +135,24 @@ class TestAStudy:
         assert study_2.state == "finished"
         assert [t.values for t in study_2.trials] == [t.values for t in study.trials]
 
+    def test_is_extended_by_an_amount_or_by_larger_limits(self, tmp_path: Path) -> None:
+        home, small = tmp_path / "home", {**SURROGATE, "stop": {"trials": 3}}
+        study = create_study("surrogate", home=home, name="grown", **small)
+        study.run(progress=False)
+        stale = load_study("grown", home=home)
+        study.extend(trials=2, progress=False)
+        assert (study.config.stop.trials, study.state) == (5, "finished")
+        larger = create_study("surrogate", home=home, name="grown", **SURROGATE)
+        assert load_study("grown", home=home).config.stop.trials == 5  # nothing before it runs
+        larger.run(progress=False)
+        stale.run(progress=False)  # knows the former limit, and changes nothing
+        assert stale.config.stop.trials == 8
+        assert len(study.trials) >= 8
+        with pytest.raises(ArchscoutError, match="no limit of hours"):
+            study.extend(hours=1.0, progress=False)
+        with pytest.raises(ArchscoutError, match="give what to add"):
+            study.extend(progress=False)
+
 
 class TestAConfiguration:
     def test_is_read_from_keys_alone(self, tmp_path: Path) -> None:

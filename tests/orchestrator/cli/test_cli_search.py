@@ -114,10 +114,10 @@ class TestSearch:
             "study 'surrogate' exists with another config:",
             "  seed: 0 -> 1",
             "  stop.trials: 2 -> 3",
-            "The study is finished (its 2 trials have ended), and its limits and resources "
-            "cannot be changed. Start another study: archscout search surrogate --set "
-            "space=tiny --set budget.maximum=3 --set seed=1 --trials 3 --engine in_process "
-            "--name surrogate2 --set 'warm_start=[surrogate]'",
+            "The study is finished (its 2 trials have ended). Start another study: archscout "
+            "search surrogate --set space=tiny --set budget.maximum=3 --set seed=1 --trials 3 "
+            "--engine in_process --name surrogate2 --set 'warm_start=[surrogate]'",
+            "or extend the stored one: archscout extend surrogate --trials +2",
         ]
         assert search("--trials", "3", "--name", "other") == 0
 

@@ -23,6 +23,7 @@ from orchestrator.home import Home
 from orchestrator.ledger import Holder, Ledger
 from orchestrator.sampling.warm_start import StudyIdentity, load_warm_start
 from orchestrator.study import prepare
+from orchestrator.study.limits import exhausted_reason
 from orchestrator.study.prepare import user_code
 from orchestrator.trial import REUSED, Trial, TrialState
 from workers import data as datasets
@@ -170,6 +171,23 @@ def resumes(scene: Scene, _: argparse.Namespace) -> bool:
     return room and row.state != "finished" and not scene.situation.alive
 
 
+def extends(scene: Scene, options: argparse.Namespace) -> bool:
+    """Return True if the study is extended, and would start a trial then."""
+    if scene.run("extend", "bars", *_extension(options)) != 0:
+        return False
+    with Ledger.open(scene.home / "ledger.db") as ledger:
+        row = ledger.study("bars")
+        assert row is not None
+        config = StudyConfig.from_json(row.config_json)
+        trials = ledger.trials(row.id)
+    return row.state != "finished" and exhausted_reason(config, row.spent_s, trials) is None
+
+
+def _extension(options: argparse.Namespace) -> list[str]:
+    trials = [] if options.trials is None else ["--trials", f"+{options.trials}"]
+    return trials + ([] if options.hours is None else ["--hours", f"+{options.hours}"])
+
+
 JUDGES: dict[str, Callable[[Scene, argparse.Namespace], bool]] = {
     "search": starts_a_search,
     "resume": resumes,
@@ -177,6 +195,7 @@ JUDGES: dict[str, Callable[[Scene, argparse.Namespace], bool]] = {
         scene.situation.trials.count("complete") > 1 and not scene.situation.alive
     ),
     "promote": lambda scene, _: scene.situation.any_complete,
+    "extend": extends,
     "retry": lambda scene, options: scene.run("retry", "bars", "--class", options.failure) == 0,
     "status": lambda scene, options: (
         options.trial is None or options.trial < len(scene.situation.trials)
@@ -198,7 +217,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 GIVEN = (
     "search CONFIG",
-    "search CONFIG --trials 12 --name bars",
+    "search CONFIG --set seed=1",
     "search CONFIG --set budget.maximum=27",
     "resume bars",
     "list",
@@ -207,6 +226,7 @@ GIVEN = (
     "promote bars --model m",
     "retry bars --class user_code",
     "retry bars --class diverged",
+    "extend bars --trials +3",
 )
 
 
@@ -227,7 +247,7 @@ def test_every_command_that_is_named_makes_progress(
             if "--help" not in command:
                 options = parsed(after, command)
                 assert JUDGES[options.command](after, options), f"{words}: {command}"
-        if words.startswith("promote") or "--trials" in words or "--set" in words:
+        if words.startswith("promote") or "--set" in words:
             assert named
 
 
@@ -243,15 +263,36 @@ def test_a_command_without_effect_would_be_detected(tmp_path: Path) -> None:
         assert not JUDGES[options.command](over, options)
 
 
-def test_more_trials_after_the_end_are_searched_under_another_name(
+def test_more_trials_after_the_end_extend_the_study(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over = made(tmp_path, SITUATIONS["finished"])
-    assert over.run("search", str(over.config), "--trials", "5") == ExitCode.INPUT
-    said = capsys.readouterr().err
-    assert "stop.trials: 2 -> 5" in said
-    assert f"search {over.config} --trials 5 --name bars2 --set 'warm_start=[bars]'" in said
-    assert "resume" not in said
+    for _ in range(2):  # given again, it changes nothing more
+        assert over.run("search", str(over.config), "--trials", "5") == 0
+    assert "'bars' is extended, now until trials 5." in capsys.readouterr().out
+    with Ledger.open(over.home / "ledger.db") as ledger:
+        row = ledger.study("bars")
+        assert row is not None
+        assert StudyConfig.from_json(row.config_json).stop.trials == 5
+        assert row.state == "interrupted"
+        kinds = [event.kind for event in ledger.events(row.id, 0)]
+    assert (kinds.count("study_changed"), kinds.count("request_added")) == (1, 1)
+
+
+def test_a_driver_that_runs_is_asked_for_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = made(tmp_path, SITUATIONS["running"])
+    search = ["search", str(running.config)]
+    for words in (
+        [*search, "--trials", "12"],
+        ["extend", "bars", "--trials", "+3"],
+    ):
+        assert running.run(*words) == 0
+        assert "is busy and will answer later" in capsys.readouterr().out
+    assert running.run(*search, "--set", "resources.cpu=2") == ExitCode.REFUSED
+    with Ledger.open(running.home / "ledger.db") as ledger:
+        assert len(ledger.requests(1)) == 2
 
 
 @pytest.mark.parametrize(
@@ -262,11 +303,11 @@ def test_the_suggested_study_does_not_stop_for_the_same_reason(
     tmp_path: Path, situation: str, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     over = made(tmp_path, SITUATIONS[situation])
-    assert over.run("search", str(over.config), "--trials", "5") == ExitCode.INPUT
+    assert over.run("search", str(over.config), "--set", "seed=1") == ExitCode.INPUT
     said = capsys.readouterr().err
-    assert said.rstrip().endswith(f"--set 'warm_start=[bars]' {option}".rstrip())
-    command = shlex.split(said[said.index("Start another study: ") :])[3:]
-    options = _parse(command[1:])
+    suggested = said[said.index("Start another study: ") :].splitlines()[0]
+    assert suggested.endswith(f"--set 'warm_start=[bars]' {option}".rstrip())
+    options = _parse(shlex.split(suggested)[4:])
     load(options.config, overrides(options))
 
 
