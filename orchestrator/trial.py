@@ -71,6 +71,9 @@ class Trial:
     """The candidate's JSON form."""
     digest: str
     """Digest of the canonical candidate."""
+    space_version: str | None = None
+    """Version of the space that it was sampled from; the ledger sets it in new trials. None in
+    trials of earlier releases, whose studies had only one."""
     seed: int
     state: TrialState = TrialState.WAITING
     reason: str | None = None

@@ -154,6 +154,7 @@ def rewind(tx: Transaction, study_id: int) -> None:
 _NEXT_NUMBER = select(func.coalesce(func.max(trial.c.number) + 1, 0)).where(
     trial.c.study_id == bindparam("of_study")
 )
+_VERSION = select(study.c.space_version).where(study.c.id == bindparam("of_study"))
 _ADD_TRIAL = insert(trial)
 _ADDED = (
     "uid",
@@ -162,6 +163,7 @@ _ADDED = (
     "parent",
     "params",
     "digest",
+    "space_version",
     "seed",
     "cost",
     "shapes",
@@ -187,7 +189,9 @@ def add_trial(tx: Transaction, lease: Lease, new: Trial) -> Trial:
     if new.number != expected:
         raise NumberMismatchError(new.number, expected)
     now = tx.now()
-    added = replace(new, created=now, ended=now if new.state.is_terminal else None)
+    version = new.space_version or tx.connection.scalar(_VERSION, {"of_study": lease.study_id})
+    ended = now if new.state.is_terminal else None
+    added = replace(new, created=now, ended=ended, space_version=version)
     row = {**to_row(added, trial), "study_id": lease.study_id, "state": new.state.value}
     tx.connection.execute(_ADD_TRIAL, row)
     payload = {name: getattr(added, name) for name in _ADDED}

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """Newest schema revision; a ledger of this revision is opened without loading Alembic."""
 
 VERSION_TABLE = "archscout_version"
@@ -91,6 +91,7 @@ trial = Table(
     Column("created", Double, nullable=False),
     Column("started", Double),
     Column("ended", Double),
+    Column("space_version", Text),
     UniqueConstraint("study_id", "number", name="trial_number_once"),
     CheckConstraint(
         "state IN ('WAITING', 'RUNNING', 'COMPLETE', 'PRUNED', 'FAIL')", name="trial_state_known"

@@ -158,6 +158,7 @@ class Confirmer:
             distributions=parent.distributions,
             candidate=parent.candidate,
             digest=parent.digest,
+            space_version=parent.space_version,
             seed=derive_seed(self._config.seed, KIND, seed_index),
             sampler_attrs=marks,
             violations=parent.violations,

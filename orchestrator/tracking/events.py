@@ -83,6 +83,7 @@ class EventFold:
         self._objectives = tuple(objectives)
         self._judge = epoch_objective(objectives, checkpoint)
         self._best: dict[str, float] = {}
+        self._space_version: str | None = None
         self.trials: dict[str, TrialView] = {}
         self.state = "running"
         self.state_recorded = 0.0
@@ -98,6 +99,8 @@ class EventFold:
             shown: Whether MLflow shows them already, so that they leave nothing to show.
         """
         for event in events:
+            if event.kind in {"study_created", "study_changed"}:
+                self._space_version = event.payload.get("space_version", self._space_version)
             if event.kind == "study_state":
                 self.state, self.state_recorded = event.payload["state"], event.recorded
                 continue
@@ -136,6 +139,7 @@ class EventFold:
             distributions={},
             candidate={},
             digest=payload["digest"],
+            space_version=payload.get("space_version", self._space_version),
             seed=payload["seed"],
             created=event.recorded,
             cost=payload.get("cost") or {},

@@ -53,6 +53,8 @@ _TAG_LENGTH = 5000
 
 _RUNS_A_CALL = 1000
 _UID = "archscout.trial_uid"
+SPACE_VERSION = "archscout.space_version"
+"""Tag of the space version that the trial was sampled from."""
 _ILLEGAL = re.compile(r"[^\w.\- /]")
 
 
@@ -217,6 +219,8 @@ class RunWriter:
         if trial.parent is not None:
             tags["archscout.parent"] = trial.parent
         identity = {"archscout.trial_uid": trial.uid, "archscout.digest": trial.digest}
+        if trial.space_version is not None:
+            identity[SPACE_VERSION] = trial.space_version
         return {**tags, **identity, **self._study.common_tags}
 
     def _send(

@@ -20,7 +20,7 @@ from orchestrator.ledger import Promotion, StudyRow
 from orchestrator.tracking import study_run
 from orchestrator.tracking.deletion import local_path
 from orchestrator.tracking.experiment import experiment_name
-from orchestrator.tracking.trial_runs import STATUS, metric_key, param_entries
+from orchestrator.tracking.trial_runs import SPACE_VERSION, STATUS, metric_key, param_entries
 from orchestrator.trial import Trial
 
 RUNS_A_CALL = 100
@@ -252,6 +252,8 @@ def _trial_differences(
         "archscout.digest": trial.digest,
         "archscout.seed": str(trial.seed),
     }
+    if trial.space_version is not None:
+        expected[SPACE_VERSION] = trial.space_version
     for name, value in expected.items():
         yield from _compare(where, f"tag {name}", value, tags.get(name))
     yield from _compare_mappings(where, "param", param_entries(trial.params), run.data.params)

@@ -70,6 +70,7 @@ def _retry_of(trial: Trial, number: int, seed: int) -> Trial:
         distributions=trial.distributions,
         candidate=trial.candidate,
         digest=trial.digest,
+        space_version=trial.space_version,
         seed=seed,
         violations=trial.violations,
         cost=trial.cost,

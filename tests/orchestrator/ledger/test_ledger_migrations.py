@@ -45,7 +45,7 @@ def test_migrations_from_nothing_make_exactly_the_tables_that_the_code_uses(url:
     database.close()
 
 
-@pytest.mark.parametrize("released", ["0001", "0002", "0003"])
+@pytest.mark.parametrize("released", ["0001", "0002", "0003", "0004"])
 def test_a_ledger_of_every_released_schema_opens_and_keeps_its_rows(
     url: str, released: str
 ) -> None:
@@ -57,6 +57,7 @@ def test_a_ledger_of_every_released_schema_opens_and_keeps_its_rows(
         assert (row.config_json, row.state, row.spent_s) == ("{}", "finished", 2.0)
         assert (row.space_version, row.teacher_sha256) == ("1", None)
         identity = ledger.identity
+        assert [trial.space_version for trial in ledger.trials(row.id)] == [None]
     assert re.fullmatch("[0-9a-f]{32}", identity)
     with Ledger.open(url) as again:
         assert again.identity == identity
@@ -98,6 +99,13 @@ def _make(url: str, revision: str, name: str, *, space_version: str = "1") -> No
             f" state, spent_s) VALUES ('{name}', '{{}}', 's', '{space_version}', 'd', 1.0,"
             " 'finished', 2.0)"
         )
+        connection.exec_driver_sql(
+            "INSERT INTO trial (uid, study_id, number, kind, params_json, distributions_json,"
+            " candidate_json, describe, digest, state, violations_json, cost_json, seed, attempts,"
+            f" sampler_attrs_json, created) SELECT '{uuid.uuid4().hex}', id, 0, 'search', '{{}}',"
+            " '{}', '{}', '', 'd', 'WAITING', '{}', '{}', 1, 0, '{}', 1.0 FROM study WHERE"
+            f" name = '{name}'"
+        )
     engine.dispose()
 
 
@@ -109,6 +117,8 @@ def _to(connection: Connection, revision: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         return
+    if revision < "0004":
+        connection.exec_driver_sql("ALTER TABLE trial DROP COLUMN space_version")
     if revision < "0003":
         connection.exec_driver_sql("ALTER TABLE study DROP COLUMN teacher_sha256")
     if revision < "0002":
@@ -176,6 +186,6 @@ def test_every_column_and_every_kind_of_event_is_explained() -> None:
     sources = Path(migrations.__file__).parents[1].glob("*.py")
     code = "".join(path.read_text() for path in sources)
     kinds = set(re.findall(r'tx\.append\([^"]*"(\w+)"', code))
-    assert len(kinds) == 12
+    assert len(kinds) == 15
     columns = {column.name for table in metadata.sorted_tables for column in table.columns}
     assert sorted(word for word in columns | kinds if f"`{word}`" not in page) == []
