@@ -13,6 +13,9 @@ REUSED = "warm_start"
 OPERATOR = "operator"
 """Reason of a pruned trial that a user has stopped."""
 
+REQUEST = "request"
+"""Key of `sampler_attrs` of a trial whose design a user has given: id of the request."""
+
 PAUSED = "paused"
 """Outcome of an attempt that a rung ended without the end of its trial."""
 
@@ -89,7 +92,8 @@ class Trial:
     failure: Mapping[str, Any] | None = None
     """Classified failure of the last attempt, or of building the candidate."""
     sampler_attrs: Mapping[str, Any] = field(default_factory=dict)
-    """Attributes of the sampler (NSGA's generation), or of a confirmation (its seed's index)."""
+    """Attributes of the sampler (NSGA's generation), of a confirmation (its seed's index), or the
+    request that gave the design."""
     created: float = 0.0
     """Seconds since the epoch."""
     started: float | None = None

@@ -43,6 +43,13 @@ def derive(space: Space, edits: SpaceEdits) -> Space:
     return _restricted(space, edits, version)
 
 
+def decision_names(space: Space) -> frozenset[str]:
+    """Return the names of all decisions; those of a function as far as a sample of runs asks."""
+    if isinstance(space, DefineByRunSpace):
+        return frozenset(_asked(space))
+    return frozenset(questions(space.candidates))
+
+
 def default_changes(base: Space, derived: Space) -> dict[str, tuple[Any, Any]]:
     """Return the decisions of the default that a derived space changes: before and after."""
     if isinstance(base, DefineByRunSpace) or isinstance(derived, DefineByRunSpace):

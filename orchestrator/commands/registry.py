@@ -112,6 +112,23 @@ def _stop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trial", metavar="TRIAL", type=_count, help="number of the trial")
 
 
+def _enqueue(parser: argparse.ArgumentParser) -> None:
+    _study(parser)
+    parser.add_argument(
+        "--like", metavar="TRIAL", type=_count, help="start from the decisions of this trial"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="PATH=VALUE",
+        action="append",
+        default=[],
+        help="make one decision; the sampler makes those that are left open; repeatable",
+    )
+    parser.add_argument(
+        "file", metavar="FILE.json", nargs="?", help="decisions by path, candidates, or a list"
+    )
+
+
 def _confirm(parser: argparse.ArgumentParser) -> None:
     _study(parser)
     plan = ConfirmationPlan()
@@ -306,6 +323,12 @@ COMMANDS = {
         help="run failed trials of one failure class again, as new trials",
         module="steer.retry",
         add_options=_retry,
+    ),
+    "enqueue": Command(
+        group="steer",
+        help="put a design of your own into a study; its sampler completes it",
+        module="steer.enqueue",
+        add_options=_enqueue,
     ),
     "pause": Command(
         group="steer",

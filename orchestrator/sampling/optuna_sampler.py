@@ -261,7 +261,7 @@ class OptunaSampler:
         opened = self._study.ask(fixed_distributions=distributions)
         self._register(opened, trial.uid, trial.number)
         for key, value in trial.sampler_attrs.items():
-            if key != "parents":
+            if key.endswith(_GENERATION):
                 self._storage.set_trial_system_attr(self._id(opened), key, value)
         for key, numbers in trial.sampler_attrs.get("parents", {}).items():
             ids = [self._optuna_number[number] for number in numbers]

@@ -1,14 +1,14 @@
 """Proposals: the next candidate of a study, sampled, deduplicated and screened.
 
 The default candidate is trial 0, the user's seed points and the first designs follow, then the
-sampler proposes. A trial number always means the same kind of proposal, so a resumed study needs no
-record of its progress.
+sampler proposes. The number of proposals so far decides which kind is next, so a resumed study
+needs no record of its progress. Designs that a user gives come in between, and delay none of them.
 A proposal becomes a trial only when the study records it.
 """
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.clock import Clock
@@ -17,11 +17,12 @@ from orchestrator.sampling.duplicates import digest_of, exhausted, tail_length
 from orchestrator.sampling.first_designs import FirstPoints
 from orchestrator.sampling.rejection import RejectionSampler, RejectionStats
 from orchestrator.sampling.sampler import MAX_RESAMPLES, Sampler, Suggestion
-from orchestrator.sampling.screening import Screening, screen
+from orchestrator.sampling.screening import Screening, infeasibility, screen
 from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
 from orchestrator.seeds import derive_seed
 from orchestrator.trial import REUSED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
+from search_spaces.designs import Design, DesignError, fixed_decisions
 from search_spaces.space import Constraint
 from search_spaces.task import Task
 
@@ -133,19 +134,23 @@ class Proposals:
             else None
         )
 
-    def next(self, number: int, by_digest: Mapping[str, Trial]) -> Proposal:
+    def next(self, number: int, position: int, by_digest: Mapping[str, Trial]) -> Proposal:
         """Return the proposal for a trial number.
+
+        A first point that a user's design has anticipated is left out for a sampled candidate.
 
         Args:
             number: The trial's number in its study.
+            position: Number of the study's own proposals so far.
             by_digest: The study's trials by digest.
 
         Raises:
             UserSpaceError: The user's define-by-run space raised an exception.
         """
-        if (first := self._first_point(number)) is not None:
-            suggestion, candidate = self._sample(number, 0, first)
-            return self._proposal(suggestion, candidate, by_digest={})
+        if (first := self._first_point(position)) is not None:
+            proposal = self._proposal(*self._sample(number, 0, first), by_digest)
+            if proposal.duplicate_of is None:
+                return proposal
         fixed = self._feasible_params(number, by_digest)
         for resample in range(MAX_RESAMPLES + 1):
             suggestion, candidate = self._sample(number, resample, fixed)
@@ -153,6 +158,37 @@ class Proposals:
             if proposal.duplicate_of is None:
                 break
         return proposal
+
+    def complete(self, number: int, design: Design, by_digest: Mapping[str, Trial]) -> Proposal:
+        """Return a new feasible candidate of a design, whose open decisions the sampler makes.
+
+        Args:
+            number: The trial's number in its study.
+            design: Decisions given by a user.
+            by_digest: The study's trials by digest.
+
+        Raises:
+            DesignError: The design does not fit the space, or no such candidate was found.
+            UserSpaceError: The user's define-by-run space raised an exception.
+        """
+        try:
+            fixed = fixed_decisions(self._space, design)
+        except DesignError:
+            raise
+        except Exception as error:
+            raise user_space_error(error) from error
+        for resample in range(MAX_RESAMPLES + 1):
+            proposal = self._proposal(*self._sample(number, resample, fixed), by_digest)
+            if proposal.suggestion is not None:  # recorded trials tell the sampler
+                self._sampler.discard(proposal.suggestion)
+            reason = _obstacle(proposal, design)
+            if reason is None:
+                return replace(proposal, suggestion=None)
+            if proposal.params.keys() <= fixed.keys():
+                raise DesignError(f"the design {reason}")
+        raise DesignError(
+            f"none of {MAX_RESAMPLES + 1} candidates of this design may run; the last one {reason}"
+        )
 
     def exhausted(self, trials: Sequence[Trial]) -> bool:
         """Return whether every candidate was tried, or only duplicates are found."""
@@ -222,3 +258,12 @@ class Proposals:
             if suggestion is not None:
                 self._sampler.discard(suggestion)
             raise user_space_error(error) from error
+
+
+def _obstacle(proposal: Proposal, design: Design) -> str | None:
+    """Return the reason why a candidate of a design becomes no trial; None if it may."""
+    if missing := sorted(design.params.keys() - proposal.params.keys()):
+        return f"does not ask for {missing[0]}; give the choices that lead to it too"
+    if proposal.duplicate_of is not None:
+        return f"equals trial {proposal.duplicate_of.number}"
+    return infeasibility(proposal.screening)

@@ -70,6 +70,14 @@ class CountedSample:
     """`parameters`, `flops`, `activation_bytes`."""
 
 
+def infeasibility(screening: Screening) -> str | None:
+    """Return what keeps a candidate from being trained, as a predicate; None if it is feasible."""
+    if screening.failure is not None:
+        return f"does not build: {screening.failure.message}"
+    over = [f"{name} by {by:.1%}" for name, by in screening.violations.items() if by > 0]
+    return f"exceeds the limit of {', '.join(over)}" if over else None
+
+
 def counted_samples(
     space: Space, task: Task | None, seeds: Sequence[int]
 ) -> tuple[CountedSample, ...]:

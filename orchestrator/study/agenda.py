@@ -59,6 +59,11 @@ class Agenda:
         return not self._search_closed and self._may_search
 
     @property
+    def takes_designs(self) -> bool:
+        """True if a design that a user gives may be trained, or is refused for a limit."""
+        return not self._confirm_only and self._limits.abort_reason is None
+
+    @property
     def next_waiting(self) -> Trial | None:
         """The waiting trial to start next."""
         if self._search_closed:

@@ -29,6 +29,7 @@ from orchestrator.study.limits import all_failed
 from orchestrator.study.new_trials import NewTrials
 from orchestrator.study.parts import StudyParts, Surroundings, make_parts, with_changes
 from orchestrator.study.requests.answering import answer_requests
+from orchestrator.study.requests.enqueue import ENQUEUE
 from orchestrator.study.requests.pause import PAUSE, confirm_pause, is_requested
 from orchestrator.study.state import take_snapshot
 from orchestrator.trial import Trial
@@ -304,7 +305,7 @@ class StudyDriver:
 
     @property
     def _inactive(self) -> bool:
-        return self._closed or self.stopping
+        return self._closed or self._sealed or self.stopping
 
     def _renew(self) -> None:
         """Renew the lease, without the study's lock."""
@@ -333,12 +334,18 @@ class StudyDriver:
                 for effect in answer_requests(self._ledger, self._lease, self.name):
                     self._follow(effect)
                 self._advance()
+        for request in requests:
+            if request.kind == ENQUEUE and not self._sealed:
+                self._new_trials.add_designs(request, self._read_row, self._follow)
+
+    def _read_row(self) -> StudyRow:
+        return self._ledger.study(self.name) or self._record
 
     def _follow(self, effect: Effect) -> None:
         """Do what a recorded effect means for this driver; a change rebuilds every part."""
         if effect.changes:
             self._account()
-            before, self._record = self._record, self._ledger.study(self.name) or self._record
+            before, self._record = self._record, self._read_row()
             self.config = with_changes(self.config, before, self._record)
             self._set_parts(self._space, self._parts)
         else:

@@ -5,11 +5,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from orchestrator.ledger import Lease, Ledger
+from orchestrator.ledger import Effect, Lease, Ledger, Request, StudyRow
 from orchestrator.sampling.candidates import UserSpaceError
 from orchestrator.sampling.proposals import Proposal
 from orchestrator.seeds import derive_seed
 from orchestrator.study.parts import StudyParts
+from orchestrator.study.requests.enqueue import enqueued, read_designs, refused_at_end
+from orchestrator.study.requests.view import refusal
+from orchestrator.trial import REQUEST
+from search_spaces.designs import DesignError
 
 
 class NewTrials:
@@ -77,6 +81,43 @@ class NewTrials:
                 unchanged = parts is self._parts()
                 return self._add(parts, number, proposal) if unchanged else not self._inactive()
         return False
+
+    def add_designs(
+        self, request: Request, row: Callable[[], StudyRow], follow: Callable[[Effect], None]
+    ) -> None:
+        """Complete the designs of a request, and record the trials with the answer.
+
+        It stays open while nothing may start, before the study's own first trial, and where the
+        study changes meanwhile.
+
+        Args:
+            request: The request.
+            row: Returns the study's row.
+            follow: Does what a recorded effect means for the driver.
+        """
+        with self._sampling_lock:
+            with self._guarded():
+                parts = self._parts()
+                number = len(parts.state.index)
+                if (refused := refused_at_end(parts.limits.search_end)) is not None:
+                    return self._answer(request, refused, follow)
+                if self._inactive() or not (number and parts.agenda.takes_designs):
+                    return None
+                designs, marks = read_designs(request.payload), {REQUEST: request.id}
+                complete = parts.state.prepare_designs(designs, marks)
+            try:
+                trials = complete()
+            except (DesignError, UserSpaceError) as error:
+                trials, refused = [], refusal(str(error))
+            with self._guarded():
+                changed = parts is not self._parts() or number != len(parts.state.index)
+                if not (changed or self._inactive()):
+                    self._answer(request, refused or enqueued(row(), trials), follow)
+        return None
+
+    def _answer(self, request: Request, effect: Effect, follow: Callable[[Effect], None]) -> None:
+        if self._ledger.carry_out(self._lease, request.id, effect):
+            follow(effect)
 
     def _add(self, parts: StudyParts, number: int, proposal: Proposal) -> bool:
         """Record a proposal as a trial, unless the study has changed too much meanwhile."""

@@ -180,6 +180,23 @@ def _check_space(config: StudyConfig, space: Space) -> None:
         raise ProblemsError([Problem(config.name, text=str(error))]) from error
 
 
+def study_space(config: StudyConfig, task: Task | None) -> Space:
+    """Return the space of a study, with its edits.
+
+    Args:
+        config: The study's config.
+        task: Task of its networks; None where the user's own code trains.
+
+    Raises:
+        ProblemsError: The user's object is no space, or an edit does not fit it.
+        UserFileError: The user's file does not run, or lacks the name.
+    """
+    space = open_space(config)
+    if user_object(config.space_base) is None and isinstance(space, SearchSpace) and task:
+        space = fit_to_task(space, task)
+    return _derived(config, space)
+
+
 def open_space(config: StudyConfig) -> Space:
     """The space that the config names, without its edits.
 

@@ -24,12 +24,14 @@ from orchestrator.sampling.rejection import RejectionStats
 from orchestrator.sampling.sampler import Sampler
 from orchestrator.sampling.seed_points import first_points
 from orchestrator.sampling.warm_start import WarmStart
+from orchestrator.seeds import derive_seed
 from orchestrator.snapshot import RunningTrial, Snapshot
 from orchestrator.study.limits import SearchLimits
 from orchestrator.study.outcome import RunningAttempt
 from orchestrator.study.retention import Retention
-from orchestrator.study.trial_index import TrialIndex
+from orchestrator.study.trial_index import TrialIndex, is_new
 from orchestrator.trial import Trial, TrialState
+from search_spaces.designs import Design
 from search_spaces.task import Task
 from workers.failpoints import fault
 from workers.measurement import Measurement
@@ -109,19 +111,55 @@ class StudyState:
         the user's define-by-run space raises.
         """
         number, by_digest = len(self.index), dict(self.index.by_digest)
-        updates, self._sampler_updates = self._sampler_updates, []
-        observed, self._observed = self._observed, {}
+        position, update = self.index.proposed, self._sampler_update()
 
         def propose() -> Proposal:
-            for update in updates:
-                update()
-            for trial in observed.values():
-                self._sampler.observe(trial)
-            proposal = self._proposals.next(number, by_digest)
+            update()
+            proposal = self._proposals.next(number, position, by_digest)
             fault("proposal.drawn")
             return proposal
 
         return propose
+
+    def prepare_designs(
+        self, designs: Sequence[Design], marks: Mapping[str, Any]
+    ) -> Callable[[], list[Trial]]:
+        """Return a function that completes a user's designs to trials; see `prepare_proposal`.
+
+        The function raises DesignError if one is not a new feasible candidate, and UserSpaceError.
+
+        Args:
+            designs: Decisions given by the user.
+            marks: Entries of the trials' `sampler_attrs`.
+        """
+        first, known = len(self.index), dict(self.index.by_digest)
+        update = self._sampler_update()
+
+        def complete() -> list[Trial]:
+            update()
+            trials: list[Trial] = []
+            for number, design in enumerate(designs, start=first):
+                proposal = self._proposals.complete(number, design, known)
+                trial = proposal.new_trial(number, seed=derive_seed(self.config.seed, number))
+                trials.append(replace(trial, sampler_attrs={**trial.sampler_attrs, **marks}))
+                known[trial.digest] = trials[-1]
+            fault("designs.completed")
+            return trials
+
+        return complete
+
+    def _sampler_update(self) -> Callable[[], None]:
+        """Return a function that updates the sampler with all events until now."""
+        updates, self._sampler_updates = self._sampler_updates, []
+        observed, self._observed = self._observed, {}
+
+        def update() -> None:
+            for each in updates:
+                each()
+            for trial in observed.values():
+                self._sampler.observe(trial)
+
+        return update
 
     def discard(self, proposal: Proposal) -> None:
         """Discard a proposal that becomes no trial."""
@@ -141,8 +179,13 @@ class StudyState:
     def add_requested(self, trials: Iterable[Trial]) -> None:
         """Add requested trials that the ledger has recorded, which no sampler proposed."""
         for trial in trials:
-            self.index.put(trial)
+            self._put(trial)
+            self._update_best(trial)
+            if trial.parent in self._transferred_uids:  # the sampler knows the result
+                continue
             self._sampler_updates.append(partial(self._sampler.add_open, trial))
+            if trial.state.is_terminal:
+                self._sampler_updates.append(partial(self._sampler.tell, trial))
 
     def add_confirmation(self, trial: Trial) -> None:
         """Add a confirmation that the ledger has recorded; sampler and pruner ignore it."""
@@ -181,7 +224,7 @@ class StudyState:
 
     @property
     def next_waiting(self) -> Trial | None:
-        """The trial to start next: an interrupted one, else a promoted one, else a new one."""
+        """The trial to start next: interrupted or requested, else promoted, else a new one."""
         return self._else_promoted(self.index.next_waiting)
 
     @property
@@ -191,8 +234,7 @@ class StudyState:
 
     def _else_promoted(self, waiting: Trial | None) -> Trial | None:
         paused = self.index.paused
-        is_new = waiting is None or (waiting.kind == "search" and not waiting.attempts)
-        if self._pruner is None or not paused or not is_new:
+        if self._pruner is None or not paused or not (waiting is None or is_new(waiting)):
             return waiting
         return self._pruner.next_promoted(paused) or waiting
 
@@ -216,7 +258,7 @@ class StudyState:
         for trial in self.index.trials:
             self._put(trial)
         self._sampler.rebuild(warm_start.transferred)
-        known = warm_start.transferred_uids
+        self._transferred_uids = known = warm_start.transferred_uids
         self._sampler.rebuild(t for t in trials if t.kind != KIND and t.parent not in known)
         self.retention.sweep(self.index.trials)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from orchestrator.confirmation.plan import KIND
 from orchestrator.study.retry_policy import MAX_LOSSES
-from orchestrator.trial import PAUSED, Trial, TrialState
+from orchestrator.trial import PAUSED, REQUEST, Trial, TrialState
 
 
 class TrialIndex:
@@ -30,6 +30,8 @@ class TrialIndex:
         """Number of changes so far."""
         self.counted = 0
         """Trials of kind `search` that started an attempt."""
+        self.proposed = 0
+        """Trials of kind `search` that the study has proposed itself."""
         self.infeasible = 0
         """Trials rejected before training."""
         self.epochs = 0
@@ -95,12 +97,14 @@ class TrialIndex:
     def next_of(self, waiting: Iterable[Trial]) -> Trial | None:
         """Return the trial to start next: fewest losses first, then the lowest number.
 
+        Trials that the study has proposed itself start after interrupted and requested ones.
+
         Of the trials that would fail with their next loss, one runs at a time until it records an
         epoch, so that the driver's death counts against one trial and not against all running ones.
         """
         chosen = min(
             waiting,
-            key=lambda t: (self._losses.get(t.uid, 0), t.number),
+            key=lambda t: (self._losses.get(t.uid, 0), is_new(t), t.number),
             default=None,
         )
         return None if chosen and self._suspected(chosen.uid) and self._suspect_runs else chosen
@@ -140,4 +144,10 @@ class TrialIndex:
             self.counts[PAUSED.upper() if trial.paused else trial.state.value] += sign
         self.infeasible += sign * (trial.reason == "infeasible")
         self.counted += sign * (trial.kind == "search" and trial.attempts > 0)
+        self.proposed += sign * (trial.kind == "search" and REQUEST not in trial.sampler_attrs)
         self.epochs += sign * len(trial.measurements)
+
+
+def is_new(trial: Trial) -> bool:
+    """Return whether the study has proposed a trial itself and not started it yet."""
+    return trial.kind == "search" and not trial.attempts and REQUEST not in trial.sampler_attrs

@@ -8,8 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.commands import hints
+from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode
+from orchestrator.home import Home
 from orchestrator.ledger import Holder, LeaseHeldError, Ledger, StudyRow
+from orchestrator.study.limits import final_stop_reason
 from orchestrator.study.requests.answering import answer_requests
 
 _TIMEOUT_S = 15.0
@@ -63,6 +67,27 @@ def require_accepted(row: StudyRow, answer: Mapping[str, Any]) -> None:
     """
     if "refused" in answer:
         raise CommandError(f"study '{row.name}': {answer['refused']}", ExitCode.INPUT)
+
+
+def require_time(ledger: Ledger, row: StudyRow, config: StudyConfig, home: Home) -> None:
+    """Refuse trials that would never start.
+
+    Raises:
+        CommandError: The study's time limit or target is reached.
+    """
+    trials = ledger.trials(row.id)
+    reason = final_stop_reason(config, row.spent_s, trials)
+    if reason is None:
+        return
+    if extend := hints.extend_command(config, row.spent_s, trials, home):
+        fix = f"Extend it first: {extend}"
+    else:
+        search = hints.search_command(config, [known.name for known in ledger.studies()], home)
+        fix = "Start another study: "
+        fix += search + hints.options_beyond_limits(config, row.spent_s, trials)
+    raise CommandError(
+        f"study '{row.name}' starts no more trials ({reason}). {fix}", ExitCode.INPUT
+    )
 
 
 def _answer_without_driver(ledger: Ledger, name: str) -> bool:

@@ -2,13 +2,10 @@
 
 import argparse
 
-from orchestrator.commands import hints, studies
+from orchestrator.commands import studies
 from orchestrator.commands.steer import requesting
-from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, sanitize
 from orchestrator.home import Home
-from orchestrator.ledger import Ledger, StudyRow
-from orchestrator.study.limits import final_stop_reason
 from orchestrator.study.requests.retry import RETRY, retryable_reasons
 from orchestrator.terminal import Terminal
 from search_spaces.plugins import did_you_mean
@@ -30,7 +27,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     with studies.open_ledger(home) as opened:
         ledger, row = studies.find_study(opened, options.name, home)
         config = studies.require_config(row)
-        _require_time(row, config, ledger, home)
+        requesting.require_time(ledger, row, config, home)
         reply = requesting.submit(ledger, row, RETRY, {"class": options.failure})
         added = None if reply.answer is None else reply.answer["added"]
         trials = {trial.uid: trial for trial in ledger.trials(row.id)}
@@ -50,24 +47,3 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     else:
         terminal.info(f"\nNext step: {home.program} resume {row.name}")
     return ExitCode.DONE
-
-
-def _require_time(row: StudyRow, config: StudyConfig, ledger: Ledger, home: Home) -> None:
-    """Refuse retries that would never start.
-
-    Raises:
-        CommandError: The study's time limit or target is reached.
-    """
-    trials = ledger.trials(row.id)
-    reason = final_stop_reason(config, row.spent_s, trials)
-    if reason is None:
-        return
-    if extend := hints.extend_command(config, row.spent_s, trials, home):
-        fix = f"Extend it first: {extend}"
-    else:
-        search = hints.search_command(config, [known.name for known in ledger.studies()], home)
-        fix = "Start another study: "
-        fix += search + hints.options_beyond_limits(config, row.spent_s, trials)
-    raise CommandError(
-        f"study '{row.name}' starts no more trials ({reason}). {fix}", ExitCode.INPUT
-    )

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.confirmation.plan import KIND
 from orchestrator.ledger import Effect, Lease, Ledger
+from orchestrator.study.requests.enqueue import ENQUEUE
 from orchestrator.study.requests.extend import EXTEND, extend
 from orchestrator.study.requests.pause import PAUSE, is_for_driver, pause
 from orchestrator.study.requests.retry import RETRY, retry
@@ -27,8 +28,8 @@ _EFFECTS: Mapping[str, Callable[[StudyView, Mapping[str, Any]], Effect]] = {
 def answer_requests(ledger: Ledger, lease: Lease, name: str) -> Iterator[Effect]:
     """Carry out the open requests of a study, oldest first.
 
-    Requests for a confirmation stay open until it is decided, and those to pause this driver until
-    it has stopped.
+    Requests for a confirmation stay open until it is decided, designs until a driver's sampler
+    completes them, and requests to pause this driver until it has stopped.
 
     Args:
         ledger: The study's ledger.
@@ -42,7 +43,7 @@ def answer_requests(ledger: Ledger, lease: Lease, name: str) -> Iterator[Effect]
         LeaseLostError: Another driver has taken the study over.
     """
     for request in ledger.requests(lease.study_id):
-        if request.kind == KIND or is_for_driver(request, lease):
+        if request.kind in {KIND, ENQUEUE} or is_for_driver(request, lease):
             continue
         decide = _EFFECTS.get(request.kind)
         if decide is None:
