@@ -16,6 +16,9 @@ OPERATOR = "operator"
 REQUEST = "request"
 """Key of `sampler_attrs` of a trial whose design a user has given: id of the request."""
 
+CHOICE = "choice"
+"""Key of `sampler_attrs` of a trial that tries a choice which an edit has added: its decision."""
+
 PAUSED = "paused"
 """Outcome of an attempt that a rung ended without the end of its trial."""
 
@@ -89,6 +92,8 @@ class Trial:
     """Number of attempts started."""
     paused: bool = False
     """True while it waits because a rung did not promote it; from the outcome of its attempt."""
+    outside: bool = False
+    """True for a sampler whose space does not contain it; not stored."""
     failure: Mapping[str, Any] | None = None
     """Classified failure of the last attempt, or of building the candidate."""
     sampler_attrs: Mapping[str, Any] = field(default_factory=dict)

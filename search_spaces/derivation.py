@@ -1,7 +1,7 @@
 """Derivation of a space from another one by edits, under a version of its own."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -45,9 +45,14 @@ def derive(space: Space, edits: SpaceEdits) -> Space:
 
 def decision_names(space: Space) -> frozenset[str]:
     """Return the names of all decisions; those of a function as far as a sample of runs asks."""
+    return frozenset(decision_questions(space))
+
+
+def decision_questions(space: Space) -> Mapping[str, Collection[Question]]:
+    """Return the questions of all decisions; those of a function as far as sampled runs ask."""
     if isinstance(space, DefineByRunSpace):
-        return frozenset(_asked(space))
-    return frozenset(questions(space.candidates))
+        return _asked(space)
+    return {name: (question,) for name, question in questions(space.candidates).items()}
 
 
 def default_changes(base: Space, derived: Space) -> dict[str, tuple[Any, Any]]:
@@ -65,7 +70,7 @@ def default_changes(base: Space, derived: Space) -> dict[str, tuple[Any, Any]]:
 
 def _restricted(space: SearchSpace, edits: SpaceEdits, version: str) -> SearchSpace:
     asked = questions(space.candidates)
-    edits.check({name: (question,) for name, question in asked.items()}, space.name)
+    edits.check(decision_questions(space), space.name)
     edited = {name for name in asked if any(edit.matches(name) for edit in edits)}
     candidates = restrict(
         space.candidates, {name: edits.restrict(name, asked[name]) for name in edited}

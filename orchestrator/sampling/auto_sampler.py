@@ -7,18 +7,9 @@ and the model costs milliseconds. Everything is derived from the trials added so
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-    distribution_to_json,
-    json_to_distribution,
-)
 
 from orchestrator.objective import Objective
 from orchestrator.sampling.candidates import Space
@@ -27,9 +18,9 @@ from orchestrator.sampling.mutation import MutatingSuggester, PriorSuggester
 from orchestrator.sampling.pool import Key, Parent, Pool, key_of
 from orchestrator.sampling.proposal_model import ModelTargets, ProposalModel
 from orchestrator.sampling.screening import CountedSample, counted_samples
+from orchestrator.sampling.space_versions.distributions import to_json, to_question
 from orchestrator.seeds import derive_seed
 from orchestrator.trial import Trial
-from search_spaces.domains.suggester import ChoiceQuestion, FloatQuestion, IntQuestion, Question
 from search_spaces.space import Constraint
 from search_spaces.task import Task
 from workers.budget import Budget
@@ -60,7 +51,7 @@ class AutoSuggestion:
     @property
     def distributions(self) -> dict[str, str]:
         """Optuna's JSON of each decision's distribution, by name."""
-        return {name: _as_json(q) for name, q in self.suggester.questions.items()}
+        return {name: to_json(q) for name, q in self.suggester.questions.items()}
 
 
 class AutoSampler:
@@ -166,7 +157,7 @@ class AutoSampler:
 
     def _add(self, uid: str, params: Mapping[str, Any], distributions: Mapping[str, str]) -> None:
         # Questions are those of the ledger, so that a resumed study has the same features.
-        questions = {name: _question(text) for name, text in distributions.items()}
+        questions = {name: to_question(text) for name, text in distributions.items()}
         self._history.add(uid, params, questions)
         self._tried.add(key_of(params))
         self._pool = None
@@ -202,30 +193,3 @@ def _climb(pool: Pool, model: ProposalModel) -> list[MutatingSuggester]:
         pool.add_neighbors(NUM_NEIGHBORS, [pool.samples[index] for index in best])
         merit = np.append(merit, model.merit(pool.samples[len(merit) :]))
     return [pool.samples[index] for index in np.argsort(-merit, kind="stable")]
-
-
-@lru_cache(maxsize=4096)
-def _as_json(question: Question) -> str:
-    return distribution_to_json(_distribution(question))
-
-
-def _distribution(question: Question) -> BaseDistribution:
-    match question:
-        case ChoiceQuestion(choices):
-            return CategoricalDistribution(choices)
-        case IntQuestion(low, high, step, log):
-            return IntDistribution(low, high, log=log, step=step)
-        case FloatQuestion(low, high, step, log):
-            return FloatDistribution(low, high, log=log, step=step)
-
-
-@lru_cache(maxsize=4096)
-def _question(text: str) -> Question:
-    match json_to_distribution(text):
-        case CategoricalDistribution() as known:
-            return ChoiceQuestion(tuple(known.choices))
-        case IntDistribution() as known:
-            return IntQuestion(known.low, known.high, known.step, known.log)
-        case FloatDistribution() as known:
-            return FloatQuestion(known.low, known.high, known.step, known.log)
-    raise ValueError(f"unknown distribution: {text}")

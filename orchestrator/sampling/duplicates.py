@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from orchestrator.sampling.candidates import Space
 from orchestrator.trial import Trial
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.task import Task
@@ -24,15 +25,17 @@ def digest_of(candidate: Candidate | Decisions, task: Task | None) -> str:
         return candidate.digest
 
 
-def exhausted(trials: Sequence[Trial], size: float) -> bool:
+def exhausted(trials: Sequence[Trial], space: Space) -> bool:
     """Return whether every candidate was tried, or only duplicates are found.
 
     Args:
-        trials: The study's trials by number.
-        size: Number of candidates of the space; may be infinite.
+        trials: Trials of the space by number, those of its earlier versions included.
+        space: The present space.
     """
-    if tail_length(trials, "duplicate") >= MAX_DUPLICATES:
+    present = [trial for trial in trials if trial.space_version == space.version]
+    if tail_length(present, "duplicate") >= MAX_DUPLICATES:
         return True
+    size = space.size()
     if len(trials) < size:
         return False
     return len({tuple(sorted(t.params.items())) for t in trials}) >= size

@@ -255,7 +255,12 @@ class OptunaSampler:
         self._register(suggestion.suggester, uid, number)
 
     def add_open(self, trial: Trial) -> None:
-        """Add a trial of the ledger as open, with its recorded parameters."""
+        """Add a trial of the ledger as open, with its recorded parameters.
+
+        One that is outside the space is left out: Optuna refuses other choices of a decision.
+        """
+        if trial.outside:
+            return
         distributions = {name: _distribution(text) for name, text in trial.distributions.items()}
         self._study.enqueue_trial(dict(trial.params))
         opened = self._study.ask(fixed_distributions=distributions)
@@ -264,8 +269,9 @@ class OptunaSampler:
             if key.endswith(_GENERATION):
                 self._storage.set_trial_system_attr(self._id(opened), key, value)
         for key, numbers in trial.sampler_attrs.get("parents", {}).items():
-            ids = [self._optuna_number[number] for number in numbers]
-            self._storage.set_study_system_attr(self._study_id, key, ids)
+            ids = [self._optuna_number[n] for n in numbers if n in self._optuna_number]
+            if ids:
+                self._storage.set_study_system_attr(self._study_id, key, ids)
             self._recorded_parents.add(key)
 
     def observe(self, trial: Trial) -> None:
@@ -279,7 +285,9 @@ class OptunaSampler:
         samplers avoid them. Samplers ignore FAIL, and so a trial that its user stopped before its
         first measurement.
         """
-        opened = self._open.pop(trial.uid)
+        opened = self._open.pop(trial.uid, None)
+        if opened is None:  # outside the space
+            return
         state = optuna.trial.TrialState[trial.state.value]
         if trial.reason == OPERATOR and not trial.measurements:
             state = optuna.trial.TrialState.FAIL

@@ -18,9 +18,10 @@ from orchestrator.sampling.first_designs import FirstPoints
 from orchestrator.sampling.rejection import RejectionSampler, RejectionStats
 from orchestrator.sampling.sampler import MAX_RESAMPLES, Sampler, Suggestion
 from orchestrator.sampling.screening import Screening, infeasibility, screen
+from orchestrator.sampling.space_versions.added_choices import Choice, params_with
 from orchestrator.sampling.warm_start import NO_WARM_START, WarmStart
 from orchestrator.seeds import derive_seed
-from orchestrator.trial import REUSED, Trial, TrialState
+from orchestrator.trial import CHOICE, REUSED, Trial, TrialState
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.designs import Design, DesignError, fixed_decisions
 from search_spaces.space import Constraint
@@ -134,7 +135,13 @@ class Proposals:
             else None
         )
 
-    def next(self, number: int, position: int, by_digest: Mapping[str, Trial]) -> Proposal:
+    def next(
+        self,
+        number: int,
+        position: int,
+        by_digest: Mapping[str, Trial],
+        choice: Choice | None = None,
+    ) -> Proposal:
         """Return the proposal for a trial number.
 
         A first point that a user's design has anticipated is left out for a sampled candidate.
@@ -143,10 +150,15 @@ class Proposals:
             number: The trial's number in its study.
             position: Number of the study's own proposals so far.
             by_digest: The study's trials by digest.
+            choice: A choice that the candidate shall have; None leaves all to the sampler.
 
         Raises:
             UserSpaceError: The user's define-by-run space raised an exception.
         """
+        if choice is not None:
+            found = self._with_choice(number, choice, by_digest)
+            if found is not None:
+                return found
         if (first := self._first_point(position)) is not None:
             proposal = self._proposal(*self._sample(number, 0, first), by_digest)
             if proposal.duplicate_of is None:
@@ -190,9 +202,27 @@ class Proposals:
             f"none of {MAX_RESAMPLES + 1} candidates of this design may run; the last one {reason}"
         )
 
+    def _with_choice(
+        self, number: int, choice: Choice, by_digest: Mapping[str, Trial]
+    ) -> Proposal | None:
+        """Return a new candidate with an added choice; None if none is found."""
+        name, value = choice
+        for resample in range(MAX_RESAMPLES + 1):
+            seed = derive_seed(self._seed, "choice", number, resample)
+            try:
+                fixed = params_with(choice, self._space, seed, complete=resample > 0)
+            except Exception as error:
+                raise user_space_error(error) from error
+            proposal = self._proposal(*self._sample(number, resample, fixed), by_digest)
+            if proposal.duplicate_of is None and proposal.params.get(name) == value:
+                return replace(proposal, sampler_attrs={**proposal.sampler_attrs, CHOICE: name})
+            if proposal.suggestion is not None:
+                self._sampler.discard(proposal.suggestion)
+        return None
+
     def exhausted(self, trials: Sequence[Trial]) -> bool:
         """Return whether every candidate was tried, or only duplicates are found."""
-        return exhausted(trials, self._space.size())
+        return exhausted(trials, self._space)
 
     def _first_point(self, number: int) -> Mapping[str, Any] | None:
         try:

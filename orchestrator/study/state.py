@@ -23,6 +23,8 @@ from orchestrator.sampling.proposals import Proposal, Proposals
 from orchestrator.sampling.rejection import RejectionStats
 from orchestrator.sampling.sampler import Sampler
 from orchestrator.sampling.seed_points import first_points
+from orchestrator.sampling.space_versions.added_choices import AddedChoices
+from orchestrator.sampling.space_versions.earlier_trials import EarlierTrials
 from orchestrator.sampling.warm_start import WarmStart
 from orchestrator.seeds import derive_seed
 from orchestrator.snapshot import RunningTrial, Snapshot
@@ -65,18 +67,17 @@ class StudyState:
         self._observed: dict[str, Trial] = {}
         """Open trials with measurements that the sampler receives after these updates, by uid."""
         self._sampler = _sampler(config, space, task)
+        self._earlier = EarlierTrials(space)
+        self._outside: set[str] = set()
+        """Uids of trials of earlier versions of the space that this one does not contain."""
+        self._added = AddedChoices(space, self._earlier.select(trials))
         self._proposals = Proposals(
             space=space,
             sampler=self._sampler,
             seed=config.seed,
             task=task,
             constraints=config.constraints,
-            first_points=FirstPoints(
-                first_points(space, config.seed_points, config.seed, task),
-                _first_designs(config),
-                space,
-                task,
-            ),
+            first_points=_first_points(config, space, task),
             clock=clock,
             warm_start=warm_start,
         )
@@ -90,7 +91,8 @@ class StudyState:
         limit = self.config.stop.trials
         if limit is not None and self.index.scheduled >= limit:
             return False
-        return not self._proposals.exhausted([t for t in self.index.trials if t.kind != KIND])
+        inside = (t for t in self.index.trials if t.uid not in self._outside)
+        return not self._proposals.exhausted([t for t in inside if t.kind != KIND])
 
     @property
     def target_reached(self) -> bool:
@@ -115,7 +117,8 @@ class StudyState:
 
         def propose() -> Proposal:
             update()
-            proposal = self._proposals.next(number, position, by_digest)
+            choice = self._added.next(by_digest.values())
+            proposal = self._proposals.next(number, position, by_digest, choice)
             fault("proposal.drawn")
             return proposal
 
@@ -183,9 +186,10 @@ class StudyState:
             self._update_best(trial)
             if trial.parent in self._transferred_uids:  # the sampler knows the result
                 continue
-            self._sampler_updates.append(partial(self._sampler.add_open, trial))
+            known = self._earlier.translate(trial)
+            self._sampler_updates.append(partial(self._sampler.add_open, known))
             if trial.state.is_terminal:
-                self._sampler_updates.append(partial(self._sampler.tell, trial))
+                self._sampler_updates.append(partial(self._sampler.tell, known))
 
     def add_confirmation(self, trial: Trial) -> None:
         """Add a confirmation that the ledger has recorded; sampler and pruner ignore it."""
@@ -259,7 +263,10 @@ class StudyState:
             self._put(trial)
         self._sampler.rebuild(warm_start.transferred)
         self._transferred_uids = known = warm_start.transferred_uids
-        self._sampler.rebuild(t for t in trials if t.kind != KIND and t.parent not in known)
+        own = [t for t in trials if t.kind != KIND and t.parent not in known]
+        translated = [self._earlier.translate(trial) for trial in own]
+        self._outside.update(trial.uid for trial in translated if trial.outside)
+        self._sampler.rebuild(translated)
         self.retention.sweep(self.index.trials)
 
     def _put(self, trial: Trial) -> None:
@@ -269,6 +276,11 @@ class StudyState:
 
     def _update_best(self, trial: Trial) -> None:
         self.best = best([t for t in (self.best, trial) if t], self.config.objectives)
+
+
+def _first_points(config: StudyConfig, space: Space, task: Task | None) -> FirstPoints:
+    given = first_points(space, config.seed_points, config.seed, task)
+    return FirstPoints(given, _first_designs(config), space, task)
 
 
 def _first_designs(config: StudyConfig) -> FirstDesigns:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from orchestrator.confirmation.plan import KIND
 from orchestrator.study.retry_policy import MAX_LOSSES
-from orchestrator.trial import PAUSED, REQUEST, Trial, TrialState
+from orchestrator.trial import CHOICE, PAUSED, REQUEST, Trial, TrialState
 
 
 class TrialIndex:
@@ -144,7 +144,8 @@ class TrialIndex:
             self.counts[PAUSED.upper() if trial.paused else trial.state.value] += sign
         self.infeasible += sign * (trial.reason == "infeasible")
         self.counted += sign * (trial.kind == "search" and trial.attempts > 0)
-        self.proposed += sign * (trial.kind == "search" and REQUEST not in trial.sampler_attrs)
+        given = {REQUEST, CHOICE} & trial.sampler_attrs.keys()
+        self.proposed += sign * (trial.kind == "search" and not given)
         self.epochs += sign * len(trial.measurements)
 
 

@@ -1,0 +1,1 @@
+"""Versions of a study's space: what a change means for its samplers."""
