@@ -1,16 +1,16 @@
 """Studies as objects: create one, run it, read its trials, promote the best."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from orchestrator.api.model import Model, load_model
-from orchestrator.api.tables import definition_list, html_table, trials_frame
+from orchestrator.api.tables import board_rows, definition_list, html_table, trials_frame
 from orchestrator.api.trial import FrozenTrial, frozen
 from orchestrator.commands import confirm, promote, run_search, studies
-from orchestrator.commands.steer import extend
+from orchestrator.commands.steer import enqueue, extend, pause, stop
 from orchestrator.config.resources import with_open_gpu
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.answer import Answer
@@ -178,6 +178,45 @@ class Study:
         if config is not None:
             self._continue(terminal, resumed=True)
 
+    def enqueue(
+        self, params: Mapping[str, Any] | None = None, *, like: int | None = None
+    ) -> int | None:
+        """Add a trial of your own design, and one to `stop.trials`.
+
+        Args:
+            params: Decisions by path, or a candidate's JSON form; the study's sampler makes those
+                that are left open.
+            like: Number of a trial whose decisions apply where `params` makes none.
+
+        Returns:
+            Number of the trial; None if no process runs the study: `run` trains it first.
+
+        Raises:
+            ArchscoutError: The design is outside the space, exceeds a constraint, or equals a
+                trial that exists.
+        """
+        reply = enqueue.enqueue(self.name, [params or {}], self._home, like=like, changes={})
+        return None if reply.answer is None else int(reply.answer["trials"][0])
+
+    def pause(self) -> bool:
+        """Stop the process that runs the study; its trials wait, and `run` continues them.
+
+        Returns:
+            True if one has stopped; False if none ran.
+        """
+        return pause.pause(self.name, self._home)
+
+    def stop(self, trial: int) -> None:
+        """End one trial, running or not; what it has measured counts.
+
+        Args:
+            trial: Number of the trial.
+
+        Raises:
+            ArchscoutError: There is no such trial, or it has ended.
+        """
+        stop.stop_trial(self.name, trial, self._home)
+
     def _take_stored(self, terminal: Terminal) -> None:
         """Give the study in the ledger the limits of this object, or take over its own."""
         with studies.open_ledger(self._home) as ledger:
@@ -217,7 +256,7 @@ class Study:
         Raises:
             PreferenceError: A weight names no objective, or is no number from 0.
         """
-        return pd.DataFrame(_cells(self._board(self._read(), prefer), top))
+        return pd.DataFrame(board_rows(self._board(self._read(), prefer), top))
 
     def plot_history(self) -> "go.Figure":
         """Plot objective values by trial, with the best so far."""
@@ -291,7 +330,9 @@ class Study:
             "objectives": ", ".join(f"{o.metric} ({o.direction})" for o in board.objectives),
             "trials": counted or "none",
         }
-        return definition_list(f"Study {self.name}", entries) + html_table(_cells(board, _SHOWN))
+        return definition_list(f"Study {self.name}", entries) + html_table(
+            board_rows(board, _SHOWN)
+        )
 
     def _read(self) -> "_Record":
         """Return what the ledger has of the study, by one read."""
@@ -327,22 +368,3 @@ class Study:
                 ExitCode.INPUT,
             )
         return figures[name]
-
-
-def _cells(board: Leaderboard, top: int | None) -> list[dict[str, Any]]:
-    """Return the leaderboard's rows with one column an objective."""
-    return [
-        {
-            "rank": row.rank,
-            "trial": row.trial,
-            **row.values,
-            **({} if row.distance is None else {"distance": row.distance}),
-            **({"on_front": row.on_front} if len(board.objectives) > 1 else {}),
-            "epochs": row.epochs,
-            **({} if row.best_epoch is None else {"best_epoch": row.best_epoch}),
-            "parameters": row.parameters,
-            "elapsed_s": row.elapsed_s,
-            "architecture": row.architecture,
-        }
-        for row in board.rows[:top]
-    ]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from orchestrator.study.leaderboard import Leaderboard
+
 if TYPE_CHECKING:
     from orchestrator.api.trial import FrozenTrial
 
@@ -60,3 +62,22 @@ def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def board_rows(board: Leaderboard, top: int | None) -> list[dict[str, Any]]:
+    """Return the leaderboard's rows with one column an objective."""
+    return [
+        {
+            "rank": row.rank,
+            "trial": row.trial,
+            **row.values,
+            **({} if row.distance is None else {"distance": row.distance}),
+            **({"on_front": row.on_front} if len(board.objectives) > 1 else {}),
+            "epochs": row.epochs,
+            **({} if row.best_epoch is None else {"best_epoch": row.best_epoch}),
+            "parameters": row.parameters,
+            "elapsed_s": row.elapsed_s,
+            "architecture": row.architecture,
+        }
+        for row in board.rows[:top]
+    ]

@@ -4,6 +4,7 @@ import argparse
 from datetime import datetime
 
 from orchestrator.commands import studies
+from orchestrator.commands.steer import request_log
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import ExitCode
 from orchestrator.formatting import format_duration, format_number, format_table
@@ -42,7 +43,7 @@ def run(_options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCod
             cells.append(
                 [
                     row.name,
-                    row.state,
+                    request_log.state_of(ledger, row),
                     row.space_name,
                     str(len(trials)),
                     shown,

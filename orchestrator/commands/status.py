@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.commands import studies
-from orchestrator.config.schema import StudyConfig
+from orchestrator.commands.steer import request_log
 from orchestrator.confirmation.answer import answer
 from orchestrator.confirmation.plateau import plateau
 from orchestrator.errors import CommandError, ExitCode, format_path
@@ -17,7 +17,7 @@ from orchestrator.terminal import Terminal
 from orchestrator.trial import PAUSED, Trial, summarize_failure
 
 if TYPE_CHECKING:
-    from orchestrator.ledger import AttemptRecord, StudyRow
+    from orchestrator.ledger import AttemptRecord, Ledger, StudyRow
 
 LOG_LINES = 60
 """Number of lines of a trial's log to print; `--json` contains all of them."""
@@ -29,7 +29,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         ledger, row = studies.find_study(opened, options.name, home)
         trials = ledger.trials(row.id)
         if options.trial is None:
-            _show_study(studies.require_config(row), row, trials, home, terminal)
+            _show_study(ledger, row, trials, home, terminal)
+            _show_requests(ledger, row, trials, terminal)
             return ExitCode.DONE
         if options.trial >= len(trials):
             known = f"0 to {len(trials) - 1}" if trials else "none yet"
@@ -60,8 +61,9 @@ def show_leaderboard(options: argparse.Namespace, home: Home, terminal: Terminal
 
 
 def _show_study(
-    config: StudyConfig, row: "StudyRow", trials: list[Trial], home: Home, terminal: Terminal
+    ledger: "Ledger", row: "StudyRow", trials: list[Trial], home: Home, terminal: Terminal
 ) -> None:
+    config = studies.require_config(row)
     objectives = config.objectives
     winner, flat = best(trials, objectives), plateau(trials, objectives)
     program = None if row.state == "running" else home.program
@@ -69,7 +71,7 @@ def _show_study(
     counted, stop = counts(trials), config.stop.model_dump(exclude_none=True)
     lines = {
         "study": row.name,
-        "state": row.state,
+        "state": request_log.state_of(ledger, row),
         "space": row.space,
         "trials": ", ".join(f"{count} {name}" for name, count in counted.items()) or "none yet",
         "until": ", ".join(f"{name} {value:g}" for name, value in stop.items()),
@@ -98,6 +100,15 @@ def _show_study(
         "config": config.model_dump(mode="json"),
     }
     terminal.print(format_fields(lines))
+
+
+def _show_requests(
+    ledger: "Ledger", row: "StudyRow", trials: list[Trial], terminal: Terminal
+) -> None:
+    requests = ledger.requests(row.id, only_open=False)
+    terminal.document["requests"] = request_log.to_documents(requests)
+    if shown := request_log.text(requests, trials):
+        terminal.print(f"\n{shown}")
 
 
 def _show_trial(

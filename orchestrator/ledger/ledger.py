@@ -322,9 +322,9 @@ class Ledger:
         """
         return self._write("asked", lambda tx: requests.add(tx, study_id, kind, payload))
 
-    def requests(self, study_id: int) -> list[Request]:
-        """Return the open requests of a study, oldest first."""
-        return self._database.read(lambda connection: requests.read_open(connection, study_id))
+    def requests(self, study_id: int, *, only_open: bool = True) -> list[Request]:
+        """Return the requests of a study, oldest first; by default those that are open."""
+        return self._database.read(lambda tx: requests.read(tx, study_id, only_open=only_open))
 
     def carry_out(self, lease: Lease, request_id: int, effect: Effect) -> bool:
         """Answer a request and record what it changes, in one transaction.

@@ -101,6 +101,12 @@ class Request:
     id: int
     kind: str
     payload: Mapping[str, Any]
+    recorded: float
+    """Seconds since the epoch."""
+    answered: float | None
+    """Seconds since the epoch; None while it is open."""
+    answer: Mapping[str, Any] | None
+    """None while it is open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,12 @@ from orchestrator.ledger.records import Effect, Request
 from orchestrator.ledger.schema import request
 from orchestrator.ledger.serialization import columns_of, from_row, to_json
 
-_OPEN = (
+_ALL = (
     select(*columns_of(Request, request))
-    .where(request.c.study_id == bindparam("of_study"), request.c.answered.is_(None))
+    .where(request.c.study_id == bindparam("of_study"))
     .order_by(request.c.id)
 )
+_OPEN = _ALL.where(request.c.answered.is_(None))
 _ADD = insert(request).returning(request.c.id)
 _ANSWER = (
     update(request)
@@ -62,9 +63,10 @@ def carry_out(tx: Transaction, lease: Lease, request_id: int, effect: Effect) ->
     return True
 
 
-def read_open(connection: Connection, study_id: int) -> list[Request]:
-    """Return the open requests of a study, oldest first."""
-    return [Request(**from_row(row)) for row in connection.execute(_OPEN, {"of_study": study_id})]
+def read(connection: Connection, study_id: int, *, only_open: bool) -> list[Request]:
+    """Return the requests of a study, oldest first."""
+    found = connection.execute(_OPEN if only_open else _ALL, {"of_study": study_id})
+    return [Request(**from_row(row)) for row in found]
 
 
 def read_answer(connection: Connection, request_id: int) -> dict[str, Any] | None:

@@ -32,9 +32,6 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     """
     given = _assignments(options.set)
     documents = [] if options.file is None else _read(Path(options.file))
-    if not (given or documents) and options.like is None:
-        text = "nothing to enqueue: give --like TRIAL, --set PATH=VALUE or FILE.json"
-        raise CommandError(text, ExitCode.INPUT)
     reply = enqueue(options.name, documents or [{}], home, like=options.like, changes=given)
     numbers = None if reply.answer is None else reply.answer["trials"]
     terminal.document |= {"study": options.name, "trials": numbers}
@@ -70,23 +67,26 @@ def enqueue(
     Raises:
         CommandError: There is no such study or trial, or a design cannot be trained.
     """
+    if not (changes or any(documents)) and like is None:
+        text = "nothing to enqueue: give decisions by path, a candidate, or a trial to start from"
+        raise CommandError(text, ExitCode.INPUT)
     with studies.open_ledger(home) as opened:
         ledger, row = studies.find_study(opened, name, home)
         requesting.require_time(ledger, row, studies.require_config(row), home)
-        view, task = StudyView.read(ledger, row.name), _task(ledger, row)
-        space = _space(ledger, row, home, task)
-        base = {} if like is None else _known(view, like).params
-        designs = []
+        view, (space, task) = StudyView.read(ledger, row.name), _space(ledger, row, home)
+        designs, base = list[Design](), {} if like is None else _known(view, like).params
         for index, document in enumerate(documents):
-            where = f"study '{row.name}': " + (f"design {index}: " if len(documents) > 1 else "")
+            where = f"design {index}: " if len(documents) > 1 else ""
             try:
                 own = Design.of_document(space, document)
+                designs.append(Design(params={**own.params, **changes}, base={**base, **own.base}))
+                found = problem(view, space, task, designs[-1])
             except ValueError as error:
-                raise CommandError(where + sanitize(str(error), 400), ExitCode.INPUT) from error
-            designs.append(Design(params={**own.params, **changes}, base={**base, **own.base}))
-            if text := problem(view, space, task, designs[-1]):
-                raise CommandError(where + sanitize(text, 400), ExitCode.INPUT)
-        return requesting.submit(ledger, row, ENQUEUE, to_payload(designs, uuid.uuid4().hex))
+                found = str(error)
+            if found is not None:
+                requesting.require_accepted(row, {"refused": sanitize(where + found, 400)})
+        operation = uuid.uuid4().hex
+        return requesting.submit(ledger, row, ENQUEUE, to_payload(designs, operation, like))
 
 
 def _assignments(options: Iterable[str]) -> dict[str, Any]:
@@ -133,14 +133,8 @@ def _read(path: Path) -> list[Mapping[str, Any]]:
     return listed
 
 
-def _task(ledger: Ledger, row: StudyRow) -> Task | None:
-    """Return the task of the study's networks; None where the user's own code trains."""
-    task = ledger.metadata(row.id).get("task")
-    return None if task is None else Task.from_dict(task)
-
-
-def _space(ledger: Ledger, row: StudyRow, home: Home, task: Task | None) -> Space:
-    """Return the study's space.
+def _space(ledger: Ledger, row: StudyRow, home: Home) -> tuple[Space, Task | None]:
+    """Return the study's space, and the task of its networks if it trains any itself.
 
     Raises:
         CommandError: The user's own Python has changed since the study was started.
@@ -151,7 +145,9 @@ def _space(ledger: Ledger, row: StudyRow, home: Home, task: Task | None) -> Spac
         names = [known.name for known in ledger.studies()]
         text = studies.describe_changes(config, ["code_digest"], names, home)
         raise CommandError(text, ExitCode.INPUT)
-    return study_space(config, task)
+    stored = ledger.metadata(row.id).get("task")
+    task = None if stored is None else Task.from_dict(stored)
+    return study_space(config, task), task
 
 
 def _known(view: StudyView, number: int) -> Trial:

@@ -22,13 +22,11 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     Raises:
         CommandError: There is no such study.
     """
+    paused = pause(options.name, home)
     with studies.open_ledger(home) as opened:
         ledger, row = studies.find_study(opened, options.name, home)
-        driver = _driver(ledger, row)
-        paused = driver is not None and _pause(ledger, row, driver)
-        row = ledger.study(row.name) or row
-        running = paused is None or hints.is_running(ledger, row)
-    terminal.document |= {"study": row.name, "paused": bool(paused), "running": running}
+        running = hints.is_running(ledger, row)
+    terminal.document |= {"study": row.name, "paused": paused, "running": running}
     resume = f"{home.program} resume {row.name}"
     if running:
         terminal.print(f"Requested; '{row.name}' pauses once its driver is less busy.")
@@ -41,6 +39,26 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     return ExitCode.DONE
 
 
+def pause(name: str, home: Home) -> bool:
+    """Request the pause of a study, and wait until its driver has exited.
+
+    Returns:
+        True if a driver has stopped for it; False if none ran, or it has not answered in time.
+
+    Raises:
+        CommandError: There is no such study.
+    """
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, name, home)
+        if (driver := _driver(ledger, row)) is None:
+            return False
+        reply = requesting.submit(ledger, row, PAUSE, {"driver": driver})
+        until = time.monotonic() + _TIMEOUT_S
+        while reply.answer and _driver(ledger, row) == driver and time.monotonic() < until:
+            time.sleep(_POLL_INTERVAL_S)
+        return reply.answer is not None and bool(reply.answer["paused"])
+
+
 def _driver(ledger: Ledger, row: StudyRow) -> str | None:
     """Return the holder of the study's lease; None if no driver runs it."""
     try:
@@ -48,14 +66,3 @@ def _driver(ledger: Ledger, row: StudyRow) -> str | None:
     except LeaseHeldError as error:
         return error.holder
     return None
-
-
-def _pause(ledger: Ledger, row: StudyRow, driver: str) -> bool | None:
-    """Request the pause of a driver; return whether it paused, None while it has not answered."""
-    reply = requesting.submit(ledger, row, PAUSE, {"driver": driver})
-    if reply.answer is None:
-        return None
-    until = time.monotonic() + _TIMEOUT_S
-    while _driver(ledger, row) == driver and time.monotonic() < until:
-        time.sleep(_POLL_INTERVAL_S)
-    return bool(reply.answer["paused"])

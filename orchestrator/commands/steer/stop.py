@@ -17,17 +17,25 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     Raises:
         CommandError: There is no such study or trial, or the trial has ended.
     """
-    with studies.open_ledger(home) as opened:
-        ledger, row = studies.find_study(opened, options.name, home)
-        found = stop(StudyView.read(ledger, row.name), {"trial": options.trial}).answer
-        requesting.require_accepted(row, found)
-        reply = requesting.submit(ledger, row, STOP, {"trial": options.trial})
-    terminal.document |= {"study": row.name, "trial": options.trial, "stopped": False}
-    if reply.answer is None:
-        terminal.print(f"Requested; the driver of '{row.name}' is busy and will answer later.")
+    answer = stop_trial(options.name, options.trial, home).answer
+    terminal.document |= {"study": options.name, "trial": options.trial}
+    terminal.document |= {"stopped": answer is not None, "was": answer and answer["was"]}
+    if answer is None:
+        terminal.print(f"Requested; the driver of '{options.name}' is busy and will answer later.")
         return ExitCode.DONE
-    terminal.document |= {"stopped": True, "was": reply.answer["was"]}
-    epoch = reply.answer["epoch"]
-    reached = f"; its {epoch} epochs count" if epoch else ""
-    terminal.print(f"trial {options.trial} is stopped (it was {reply.answer['was']}){reached}")
+    reached = f"; its {answer['epoch']} epochs count" if answer["epoch"] else ""
+    terminal.print(f"trial {options.trial} is stopped (it was {answer['was']}){reached}")
     return ExitCode.DONE
+
+
+def stop_trial(name: str, trial: int, home: Home) -> requesting.Reply:
+    """Request the stop of a trial.
+
+    Raises:
+        CommandError: There is no such study or trial, or the trial has ended.
+    """
+    with studies.open_ledger(home) as opened:
+        ledger, row = studies.find_study(opened, name, home)
+        found = stop(StudyView.read(ledger, row.name), {"trial": trial}).answer
+        requesting.require_accepted(row, found)
+        return requesting.submit(ledger, row, STOP, {"trial": trial})

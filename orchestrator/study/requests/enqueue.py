@@ -21,18 +21,23 @@ from search_spaces.task import Task
 
 ENQUEUE = "enqueue"
 """Request kind; payload `designs`: `params` (all of them apply) and `base` (where they apply) of
-each, and `operation`; answer `trials`: their numbers. All of them become trials, or none."""
+each, `operation`, and `like` for display; answer `trials`: their numbers. All of them become
+trials, or none."""
 
 
-def to_payload(designs: Sequence[Design], operation: str) -> dict[str, Any]:
+def to_payload(
+    designs: Sequence[Design], operation: str, like: int | None = None
+) -> dict[str, Any]:
     """Return the payload of a request.
 
     Args:
         designs: The designs.
         operation: Random id that keeps equal requests apart.
+        like: Number of the trial that they start from; None without one.
     """
     listed = [{"params": dict(each.params), "base": dict(each.base)} for each in designs]
-    return {"designs": listed, "operation": operation}
+    start = {} if like is None else {"like": like}
+    return {**start, "designs": listed, "operation": operation}
 
 
 def read_designs(payload: Mapping[str, Any]) -> list[Design]:

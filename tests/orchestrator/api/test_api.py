@@ -153,6 +153,23 @@ class TestAStudy:
         with pytest.raises(ArchscoutError, match="give what to add"):
             study.extend(progress=False)
 
+    def test_takes_designs_and_loses_trials_that_are_stopped(self, tmp_path: Path) -> None:
+        home, small = tmp_path / "home", {**SURROGATE, "stop": {"trials": 2}}
+        study = create_study("surrogate", home=home, name="steered", **small)
+        study.run(progress=False)
+        assert not study.pause()
+        rate = {"recipe.learning_rate": 0.02}
+        assert study.enqueue(rate, like=1) is None  # no process runs the study
+        assert study.state == "interrupted"
+        study.run(progress=False)
+        assert (len(study.trials), study.state) == (3, "finished")
+        assert study.trials[2].params == {**study.trials[1].params, **rate}
+        for mistake in (rate | {"recipe.learning_rate": 9}, study.trials[2].params, {}):
+            with pytest.raises(ArchscoutError):
+                study.enqueue(mistake)
+        with pytest.raises(ArchscoutError, match="trial 2 has ended"):
+            study.stop(2)
+
 
 class TestAConfiguration:
     def test_is_read_from_keys_alone(self, tmp_path: Path) -> None:

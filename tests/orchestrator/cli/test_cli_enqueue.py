@@ -52,17 +52,25 @@ def test_a_design_waits_for_the_next_driver_which_trains_it(
 ) -> None:
     found = document(home, capsys, "enqueue", "surrogate", "--like", "1", "--set", RATE)
     assert found["trials"] is None
+    [pending] = document(home, capsys, "status", "surrogate")["requests"]
+    assert (pending["kind"], pending["answered"], pending["answer"]) == ("enqueue", None, None)
+    assert command(home, "status", "surrogate") == 0
+    assert "enqueue like 1, recipe.learning_rate 0.02  open" in capsys.readouterr().out
     assert command(home, "--quiet", "resume", "surrogate") == 0
     new = trial(home, 2)
     assert (new.state, new.kind) == ("COMPLETE", "search")
     assert dict(new.params) == {**trial(home, 1).params, "recipe.learning_rate": 0.02}
-    assert document(home, capsys, "status", "surrogate")["config"]["stop"]["trials"] == 3
+    status = document(home, capsys, "status", "surrogate")
+    assert status["config"]["stop"]["trials"] == 3
+    assert status["requests"][0]["answer"] == {"trials": [2]}
+    assert command(home, "status", "surrogate") == 0
+    assert "enqueue like 1, recipe.learning_rate 0.02  trials 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "nothing to enqueue: give --like TRIAL, --set PATH=VALUE or FILE.json"),
+        ((), "nothing to enqueue: give decisions by path, a candidate, or a trial"),
         (("--like", "0"), "study 'surrogate': the design equals trial 0"),
         (("--like", "7"), "study 'surrogate' has no trial 7. Trials: 0 to 1"),
         (("--set", "recipe"), "--set recipe: write --set PATH=VALUE"),

@@ -37,6 +37,7 @@ def command(home: Path, *words: str) -> int:
 
 
 def document(home: Path, capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    capsys.readouterr()
     command(home, "--json", *words)
     return json.loads(capsys.readouterr().out)
 
@@ -58,6 +59,31 @@ def test_a_trial_that_does_not_exist_is_refused_and_nothing_is_requested(
     with Ledger.open(home / "ledger.db") as ledger:
         kinds = {event.kind for event in ledger.events(1, 0)}
     assert "request_added" not in kinds
+
+
+def test_requests_show_what_became_of_them_and_a_pause_under_way(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(home, "stop", "small", "0") == 0
+    with opened(home, STUDY) as study:
+        study._ledger.set_study_state(study._lease, "running")
+        study._ledger.add_request(1, PAUSE, {"driver": str(study._lease.holder)})
+        study._ledger.add_request(1, "later", {"text": "\x1b[2J" + "a" * 500})
+        found = document(home, capsys, "status", "small")
+        assert command(home, "status", "small") == 0
+        shown = capsys.readouterr().out
+        assert command(home, "list") == 0
+        assert "pausing" in capsys.readouterr().out
+    assert found["state"] == "running"
+    assert [each["answer"] for each in found["requests"]] == [
+        {"trial": 0, "was": "waiting", "epoch": 0},
+        None,
+        None,
+    ]
+    assert "state    pausing" in shown
+    assert "stop trial 0" in shown
+    assert "\x1b" not in shown
+    assert max(map(len, shown.splitlines())) < 200
 
 
 def test_pausing_a_study_that_does_not_run_changes_nothing(
