@@ -10,7 +10,7 @@ from pydantic import ConfigDict, StrictStr
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from orchestrator.errors import sanitize
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import CONTINUE, Trial, TrialState, newest_continuations
 from search_spaces.errors import ArchscoutError, ExitCode
 from search_spaces.plugins import did_you_mean
 from workers.measurement import Measurement
@@ -19,7 +19,7 @@ from workers.metrics import COST_METRICS
 CheckpointName = Literal["last", "best"]
 """Epoch that gives a trial its values and its checkpoint."""
 
-_RANKED_KINDS = frozenset({"search", "continue", "retry"})
+_RANKED_KINDS = frozenset({"search", CONTINUE, "retry"})
 
 
 @checked_dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -101,18 +101,20 @@ def scored_measurement(
         trial: A trial with its measurements.
         objectives: The study's objectives.
         checkpoint: `last` for the last epoch, `best` for the best one by `epoch_objective`, the
-            earliest of equals.
+            earliest of equals. Of a continuation only its own epochs count, as it keeps no other
+        checkpoints.
 
     Returns:
         None if nothing was measured.
     """
-    last = trial.measurements[-1] if trial.measurements else None
+    measured = trial.own_measurements or trial.measurements
+    last = measured[-1] if measured else None
     judge = epoch_objective(objectives, checkpoint)
     if judge is None:
         return last
     complete = [
         seen
-        for seen in trial.measurements
+        for seen in measured
         if objective_values(objectives, seen.metrics, trial.cost) is not None
     ]
     return max(complete, key=lambda seen: judge.score(seen.metrics[judge.metric]), default=last)
@@ -189,7 +191,7 @@ def rank(trials: Iterable[Trial], objectives: Sequence[Objective], judge: Object
     )
     stopped = [
         t
-        for t in known
+        for t in newest_continuations(known)
         if t.state is TrialState.PRUNED and t.measurements and t.kind in _RANKED_KINDS
     ]
     return Ranking(
@@ -240,12 +242,18 @@ def _reach(trial: Trial, judge: Objective) -> tuple[float, float, int]:
 
 
 def _ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the complete trials without duplicates and confirmations."""
-    return [
+    """Return the complete trials without duplicates, confirmations, and earlier budgets.
+
+    A trial that was continued to a larger budget gives way to its continuation once that is
+    complete.
+    """
+    complete = [
         t
         for t in trials
         if t.state is TrialState.COMPLETE and t.reason != "duplicate" and t.kind in _RANKED_KINDS
     ]
+    continued = {t.parent for t in complete if t.kind == CONTINUE}
+    return [t for t in complete if t.uid not in continued]
 
 
 def _scores(trial: Trial, objectives: Sequence[Objective]) -> tuple[float, ...]:

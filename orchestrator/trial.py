@@ -1,7 +1,7 @@
 """Trial: the record of one candidate, its states and the legal transitions between them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +18,9 @@ REQUEST = "request"
 
 CHOICE = "choice"
 """Key of `sampler_attrs` of a trial that tries a choice which an edit has added: its decision."""
+
+CONTINUE = "continue"
+"""Kind of a trial that continues an ended one from its checkpoint."""
 
 PAUSED = "paused"
 """Outcome of an attempt that a rung ended without the end of its trial."""
@@ -106,7 +109,9 @@ class Trial:
     ended: float | None = None
     """Seconds since the epoch; None before a terminal state."""
     measurements: tuple[Measurement, ...] = ()
-    """By rising fidelity."""
+    """By rising fidelity; those of a continuation begin with its parent's."""
+    inherited: int = 0
+    """Number of its first measurements that its parent measured."""
     cost: Mapping[str, float] = field(default_factory=dict)
     """Measured before any training: `parameters`, `flops`, `activation_bytes`."""
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -118,6 +123,34 @@ class Trial:
     def reached(self) -> int:
         """Last measured fidelity; 0 before the first measurement."""
         return self.measurements[-1].fidelity if self.measurements else 0
+
+    @property
+    def own_measurements(self) -> tuple[Measurement, ...]:
+        """Measurements without those of its parent."""
+        return self.measurements[self.inherited :]
+
+    def after(self, parent: "Trial") -> "Trial":
+        """Return a continuation with the curve of its parent before its own."""
+        first = self.measurements[0].fidelity if self.measurements else parent.reached + 1
+        before = tuple(seen for seen in parent.measurements if seen.fidelity < first)
+        return replace(self, measurements=(*before, *self.measurements), inherited=len(before))
+
+    def measured(self, measurement: Measurement) -> "Trial":
+        """Return the trial with another measurement, which replaces inherited ones after it."""
+        kept = tuple(seen for seen in self.measurements if seen.fidelity < measurement.fidelity)
+        inherited = min(self.inherited, len(kept))
+        return replace(self, measurements=(*kept, measurement), inherited=inherited)
+
+
+def newest_continuations(trials: Iterable[Trial]) -> list[Trial]:
+    """Return the trials, with those that were continued replaced by their newest continuation."""
+    known = list(trials)
+    continued_by = {trial.parent: trial for trial in known if trial.kind == CONTINUE}
+    newest = [trial for trial in known if trial.kind != CONTINUE]
+    for place in range(len(newest)):
+        while newest[place].uid in continued_by:
+            newest[place] = continued_by[newest[place].uid]
+    return newest
 
 
 def summarize_failure(failure: Mapping[str, Any]) -> str:

@@ -65,18 +65,18 @@ def save(folder: Storage, checkpoint: Checkpoint) -> CheckpointRef:
     )
 
 
-def load(reference: CheckpointRef, within: Storage | None = None) -> Checkpoint:
+def load(reference: CheckpointRef, *within: Storage) -> Checkpoint:
     """Load a checkpoint after comparing the hash of every file with the reference.
 
     Args:
         reference: The checkpoint as the ledger records it.
-        within: The trial's own folder. No other store is opened: the user's environment chooses
-            the store, never a record.
+        within: The trial's own folder, and those of the trials that it continues. No other store
+            is opened: the user's environment chooses the store, never a record.
 
     Raises:
         CheckpointError: It is missing, damaged, of a newer schema, or not the one referred to.
     """
-    folder = _locate(reference, within)
+    folder = _locate(reference, *within)
     try:
         found = manifest.load(folder.read, reference.manifest_sha256)
         files = dict(manifest.verified_files(folder.read, found))
@@ -89,7 +89,7 @@ def load(reference: CheckpointRef, within: Storage | None = None) -> Checkpoint:
 
 
 def load_first_valid(
-    references: Iterable[CheckpointRef], within: Storage | None = None
+    references: Iterable[CheckpointRef], *within: Storage
 ) -> tuple[Checkpoint | None, CheckpointRef | None, tuple[str, ...]]:
     """Load the first valid checkpoint.
 
@@ -99,7 +99,7 @@ def load_first_valid(
     rejected: list[str] = []
     for reference in references:
         try:
-            return load(reference, within), reference, tuple(rejected)
+            return load(reference, *within), reference, tuple(rejected)
         except CheckpointError as error:
             rejected.append(str(error))
     return None, None, tuple(rejected)
@@ -123,20 +123,23 @@ def _name(reference: CheckpointRef) -> str:
     return name
 
 
-def _locate(reference: CheckpointRef, within: Storage | None) -> Storage:
-    """Return the folder of a checkpoint: in the trial's own folder, wherever that is now.
+def _locate(reference: CheckpointRef, *within: Storage) -> Storage:
+    """Return the folder of a checkpoint: in one of the given folders, wherever they are now.
 
-    A path on this machine outside of it is accepted too: it is only read, and its hash is checked.
+    A path on this machine outside of them is accepted too: it is only read, and its hash is
+    checked.
 
     Raises:
         CheckpointError: It is in a store that the environment does not name.
     """
     name = _name(reference)
-    if within is not None and (reference.path == str(within / name) or _is_dir(within / name)):
-        return within / name
+    for folder in within:
+        if reference.path == str(folder / name) or _is_dir(folder / name):
+            return folder / name
     if "://" in reference.path:
+        places = ", ".join(map(str, within)) or "any folder of this trial"
         raise CheckpointError(
-            f"{reference.path} is outside of {within}: has ARCHSCOUT_CHECKPOINTS changed?"
+            f"{reference.path} is outside of {places}: has ARCHSCOUT_CHECKPOINTS changed?"
         )
     return LocalFolder(Path(reference.path))
 

@@ -74,6 +74,8 @@ class TrainingJob:
     """User's space as `file.py:name`, whose file may register blocks; None for built-in ones."""
     checkpoint_dir: str | None = None
     """Path or fsspec URL of the folder of this trial's checkpoints; None keeps none."""
+    earlier_dirs: tuple[str, ...] = ()
+    """The same of the trials that this one continues, newest first; only read."""
     log_path: str | None = None
     """Path of the trial's log; None keeps none."""
     teacher: TeacherRef | None = None
@@ -96,6 +98,12 @@ class TrainingJob:
         """Storage of this trial's checkpoints; None keeps none."""
         return None if self.checkpoint_dir is None else storage_at(self.checkpoint_dir)
 
+    @property
+    def readable_checkpoints(self) -> tuple[Storage, ...]:
+        """Folders of the checkpoints that it may resume from."""
+        own = () if self.checkpoints is None else (self.checkpoints,)
+        return (*own, *map(storage_at, self.earlier_dirs))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that crosses a process boundary; `from_dict` is the inverse."""
         return asdict(self)
@@ -110,6 +118,7 @@ class TrainingJob:
                 "data": DataSpec(**data["data"]),
                 "budget": Budget(**data["budget"]),
                 "teacher": TeacherRef(**data["teacher"]) if data["teacher"] else None,
+                "earlier_dirs": tuple(data["earlier_dirs"]),
                 "resume_from": tuple(CheckpointRef(**ref) for ref in data["resume_from"]),
                 "best_epoch": _best_epoch(data["best_epoch"]),
             }

@@ -37,7 +37,8 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             message = f"study '{row.name}' has no trial {options.trial}. Trials: {known}."
             raise CommandError(message, ExitCode.INPUT)
         trial = trials[options.trial]
-        _show_trial(row.name, trial, ledger.attempts(trial.uid), home, terminal)
+        parent = next((t.number for t in trials if t.uid == trial.parent), None)
+        _show_trial(row.name, trial, ledger.attempts(trial.uid), home, terminal, parent=parent)
     return ExitCode.DONE
 
 
@@ -112,25 +113,18 @@ def _show_requests(
 
 
 def _show_trial(
-    study: str, trial: Trial, attempts: "list[AttemptRecord]", home: Home, terminal: Terminal
+    study: str,
+    trial: Trial,
+    attempts: "list[AttemptRecord]",
+    home: Home,
+    terminal: Terminal,
+    *,
+    parent: int | None,
 ) -> None:
     path = home.logs / study / f"{trial.number}.log"
     log = path.read_text(errors="replace").splitlines() if path.is_file() else []
     terminal.document |= {"study": study, "trial": _as_json(trial), "log": log}
-    note = PAUSED if trial.paused else trial.reason
-    lines = {
-        "trial": f"{trial.number} of '{study}' ({trial.kind}, {trial.uid})",
-        "state": f"{trial.state}{f' ({note})' if note else ''}",
-        "architecture": trial.describe,
-        **({} if trial.space_version is None else {"space version": trial.space_version}),
-        **{name: format_number(value) for name, value in trial.cost.items()},
-        "seed": str(trial.seed),
-        "attempts": ", ".join(f"{a.number} {a.outcome or 'running'}" for a in attempts) or "none",
-    }
-    over = {name: value for name, value in trial.violations.items() if value > 0}
-    if over:
-        lines["violated"] = ", ".join(f"{name} by {value:.0%}" for name, value in over.items())
-    terminal.print(format_fields(lines))
+    terminal.print(format_fields(_trial_fields(study, trial, attempts, parent)))
     if trial.measurements:
         metrics = sorted({name for seen in trial.measurements for name in seen.metrics})
         rows = [
@@ -148,6 +142,27 @@ def _show_trial(
     if log:
         end = f", its last {LOG_LINES} of {len(log)} lines" if len(log) > LOG_LINES else ""
         terminal.print("\n".join([f"\nlog {format_path(path)}{end}:", *log[-LOG_LINES:]]))
+
+
+def _trial_fields(
+    study: str, trial: Trial, attempts: "list[AttemptRecord]", parent: int | None
+) -> dict[str, str]:
+    """Return state and origin of a trial, by name."""
+    note = PAUSED if trial.paused else trial.reason
+    lines = {
+        "trial": f"{trial.number} of '{study}' ({trial.kind}, {trial.uid})",
+        "state": f"{trial.state}{f' ({note})' if note else ''}",
+        **({} if parent is None else {"parent": f"trial {parent}"}),
+        "architecture": trial.describe,
+        **({} if trial.space_version is None else {"space version": trial.space_version}),
+        **{name: format_number(value) for name, value in trial.cost.items()},
+        "seed": str(trial.seed),
+        "attempts": ", ".join(f"{a.number} {a.outcome or 'running'}" for a in attempts) or "none",
+    }
+    over = {name: value for name, value in trial.violations.items() if value > 0}
+    if over:
+        lines["violated"] = ", ".join(f"{name} by {value:.0%}" for name, value in over.items())
+    return lines
 
 
 def _as_json(trial: Trial) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def compare(ledger: Ledger, row: StudyRow, home: Home, terminal: Terminal) -> Ex
     terminal.document |= {
         "study": row.name,
         "trials": len(trials),
-        "measurements": sum(len(trial.measurements) for trial in trials),
+        "measurements": sum(len(trial.own_measurements) for trial in trials),
         "differences": [difference.to_dict() for difference in found],
         "events_not_shown": left,
     }

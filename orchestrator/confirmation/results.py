@@ -17,7 +17,7 @@ from orchestrator.objective import (
     preference_distances,
     rank,
 )
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import Trial, TrialState, newest_continuations
 
 WITHOUT_DEFAULT_SEEDS = 5
 """Seeds of each candidate where there is no default to compare with."""
@@ -125,7 +125,8 @@ def has_default(trials: Sequence[Trial]) -> bool:
 
 def default_trial(trials: Sequence[Trial]) -> Trial | None:
     """Return the complete trial of the candidate of trial 0, which may be a retry of it."""
-    complete = [t for t in trials if t.state is TrialState.COMPLETE and t.kind != KIND]
+    newest = newest_continuations(trials)
+    complete = [t for t in newest if t.state is TrialState.COMPLETE and t.kind != KIND]
     return next((trial for trial in complete if trial.digest == trials[0].digest), None)
 
 

@@ -19,7 +19,7 @@ from orchestrator.ledger.schema import (
 )
 from orchestrator.ledger.schema import trial as trial_table
 from orchestrator.ledger.serialization import columns_of, from_row
-from orchestrator.trial import PAUSED, Trial, TrialState
+from orchestrator.trial import CONTINUE, PAUSED, Trial, TrialState
 from workers.measurement import CheckpointRef, Measurement
 
 _IDENTITY = select(identity.c.id).order_by(identity.c.created, identity.c.id).limit(1)
@@ -102,7 +102,18 @@ def read_trials(connection: Connection, *conditions: ColumnElement[bool]) -> lis
     """Return the trials that meet all conditions, by number, with their measurements."""
     measured = _group(connection.execute(_MEASURED.where(*conditions)))
     rows = connection.execute(_TRIALS.where(*conditions)).all()
-    return [_to_trial(row, measured.get(row.uid, ())) for row in rows]
+    found: dict[str, Trial] = {}
+    for row in rows:
+        trial = _to_trial(row, measured.get(row.uid, ()))
+        if trial.kind == CONTINUE:
+            parent = found.get(trial.parent or "")
+            trial = trial.after(parent or _read_parent(connection, trial))
+        found[trial.uid] = trial
+    return list(found.values())
+
+
+def _read_parent(connection: Connection, trial: Trial) -> Trial:
+    return read_trials(connection, trial_table.c.uid == trial.parent)[0]
 
 
 def read_checkpoints(connection: Connection, uid: str) -> list[CheckpointRef]:

@@ -22,8 +22,10 @@ from orchestrator.pruning.promotions import AUDIT_EVERY, is_audited, num_promote
 from orchestrator.pruning.rank_correlation import rank_correlation
 from orchestrator.pruning.rungs import first_rung
 from orchestrator.pruning.scores import score_at, scores_at
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import CONTINUE, Trial, TrialState, newest_continuations
 from workers.budget import Budget
+
+_SEARCHED = frozenset({"search", CONTINUE})
 
 MIN_AUDITED = 3
 """Audited trials below which no rank correlation is estimated."""
@@ -104,19 +106,19 @@ def audit_pruning(  # noqa: D417 - the config in one line
         every: One in this many trials was audited.
     """
     judge, objectives = main_objective(objectives), rung_objectives(objectives)
-    known = [trial for trial in trials if trial.kind == "search" and trial.measurements]
+    newest = newest_continuations(trials)
+    known = [trial for trial in newest if trial.kind in _SEARCHED and trial.measurements]
     pruned = sum(trial.reason == "rung" or trial.paused for trial in known)
     complete = _complete(known, objectives, judge, checkpoint)
-    chosen = [each.trial for each in complete if is_audited(seed, each.trial.number, every)]
-    reference = next((trial for trial in known if trial.number == 0), None)
-    rungs = budget.rungs(first_rung(budget, judge, reference, chosen))[:-1]
+    searched = [each.trial for each in complete if each.trial.kind == "search"]
+    chosen = [trial for trial in searched if is_audited(seed, trial.number, every)]
+    rungs = budget.rungs(first_rung(budget, judge, next(iter(newest), None), chosen))[:-1]
     rejected = _rejected(chosen, known, rungs, objectives, budget.reduction_factor)
     audited = [each for each in complete if each.trial.uid in rejected]
     promoted = [each for each in complete if each.trial.uid not in rejected]
     if not pruned and not audited:
         return None
-    best = max((each.score for each in audited), default=None)
-    other = max((each.score for each in promoted), default=None)
+    best, other = (max((e.score for e in group), default=None) for group in (audited, promoted))
     return PruningAudit(
         metric=judge.metric,
         pruned=pruned,

@@ -16,7 +16,7 @@ from orchestrator.objective import Objective, main_objective, pareto_order
 from orchestrator.pruning.promotions import AUDIT_EVERY, is_audited, num_promoted
 from orchestrator.pruning.rungs import first_rung
 from orchestrator.pruning.scores import scores_at
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import CONTINUE, Trial, TrialState
 from workers.budget import Budget
 
 MAX_PAUSED = 10
@@ -53,7 +53,8 @@ class Halving:
         self._objectives = tuple(objectives)
         self._seed, self._audit_every = seed, audit_every
         self._trials: dict[str, Trial] = {}
-        self._reference: Trial | None = None
+        self._continued_by: dict[str, Trial] = {}
+        self._default: Trial | None = None
         self._unselected: dict[str, Trial] = {}
         self._scores: dict[int, dict[str, tuple[float, ...]]] = {}
         self._better: dict[int, dict[str, int]] = {}
@@ -66,7 +67,7 @@ class Halving:
         While the reference trains, only those that it has reached and the highest.
         """
         if self._rungs is None:
-            reference = self._reference
+            reference = self._default and self._newest(self._default)
             ended = reference is not None and reference.state.is_terminal
             first = first_rung(
                 self._budget,
@@ -81,28 +82,51 @@ class Halving:
         return self._rungs
 
     def observe(self, trial: Trial) -> None:
-        """Record a trial's measurements and its state; repeating it changes nothing."""
+        """Record a trial's measurements and its state; repeating it changes nothing.
+
+        A continuation takes the place of its parent, whose curve it begins with.
+        """
         if trial.kind in {"confirm", "replay"}:
             return
-        self._trials[trial.uid] = trial
+        if trial.kind == CONTINUE:
+            self._continued_by[trial.parent or ""], self._rungs = trial, None
+            self._forget(trial.parent or "")
+        if trial.uid not in self._continued_by:
+            self._trials[trial.uid] = trial
         if trial.number == 0:
-            self._reference, self._rungs = trial, None
+            self._default, self._rungs = trial, None
         elif self._is_audited(trial) and trial.state is TrialState.COMPLETE:
             self._unselected[trial.uid] = trial
             self._rungs = None
         for fidelity in self._scores:
             self._add_score(trial, fidelity)
 
+    def _forget(self, uid: str) -> None:
+        """Compare a trial no more, because another one continues it."""
+        self._trials.pop(uid, None)
+        for fidelity, scores in self._scores.items():
+            if scores.pop(uid, None) is not None:
+                self._better.pop(fidelity, None)
+
+    def _newest(self, trial: Trial) -> Trial:
+        """Return the newest continuation of a trial, or itself."""
+        while trial.uid in self._continued_by:
+            trial = self._continued_by[trial.uid]
+        return trial
+
     def promotes(self, trial: Trial, fidelity: int) -> bool:
         """Return whether a trial trains beyond a fidelity; always true between rungs.
 
-        A paused trial is judged where it was paused, also after the rungs have changed. Trial 0 is
-        never pruned: without its full result a study could not report the gain of its search.
+        A paused or ended trial is judged where it stopped, also after the rungs have changed. Trial
+        0 is never pruned: without its full result a study could not report the gain of its search.
         Trials of other kinds (confirmations, replays) are not pruned either.
         """
-        if trial.number == 0 or trial.kind != "search" or self._is_audited(trial):
+        if self._is_default(trial) or self._is_audited(trial):
             return True
-        if not trial.paused and fidelity not in self.rungs:
+        if trial.kind not in {"search", CONTINUE}:
+            return True
+        stopped = trial.paused or trial.state.is_terminal
+        if not stopped and fidelity not in self.rungs:
             return True
         better = self._num_better(fidelity)
         # A trial without a score cannot be compared.
@@ -126,6 +150,11 @@ class Halving:
         """Return a trial's place among those of its fidelity; earlier ones first of equals."""
         return self._num_better(trial.reached).get(trial.uid, 0), trial.number
 
+    def _is_default(self, trial: Trial) -> bool:
+        """Return whether a trial is trial 0 or continues it."""
+        default = self._default and self._newest(self._default)
+        return trial.number == 0 or (default is not None and trial.uid == default.uid)
+
     def _is_audited(self, trial: Trial) -> bool:
         return trial.kind == "search" and is_audited(self._seed, trial.number, self._audit_every)
 
@@ -147,7 +176,7 @@ class Halving:
 
     def _add_score(self, trial: Trial, fidelity: int) -> None:
         known = self._scores[fidelity]
-        if trial.reached < fidelity or trial.uid in known:
+        if trial.reached < fidelity or trial.uid in known or trial.uid in self._continued_by:
             return
         scores = scores_at(trial, fidelity, self._objectives)
         if scores is not None:

@@ -11,6 +11,7 @@ from orchestrator.confirmation.plan import KIND
 from orchestrator.ledger import Effect, Lease, Ledger, StaleAttemptError
 from orchestrator.objective import main_objective
 from orchestrator.snapshot import Verdict
+from orchestrator.study.continuing import continuation
 from orchestrator.study.jobs import JobFactory
 from orchestrator.study.limits import SearchLimits, abort_reason
 from orchestrator.study.lost_trials import settle_losses
@@ -78,6 +79,11 @@ class Attempts:
                 attempt.outdated |= outdated
                 self.running[uid] = attempt
 
+    def add_continuation(self, ended: Trial) -> None:
+        """Record the continuation of an ended trial; the state is to be rebuilt then."""
+        parent = self._ledger.trial(self._lease.study_id, ended.number)  # with its candidate
+        self._ledger.add_trial(self._lease, continuation(parent, len(self._state.index)))
+
     def settle_losses(self, study: str) -> None:
         """Fail waiting trials that were lost too often; other lost trials start last.
 
@@ -118,7 +124,9 @@ class Attempts:
                 self.tell(key, None)
                 return None
         shares = resource_shares(self._past_outcomes(trial), self._state.index.find(trial.parent))
-        return self._jobs.make(trial, key, self._ledger.checkpoints(trial.uid), shares)
+        lineage = self._state.index.lineage(trial)
+        checkpoints = [ref for each in lineage for ref in self._ledger.checkpoints(each.uid)]
+        return self._jobs.make(trial, key, checkpoints, shares, [each.uid for each in lineage[1:]])
 
     def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
         """Record a measurement and decide whether its attempt continues."""

@@ -344,13 +344,17 @@ class StudyDriver:
     def _follow(self, effect: Effect) -> None:
         """Do what a recorded effect means for this driver; a change rebuilds every part."""
         if effect.changes:
-            self._account()
-            before, self._record = self._record, self._read_row()
-            self.config = with_changes(self.config, before, self._record)
-            self._set_parts(self._space, self._parts)
+            self._rebuild()
         else:
             self._attempts.follow(effect)
         self._new_trials.unblock()
+
+    def _rebuild(self) -> None:
+        """Make all parts again from what the ledger has now."""
+        self._account()
+        before, self._record = self._record, self._read_row()
+        self.config = with_changes(self.config, before, self._record)
+        self._set_parts(self._space, self._parts)
 
     def _set_parts(self, space: Space, before: StudyParts | None) -> None:
         """Make all parts from the ledger; running attempts continue."""
@@ -368,6 +372,10 @@ class StudyDriver:
     def _start_waiting(self, node: str, pid: int) -> TrainingJob | None:
         with self._guarded():
             while not self._inactive and (trial := self._agenda.next_waiting) is not None:
+                if trial.state.is_terminal:
+                    self._attempts.add_continuation(trial)
+                    self._rebuild()
+                    continue
                 job = self._attempts.start(trial, node, pid)
                 if job is not None:
                     return job

@@ -39,7 +39,12 @@ class JobFactory:
         self._teacher = teacher
 
     def make(
-        self, trial: Trial, key: AttemptKey, resume_from: Iterable[CheckpointRef], shares: int
+        self,
+        trial: Trial,
+        key: AttemptKey,
+        resume_from: Iterable[CheckpointRef],
+        shares: int,
+        continues: Iterable[str] = (),
     ) -> TrainingJob:
         """Return the job of one attempt.
 
@@ -48,6 +53,7 @@ class JobFactory:
             key: The attempt.
             resume_from: Checkpoints that it may resume from, newest first.
             shares: Multiple of the usual share of the machine.
+            continues: uids of the trials that it continues, whose checkpoints are among these.
         """
         config, log = self._config, self._log_path(trial)
         gpu_share = min(1.0, shares * (config.resources.gpu or 0.0))
@@ -60,7 +66,8 @@ class JobFactory:
             seed=trial.seed,
             train=config.train,
             space=config.space_base if user_object(config.space_base) else None,
-            checkpoint_dir=str((self._checkpoints / trial.uid).require_below(self._checkpoints)),
+            checkpoint_dir=self._folder(trial.uid),
+            earlier_dirs=tuple(map(self._folder, continues)),
             log_path=None if log is None else str(log),
             teacher=self._teacher,
             resume_from=tuple(resume_from),
@@ -70,6 +77,10 @@ class JobFactory:
             shares=shares,
             gpu_share=gpu_share,
         )
+
+    def _folder(self, uid: str) -> str:
+        """Return the folder of a trial's checkpoints."""
+        return str((self._checkpoints / uid).require_below(self._checkpoints))
 
     def log_end(self, trial: Trial, key: AttemptKey, end: str, failure: Failure | None) -> None:
         """Append the end of an attempt to the trial's log; its worker may be dead.
@@ -94,7 +105,7 @@ class JobFactory:
         return BestEpoch(
             metric=judge.metric,
             direction=judge.direction,
-            earlier=None if best is None else best.checkpoint,
+            earlier=None if best is None or not trial.own_measurements else best.checkpoint,
         )
 
     def log_dropped_metrics(

@@ -20,7 +20,7 @@ from orchestrator.objective import (
     scored_measurement,
 )
 from orchestrator.pruning.audit import PruningAudit, audit_pruning
-from orchestrator.trial import PAUSED, REUSED, Trial, TrialState
+from orchestrator.trial import PAUSED, REUSED, Trial, TrialState, newest_continuations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +210,10 @@ def _distances(
 
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
-    """Return the number of trials but confirmations by status, successful ones first."""
+    """Return the number of trials but confirmations by status, successful ones first.
+
+    A trial that was continued counts as its continuation.
+    """
     special = {REUSED, "infeasible", "diverged", "duplicate"}
     found = Counter(
         PAUSED
@@ -218,7 +221,7 @@ def counts(trials: Sequence[Trial]) -> dict[str, int]:
         else trial.reason
         if trial.reason in special and trial.state.is_terminal
         else trial.state.lower()
-        for trial in trials
+        for trial in newest_continuations(trials)
         if trial.kind != KIND
     )
     names = {"fail": "failed"}

@@ -5,6 +5,7 @@ extra files, never too few; the next start deletes them.
 """
 
 import re
+import sys
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,7 +20,8 @@ from orchestrator.objective import (
     rank,
     scored_measurement,
 )
-from orchestrator.trial import REUSED, Trial, TrialState
+from orchestrator.study.continuing import continuable_trials
+from orchestrator.trial import CONTINUE, REUSED, Trial, TrialState
 from workers import manifest
 from workers.measurement import CheckpointRef
 from workers.paths import PathOutsideError
@@ -48,11 +50,13 @@ class Retention:
         self._objectives = tuple(objectives)
         self._checkpoint: CheckpointName = checkpoint
         self._kept: tuple[Trial, ...] = ()
+        self._needed: set[str] = set()
 
     def sweep(self, trials: Iterable[Trial]) -> None:
         """Delete the checkpoints of all ended trials that are not among the best."""
         known = list(trials)
-        self._kept = trials_to_keep(known, self._objectives, self._checkpoint)
+        self._needed = _continued_now(known)
+        self._kept = self._to_keep(known)
         self._delete(
             trial for trial in known if trial.state.is_terminal and trial not in self._kept
         )
@@ -60,8 +64,17 @@ class Retention:
     def update(self, trial: Trial) -> None:
         """Add an ended trial, and delete the checkpoints of trials no longer among the best."""
         before = (*self._kept, trial)
-        self._kept = trials_to_keep(before, self._objectives, self._checkpoint)
+        self._needed.discard(trial.parent or "")
+        self._kept = self._to_keep(before)
         self._delete(other for other in before if other not in self._kept)
+
+    def _to_keep(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
+        kept = [
+            *trials_to_keep(trials, self._objectives, self._checkpoint),
+            *resumable_trials(trials, self._objectives),
+            *(trial for trial in trials if trial.uid in self._needed),
+        ]
+        return tuple({trial.uid: trial for trial in kept}.values())
 
     def _delete(self, trials: Iterable[Trial]) -> None:
         folders = [self._folder / trial.uid for trial in trials]
@@ -107,6 +120,18 @@ def trials_to_keep(
     return tuple(trial for trial in complete if trial.uid in kept)
 
 
+def resumable_trials(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    """Return the pruned trials that keep their checkpoints, so that they may be continued."""
+    found = continuable_trials(trials, objectives, sys.maxsize)
+    return [trial for trial in found if trial.state is TrialState.PRUNED]
+
+
+def _continued_now(trials: Iterable[Trial]) -> set[str]:
+    """Return the uids of the trials whose continuation has not ended: it may start from them."""
+    open_ones = [t for t in trials if t.kind == CONTINUE and not t.state.is_terminal]
+    return {trial.parent or "" for trial in open_ones}
+
+
 def _uncrowded_first(front: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
     """Return a front by descending crowding distance; the best by each objective come first."""
     points = [
@@ -122,7 +147,7 @@ def kept_checkpoints(
     trial: Trial, objectives: Sequence[Objective], checkpoint: CheckpointName
 ) -> list[CheckpointRef]:
     """Return the checkpoints of a trial that are on disk: the two newest and the scored one."""
-    kept = [seen.checkpoint for seen in trial.measurements if seen.checkpoint][-2:]
+    kept = [seen.checkpoint for seen in trial.own_measurements if seen.checkpoint][-2:]
     scored = _scored_checkpoint(trial, objectives, checkpoint)
     return kept if scored is None or scored in kept else [scored, *kept]
 
@@ -130,6 +155,8 @@ def kept_checkpoints(
 def _scored_checkpoint(
     trial: Trial, objectives: Sequence[Objective], checkpoint: CheckpointName
 ) -> CheckpointRef | None:
+    if not trial.own_measurements:
+        return None
     scored = scored_measurement(trial, objectives, checkpoint)
     return None if scored is None else scored.checkpoint
 
@@ -158,6 +185,7 @@ def unreferenced_files(
     found = folder.entries()
     kept = {trial.uid for trial in trials_to_keep(trials, objectives, checkpoint)} | set(needed)
     kept |= {trial.uid for trial in trials if not trial.state.is_terminal}
+    kept |= {trial.uid for trial in resumable_trials(trials, objectives)} | _continued_now(trials)
     known = {trial.uid: trial for trial in trials}
     paths = [
         path

@@ -28,11 +28,12 @@ from orchestrator.sampling.space_versions.earlier_trials import EarlierTrials
 from orchestrator.sampling.warm_start import WarmStart
 from orchestrator.seeds import derive_seed
 from orchestrator.snapshot import RunningTrial, Snapshot
+from orchestrator.study.continuing import continuable_trials
 from orchestrator.study.limits import SearchLimits
 from orchestrator.study.outcome import RunningAttempt
 from orchestrator.study.retention import Retention
 from orchestrator.study.trial_index import TrialIndex, is_new
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import CONTINUE, Trial, TrialState, newest_continuations
 from search_spaces.designs import Design
 from search_spaces.task import Task
 from workers.failpoints import fault
@@ -55,11 +56,10 @@ class StudyState:
         warm_start: WarmStart,
     ) -> None:
         trials = tuple(trials)
-        objectives = config.objectives
         self.config = config
         self.index = TrialIndex(trials)
-        self.retention = Retention(checkpoints, objectives, config.checkpoint)
-        self.best = best(self.index.trials, objectives)
+        self.retention = Retention(checkpoints, config.objectives, config.checkpoint)
+        self.best = best(self.index.trials, config.objectives)
         """The best complete trial so far."""
         self._pruner = _pruner(config)
         self._sampler_updates: list[Callable[[], None]] = []
@@ -81,6 +81,7 @@ class StudyState:
             clock=clock,
             warm_start=warm_start,
         )
+        self._ended_at, self._may_continue = -1, tuple[Trial, ...]()
         self._restore(trials, warm_start)
 
     @property
@@ -206,8 +207,7 @@ class StudyState:
 
     def record_measurement(self, uid: str, measurement: Measurement) -> None:
         """Record a measurement of a trial."""
-        trial = self.index[uid]
-        trial = replace(trial, measurements=(*trial.measurements, measurement))
+        trial = self.index[uid].measured(measurement)
         self._put(trial)
         if trial.kind != KIND:
             self._observed[uid] = trial
@@ -219,6 +219,8 @@ class StudyState:
             self._observed.pop(trial.uid, None)
             self._sampler_updates.append(partial(self._sampler.tell, trial))
         self.retention.update(trial)
+        if trial.kind == CONTINUE:  # it takes the place of its parent, which may be the best one
+            self.best = best(self.index.trials, self.config.objectives)
         self._update_best(trial)
 
     def record_pause(self, uid: str) -> None:
@@ -228,7 +230,10 @@ class StudyState:
 
     @property
     def next_waiting(self) -> Trial | None:
-        """The trial to start next: interrupted or requested, else promoted, else a new one."""
+        """The trial to start next: interrupted or requested, else promoted, else a new one.
+
+        A promoted one that has ended is to be continued.
+        """
         return self._else_promoted(self.index.next_waiting)
 
     @property
@@ -237,10 +242,23 @@ class StudyState:
         return self._else_promoted(self.index.next_search)
 
     def _else_promoted(self, waiting: Trial | None) -> Trial | None:
-        paused = self.index.paused
-        if self._pruner is None or not paused or not (waiting is None or is_new(waiting)):
+        if not (waiting is None or is_new(waiting)):
             return waiting
-        return self._pruner.next_promoted(paused) or waiting
+        stopped = (*self.index.paused, *self._continuable)
+        if self._pruner is None:
+            return next(iter(stopped), waiting)
+        return (self._pruner.next_promoted(stopped) if stopped else None) or waiting
+
+    @property
+    def _continuable(self) -> Sequence[Trial]:
+        """Ended trials that continue if they are promoted; none at rungs that end trials."""
+        if self._ended_at != self.index.num_ended:
+            budget, objectives = self.config.budget, self.config.objectives
+            found = continuable_trials(self.index.trials, objectives, budget.maximum)
+            if self.config.pruner.type == "stopping":
+                found = [trial for trial in found if trial.state is TrialState.COMPLETE]
+            self._ended_at, self._may_continue = self.index.num_ended, tuple(found)
+        return self._may_continue
 
     @property
     def surplus(self) -> Sequence[Trial]:
@@ -263,7 +281,7 @@ class StudyState:
             self._put(trial)
         self._sampler.rebuild(warm_start.transferred)
         self._transferred_uids = known = warm_start.transferred_uids
-        own = [t for t in trials if t.kind != KIND and t.parent not in known]
+        own = newest_continuations(t for t in trials if t.kind != KIND and t.parent not in known)
         translated = [self._earlier.translate(trial) for trial in own]
         self._outside.update(trial.uid for trial in translated if trial.outside)
         self._sampler.rebuild(translated)

@@ -10,24 +10,30 @@ from dataclasses import replace
 
 from orchestrator.confirmation.plan import KIND
 from orchestrator.study.retry_policy import MAX_LOSSES
-from orchestrator.trial import CHOICE, PAUSED, REQUEST, Trial, TrialState
+from orchestrator.trial import CHOICE, CONTINUE, PAUSED, REQUEST, Trial, TrialState
 
 
 class TrialIndex:
     """A study's trials by uid, by digest and by state."""
 
     def __init__(self, trials: Iterable[Trial]) -> None:
+        trials = list(trials)
+        self._continued = {trial.parent for trial in trials if trial.kind == CONTINUE}
         self._trials: dict[str, Trial] = {}
         self._by_digest: dict[str, Trial] = {}
         self._waiting: dict[str, Trial] = {}
         self._paused: dict[str, Trial] = {}
         self._losses: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
-        """Trials by state, paused ones as PAUSED, without duplicates and confirmations."""
+        """Trials by state, paused ones as PAUSED, without duplicates and confirmations.
+
+        A trial that was continued counts as its continuation."""
         self.confirmations = 0
         """Confirmations that have ended."""
         self.version = 0
         """Number of changes so far."""
+        self.num_ended = 0
+        """Number of changes of ended trials so far."""
         self.counted = 0
         """Trials of kind `search` that started an attempt."""
         self.proposed = 0
@@ -43,6 +49,7 @@ class TrialIndex:
         """Add a trial, or replace it by its new version."""
         self.version += 1
         if trial.state.is_terminal:
+            self.num_ended += 1
             trial = replace(trial, candidate={}, distributions={})
         if (before := self._trials.get(trial.uid)) is not None:
             self._count(before, -1)
@@ -65,6 +72,13 @@ class TrialIndex:
     def find(self, uid: str | None) -> Trial | None:
         """Return the trial of a uid; None if this study has none."""
         return None if uid is None else self._trials.get(uid)
+
+    def lineage(self, trial: Trial) -> list[Trial]:
+        """Return a trial, the one that it continues, the one that this continues, and so on."""
+        found = [trial]
+        while found[-1].kind == CONTINUE:
+            found.append(self._trials[found[-1].parent or ""])
+        return found
 
     def __len__(self) -> int:
         return len(self._trials)
@@ -138,14 +152,16 @@ class TrialIndex:
         return TrialState.RUNNING in states
 
     def _count(self, trial: Trial, sign: int) -> None:
+        self.counted += sign * (trial.kind == "search" and trial.attempts > 0)
+        given = {REQUEST, CHOICE} & trial.sampler_attrs.keys()
+        self.proposed += sign * (trial.kind == "search" and not given)
+        if trial.uid in self._continued:
+            return
         if trial.kind == KIND:
             self.confirmations += sign * trial.state.is_terminal
         elif trial.reason != "duplicate":
             self.counts[PAUSED.upper() if trial.paused else trial.state.value] += sign
         self.infeasible += sign * (trial.reason == "infeasible")
-        self.counted += sign * (trial.kind == "search" and trial.attempts > 0)
-        given = {REQUEST, CHOICE} & trial.sampler_attrs.keys()
-        self.proposed += sign * (trial.kind == "search" and not given)
         self.epochs += sign * len(trial.measurements)
 
 

@@ -265,7 +265,7 @@ def _metric_differences(trial: Trial, run: Run, points: Points) -> Iterator[Diff
     recorded: defaultdict[str, Counter[tuple[int, float]]] = defaultdict(Counter)
     for name, value in trial.cost.items():
         recorded[metric_key(name)][0, value] += 1
-    for seen in trial.measurements:
+    for seen in trial.own_measurements:
         for name, value in {"elapsed_s": seen.elapsed_s, **seen.metrics}.items():
             recorded[metric_key(name)][seen.fidelity, value] += 1
     for name in sorted({*recorded, *run.data.metrics}):

@@ -561,7 +561,10 @@ def test_only_the_best_ten_keep_their_checkpoints(tmp_path: Path) -> None:
         assert kept == {t.uid for t in ranked[:10]}
 
 
-def test_what_a_crash_left_is_swept_at_the_next_start(tmp_path: Path) -> None:
+def test_what_a_crash_left_is_swept_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.study.continuing.MAX_CONTINUABLE", 0)
     asked = config(stop={"trials": 4}, sampler={"name": "tpe"})
     with opened(tmp_path, asked) as study:
         run(study)

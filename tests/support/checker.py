@@ -103,15 +103,22 @@ def violations(home: Path, study: str, *, trials: int, epochs: int) -> list[str]
 def of_ledger(ledger: Place, study: str, trials: int, epochs: int) -> list[str]:
     """What is not as promised in the ledger alone."""
     found = []
-    kept = _trials(ledger, study, "number, uid, state, attempts, values_json")
+    kept = _trials(ledger, study, "number, uid, state, attempts, values_json, kind, parent")
     if [row[0] for row in kept] != list(range(len(kept))):
         found.append(f"numbers are not dense: {[row[0] for row in kept]}")
-    if (started := sum(row[3] > 0 for row in kept)) != trials:
+    if (started := sum(row[3] > 0 and row[5] != "continue" for row in kept)) != trials:
         found.append(f"{started} trials were started, not {trials}")
-    for number, uid, state, _, values in kept:
+    continued = {row[6] for row in kept if row[5] == "continue"}
+    if len(continued) != sum(row[5] == "continue" for row in kept):
+        found.append("a trial was continued twice")
+    curves: dict[str, list[int]] = {}
+    for number, uid, state, _, values, kind, parent in kept:
         if state not in {"COMPLETE", "PRUNED", "FAIL"}:
             found.append(f"trial {number} is left {state}")
         seen = _epochs(ledger, uid)
+        if kind == "continue":
+            seen = [epoch for epoch in curves[parent] if not seen or epoch < seen[0]] + seen
+        curves[uid] = seen
         if seen != list(range(1, len(seen) + 1)):
             found.append(f"trial {number} was measured at {seen}")
         if (state == "COMPLETE") != (len(seen) == epochs and values is not None):

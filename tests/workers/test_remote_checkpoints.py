@@ -105,16 +105,16 @@ def test_what_a_crash_cuts_off_has_no_manifest_and_what_an_error_cuts_off_leaves
 
 def test_a_store_is_opened_only_where_the_environment_names_it(folder: RemoteFolder) -> None:
     reference = checkpoint.save(folder, example())
-    for place in (
-        None,
-        folder / "..",
-        LocalFolder(Path("/tmp")),
-        RemoteFolder("memory://elsewhere"),
+    for places in (
+        [],
+        [folder / ".."],
+        [LocalFolder(Path("/tmp")), RemoteFolder("memory://elsewhere")],
     ):
         with pytest.raises(CheckpointError, match="has ARCHSCOUT_CHECKPOINTS changed"):
-            checkpoint.load(reference, place)
+            checkpoint.load(reference, *places)
     elsewhere = replace(reference, path=f"memory://elsewhere/{Path(reference.path).name}")
     assert checkpoint.load(elsewhere, folder).epoch == example().epoch  # from its own folder
+    assert checkpoint.load(reference, folder / "..", folder).epoch == example().epoch
     for nameless in ("memory://elsewhere/..", "memory://elsewhere/", "memory://elsewhere/."):
         with pytest.raises(CheckpointError, match="names no checkpoint"):
             checkpoint.load(replace(reference, path=nameless), folder)

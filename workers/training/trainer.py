@@ -196,7 +196,7 @@ class Trainer:
             Number of epochs it was trained for; 0 without a checkpoint.
         """
         found, reference, rejected = checkpoint.load_first_valid(
-            self.job.resume_from, self.job.checkpoints
+            self.job.resume_from, *self.job.readable_checkpoints
         )
         for reason in rejected:
             log.warning("trial %d: not resumed from %s", self.job.trial_number, reason)

@@ -349,3 +349,31 @@ def test_an_operation_that_fails_midway_writes_nothing(
     assert scene.ledger.trial(row.id, 0).measurements == ()
     assert scene.ledger.checkpoints(key.trial_uid) == []
     assert scene.ledger.record(lease, key, measure(1, checkpoint=True))
+
+
+def test_a_continuation_begins_with_the_curve_of_its_parent(
+    scene: Any, measure: Callable[..., Measurement]
+) -> None:
+    row, lease = scene.open()
+    key = scene.start(lease)
+    for epoch in (1, 2, 3):
+        scene.ledger.record(lease, key, measure(epoch))
+    scene.ledger.finish(lease, key.trial_uid, key=key, state=TrialState.PRUNED, reason="rung")
+    child = scene.add(lease, kind="continue", parent=key.trial_uid)
+    own = scene.ledger.start_attempt(lease, child.uid)
+
+    def curve(number: int) -> tuple[list[int], int]:
+        for trial in (scene.ledger.trial(row.id, number), scene.ledger.trials(row.id)[number]):
+            found = ([seen.fidelity for seen in trial.measurements], trial.inherited)
+        return found
+
+    assert curve(1) == ([1, 2, 3], 3)
+    scene.ledger.record(lease, own, measure(3))  # its parent's last checkpoint was damaged
+    scene.ledger.record(lease, own, measure(4))
+    assert curve(1) == ([1, 2, 3, 4], 2)
+    ended = scene.ledger.finish(lease, child.uid, key=own, state=TrialState.PRUNED, reason="rung")
+    assert (ended.reached, ended.inherited) == (4, 2)
+    assert len(ended.own_measurements) == 2
+    scene.add(lease, kind="continue", parent=child.uid)
+    assert curve(2) == ([1, 2, 3, 4], 4)
+    assert curve(0) == ([1, 2, 3], 0)
