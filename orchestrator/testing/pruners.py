@@ -177,6 +177,30 @@ class PrunerContract:
         assert len(rest) + len(surplus) == len(paused)
         assert not study.pruner.surplus(rest)
 
+    @given(seed=_seeds)
+    @_laws
+    def test_an_ended_trial_is_judged_as_a_paused_one_and_gives_way_to_its_continuation(
+        self, make_pruner: MakePruner, seed: int
+    ) -> None:
+        study = PrunedStudy(make_pruner, seed)
+        study.play(60)
+        for paused in study.paused:
+            ended = replace(paused, state=TrialState.PRUNED, reason="rung", paused=False)
+            child = replace(paused, uid="c" * 32, number=1000, kind="continue", parent=paused.uid)
+            others = [trial for trial in study.trials if trial.uid != paused.uid]
+            seen = [*others, ended, child]
+            pruner = study.new_pruner()
+            for trial in study.chance.sample(seen, len(seen)):
+                pruner.observe(trial)
+            promoted = study.pruner.promotes(paused, paused.reached)
+            assert study.pruner.promotes(ended, ended.reached) == promoted
+            assert pruner.promotes(child, child.reached) == promoted
+            assert pruner.rungs == study.pruner.rungs
+            for other in others:
+                for epoch in range(1, other.reached + 1):
+                    expected = study.pruner.promotes(other, epoch)
+                    assert pruner.promotes(other, epoch) == expected
+
 
 class PrunedStudy:
     """A study at random, whose trials train, pause, continue and fail as a pruner decides.

@@ -79,5 +79,5 @@ def _own(resources: ResourcesConfig) -> dict[str, Any]:
 
 def _fix(reason: str) -> str:
     if "target" in reason:
-        return "Set another target, or none"
+        return "Search with a harder target, or none: --set stop.target=null"
     return f"Extend it by {'hours' if 'time' in reason else 'trials'} too"
