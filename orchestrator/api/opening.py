@@ -84,6 +84,7 @@ def _as_existing(config: StudyConfig, home: Home) -> StudyConfig:
         if ledger is None or row is None:
             return config
         stored = relocate(studies.require_config(row), ledger, row, home)
+        config = studies.with_requested_changes(ledger, row, config, home)
     config = as_stored(config.at_address(None), stored).at_address(config.engine.address)
     if same_except_paths(stored, config.at_address(None)) or extends(stored, config):
         return config

@@ -38,6 +38,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             if ledger is not None and row is not None:
                 stored = studies.stored_config(row)
                 config = config if stored is None else with_stored_data(config, stored)
+                config = studies.with_requested_changes(ledger, row, config, home)
                 reply = extend.raise_limits(ledger, row, config, home, terminal)
                 if reply is not None and reply.running:
                     return ExitCode.DONE

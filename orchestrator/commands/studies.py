@@ -8,12 +8,13 @@ from filelock import Timeout
 from pydantic import ValidationError
 
 from orchestrator.commands import hints
+from orchestrator.config.resources import as_stored
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError, ExitCode, format_path, sanitize
 from orchestrator.home import Home
 from orchestrator.ledger import Ledger, StudyRow
 from orchestrator.study.leaderboard import leaderboard
-from orchestrator.study.moved_files import relocate
+from orchestrator.study.moved_files import relocate, same_except_paths
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.paths import projection_lock
 from search_spaces.plugins import UserFileError, did_you_mean
@@ -108,6 +109,30 @@ def require_config(row: StudyRow) -> StudyConfig:
             ExitCode.INPUT,
         )
     return config
+
+
+def with_requested_changes(
+    ledger: Ledger, row: StudyRow, config: StudyConfig, home: Home
+) -> StudyConfig:
+    """Return a config with what requests have changed in its study since it was created.
+
+    So the command that started a study continues it, after `enqueue` or `extend` too. Another
+    config than that of the start is returned as it is.
+    """
+    stored = stored_config(row)
+    if stored is None:
+        return config
+    first = ledger.events(row.id, 0, 1)[0].payload["config_json"]
+    created = relocate(as_stored(StudyConfig.from_json(first), stored), ledger, row, home)
+    if not same_except_paths(as_stored(config.at_address(None), created), created):
+        return config
+    stored = relocate(stored, ledger, row, home)
+    changed = {
+        name: getattr(stored, name)
+        for name in StudyConfig.model_fields
+        if getattr(stored, name) != getattr(created, name)
+    }
+    return config.model_copy(update=changed)
 
 
 def locate_config(ledger: Ledger, row: StudyRow, home: Home) -> StudyConfig:

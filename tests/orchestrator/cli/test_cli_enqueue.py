@@ -65,6 +65,8 @@ def test_a_design_waits_for_the_next_driver_which_trains_it(
     assert status["requests"][0]["answer"] == {"trials": [2]}
     assert command(home, "status", "surrogate") == 0
     assert "enqueue like 1, recipe.learning_rate 0.02  trials 2" in capsys.readouterr().out
+    assert command(home, *SEARCH) == 0  # the command that started it still continues it
+    assert trial(home, 2).uid == new.uid
 
 
 @pytest.mark.parametrize(
