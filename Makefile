@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install search test test-examples coverage check laws ablation record bench-search bench-search-final bench-search-ablation bench-search-real chaos screenshots docs constraints clean
+.PHONY: help install search test test-examples coverage check laws ablation record bench-search bench-search-final bench-search-ablation bench-search-transfer bench-search-real chaos screenshots docs constraints clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -59,6 +59,9 @@ bench-search-final: .venv/bench-installed  ## The same on the tasks kept for rel
 
 bench-search-ablation: .venv/bench-installed  ## Our search without each of its ingredients in simulated time; resumable, results in results/search-ablation/ (SEEDS, SHARD)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.ablation --seeds $(or $(SEEDS),3) --shard $(or $(SHARD),0/1)
+
+bench-search-transfer: .venv/bench-installed  ## Searches that start from a study on related, unrelated or reversed data in simulated time; resumable, results in results/search-transfer/ (SEEDS, SHARD)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.transfer --seeds $(or $(SEEDS),20) --shard $(or $(SHARD),0/1)
 
 bench-search-real: .venv/bench-installed  ## Real searches of this and other methods, confirmed and tested; resumable, results in results/search-real/ (TODAY, SEEDS, SHARD)
 	for step in search evaluate table; do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.real $$step --seeds $(or $(SEEDS),3) --shard $(or $(SHARD),0/1) $(if $(TODAY),--checkout today=$(TODAY),--methods ours optuna) || exit; done

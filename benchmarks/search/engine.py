@@ -23,10 +23,10 @@ Worker = Callable[[TrainingJob, Dataset], Iterator[Measurement | Progress]]
 
 
 class SimulatedClock:
-    """A clock that only the simulated engine moves; starts at zero."""
+    """A clock that only the simulated engine moves; starts at zero if not given otherwise."""
 
-    def __init__(self) -> None:
-        self._now = 0.0
+    def __init__(self, now: float = 0.0) -> None:
+        self._now = now
 
     def now(self) -> float:
         """Return simulated seconds."""

@@ -1,8 +1,10 @@
 """Our search in simulated time: the product's driver, sampler, pruner and ledger."""
 
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +23,7 @@ from workers.storage import LocalFolder
 
 SHARED_MEMORY = Path("/dev/shm")
 """A file system in memory, where syncing costs nothing."""
+LEDGER = "ledger.db"
 NO_DATA = Dataset.__new__(Dataset)
 """The data set of a table, which needs none."""
 
@@ -33,6 +36,7 @@ def run_study(
     units: float,
     seed: int,
     keys: Mapping[str, Any],
+    earlier: Path | None = None,
 ) -> Run:
     """Search a table with the product's code.
 
@@ -43,10 +47,15 @@ def run_study(
         units: Limit of compute, in full trainings of median cost over all workers.
         seed: Seed of the study and of the table's noise.
         keys: Keys of study.yaml, such as sampler, pruner and budget.
+        earlier: Ledger of earlier studies, which is copied; None starts with an empty one.
     """
     began = time.process_time()
     worker = TableWorker(table, seed)
-    trials = simulate(table, worker, workers=workers, units=units, seed=seed, keys=keys)
+    config = study_config(table, workers=workers, units=units, seed=seed, keys=keys)
+    with scratch_folder() as folder:
+        if earlier is not None:
+            shutil.copy(earlier, folder / LEDGER)
+        trials = search_in(folder, table, worker, config, workers=workers, clock=SimulatedClock())
     return summarize(
         method,
         table,
@@ -79,18 +88,35 @@ def simulate(
 ) -> list[Trial]:
     """Return the trained trials of a study in simulated time, by number."""
     config = study_config(table, workers=workers, units=units, seed=seed, keys=keys)
-    clock = SimulatedClock()
+    with scratch_folder() as folder:
+        return search_in(folder, table, worker, config, workers=workers, clock=SimulatedClock())
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a folder for one search, in memory if possible."""
     memory = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-    with (
-        tempfile.TemporaryDirectory(prefix="archscout-", dir=memory) as folder,
-        Ledger.open(Path(folder) / "ledger.db", clock=clock) as ledger,
-    ):
+    with tempfile.TemporaryDirectory(prefix="archscout-", dir=memory) as folder:
+        yield Path(folder)
+
+
+def search_in(
+    folder: Path,
+    table: Table,
+    worker: TruthfulWorker,
+    config: StudyConfig,
+    *,
+    workers: int,
+    clock: SimulatedClock,
+) -> list[Trial]:
+    """Return the trained trials of a study whose ledger is in a folder, by number."""
+    with Ledger.open(folder / LEDGER, clock=clock) as ledger:
         row, lease = ledger.open_study(
             name=config.name,
             config_json=config.canonical_json(),
             space_name=table.space.name,
             space_version=table.space.version,
-            data_digest="none",
+            data_digest=table.name,
             holder=Holder.of_this_process(),
         )
         # Without `with`: heartbeats belong to real time.
@@ -101,12 +127,12 @@ def simulate(
             lease=lease,
             space=table.space,  # type: ignore[arg-type] - has the methods of a SearchSpace
             task=Task(inputs={"table": (1,)}, num_classes=max(2, round(1 / table.chance))),
-            checkpoints_dir=LocalFolder(Path(folder)),
+            checkpoints_dir=LocalFolder(folder),
             clock=clock,
         )
         SimulatedEngine(worker, clock, workers=workers).run(driver, NO_DATA)
         if driver.abort_reason:
-            raise RuntimeError(f"{table.name}, seed {seed}: {driver.abort_reason}")
+            raise RuntimeError(f"{table.name}, seed {config.seed}: {driver.abort_reason}")
         return [trial for trial in driver.trials if trial.number in worker.truths]
 
 

@@ -20,6 +20,7 @@ from orchestrator.study.limits import (
     time_is_up,
     trials_have_ended,
 )
+from orchestrator.study.requests.retry import retryable_reasons, retryable_trials
 from orchestrator.trial import REUSED, Trial
 
 if TYPE_CHECKING:
@@ -103,8 +104,6 @@ def search_command(
 
 def retry_commands(name: str, trials: Sequence[Trial], home: Home) -> dict[str, str]:
     """Return the command that retries each class of failures, with an explanation."""
-    from orchestrator.study.requests.retry import retryable_reasons, retryable_trials  # noqa: PLC0415 - loads optuna
-
     found = Counter(
         {reason: len(retryable_trials(trials, reason)) for reason in retryable_reasons()}
     )

@@ -26,7 +26,13 @@ from orchestrator.preflight.storage_check import require_checkpoints
 from orchestrator.run import RunOutcome, run_study
 from orchestrator.sampling.candidates import resolve_candidate
 from orchestrator.sampling.screening import Screening, screen
-from orchestrator.sampling.warm_start import StudyIdentity, WarmStartError, load_warm_start
+from orchestrator.sampling.warm_start import (
+    NO_WARM_START,
+    StudyIdentity,
+    WarmStart,
+    WarmStartError,
+    load_warm_start,
+)
 from orchestrator.study.leaderboard import leaderboard
 from orchestrator.study.limits import exhausted_reason
 from orchestrator.study.prepare import StudyInputs, prepare_study
@@ -75,7 +81,9 @@ def search(config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool
     if not outcome.shown:
         terminal.info(studies.incomplete_mlflow(config.name, home, outcome.not_shown))
     with studies.open_ledger(home) as opened:
-        terminal.info(hints.next_steps(*studies.find_study(opened, config.name, home), home, board))
+        ledger, row = studies.find_study(opened, config.name, home)
+        studies.show_transfer(ledger, row, terminal)
+        terminal.info(hints.next_steps(ledger, row, home, board))
     return ExitCode.DONE
 
 
@@ -106,13 +114,14 @@ def launch(
     with terminal.waiting_for(INPUTS):
         inputs = prepare_study(config)
     inputs = _with_teacher(inputs, home)
-    _check_warm_start(inputs, home)
+    warm_start = _load_warm_start(inputs, home)
     forecast = None if resumed else check(inputs, terminal)
     warn(inputs, terminal)
     terminal.info(header(inputs, home, resumed=resumed))
     print_notes(inputs, terminal)
-    if forecast is not None:
-        terminal.info(f"forecast   {forecast}")
+    for name, text in (("warm start", warm_start.describe()), ("forecast", forecast)):
+        if text:
+            terminal.info(f"{name:<10} {sanitize(text, 500)}")
     try:
         return run_study(replace(inputs, confirm_only=confirm_only), home, terminal)
     except StudyConflictError as error:
@@ -231,14 +240,14 @@ def _with_teacher(inputs: StudyInputs, home: Home) -> StudyInputs:
     return replace(inputs, teacher=teacher)
 
 
-def _check_warm_start(inputs: StudyInputs, home: Home) -> None:
-    """Refuse earlier studies whose trials cannot be transferred.
+def _load_warm_start(inputs: StudyInputs, home: Home) -> WarmStart:
+    """Return the results of the earlier studies.
 
     Raises:
-        ProblemsError: One does not exist, or differs in data, code or space.
+        ProblemsError: One does not exist, or is not comparable.
     """
     if not inputs.config.warm_start:
-        return
+        return NO_WARM_START
     identity = StudyIdentity(
         data_digest=inputs.dataset.digest,
         code_digest=inputs.code_digest,
@@ -247,7 +256,7 @@ def _check_warm_start(inputs: StudyInputs, home: Home) -> None:
     )
     with studies.open_ledger(home) as ledger:
         try:
-            load_warm_start(ledger, inputs.config, identity)
+            return load_warm_start(ledger, inputs.config, identity)
         except WarmStartError as error:
             raise ProblemsError([Problem(inputs.config.name, text=str(error))]) from error
 

@@ -30,6 +30,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         trials = ledger.trials(row.id)
         if options.trial is None:
             _show_study(ledger, row, trials, home, terminal)
+            studies.show_transfer(ledger, row, terminal)
             _show_requests(ledger, row, trials, terminal)
             return ExitCode.DONE
         if options.trial >= len(trials):
@@ -56,8 +57,9 @@ def show_leaderboard(options: argparse.Namespace, home: Home, terminal: Terminal
         if options.prefer is not None:
             preferred = parse_preference(options.prefer, config.objectives)
         board = leaderboard(config, row.state, ledger.trials(row.id), preferred, home.program)
-    terminal.document |= board.to_dict(options.top)
-    terminal.print(board.text(options.top))
+        terminal.document |= board.to_dict(options.top)
+        terminal.print(board.text(options.top))
+        studies.show_transfer(ledger, row, terminal)
     return ExitCode.DONE
 
 

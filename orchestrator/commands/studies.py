@@ -45,6 +45,18 @@ def open_ledger(home: Home) -> Iterator[Ledger | None]:
         yield ledger
 
 
+def show_transfer(ledger: Ledger, row: StudyRow, terminal: Terminal) -> None:
+    """Print how much a study uses earlier studies on other data."""
+    if not StudyConfig.from_json(row.config_json).warm_start:
+        return
+    from orchestrator.sampling.transfer.report import transfer_report  # noqa: PLC0415 - loads optuna
+
+    found = transfer_report(ledger, row)
+    terminal.document["warm_start"] = [each.to_dict() for each in found]
+    for each in found:
+        terminal.print(f"warm start from {each.describe()}")
+
+
 @contextmanager
 def hold_projection(home: Home, name: str) -> Iterator[None]:
     """Keep other processes from projecting a study onto MLflow; wait for one that is about to exit.
@@ -169,6 +181,7 @@ def show_finished(
     board = leaderboard(config, row.state, ledger.trials(row.id), program=home.program)
     terminal.document |= board.to_dict(top)
     terminal.print(board.text(top))
+    show_transfer(ledger, row, terminal)
     terminal.info(hints.next_steps(ledger, row, home, board))
     return ExitCode.DONE
 

@@ -19,6 +19,7 @@ from orchestrator.sampling.pool import Key, Parent, Pool, key_of
 from orchestrator.sampling.proposal_model import ModelTargets, ProposalModel
 from orchestrator.sampling.screening import CountedSample, counted_samples
 from orchestrator.sampling.space_versions.distributions import to_json, to_question
+from orchestrator.sampling.transfer.source_model import SourceModel
 from orchestrator.seeds import derive_seed
 from orchestrator.trial import Trial
 from search_spaces.space import Constraint
@@ -72,6 +73,7 @@ class AutoSampler:
         constraints: Sequence[Constraint] = (),
         task: Task | None = None,
         predict_from_clock: bool = False,
+        sources: Sequence[SourceModel] = (),
     ) -> None:
         """Start with an empty history.
 
@@ -84,6 +86,7 @@ class AutoSampler:
             task: Task that costs are counted for; None counts nothing.
             predict_from_clock: Predict the cost of training from measured times where FLOPs cannot
                 be counted; otherwise suggestions do not depend on the machine.
+            sources: Models of earlier studies on other data, for this sampler alone.
         """
         self._space, self._task, self._seed = space, task, seed
         self._expected, self._parts = space.expected(), space.parts()
@@ -93,6 +96,7 @@ class AutoSampler:
             training_cost=("flops", SECONDS) if predict_from_clock else ("flops",),
         )
         self._history = History(objectives, budget.possible_rungs(), self._targets.costs)
+        self._sources = sources
         self._counted: tuple[CountedSample, ...] | None = None
         self._tried: set[Key] = set()
         self._pool: tuple[int, Sequence[MutatingSuggester]] | None = None
@@ -167,7 +171,7 @@ class AutoSampler:
         if self._pool is None or self._pool[0] != number:
             seed, history = derive_seed(self._seed, "auto", number), self._history
             rng = random.Random(seed)  # noqa: S311 - not for cryptography
-            model = ProposalModel(history, self._targets, seed, self._count_costs)
+            model = ProposalModel(history, self._targets, seed, self._count_costs, self._sources)
             rows = model.parents(NUM_PARENTS)
             parents = [self._parent(history.params[row], rng) for row in rows]
             pool = Pool(self._space, self._expected, self._parts, self._tried, rng)

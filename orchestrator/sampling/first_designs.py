@@ -15,7 +15,7 @@ from orchestrator.sampling.duplicates import digest_of
 from orchestrator.sampling.screening import screen
 from search_spaces.catalog.known import KNOWN, known
 from search_spaces.domains import DomainError, SpaceError
-from search_spaces.domains.suggester import ReplaySuggester
+from search_spaces.domains.suggester import ReplaySuggester, SuggestionError
 from search_spaces.space import Constraint
 from search_spaces.task import Task
 
@@ -41,21 +41,36 @@ class FirstDesigns:
     """Maximum number of designs."""
     constraints: tuple[Constraint, ...] = ()
     """Bounds on the costs, in addition to the space's own."""
+    preferred: tuple[Params, ...] = ()
+    """Designs of earlier studies, which are tried before the others."""
 
     @classmethod
-    def for_limit(cls, trials: int | None, constraints: Sequence[Constraint]) -> "FirstDesigns":
-        """Return the rule for a study of at most so many trials; None is without such a limit."""
+    def for_limit(
+        cls,
+        trials: int | None,
+        constraints: Sequence[Constraint],
+        preferred: Sequence[Params] = (),
+    ) -> "FirstDesigns":
+        """Return the rule for a study.
+
+        Args:
+            trials: Its maximum number of trials; None is without such a limit.
+            constraints: Bounds on the costs, in addition to the space's own.
+            preferred: Designs of earlier studies.
+        """
         maximum = UNLIMITED
         if trials is not None:
             maximum = int(SHARE * trials) if trials >= MIN_TRIALS else 0
-        return cls(maximum=maximum, constraints=tuple(constraints))
+        return cls(maximum=maximum, constraints=tuple(constraints), preferred=tuple(preferred))
 
     def at_most(self, space: Space) -> int:
         """Return the maximum number of designs for a space; nothing is screened."""
-        return min(self.maximum, len(list(_designs(space)))) if self.maximum else 0
+        return min(self.maximum, len(self._options(space))) if self.maximum else 0
 
     def choose(self, space: Space, tried: Sequence[Params], task: Task | None) -> list[Params]:
-        """Return parameters of the designs, each of another network, the most different first.
+        """Return parameters of the designs, each of another network.
+
+        Those of earlier studies come first, then the most different ones.
 
         A function of its arguments only, so that a resumed study gets the same designs.
 
@@ -64,13 +79,14 @@ class FirstDesigns:
             tried: Parameters of the default and of the user's seed points.
             task: Task that networks are built for; None counts no costs.
         """
-        options = list(_designs(space)) if self.maximum else []
+        options = self._options(space) if self.maximum else []
         if not options:
             return []
         constraints = (*self.constraints, *space.constraints)
         known_candidates = [space.resolve(ReplaySuggester(params)) for params in tried]
         digests = {digest_of(candidate, task) for candidate in known_candidates}
-        default_flops = screen(known_candidates[0], task, ()).cost.get("flops", math.inf)
+        costs = [screen(candidate, task, ()).cost for candidate in known_candidates[:1]]
+        default_flops = costs[0].get("flops", math.inf) if costs else math.inf
         limit = max(MAX_COST * default_flops, CHEAP_FLOPS)
         designs: list[Params] = []
         for params in options:
@@ -80,7 +96,14 @@ class FirstDesigns:
             if screening.feasible and affordable and digest not in digests:
                 digests.add(digest)
                 designs.append(params)
-        return _most_different_first(designs, tried)[: self.maximum]
+        first = [params for params in designs if params in self.preferred]
+        others = [params for params in designs if params not in self.preferred]
+        return [*first, *_most_different_first(others, [*tried, *first])][: self.maximum]
+
+    def _options(self, space: Space) -> list[Params]:
+        """Return the designs that the space contains, before they are screened."""
+        preferred = [params for params in self.preferred if _is_in(space, params)]
+        return [*preferred, *_designs(space)]
 
 
 NO_DESIGNS = FirstDesigns(maximum=0)
@@ -120,6 +143,16 @@ class FirstPoints:
     @cached_property
     def _designs(self) -> Sequence[Params]:
         return self._rule.choose(self._space, self._points, self._task)
+
+
+def _is_in(space: Space, params: Params) -> bool:
+    """Return whether a space asks for exactly these decisions, and allows them."""
+    replay = ReplaySuggester(params)
+    try:
+        space.resolve(replay)
+    except (DomainError, SpaceError, SuggestionError):
+        return False
+    return not replay.unused()
 
 
 def _designs(space: Space) -> Iterator[Params]:

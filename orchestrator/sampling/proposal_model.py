@@ -20,6 +20,8 @@ from orchestrator.sampling.history import History, Mask
 from orchestrator.sampling.mutation import MutatingSuggester
 from orchestrator.sampling.predicted_ends import predicted_ends
 from orchestrator.sampling.screening import CountedSample
+from orchestrator.sampling.transfer.prior_mean import TransferPrior
+from orchestrator.sampling.transfer.source_model import SourceModel
 from search_spaces.space import Constraint
 
 Array = NDArray[np.float64]
@@ -27,6 +29,8 @@ Rows = NDArray[np.intp]
 
 MIN_RESULTS = 8
 """Results of feasible trials below which no scores are predicted."""
+MIN_RESULTS_WITH_SOURCES = 4
+"""The same where an earlier study on other data ranks the results better than chance."""
 MIN_COSTS = 4
 """Known costs below which no others are predicted."""
 MAX_RESULTS = 200
@@ -81,6 +85,7 @@ class ProposalModel:
         targets: ModelTargets,
         seed: int,
         counted: Callable[[], Sequence[CountedSample]] = tuple,
+        sources: Sequence[SourceModel] = (),
     ) -> None:
         """Fit the models.
 
@@ -90,17 +95,19 @@ class ProposalModel:
             seed: Seed of the weights and of Monte Carlo samples.
             counted: Returns candidates that only models of costs learn from; called if costs are
                 predicted.
+            sources: Models of earlier studies on other data.
         """
         rng, count = np.random.default_rng(seed), len(targets.objectives)
         self._history, self._targets = history, targets
         self._encoder = history.encoder.copy()
         self._weights = rng.dirichlet(np.ones(count))
         self._noise = rng.standard_normal((_NUM_SAMPLES, count))
-        self._scores, self._spreads = _scaled_scores(history, targets.objectives)
+        self._scores, self._spreads = scaled_scores(history, targets.objectives)
         self._values = chebyshev(self._scores, self._weights)
         self._known = np.flatnonzero(np.isfinite(self._values))
         usable = (history.excess == 0) & ~history.failed
         self._feasible = self._known[usable[self._known]]
+        self._prior = TransferPrior(sources, history.params, self._scores)
         self._score_models = self._fit_scores()
         used = (*targets.bounded, *(targets.training_cost if self.predicts_scores else ()))
         # Encoded after the history's: a resumed study has the same features in the same order.
@@ -134,12 +141,16 @@ class ProposalModel:
         points = dense(encodings, self._encoder.width)
         merit = self._log_feasibility(points)
         if self.predicts_scores:
-            merit += np.log(np.maximum(self._improvement(points), _TINY))
+            prior = self._prior.predict([each.params for each in samples])
+            merit += np.log(np.maximum(self._improvement(points, prior), _TINY))
             merit -= self._log_training_cost(points)
         return merit
 
-    def _improvement(self, points: Array) -> Array:
-        predictions = [model.predict(points) for model in self._score_models]
+    def _improvement(self, points: Array, prior: Array) -> Array:
+        predictions = []
+        for model, own in zip(self._score_models, prior.T, strict=True):
+            mean, std = model.predict(points)
+            predictions.append((mean + own, std))
         if len(predictions) == 1:
             return expected_improvement(*predictions[0], self._scores[self._feasible].max())
         means, stds = (np.stack(each, axis=1) for each in zip(*predictions, strict=True))
@@ -161,10 +172,11 @@ class ProposalModel:
 
     def _fit_scores(self) -> list[GaussianProcess]:
         """Return a model of each objective; none while there are too few results."""
-        if len(self._feasible) < MIN_RESULTS:
+        enough = MIN_RESULTS_WITH_SOURCES if self._prior.informs else MIN_RESULTS
+        if len(self._feasible) < enough:
             return []
         rows = _at_most(MAX_RESULTS, self._known, self._values)
-        inputs, scores = self._inputs(rows), self._scores[rows]
+        inputs, scores = self._inputs(rows), self._scores[rows] - self._prior.of_trials[rows]
         models = [
             GaussianProcess(inputs, *each)
             for each in zip(scores.T, self._spreads[rows].T, strict=True)
@@ -200,7 +212,7 @@ class ProposalModel:
         return dense([self._history.encodings[row] for row in rows], self._history.encoder.width)
 
 
-def _scaled_scores(history: History, objectives: Sequence[Objective]) -> tuple[Array, Array]:
+def scaled_scores(history: History, objectives: Sequence[Objective]) -> tuple[Array, Array]:
     """Return each trial's predicted scores and their spreads, scaled to [0, 1] over the trials.
 
     Trials without a score have NaN.

@@ -1,8 +1,9 @@
-"""Warm start: reuse the results of earlier studies on the same data.
+"""Warm start: use the results of earlier studies.
 
-Complete trials of earlier studies answer equal candidates without training. Trials of the same
-space are transferred into the sampler's history. Trials that ended after this study began are
-ignored, so a resumed study sees the same results as at its start. Only reads the ledger.
+On the same data, complete trials answer equal candidates without training, and trials of the same
+space are transferred into the sampler's history. On other data no result is reused: the study only
+informs the sampler `auto`, as far as both rank candidates alike. Trials that ended after this study
+began are ignored, so a resumed study sees the same results as at its start. Only reads the ledger.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import sanitize
 from orchestrator.ledger import Ledger, StudyRow
+from orchestrator.sampling.transfer.source_model import SourceStudy
 from orchestrator.trial import OPERATOR, Trial, TrialState
 from search_spaces.errors import ArchscoutError
 from search_spaces.plugins import did_you_mean
@@ -59,11 +61,25 @@ class WarmStart:
     """Complete trials by digest; of equal ones, that of the study named first."""
     transferred: Sequence[Trial] = ()
     """Ended trials of the same space, with violations of this study's constraints."""
+    sources: Sequence[SourceStudy] = ()
+    """Studies on other data, in the order in which `warm_start` names them."""
 
     @property
     def transferred_uids(self) -> frozenset[str]:
         """Uids of the transferred trials, which the sampler already knows."""
         return frozenset(trial.uid for trial in self.transferred)
+
+    def describe(self) -> str:
+        """Return what is used of the earlier studies, in words; empty without any."""
+        parts = [
+            f"{len(study.trials)} trials of {study.name} on other data, as a prior"
+            for study in self.sources
+        ]
+        if self.complete:
+            parts.insert(0, f"{len(self.complete)} results on the same data")
+        if self.transferred:
+            parts.insert(1, f"{len(self.transferred)} trials in the sampler's history")
+        return "; ".join(parts)
 
 
 NO_WARM_START = WarmStart()
@@ -84,29 +100,36 @@ def load_warm_start(
     """
     complete: dict[str, Trial] = {}
     transferred: list[Trial] = []
+    sources: list[SourceStudy] = []
     for index, name in enumerate(config.warm_start):
+        where = f"warm_start[{index}]"
         row = None if ledger is None else ledger.study(name)
         if ledger is None or row is None:
             names = [] if ledger is None else [known.name for known in ledger.studies()]
             raise WarmStartError(
-                f"warm_start[{index}]: there is no study "
-                f"'{sanitize(name)}'.{did_you_mean(name, names)}"
+                f"{where}: there is no study '{sanitize(name)}'.{did_you_mean(name, names)}"
             )
-        if differing := _differences(row, config, identity):
-            raise WarmStartError(
-                f"warm_start[{index}]: results of study '{name}' are not comparable: it "
-                f"has another {' and another '.join(differing)}; remove it, or use the same"
-            )
-        for trial in _ended(ledger.trials(row.id), identity.began):
+        other = _require_comparable(where, row, config, identity)
+        ended = _ended(ledger.trials(row.id), identity.began)
+        if _on_other_data(row, identity):
+            sources.append(SourceStudy(name=name, budget=other.budget, trials=ended))
+            continue
+        for trial in ended:
             if trial.state is TrialState.COMPLETE:
                 complete.setdefault(trial.digest, trial)
             if (row.space_name, row.space_version) == identity.space:
                 transferred.append(_with_violations(trial, config))
-    return WarmStart(complete=complete, transferred=transferred)
+    return WarmStart(complete=complete, transferred=transferred, sources=sources)
 
 
-def _differences(row: StudyRow, config: StudyConfig, identity: StudyIdentity) -> list[str]:
-    """Return the properties in which two studies differ."""
+def _require_comparable(
+    where: str, row: StudyRow, config: StudyConfig, identity: StudyIdentity
+) -> StudyConfig:
+    """Return the config of an earlier study.
+
+    Raises:
+        WarmStartError: Its results are not comparable.
+    """
     if row.name == config.name:
         raise WarmStartError(
             f"warm_start: study '{row.name}' cannot reuse its own results; remove it"
@@ -114,21 +137,41 @@ def _differences(row: StudyRow, config: StudyConfig, identity: StudyIdentity) ->
     try:
         other = StudyConfig.from_json(row.config_json)
     except ValidationError:
-        return ["release's config"]
-    pairs = {
-        "data set": _data(row.data_digest, identity.data_digest),
-        "training code": (row.code_digest, identity.code_digest),
-        "budget": (other.budget, config.budget),
-        "list of objectives": (other.objectives, config.objectives),
-        "checkpoint": (other.checkpoint, config.checkpoint),
-        "teacher": (row.teacher_sha256, identity.teacher_sha256),
-    }
-    return [what for what, (theirs, ours) in pairs.items() if theirs != ours]
+        raise _not_comparable(where, row, ["release's config"]) from None
+    if not _on_other_data(row, identity):
+        pairs = {
+            "training code": (row.code_digest, identity.code_digest),
+            "budget": (other.budget, config.budget),
+            "list of objectives": (other.objectives, config.objectives),
+            "checkpoint": (other.checkpoint, config.checkpoint),
+            "teacher": (row.teacher_sha256, identity.teacher_sha256),
+        }
+    elif config.sampler.name == "auto":
+        pairs = {
+            "space": (row.space_name, identity.space[0]),
+            "list of objectives": (other.objectives, config.objectives),
+        }
+    else:
+        raise WarmStartError(
+            f"{where}: study '{row.name}' has another data set; only the sampler auto learns from "
+            f"it, not {config.sampler.name}; remove it, or set sampler.name to auto"
+        )
+    if differing := [what for what, (theirs, ours) in pairs.items() if theirs != ours]:
+        raise _not_comparable(where, row, differing)
+    return other
 
 
-def _data(theirs: str, ours: str) -> tuple[str, str]:
-    """Return the digests to compare; own training without data is compared by its code alone."""
-    return ("", "") if NO_DATA in {theirs, ours} else (theirs, ours)
+def _not_comparable(where: str, row: StudyRow, differing: Sequence[str]) -> WarmStartError:
+    return WarmStartError(
+        f"{where}: results of study '{row.name}' are not comparable: it has another "
+        f"{' and another '.join(differing)}; remove it, or use the same"
+    )
+
+
+def _on_other_data(row: StudyRow, identity: StudyIdentity) -> bool:
+    """Return True if a study has other data; own training without data has no digest."""
+    digests = {row.data_digest, identity.data_digest}
+    return NO_DATA not in digests and len(digests) > 1
 
 
 def _ended(trials: Sequence[Trial], before: float | None) -> list[Trial]:

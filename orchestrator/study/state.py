@@ -25,6 +25,7 @@ from orchestrator.sampling.sampler import Sampler
 from orchestrator.sampling.seed_points import first_points
 from orchestrator.sampling.space_versions.added_choices import AddedChoices
 from orchestrator.sampling.space_versions.earlier_trials import EarlierTrials
+from orchestrator.sampling.transfer.source_model import SourceModel, first_of_each
 from orchestrator.sampling.warm_start import WarmStart
 from orchestrator.seeds import derive_seed
 from orchestrator.snapshot import RunningTrial, Snapshot
@@ -66,7 +67,8 @@ class StudyState:
         """Updates that the sampler receives before its next sample."""
         self._observed: dict[str, Trial] = {}
         """Open trials with measurements that the sampler receives after these updates, by uid."""
-        self._sampler = _sampler(config, space, task)
+        sources = [SourceModel(study, config.objectives) for study in warm_start.sources]
+        self._sampler = _sampler(config, space, task, sources)
         self._earlier = EarlierTrials(space)
         self._outside: set[str] = set()
         """Uids of trials of earlier versions of the space that this one does not contain."""
@@ -77,7 +79,7 @@ class StudyState:
             seed=config.seed,
             task=task,
             constraints=config.constraints,
-            first_points=_first_points(config, space, task),
+            first_points=_first_points(config, space, task, sources),
             clock=clock,
             warm_start=warm_start,
         )
@@ -296,18 +298,23 @@ class StudyState:
         self.best = best([t for t in (self.best, trial) if t], self.config.objectives)
 
 
-def _first_points(config: StudyConfig, space: Space, task: Task | None) -> FirstPoints:
+def _first_points(
+    config: StudyConfig, space: Space, task: Task | None, sources: Sequence[SourceModel]
+) -> FirstPoints:
     given = first_points(space, config.seed_points, config.seed, task)
-    return FirstPoints(given, _first_designs(config), space, task)
+    return FirstPoints(given, _first_designs(config, sources), space, task)
 
 
-def _first_designs(config: StudyConfig) -> FirstDesigns:
+def _first_designs(config: StudyConfig, sources: Sequence[SourceModel]) -> FirstDesigns:
     if config.sampler.name != "auto":  # other studies keep the first points that they had
         return NO_DESIGNS
-    return FirstDesigns.for_limit(config.stop.trials, config.constraints)
+    preferred = first_of_each(source.designs for source in sources)
+    return FirstDesigns.for_limit(config.stop.trials, config.constraints, preferred)
 
 
-def _sampler(config: StudyConfig, space: Space, task: Task | None) -> Sampler[Any]:
+def _sampler(
+    config: StudyConfig, space: Space, task: Task | None, sources: Sequence[SourceModel]
+) -> Sampler[Any]:
     if config.sampler.name != "auto":
         return OptunaSampler(
             sampler=config.sampler.name,
@@ -323,6 +330,7 @@ def _sampler(config: StudyConfig, space: Space, task: Task | None) -> Sampler[An
         seed=config.seed,
         task=task,
         predict_from_clock=config.engine.name != "in_process",
+        sources=sources,
     )
 
 

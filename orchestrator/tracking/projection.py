@@ -24,6 +24,7 @@ from orchestrator.confirmation.plateau import plateau
 from orchestrator.figures.trial import TrialFigures
 from orchestrator.ledger import Event, Ledger, StudyRow
 from orchestrator.pruning.audit import audit_pruning
+from orchestrator.sampling.transfer.report import transfer_report
 from orchestrator.tracking import summary
 from orchestrator.tracking.addresses import run_page, runs_page
 from orchestrator.tracking.errors import FINAL, reason
@@ -195,7 +196,7 @@ class Projection:
             self._uploads.retry(ignore_pause=True)
 
     def _plot(self, store: _Store, *, offline: bool) -> None:
-        from orchestrator.figures.study_plots import study_plots  # noqa: PLC0415 - loads optuna, plotly
+        from orchestrator.figures.study_plots import study_plots  # noqa: PLC0415 - loads plotly
 
         shown = self._shown
         trials = self._ledger.trials(self._study.id)
@@ -205,6 +206,8 @@ class Projection:
         )
         if audit is not None:
             store.parent.set_audit(audit.text())
+        if found := transfer_report(self._ledger, self._study):
+            store.parent.set_warm_start("; ".join(each.describe() for each in found))
         names = {uid: view.name for uid, view in self._fold.trials.items()}
         title = self._study.name
         pages = study_plots(trials, self._objectives, names, title=title, offline=offline)

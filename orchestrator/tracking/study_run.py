@@ -169,6 +169,10 @@ class ParentRun:
         """Write the audit of the study's rungs."""
         self._client.set_tag(self.run_id, "archscout.audit", tag_value(text))
 
+    def set_warm_start(self, text: str) -> None:
+        """Write how much the study uses earlier studies on other data."""
+        self._client.set_tag(self.run_id, "archscout.warm_start", tag_value(text))
+
     def set_table(self, table: str) -> None:
         """Write the leaderboard as a table."""
         self._client.log_text(self.run_id, table, TABLE)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.studies import config, curve, opened, run, story
+from support.studies import config, curve, opened, run, story, train
 
 from orchestrator.sampling.warm_start import WarmStartError
 from orchestrator.study.driver import StudyDriver
@@ -75,16 +75,6 @@ def test_trials_of_another_space_answer_and_are_no_history(tmp_path: Path) -> No
         assert transferred(study) == []
         study.ask()
         assert study.trials[0].reason == REUSED
-
-
-def train(study: StudyDriver, count: int) -> None:
-    """Runs some trials of a study that is then left."""
-    for _ in range(count):
-        job = study.ask()
-        assert job is not None
-        for seen in curve(job, None):
-            study.report(job.key, seen)
-        study.tell(job.key)
 
 
 def test_what_an_earlier_study_finds_later_does_not_count(tmp_path: Path) -> None:

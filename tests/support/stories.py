@@ -26,8 +26,9 @@ TASK = Task(inputs={"image": (1, 28, 28)}, num_classes=10)
 class Story:
     """A study recorded in a ledger, as a driver would."""
 
-    def __init__(self, home: Path, store: Path, **config: Any) -> None:
+    def __init__(self, home: Path, store: Path, *, data: str = "d", **config: Any) -> None:
         home.mkdir(exist_ok=True)
+        self.data_digest = "sha256:" + data * 64
         shutil.copy(store, home / "mlflow.db")
         self.home = home
         self.ledger_url = f"sqlite:///{home / 'ledger.db'}"
@@ -46,7 +47,7 @@ class Story:
             config_json=self.config.canonical_json(),
             space_name="tiny",
             space_version="1",
-            data_digest="sha256:" + "d" * 64,
+            data_digest=self.data_digest,
             code_digest=None,
             metadata={"task": TASK.to_dict(), "git_revision": "9" * 40},
             holder=Holder.of_this_process(),

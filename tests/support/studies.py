@@ -97,6 +97,7 @@ def opened(
     through: Callable[[Ledger], Any] = lambda ledger: ledger,
     space: Any = BRANCHING,
     version: str = "1",
+    data: str = "none",
     alive: bool = False,
     **parts: Any,
 ) -> Iterator[StudyDriver]:
@@ -115,7 +116,7 @@ def opened(
             config_json=recorded(ledger, asked).canonical_json(),
             space_name="branching",
             space_version=version,
-            data_digest="none",
+            data_digest=data,
             holder=holder,
         )
         with StudyDriver(
@@ -134,6 +135,16 @@ def opened(
 def run(study: StudyDriver, worker: Any = curve) -> None:
     """Runs a study to its end in this process."""
     InProcessEngine(worker).run(study, NO_DATA)
+
+
+def train(study: StudyDriver, count: int) -> None:
+    """Runs some trials of a study that is then left."""
+    for _ in range(count):
+        job = study.ask()
+        assert job is not None
+        for seen in curve(job, None):
+            study.report(job.key, seen)
+        study.tell(job.key)
 
 
 class Killed(BaseException):

@@ -328,6 +328,34 @@ def test_plots_are_artifacts_of_the_parent_run(story: Story) -> None:
     ]
 
 
+def test_the_use_of_a_study_on_other_data_is_a_tag_of_the_parent_run(
+    tmp_path: Path, empty_store: Path
+) -> None:
+    rate = {
+        "rate": '{"name": "FloatDistribution", "attributes": {"step": null, '
+        '"low": 0.0, "high": 1.0, "log": false}}'
+    }
+    configs: list[dict[str, Any]] = [
+        {"name": "earlier"},
+        {"name": "later", "warm_start": ["earlier"]},
+    ]
+    for config, data in zip(configs, "ed", strict=True):
+        story = Story(tmp_path / "home", empty_store, data=data, **config)
+        for index in range(9):
+            story.whole(0.5 + index / 20, params={"rate": index / 9}, distributions=rate)
+        projection = story.projection()
+        while projection.step():
+            pass
+        projection.summarize(plots=True)
+        tags = Seen(story.tracking_uri, config["name"]).parent.data.tags
+        story.ledger.close()
+        if data == "d":
+            said = tags["archscout.warm_start"]
+            assert said.startswith("earlier: rank agreement 1.00 over 9 trials, weight 0.")
+        else:
+            assert "archscout.warm_start" not in tags
+
+
 def confirmed(story: Story, gain: float) -> dict[str, list[str]]:
     """A study whose best trial and default were confirmed over three seeds, by candidate."""
     default, best = story.whole(0.8), story.whole(0.9)
