@@ -135,7 +135,7 @@ class Parts:
 
     def _round(self, this: rounds.Round) -> dict[str, Any]:
         chance = random.Random(f"{self._asked.seed} {this.number}")
-        world = self._world(f"round-{this.number}", this.database)
+        world = self._world(f"round-{this.number}", this.database, asked=rounds.ASKED)
         rounds.play(this, world, self._store(), chance)
         return this.to_dict()
 

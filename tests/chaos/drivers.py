@@ -10,22 +10,25 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from support.studies import BRANCHING, config, quality, recorded
+from support.studies import BRANCHING, config, quality
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.engines import Engine
 from orchestrator.engines.in_process import InProcessEngine
-from orchestrator.ledger import Holder, Ledger, LedgerError
+from orchestrator.ledger import Effect, Holder, Ledger, LedgerError
 from orchestrator.study.driver import StudyDriver
+from orchestrator.study.requests.enqueue import ENQUEUE, to_payload
+from orchestrator.study.requests.extend import EXTEND
 from orchestrator.study.requests.retry import RETRY
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.projection import Projection
+from search_spaces.designs import Design
 from workers import checkpoint, failpoints
 from workers.job import TrainingJob
 from workers.measurement import Measurement
@@ -45,11 +48,12 @@ class World:
     name: str
     seed: int
     asked: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of its config other than name, seed and number of trials."""
+    """Keys of its config other than name and seed."""
 
     @property
     def config(self) -> StudyConfig:
-        return config(name=self.name, seed=self.seed, stop={"trials": TRIALS}, **self.asked)
+        keys: dict[str, Any] = {"stop": {"trials": TRIALS}, **self.asked}
+        return config(name=self.name, seed=self.seed, **keys)
 
     @property
     def ledger(self) -> Any:
@@ -112,6 +116,12 @@ class Noting:
         self._note(what="finish", uid=uid, state=trial.state.value)
         return trial
 
+    def carry_out(self, lease: Any, request_id: int, effect: Effect) -> bool:
+        fresh = self._ledger.carry_out(lease, request_id, effect)
+        for trial in effect.added if fresh else ():
+            self._note(what="add_trial", uid=trial.uid)
+        return fresh
+
 
 def trained(work: Path) -> Callable[[TrainingJob, Any], Iterator[Measurement]]:
     """Return a worker that writes checkpoints and continues from the newest valid one."""
@@ -141,10 +151,64 @@ def search(world: World) -> None:
     drive(world, InProcessEngine(trained(world.work)), None)
 
 
+def search_and_extend(world: World) -> None:
+    """Run the study; it gets a design and trials amid its search, and trials after its end."""
+    drive(world, Requesting(trained(world.work)), None)
+
+
+class Requesting(InProcessEngine):
+    """Requests the same of a study at the same states, however often its driver is killed."""
+
+    def run(self, study: StudyDriver, dataset: Any) -> None:
+        super().run(Amid(study, AMID), dataset)  # type: ignore[arg-type]
+        request(study, AFTER)
+        super().run(study, dataset)
+
+
+class Amid:
+    """A study that requests something as soon as four trials exist and none is interrupted."""
+
+    def __init__(self, study: StudyDriver, given: "Requests") -> None:
+        self._study, self._given = study, given
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def ask(self) -> TrainingJob | None:
+        trials = self._study.trials
+        if len(trials) >= 4 and all(trial.paused or trial.state.is_terminal for trial in trials):
+            request(self._study, self._given)
+        return self._study.ask()
+
+
+def request(study: StudyDriver, given: "Requests") -> None:
+    """Add those requests that the study never got, and answer all."""
+    ledger, study_id = study._ledger, study._lease.study_id
+    known = [each.payload for each in ledger.requests(study_id, only_open=False)]
+    for kind, payload in given:
+        if payload not in known:
+            ledger.add_request(study_id, kind, payload)
+    study._answer_requests()
+
+
+Requests = Sequence[tuple[str, Mapping[str, Any]]]
+"""Kind and payload of requests."""
+
+_DESIGN = Design(params={"kind": "steep", "depth": 7}, base={})
+AMID: Requests = (
+    (EXTEND, {"trials": 2, "operation": "amid"}),
+    (ENQUEUE, to_payload([_DESIGN], "design")),
+)
+AFTER: Requests = ((EXTEND, {"trials": 3, "operation": "after"}),)
+FIRST_TRIALS = TRIALS - 6
+"""Limit of trials of a study before these requests."""
+
+
 def drive(world: World, engine: Engine, dataset: Any) -> None:
     """Run the study on an engine, as `run` does."""
     with Ledger.open(world.url) as ledger:
-        settled = recorded(ledger, world.config)
+        known = ledger.study(world.name)
+        settled = world.config if known is None else StudyConfig.from_json(known.config_json)
         row, lease = ledger.open_study(
             name=world.name,
             config_json=settled.canonical_json(),
@@ -157,7 +221,7 @@ def drive(world: World, engine: Engine, dataset: Any) -> None:
         ledger.set_study_config(lease, settled.canonical_json())
         with StudyDriver(
             record=row,
-            config=world.config,
+            config=settled,
             ledger=Noting(ledger, world.notes),  # type: ignore[arg-type]
             lease=lease,
             space=BRANCHING,

@@ -13,6 +13,9 @@ import drivers
 from drivers import BY_THE_WORLD, EPOCHS, FINISHED, TRIALS, World
 from support import checker
 
+ASKED = {"stop": {"trials": drivers.FIRST_TRIALS}}
+"""Keys of the config of a study in a round."""
+
 Body = Callable[[World], None]
 """Body of a process in a world."""
 
@@ -20,6 +23,7 @@ _KILLED = -9
 _MOMENTS_S = (0.01, 0.15)
 
 SEARCH_POINTS = (
+    "designs.completed",
     "proposal.drawn",
     "study_opened.uncommitted",
     "study_opened.committed",
@@ -72,7 +76,7 @@ ERROR_POINTS = (
 _ONCE = frozenset(
     {"study_opened", "experiment", "parent", "events", "cursor_advanced", "cursor_rewound"}
     | {"config_set", "lease_renewed", "spent_added", "state_set", "lease_released"}
-    | {"answered", "asked"}
+    | {"answered", "asked", "designs"}
 )
 """Parts that a process passes once; it passes the others often."""
 
@@ -81,6 +85,8 @@ _FORGIVEN = 1
 as it should."""
 _PROGRESS = "recorded.committed:1:kill"
 
+_EARLY = ("designs",)
+"""Passed once in a study: these are injected first."""
 _LATE = ("lease_renewed", "spent_added", "state_set", "lease_released", "answered")
 """Passed at the end of a search: these are injected last, or nothing is left for the others."""
 
@@ -138,22 +144,22 @@ def _at(point: str, kind: str, chance: random.Random) -> str:
 
 def play(this: Round, world: World, store: Path, chance: random.Random) -> None:
     """Run a round and record its results."""
-    reference = uninterrupted(world, store, drivers.search)
+    reference = uninterrupted(world, store, drivers.search_and_extend)
     epochs_lost = 0
     showing = [f for f in this.faults if f is not None and f.startswith(_of(SHOW_POINTS))]
     asking = [f for f in this.faults if f is not None and f.startswith(_of(ASK_POINTS))]
     searching = [f for f in this.faults if f not in showing and f not in asking]
     showing.sort(key=lambda f: SHOW_POINTS.index(f.partition(":")[0]))
-    searching.sort(key=lambda f: f is not None and f.startswith(_LATE))
+    searching.sort(key=lambda f: f is not None and f.startswith(_LATE) - f.startswith(_EARLY))
     for fault in searching:
         if fault is not None and fault.startswith("answered"):
             finish(this, world, drivers.ask)
-        epochs_lost += _strike(this, world, drivers.search, fault, chance)
+        epochs_lost += _strike(this, world, drivers.search_and_extend, fault, chance)
         if checker.losses(world.ledger, world.name) > _FORGIVEN:
-            epochs_lost += _strike(this, world, drivers.search, _PROGRESS, chance)
+            epochs_lost += _strike(this, world, drivers.search_and_extend, _PROGRESS, chance)
     for fault in asking:
         _strike(this, world, drivers.ask, fault, chance)
-    finish(this, world, drivers.search)
+    finish(this, world, drivers.search_and_extend)
     for fault in showing:
         resync = fault.startswith("cursor_rewound")
         _strike(this, world, drivers.rewind if resync else drivers.project, fault, chance)
