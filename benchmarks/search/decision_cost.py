@@ -1,10 +1,12 @@
 """Cost of a proposal: CPU time of the sampler `auto` in space `hybrid`, by its history.
 
     OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.search.decision_cost [--trials 100 1000 5000]
+        [--source 100]
 
 The history is made up: uniform samples whose scores depend on their decisions, a third of them
 complete and two thirds stopped at a rung, with a constraint and predictions from the clock, so that
 three models are fitted. Between two proposals one trial ends, as in a study; eight trials are open.
+`--source` adds an earlier study on other data, of so many trials, that ranks candidates alike.
 What was loaded before is out of garbage collections, as in a study.
 """
 
@@ -17,6 +19,7 @@ from orchestrator.objective import Objective
 from orchestrator.run import loaded_objects_frozen
 from orchestrator.sampling.auto_sampler import AutoSampler, AutoSuggestion
 from orchestrator.sampling.mutation import MutatingSuggester
+from orchestrator.sampling.transfer.source_model import SourceModel, SourceStudy
 from orchestrator.trial import Trial, TrialState
 from search_spaces.catalog import load
 from search_spaces.space import Constraint, SearchSpace
@@ -64,8 +67,28 @@ def hash_of(name: str, value: object) -> float:
     return random.Random(f"{name}={value}").random()
 
 
-def measure(space: SearchSpace, trials: int, proposals: int) -> list[float]:
-    """Return the CPU time of each proposal in milliseconds."""
+def uniform_trials(space: SearchSpace, first: int, count: int) -> list[Trial]:
+    """Return ended trials of uniform samples, numbered from `first`."""
+    trials = []
+    for number in range(first, first + count):
+        suggestion = AutoSuggestion(MutatingSuggester({}, (), random.Random(number)))
+        space.resolve(suggestion.suggester)
+        trials.append(trial_of(suggestion, number))
+    return trials
+
+
+def measure(space: SearchSpace, trials: int, proposals: int, source: int = 0) -> list[float]:
+    """Return the CPU time of each proposal in milliseconds.
+
+    Args:
+        space: The space.
+        trials: Length of the history.
+        proposals: Number of proposals.
+        source: Number of trials of an earlier study on other data; 0 is without one.
+    """
+    earlier = SourceStudy(
+        name="earlier", budget=BUDGET, trials=uniform_trials(space, 1_000_000, source)
+    )
     sampler = AutoSampler(
         space=space,
         objectives=(ACCURACY,),
@@ -73,11 +96,10 @@ def measure(space: SearchSpace, trials: int, proposals: int) -> list[float]:
         seed=0,
         constraints=(Constraint(metric="parameters", at_most=1e6),),
         predict_from_clock=True,
+        sources=[SourceModel(earlier, (ACCURACY,))] if source else [],
     )
-    for number in range(trials):
-        suggestion = AutoSuggestion(MutatingSuggester({}, (), random.Random(number)))
-        space.resolve(suggestion.suggester)
-        sampler.add_open(trial_of(suggestion, number))
+    for trial in uniform_trials(space, 0, trials):
+        sampler.add_open(trial)
     times, kept = [], []
     for number in range(trials, trials + WARM_UP + proposals):
         began = time.thread_time()
@@ -95,11 +117,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000, 5000])
     parser.add_argument("--proposals", type=int, default=200)
+    parser.add_argument("--source", type=int, default=0)
     options = parser.parse_args()
     space = load("hybrid")
     for trials in options.trials:
         with loaded_objects_frozen():
-            times = measure(space, trials, options.proposals)
+            times = measure(space, trials, options.proposals, options.source)
         p99 = statistics.quantiles(times, n=100)[-1]
         print(f"{trials:6,} trials: median {statistics.median(times):.1f} ms, p99 {p99:.1f} ms")
 

@@ -119,6 +119,12 @@ class GaussianProcess:
         mean: Array = self._mean + self._std * (cross.T @ self._weights)
         return mean, self._std * np.sqrt(np.maximum(variance, _EPSILON))
 
+    def mean(self, points: Array) -> Array:
+        """Return the mean at points alone, which costs less."""
+        cross = self._kernel(self._inputs, _Points.around(self._center, points))
+        mean: Array = self._mean + self._std * (cross.T @ self._weights)
+        return mean
+
     def await_results(self, points: Array) -> None:
         """Add points as if their results were the predicted ones.
 

@@ -7,6 +7,7 @@ their normal scores (Salinas et al. 2020).
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -33,6 +34,8 @@ MAX_SOURCE_RESULTS = 100
 """Maximum number of results in a source model, evenly spaced by rank; it is asked about each
 sample."""
 
+_MAX_FEATURES = 2**16
+"""Maximum number of cached values of decisions."""
 MAX_DESIGNS = 2
 """Maximum number of a study's designs that are tried first."""
 BEST_SHARE = 0.1
@@ -71,6 +74,8 @@ class SourceModel:
             for name, distribution in trial.distributions.items()
         }
         self._encoder = history.encoder
+        # Samples of a pool share most values; `typed`, since 1, 1.0 and True are other answers.
+        self._feature = lru_cache(_MAX_FEATURES, typed=True)(self._find_feature)
         self._models = [
             None if objective.is_cost else self._fit(history, index)
             for index, objective in enumerate(objectives)
@@ -102,7 +107,7 @@ class SourceModel:
         scores = np.zeros((len(candidates), len(self._models)))
         for index, model in enumerate(self._models):
             if model is not None and len(candidates):
-                scores[:, index] = model.predict(points)[0]
+                scores[:, index] = model.mean(points)
         return scores
 
     def of_trials(self, params: Sequence[Params]) -> Array:
@@ -114,12 +119,17 @@ class SourceModel:
 
     def _encode(self, params: Params) -> SparseRow:
         """Return the features of a candidate; decisions that the study did not know are absent."""
-        known = {
-            name: value
-            for name, value in params.items()
-            if name in self._questions and is_answer(self._questions[name], value)
-        }
-        return self._encoder.encode(known, self._questions)
+        pairs = [each for item in params.items() if (each := self._feature(*item)) is not None]
+        indices, values = zip(*pairs, strict=True) if pairs else ((), ())
+        return np.array(indices, dtype=np.intp), np.array(values, dtype=float)
+
+    def _find_feature(self, name: str, value: Any) -> tuple[int, float] | None:
+        """Return index and value of a decision's feature; None if the study did not know it."""
+        question = self._questions.get(name)
+        if question is None or not is_answer(question, value):
+            return None
+        indices, values = self._encoder.encode({name: value}, self._questions)
+        return int(indices[0]), float(values[0])
 
 
 def history_of(trials: Sequence[Trial], objectives: Sequence[Objective], budget: Budget) -> History:
