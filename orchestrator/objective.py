@@ -13,6 +13,7 @@ from orchestrator.errors import sanitize
 from orchestrator.trial import CONTINUE, Trial, TrialState, newest_continuations
 from search_spaces.errors import ArchscoutError, ExitCode
 from search_spaces.plugins import did_you_mean
+from search_spaces.space import Constraint
 from workers.measurement import Measurement
 from workers.metrics import COST_METRICS
 
@@ -69,6 +70,21 @@ class Ranking:
     """COMPLETE trials; with several objectives, those on the Pareto front first."""
     pruned: tuple[Trial, ...]
     """PRUNED trials with measurements: longest trained first, then by the main objective."""
+
+
+def violations_of(cost: Mapping[str, float], constraints: Iterable[Constraint]) -> dict[str, float]:
+    """Return the violation of each constraint; of several on one metric, the tightest counts."""
+    found: dict[str, float] = {}
+    for each in constraints:
+        if each.metric in cost:
+            excess = each.violation(cost[each.metric])
+            found[each.metric] = max(excess, found.get(each.metric, excess))
+    return found
+
+
+def is_feasible(trial: Trial) -> bool:
+    """Return whether a trial violates no constraint."""
+    return all(violation <= 0 for violation in trial.violations.values())
 
 
 def objective_values(
@@ -242,18 +258,23 @@ def _reach(trial: Trial, judge: Objective) -> tuple[float, float, int]:
 
 
 def _ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the complete trials without duplicates, confirmations, and earlier budgets.
+    """Return the complete feasible trials of the highest fidelity, which can be compared.
 
-    A trial that was continued to a larger budget gives way to its continuation once that is
-    complete.
+    Without duplicates, confirmations, and trials whose continuation is complete. Fidelities differ
+    only after the maximum was raised; results that are reused from another study have its own.
     """
     complete = [
         t
         for t in trials
-        if t.state is TrialState.COMPLETE and t.reason != "duplicate" and t.kind in _RANKED_KINDS
+        if t.state is TrialState.COMPLETE
+        and t.reason != "duplicate"
+        and t.kind in _RANKED_KINDS
+        and is_feasible(t)
     ]
     continued = {t.parent for t in complete if t.kind == CONTINUE}
-    return [t for t in complete if t.uid not in continued]
+    complete = [t for t in complete if t.uid not in continued]
+    highest = max((t.reached for t in complete), default=0)
+    return [t for t in complete if not t.measurements or t.reached == highest]
 
 
 def _scores(trial: Trial, objectives: Sequence[Objective]) -> tuple[float, ...]:

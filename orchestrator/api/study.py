@@ -10,7 +10,9 @@ from orchestrator.api.model import Model, load_model
 from orchestrator.api.tables import board_rows, definition_list, html_table, trials_frame
 from orchestrator.api.trial import FrozenTrial, frozen
 from orchestrator.commands import confirm, promote, run_search, studies
-from orchestrator.commands.steer import enqueue, extend, pause, stop
+from orchestrator.commands.steer import edit, enqueue, extend, pause, stop
+from orchestrator.commands.steer.edit import StudyEdit
+from orchestrator.config.load import Override
 from orchestrator.config.resources import with_open_gpu
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.answer import Answer
@@ -177,6 +179,29 @@ class Study:
         self._take_stored(terminal)
         if config is not None:
             self._continue(terminal, resumed=True)
+
+    def edit(self, changes: Mapping[str, Any], *, dry_run: bool = False) -> StudyEdit:
+        """Change the space, the constraints, the maximum budget, the target or the confirmation.
+
+        A process that runs the study continues with the change; otherwise `run` does.
+
+        Args:
+            changes: New values by key of study.yaml, such as `{"budget.maximum": 27}` or
+                `{"space.fix.recipe.optimizer": "adamw"}`.
+            dry_run: Change nothing.
+
+        Returns:
+            The differences, and the numbers of the earlier trials by what becomes of them.
+
+        Raises:
+            ArchscoutError: The change is not possible; the message gives the reason.
+        """
+        terminal = Terminal(quiet=True, json=True)
+        overrides = [Override.of(key, value, "edit") for key, value in changes.items()]
+        found = edit.edit(self.name, overrides, self._home, terminal, dry_run=dry_run)
+        if not dry_run:
+            self._take_stored(terminal)
+        return found
 
     def enqueue(
         self, params: Mapping[str, Any] | None = None, *, like: int | None = None

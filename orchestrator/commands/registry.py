@@ -7,8 +7,8 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator import argument_types
 from orchestrator.confirmation.plan import MAX_SEEDS, MAX_TOP, MIN_SEEDS, ConfirmationPlan
-from orchestrator.errors import sanitize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,11 @@ def _init(parser: argparse.ArgumentParser) -> None:
 def _space(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     parser.add_argument(
-        "--samples", metavar="N", type=_positive, default=5, help="candidates to show (default 5)"
+        "--samples",
+        metavar="N",
+        type=argument_types.positive,
+        default=5,
+        help="candidates to show (default 5)",
     )
 
 
@@ -70,19 +74,40 @@ def _resume(parser: argparse.ArgumentParser) -> None:
 
 def _extend(parser: argparse.ArgumentParser) -> None:
     _study(parser)
-    parser.add_argument("--trials", metavar="+K", type=_increment, help="trials to add")
-    parser.add_argument("--hours", metavar="+H", type=_hours, help="hours to add")
+    parser.add_argument(
+        "--trials", metavar="+K", type=argument_types.increment, help="trials to add"
+    )
+    parser.add_argument("--hours", metavar="+H", type=argument_types.hours, help="hours to add")
     _address(parser)
+
+
+def _edit(parser: argparse.ArgumentParser) -> None:
+    _study(parser)
+    parser.add_argument(
+        "--set",
+        metavar="a.b=VALUE",
+        action="append",
+        required=True,
+        help="change a key of the config: space, constraints, budget.maximum, stop.target or "
+        "confirm; repeatable",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would change; change nothing"
+    )
 
 
 def _status(parser: argparse.ArgumentParser) -> None:
     _study(parser)
-    parser.add_argument("--trial", metavar="N", type=_count, help="show this trial and its log")
+    parser.add_argument(
+        "--trial", metavar="N", type=argument_types.count, help="show this trial and its log"
+    )
 
 
 def _leaderboard(parser: argparse.ArgumentParser) -> None:
     _study(parser)
-    parser.add_argument("--top", metavar="K", type=_positive, default=10, help="rows (default 10)")
+    parser.add_argument(
+        "--top", metavar="K", type=argument_types.positive, default=10, help="rows (default 10)"
+    )
     parser.add_argument(
         "--prefer",
         metavar="a=0.7,b=0.3",
@@ -92,7 +117,10 @@ def _leaderboard(parser: argparse.ArgumentParser) -> None:
 
 def _ui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--port", metavar="P", type=_port, help="port (default 5000, or the next free one)"
+        "--port",
+        metavar="P",
+        type=argument_types.port,
+        help="port (default 5000, or the next free one)",
     )
 
 
@@ -109,13 +137,18 @@ def _retry(parser: argparse.ArgumentParser) -> None:
 
 def _stop(parser: argparse.ArgumentParser) -> None:
     _study(parser)
-    parser.add_argument("trial", metavar="TRIAL", type=_count, help="number of the trial")
+    parser.add_argument(
+        "trial", metavar="TRIAL", type=argument_types.count, help="number of the trial"
+    )
 
 
 def _enqueue(parser: argparse.ArgumentParser) -> None:
     _study(parser)
     parser.add_argument(
-        "--like", metavar="TRIAL", type=_count, help="start from the decisions of this trial"
+        "--like",
+        metavar="TRIAL",
+        type=argument_types.count,
+        help="start from the decisions of this trial",
     )
     parser.add_argument(
         "--set",
@@ -217,57 +250,20 @@ def _yes(parser: argparse.ArgumentParser) -> None:
 
 def _trial(text: str) -> int | str:
     """Return a trial's number, or the word for the best one."""
-    return text if text == "best" else _count(text)
-
-
-def _count(text: str) -> int:
-    """Return an integer of at least 0."""
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise argparse.ArgumentTypeError(f"'{sanitize(text)}' is not a whole number")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    """Return an integer of at least 1."""
-    if (value := _count(text)) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _increment(text: str) -> int:
-    """Return an integer of at least 1, written with or without a plus sign."""
-    return _positive(text.removeprefix("+"))
-
-
-def _hours(text: str) -> float:
-    """Return a number of hours above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError("must be a number of hours above 0")
-    return value
+    return text if text == "best" else argument_types.count(text)
 
 
 def _top(text: str) -> int:
     """Return a number of candidates to confirm."""
-    if not 1 <= (value := _count(text)) <= MAX_TOP:
+    if not 1 <= (value := argument_types.count(text)) <= MAX_TOP:
         raise argparse.ArgumentTypeError(f"must be between 1 and {MAX_TOP}")
     return value
 
 
 def _seeds(text: str) -> int:
     """Return a number of seeds of a confirmation."""
-    if not MIN_SEEDS <= (value := _count(text)) <= MAX_SEEDS:
+    if not MIN_SEEDS <= (value := argument_types.count(text)) <= MAX_SEEDS:
         raise argparse.ArgumentTypeError(f"must be between {MIN_SEEDS} and {MAX_SEEDS}")
-    return value
-
-
-def _port(text: str) -> int:
-    """Return a port number."""
-    if not 1 <= (value := _count(text)) <= 65535:
-        raise argparse.ArgumentTypeError("must be between 1 and 65535")
     return value
 
 
@@ -317,6 +313,12 @@ COMMANDS = {
         help="give a study more trials or hours, and continue it",
         module="steer.extend",
         add_options=_extend,
+    ),
+    "edit": Command(
+        group="steer",
+        help="change a study's space, constraints or maximum budget",
+        module="steer.edit",
+        add_options=_edit,
     ),
     "retry": Command(
         group="steer",

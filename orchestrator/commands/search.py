@@ -1,6 +1,8 @@
 """`archscout search` and `archscout resume`: start or continue a study."""
 
 import argparse
+import json
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
 from orchestrator.home import Home
 from orchestrator.study.limits import exhausted_reason
 from orchestrator.study.moved_files import relocate, same_except_paths
+from orchestrator.study.requests.edit import edits
 from orchestrator.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
                 if row.state == "finished" and not ledger.requests(row.id):
                     return studies.show_finished(ledger, row, home, terminal)
     with locating_edits(options.config, changes):
-        return _search(config, home, terminal, resumed=row is not None, dry=options.dry_run)
+        return extend.start(config, home, terminal, resumed=row is not None, dry=options.dry_run)
 
 
 def resume(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
@@ -58,17 +61,7 @@ def resume(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitC
             return studies.show_finished(ledger, row, home, terminal)
         config = studies.locate_config(ledger, row, home)
         config = with_open_gpu(config).at_address(options.address)
-    return _search(config, home, terminal, resumed=True)
-
-
-def _search(
-    config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool, dry: bool = False
-) -> ExitCode:
-    from orchestrator.commands import run_search  # noqa: PLC0415 - a finished study needs no torch
-
-    if dry:
-        return run_search.dry_run(config, terminal)
-    return run_search.search(config, home, terminal, resumed=resumed)
+    return extend.start(config, home, terminal, resumed=True)
 
 
 def overrides(options: argparse.Namespace) -> list[Override]:
@@ -129,6 +122,10 @@ def _refuse_other(
         text = "\n".join(f"  {line}" for line in differences(stored, config))
     message = f"study '{row.name}' exists with another config:\n{text}\n"
     message += _suggestion(ledger, row, stored, config, options=options, home=home)
+    if stored is not None and (changes := edits(stored, config)):
+        assigned = (shlex.quote(f"{key}={json.dumps(new)}") for key, new in changes.items())
+        command = " ".join(f"--set {each}" for each in assigned)
+        message += f"\nor edit the stored one: {home.program} edit {row.name} {command}"
     raise CommandError(message, ExitCode.INPUT)
 
 

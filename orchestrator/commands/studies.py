@@ -23,7 +23,7 @@ from workers.data import DataError
 _TIMEOUT_S = 15.0
 """Longest wait for the projection of a driver that has just ended or died."""
 _POLL_INTERVAL_S = 0.25
-_SHOWN_EVENTS = {"trial_added", "measurement", "trial_finished", "study_state"}
+_SHOWN_EVENTS = {"trial_added", "measurement", "trial_finished", "study_state", "study_changed"}
 """Kinds of events that change what MLflow shows."""
 _EVENTS = 100
 """Number of pending events that are read; few kinds of events are never shown."""

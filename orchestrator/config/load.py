@@ -43,6 +43,18 @@ class Override:
         Raises:
             ProblemsError: The key or the value cannot be read.
         """
+        document = strict_yaml.parse(text.encode(errors="surrogateescape"), option)
+        if document.problems:
+            raise ProblemsError(Problem(option, text=found.text) for found in document.problems)
+        return cls.of(key, document.value, option)
+
+    @classmethod
+    def of(cls, key: str, value: Any, option: str) -> "Override":
+        """Return the override of a key such as `a.b[0].c`.
+
+        Raises:
+            ProblemsError: The key cannot be read.
+        """
         path: list[str | int] = []
         edit = _EDIT_KEY.fullmatch(key)
         for part in key.replace("[", ".").replace("]", "").split(".") if edit is None else ():
@@ -50,10 +62,7 @@ class Override:
         path += [] if edit is None else ["space", *edit.groups()]
         if not all(part != "" for part in path) or len(path) > strict_yaml.MAX_DEPTH:
             raise ProblemsError([Problem(option, text="not a key; write --set stop.trials=40")])
-        document = strict_yaml.parse(text.encode(errors="surrogateescape"), option)
-        if document.problems:
-            raise ProblemsError(Problem(option, text=found.text) for found in document.problems)
-        return cls(path=tuple(path), value=document.value, option=option)
+        return cls(path=tuple(path), value=value, option=option)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +160,20 @@ def _read(
     for override in overrides:
         _apply(tree, override, places, problems)
     return tree, _Places(places=places, label=source.label), problems
+
+
+def changed_config(config: StudyConfig, overrides: Iterable[Override]) -> StudyConfig:
+    """Return a config with other values of some keys.
+
+    Raises:
+        ProblemsError: Every mistake found.
+    """
+    tree, places = config.model_dump(mode="json"), dict[KeyPath, Place]()
+    problems: list[Problem] = []
+    for override in overrides:
+        _apply(tree, override, places, problems)
+    located = _Places(places=places, label=config.name, first_line=None)
+    return _checked(_without_empty(tree), FilePath.cwd(), located, problems)
 
 
 def from_mapping(tree: Mapping[str, Any], base_dir: FilePath) -> StudyConfig:

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, exists, func, select
@@ -19,7 +20,9 @@ from orchestrator.ledger.schema import (
 )
 from orchestrator.ledger.schema import trial as trial_table
 from orchestrator.ledger.serialization import columns_of, from_row
+from orchestrator.objective import violations_of
 from orchestrator.trial import CONTINUE, PAUSED, Trial, TrialState
+from search_spaces.space import Constraint
 from workers.measurement import CheckpointRef, Measurement
 
 _IDENTITY = select(identity.c.id).order_by(identity.c.created, identity.c.id).limit(1)
@@ -60,6 +63,11 @@ _PAUSED = and_(
     ),
 ).label("paused")
 _TRIALS = select(*columns_of(Trial, trial_table), _PAUSED).order_by(trial_table.c.number)
+_CONFIG = (
+    select(study.c.config_json)
+    .join_from(trial_table, study, study.c.id == trial_table.c.study_id)
+    .limit(1)
+)
 _MEASURED = (
     select(
         measurement.c.trial_uid,
@@ -102,9 +110,10 @@ def read_trials(connection: Connection, *conditions: ColumnElement[bool]) -> lis
     """Return the trials that meet all conditions, by number, with their measurements."""
     measured = _group(connection.execute(_MEASURED.where(*conditions)))
     rows = connection.execute(_TRIALS.where(*conditions)).all()
+    bounds = _read_bounds(connection, *conditions)
     found: dict[str, Trial] = {}
     for row in rows:
-        trial = _to_trial(row, measured.get(row.uid, ()))
+        trial = _to_trial(row, measured.get(row.uid, ()), bounds)
         if trial.kind == CONTINUE:
             parent = found.get(trial.parent or "")
             trial = trial.after(parent or _read_parent(connection, trial))
@@ -114,6 +123,13 @@ def read_trials(connection: Connection, *conditions: ColumnElement[bool]) -> lis
 
 def _read_parent(connection: Connection, trial: Trial) -> Trial:
     return read_trials(connection, trial_table.c.uid == trial.parent)[0]
+
+
+def _read_bounds(connection: Connection, *conditions: ColumnElement[bool]) -> list[Constraint]:
+    """Return the constraints of the trials' study as they are now: a request may change them."""
+    config = connection.scalar(_CONFIG.where(*conditions))
+    known = {} if config is None else json.loads(config)
+    return [Constraint(**each) for each in known.get("constraints", ())]
 
 
 def read_checkpoints(connection: Connection, uid: str) -> list[CheckpointRef]:
@@ -153,10 +169,14 @@ def _group(rows: Iterable[Any]) -> dict[str, list[Measurement]]:
     return grouped
 
 
-def _to_trial(row: Row[*tuple[Any, ...]], measured: Sequence[Measurement]) -> Trial:
+def _to_trial(
+    row: Row[*tuple[Any, ...]], measured: Sequence[Measurement], bounds: Sequence[Constraint]
+) -> Trial:
     fields = from_row(row)
     values = fields["values"]
     fields["values"] = None if values is None else tuple(values)
     fields["state"] = TrialState(fields["state"])
     fields["paused"] = bool(fields["paused"])
-    return Trial(**fields, measurements=tuple(measured))
+    trial = Trial(**fields, measurements=tuple(measured))
+    violations = {**trial.violations, **violations_of(trial.cost, bounds)}
+    return replace(trial, violations=violations) if bounds else trial

@@ -19,7 +19,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from orchestrator.objective import Objective, objective_values, pareto_order
+from orchestrator.objective import Objective, is_feasible, objective_values, pareto_order
 from orchestrator.sampling.sampler import MAX_RESAMPLES
 from orchestrator.seeds import derive_seed
 from orchestrator.trial import OPERATOR, Trial, TrialState
@@ -291,6 +291,8 @@ class OptunaSampler:
         state = optuna.trial.TrialState[trial.state.value]
         if trial.reason == OPERATOR and not trial.measurements:
             state = optuna.trial.TrialState.FAIL
+        if trial.reason == "infeasible" and trial.violations and is_feasible(trial):
+            state = optuna.trial.TrialState.FAIL  # under bounds that an edit has loosened since
         if trial.reason not in {"infeasible", "diverged"}:
             self._report(opened, trial)
         for name, violation in trial.violations.items():

@@ -4,11 +4,13 @@ Costs are counted on torch's meta device. A candidate whose network cannot be bu
 constraint `builds`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from orchestrator.objective import violations_of
 from orchestrator.sampling.candidates import Space
+from orchestrator.trial import Trial
 from search_spaces.candidate import Candidate, Decisions
 from search_spaces.domains.suggester import Question, RandomSuggester
 from search_spaces.space import Constraint
@@ -54,8 +56,15 @@ def screen(
     except Exception as error:  # noqa: BLE001 - a user's block may raise anything
         failure = replace(classify(error), kind=FailureKind.BAD_CANDIDATE)
         return Screening(cost={}, violations={DOES_NOT_BUILD: 1.0}, failure=failure)
-    violations = {c.metric: c.violation(cost[c.metric]) for c in constraints if cost}
-    return Screening(cost=cost, violations=violations, shapes=shapes)
+    return Screening(cost=cost, violations=violations_of(cost, constraints), shapes=shapes)
+
+
+def rescreen(trials: Iterable[Trial], constraints: Sequence[Constraint]) -> tuple[Trial, ...]:
+    """Return trials with their violations of the constraints as they are now."""
+    return tuple(
+        replace(trial, violations=violations_of(trial.cost, constraints)) if trial.cost else trial
+        for trial in trials
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.study.heartbeat import Heartbeat
 from orchestrator.study.limits import all_failed
 from orchestrator.study.new_trials import NewTrials
-from orchestrator.study.parts import StudyParts, Surroundings, make_parts, with_changes
+from orchestrator.study.parts import StudyParts, Surroundings, after_change, make_parts
 from orchestrator.study.requests.answering import answer_requests
 from orchestrator.study.requests.enqueue import ENQUEUE
 from orchestrator.study.requests.pause import PAUSE, confirm_pause, is_requested
@@ -331,7 +331,7 @@ class StudyDriver:
         with self._guarded():
             if not self._sealed:
                 self._agenda.read_requests()
-                for effect in answer_requests(self._ledger, self._lease, self.name):
+                for effect in answer_requests(self._ledger, self._lease, self.name, by_driver=True):
                     self._follow(effect)
                 self._advance()
         for request in requests:
@@ -353,8 +353,9 @@ class StudyDriver:
         """Make all parts again from what the ledger has now."""
         self._account()
         before, self._record = self._record, self._read_row()
-        self.config = with_changes(self.config, before, self._record)
-        self._set_parts(self._space, self._parts)
+        changed = before, self._record, self.config, self._space
+        self.config, space = after_change(self._surroundings, *changed)
+        self._set_parts(space, self._parts)
 
     def _set_parts(self, space: Space, before: StudyParts | None) -> None:
         """Make all parts from the ledger; running attempts continue."""

@@ -13,6 +13,7 @@ from orchestrator.study.attempts import Attempts
 from orchestrator.study.confirming import Confirmer
 from orchestrator.study.jobs import JobFactory
 from orchestrator.study.limits import SearchLimits
+from orchestrator.study.prepare import study_space
 from orchestrator.study.state import StudyState
 from search_spaces.task import Task
 from workers.job import TeacherRef
@@ -98,7 +99,24 @@ def _make_state(
     )
 
 
-def with_changes(config: StudyConfig, before: StudyRow, now: StudyRow) -> StudyConfig:
+def after_change(
+    around: Surroundings, before: StudyRow, now: StudyRow, config: StudyConfig, space: Space
+) -> tuple[StudyConfig, Space]:
+    """Return the config and the space of a running driver after a change of its study.
+
+    Args:
+        around: What stays the same while the driver runs.
+        before: The study's row before the change.
+        now: The study's row now.
+        config: The driver's config before it.
+        space: The driver's space before it.
+    """
+    config = _with_changes(config, before, now)
+    same = before.space == now.space
+    return config, space if same else study_space(config, around.task)
+
+
+def _with_changes(config: StudyConfig, before: StudyRow, now: StudyRow) -> StudyConfig:
     """Return the config of a running driver with the changes that the ledger has recorded.
 
     What a start decides stays: paths of moved files, GPUs, the address of the cluster.
@@ -114,4 +132,6 @@ def with_changes(config: StudyConfig, before: StudyRow, now: StudyRow) -> StudyC
         for name in StudyConfig.model_fields
         if getattr(old, name) != getattr(new, name)
     }
-    return config.model_copy(update=changed)
+    result = config.model_copy(update=changed)
+    same = old.space_base == new.space_base
+    return result.with_space_base(config.space_base) if same else result

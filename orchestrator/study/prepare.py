@@ -94,7 +94,7 @@ def prepare_study(config: StudyConfig) -> StudyInputs:
         space = fit_to_task(space, dataset.task)
         _check_streams(config, space, dataset.task)
     base, space = space, _derived(config, space)
-    _check_space(config, space)
+    check_space(config, space)
     check_objectives(config, space, dataset.task, dataset.value_names)
     return StudyInputs(
         config=config,
@@ -169,8 +169,12 @@ def _derived(config: StudyConfig, base: Space) -> Space:
         raise ProblemsError([Problem(config.name, text=text, path=("space",))]) from error
 
 
-def _check_space(config: StudyConfig, space: Space) -> None:
-    """Refuses a space that raises, and seed points it does not hold, before there is a study."""
+def check_space(config: StudyConfig, space: Space) -> None:
+    """Refuse a space that raises, and seed points that it does not contain.
+
+    Raises:
+        ProblemsError: It does.
+    """
     resolve_candidate(config, space, RandomSuggester(config.seed))
     if not config.seed_points:
         return

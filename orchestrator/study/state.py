@@ -12,7 +12,13 @@ from typing import Any
 from orchestrator.clock import Clock
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.plan import KIND
-from orchestrator.objective import Objective, best, main_objective, reaches_target, rung_objectives
+from orchestrator.objective import (
+    Objective,
+    best,
+    main_objective,
+    reaches_target,
+    rung_objectives,
+)
 from orchestrator.pruning.pruner import Pruner
 from orchestrator.sampling.auto_sampler import AutoSampler
 from orchestrator.sampling.candidates import Space
@@ -22,6 +28,7 @@ from orchestrator.sampling.optuna_sampler import OptunaSampler
 from orchestrator.sampling.proposals import Proposal, Proposals
 from orchestrator.sampling.rejection import RejectionStats
 from orchestrator.sampling.sampler import Sampler
+from orchestrator.sampling.screening import rescreen
 from orchestrator.sampling.seed_points import first_points
 from orchestrator.sampling.space_versions.added_choices import AddedChoices
 from orchestrator.sampling.space_versions.earlier_trials import EarlierTrials
@@ -56,7 +63,7 @@ class StudyState:
         clock: Clock,
         warm_start: WarmStart,
     ) -> None:
-        trials = tuple(trials)
+        trials = rescreen(trials, (*config.constraints, *space.constraints))
         self.config = config
         self.index = TrialIndex(trials)
         self.retention = Retention(checkpoints, config.objectives, config.checkpoint)
@@ -69,7 +76,7 @@ class StudyState:
         """Open trials with measurements that the sampler receives after these updates, by uid."""
         sources = [SourceModel(study, config.objectives) for study in warm_start.sources]
         self._sampler = _sampler(config, space, task, sources)
-        self._earlier = EarlierTrials(space)
+        self._earlier = EarlierTrials(space, config.budget.maximum)
         self._outside: set[str] = set()
         """Uids of trials of earlier versions of the space that this one does not contain."""
         self._added = AddedChoices(space, self._earlier.select(trials))

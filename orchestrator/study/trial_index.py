@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator.confirmation.plan import KIND
+from orchestrator.objective import is_feasible
 from orchestrator.study.retry_policy import MAX_LOSSES
 from orchestrator.trial import CHOICE, CONTINUE, PAUSED, REQUEST, Trial, TrialState
 
@@ -61,7 +62,7 @@ class TrialIndex:
         self._paused.pop(trial.uid, None)
         if trial.state is TrialState.WAITING:
             (self._paused if trial.paused else self._waiting)[trial.uid] = trial
-        if trial.reason != "duplicate":
+        if trial.reason != "duplicate" and not _is_feasible_now(trial):
             first = self._by_digest.get(trial.digest)
             if first is None or first.uid == trial.uid:
                 self._by_digest[trial.digest] = trial
@@ -168,3 +169,8 @@ class TrialIndex:
 def is_new(trial: Trial) -> bool:
     """Return whether the study has proposed a trial itself and not started it yet."""
     return trial.kind == "search" and not trial.attempts and REQUEST not in trial.sampler_attrs
+
+
+def _is_feasible_now(trial: Trial) -> bool:
+    """Return whether a trial was rejected by constraints that an edit has loosened since."""
+    return trial.reason == "infeasible" and is_feasible(trial)

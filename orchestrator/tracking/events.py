@@ -7,6 +7,7 @@ projection that restarts and folds the same events arrives at the same state.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from orchestrator.ledger import Event
 from orchestrator.objective import (
@@ -43,6 +44,16 @@ class BestPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudyChange:
+    """One change of the study by a request."""
+
+    recorded: float
+    """Seconds since the epoch."""
+    changed: Mapping[str, Sequence[Any]]
+    """Old and new value by key; those of the config as `config.stop.trials`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialView:
     """One trial according to the events so far."""
 
@@ -75,6 +86,7 @@ class EventFold:
         changed: uids of trials with something to show, in the order of their first change.
         fresh: Points to show, by uid.
         fresh_best: Best values to show.
+        changes: Changes of the study.
     """
 
     def __init__(
@@ -83,6 +95,7 @@ class EventFold:
         self._objectives = tuple(objectives)
         self._judge = epoch_objective(objectives, checkpoint)
         self._best: dict[str, float] = {}
+        self._best_of = 0
         self._space_version: str | None = None
         self.trials: dict[str, TrialView] = {}
         self.state = "running"
@@ -90,6 +103,7 @@ class EventFold:
         self.changed: dict[str, None] = {}
         self.fresh: dict[str, list[Point]] = {}
         self.fresh_best: list[BestPoint] = []
+        self.changes: list[StudyChange] = []
 
     def apply(self, events: Iterable[Event], *, shown: bool) -> None:
         """Add events.
@@ -101,6 +115,9 @@ class EventFold:
         for event in events:
             if event.kind in {"study_created", "study_changed"}:
                 self._space_version = event.payload.get("space_version", self._space_version)
+            if event.kind == "study_changed":
+                changed = event.payload["changed"]
+                self.changes.append(StudyChange(recorded=event.recorded, changed=changed))
             if event.kind == "study_state":
                 self.state, self.state_recorded = event.payload["state"], event.recorded
                 continue
@@ -170,6 +187,10 @@ class EventFold:
     def _update_best(self, view: TrialView, *, shown: bool) -> None:
         trial = view.trial
         if trial.values is None or best([trial], self._objectives) is None:
+            return
+        if view.epoch > self._best_of:  # results at another maximum cannot be compared
+            self._best, self._best_of = {}, view.epoch
+        elif 0 < view.epoch < self._best_of:
             return
         for objective, value in zip(self._objectives, trial.values, strict=True):
             previous = self._best.get(objective.metric, value)

@@ -106,6 +106,7 @@ class Projection:
         self._described = -1
         self._plotted = self._table_shown = -1
         self._has_offline_plots = False
+        self._changes_shown = 0
         self._table = ""
         self._uploads = UploadQueue()
         self._refused: dict[str, str] = {}
@@ -159,6 +160,8 @@ class Projection:
                 return 0
             self._fold.apply(events, shown=False)
             self._read = events[-1].id
+            if any(event.kind == "study_changed" for event in events):
+                self._reread_study()
         try:
             with self._reopened_after_refusal():
                 self._flush(store)
@@ -171,6 +174,13 @@ class Projection:
         if time.monotonic() - self._committed_at > _COMMIT_INTERVAL_S:
             self.commit_cursor()
         return self._shown - before
+
+    def _reread_study(self) -> None:
+        """Take over the study's config and space, which a request has changed."""
+        self._study = self._ledger.study(self._study.name) or self._study
+        self._config = StudyConfig.from_json(self._study.config_json)
+        if self._store is not None:
+            self._store.runs.set_budget(self._config.budget)
 
     def summarize(self, *, plots: bool, table: bool = True, final: bool = False) -> None:
         """Write the description, table and plots, as far as events were shown since the last ones.
@@ -228,7 +238,7 @@ class Projection:
         inputs = self._dataset_inputs()
         parent = ParentRun(client, experiment, study, ledger)
         existed = parent.open(config, tags, inputs)
-        self._table = ""
+        self._table, self._changes_shown = "", 0
         self._read = self._shown = 0
         may_exist_until = self.last_event()
         start = self._ledger.cursor(study.id) if existed and not self._from_start else 0
@@ -297,6 +307,10 @@ class Projection:
                 self._refused[trial] = reason(refused)
             del fold.changed[uid]
             fold.fresh.pop(uid, None)
+        if len(fold.changes) > self._changes_shown:
+            text = summary.changes_markdown(fold.changes)
+            store.parent.set_changes(self._study, fold.changes, text)
+            self._changes_shown = len(fold.changes)
         if fold.fresh_best:
             store.parent.add_best(fold.fresh_best)
             fold.fresh_best.clear()
@@ -304,7 +318,7 @@ class Projection:
 
     def _describe(self, store: _Store, *, table: bool) -> None:
         views = list(self._fold.trials.values())
-        rows = summary.rank_trials(views, self._objectives)
+        rows = summary.rank_trials(views, self._config)
         sentence, flat = self._answer(views)
         run_ids = store.runs.run_ids([row.trial.uid for row in rows])
         links = {uid: store.link(run_id) for uid, run_id in run_ids.items()}

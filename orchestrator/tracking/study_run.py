@@ -14,7 +14,7 @@ from mlflow.entities import DatasetInput, Metric, Param, Run, RunTag, ViewType
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import StudyRow
-from orchestrator.tracking.events import BestPoint
+from orchestrator.tracking.events import BestPoint, StudyChange
 from orchestrator.tracking.experiment import LEDGER, Experiment
 from orchestrator.tracking.summary import config_params, runs_view
 from orchestrator.tracking.trial_runs import metric_key, param_entries, tag_value
@@ -31,6 +31,13 @@ STATUS: Mapping[str, str] = {
 TABLE = "leaderboard.json"
 """Artifact of the leaderboard as a table."""
 
+CHANGES = "changes.md"
+"""Artifact of the changes of the study: what, and when."""
+
+SPACE = "archscout.space"
+"""Tag of the study's space and its version now."""
+
+_TAGS_A_CALL = 90
 _NOTE = "mlflow.note.content"
 _PACKAGES = ("archscout", "torch", "optuna", "ray", "mlflow", "sqlalchemy")
 
@@ -116,7 +123,7 @@ class ParentRun:
             run_name=self._study.name,
             tags={
                 "archscout.kind": "study",
-                "archscout.space": self._study.space,
+                SPACE: self._study.space,
                 "archscout.created": self._created,
                 LEDGER: self._ledger,
                 **tags,
@@ -164,6 +171,23 @@ class ParentRun:
         """Write the descriptions of the run and of the study's own experiment, in markdown."""
         self._experiment.describe(experiment_text)
         self._client.set_tag(self.run_id, _NOTE, tag_value(text))
+
+    def set_changes(self, study: StudyRow, changes: Sequence[StudyChange], text: str) -> None:
+        """Write the changes of the study as a text, and the new values, as tags.
+
+        MLflow's parameters are immutable and keep the first values.
+        """
+        self._study = study
+        last = {key: pair[1] for change in changes for key, pair in change.changed.items()}
+        tags = {
+            f"archscout.{key}": tag_value(value if isinstance(value, str) else json.dumps(value))
+            for key, value in last.items()
+            if key.startswith("config.")
+        }
+        tags[SPACE] = study.space
+        self._client.log_text(self.run_id, text, CHANGES)
+        run_tags = [RunTag(metric_key(key), value) for key, value in tags.items()]
+        self._client.log_batch(self.run_id, tags=run_tags[:_TAGS_A_CALL])
 
     def set_audit(self, text: str) -> None:
         """Write the audit of the study's rungs."""

@@ -6,14 +6,17 @@ Pure functions of the folded events; knows no MLflow client.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.plan import KIND
-from orchestrator.objective import Objective, rank
-from orchestrator.tracking.events import TrialView
-from orchestrator.trial import PAUSED, TrialState
+from orchestrator.objective import Objective, rank, violations_of
+from orchestrator.tracking.events import StudyChange, TrialView
+from orchestrator.trial import PAUSED, Trial, TrialState
 from workers.data.spec import NO_DATA
+from workers.measurement import Measurement
 
 TOP = 10
 """Rows of the leaderboard in a description."""
@@ -97,11 +100,39 @@ def config_params(config: StudyConfig) -> dict[str, Any]:
     return flat
 
 
-def rank_trials(views: Iterable[TrialView], objectives: Sequence[Objective]) -> list[TrialView]:
-    """Return the complete trials, best first; with several objectives the Pareto front first."""
+def rank_trials(views: Iterable[TrialView], config: StudyConfig) -> list[TrialView]:
+    """Return the complete trials, best first; with several objectives the Pareto front first.
+
+    Args:
+        views: Trials of the study.
+        config: The study's config now, with its constraints.
+    """
     known = {view.trial.uid: view for view in views}
-    complete = rank([view.trial for view in known.values()], objectives, objectives[0]).complete
+    trials = [_comparable(view, config) for view in known.values()]
+    complete = rank(trials, config.objectives, config.objectives[0]).complete
     return [known[trial.uid] for trial in complete]
+
+
+def _comparable(view: TrialView, config: StudyConfig) -> Trial:
+    """Return a trial with its violations of the constraints, and its last epoch."""
+    violations = {**view.trial.violations, **violations_of(view.trial.cost, config.constraints)}
+    last = Measurement(fidelity=view.epoch, metrics={}, elapsed_s=0.0)
+    measurements = (last,) if view.epoch else ()
+    return replace(view.trial, violations=violations, measurements=measurements)
+
+
+def changes_markdown(changes: Sequence[StudyChange]) -> str:
+    """Return the changes of a study as markdown, the oldest first."""
+    text = ["# Changes of this study", ""]
+    for change in changes:
+        when = datetime.fromtimestamp(change.recorded, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        text.append(f"## {when}")
+        text.append("")
+        for key, (old, new) in change.changed.items():
+            before, after = ("nothing" if value is None else f"`{value}`" for value in (old, new))
+            text.append(f"- `{key.removeprefix('config.')}`: {before} → {after}")
+        text.append("")
+    return "\n".join(text)
 
 
 def leaderboard_table(

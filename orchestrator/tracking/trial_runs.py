@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,10 @@ class RunWriter:
         self._shown: dict[str, _Shown] = {}
         self._unconfirmed: set[str] = set()
         self._listed: dict[str, str] | None = None
+
+    def set_budget(self, budget: Budget) -> None:
+        """Show from now on the rungs of another budget."""
+        self._study = replace(self._study, budget=budget)
 
     def run_ids(self, uids: Collection[str]) -> dict[str, str]:
         """Return the run ids of trials by uid; a trial without a run is left out."""

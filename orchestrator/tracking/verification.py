@@ -233,6 +233,8 @@ def _study_differences(own: Sequence[Run], study: StudyRow) -> Iterator[Differen
     for run in own:
         yield from _lifecycle_differences(_STUDY, run)
         yield from _compare(_STUDY, "status", study_run.STATUS[study.state], run.info.status)
+        tag = study_run.SPACE
+        yield from _compare(_STUDY, f"tag {tag}", study.space, run.data.tags.get(tag))
 
 
 def _trial_differences(

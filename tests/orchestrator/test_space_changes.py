@@ -94,12 +94,12 @@ def test_an_earlier_trial_has_the_questions_of_the_present_space(tmp_path: Path)
     change(tmp_path, "2")
     search(tmp_path, WIDER, 18, "random")
     recorded = trials(tmp_path)
-    wider = [EarlierTrials(WIDER).translate(trial) for trial in recorded]
+    wider = [EarlierTrials(WIDER, 9).translate(trial) for trial in recorded]
     assert len({trial.distributions["kind"] for trial in wider}) == 1
     assert len({trial.distributions["kind"] for trial in recorded}) == 2
     assert [trial.params for trial in wider] == [trial.params for trial in recorded]
     assert not any(trial.outside for trial in wider)
-    narrow = [EarlierTrials(NARROWER).translate(trial) for trial in recorded]
+    narrow = [EarlierTrials(NARROWER, 9).translate(trial) for trial in recorded]
     for trial in narrow:
         inside = trial.params["kind"] == "flat" and trial.params["rate"] <= 0.1
         assert trial.outside != inside
@@ -108,8 +108,8 @@ def test_an_earlier_trial_has_the_questions_of_the_present_space(tmp_path: Path)
 def test_the_present_version_is_left_as_it_is_and_adds_nothing(tmp_path: Path) -> None:
     search(tmp_path, FIRST, 6, "random")
     for trial in trials(tmp_path):
-        assert EarlierTrials(FIRST).translate(trial) is trial
-    added = AddedChoices(FIRST, EarlierTrials(FIRST).select(trials(tmp_path)))
+        assert EarlierTrials(FIRST, 9).translate(trial) is trial
+    added = AddedChoices(FIRST, EarlierTrials(FIRST, 9).select(trials(tmp_path)))
     assert added.next(trials(tmp_path)) is None
 
 

@@ -27,9 +27,18 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     config = extend(options.name, home, terminal, trials=options.trials, hours=options.hours)
     if config is None:
         return ExitCode.DONE
+    return start(config.at_address(options.address), home, terminal, resumed=True)
+
+
+def start(
+    config: StudyConfig, home: Home, terminal: Terminal, *, resumed: bool, dry: bool = False
+) -> ExitCode:
+    """Run a search, or show what would run; a finished study needs no torch."""
     from orchestrator.commands import run_search  # noqa: PLC0415 - loads torch
 
-    return run_search.search(config.at_address(options.address), home, terminal, resumed=True)
+    if dry:
+        return run_search.dry_run(config, terminal)
+    return run_search.search(config, home, terminal, resumed=resumed)
 
 
 def extend(

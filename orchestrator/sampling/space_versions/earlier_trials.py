@@ -10,17 +10,17 @@ from functools import cached_property
 
 from orchestrator.sampling.candidates import Space
 from orchestrator.sampling.space_versions.distributions import to_json, to_question
-from orchestrator.trial import Trial
+from orchestrator.trial import OPERATOR, Trial, TrialState
 from search_spaces.candidate import candidate_from_dict
 from search_spaces.derivation import decision_questions
 from search_spaces.domains.suggester import Question, RandomSuggester, is_answer
 
 
 class EarlierTrials:
-    """Trials of earlier versions in terms of the present space."""
+    """Trials of a study in terms of its present space and maximum budget."""
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
+    def __init__(self, space: Space, maximum: int) -> None:
+        self._space, self._maximum = space, maximum
 
     def select(self, trials: Iterable[Trial]) -> list[Trial]:
         """Return the trials of earlier versions."""
@@ -29,9 +29,14 @@ class EarlierTrials:
     def translate(self, trial: Trial) -> Trial:
         """Return a trial with parameters and distributions of the present space.
 
+        One that is complete at a lower maximum counts as one that was stopped there.
+
         A trial that this space does not contain is marked as outside. It keeps its parameters, and
         its distributions where the present one does not contain the value.
         """
+        complete = trial.state is TrialState.COMPLETE
+        if complete and 0 < trial.reached < self._maximum:
+            trial = replace(trial, state=TrialState.PRUNED, reason=OPERATOR, values=None)
         if trial.space_version == self._space.version or not trial.candidate:
             return trial
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.confirmation.plan import KIND
 from orchestrator.ledger import Effect, Lease, Ledger
+from orchestrator.study.requests.edit import EDIT
 from orchestrator.study.requests.enqueue import ENQUEUE
 from orchestrator.study.requests.extend import EXTEND, extend
 from orchestrator.study.requests.pause import PAUSE, is_for_driver, pause
@@ -16,7 +17,15 @@ from orchestrator.study.requests.retry import RETRY, retry
 from orchestrator.study.requests.stop import STOP, stop
 from orchestrator.study.requests.view import StudyView, refusal
 
+
+def _edit(study: StudyView, payload: Mapping[str, Any]) -> Effect:
+    from orchestrator.study.requests.edit_effect import edit  # noqa: PLC0415 - loads torch
+
+    return edit(study, payload)
+
+
 _EFFECTS: Mapping[str, Callable[[StudyView, Mapping[str, Any]], Effect]] = {
+    EDIT: _edit,
     EXTEND: extend,
     PAUSE: pause,
     RETRY: retry,
@@ -25,7 +34,9 @@ _EFFECTS: Mapping[str, Callable[[StudyView, Mapping[str, Any]], Effect]] = {
 """Function that decides what a request changes, by kind."""
 
 
-def answer_requests(ledger: Ledger, lease: Lease, name: str) -> Iterator[Effect]:
+def answer_requests(
+    ledger: Ledger, lease: Lease, name: str, *, by_driver: bool = False
+) -> Iterator[Effect]:
     """Carry out the open requests of a study, oldest first.
 
     Requests for a confirmation stay open until it is decided, designs until a driver's sampler
@@ -35,6 +46,7 @@ def answer_requests(ledger: Ledger, lease: Lease, name: str) -> Iterator[Effect]
         ledger: The study's ledger.
         lease: Lease on the study.
         name: The study's name.
+        by_driver: The driver that runs the study answers, not a command.
 
     Yields:
         What each request changed, once it is recorded.
@@ -49,6 +61,6 @@ def answer_requests(ledger: Ledger, lease: Lease, name: str) -> Iterator[Effect]
         if decide is None:
             effect = refusal(f"this release does not know {request.kind!r}")
         else:
-            effect = decide(StudyView.read(ledger, name), request.payload)
+            effect = decide(StudyView.read(ledger, name, by_driver=by_driver), request.payload)
         if ledger.carry_out(lease, request.id, effect):
             yield effect

@@ -240,3 +240,16 @@ def test_the_best_trial_is_promoted_loaded_and_predicts(tmp_path: Path) -> None:
     assert of_file["index"].tolist() == [0, 1, 2]
     with pytest.raises(ArchscoutError, match="no examples"):
         model.predict([])
+
+
+def test_an_edit_returns_the_differences_and_holds_for_the_object(study: Study) -> None:
+    changes = {"stop.target": 0.99, "constraints": [{"metric": "parameters", "at_most": 1e6}]}
+    shown = study.edit(changes, dry_run=True)
+    assert study.config.stop.target is None
+    assert "stop.target: nothing -> 0.99" in shown.differences
+    assert study.edit(changes) == shown
+    assert study.config.stop.target == 0.99
+    assert study.edit(changes).differences == ()
+    with pytest.raises(ArchscoutError, match=r"edit: seed: .* start another study"):
+        study.edit({"seed": 1})
+    study.edit({"stop.target": None, "constraints": []})

@@ -12,11 +12,16 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from support.stories import Seen, Story, assert_shows, project
 
+from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.answer import answer
 from orchestrator.confirmation.plan import IS_DEFAULT, KIND, MAX_SEEDS_KEY, SEED_INDEX
+from orchestrator.ledger import Effect
 from orchestrator.tracking.addresses import VIEW_TAG, run_page
 from orchestrator.tracking.client import open_client
 from orchestrator.tracking.projection import Projection
+from orchestrator.tracking.study_run import CHANGES, TABLE
+from orchestrator.tracking.trial_runs import SPACE_VERSION
+from orchestrator.tracking.verification import differences
 
 pytestmark = [
     pytest.mark.mlflow,
@@ -505,3 +510,36 @@ def test_unchanged_files_are_not_uploaded_again(story: Story) -> None:
         pass
     projection.summarize(plots=False)  # none completed: the leaderboard is the same
     assert client.calls["log_text"] == before
+
+
+def test_a_changed_study_shows_its_space_its_config_and_the_changes(story: Story) -> None:
+    first = story.whole(0.9, cost={"parameters": 500.0})
+    second = story.whole(0.5, cost={"parameters": 10.0})
+    projection = story.projection()
+    while projection.step():
+        pass
+    limit = {"metric": "parameters", "at_most": 100.0}
+    new = StudyConfig.model_validate({**story.config.model_dump(), "constraints": [limit]})
+    request = story.ledger.add_request(story.study.id, "edit", {})
+    changes = {"config_json": new.canonical_json(), "space_version": "2"}
+    story.ledger.carry_out(story.lease, request, Effect(answer={}, changes=changes))
+    third = story.whole(0.4, cost={"parameters": 10.0})
+    while projection.step():
+        pass
+    projection.summarize(plots=False)
+    seen = Seen(story.tracking_uri)
+    assert seen.parent.data.tags["archscout.space"] == "tiny 2"
+    assert json.loads(seen.parent.data.tags["archscout.config.constraints"]) == [limit]
+    versions = [seen.child(uid).data.tags[SPACE_VERSION] for uid in (first, second, third)]
+    assert versions == ["1", "1", "2"]
+    text = seen.client.download_artifacts(seen.parent.info.run_id, CHANGES)
+    assert "- `space_version`: `1` → `2`" in Path(text).read_text()
+    table = json.loads(
+        Path(seen.client.download_artifacts(seen.parent.info.run_id, TABLE)).read_text()
+    )
+    assert [row[table["columns"].index("trial")] for row in table["data"]] == [1, 2]
+    row = story.ledger.study("mine")
+    assert row is not None
+    assert list(differences(seen.client, row, story.trials())) == []
+    again = project(story)
+    assert again.parent.data.tags["archscout.space"] == "tiny 2"

@@ -69,7 +69,7 @@ def test_the_edits_of_a_space_are_one_parameter() -> None:
 
 def test_the_description_has_task_progress_and_links_but_no_folders() -> None:
     views = [trial_view(0, 0.5), trial_view(1, 0.75), trial_view(2, state="FAIL")]
-    rows = rank_trials(views, CONFIG.objectives)
+    rows = rank_trials(views, CONFIG)
     text = study_description(
         CONFIG,
         views,
@@ -96,7 +96,7 @@ def test_the_description_of_a_study_without_complete_trials() -> None:
 
 def test_the_pareto_front_is_first_in_the_leaderboard() -> None:
     views = [trial_view(0, 0.9, 100.0), trial_view(1, 0.8, 200.0), trial_view(2, 0.7, 50.0)]
-    rows = rank_trials(views, BOTH.objectives)
+    rows = rank_trials(views, BOTH)
     assert [row.trial.number for row in rows] == [0, 2, 1]
     table = json.loads(leaderboard_table(rows, BOTH.objectives, {"u0": "run0"}))
     assert table["columns"][:5] == ["rank", "trial", "val_accuracy", "parameters", "architecture"]
