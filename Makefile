@@ -66,8 +66,8 @@ bench-search-transfer: .venv/bench-installed  ## Searches that start from a stud
 bench-search-real: .venv/bench-installed  ## Real searches of this and other methods, confirmed and tested; resumable, results in results/search-real/ (TODAY, SEEDS, SHARD)
 	for step in search evaluate table; do OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search.real $$step --seeds $(or $(SEEDS),3) --shard $(or $(SHARD),0/1) $(if $(TODAY),--checkout today=$(TODAY),--methods ours optuna) || exit; done
 
-chaos: install  ## Kill searches hundreds of times on both databases; results in chaos/ (KILLS, RAY_KILLS, RACES, STOCK, SEED, SHARD)
-	PYTHONPATH=.:tests $(BIN)/python tests/chaos/chaos.py --controls --promotions --kills $(or $(KILLS),300) --ray-kills $(or $(RAY_KILLS),50) --races $(or $(RACES),100) --stock $(or $(STOCK),2) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)
+chaos: install  ## Kill searches hundreds of times on both databases; results in chaos/ (KILLS, STEERED_KILLS, RAY_KILLS, RACES, STOCK, SEED, SHARD)
+	PYTHONPATH=.:tests $(BIN)/python tests/chaos/chaos.py --controls --promotions --kills $(or $(KILLS),300) --steered-kills $(or $(STEERED_KILLS),100) --ray-kills $(or $(RAY_KILLS),50) --races $(or $(RACES),100) --stock $(or $(STOCK),2) --seed $(or $(SEED),1) --shard $(or $(SHARD),0/1)
 
 .venv/docs-installed: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

@@ -36,6 +36,7 @@ import ray_head  # noqa: E402
 import ray_rounds  # noqa: E402
 import report as reports  # noqa: E402
 import rounds  # noqa: E402
+import steering  # noqa: E402
 import stock  # noqa: E402
 from drivers import World  # noqa: E402
 
@@ -92,6 +93,7 @@ class Parts:
         self.homes: list[Path] = []
         """Homes of the current part."""
         self._rounds = rounds.plan(kills=asked.kills, seed=asked.seed, databases=self._databases)
+        self._steered = steering.plan(kills=asked.steered_kills, databases=self._databases)
         self._ray = ray_rounds.plan(kills=asked.ray_kills, databases=self._databases)
 
     def save_homes(self, folder: Path) -> None:
@@ -113,6 +115,9 @@ class Parts:
         asked = self._asked
         for this in self._rounds:
             yield self._piece(f"rounds-{asked.kills}", this.number, self._round, this)
+        for steered in self._steered:
+            name = f"steered-{asked.steered_kills}"
+            yield self._piece(name, steered.number, self._steered_round, steered)
         for number, database in enumerate(self._databases):
             if asked.promotions:
                 name = f"promotions-{asked.races}"
@@ -137,6 +142,12 @@ class Parts:
         chance = random.Random(f"{self._asked.seed} {this.number}")
         world = self._world(f"round-{this.number}", this.database, asked=rounds.ASKED)
         rounds.play(this, world, self._store(), chance)
+        return this.to_dict()
+
+    def _steered_round(self, this: steering.SteeredRound) -> dict[str, Any]:
+        chance = random.Random(f"{self._asked.seed} steered {this.number}")
+        world = self._world(f"steered-{this.number}", this.database, asked=rounds.ASKED)
+        steering.play(this, world, self._store(), chance)
         return this.to_dict()
 
     def _ray_round(self, this: ray_rounds.RayRound) -> dict[str, Any]:
@@ -200,6 +211,7 @@ def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100, help="in process")
     parser.add_argument("--ray-kills", type=int, default=0, help="through Ray, besides")
+    parser.add_argument("--steered-kills", type=int, default=0, help="while a user steers, besides")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shard", default="0/1", help="which part of the work, of how many")
     parser.add_argument("--databases", default="sqlite,postgresql")

@@ -14,18 +14,23 @@ from unittest import mock
 
 import drivers
 from drivers import EPOCHS, TRIALS, World
-from support import checker
+from support import checker, request_checker
 from support.studies import curve
 
 import orchestrator.study.attempts
 from orchestrator.ledger import (
+    Effect,
     Holder,
+    Lease,
     LeaseHeldError,
     Ledger,
     LedgerError,
     leases,
+    requests,
+    rows,
     transitions,
 )
+from orchestrator.study.requests.extend import EXTEND
 from orchestrator.trial import Trial
 from workers.job import AttemptKey
 from workers.measurement import Measurement
@@ -172,13 +177,34 @@ def not_a_number(world: World, guard: bool) -> list[str]:
     return everything(world)
 
 
-def _opened(ledger: Ledger, world: World, holder: Holder | None = None) -> Any:
-    _, lease = ledger.open_study(
-        name=world.name,
-        config_json=world.config.canonical_json(),
-        holder=holder or Holder.of_this_process(),
+def killed_as_it_answers(world: World, guard: bool) -> list[str]:
+    """F31: a request's answer and its effect are one transaction."""
+    with Ledger.open(world.url) as ledger:
+        lease = _opened(ledger, world)
+        ledger.add_request(lease.study_id, EXTEND, {"trials": 2, "operation": "once"})
+        ledger.release(lease)
+    patches = [] if guard else [mock.patch.object(Ledger, "carry_out", _carry_out_in_two)]
+    with without(*patches):
+        for fault in ("answered.committed:1:kill", None):
+            drivers.ended(drivers.forked(world, drivers.search, fault, world.home / "log"))
+    requested = request_checker.num_requested(world.ledger, world.name, TRIALS)
+    return [
+        *checker.of_ledger(world.ledger, world.name, requested, EPOCHS),
+        *request_checker.of_steering(world.ledger, world.name, requested, []),
+    ]
+
+
+def _carry_out_in_two(ledger: Ledger, lease: Lease, request_id: int, effect: Effect) -> bool:
+    """Record the effect, and then the answer."""
+    ledger._write("answered", lambda tx: rows.change_study(tx, lease, request_id, effect.changes))
+    return ledger._write(
+        "answered",
+        lambda tx: requests.carry_out(tx, lease, request_id, Effect(answer=effect.answer)),
     )
-    return lease
+
+
+def _opened(ledger: Ledger, world: World, holder: Holder | None = None) -> Any:
+    return drivers.open_study(ledger, world, holder)[1]
 
 
 def _started(ledger: Ledger, lease: Any) -> tuple[AttemptKey, str]:
@@ -198,6 +224,7 @@ CONTROLS: dict[str, Callable[[World, bool], list[str]]] = {
     "F10": replaced_driver,
     "F11": two_drivers,
     "F14": not_a_number,
+    "F31": killed_as_it_answers,
 }
 
 

@@ -21,7 +21,7 @@ from support.studies import BRANCHING, config, quality
 from orchestrator.config.schema import StudyConfig
 from orchestrator.engines import Engine
 from orchestrator.engines.in_process import InProcessEngine
-from orchestrator.ledger import Effect, Holder, Ledger, LedgerError
+from orchestrator.ledger import Effect, Holder, Lease, Ledger, LedgerError, StudyRow
 from orchestrator.study.driver import StudyDriver
 from orchestrator.study.requests.enqueue import ENQUEUE, to_payload
 from orchestrator.study.requests.extend import EXTEND
@@ -207,21 +207,12 @@ FIRST_TRIALS = TRIALS - 6
 def drive(world: World, engine: Engine, dataset: Any) -> None:
     """Run the study on an engine, as `run` does."""
     with Ledger.open(world.url) as ledger:
-        known = ledger.study(world.name)
-        settled = world.config if known is None else StudyConfig.from_json(known.config_json)
-        row, lease = ledger.open_study(
-            name=world.name,
-            config_json=settled.canonical_json(),
-            space_name="branching",
-            space_version="1",
-            data_digest="none",
-            holder=Holder.of_this_process(),
-        )
+        row, lease = open_study(ledger, world)
         # As where the GPUs of a trial are settled; here they are settled to what they were.
-        ledger.set_study_config(lease, settled.canonical_json())
+        ledger.set_study_config(lease, row.config_json)
         with StudyDriver(
             record=row,
-            config=settled,
+            config=StudyConfig.from_json(row.config_json),
             ledger=Noting(ledger, world.notes),  # type: ignore[arg-type]
             lease=lease,
             space=BRANCHING,
@@ -229,9 +220,26 @@ def drive(world: World, engine: Engine, dataset: Any) -> None:
             checkpoints_dir=LocalFolder(world.home / "checkpoints"),
         ) as study:
             engine.run(study, dataset)
+            while not study.seal():
+                engine.run(study, dataset)
             assert study.abort_reason is None, study.abort_reason
         ledger.set_study_state(lease, "finished")
         ledger.release(lease)
+
+
+def open_study(
+    ledger: Ledger, world: World, holder: Holder | None = None
+) -> tuple[StudyRow, Lease]:
+    """Create the study, or resume it with its changes."""
+    known = ledger.study(world.name)
+    return ledger.open_study(
+        name=world.name,
+        config_json=world.config.canonical_json() if known is None else known.config_json,
+        space_name="branching",
+        space_version="1",
+        data_digest="none",
+        holder=holder or Holder.of_this_process(),
+    )
 
 
 def project(world: World) -> None:

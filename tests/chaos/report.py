@@ -34,7 +34,7 @@ def made(folder: Path, planned: dict[str, Planned]) -> dict[str, Any]:
 
     Args:
         folder: Where what was played is kept.
-        planned: By kind: `rounds`, `promotions`, `controls`, `races`, `ray`, `stock`.
+        planned: By kind: `rounds`, `steered`, `promotions`, `controls`, `races`, `ray`, `stock`.
     """
     played: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for kind, each in planned.items():
@@ -56,6 +56,10 @@ def made(folder: Path, planned: dict[str, Planned]) -> dict[str, Any]:
         "errors": errors,
         "ended_before_their_fault": missed,
         "ray": ray,
+        "steered": {
+            "kills": dict(_sum(played["steered"])),
+            "requests": dict(_sum(played["steered"], "requests")),
+        },
         "promotions": {
             "kills": dict(promoted),
             "races": {one["database"]: one["races"] for one in played["promotions"]},
@@ -66,7 +70,7 @@ def made(folder: Path, planned: dict[str, Planned]) -> dict[str, Any]:
         "points_not_covered": sorted(_expected(planned) - covered),
         "violations": [
             f"{part} {one['number']}: {line}"
-            for part in ("rounds", "ray", "promotions")
+            for part in ("rounds", "steered", "ray", "promotions")
             for one in played[part]
             for line in one["violations"]
         ],
@@ -93,12 +97,14 @@ def faults_of(report: dict[str, Any]) -> list[str]:
 
 def table(report: dict[str, Any]) -> str:
     """Return the report as text."""
-    ray, promotions = report["ray"], report["promotions"]
+    ray, promotions, steered = report["ray"], report["promotions"], report["steered"]
     counted = {
         **report["kills_at_points"],
         "at random moments": report["kills_at_random_moments"],
         **report["errors"],
         **{f"on Ray: {name}": count for name, count in sorted(ray["kills"].items())},
+        **{f"steered: {name}": count for name, count in sorted(steered["kills"].items())},
+        **{f"requests: {name}": count for name, count in sorted(steered["requests"].items())},
         **promotions["kills"],
     }
     lines = [f"{count:5d}  {what}" for what, count in counted.items()]
@@ -119,7 +125,8 @@ def table(report: dict[str, Any]) -> str:
     left = {part: num for part, num in report["left_to_play"].items() if num}
     lines += [f"{num} of {part} left to play" for part, num in left.items()]
     lines.append(
-        f"{report['kills']} kills in {report['rounds']} rounds, {sum(ray['kills'].values())} more "
+        f"{report['kills']} kills in {report['rounds']} rounds, "
+        f"{sum(steered['kills'].values())} more while a user steers, {sum(ray['kills'].values())} "
         f"through Ray in {ray['rounds']}; {len(report['points_not_covered'])} points not covered; "
         f"{report['took_s']} s"
     )
@@ -155,8 +162,8 @@ def _expected(planned: dict[str, Planned]) -> set[str]:
     return points
 
 
-def _sum(played: list[dict[str, Any]]) -> Counter[str]:
-    kills: Counter[str] = Counter()
+def _sum(played: list[dict[str, Any]], key: str = "kills") -> Counter[str]:
+    total: Counter[str] = Counter()
     for each in played:
-        kills.update(each["kills"])
-    return kills
+        total.update(each[key])
+    return total

@@ -215,16 +215,22 @@ def judged(world: World, reference: list[Any], epochs_lost: int) -> list[str]:
     """Return all violations, checked without the product's code."""
     ledger = world.ledger
     found = checker.of_ledger(ledger, world.name, TRIALS, EPOCHS)
-    notes = [json.loads(line) for line in world.notes.read_text().splitlines()]
-    found += checker.of_acknowledged(ledger, notes)
     found += checker.of_requests(ledger, world.name)
     if checker.story(ledger, world.name) != reference:
         found.append("the study is not the one that an uninterrupted search gives")
+    found += losses(world, epochs_lost)
+    found += checker.of_mlflow(world.home / "mlflow.db", ledger, world.name)
+    return found
+
+
+def losses(world: World, epochs_lost: int) -> list[str]:
+    """Return acknowledged writes that are gone, and epochs that were trained needlessly."""
+    notes = [json.loads(line) for line in world.notes.read_text().splitlines()]
+    found = checker.of_acknowledged(world.ledger, notes)
     done = Counter(world.work.read_text().splitlines())
     again = sum(done.values()) - len(done)
     if again > epochs_lost:
         found.append(f"{again} epochs were trained twice after {epochs_lost} faults")
-    found += checker.of_mlflow(world.home / "mlflow.db", ledger, world.name)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 _HERE = Path(__file__).parent
-_KILLS, _RAY_KILLS = 17, 3
+_KILLS, _STEERED_KILLS, _RAY_KILLS = 17, 4, 3
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def report(half: Any, output: Path) -> Any:
 def _played(output: Path, *more: str) -> Any:
     """Run the harness in another process, without threads that a fork would lose."""
     command = [sys.executable, str(_HERE / "chaos.py"), "--kills", str(_KILLS), "--json"]
-    command += ["--ray-kills", str(_RAY_KILLS), *more]
+    command += ["--steered-kills", str(_STEERED_KILLS), "--ray-kills", str(_RAY_KILLS), *more]
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("ARCHSCOUT_")
     }
@@ -78,6 +78,10 @@ class TestChaos:
         assert report["kills"] >= _KILLS - 4  # some processes end before their moment comes
         assert len(report["kills_at_points"]) >= 6
 
+    def test_kills_while_a_user_steers_violate_nothing(self, report: Any) -> None:
+        assert sum(report["steered"]["kills"].values()) >= _STEERED_KILLS
+        assert report["steered"]["requests"]["enqueue"] > 0
+
     def test_kills_through_ray_violate_nothing(self, report: Any) -> None:
         kills = report["ray"]["kills"]
         assert sum(kills.values()) >= _RAY_KILLS
@@ -88,14 +92,14 @@ class TestChaos:
         self, half: Any, report: Any, output: Path
     ) -> None:
         left, rounds = half["left_to_play"], half["rounds"]
-        assert left == {"rounds": 2, "controls": 1, "races": 1, "ray": 1}
+        assert left == {"rounds": 2, "steered": 1, "controls": 1, "races": 1, "ray": 1}
         assert not any(report["left_to_play"].values())
         assert report["rounds"] == rounds + left["rounds"]
         firsts = sorted(output.glob("rounds-*.json"), key=lambda path: path.stat().st_mtime)
         assert [int(path.stem[-4:]) % 2 for path in firsts] == [1] * rounds + [0] * left["rounds"]
 
     @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-    @pytest.mark.parametrize("fault", ["F2", "F9", "F10", "F11", "F14"])
+    @pytest.mark.parametrize("fault", ["F2", "F9", "F10", "F11", "F14", "F31"])
     def test_each_guard_is_what_prevents_the_violation(
         self, report: Any, fault: str, database: str
     ) -> None:
