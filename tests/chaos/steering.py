@@ -11,7 +11,8 @@ import shutil
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,15 @@ import drivers
 import rounds
 from drivers import BY_THE_WORLD, EPOCHS, FINISHED, World, note
 from support import checker, request_checker
+from support.studies import BRANCHING
 
 import orchestrator.study.driver
 from orchestrator.commands.steer import requesting
+from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import CommandError
 from orchestrator.ledger import LeaseHeldError, Ledger
+from orchestrator.study.requests import edit_effect
+from orchestrator.study.requests.edit import EDIT
 from orchestrator.study.requests.enqueue import ENQUEUE, to_payload
 from orchestrator.study.requests.extend import EXTEND
 from orchestrator.study.requests.stop import STOP
@@ -84,6 +89,8 @@ def play(this: SteeredRound, world: World, store: Path, chance: random.Random) -
     """Kill drivers and commands until the round has its kills, then let all finish, and judge."""
     shutil.copy(store, world.home / "mlflow.db")
     rounds.finish(this, world, create)
+    if chance.random() < 0.5:  # an ended search has pruned trials, which may be continued
+        rounds.finish(this, world, search)
     epochs_lost, ended, lives = 0, {}, 0
     while sum(this.kills.values()) < this.num_kills and lives < 3 * this.num_kills:
         lives += 1
@@ -120,7 +127,8 @@ def create(world: World) -> None:
 
 def search(world: World) -> None:
     """Run the study until it is finished and no request is open, as repeated resumes do."""
-    with mock.patch.object(orchestrator.study.driver, "_POLL_INTERVAL_S", _POLL_INTERVAL_S):
+    patched = mock.patch.object(orchestrator.study.driver, "_POLL_INTERVAL_S", _POLL_INTERVAL_S)
+    with patched, same_space():
         while True:
             try:
                 drivers.search(world)
@@ -131,11 +139,22 @@ def search(world: World) -> None:
                     return
 
 
+@contextmanager
+def same_space() -> Iterator[None]:
+    """Let edits find the space, which is in no file."""
+    with (
+        mock.patch.object(edit_effect, "user_code", return_value=None),
+        mock.patch.object(edit_effect, "study_space", return_value=BRANCHING),
+    ):
+        yield
+
+
 def steer(world: World, seed: int) -> None:
     """Request a few things at random moments, as commands do, and note what they answer."""
     chance = random.Random(seed)
     with (
         mock.patch.object(requesting, "_POLL_INTERVAL_S", _POLL_INTERVAL_S),
+        same_space(),
         Ledger.open(world.url) as ledger,
     ):
         for _ in range(chance.randint(1, _MAX_REQUESTS)):
@@ -148,7 +167,7 @@ def steer(world: World, seed: int) -> None:
 
 
 def _anything(ledger: Ledger, world: World, chance: random.Random) -> tuple[str, dict[str, Any]]:
-    kind = chance.choice((EXTEND, EXTEND, ENQUEUE, ENQUEUE, STOP))
+    kind = chance.choice((EXTEND, EXTEND, ENQUEUE, ENQUEUE, STOP, EDIT))
     operation = uuid.UUID(int=chance.getrandbits(128)).hex
     if kind == EXTEND:
         return kind, {"trials": chance.randint(1, 3), "operation": operation}
@@ -157,10 +176,21 @@ def _anything(ledger: Ledger, world: World, chance: random.Random) -> tuple[str,
         known = ledger.trials(row.id) if row else []
         open_ones = [trial.number for trial in known if not trial.state.is_terminal]
         return kind, {"trial": chance.choice(open_ones or [0])}
+    if kind == EDIT:
+        return kind, _edit(ledger, world, chance)
     params: dict[str, Any] = {"kind": chance.choice(("flat", "steep"))}
     if chance.random() < 0.5:
         params["rate"] = chance.choice((0.001, 0.01, 0.1))  # equal designs are refused
     return kind, to_payload([Design(params=params, base={})], operation)
+
+
+def _edit(ledger: Ledger, world: World, chance: random.Random) -> dict[str, Any]:
+    """Return an edit of a target beyond reach, from the value that the study has now."""
+    row = ledger.study(world.name)
+    assert row is not None
+    now = StudyConfig.from_json(row.config_json).stop.target
+    changes = {"stop.target": [now, chance.choice((2.0, 3.0, 4.0))]}
+    return {"changes": changes, "space": ["branching", "1"], "code_digest": None}
 
 
 def _submitted(ledger: Ledger, world: World, kind: str, payload: Mapping[str, Any]) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 from support.checker import Place, rows
 
 _OF_STUDY = "study_id = (SELECT id FROM study WHERE name = ?)"
+_CONTINUABLE = {("PRUNED", "rung"), ("COMPLETE", None)}
+"""State and reason of a trial that may be continued."""
 Requests = Mapping[int, tuple[str, Any, Any]]
 """Kind, payload and answer by id; the answer is None while it is open."""
 
@@ -15,18 +17,20 @@ Requests = Mapping[int, tuple[str, Any, Any]]
 def of_steering(
     ledger: Place, study: str, requested: int, notes: Iterable[Mapping[str, Any]]
 ) -> list[str]:
-    """What is not as promised of a finished study's requests.
+    """What is not as promised of a study's requests, at any moment.
 
     Args:
         ledger: The ledger.
         study: The study's name.
         requested: Number of trials that were requested in all.
-        notes: What its clients noted: `operation`, `kind`, and the `answer` they got, if any.
+        notes: What its clients noted: `operation`, `kind`, `added` if the ledger acknowledged it,
+            and the `answer` they got, if any.
     """
     requests = _requests(ledger, study)
     [(config,)] = rows(ledger, "SELECT config_json FROM study WHERE name = ?", study)
     limit = json.loads(config)["stop"]["trials"]
     return [
+        *_edits(json.loads(config), requests),
         *([] if limit == requested else [f"the limit is {limit} trials, requested {requested}"]),
         *_answered_once(ledger, study, requests),
         *_kept(requests, notes),
@@ -64,8 +68,14 @@ def ended_trials(ledger: Place, study: str) -> dict[str, Any]:
         f"SELECT uid, * FROM trial WHERE {_OF_STUDY} AND state IN ('COMPLETE', 'PRUNED', 'FAIL')",
         study,
     )
-    question = "SELECT * FROM measurement WHERE trial_uid = ? ORDER BY epoch"
-    return {uid: (row, rows(ledger, question, uid)) for uid, *row in ended}
+    question = (
+        "SELECT trial_uid, * FROM measurement WHERE trial_uid IN"
+        f" (SELECT uid FROM trial WHERE {_OF_STUDY}) ORDER BY epoch"
+    )
+    measured: dict[str, list[Any]] = {}
+    for uid, *row in rows(ledger, question, study):
+        measured.setdefault(uid, []).append(row)
+    return {uid: (row, measured.get(uid)) for uid, *row in ended}
 
 
 def of_ended(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -78,7 +88,7 @@ def of_ended(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def of_continuations(ledger: Place, study: str) -> list[str]:
-    """Continuations without exactly one earlier, pruned parent that has no other."""
+    """Continuations without exactly one earlier, ended parent that has no other."""
     listed = rows(
         ledger,
         f"SELECT number, uid, kind, parent, state, reason, digest, seed, ended, created FROM trial"
@@ -96,24 +106,22 @@ def of_continuations(ledger: Place, study: str) -> list[str]:
             found.append(f"trial {number} continues {parent}, which is not there")
         elif known[0] >= number or known[8] is None or known[8] > created:
             found.append(f"trial {number} continues trial {known[0]}, which had not ended")
-        elif known[4:6] != ("PRUNED", "rung") or known[6:8] != (digest, seed):
+        elif known[4:6] not in _CONTINUABLE or known[6:8] != (digest, seed):
             found.append(f"trial {number} continues another kind of trial: {known}")
     return found
 
 
 def _answered_once(ledger: Place, study: str, requests: Requests) -> list[str]:
-    """Requests without exactly one event of each kind."""
+    """Requests without exactly one event of each kind, or with an answer too early."""
     found = []
-    for event in ("request_added", "request_answered"):
-        question = f"SELECT payload_json FROM event WHERE {_OF_STUDY} AND kind = ?"
+    answered = {number for number, (_, _, answer) in requests.items() if answer is not None}
+    question = f"SELECT payload_json FROM event WHERE {_OF_STUDY} AND kind = ?"
+    for event, meant in (("request_added", set(requests)), ("request_answered", answered)):
         times = Counter(
             json.loads(text)["request"] for (text,) in rows(ledger, question, study, event)
         )
-        found += [
-            f"request {number} has {times[number]} events {event}"
-            for number in requests.keys() | times.keys()
-            if times[number] != 1 or number not in requests
-        ]
+        if times != Counter(meant):
+            found.append(f"events {event} of requests: {dict(times)}, not one of each of {meant}")
     return found
 
 
@@ -125,10 +133,29 @@ def _kept(requests: Requests, notes: Iterable[Mapping[str, Any]]) -> list[str]:
         by_operation.setdefault(payload.get("operation", ""), []).append(answer)
     for note in notes:
         answers = by_operation.get(note["operation"], [])
+        if note.get("added") and not answers:
+            found.append(f"lost: {note['kind']} {note['operation']}")
         if note["operation"] and len(answers) > 1:
             found.append(f"{note['kind']} {note['operation']} is there {len(answers)} times")
         if note.get("answer") is not None and note["answer"] not in answers:
             found.append(f"lost: the answer {note['answer']} to {note['kind']}: {answers}")
+    return found
+
+
+def _edits(config: Any, requests: Requests) -> list[str]:
+    """Edited keys that do not have the value of their last edit."""
+    newest = {
+        key: new
+        for _, (kind, payload, answer) in sorted(requests.items())
+        if kind == "edit" and answer and "refused" not in answer
+        for key, (_, new) in payload["changes"].items()
+    }
+    found = []
+    for key, new in newest.items():
+        section, _, name = key.partition(".")
+        now = config[section][name] if name else config[section]
+        if now != new:
+            found.append(f"{key} is {now}, edited to {new}")
     return found
 
 
@@ -152,13 +179,16 @@ def _stopped(ledger: Place, study: str, requests: Requests) -> list[str]:
     """Trials that a user stopped, and which others were stopped."""
     question = f"SELECT number, state, reason FROM trial WHERE {_OF_STUDY}"
     listed = rows(ledger, question, study)
-    stopped = sorted(number for number, _, reason in listed if reason == "operator")
-    asked = sorted(
-        answer["trial"]
-        for kind, _, answer in requests.values()
-        if kind == "stop" and answer and "refused" not in answer
-    )
-    found = [] if stopped == asked else [f"trials {stopped} were stopped, asked were {asked}"]
+    stopped = {number for number, _, reason in listed if reason == "operator"}
+    asked, may_end = set(), set()
+    for kind, _, answer in requests.values():
+        if kind == "stop" and answer and "refused" not in answer:
+            asked.add(answer["trial"])
+        elif kind == "edit" and answer and "refused" not in answer:
+            may_end |= {*answer["trials"]["outside"], *answer["trials"]["infeasible"]}
+    found = []
+    if not asked <= stopped <= asked | may_end:
+        found.append(f"trials {stopped} were stopped, requested were {asked}, edited {may_end}")
     return found + [
         f"stopped trial {number} is {state}"
         for number, state, reason in listed
