@@ -83,7 +83,9 @@ def neighbor(
         near = rng.gauss(start, width)
         if 0 <= near <= 1 and (other := value_at(question, near)) != value:
             return other
-    return sample(question, rng)
+    while _same(other := sample(question, rng), value):
+        pass
+    return other
 
 
 def _grid_neighbor(question: Number, value: float, rng: random.Random) -> float:

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engines import Engine
+from orchestrator.snapshot import Verdict
 from orchestrator.study.driver import StudyDriver
 from orchestrator.testing.studies import event_counts, open_study, request_stop, space
 from orchestrator.trial import OPERATOR, TrialState
 from workers.data import DataSpec, load
 from workers.data.dataset import Dataset
+from workers.job import AttemptKey
+from workers.measurement import Measurement
 
 TRIALS = 8
 
@@ -114,12 +117,11 @@ class EngineContract:
         self, engine: Engine, data: Dataset, tmp_path: Path
     ) -> None:
         with open_study(tmp_path, space("good", pause_s=0.05), trials=TRIALS) as study:
-            user = threading.Thread(target=_stop_first, args=(study, tmp_path))
-            user.start()
+            _stop_after_first_report(study, tmp_path)
             engine.run(study, data)
-            user.join()
-            stopped, *others = study.trials
-            assert (stopped.state, stopped.reason) == (TrialState.PRUNED, OPERATOR)
+            (stopped,) = (t for t in study.trials if t.reason == OPERATOR)
+            others = [t for t in study.trials if t is not stopped]
+            assert stopped.state is TrialState.PRUNED
             assert 1 <= stopped.reached < 9
             assert len(others) == TRIALS - 1
             assert {t.reason for t in others} <= {None, "rung"}
@@ -134,11 +136,21 @@ class EngineContract:
         assert counts["attempt_started"] <= TRIALS + counts["trial_given_back"]
 
 
-def _stop_first(study: StudyDriver, folder: Path) -> None:
-    """Stop trial 0 once it is measured, as `archscout stop` does, in the middle of an epoch."""
-    while study.snapshot().epochs < 1:
-        time.sleep(0.01)
-    request_stop(study, folder, 0)
+def _stop_after_first_report(study: StudyDriver, folder: Path) -> None:
+    """Let a user stop the first trial that is measured, as `archscout stop` does."""
+    report = study.report
+
+    def report_and_stop(key: AttemptKey, measurement: Measurement) -> Verdict:
+        study.report = report  # type: ignore[method-assign]
+        verdict = report(key, measurement)
+        request_stop(study, folder, _number(study, key))
+        return verdict
+
+    study.report = report_and_stop  # type: ignore[method-assign]
+
+
+def _number(study: StudyDriver, key: AttemptKey) -> int:
+    return next(trial.number for trial in study.trials if trial.uid == key.trial_uid)
 
 
 def _stop_after(study: StudyDriver, epochs: int) -> None:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from search_spaces.domains.suggester import (
     BaseSuggester,
@@ -52,10 +52,16 @@ class SpaceEditError(ArchscoutError, ValueError):
 
     exit_code = ExitCode.INPUT
 
-    def __init__(self, problems: Iterable[EditProblem]) -> None:
-        self.problems = tuple(problems)
-        lines = (f"{found.section}.{found.pattern}: {found.text}" for found in self.problems)
-        super().__init__("\n".join(lines))
+    problems: tuple[EditProblem, ...] = ()
+    """The mistakes one by one."""
+
+    @classmethod
+    def of(cls, problems: Iterable[EditProblem]) -> Self:
+        """Return the error that reports these mistakes, one a line."""
+        found = tuple(problems)
+        error = cls("\n".join(f"{each.section}.{each.pattern}: {each.text}" for each in found))
+        error.problems = found
+        return error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +187,7 @@ class SpaceEdits:
                 text = f"leaves no value of {name} together with {others}; change one of them"
                 problems.setdefault(edits[-1], text)
         if problems:
-            raise SpaceEditError(edit.problem(text) for edit, text in problems.items())
+            raise SpaceEditError.of(edit.problem(text) for edit, text in problems.items())
 
     def check_effect(self, base: Iterable[str], derived: Collection[str]) -> None:
         """Refuse edits of decisions that other edits remove altogether.
@@ -200,7 +206,7 @@ class SpaceEdits:
             if any(map(edit.matches, base)) and not any(map(edit.matches, derived))
         ]
         if problems:
-            raise SpaceEditError(problems)
+            raise SpaceEditError.of(problems)
 
     def restrict(self, name: str, question: Question) -> Question:
         """Return the question of a decision with only the allowed answers.
@@ -218,7 +224,7 @@ class SpaceEdits:
             if restricted is not None:
                 return restricted
             text = f"leaves no value of {name}"
-        raise SpaceEditError([edits[-1].problem(text)])
+        raise SpaceEditError.of([edits[-1].problem(text)])
 
 
 class RestrictingSuggester(BaseSuggester):

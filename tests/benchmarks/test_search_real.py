@@ -188,7 +188,7 @@ def test_a_small_network_counts_only_if_it_is_as_good_with_other_seeds(tmp_path:
         for seed in (1, 2):
             row = {"number": number, "seed": seed, "curves": {"val_accuracy": [0.1, value]}}
             kept.append({**row, "test": {"test_accuracy": value}})
-    config = SimpleNamespace(space="tiny", data=DataSpec(), budget=Budget())
+    config = SimpleNamespace(space_base="tiny", data=DataSpec(), budget=Budget())
     study: Any = SimpleNamespace(config=config, trials=trials, best_trials=trials)
     retrainings = smallest.Retrainings(kept=kept, study=study, seeds=range(1, 3))
 

@@ -26,9 +26,9 @@ TASK = Task(inputs={"image": (1, 28, 28)}, num_classes=10)
 class Story:
     """A study recorded in a ledger, as a driver would."""
 
-    def __init__(self, home: Path, store: Path, *, data: str = "d", **config: Any) -> None:
+    def __init__(self, home: Path, store: Path, *, data_mark: str = "d", **config: Any) -> None:
         home.mkdir(exist_ok=True)
-        self.data_digest = "sha256:" + data * 64
+        self.data_digest = "sha256:" + data_mark * 64
         shutil.copy(store, home / "mlflow.db")
         self.home = home
         self.ledger_url = f"sqlite:///{home / 'ledger.db'}"

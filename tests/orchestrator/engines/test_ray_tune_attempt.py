@@ -203,6 +203,9 @@ class StudyDouble:
         self.asked += 1
         return job(self.asked)
 
+    def sample_ahead(self) -> None:
+        pass
+
     def report(self, key: AttemptKey, measurement: Measurement) -> Verdict:
         return self.verdict
 

@@ -60,8 +60,8 @@ def test_a_study_with_recorded_default_data_of_an_earlier_release_resumes(
     assert main(["search", "study.yaml", "--set", "data.source=digits"]) == 0
     assert main(["search", "study.yaml"]) == 0
     assert "Study 'mine' is finished." in capsys.readouterr().out
-    assert main(["search", "study.yaml", "--trials", "3"]) == 2
-    assert "\n  stop.trials: 2 -> 3\n" in capsys.readouterr().err
+    assert main(["search", "study.yaml", "--set", "seed=1"]) == 2
+    assert "\n  seed: 0 -> 1\n" in capsys.readouterr().err
 
 
 @pytest.mark.mlflow

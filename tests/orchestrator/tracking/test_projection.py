@@ -345,7 +345,7 @@ def test_the_use_of_a_study_on_other_data_is_a_tag_of_the_parent_run(
         {"name": "later", "warm_start": ["earlier"]},
     ]
     for config, data in zip(configs, "ed", strict=True):
-        story = Story(tmp_path / "home", empty_store, data=data, **config)
+        story = Story(tmp_path / "home", empty_store, data_mark=data, **config)
         for index in range(9):
             story.whole(0.5 + index / 20, params={"rate": index / 9}, distributions=rate)
         projection = story.projection()
