@@ -95,6 +95,8 @@ class Trial:
     """Number of attempts started."""
     paused: bool = False
     """True while it waits because a rung did not promote it; from the outcome of its attempt."""
+    left_at_rung: bool = False
+    """True if a rung paused its last attempt, also once the trial has ended."""
     outside: bool = False
     """True for a sampler whose space does not contain it; not stored."""
     failure: Mapping[str, Any] | None = None

@@ -54,15 +54,16 @@ _ATTEMPTS = (
     .where(attempt.c.trial_uid == bindparam("of_trial"))
     .order_by(attempt.c.number)
 )
-_PAUSED = and_(
-    trial_table.c.state == TrialState.WAITING.value,
-    exists().where(
+_LEFT_AT_RUNG = (
+    exists()
+    .where(
         attempt.c.trial_uid == trial_table.c.uid,
         attempt.c.number == trial_table.c.attempts,
         attempt.c.outcome == PAUSED,
-    ),
-).label("paused")
-_TRIALS = select(*columns_of(Trial, trial_table), _PAUSED).order_by(trial_table.c.number)
+    )
+    .label("left_at_rung")
+)
+_TRIALS = select(*columns_of(Trial, trial_table), _LEFT_AT_RUNG).order_by(trial_table.c.number)
 _CONFIG = (
     select(study.c.config_json)
     .join_from(trial_table, study, study.c.id == trial_table.c.study_id)
@@ -176,7 +177,8 @@ def _to_trial(
     values = fields["values"]
     fields["values"] = None if values is None else tuple(values)
     fields["state"] = TrialState(fields["state"])
-    fields["paused"] = bool(fields["paused"])
+    fields["left_at_rung"] = bool(fields["left_at_rung"])
+    fields["paused"] = fields["left_at_rung"] and fields["state"] is TrialState.WAITING
     trial = Trial(**fields, measurements=tuple(measured))
     violations = {**trial.violations, **violations_of(trial.cost, bounds)}
     return replace(trial, violations=violations) if bounds else trial

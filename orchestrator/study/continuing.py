@@ -31,11 +31,15 @@ def continuable_trials(
         for trial in newest_continuations(trials)
         if trial.measurements
         and trial.reached < maximum
-        and (trial.state, trial.reason)
-        in {(TrialState.PRUNED, "rung"), (TrialState.COMPLETE, None)}
+        and ((trial.state, trial.reason) == (TrialState.COMPLETE, None) or _was_paused(trial))
     ]
     ranking = rank(below, objectives, main_objective(objectives))
     return [*ranking.complete, *ranking.pruned[:MAX_CONTINUABLE]]
+
+
+def _was_paused(trial: Trial) -> bool:
+    """Return whether a trial was pruned while a rung had paused it; a stop by a rung is final."""
+    return (trial.state, trial.reason) == (TrialState.PRUNED, "rung") and trial.left_at_rung
 
 
 def continuation(parent: Trial, number: int) -> Trial:

@@ -166,8 +166,8 @@ def pruned(number: int, reached: int, value: float, **changed: Any) -> Trial:
         Measurement(fidelity=epoch, metrics={"val_accuracy": value}, elapsed_s=1.0)
         for epoch in range(1, reached + 1)
     )
-    given = {"state": TrialState.PRUNED, "reason": "rung", "measurements": seen} | changed
-    return a_trial(number, **given)
+    given = {"state": TrialState.PRUNED, "reason": "rung", "measurements": seen}
+    return a_trial(number, **{**given, "left_at_rung": True, **changed})
 
 
 def continuing(parent: Trial, number: int, **changed: Any) -> Trial:
@@ -187,9 +187,10 @@ def test_only_ended_trials_with_a_sound_result_may_continue() -> None:
         pruned(5, 3, 0.5, state=TrialState.FAIL, reason="crash"),
         pruned(6, 9, 0.5, state=TrialState.COMPLETE, reason=None, values=(0.5,)),
         pruned(7, 3, 0.5, kind="confirm"),
+        pruned(8, 3, 0.5, left_at_rung=False),  # by a pruner of the stopping type
     ]
     assert continuable_trials([sound, *refused], OBJECTIVES, 9) == [sound]
-    assert continuable_trials([sound, continuing(sound, 8)], OBJECTIVES, 9) == []
+    assert continuable_trials([sound, continuing(sound, 9)], OBJECTIVES, 9) == []
     assert continuable_trials(refused, OBJECTIVES, 27) == [refused[4]]
 
 
