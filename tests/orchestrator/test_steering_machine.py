@@ -211,6 +211,8 @@ class SteeringMachine(RuleBasedStateMachine):
 
     @rule(pick=PICK)
     def stop(self, pick: int) -> None:
+        if self.study is not None and not self.running:
+            self.ask()
         trials = self.ledger.trials(1)
         running = [trial.number for trial in trials if not trial.state.is_terminal]
         self._request(STOP, {"trial": running[pick % len(running)] if running else pick})
