@@ -121,9 +121,16 @@ def trials_to_keep(
 
 
 def resumable_trials(trials: Sequence[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    """Return the pruned trials that keep their checkpoints, so that they may be continued."""
-    found = continuable_trials(trials, objectives, sys.maxsize)
-    return [trial for trial in found if trial.state is TrialState.PRUNED]
+    """Return the trials that keep their checkpoints, so that they may be continued.
+
+    These are the best pruned ones and, once the maximum was raised, the best complete at the
+    former one.
+    """
+    highest = max((t.reached for t in trials if t.state is TrialState.COMPLETE), default=0)
+    below = continuable_trials(trials, objectives, highest)
+    complete = [trial for trial in below if trial.state is TrialState.COMPLETE]
+    every = continuable_trials(trials, objectives, sys.maxsize)
+    return [*complete[:MAX_KEPT], *(t for t in every if t.state is TrialState.PRUNED)]
 
 
 def _continued_now(trials: Iterable[Trial]) -> set[str]:

@@ -124,7 +124,14 @@ class Pages:
             "return [...document.querySelectorAll('.ag-header-cell')].map("
             "e => [e.getAttribute('col-id'), e.getBoundingClientRect().right])"
         )
-        return sorted(map(tuple, self.driver.execute_script(script)), key=lambda column: column[1])
+        found: list[tuple[str, float]] = []
+
+        def any_value() -> bool:
+            found[:] = map(tuple, self.driver.execute_script(script))
+            return any(str(name).startswith(("metrics", "tags")) for name, _ in found)
+
+        self._until(any_value, lambda: f"no column of a metric or tag: {found}")
+        return sorted(found, key=lambda column: column[1])
 
     def click(self, text: str) -> None:
         """Clicks what says this, or is labeled so."""

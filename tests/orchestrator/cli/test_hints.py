@@ -196,6 +196,9 @@ JUDGES: dict[str, Callable[[Scene, argparse.Namespace], bool]] = {
     ),
     "promote": lambda scene, _: scene.situation.any_complete,
     "extend": extends,
+    "edit": lambda scene, options: (
+        scene.run("edit", "bars", "--dry-run", *(w for s in options.set for w in ("--set", s))) == 0
+    ),
     "retry": lambda scene, options: scene.run("retry", "bars", "--class", options.failure) == 0,
     "status": lambda scene, options: (
         options.trial is None or options.trial < len(scene.situation.trials)
