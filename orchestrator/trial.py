@@ -93,8 +93,6 @@ class Trial:
     """By constraint; at most 0 is feasible."""
     attempts: int = 0
     """Number of attempts started."""
-    paused: bool = False
-    """True while it waits because a rung did not promote it; from the outcome of its attempt."""
     left_at_rung: bool = False
     """True if a rung paused its last attempt, also once the trial has ended."""
     outside: bool = False
@@ -125,6 +123,11 @@ class Trial:
     def reached(self) -> int:
         """Last measured fidelity; 0 before the first measurement."""
         return self.measurements[-1].fidelity if self.measurements else 0
+
+    @property
+    def paused(self) -> bool:
+        """True while it waits because a rung did not promote it."""
+        return self.state is TrialState.WAITING and self.left_at_rung
 
     @property
     def own_measurements(self) -> tuple[Measurement, ...]:

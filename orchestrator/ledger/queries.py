@@ -178,7 +178,6 @@ def _to_trial(
     fields["values"] = None if values is None else tuple(values)
     fields["state"] = TrialState(fields["state"])
     fields["left_at_rung"] = bool(fields["left_at_rung"])
-    fields["paused"] = fields["left_at_rung"] and fields["state"] is TrialState.WAITING
     trial = Trial(**fields, measurements=tuple(measured))
     violations = {**trial.violations, **violations_of(trial.cost, bounds)}
     return replace(trial, violations=violations) if bounds else trial

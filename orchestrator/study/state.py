@@ -210,7 +210,11 @@ class StudyState:
         started = trial.started or now
         self.index.put(
             replace(
-                trial, state=TrialState.RUNNING, attempts=attempt, started=started, paused=False
+                trial,
+                state=TrialState.RUNNING,
+                attempts=attempt,
+                started=started,
+                left_at_rung=False,
             )
         )
 
@@ -234,7 +238,7 @@ class StudyState:
 
     def record_pause(self, uid: str) -> None:
         """Record that a rung has paused a running trial."""
-        paused = replace(self.index[uid], state=TrialState.WAITING, paused=True, failure=None)
+        paused = replace(self.index[uid], state=TrialState.WAITING, left_at_rung=True, failure=None)
         self.index.put(paused)
 
     @property

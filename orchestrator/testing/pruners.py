@@ -185,7 +185,7 @@ class PrunerContract:
         study = PrunedStudy(make_pruner, seed)
         study.play(60)
         for paused in study.paused:
-            ended = replace(paused, state=TrialState.PRUNED, reason="rung", paused=False)
+            ended = replace(paused, state=TrialState.PRUNED, reason="rung")
             child = replace(paused, uid="c" * 32, number=1000, kind="continue", parent=paused.uid)
             others = [trial for trial in study.trials if trial.uid != paused.uid]
             seen = [*others, ended, child]
@@ -247,7 +247,7 @@ class PrunedStudy:
                 promoted = self.pruner.next_promoted(self.paused)
                 # Few sizes and values, so that trials tie.
                 new = a_trial(len(self._by_uid), self.chance.randint(1, 3))
-                self._put(replace(promoted or new, state=TrialState.RUNNING, paused=False))
+                self._put(replace(promoted or new, state=TrialState.RUNNING, left_at_rung=False))
             self._measure(self.chance.choice(self.running))
 
     def decisions(self, pruner: Pruner) -> tuple[object, ...]:
@@ -281,7 +281,7 @@ class PrunedStudy:
         elif measured.reached in self.pruner.rungs and not self.pruner.promotes(
             measured, measured.reached
         ):
-            self._put(replace(measured, state=TrialState.WAITING, paused=True))
+            self._put(replace(measured, state=TrialState.WAITING, left_at_rung=True))
 
 
 def a_trial(number: int, size: float) -> Trial:

@@ -210,11 +210,14 @@ class EventFold:
 def _started(trial: Trial, event: Event) -> Trial:
     first = event.recorded if trial.started is None else trial.started
     attempts = event.payload["attempt"]
-    return replace(trial, state=TrialState.RUNNING, attempts=attempts, started=first, paused=False)
+    return replace(
+        trial, state=TrialState.RUNNING, attempts=attempts, started=first, left_at_rung=False
+    )
 
 
 def _requeued(trial: Trial, event: Event) -> Trial:
-    return replace(trial, state=TrialState.WAITING, paused=event.payload.get("outcome") == PAUSED)
+    left_at_rung = event.payload.get("outcome") == PAUSED
+    return replace(trial, state=TrialState.WAITING, left_at_rung=left_at_rung)
 
 
 def _finished(trial: Trial, event: Event) -> Trial:
@@ -228,7 +231,6 @@ def _finished(trial: Trial, event: Event) -> Trial:
         violations=payload["violations"],
         failure=payload["failure"],
         ended=event.recorded,
-        paused=False,
     )
 
 
