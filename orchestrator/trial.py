@@ -1,5 +1,6 @@
 """Trial: the record of one candidate, its states and the legal transitions between them."""
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -133,6 +134,39 @@ class Trial:
     def own_measurements(self) -> tuple[Measurement, ...]:
         """Measurements without those of its parent."""
         return self.measurements[self.inherited :]
+
+    def successor(
+        self,
+        kind: str,
+        *,
+        number: int,
+        seed: int,
+        sampler_attrs: Mapping[str, Any] | None = None,
+    ) -> "Trial":
+        """Return a new trial of the same candidate, whose parent is this one.
+
+        Args:
+            kind: `continue`, `retry` or `confirm`.
+            number: The study's next number.
+            seed: Seed of its training.
+            sampler_attrs: Attributes that it has of its own; None for none.
+        """
+        return Trial(
+            number=number,
+            uid=uuid.uuid4().hex,
+            kind=kind,
+            parent=self.uid,
+            params=self.params,
+            distributions=self.distributions,
+            candidate=self.candidate,
+            digest=self.digest,
+            space_version=self.space_version,
+            seed=seed,
+            sampler_attrs=sampler_attrs or {},
+            violations=self.violations,
+            cost=self.cost,
+            describe=self.describe,
+        )
 
     def after(self, parent: "Trial") -> "Trial":
         """Return a continuation with the curve of its parent before its own."""

@@ -11,7 +11,6 @@ from orchestrator.confirmation.plan import KIND
 from orchestrator.ledger import Effect, Lease, Ledger, StaleAttemptError
 from orchestrator.objective import main_objective
 from orchestrator.snapshot import Verdict
-from orchestrator.study.continuing import continuation
 from orchestrator.study.jobs import JobFactory
 from orchestrator.study.limits import SearchLimits, abort_reason
 from orchestrator.study.lost_trials import settle_losses
@@ -25,7 +24,7 @@ from orchestrator.study.outcome import (
 )
 from orchestrator.study.retry_policy import resource_shares
 from orchestrator.study.state import StudyState
-from orchestrator.trial import PAUSED, Trial, TrialState
+from orchestrator.trial import CONTINUE, PAUSED, Trial, TrialState
 from workers.failures import Failure, FailureKind
 from workers.job import AttemptKey, TrainingJob
 from workers.measurement import Measurement
@@ -82,7 +81,9 @@ class Attempts:
     def add_continuation(self, ended: Trial) -> None:
         """Record the continuation of an ended trial; the state is to be rebuilt then."""
         parent = self._ledger.trial(self._lease.study_id, ended.number)  # with its candidate
-        self._ledger.add_trial(self._lease, continuation(parent, len(self._state.index)))
+        number = len(self._state.index)
+        child = parent.successor(CONTINUE, number=number, seed=parent.seed)
+        self._ledger.add_trial(self._lease, child)
 
     def settle_losses(self, study: str) -> None:
         """Fail waiting trials that were lost too often; other lost trials start last.

@@ -4,7 +4,6 @@ The best trials and the default are trained with further seeds, the same for all
 with `confirm` has its search confirmed; a request of the same kind has any study confirmed.
 """
 
-import uuid
 from collections.abc import Mapping, Sequence
 
 from orchestrator.config.schema import StudyConfig
@@ -149,19 +148,5 @@ class Confirmer:
             MAX_SEEDS_KEY: seeds,
             IS_DEFAULT: contestant.is_default,
         }
-        return Trial(
-            number=number,
-            uid=uuid.uuid4().hex,
-            kind=KIND,
-            parent=parent.uid,
-            params=parent.params,
-            distributions=parent.distributions,
-            candidate=parent.candidate,
-            digest=parent.digest,
-            space_version=parent.space_version,
-            seed=derive_seed(self._config.seed, KIND, seed_index),
-            sampler_attrs=marks,
-            violations=parent.violations,
-            cost=parent.cost,
-            describe=parent.describe,
-        )
+        seed = derive_seed(self._config.seed, KIND, seed_index)
+        return parent.successor(KIND, number=number, seed=seed, sampler_attrs=marks)

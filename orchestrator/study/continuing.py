@@ -6,11 +6,10 @@ changes, so its continuation is a trial of kind `continue` with the same candida
 curve begins with that of its parent. It does not count against `stop.trials`.
 """
 
-import uuid
 from collections.abc import Iterable, Sequence
 
 from orchestrator.objective import Objective, main_objective, rank
-from orchestrator.trial import CONTINUE, Trial, TrialState, newest_continuations
+from orchestrator.trial import Trial, TrialState, newest_continuations
 
 MAX_CONTINUABLE = 10
 """Pruned trials that may be continued, the best; their checkpoints take space on disk."""
@@ -40,22 +39,3 @@ def continuable_trials(
 def _was_paused(trial: Trial) -> bool:
     """Return whether a trial was pruned while a rung had paused it; a stop by a rung is final."""
     return (trial.state, trial.reason) == (TrialState.PRUNED, "rung") and trial.left_at_rung
-
-
-def continuation(parent: Trial, number: int) -> Trial:
-    """Return the trial that continues another one, which is given with its candidate."""
-    return Trial(
-        number=number,
-        uid=uuid.uuid4().hex,
-        kind=CONTINUE,
-        parent=parent.uid,
-        params=parent.params,
-        distributions=parent.distributions,
-        candidate=parent.candidate,
-        digest=parent.digest,
-        seed=parent.seed,
-        violations=parent.violations,
-        cost=parent.cost,
-        describe=parent.describe,
-        space_version=parent.space_version,
-    )

@@ -4,7 +4,6 @@ A retry has its own number and seed, is exempt from deduplication and does not c
 `stop.trials`. A trial that already has a retry gets no second one.
 """
 
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ def retryable_reasons() -> list[str]:
 
 def retryable_trials(trials: Sequence[Trial], reason: str) -> list[Trial]:
     """Return the trials that ended for a reason and have no retry yet."""
-    retried = {trial.parent for trial in trials if trial.kind == "retry"}
+    retried = {trial.parent for trial in trials if trial.kind == RETRY}
     return [
         trial
         for trial in trials
@@ -54,25 +53,7 @@ def retry(study: StudyView, payload: Mapping[str, Any]) -> Effect:
     seed, trials = study.config.seed, study.trials
     found = retryable_trials(trials, str(payload["class"]))
     added = [
-        _retry_of(trial, number, derive_seed(seed, number))
+        trial.successor(RETRY, number=number, seed=derive_seed(seed, number))
         for number, trial in enumerate(found, start=len(trials))
     ]
     return Effect(answer={"added": [trial.uid for trial in added]}, added=added)
-
-
-def _retry_of(trial: Trial, number: int, seed: int) -> Trial:
-    return Trial(
-        number=number,
-        uid=uuid.uuid4().hex,
-        kind="retry",
-        parent=trial.uid,
-        params=trial.params,
-        distributions=trial.distributions,
-        candidate=trial.candidate,
-        digest=trial.digest,
-        space_version=trial.space_version,
-        seed=seed,
-        violations=trial.violations,
-        cost=trial.cost,
-        describe=trial.describe,
-    )
