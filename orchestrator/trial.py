@@ -192,6 +192,11 @@ def newest_continuations(trials: Iterable[Trial]) -> list[Trial]:
     return newest
 
 
+def known_numbers(trials: Sequence[Trial]) -> str:
+    """Return the numbers of a study's trials, for messages."""
+    return f"0 to {len(trials) - 1}" if trials else "none yet"
+
+
 def summarize_failure(failure: Mapping[str, Any]) -> str:
     """Return a failure in one line: class, message, location and start of the digest."""
     message = str(failure.get("message", "")).strip().partition("\n")[0]

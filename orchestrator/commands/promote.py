@@ -17,7 +17,7 @@ from orchestrator.objective import even_weights, pareto_front
 from orchestrator.terminal import Terminal
 from orchestrator.tracking.environment import prepare_process
 from orchestrator.tracking.process import start_projector
-from orchestrator.trial import Trial, TrialState
+from orchestrator.trial import Trial, TrialState, known_numbers
 
 if TYPE_CHECKING:
     from orchestrator.promotion.promoter import Promoted, Promoter
@@ -175,7 +175,7 @@ def _check_choice(
     """
     if number is not None:
         if number >= len(trials):
-            known = f"0 to {len(trials) - 1}" if trials else "none yet"
+            known = known_numbers(trials)
             message = f"study '{config.name}' has no trial {number}. Trials: {known}, or 'best'."
             raise CommandError(message, ExitCode.INPUT)
         return

@@ -14,7 +14,7 @@ from orchestrator.home import Home
 from orchestrator.objective import best, parse_preference
 from orchestrator.study.leaderboard import counts, leaderboard
 from orchestrator.terminal import Terminal
-from orchestrator.trial import PAUSED, Trial, summarize_failure
+from orchestrator.trial import PAUSED, Trial, known_numbers, summarize_failure
 
 if TYPE_CHECKING:
     from orchestrator.ledger import AttemptRecord, Ledger, StudyRow
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
             _show_requests(ledger, row, trials, terminal)
             return ExitCode.DONE
         if options.trial >= len(trials):
-            known = f"0 to {len(trials) - 1}" if trials else "none yet"
+            known = known_numbers(trials)
             message = f"study '{row.name}' has no trial {options.trial}. Trials: {known}."
             raise CommandError(message, ExitCode.INPUT)
         trial = trials[options.trial]

@@ -12,16 +12,15 @@ from orchestrator.commands.steer import requesting
 from orchestrator.config import strict_yaml
 from orchestrator.errors import CommandError, ExitCode, ProblemsError, format_path, sanitize
 from orchestrator.home import Home
-from orchestrator.ledger import Ledger, StudyRow
+from orchestrator.ledger import Ledger
 from orchestrator.study.moved_files import relocate
 from orchestrator.study.prepare import study_space, user_code
 from orchestrator.study.requests.enqueue import ENQUEUE, problem, to_payload
 from orchestrator.study.requests.view import StudyView
 from orchestrator.terminal import Terminal
-from orchestrator.trial import Trial
+from orchestrator.trial import Trial, known_numbers
 from search_spaces.derivation import Space
 from search_spaces.designs import Design
-from search_spaces.task import Task
 
 
 def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode:
@@ -73,14 +72,15 @@ def enqueue(
     with studies.open_ledger(home) as opened:
         ledger, row = studies.find_study(opened, name, home)
         requesting.require_time(ledger, row, studies.require_config(row), home)
-        view, (space, task) = StudyView.read(ledger, row.name), _space(ledger, row, home)
+        view = StudyView.read(ledger, row.name)
+        space = _space(ledger, view, home)
         designs, base = list[Design](), {} if like is None else _known(view, like).params
         for index, document in enumerate(documents):
             where = f"design {index}: " if len(documents) > 1 else ""
             try:
                 own = Design.of_document(space, document)
                 designs.append(Design(params={**own.params, **changes}, base={**base, **own.base}))
-                found = problem(view, space, task, designs[-1])
+                found = problem(view, space, designs[-1])
             except ValueError as error:
                 found = str(error)
             if found is not None:
@@ -133,21 +133,19 @@ def _read(path: Path) -> list[Mapping[str, Any]]:
     return listed
 
 
-def _space(ledger: Ledger, row: StudyRow, home: Home) -> tuple[Space, Task | None]:
-    """Return the study's space, and the task of its networks if it trains any itself.
+def _space(ledger: Ledger, view: StudyView, home: Home) -> Space:
+    """Return the study's space.
 
     Raises:
         CommandError: The user's own Python has changed since the study was started.
     """
-    config = relocate(studies.require_config(row), ledger, row, home)
+    config = relocate(view.config, ledger, view.row, home)
     code = user_code(config)
-    if code is not None and code.digest != row.code_digest:
+    if code is not None and code.digest != view.row.code_digest:
         names = [known.name for known in ledger.studies()]
         text = studies.describe_changes(config, ["code_digest"], names, home)
         raise CommandError(text, ExitCode.INPUT)
-    stored = ledger.metadata(row.id).get("task")
-    task = None if stored is None else Task.from_dict(stored)
-    return study_space(config, task), task
+    return study_space(config, view.task)
 
 
 def _known(view: StudyView, number: int) -> Trial:
@@ -157,7 +155,7 @@ def _known(view: StudyView, number: int) -> Trial:
         CommandError: It has none of this number.
     """
     if number >= len(view.trials):
-        known = f"0 to {len(view.trials) - 1}" if view.trials else "none yet"
+        known = known_numbers(view.trials)
         text = f"study '{view.row.name}' has no trial {number}. Trials: {known}"
         raise CommandError(text, ExitCode.INPUT)
     return view.trials[number]

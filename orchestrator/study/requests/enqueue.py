@@ -17,7 +17,6 @@ from orchestrator.study.requests.view import StudyView, refusal
 from orchestrator.trial import Trial
 from search_spaces.designs import Design, DesignError, fixed_decisions
 from search_spaces.domains.suggester import ReplaySuggester, SuggestionError
-from search_spaces.task import Task
 
 ENQUEUE = "enqueue"
 """Request kind; payload `designs`: `params` (all of them apply) and `base` (where they apply) of
@@ -45,7 +44,7 @@ def read_designs(payload: Mapping[str, Any]) -> list[Design]:
     return [Design(params=each["params"], base=each["base"]) for each in payload["designs"]]
 
 
-def problem(study: StudyView, space: Space, task: Task | None, design: Design) -> str | None:
+def problem(study: StudyView, space: Space, design: Design) -> str | None:
     """Return the reason why a design would be refused; None if only the sampler can find one.
 
     Raises:
@@ -60,12 +59,12 @@ def problem(study: StudyView, space: Space, task: Task | None, design: Design) -
         return None
     except Exception as error:
         raise user_space_error(error) from error
-    digest = digest_of(candidate, task)
+    digest = digest_of(candidate, study.task)
     equal = next((trial for trial in study.trials if trial.digest == digest), None)
     if equal is not None:
         return f"the design equals trial {equal.number}"
     bounds = (*study.config.constraints, *space.constraints)
-    reason = infeasibility(screen(candidate, task, bounds))
+    reason = infeasibility(screen(candidate, study.task, bounds))
     return reason and f"the design {reason}"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestrator.ledger import Effect
 from orchestrator.study.requests.view import StudyView, refusal
-from orchestrator.trial import PAUSED
+from orchestrator.trial import PAUSED, known_numbers
 
 STOP = "stop"
 """Request kind; payload and answer `trial`: number of the trial; answer also `was`: its state
@@ -16,8 +16,7 @@ def stop(study: StudyView, payload: Mapping[str, Any]) -> Effect:
     """End a running, waiting or paused trial; refuse one that has ended, or does not exist."""
     number, trials = int(payload["trial"]), study.trials
     if number >= len(trials):
-        known = f"0 to {len(trials) - 1}" if trials else "none yet"
-        return refusal(f"there is no trial {number}. Trials: {known}")
+        return refusal(f"there is no trial {number}. Trials: {known_numbers(trials)}")
     trial = trials[number]
     if trial.state.is_terminal:
         reason = f", {trial.reason}" if trial.reason else ""
