@@ -138,13 +138,7 @@ def with_requested_changes(
     created = relocate(as_stored(StudyConfig.from_json(first), stored), ledger, row, home)
     if not same_except_paths(as_stored(config.at_address(None), created), created):
         return config
-    stored = relocate(stored, ledger, row, home)
-    changed = {
-        name: getattr(stored, name)
-        for name in StudyConfig.model_fields
-        if getattr(stored, name) != getattr(created, name)
-    }
-    return config.model_copy(update=changed)
+    return config.with_changes(created, relocate(stored, ledger, row, home))
 
 
 def locate_config(ledger: Ledger, row: StudyRow, home: Home) -> StudyConfig:

@@ -373,6 +373,20 @@ class StudyConfig(BaseModel):
             kept["resources"]["gpu_found"] = True
         return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
+    def with_changes(self, before: Self, after: Self) -> Self:
+        """Return the config with every key that differs between two other configs as it is after.
+
+        Args:
+            before: The one config.
+            after: The other one, whose values are taken.
+        """
+        pairs = {
+            name: (getattr(before, name), getattr(after, name)) for name in type(self).model_fields
+        }
+        return self.model_copy(
+            update={name: new for name, (old, new) in pairs.items() if old != new}
+        )
+
     def at_address(self, address: str | None) -> Self:
         """Return the config for another cluster; None is a private one on this machine."""
         return self.model_copy(

@@ -127,11 +127,6 @@ def _with_changes(config: StudyConfig, before: StudyRow, now: StudyRow) -> Study
         now: The study's row now.
     """
     old, new = StudyConfig.from_json(before.config_json), StudyConfig.from_json(now.config_json)
-    changed = {
-        name: getattr(new, name)
-        for name in StudyConfig.model_fields
-        if getattr(old, name) != getattr(new, name)
-    }
-    result = config.model_copy(update=changed)
+    changed = config.with_changes(old, new)
     same = old.space_base == new.space_base
-    return result.with_space_base(config.space_base) if same else result
+    return changed.with_space_base(config.space_base) if same else changed

@@ -205,7 +205,7 @@ def _prepare(
 def _next(reply: requesting.Reply, ledger: Ledger, row: StudyRow, home: Home) -> str:
     """Return who continues the study with the change."""
     if reply.answer is None:
-        return f"Requested; the driver of '{row.name}' is busy and will answer later."
+        return requesting.still_open(row.name)
     if reply.running:
         return f"'{row.name}' is changed. It is running and continues with the change."
     row = ledger.study(row.name) or row

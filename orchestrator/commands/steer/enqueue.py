@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     terminal.document |= {"study": options.name, "trials": numbers}
     resume = f"{home.program} resume {options.name}"
     if numbers is None and reply.running:
-        terminal.print(f"Requested; the driver of '{options.name}' is busy and will answer later.")
+        terminal.print(requesting.still_open(options.name))
     elif numbers is None:
         terminal.print(f"Requested; no driver runs '{options.name}'. Train it first: {resume}")
     else:

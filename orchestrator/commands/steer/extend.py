@@ -107,7 +107,7 @@ def _show(reply: requesting.Reply, config: StudyConfig, terminal: Terminal) -> N
     answered = reply.answer is not None
     terminal.document |= {"study": config.name, "stop": limits, "answered": answered}
     if not answered:
-        terminal.print(f"Requested; the driver of '{config.name}' is busy and will answer later.")
+        terminal.print(requesting.still_open(config.name))
         return
     text = ", ".join(f"{name} {value:g}" for name, value in limits.items())
     terminal.print(f"'{config.name}' is extended, now until {text}.")

@@ -59,6 +59,11 @@ def submit(ledger: Ledger, row: StudyRow, kind: str, payload: Mapping[str, Any])
     return Reply(request=request, answer=answer, running=running)
 
 
+def still_open(name: str) -> str:
+    """Return the message on a request that a busy driver has not answered yet."""
+    return f"Requested; the driver of '{name}' is busy and will answer later."
+
+
 def require_accepted(row: StudyRow, answer: Mapping[str, Any]) -> None:
     """Raise the reason of a refused request.
 

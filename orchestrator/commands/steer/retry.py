@@ -34,7 +34,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     answered = added is not None
     terminal.document |= {"study": row.name, "class": options.failure, "answered": answered}
     if added is None:
-        terminal.print(f"Requested; the driver of '{row.name}' is busy and will answer later.")
+        terminal.print(requesting.still_open(row.name))
         return ExitCode.DONE
     pairs = [(trials[uid].number, trials[str(trials[uid].parent)].number) for uid in added]
     terminal.document["retries"] = [{"number": new, "parent": old} for new, old in pairs]

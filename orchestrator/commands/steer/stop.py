@@ -21,7 +21,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
     terminal.document |= {"study": options.name, "trial": options.trial}
     terminal.document |= {"stopped": answer is not None, "was": answer and answer["was"]}
     if answer is None:
-        terminal.print(f"Requested; the driver of '{options.name}' is busy and will answer later.")
+        terminal.print(requesting.still_open(options.name))
         return ExitCode.DONE
     reached = f"; its {answer['epoch']} epochs count" if answer["epoch"] else ""
     terminal.print(f"trial {options.trial} is stopped (it was {answer['was']}){reached}")
