@@ -1,6 +1,7 @@
-"""Types of the arguments of commands: text to numbers, with a message for other text."""
+"""Arguments of commands: text to numbers, with a message for other text, and `KEY=VALUE`."""
 
 import argparse
+from collections.abc import Iterable, Iterator
 
 from orchestrator.errors import sanitize
 
@@ -40,3 +41,10 @@ def port(text: str) -> int:
     if not 1 <= (value := count(text)) <= 65535:
         raise argparse.ArgumentTypeError("must be between 1 and 65535")
     return value
+
+
+def assignments(given: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield key, value and option of each `--set KEY=VALUE` as typed; no key without an `=`."""
+    for each in given:
+        key, equals, text = each.partition("=")
+        yield key if equals else "", text, "--set"

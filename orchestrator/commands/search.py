@@ -6,12 +6,18 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from orchestrator.argument_types import assignments
 from orchestrator.commands import hints, studies
 from orchestrator.commands.steer import extend
-from orchestrator.config.load import Override, differences, load, locating_edits
+from orchestrator.config.load import (
+    Override,
+    differences,
+    load,
+    locating_edits,
+)
 from orchestrator.config.resources import as_stored, with_open_gpu, with_stored_data
 from orchestrator.config.schema import StudyConfig
-from orchestrator.errors import CommandError, ExitCode, Problem, ProblemsError
+from orchestrator.errors import CommandError, ExitCode
 from orchestrator.home import Home
 from orchestrator.study.limits import exhausted_reason
 from orchestrator.study.moved_files import relocate, same_except_paths
@@ -70,23 +76,12 @@ def overrides(options: argparse.Namespace) -> list[Override]:
     Raises:
         ProblemsError: An option cannot be read.
     """
-    found: list[Override] = []
-    problems: list[Problem] = []
-    for key, text, option in _assignments(options):
-        try:
-            found.append(Override.parse(key, text, option))
-        except ProblemsError as error:
-            problems += error.problems
-    if problems:
-        raise ProblemsError(problems)
-    return found
+    return Override.parse_all(_assignments(options))
 
 
 def _assignments(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     """Yield key, value and option as typed."""
-    for assignment in options.set:
-        key, _, text = assignment.partition("=")
-        yield key if "=" in assignment else "", text, "--set"
+    yield from assignments(options.set)
     for option, key in _SHORTHANDS.items():
         value = getattr(options, option)
         if value is not None:

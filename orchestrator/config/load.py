@@ -49,6 +49,24 @@ class Override:
         return cls.of(key, document.value, option)
 
     @classmethod
+    def parse_all(cls, given: Iterable[tuple[str, str, str]]) -> "list[Override]":
+        """Parse keys, values and the options they were given by; later ones win.
+
+        Raises:
+            ProblemsError: Every key or value that cannot be read.
+        """
+        found: list[Override] = []
+        problems: list[Problem] = []
+        for each in given:
+            try:
+                found.append(cls.parse(*each))
+            except ProblemsError as error:
+                problems += error.problems
+        if problems:
+            raise ProblemsError(problems)
+        return found
+
+    @classmethod
     def of(cls, key: str, value: Any, option: str) -> "Override":
         """Return the override of a key such as `a.b[0].c`.
 

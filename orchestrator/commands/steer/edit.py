@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.argument_types import assignments
 from orchestrator.commands import hints, run_search, studies
 from orchestrator.commands.steer import requesting
 from orchestrator.config.load import Override, changed_config, differences
@@ -64,10 +65,7 @@ def run(options: argparse.Namespace, home: Home, terminal: Terminal) -> ExitCode
         CommandError: There is no such study, or the edit is not possible.
         ProblemsError: A key cannot be read, or the config does not work.
     """
-    overrides = []
-    for assignment in options.set:
-        key, equals, text = assignment.partition("=")
-        overrides.append(Override.parse(key if equals else "", text, "--set"))
+    overrides = Override.parse_all(assignments(options.set))
     edit(options.name, overrides, home, terminal, dry_run=options.dry_run)
     return ExitCode.DONE
 
