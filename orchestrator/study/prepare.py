@@ -90,10 +90,8 @@ def prepare_study(config: StudyConfig) -> StudyInputs:
         text = "a define-by-run space does not define training; add train: file.py:name"
         raise ProblemsError([Problem(config.name, text=text, path=("space",))])
     dataset = open_data(config)
-    if user_object(config.space_base) is None and isinstance(space, SearchSpace):
-        space = fit_to_task(space, dataset.task)
-        _check_streams(config, space, dataset.task)
-    base, space = space, _derived(config, space)
+    base = _fitted(config, space, dataset.task)
+    space = _derived(config, base)
     check_space(config, space)
     check_objectives(config, space, dataset.task, dataset.value_names)
     return StudyInputs(
@@ -124,6 +122,19 @@ def user_code(config: StudyConfig) -> UserCode | None:
     """
     references = [each for each in (config.space_base, config.train) if user_object(each)]
     return UserCode.read(map(str, references)) if references else None
+
+
+def _fitted(config: StudyConfig, space: Space, task: Task) -> Space:
+    """Return a ready space for the study's task; a user's own is already.
+
+    Raises:
+        ProblemsError: It reads what the data does not give.
+    """
+    if user_object(config.space_base) is not None or not isinstance(space, SearchSpace):
+        return space
+    fitted = fit_to_task(space, task)
+    _check_streams(config, fitted, task)
+    return fitted
 
 
 def _check_streams(config: StudyConfig, space: SearchSpace, task: Task) -> None:
@@ -196,9 +207,7 @@ def study_space(config: StudyConfig, task: Task | None) -> Space:
         UserFileError: The user's file does not run, or lacks the name.
     """
     space = open_space(config)
-    if user_object(config.space_base) is None and isinstance(space, SearchSpace) and task:
-        space = fit_to_task(space, task)
-    return _derived(config, space)
+    return _derived(config, space if task is None else _fitted(config, space, task))
 
 
 def open_space(config: StudyConfig) -> Space:
