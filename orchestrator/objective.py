@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import ge
 from typing import Literal
 
@@ -82,6 +82,12 @@ def violations_of(cost: Mapping[str, float], constraints: Iterable[Constraint]) 
     return found
 
 
+def under_constraints(trial: Trial, constraints: Sequence[Constraint]) -> Trial:
+    """Return a trial with its violations of constraints as they are now; others stay recorded."""
+    found = violations_of(trial.cost, constraints)
+    return replace(trial, violations={**trial.violations, **found}) if found else trial
+
+
 def is_feasible(trial: Trial) -> bool:
     """Return whether a trial violates no constraint."""
     return all(violation <= 0 for violation in trial.violations.values())
@@ -118,7 +124,7 @@ def scored_measurement(
         objectives: The study's objectives.
         checkpoint: `last` for the last epoch, `best` for the best one by `epoch_objective`, the
             earliest of equals. Of a continuation only its own epochs count, as it keeps no other
-        checkpoints.
+            checkpoints.
 
     Returns:
         None if nothing was measured.

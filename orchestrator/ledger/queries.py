@@ -3,7 +3,6 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, exists, func, select
@@ -20,7 +19,7 @@ from orchestrator.ledger.schema import (
 )
 from orchestrator.ledger.schema import trial as trial_table
 from orchestrator.ledger.serialization import columns_of, from_row
-from orchestrator.objective import violations_of
+from orchestrator.objective import under_constraints
 from orchestrator.trial import CONTINUE, PAUSED, Trial, TrialState
 from search_spaces.space import Constraint
 from workers.measurement import CheckpointRef, Measurement
@@ -178,6 +177,4 @@ def _to_trial(
     fields["values"] = None if values is None else tuple(values)
     fields["state"] = TrialState(fields["state"])
     fields["left_at_rung"] = bool(fields["left_at_rung"])
-    trial = Trial(**fields, measurements=tuple(measured))
-    violations = {**trial.violations, **violations_of(trial.cost, bounds)}
-    return replace(trial, violations=violations) if bounds else trial
+    return under_constraints(Trial(**fields, measurements=tuple(measured)), bounds)

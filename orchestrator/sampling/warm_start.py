@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from orchestrator.config.schema import StudyConfig
 from orchestrator.errors import sanitize
 from orchestrator.ledger import Ledger, StudyRow
+from orchestrator.objective import violations_of
 from orchestrator.sampling.transfer.source_model import SourceStudy
 from orchestrator.trial import OPERATOR, Trial, TrialState
 from search_spaces.errors import ArchscoutError
@@ -187,9 +188,5 @@ def _ended(trials: Sequence[Trial], before: float | None) -> list[Trial]:
 
 def _with_violations(trial: Trial, config: StudyConfig) -> Trial:
     """Return the trial with its violations of this study's constraints."""
-    violations = {
-        c.metric: c.violation(trial.cost[c.metric])
-        for c in config.constraints
-        if c.metric in trial.cost
-    }
+    violations = violations_of(trial.cost, config.constraints)
     return replace(trial, violations=violations, sampler_attrs={})

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.plan import KIND
-from orchestrator.objective import Objective, rank, violations_of
+from orchestrator.objective import Objective, rank, under_constraints
 from orchestrator.tracking.events import StudyChange, TrialView
 from orchestrator.trial import PAUSED, Trial, TrialState
 from workers.data.spec import NO_DATA
@@ -115,10 +115,9 @@ def rank_trials(views: Iterable[TrialView], config: StudyConfig) -> list[TrialVi
 
 def _comparable(view: TrialView, config: StudyConfig) -> Trial:
     """Return a trial with its violations of the constraints, and its last epoch."""
-    violations = {**view.trial.violations, **violations_of(view.trial.cost, config.constraints)}
     last = Measurement(fidelity=view.epoch, metrics={}, elapsed_s=0.0)
-    measurements = (last,) if view.epoch else ()
-    return replace(view.trial, violations=violations, measurements=measurements)
+    trial = under_constraints(view.trial, config.constraints)
+    return replace(trial, measurements=(last,) if view.epoch else ())
 
 
 def changes_markdown(changes: Sequence[StudyChange]) -> str:
