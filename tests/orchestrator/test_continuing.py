@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.studies import Dying, Killed, a_trial, config, curve, opened, run, story
+from support.studies import WRITES, Dying, Killed, a_trial, config, curve, opened, run, story
 
 from orchestrator.ledger import Ledger
 from orchestrator.objective import best, rank
@@ -112,11 +113,8 @@ def test_killed_at_any_write_and_resumed_it_ends_alike(
     acknowledged: bool,
     uninterrupted: tuple[list[Any], tuple[Trial, ...]],
 ) -> None:
-    def dying(ledger: Ledger) -> Any:
-        mortal = Dying(ledger, after=after, acknowledged=acknowledged)
-        mortal.writes |= {"carry_out"}
-        return mortal
-
+    writes = WRITES | {"carry_out"}
+    dying = partial(Dying, after=after, acknowledged=acknowledged, writes=writes)
     finished(tmp_path)
     with pytest.raises(Killed):
         extended(tmp_path, through=dying)

@@ -2,7 +2,7 @@
 
 import tempfile
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +128,7 @@ def test_generations_are_kept_with_the_trials() -> None:
 
 def test_a_rung_decided_before_the_death_stays_decided(tmp_path: Path) -> None:
     """Killed between the measurement and the pause it led to, the trial trains no further."""
-
-    def mortal(ledger: Ledger) -> Dying:
-        dying = Dying(ledger, after=1, acknowledged=False)
-        dying.writes = frozenset({"requeue"})
-        return dying
-
+    mortal = partial(Dying, after=1, acknowledged=False, writes={"requeue"})
     with suppress(Killed), opened(tmp_path, asked("tpe"), through=mortal, space=COARSE) as study:
         run(study)
     trained: list[int] = []

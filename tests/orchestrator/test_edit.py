@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.studies import UNUSED_PID, Dying, Killed
+from support.studies import COMMAND_WRITES, UNUSED_PID, Dying, Killed
 
 from orchestrator.commands.steer.edit import StudyEdit, edit
 from orchestrator.config.load import Override, load
@@ -153,9 +153,7 @@ def test_a_command_killed_at_any_write_and_given_again_takes_effect_once(
     @contextmanager
     def dying(home: Home) -> Iterator[Any]:
         with Ledger.open(home.ledger_url) as ledger:
-            mortal = Dying(ledger, after=after, acknowledged=acknowledged)
-            mortal.writes = frozenset({"add_request", "open_study", "carry_out", "release"})
-            yield mortal
+            yield Dying(ledger, after=after, acknowledged=acknowledged, writes=COMMAND_WRITES)
 
     with monkeypatch.context() as patched:
         patched.setattr("orchestrator.commands.studies.open_ledger", dying)

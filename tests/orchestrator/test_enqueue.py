@@ -1,15 +1,15 @@
 """Designs that a user gives become trials: completed, checked, counted, once."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.studies import Dying, Killed, config, curve, opened, run, story
+from support.studies import Dying, Killed, config, opened, run, story, train
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Ledger
-from orchestrator.study.driver import StudyDriver
 from orchestrator.study.requests.enqueue import ENQUEUE, to_payload
 from orchestrator.trial import REQUEST, TrialState
 from search_spaces.designs import Design
@@ -34,16 +34,6 @@ def stored(folder: Path, new: StudyConfig = STUDY) -> StudyConfig:
     with Ledger.open(folder / "ledger.db") as ledger:
         row = ledger.study("small")
         return new if row is None else StudyConfig.from_json(row.config_json)
-
-
-def train(study: StudyDriver, trials: int) -> None:
-    """Train so many attempts, whatever comes next."""
-    for _ in range(trials):
-        job = study.ask()
-        assert job is not None
-        for seen in curve(job, None):
-            study.report(job.key, seen)
-        study.tell(job.key)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -197,13 +187,8 @@ def test_a_study_with_a_design_that_is_killed_anywhere_continues_equally(
     assert len(whole) == 10
     for acknowledged in (False, True):
         for after in (1, 5, 60):
-
-            def dying(ledger: Ledger, after: int = after, acknowledged: bool = acknowledged) -> Any:
-                mortal = Dying(ledger, after=after, acknowledged=acknowledged)
-                kinds = {"add_trial", "start_attempt", "record", "finish", "carry_out"}
-                mortal.writes = frozenset(kinds)
-                return mortal
-
+            writes = {"add_trial", "start_attempt", "record", "finish", "carry_out"}
+            dying = partial(Dying, after=after, acknowledged=acknowledged, writes=writes)
             folder = tmp_path / f"{after}-{acknowledged}"
             folder.mkdir()
             assert played(folder, sampler, dying) == whole
@@ -213,11 +198,7 @@ def test_a_study_with_a_design_that_is_killed_anywhere_continues_equally(
 def test_a_driver_killed_as_it_answers_adds_the_trial_once(
     tmp_path: Path, acknowledged: bool
 ) -> None:
-    def dying(ledger: Ledger) -> Any:
-        mortal = Dying(ledger, after=1, acknowledged=acknowledged)
-        mortal.writes = frozenset({"carry_out"})
-        return mortal
-
+    dying = partial(Dying, after=1, acknowledged=acknowledged, writes={"carry_out"})
     with opened(tmp_path, STUDY) as study:
         train(study, 1)
     request(tmp_path, {"kind": "steep", "depth": 7})

@@ -1,11 +1,12 @@
 """A study that is extended ends as one that had the larger limits from the start."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.studies import Dying, Killed, config, curve, opened, run, story
+from support.studies import WRITES, Dying, Killed, config, curve, opened, run, story
 
 from orchestrator.config.schema import StudyConfig
 from orchestrator.ledger import Effect, Ledger
@@ -73,11 +74,8 @@ def test_extended_while_it_runs_it_ends_as_if_it_had_been_larger(
 def test_killed_at_any_write_and_resumed_it_ends_alike(
     tmp_path: Path, after: int, acknowledged: bool, uninterrupted: list[Any]
 ) -> None:
-    def dying(ledger: Ledger) -> Any:
-        mortal = Dying(ledger, after=after, acknowledged=acknowledged)
-        mortal.writes |= {"carry_out", "add_request"}
-        return mortal
-
+    writes = WRITES | {"carry_out", "add_request"}
+    dying = partial(Dying, after=after, acknowledged=acknowledged, writes=writes)
     with pytest.raises(Killed), opened(tmp_path, SMALL, through=dying) as study:
         run(study, Extending(study))
     asked = stored(tmp_path)

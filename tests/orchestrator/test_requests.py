@@ -1,11 +1,12 @@
 """Requests are carried out exactly once, by a driver or by a command without one."""
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.studies import Dying, Killed, config, opened, run
+from support.studies import COMMAND_WRITES, Dying, Killed, config, opened, run
 
 from orchestrator.commands.steer import requesting
 from orchestrator.ledger import Ledger
@@ -30,9 +31,9 @@ def failed(tmp_path: Path) -> Path:
 def submitted(folder: Path, after: int = 0, *, acknowledged: bool = True) -> bool:
     """Submit a request as a command does; False if it is killed at its n-th write."""
     with Ledger.open(folder / "ledger.db") as ledger:
-        dying: Any = Dying(ledger, after=after, acknowledged=acknowledged) if after else ledger
+        dying: Any = ledger
         if after:
-            dying.writes = frozenset({"add_request", "open_study", "carry_out", "release"})
+            dying = Dying(ledger, after=after, acknowledged=acknowledged, writes=COMMAND_WRITES)
         row = ledger.study("small")
         assert row is not None
         try:
@@ -63,11 +64,7 @@ def test_a_driver_killed_as_it_answers_takes_effect_once(failed: Path, acknowled
     with Ledger.open(failed / "ledger.db") as ledger:
         ledger.add_request(1, RETRY, CLASS)
 
-    def dying(ledger: Ledger) -> Any:
-        mortal = Dying(ledger, after=1, acknowledged=acknowledged)
-        mortal.writes = frozenset({"carry_out"})
-        return mortal
-
+    dying = partial(Dying, after=1, acknowledged=acknowledged, writes={"carry_out"})
     with pytest.raises(Killed), opened(failed, FAILING, through=dying):
         pass
     with opened(failed, FAILING) as study:

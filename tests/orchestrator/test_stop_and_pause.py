@@ -1,6 +1,7 @@
 """A user stops single trials, and pauses a running study."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,7 @@ def stop_first_trial(folder: Path, **parts: Any) -> None:
 def test_a_driver_killed_as_it_stops_a_trial_stops_it_once(
     tmp_path: Path, acknowledged: bool
 ) -> None:
-    def dying(ledger: Ledger) -> Any:
-        mortal = Dying(ledger, after=1, acknowledged=acknowledged)
-        mortal.writes = frozenset({"carry_out"})
-        return mortal
-
+    dying = partial(Dying, after=1, acknowledged=acknowledged, writes={"carry_out"})
     with pytest.raises(Killed):
         stop_first_trial(tmp_path, through=dying)
     with opened(tmp_path, STUDY) as study:

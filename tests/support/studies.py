@@ -1,7 +1,7 @@
 """Studies on a scratch ledger, with a space of plain decisions and a closed-form worker."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -151,15 +151,28 @@ class Killed(BaseException):
     """The driver's death."""
 
 
+WRITES = frozenset({"add_trial", "start_attempt", "record", "finish", "requeue"})
+"""Writes of a driver."""
+COMMAND_WRITES = frozenset({"add_request", "open_study", "carry_out", "release"})
+"""Writes of a command that requests something where no driver runs."""
+
+
 class Dying:
     """A ledger whose driver dies at its n-th write, before or after it is on disk."""
 
-    def __init__(self, ledger: Ledger, *, after: int, acknowledged: bool) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        after: int,
+        acknowledged: bool,
+        writes: Collection[str] = WRITES,
+    ) -> None:
         self._ledger = ledger
         self._left = after
         self._acknowledged = acknowledged
         self.dead = False
-        self.writes = frozenset({"add_trial", "start_attempt", "record", "finish", "requeue"})
+        self.writes = frozenset(writes)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._ledger, name)
