@@ -12,13 +12,7 @@ from typing import Any
 from orchestrator.clock import Clock
 from orchestrator.config.schema import StudyConfig
 from orchestrator.confirmation.plan import KIND
-from orchestrator.objective import (
-    Objective,
-    best,
-    main_objective,
-    reaches_target,
-    rung_objectives,
-)
+from orchestrator.objective import Objective, best, main_objective, reaches_target, rung_objectives
 from orchestrator.pruning.pruner import Pruner
 from orchestrator.sampling.auto_sampler import AutoSampler
 from orchestrator.sampling.candidates import Space
