@@ -73,8 +73,8 @@ def enqueue(
         ledger, row = studies.find_study(opened, name, home)
         requesting.require_time(ledger, row, studies.require_config(row), home)
         view = StudyView.read(ledger, row.name)
-        space = _space(ledger, view, home)
-        designs, base = list[Design](), {} if like is None else _known(view, like).params
+        designs, space = list[Design](), _space(ledger, view, home)
+        base = {} if like is None else _known(view, like).params
         for index, document in enumerate(documents):
             where = f"design {index}: " if len(documents) > 1 else ""
             try:
@@ -85,8 +85,7 @@ def enqueue(
                 found = str(error)
             if found is not None:
                 requesting.require_accepted(row, {"refused": sanitize(where + found, 400)})
-        operation = uuid.uuid4().hex
-        return requesting.submit(ledger, row, ENQUEUE, to_payload(designs, operation, like))
+        return requesting.submit(ledger, row, ENQUEUE, to_payload(designs, uuid.uuid4().hex, like))
 
 
 def _assignments(options: Iterable[str]) -> dict[str, Any]:
