@@ -27,7 +27,7 @@ from orchestrator.snapshot import Snapshot, Verdict
 from orchestrator.study.heartbeat import Heartbeat
 from orchestrator.study.limits import all_failed
 from orchestrator.study.new_trials import NewTrials
-from orchestrator.study.parts import StudyParts, Surroundings, after_change, make_parts
+from orchestrator.study.parts import DriverContext, StudyParts, after_change, make_parts
 from orchestrator.study.requests.answering import answer_requests
 from orchestrator.study.requests.enqueue import ENQUEUE
 from orchestrator.study.requests.pause import PAUSE, confirm_pause, is_requested
@@ -90,7 +90,7 @@ class StudyDriver:
         self.lease_lost: LeaseLostError | None = None
         """Error of a lease that another driver took over; nothing was written since."""
         self._heartbeats: list[Heartbeat] = []
-        self._surroundings = Surroundings(
+        self._context = DriverContext(
             ledger=ledger,
             lease=lease,
             task=task,
@@ -354,12 +354,12 @@ class StudyDriver:
         self._account()
         before, self._record = self._record, self._read_row()
         changed = before, self._record, self.config, self._space
-        self.config, space = after_change(self._surroundings, *changed)
+        self.config, space = after_change(self._context, *changed)
         self._set_parts(space, self._parts)
 
     def _set_parts(self, space: Space, before: StudyParts | None) -> None:
         """Make all parts from the ledger; running attempts continue."""
-        parts = make_parts(self._surroundings, self._record, self.config, space, before)
+        parts = make_parts(self._context, self._record, self.config, space, before)
         self._parts, self._space = parts, space
         self._state, self._limits = parts.state, parts.limits
         self._attempts, self._agenda = parts.attempts, parts.agenda

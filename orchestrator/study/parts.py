@@ -21,7 +21,7 @@ from workers.storage import Storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class DriverContext:
     """What stays the same while a driver runs."""
 
     ledger: Ledger
@@ -50,7 +50,7 @@ class StudyParts:
 
 
 def make_parts(
-    around: Surroundings,
+    context: DriverContext,
     record: StudyRow,
     config: StudyConfig,
     space: Space,
@@ -59,7 +59,7 @@ def make_parts(
     """Return the parts of a driver, as functions of the ledger.
 
     Args:
-        around: What stays the same while the driver runs.
+        context: What stays the same while the driver runs.
         record: The study's row now.
         config: The study's config now.
         space: The study's space now.
@@ -70,42 +70,42 @@ def make_parts(
         SeedPointError: A seed point does not fit the space.
         WarmStartError: An earlier study is missing, or its results are not comparable.
     """
-    ledger, lease = around.ledger, around.lease
-    state = _make_state(around, record, config, space)
-    limits = SearchLimits(around.clock, spent_s=record.spent_s, hours=config.stop.hours)
+    ledger, lease = context.ledger, context.lease
+    state = _make_state(context, record, config, space)
+    limits = SearchLimits(context.clock, spent_s=record.spent_s, hours=config.stop.hours)
     jobs = JobFactory(
-        config, checkpoints=around.checkpoints, logs=around.logs, teacher=around.teacher
+        config, checkpoints=context.checkpoints, logs=context.logs, teacher=context.teacher
     )
     attempts = Attempts(ledger, lease, state, jobs, limits)
     if before is not None:
         limits.stay_stopped(before.limits)
         attempts.take_over(before.attempts, outdated=before.state.config.budget != config.budget)
     confirmer = Confirmer(config, ledger, lease, space.default_params() is not None)
-    agenda = Agenda(state, attempts, limits, confirmer, confirm_only=around.confirm_only)
+    agenda = Agenda(state, attempts, limits, confirmer, confirm_only=context.confirm_only)
     return StudyParts(state=state, limits=limits, attempts=attempts, agenda=agenda)
 
 
 def _make_state(
-    around: Surroundings, record: StudyRow, config: StudyConfig, space: Space
+    context: DriverContext, record: StudyRow, config: StudyConfig, space: Space
 ) -> StudyState:
     return StudyState(
         config=config,
         space=space,
-        task=around.task,
-        trials=around.ledger.trials(record.id),
-        checkpoints=around.checkpoints,
-        clock=around.clock,
-        warm_start=load_warm_start(around.ledger, config, StudyIdentity.from_row(record)),
+        task=context.task,
+        trials=context.ledger.trials(record.id),
+        checkpoints=context.checkpoints,
+        clock=context.clock,
+        warm_start=load_warm_start(context.ledger, config, StudyIdentity.from_row(record)),
     )
 
 
 def after_change(
-    around: Surroundings, before: StudyRow, now: StudyRow, config: StudyConfig, space: Space
+    context: DriverContext, before: StudyRow, now: StudyRow, config: StudyConfig, space: Space
 ) -> tuple[StudyConfig, Space]:
     """Return the config and the space of a running driver after a change of its study.
 
     Args:
-        around: What stays the same while the driver runs.
+        context: What stays the same while the driver runs.
         before: The study's row before the change.
         now: The study's row now.
         config: The driver's config before it.
@@ -113,7 +113,7 @@ def after_change(
     """
     config = _with_changes(config, before, now)
     same = before.space == now.space
-    return config, space if same else study_space(config, around.task)
+    return config, space if same else study_space(config, context.task)
 
 
 def _with_changes(config: StudyConfig, before: StudyRow, now: StudyRow) -> StudyConfig:
